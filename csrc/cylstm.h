@@ -1,0 +1,159 @@
+/*
+ * CyLSTM: inference of recurrent networks in plain C11. The public header; nothing here knows Python.
+ *
+ * A CylModel is built once from values and nodes, finished, and then never changes: any number of threads may
+ * share it. A CylStream is one running state on a model; one thread at a time may use it. The model must outlive
+ * its streams. Every function that can fail returns a status; none prints, exits or sets global state other than
+ * what it restores (the floating-point mode).
+ *
+ * Real numbers are float in the packed engine and in CYL_ENGINE_BLAS32, double in CYL_ENGINE_BLAS64; a `void *`
+ * below that is said to be real points to those.
+ */
+#ifndef CYLSTM_H
+#define CYLSTM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CYL_VERSION "0.1.0"
+
+typedef enum {
+    CYL_OK = 0,
+    CYL_E_MEMORY,    /* out of memory, or a size that does not fit */
+    CYL_E_ARGUMENT,  /* an argument out of its range */
+    CYL_E_OPERATION, /* no such operation */
+    CYL_E_OPTION,    /* an option missing, unknown or out of range */
+    CYL_E_TENSOR,    /* a tensor missing or of another shape */
+    CYL_E_VALUE,     /* a value missing or of another kind or size */
+    CYL_E_ISA,       /* an instruction set this CPU or build lacks */
+    CYL_E_BLAS,      /* the BLAS engine without a BLAS */
+    CYL_E_STREAM,    /* the model cannot run step by step */
+    CYL_E_BUSY,      /* another thread is inside the stream */
+    CYL_STATUS_COUNT
+} CylStatus;
+
+const char *cyl_status_text(CylStatus status);
+
+/* ---- instruction sets ---- */
+
+typedef enum { CYL_ISA_SCALAR = 0, CYL_ISA_AVX2, CYL_ISA_AVX512, CYL_ISA_COUNT } CylIsa;
+
+const char *cyl_isa_name(CylIsa isa);
+/* 1 if this build has the kernels and this CPU and system can run them */
+int cyl_isa_available(CylIsa isa);
+CylIsa cyl_isa_best(void);
+
+/* ---- engines ---- */
+
+typedef enum { CYL_ENGINE_PACKED = 0, CYL_ENGINE_BLAS32, CYL_ENGINE_BLAS64 } CylEngine;
+
+/* Addresses of the CBLAS functions of a library that stays loaded; 0 for what it lacks. */
+typedef struct {
+    uintptr_t sgemv, sgemm, dgemv, dgemm;
+    uintptr_t set_threads; /* void (int), or 0 */
+    uintptr_t get_threads; /* int (void), or 0 */
+    int is_int64;          /* 1 if the library's integers are 64 bits wide */
+} CylBlas;
+
+/* ---- building a model ---- */
+
+typedef struct CylModel CylModel;
+
+typedef enum { CYL_SEQUENCE = 0, CYL_VECTOR, CYL_MASK, CYL_STATE } CylKind;
+
+typedef struct {
+    const char *role;
+    int32_t value; /* index returned by cyl_model_add_value */
+} CylPort;
+
+typedef struct {
+    const char *name;
+    const char *text; /* NULL for a number */
+    double number;
+} CylOption;
+
+typedef struct {
+    const char *role;
+    const void *data; /* real, C order, canonical layout; copied, not kept */
+    int32_t rank;
+    int64_t shape[4];
+} CylTensor;
+
+typedef struct {
+    const char *op;
+    const CylPort *inputs;
+    const CylPort *outputs;
+    const CylOption *options;
+    const CylTensor *tensors;
+    int32_t input_count, output_count, option_count, tensor_count;
+} CylNodeSpec;
+
+/* The model is owned by the caller and freed with cyl_model_free. `isa` matters to the packed engine only, `blas`
+   (copied) to the BLAS engines only and may be NULL otherwise. */
+CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model);
+void cyl_model_free(CylModel *model);
+CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index);
+/* Nodes run in the order in which they are added. */
+CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec);
+/* masks[i] is the index of the mask value of inputs[i], or -1. No node can be added afterwards. */
+CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs /* (input_count) */,
+                           const int32_t *masks /* (input_count) */, int32_t input_count,
+                           const int32_t *outputs /* (output_count) */, int32_t output_count);
+
+size_t cyl_model_real_size(const CylModel *model);
+/* multiply-adds of one row at one step */
+int64_t cyl_model_work(const CylModel *model);
+/* bytes of packed weights */
+int64_t cyl_model_bytes(const CylModel *model);
+/* the state arrays, node by node in graph order */
+int32_t cyl_model_state_count(const CylModel *model);
+int32_t cyl_model_state_size(const CylModel *model, int32_t index);
+/* the number of threads worth using for `rows` rows of `time` steps when up to `threads` may be used */
+int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads);
+
+/* ---- running ---- */
+
+typedef struct {
+    int64_t rows;                     /* batch; at least 1 */
+    const int64_t *times;             /* (inputs): steps of each sequence input, at least 1; 1 for a vector */
+    const void *const *inputs;        /* (inputs) of real (rows, time, features) or (rows, features), C order */
+    const uint8_t *const *masks;      /* (inputs) of (rows, time) or NULL; or NULL. Non-zero means: use the step */
+    void *const *outputs;             /* (outputs) of real (rows, time, features) or (rows, features), C order */
+    const void *const *initial_state; /* (states) of real (rows, size); or NULL for zeros */
+    void *const *final_state;         /* (states) of real (rows, size); or NULL */
+    int threads;                      /* at least 1 */
+} CylCall;
+
+CylStatus cyl_predict(const CylModel *model, const CylCall *call);
+
+typedef struct CylStream CylStream;
+
+/* Allocates all memory that the stream will ever use. Owned by the caller, freed with cyl_stream_free. */
+CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream);
+void cyl_stream_free(CylStream *stream);
+/* `call->rows` must be the stream's; its states are not read or written. Allocates nothing. Like every function of
+   a stream, CYL_E_BUSY if another thread is inside it. */
+CylStatus cyl_stream_run(CylStream *stream, const CylCall *call);
+CylStatus cyl_stream_reset(CylStream *stream);
+/* real (rows, size) */
+CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state);
+CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state);
+/* What a stream remembers beside its states (whether a masked row has had a step that counted), to copy it whole. */
+int64_t cyl_stream_flags_size(const CylStream *stream);
+CylStatus cyl_stream_get_flags(CylStream *stream, uint8_t *flags);
+CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags);
+
+/* ---- threads ---- */
+
+#define CYL_MAX_THREADS 1024
+
+#if defined(__GNUC__)
+#define CYL_EXPORT __attribute__((visibility("default")))
+#else
+#define CYL_EXPORT
+#endif
+
+/* 1 if the library was built with OpenMP. Exported, because threadpoolctl knows a library by its symbols. */
+CYL_EXPORT int cyl_has_openmp(void);
+
+#endif

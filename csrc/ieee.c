@@ -1,0 +1,53 @@
+/* The floating-point mode of the calling thread. */
+#include "internal.h"
+
+#if defined(__x86_64__) || defined(_M_X64) || defined(__SSE2__)
+#include <xmmintrin.h>
+
+CylIeee cyl_ieee_enter(void) {
+    CylIeee saved = {_mm_getcsr()};
+    /* exceptions masked, nearest, no FTZ, no DAZ; the sticky flags stay as they are */
+    unsigned wanted = ((unsigned)saved.control & 0x3fu) | 0x1f80u;
+    if (wanted != saved.control) {
+        _mm_setcsr(wanted);
+    }
+    return saved;
+}
+
+void cyl_ieee_leave(CylIeee saved) {
+    unsigned now = _mm_getcsr();
+    unsigned wanted = ((unsigned)saved.control & ~0x3fu) | (now & 0x3fu);
+    if (wanted != now) {
+        _mm_setcsr(wanted);
+    }
+}
+
+#elif defined(__aarch64__)
+
+CylIeee cyl_ieee_enter(void) {
+    CylIeee saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved.control));
+    if (saved.control != 0) {
+        __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+    }
+    return saved;
+}
+
+void cyl_ieee_leave(CylIeee saved) {
+    if (saved.control != 0) {
+        __asm__ volatile("msr fpcr, %0" : : "r"(saved.control));
+    }
+}
+
+#else
+#include <fenv.h>
+
+CylIeee cyl_ieee_enter(void) {
+    CylIeee saved = {(uint64_t)fegetround()};
+    fesetround(FE_TONEAREST);
+    return saved;
+}
+
+void cyl_ieee_leave(CylIeee saved) { fesetround((int)saved.control); }
+
+#endif

@@ -1,0 +1,349 @@
+/* What the files of csrc share. Not installed. */
+#ifndef CYL_INTERNAL_H
+#define CYL_INTERNAL_H
+
+#ifdef __FAST_MATH__
+#error "CyLSTM promises the same bits everywhere: build it without -ffast-math"
+#endif
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
+
+#include "activations.h"
+#include "cylstm.h"
+
+/*
+ * The subnormal rule. Weights and inputs on entry, states and layer outputs when stored, become +0 where their
+ * magnitude is below 2^-40 (9.1e-13). What remains is a multiple of 2^-63, a product of two such numbers a
+ * multiple of 2^-126, and a rounded sum of such products again one: so no multiply-add of a layer can make a
+ * subnormal number, and none costs the hundred cycles that one costs on many CPUs.
+ */
+#define CYL_TINY 0x1p-40f
+
+#define CYL_ALIGNMENT 64
+/* reals read past the end of a row of accumulators by the cells of a narrow tail block */
+#define CYL_ROW_PADDING 16
+
+/* ---- threads (threads.c) ---- */
+
+typedef struct CylBarrier CylBarrier;
+
+/* one thread's place among those that run one call */
+typedef struct {
+    int thread, threads;
+    CylBarrier *barrier;
+} CylTeam;
+
+/* Runs fn(context, team) on up to `threads` threads at once, on this one too; returns when all have. */
+void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads);
+void cyl_barrier(const CylTeam *team);
+
+/* This thread's contiguous share [*begin, *end) of `items`. */
+static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin, int64_t *end) {
+    *begin = items * team->thread / team->threads;
+    *end = items * (team->thread + 1) / team->threads;
+}
+
+/* ---- packed matrices (pack.c) ---- */
+
+/*
+ * A matrix of gates*units rows and `columns` columns, cut into blocks of `width` units (the last may be narrower).
+ * Packed engine: weights are [block][column][gate][width], each block's gates*width rounded up to a multiple of
+ * 16; with width 16 this is [block of 16 units][k][gate][16]. BLAS engines: [block][gate][width][column], no rounding.
+ * A row of accumulators is [block][gate][width] in both.
+ */
+typedef struct {
+    int32_t units, gates, columns;
+    int32_t blocks, width, tail_width; /* tail_width: of the last block, = width if it is full */
+    int64_t block_rows;                /* accumulators of a full block */
+    int64_t row_size;                  /* accumulators of all blocks, with CYL_ROW_PADDING */
+    void *weights;                     /* real */
+    void *bias;                        /* real (row_size), zeros where there is none */
+    int64_t bytes;
+} CylMatrix;
+
+typedef struct {
+    const void *data; /* real (gates*units, columns), C order */
+    int32_t columns;
+} CylPart;
+
+static inline int32_t cyl_block_width(const CylMatrix *m, int32_t block) {
+    return block == m->blocks - 1 ? m->tail_width : m->width;
+}
+static inline int64_t cyl_block_offset(const CylMatrix *m, int32_t block) { return block * m->block_rows; }
+
+/* Packs the parts side by side (their columns follow each other); bias is real (gates*units) or NULL. */
+CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, int32_t gates, const CylPart *parts,
+                          int32_t part_count, const void *bias);
+void cyl_matrix_free(CylMatrix *m);
+
+/* ---- kernels: one table per instruction set, and one per precision of the BLAS engine ---- */
+
+typedef struct {
+    const void *x;  /* real (n, count) */
+    int64_t stride; /* reals from one of the n to the next */
+    int32_t first;  /* the matrix column that x's first number multiplies */
+    int32_t count;
+} CylOperand;
+
+typedef struct CylStep CylStep;
+typedef struct CylLstm CylLstm;
+typedef struct CylGru CylGru;
+
+typedef struct {
+    CylActivation id;
+    double alpha, beta;
+} CylActivationSpec;
+
+typedef struct {
+    const char *name;
+    size_t real_size;
+    bool is_packed;
+    /*
+     * acc[j][rows of blocks begin..end) = (continued ? acc : bias) + sum over operands and their columns k,
+     * ascending, of W[row][k] * x[j][k], one fused multiply-add each; j in 0..n.
+     */
+    void (*product)(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
+                    int64_t n, void *acc /* real (n, acc_stride) */, int64_t acc_stride, bool continued, int32_t begin,
+                    int32_t end);
+    /* y = activation(acc) for columns j in 0..n and the units of blocks begin..end (softmax excepted) */
+    void (*dense_output)(const CylMatrix *m, const CylActivationSpec *activation, int64_t n, const void *acc,
+                         int64_t acc_stride, void *y /* real (n, y_stride) */, int64_t y_stride, int32_t begin,
+                         int32_t end);
+    void (*activate)(const CylActivationSpec *activation, const void *x, void *y, int64_t size);
+    void (*flush)(const void *x, void *y, int64_t size);
+    /* y = y (op) x * scale, see CylMergeMode */
+    void (*merge)(int mode, const void *x, void *y, int64_t size, double scale);
+    void (*lstm_cell)(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end);
+    void (*state_output)(const CylMatrix *m, const CylStep *step, const void *acc, int64_t acc_stride, int32_t begin,
+                         int32_t end);
+    void (*gru_gates)(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end);
+    void (*gru_cell)(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end);
+} CylKernels;
+
+extern const CylKernels cyl_kernels_scalar, cyl_kernels_blas32, cyl_kernels_blas64;
+#ifdef CYL_HAVE_AVX2
+extern const CylKernels cyl_kernels_avx2;
+#endif
+#ifdef CYL_HAVE_AVX512
+extern const CylKernels cyl_kernels_avx512;
+#endif
+const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa);
+
+typedef enum { CYL_MERGE_COPY = 0, CYL_MERGE_SUM, CYL_MERGE_MUL, CYL_MERGE_SCALE } CylMergeMode;
+
+/* ---- the model ---- */
+
+typedef struct {
+    CylKind kind;
+    int32_t features;
+    int32_t axis;   /* index of the model input whose time this sequence or mask has, -1 for none */
+    int32_t output; /* index of the model output that this is, -1 for none */
+    bool is_read;   /* by a node, or an output */
+    bool feeds_node; /* so that it is stored with the subnormal rule */
+} CylValue;
+
+#define CYL_MAX_STATES 2
+
+typedef struct CylNode CylNode;
+typedef struct CylWorkspace CylWorkspace;
+
+/* A layer: one file in layers/. */
+typedef struct {
+    const char *op;
+    /* checks the spec and packs the weights into node->data */
+    CylStatus (*prepare)(CylModel *model, CylNode *node, const CylNodeSpec *spec);
+    void (*release)(CylNode *node);
+    /* bytes of memory that a workspace of this capacity needs for the node, and its placing there */
+    size_t (*bind)(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory);
+    /* computes the node's outputs for the workspace's current rows and steps; called by every thread of the team */
+    void (*run)(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team);
+} CylLayer;
+
+extern const CylLayer cyl_layer_lstm, cyl_layer_gru, cyl_layer_dense, cyl_layer_activation, cyl_layer_last,
+    cyl_layer_merge;
+
+/* One part of a recurrent step: items [begin, end) of it for every row. Phases that share a partition of their
+   items need no barrier between them; `barrier_after` says that the next phase reads what other threads wrote. */
+typedef struct {
+    void (*run)(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin, int32_t end);
+    int32_t items;
+    bool barrier_after;
+} CylPhase;
+
+#define CYL_MAX_PHASES 4
+
+typedef struct {
+    int32_t hidden_size, output_size, input_size; /* output_size: of h; differs with a projection */
+    int32_t state_count;                          /* 1: h; 2: h and c */
+    bool is_reverse, repeats_padding;
+    const CylMatrix *input_matrix; /* whose columns 0..input_size multiply x; its accumulators start a step */
+    int64_t scratch_size;          /* reals per row that phases hand to each other */
+    CylPhase phases[CYL_MAX_PHASES];
+    int32_t phase_count;
+} CylRecurrent;
+
+struct CylNode {
+    const CylLayer *layer;
+    int32_t index;
+    int32_t x, y, mask;       /* values, -1 for none */
+    int32_t states_in[2];     /* values h0, c0 */
+    int32_t states_out[2];    /* values h, c */
+    int32_t first_state;      /* index of the node's first state array in the model */
+    bool is_per_sequence;     /* reads or writes no sequence: runs once, after the last step */
+    int64_t work;             /* multiply-adds of one row at one step */
+    CylRecurrent *recurrent;  /* NULL if the layer has no state; owned through data */
+    void *data;               /* the layer's own, owned */
+    const int32_t *inputs;    /* merge: all its inputs, owned */
+    int32_t input_count;
+};
+
+struct CylModel {
+    CylEngine engine;
+    const CylKernels *kernels;
+    CylBlas blas;
+    CylValue *values;
+    CylNode *nodes;
+    int32_t value_count, node_count;
+    int32_t *inputs, *masks, *outputs;
+    int32_t input_count, output_count;
+    int32_t state_count;
+    int32_t *state_sizes;
+    int64_t work, bytes;
+    bool is_finished;
+    bool is_chunkable; /* a long sequence may be run in pieces, state carried on */
+    bool can_stream;
+};
+
+/* lookups in a spec; the result is NULL or -1 where absent */
+const CylTensor *cyl_spec_tensor(const CylNodeSpec *spec, const char *role);
+const CylOption *cyl_spec_option(const CylNodeSpec *spec, const char *name);
+int32_t cyl_spec_input(const CylNodeSpec *spec, const char *role);
+int32_t cyl_spec_output(const CylNodeSpec *spec, const char *role);
+/* `slot`, `slot`_alpha and `slot`_beta */
+CylStatus cyl_spec_activation(const CylNodeSpec *spec, const char *slot, CylActivationSpec *activation);
+/* CYL_E_TENSOR unless the tensor is there with this shape; columns -1 for rank 1 */
+CylStatus cyl_check_tensor(const CylTensor *tensor, int64_t rows, int64_t columns);
+
+/* ---- a workspace: the memory of one run over some rows (workspace.c) ---- */
+
+/* where a value lies: element (row, step, feature) is data + row*row_stride + step*step_stride + feature, in reals */
+typedef struct {
+    char *data;
+    int64_t row_stride, step_stride;
+} CylView;
+
+typedef struct {
+    void *h[2];         /* real (rows, state_stride(output)) each; `current` says which one holds the state */
+    void *c;            /* real (rows, state_stride(hidden)) */
+    void *acc;          /* real (block_steps * rows, input_matrix->row_size) */
+    void *scratch;      /* real (rows, scratch_size) */
+    uint8_t *codes;     /* (time, rows) of CylCode */
+    uint8_t *seen;      /* (rows): has a step counted since the start */
+    int current;
+    int64_t block_steps;
+} CylNodeState;
+
+struct CylWorkspace {
+    const CylModel *model;
+    int64_t rows_capacity, time_capacity;
+    int threads;
+    int64_t rows, first_row;
+    int64_t *times;       /* (inputs): steps of the current run of each axis */
+    bool is_first_chunk, is_last_chunk;
+    CylView *views;       /* (values) */
+    CylView *own;         /* (values): views of the workspace's own memory; data NULL for model outputs */
+    const uint8_t **masks; /* (inputs): (rows, time) of this run or NULL */
+    int64_t *mask_strides; /* (inputs) */
+    CylNodeState *states; /* (nodes) */
+    char *memory;
+};
+
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, int64_t time, int threads, CylWorkspace **out);
+void cyl_workspace_free(CylWorkspace *workspace);
+void cyl_workspace_reset(CylWorkspace *workspace);
+/* copies state array `index` of this workspace's rows from or to real (rows, size) */
+void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, const void *state);
+void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, void *state);
+/* the steps that one run takes at most, for a sequence of `time` steps */
+int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
+
+static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 * 16; }
+static inline char *cyl_at(const CylModel *model, const void *base, int64_t reals) {
+    return (char *)base + reals * (int64_t)model->kernels->real_size;
+}
+
+/* places the next `bytes` in a region that starts at `memory` (NULL while only counting), aligned */
+static inline void *cyl_place(char *memory, size_t *used, size_t bytes) {
+    void *at = memory ? memory + *used : NULL;
+    *used += (bytes + CYL_ALIGNMENT - 1) / CYL_ALIGNMENT * CYL_ALIGNMENT;
+    return at;
+}
+
+/* ---- the recurrent scheduler (recurrent.c) ---- */
+
+typedef enum { CYL_CODE_ZERO = 0, CYL_CODE_USE = 1, CYL_CODE_REPEAT = 2 } CylCode;
+
+/* one step of a recurrent layer, for all rows */
+struct CylStep {
+    int64_t rows;
+    const void *x; /* real (rows, input) */
+    int64_t x_stride;
+    const void *h_previous; /* real (rows, output), stride h_stride */
+    void *h_next;
+    int64_t h_stride;
+    void *c; /* real (rows, hidden), stride c_stride; updated in place */
+    int64_t c_stride;
+    void *acc; /* real (rows, input_matrix->row_size) */
+    int64_t acc_stride;
+    bool continued; /* acc already holds bias + W x */
+    void *scratch;  /* real (rows, scratch_stride) */
+    int64_t scratch_stride;
+    const uint8_t *codes; /* (rows) of CylCode, or NULL: all CYL_CODE_USE */
+    void *y;              /* real (rows, output), stride y_stride; or NULL */
+    int64_t y_stride;
+};
+
+struct CylLstm {
+    CylRecurrent recurrent; /* first, so that a CylLstm is one */
+    CylMatrix gates;        /* i f g o over [x, h] */
+    CylMatrix projection;   /* (output, hidden); units 0 if there is none */
+    CylActivationSpec activation, recurrent_activation;
+};
+
+struct CylGru {
+    CylRecurrent recurrent;
+    CylMatrix input;     /* r z n over x */
+    CylMatrix gates;     /* over h: r z n (reset-after) or r z (reset-before) */
+    CylMatrix candidate; /* reset-before: n over r*h */
+    bool is_reset_after;
+    CylActivationSpec activation, recurrent_activation;
+};
+
+/* fills the parts of node and recurrent that all recurrent layers share; sizes must be set */
+CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec, CylRecurrent *recurrent);
+size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory);
+void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team);
+
+/* ---- the floating-point mode (ieee.c) ---- */
+
+typedef struct {
+    uint64_t control;
+} CylIeee;
+
+/* round to nearest, subnormals kept, no traps; and back to what the caller had */
+CylIeee cyl_ieee_enter(void);
+void cyl_ieee_leave(CylIeee saved);
+
+/* ---- memory ---- */
+
+void *cyl_aligned_alloc(size_t bytes); /* zeroed; freed with cyl_aligned_free */
+void cyl_aligned_free(void *memory);
+
+/* ---- holding the BLAS at one thread (blas.c) ---- */
+
+void cyl_blas_hold(const CylModel *model);
+void cyl_blas_release(const CylModel *model);
+
+#endif

@@ -1,0 +1,78 @@
+/* Which instruction sets this build has and this machine can run. */
+#include "../internal.h"
+
+#if defined(CYL_HAVE_AVX2) || defined(CYL_HAVE_AVX512)
+#include <cpuid.h>
+
+/* the register state that the system saves: XCR0, or 0 */
+static uint64_t enabled_state(void) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) {
+        return 0;
+    }
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static bool has_avx2(void) {
+    unsigned a, b, c, d;
+    if ((enabled_state() & 0x6) != 0x6 || !__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_FMA)) {
+        return false;
+    }
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+}
+
+static bool has_avx512(void) {
+    unsigned a, b, c, d;
+    return (enabled_state() & 0xe6) == 0xe6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX512F);
+}
+#endif
+
+const char *cyl_isa_name(CylIsa isa) {
+    static const char *const names[CYL_ISA_COUNT] = {"scalar", "avx2", "avx512"};
+    return (unsigned)isa < CYL_ISA_COUNT ? names[isa] : "unknown";
+}
+
+int cyl_isa_available(CylIsa isa) {
+    switch (isa) {
+    case CYL_ISA_SCALAR: return 1;
+#ifdef CYL_HAVE_AVX2
+    case CYL_ISA_AVX2: return has_avx2();
+#endif
+#ifdef CYL_HAVE_AVX512
+    case CYL_ISA_AVX512: return has_avx2() && has_avx512();
+#endif
+    default: return 0;
+    }
+}
+
+CylIsa cyl_isa_best(void) {
+    for (int isa = CYL_ISA_COUNT - 1; isa > CYL_ISA_SCALAR; isa--) {
+        if (cyl_isa_available((CylIsa)isa)) {
+            return (CylIsa)isa;
+        }
+    }
+    return CYL_ISA_SCALAR;
+}
+
+const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa) {
+    if (engine == CYL_ENGINE_BLAS32) {
+        return &cyl_kernels_blas32;
+    }
+    if (engine == CYL_ENGINE_BLAS64) {
+        return &cyl_kernels_blas64;
+    }
+#ifdef CYL_HAVE_AVX512
+    if (isa == CYL_ISA_AVX512) {
+        return &cyl_kernels_avx512;
+    }
+#endif
+#ifdef CYL_HAVE_AVX2
+    if (isa == CYL_ISA_AVX2) {
+        return &cyl_kernels_avx2;
+    }
+#endif
+    (void)isa;
+    return &cyl_kernels_scalar;
+}

@@ -1,0 +1,55 @@
+/* What layers do element by element: activations, merging, the subnormal rule on entry. */
+
+/* f(group of 16 lanes at p); the tail's group is narrower */
+#define EACH_SPAN(size)                                                                                                \
+    for (int64_t at = 0, lanes = (size) < 16 ? (size) : 16; at < (size);                                               \
+         at += 16, lanes = (size) - at < 16 ? (size) - at : 16)
+
+static void flush(const void *x_data, void *y_data, int64_t size) {
+    const REAL *x = x_data;
+    REAL *y = y_data;
+    EACH_SPAN(size) { store_lanes(y + at, v_flush(load_lanes(x + at, (int32_t)lanes)), (int32_t)lanes); }
+}
+
+static inline __attribute__((always_inline)) void activate_body(const CylActivationSpec *spec, const REAL *x, REAL *y,
+                                                                int64_t size, const int id) {
+    EACH_SPAN(size) { store_lanes(y + at, gate(spec, id, load_lanes(x + at, (int32_t)lanes)), (int32_t)lanes); }
+}
+
+static void activate(const CylActivationSpec *spec, const void *x, void *y, int64_t size) {
+    if (spec->id == CYL_ACT_SOFTMAX) {
+        softmax_row(y, x, (int)size);
+    } else {
+        activate_body(spec, x, y, size, spec->id);
+    }
+}
+
+static void merge(int mode, const void *x_data, void *y_data, int64_t size, double scale) {
+    const REAL *x = x_data;
+    REAL *y = y_data;
+    EACH_SPAN(size) {
+        V a = load_lanes(x + at, (int32_t)lanes), b = load_lanes(y + at, (int32_t)lanes);
+        switch (mode) {
+        case CYL_MERGE_SUM: a = v_add(b, a); break;
+        case CYL_MERGE_MUL: a = v_mul(b, a); break;
+        case CYL_MERGE_SCALE: a = v_mul(a, v_set1((REAL)scale)); break;
+        default: break;
+        }
+        store_lanes(y + at, v_flush(a), (int32_t)lanes);
+    }
+}
+
+static void dense_output(const CylMatrix *m, const CylActivationSpec *spec, int64_t n, const void *acc_data,
+                         int64_t acc_stride, void *y_data, int64_t y_stride, int32_t begin, int32_t end) {
+    for (int64_t j = 0; j < n; j++) {
+        const REAL *acc = (const REAL *)acc_data + j * acc_stride;
+        REAL *y = (REAL *)y_data + j * y_stride;
+        EACH_GROUP(m, begin, end) {
+            V a = v_load(acc + cyl_block_offset(m, block) + at);
+            if (spec->id != CYL_ACT_LINEAR && spec->id != CYL_ACT_SOFTMAX) {
+                a = gate(spec, spec->id, a);
+            }
+            store_lanes(y + unit, a, lanes);
+        }
+    }
+}

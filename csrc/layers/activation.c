@@ -1,0 +1,35 @@
+/* Activation: y = f(x) element by element; softmax over the features of each step. */
+#include "../internal.h"
+
+#include <stdlib.h>
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    if (model->values[node->x].features != model->values[node->y].features) {
+        return CYL_E_VALUE;
+    }
+    CylActivationSpec *activation = calloc(1, sizeof *activation);
+    if (!activation) {
+        return CYL_E_MEMORY;
+    }
+    node->data = activation;
+    return cyl_spec_activation(spec, "activation", activation);
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
+    const CylValue *value = &model->values[node->y];
+    int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1, begin, end;
+    cyl_share(team, workspace->rows * steps, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        int64_t row = j / steps, t = j % steps;
+        void *at = cyl_at(model, y->data, row * y->row_stride + t * y->step_stride);
+        model->kernels->activate(node->data, cyl_at(model, x->data, row * x->row_stride + t * x->step_stride), at,
+                                 value->features);
+        if (value->feeds_node) {
+            model->kernels->flush(at, at, value->features);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_activation = {"activation", prepare, NULL, NULL, run};

@@ -1,0 +1,105 @@
+/* Dense: y = activation(W x + b) at every step. */
+#include "../internal.h"
+
+#include <stdlib.h>
+
+/* columns (rows or steps) whose accumulators are held at once */
+#define COLUMNS_AT_ONCE 24
+
+typedef struct {
+    CylMatrix weight;
+    CylActivationSpec activation;
+} Dense;
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylTensor *weight = cyl_spec_tensor(spec, "weight"), *bias = cyl_spec_tensor(spec, "bias");
+    int32_t output = model->values[node->y].features, input = model->values[node->x].features;
+    if (cyl_check_tensor(weight, output, input) || (bias && cyl_check_tensor(bias, output, -1))) {
+        return CYL_E_TENSOR;
+    }
+    Dense *dense = calloc(1, sizeof *dense);
+    if (!dense) {
+        return CYL_E_MEMORY;
+    }
+    node->data = dense;
+    CylStatus status = cyl_spec_activation(spec, "activation", &dense->activation);
+    if (status != CYL_OK) {
+        return status;
+    }
+    CylPart part = {weight->data, input};
+    node->work = (int64_t)input * output;
+    status = cyl_matrix_pack(model, &dense->weight, output, 1, &part, 1, bias ? bias->data : NULL);
+    model->bytes += dense->weight.bytes;
+    return status;
+}
+
+static void release(CylNode *node) { cyl_matrix_free(&((Dense *)node->data)->weight); }
+
+static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
+    const Dense *dense = node->data;
+    size_t used = 0, row = (size_t)dense->weight.row_size * model->kernels->real_size;
+    CylNodeState state = {0};
+    state.acc = cyl_place(memory, &used, (size_t)workspace->threads * COLUMNS_AT_ONCE * row);
+    if (memory) {
+        workspace->states[node->index] = state;
+    }
+    return used;
+}
+
+/* n columns of x, `x_stride` apart, blocks [begin, end) */
+static void run_columns(const CylModel *model, const Dense *dense, void *acc, const char *x, int64_t x_stride, char *y,
+                        int64_t y_stride, int64_t n, int32_t begin, int32_t end) {
+    const CylKernels *kernels = model->kernels;
+    const CylMatrix *m = &dense->weight;
+    for (int64_t first = 0; first < n; first += COLUMNS_AT_ONCE) {
+        int64_t count = n - first < COLUMNS_AT_ONCE ? n - first : COLUMNS_AT_ONCE;
+        CylOperand operand = {cyl_at(model, x, first * x_stride), x_stride, 0, m->columns};
+        kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, begin, end);
+        kernels->dense_output(m, &dense->activation, count, acc, m->row_size, cyl_at(model, y, first * y_stride),
+                              y_stride, begin, end);
+    }
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Dense *dense = node->data;
+    const CylKernels *kernels = model->kernels;
+    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
+    const CylValue *value = &model->values[node->y];
+    int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1, rows = workspace->rows;
+    void *acc = cyl_at(model, workspace->states[node->index].acc,
+                       (int64_t)team->thread * COLUMNS_AT_ONCE * dense->weight.row_size);
+    /* the longer axis is the one of the product's columns; threads share it, or the blocks where it is short */
+    bool along_time = steps > rows;
+    int64_t outer = along_time ? rows : steps, inner = along_time ? steps : rows;
+    int64_t x_outer = along_time ? x->row_stride : x->step_stride, x_inner = along_time ? x->step_stride : x->row_stride;
+    int64_t y_outer = along_time ? y->row_stride : y->step_stride, y_inner = along_time ? y->step_stride : y->row_stride;
+    int64_t begin = 0, end = inner, first_block = 0, last_block = dense->weight.blocks;
+    if (inner >= 2 * team->threads) {
+        cyl_share(team, inner, &begin, &end);
+    } else {
+        cyl_share(team, dense->weight.blocks, &first_block, &last_block);
+    }
+    for (int64_t o = 0; o < outer; o++) {
+        run_columns(model, dense, acc, cyl_at(model, x->data, o * x_outer + begin * x_inner), x_inner,
+                    cyl_at(model, y->data, o * y_outer + begin * y_inner), y_inner, end - begin, (int32_t)first_block,
+                    (int32_t)last_block);
+    }
+    cyl_barrier(team);
+    if (dense->activation.id == CYL_ACT_SOFTMAX || value->feeds_node) {
+        cyl_share(team, rows, &begin, &end);
+        for (int64_t row = begin; row < end; row++) {
+            for (int64_t t = 0; t < steps; t++) {
+                void *at = cyl_at(model, y->data, row * y->row_stride + t * y->step_stride);
+                if (dense->activation.id == CYL_ACT_SOFTMAX) {
+                    kernels->activate(&dense->activation, at, at, value->features);
+                }
+                if (value->feeds_node) {
+                    kernels->flush(at, at, value->features);
+                }
+            }
+        }
+        cyl_barrier(team);
+    }
+}
+
+const CylLayer cyl_layer_dense = {"dense", prepare, release, bind, run};

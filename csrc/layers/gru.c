@@ -1,0 +1,131 @@
+/*
+ * GRU (Cho et al., 2014), with the reset gate before or after the recurrent product of the candidate.
+ *
+ * r, z = recurrent_activation(W x + b + R h + b_h)
+ * reset-after:  n = activation(W_n x + b_n + r*(R_n h + b_hn))      (PyTorch; Keras reset_after=True)
+ * reset-before: n = activation(W_n x + b_n + R_n (r*h))             (Keras reset_after=False)
+ * h = z*h + (1 - z)*n
+ *
+ * The x half and the h half of each gate are two chains, added once at the end.
+ * Phases: reset-after has one; reset-before has the gates, a barrier, and the candidate, whose product needs every
+ * unit of r*h.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+
+static void input_half(const CylModel *model, const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
+    if (!step->continued) {
+        CylOperand x = {step->x, step->x_stride, 0, gru->recurrent.input_size};
+        model->kernels->product(model, &gru->input, &x, 1, step->rows, step->acc, step->acc_stride, false, begin, end);
+    }
+}
+
+static void reset_after(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin, int32_t end) {
+    const CylGru *gru = node->data;
+    CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
+    input_half(model, gru, step, begin, end);
+    model->kernels->product(model, &gru->gates, &h, 1, step->rows, step->scratch, step->scratch_stride, false, begin,
+                            end);
+    model->kernels->gru_cell(gru, step, begin, end);
+}
+
+/* scratch per row: [z (hidden), r*h (hidden), accumulators of the gates, accumulators of the candidate] */
+static void reset_before_gates(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+                               int32_t end) {
+    const CylGru *gru = node->data;
+    CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
+    input_half(model, gru, step, begin, end);
+    void *acc = cyl_at(model, step->scratch, 2 * cyl_state_stride(gru->recurrent.hidden_size));
+    model->kernels->product(model, &gru->gates, &h, 1, step->rows, acc, step->scratch_stride, false, begin, end);
+    model->kernels->gru_gates(gru, step, begin, end);
+}
+
+static void reset_before_candidate(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+                                   int32_t end) {
+    const CylGru *gru = node->data;
+    int64_t stride = cyl_state_stride(gru->recurrent.hidden_size);
+    CylOperand reset = {cyl_at(model, step->scratch, stride), step->scratch_stride, 0, gru->recurrent.hidden_size};
+    void *acc = cyl_at(model, step->scratch, 2 * stride + gru->gates.row_size);
+    /* blocks of the candidate, which has one gate, are as wide as four of the gates' */
+    int32_t ratio = gru->candidate.width / gru->input.width;
+    int32_t first = begin * ratio, last = end * ratio;
+    last = last < gru->input.blocks ? last : gru->input.blocks;
+    model->kernels->product(model, &gru->candidate, &reset, 1, step->rows, acc, step->scratch_stride, false, begin,
+                            end);
+    model->kernels->gru_cell(gru, step, first, last);
+}
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
+    const CylTensor *bias_ih = cyl_spec_tensor(spec, "bias_ih"), *bias_hh = cyl_spec_tensor(spec, "bias_hh");
+    const CylOption *after = cyl_spec_option(spec, "reset_after");
+    if (!ih || !hh || ih->rank != 2 || hh->rank != 2 || ih->shape[0] % 3 != 0) {
+        return CYL_E_TENSOR;
+    }
+    int64_t hidden = ih->shape[0] / 3, input = ih->shape[1];
+    if (cyl_check_tensor(hh, 3 * hidden, hidden) || (bias_ih && cyl_check_tensor(bias_ih, 3 * hidden, -1)) ||
+        (bias_hh && cyl_check_tensor(bias_hh, 3 * hidden, -1))) {
+        return CYL_E_TENSOR;
+    }
+    if (!after || after->text || (after->number == 0.0 && bias_hh)) {
+        return CYL_E_OPTION;
+    }
+    CylGru *gru = calloc(1, sizeof *gru);
+    if (!gru) {
+        return CYL_E_MEMORY;
+    }
+    node->data = gru;
+    gru->is_reset_after = after->number != 0.0;
+    CylStatus status = cyl_spec_activation(spec, "activation", &gru->activation);
+    if (status == CYL_OK) {
+        status = cyl_spec_activation(spec, "recurrent_activation", &gru->recurrent_activation);
+    }
+    if (status == CYL_OK && (gru->activation.id == CYL_ACT_SOFTMAX || gru->recurrent_activation.id == CYL_ACT_SOFTMAX)) {
+        status = CYL_E_OPTION;
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    CylPart x = {ih->data, (int32_t)input}, h = {hh->data, (int32_t)hidden};
+    status = cyl_matrix_pack(model, &gru->input, (int32_t)hidden, 3, &x, 1, bias_ih ? bias_ih->data : NULL);
+    int32_t h_gates = gru->is_reset_after ? 3 : 2;
+    if (status == CYL_OK) {
+        status = cyl_matrix_pack(model, &gru->gates, (int32_t)hidden, h_gates, &h, 1, bias_hh ? bias_hh->data : NULL);
+    }
+    if (status == CYL_OK && !gru->is_reset_after) {
+        CylPart n = {(const char *)hh->data + (size_t)(2 * hidden * hidden) * model->kernels->real_size,
+                     (int32_t)hidden};
+        status = cyl_matrix_pack(model, &gru->candidate, (int32_t)hidden, 1, &n, 1, NULL);
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    CylRecurrent *r = &gru->recurrent;
+    r->hidden_size = r->output_size = (int32_t)hidden;
+    r->input_size = (int32_t)input;
+    r->state_count = 1;
+    r->input_matrix = &gru->input;
+    if (gru->is_reset_after) {
+        r->scratch_size = gru->gates.row_size;
+        r->phases[0] = (CylPhase){reset_after, gru->gates.blocks, true};
+        r->phase_count = 1;
+    } else {
+        r->scratch_size = 2 * cyl_state_stride(hidden) + gru->gates.row_size + gru->candidate.row_size;
+        r->phases[0] = (CylPhase){reset_before_gates, gru->gates.blocks, true};
+        r->phases[1] = (CylPhase){reset_before_candidate, gru->candidate.blocks, true};
+        r->phase_count = 2;
+    }
+    node->work = 3 * hidden * (input + hidden);
+    model->bytes += gru->input.bytes + gru->gates.bytes + gru->candidate.bytes;
+    return cyl_recurrent_prepare(model, node, spec, r);
+}
+
+static void release(CylNode *node) {
+    CylGru *gru = node->data;
+    cyl_matrix_free(&gru->input);
+    cyl_matrix_free(&gru->gates);
+    cyl_matrix_free(&gru->candidate);
+}
+
+const CylLayer cyl_layer_gru = {"gru", prepare, release, cyl_recurrent_bind, cyl_recurrent_run};

@@ -1,0 +1,36 @@
+/* Last: y = x at the last step that counts; zeros where a row has none. */
+#include "../internal.h"
+
+#include <string.h>
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    (void)spec;
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    bool is_valid = x->kind == CYL_SEQUENCE && y->kind == CYL_VECTOR && x->features == y->features &&
+                    (node->mask < 0 || model->values[node->mask].kind == CYL_MASK);
+    return is_valid ? CYL_OK : CYL_E_VALUE;
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
+    const CylValue *value = &model->values[node->x];
+    int64_t time = workspace->times[value->axis];
+    size_t bytes = (size_t)value->features * model->kernels->real_size;
+    int32_t mask_axis = node->mask >= 0 ? model->values[node->mask].axis : -1;
+    const uint8_t *mask = mask_axis >= 0 ? workspace->masks[mask_axis] : NULL;
+    for (int64_t row = 0; team->thread == 0 && row < workspace->rows; row++) {
+        int64_t t = time - 1;
+        while (mask && t >= 0 && !mask[row * workspace->mask_strides[mask_axis] + t]) {
+            t--;
+        }
+        void *to = cyl_at(model, y->data, row * y->row_stride);
+        if (t >= 0) {
+            memcpy(to, cyl_at(model, x->data, row * x->row_stride + t * x->step_stride), bytes);
+        } else if (workspace->is_first_chunk) {
+            memset(to, 0, bytes);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_last = {"last", prepare, NULL, NULL, run};

@@ -1,0 +1,303 @@
+/* Building a model: values, nodes, and what follows from how they are wired. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const CylLayer *const layers[] = {&cyl_layer_lstm,       &cyl_layer_gru,  &cyl_layer_dense,
+                                         &cyl_layer_activation, &cyl_layer_last, &cyl_layer_merge};
+
+CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model) {
+    *model = NULL;
+    if (engine == CYL_ENGINE_PACKED && !cyl_isa_available(isa)) {
+        return CYL_E_ISA;
+    }
+    if (engine != CYL_ENGINE_PACKED) {
+        bool has_functions = blas && (engine == CYL_ENGINE_BLAS32 ? blas->sgemv && blas->sgemm : blas->dgemv && blas->dgemm);
+        if (!has_functions) {
+            return CYL_E_BLAS;
+        }
+    }
+    CylModel *m = calloc(1, sizeof *m);
+    if (!m) {
+        return CYL_E_MEMORY;
+    }
+    m->engine = engine;
+    m->kernels = cyl_kernels_of(engine, isa);
+    if (blas) {
+        m->blas = *blas;
+    }
+    *model = m;
+    return CYL_OK;
+}
+
+void cyl_model_free(CylModel *model) {
+    if (!model) {
+        return;
+    }
+    for (int32_t i = 0; i < model->node_count; i++) {
+        CylNode *node = &model->nodes[i];
+        if (node->data && node->layer->release) {
+            node->layer->release(node);
+        }
+        free(node->data);
+        free((void *)node->inputs);
+    }
+    free(model->nodes);
+    free(model->values);
+    free(model->inputs);
+    free(model->masks);
+    free(model->outputs);
+    free(model->state_sizes);
+    free(model);
+}
+
+CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index) {
+    if (model->is_finished || features < 1 || (unsigned)kind > CYL_STATE) {
+        return CYL_E_ARGUMENT;
+    }
+    CylValue *grown = realloc(model->values, (size_t)(model->value_count + 1) * sizeof *grown);
+    if (!grown) {
+        return CYL_E_MEMORY;
+    }
+    model->values = grown;
+    grown[model->value_count] = (CylValue){kind, features, -1, -1, false, false};
+    *index = model->value_count++;
+    return CYL_OK;
+}
+
+const CylTensor *cyl_spec_tensor(const CylNodeSpec *spec, const char *role) {
+    for (int32_t i = 0; i < spec->tensor_count; i++) {
+        if (strcmp(spec->tensors[i].role, role) == 0) {
+            return &spec->tensors[i];
+        }
+    }
+    return NULL;
+}
+
+const CylOption *cyl_spec_option(const CylNodeSpec *spec, const char *name) {
+    for (int32_t i = 0; i < spec->option_count; i++) {
+        if (strcmp(spec->options[i].name, name) == 0) {
+            return &spec->options[i];
+        }
+    }
+    return NULL;
+}
+
+static int32_t find_port(const CylPort *ports, int32_t count, const char *role) {
+    for (int32_t i = 0; i < count; i++) {
+        if (strcmp(ports[i].role, role) == 0) {
+            return ports[i].value;
+        }
+    }
+    return -1;
+}
+
+int32_t cyl_spec_input(const CylNodeSpec *spec, const char *role) {
+    return find_port(spec->inputs, spec->input_count, role);
+}
+
+int32_t cyl_spec_output(const CylNodeSpec *spec, const char *role) {
+    return find_port(spec->outputs, spec->output_count, role);
+}
+
+CylStatus cyl_spec_activation(const CylNodeSpec *spec, const char *slot, CylActivationSpec *activation) {
+    char name[64];
+    size_t length = strlen(slot);
+    if (length + sizeof "_alpha" > sizeof name) {
+        return CYL_E_OPTION;
+    }
+    const CylOption *function = cyl_spec_option(spec, slot);
+    memcpy(name, slot, length);
+    memcpy(name + length, "_alpha", sizeof "_alpha");
+    const CylOption *alpha = cyl_spec_option(spec, name);
+    memcpy(name + length, "_beta", sizeof "_beta");
+    const CylOption *beta = cyl_spec_option(spec, name);
+    if (!function || !function->text) {
+        return CYL_E_OPTION;
+    }
+    int id = cyl_activation_from_name(function->text);
+    if (id < 0) {
+        return CYL_E_OPTION;
+    }
+    *activation = (CylActivationSpec){(CylActivation)id, alpha ? alpha->number : 0.0, beta ? beta->number : 0.0};
+    return CYL_OK;
+}
+
+CylStatus cyl_check_tensor(const CylTensor *tensor, int64_t rows, int64_t columns) {
+    if (!tensor || tensor->rank != (columns < 0 ? 1 : 2) || tensor->shape[0] != rows ||
+        (columns >= 0 && tensor->shape[1] != columns)) {
+        return CYL_E_TENSOR;
+    }
+    return CYL_OK;
+}
+
+static CylStatus check_ports(const CylModel *model, const CylPort *ports, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        if (ports[i].value < 0 || ports[i].value >= model->value_count) {
+            return CYL_E_VALUE;
+        }
+    }
+    return CYL_OK;
+}
+
+CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
+    if (model->is_finished) {
+        return CYL_E_ARGUMENT;
+    }
+    CylStatus status = check_ports(model, spec->inputs, spec->input_count);
+    if (status == CYL_OK) {
+        status = check_ports(model, spec->outputs, spec->output_count);
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    const CylLayer *layer = NULL;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+        if (strcmp(layers[i]->op, spec->op) == 0) {
+            layer = layers[i];
+        }
+    }
+    if (!layer) {
+        return CYL_E_OPERATION;
+    }
+    CylNode *grown = realloc(model->nodes, (size_t)(model->node_count + 1) * sizeof *grown);
+    if (!grown) {
+        return CYL_E_MEMORY;
+    }
+    model->nodes = grown;
+    CylNode *node = &grown[model->node_count];
+    *node = (CylNode){.layer = layer,
+                      .index = model->node_count,
+                      .x = cyl_spec_input(spec, "x"),
+                      .y = cyl_spec_output(spec, "y"),
+                      .mask = cyl_spec_input(spec, "mask"),
+                      .states_in = {-1, -1},
+                      .states_out = {-1, -1},
+                      .first_state = -1};
+    if (node->x < 0 || node->y < 0) {
+        return CYL_E_VALUE;
+    }
+    status = layer->prepare(model, node, spec);
+    if (status != CYL_OK) {
+        if (node->data && layer->release) {
+            layer->release(node);
+        }
+        free(node->data);
+        free((void *)node->inputs);
+        return status;
+    }
+    model->node_count++;
+    for (int32_t i = 0; i < spec->input_count; i++) {
+        model->values[spec->inputs[i].value].is_read = true;
+        model->values[spec->inputs[i].value].feeds_node = true;
+    }
+    if (node->recurrent) {
+        int32_t sizes[CYL_MAX_STATES] = {node->recurrent->output_size, node->recurrent->hidden_size};
+        int32_t count = node->recurrent->state_count;
+        int32_t *state_sizes = realloc(model->state_sizes, (size_t)(model->state_count + count) * sizeof *state_sizes);
+        if (!state_sizes) {
+            return CYL_E_MEMORY;
+        }
+        model->state_sizes = state_sizes;
+        node->first_state = model->state_count;
+        memcpy(state_sizes + model->state_count, sizes, (size_t)count * sizeof *sizes);
+        model->state_count += count;
+    }
+    model->work += node->work;
+    return CYL_OK;
+}
+
+static bool is_sequence(const CylModel *model, int32_t value) {
+    return value >= 0 && model->values[value].kind == CYL_SEQUENCE;
+}
+
+/* time axes, and whether pieces of a sequence can be run one after the other */
+static CylStatus plan(CylModel *model) {
+    int32_t sequences = 0;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        CylValue *value = &model->values[model->inputs[i]];
+        sequences += value->kind == CYL_SEQUENCE;
+        value->axis = value->kind == CYL_SEQUENCE ? i : -1;
+        if (model->masks[i] >= 0) {
+            model->values[model->masks[i]].axis = i;
+        }
+    }
+    model->is_chunkable = sequences == 1;
+    model->can_stream = sequences == model->input_count;
+    for (int32_t i = 0; i < model->node_count; i++) {
+        CylNode *node = &model->nodes[i];
+        node->is_per_sequence = !is_sequence(model, node->x) && !is_sequence(model, node->y);
+        if (is_sequence(model, node->y)) {
+            model->values[node->y].axis = model->values[node->x].axis;
+            if (model->values[node->y].axis < 0) {
+                return CYL_E_VALUE;
+            }
+            for (int32_t j = 0; j < node->input_count; j++) {
+                if (model->values[node->inputs[j]].axis != model->values[node->y].axis) {
+                    return CYL_E_VALUE; /* sequences of different lengths */
+                }
+            }
+        }
+        if (node->recurrent && (node->recurrent->is_reverse || node->states_in[0] >= 0 || node->states_in[1] >= 0)) {
+            model->is_chunkable = model->can_stream = false;
+        }
+    }
+    return CYL_OK;
+}
+
+static int32_t *copy_indices(const int32_t *indices, int32_t count) {
+    int32_t *copy = malloc((size_t)(count ? count : 1) * sizeof *copy);
+    if (copy && count) {
+        memcpy(copy, indices, (size_t)count * sizeof *copy);
+    }
+    return copy;
+}
+
+CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t *masks, int32_t input_count,
+                           const int32_t *outputs, int32_t output_count) {
+    if (model->is_finished || input_count < 1 || output_count < 1 || model->node_count < 1) {
+        return CYL_E_ARGUMENT;
+    }
+    for (int32_t i = 0; i < input_count; i++) {
+        if (inputs[i] < 0 || inputs[i] >= model->value_count || masks[i] < -1 || masks[i] >= model->value_count) {
+            return CYL_E_VALUE;
+        }
+    }
+    for (int32_t i = 0; i < output_count; i++) {
+        if (outputs[i] < 0 || outputs[i] >= model->value_count) {
+            return CYL_E_VALUE;
+        }
+        CylValue *value = &model->values[outputs[i]];
+        bool is_input = false;
+        for (int32_t j = 0; j < input_count; j++) {
+            is_input = is_input || inputs[j] == outputs[i];
+        }
+        if (value->output >= 0 || is_input || value->kind == CYL_MASK) {
+            return CYL_E_VALUE; /* twice the same, or not computed by a node */
+        }
+        value->output = i;
+        value->is_read = true;
+    }
+    model->inputs = copy_indices(inputs, input_count);
+    model->masks = copy_indices(masks, input_count);
+    model->outputs = copy_indices(outputs, output_count);
+    if (!model->inputs || !model->masks || !model->outputs) {
+        return CYL_E_MEMORY;
+    }
+    model->input_count = input_count;
+    model->output_count = output_count;
+    CylStatus status = plan(model);
+    if (status == CYL_OK) {
+        model->is_finished = true;
+    }
+    return status;
+}
+
+size_t cyl_model_real_size(const CylModel *model) { return model->kernels->real_size; }
+int64_t cyl_model_work(const CylModel *model) { return model->work; }
+int64_t cyl_model_bytes(const CylModel *model) { return model->bytes; }
+int32_t cyl_model_state_count(const CylModel *model) { return model->state_count; }
+int32_t cyl_model_state_size(const CylModel *model, int32_t index) {
+    return index >= 0 && index < model->state_count ? model->state_sizes[index] : -1;
+}

@@ -1,0 +1,185 @@
+/*
+ * The scheduler of recurrent layers: a step is a list of phases with barriers between.
+ *
+ * Each thread owns the same items of a phase for the whole sequence, so that its share of the weights stays in its
+ * own cache. The input half of a block of steps is one product over time, done before the steps that continue its
+ * accumulators: the same chain of multiply-adds, hence the same bits as a step done alone.
+ */
+#include "internal.h"
+
+#include <string.h>
+
+CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec, CylRecurrent *recurrent) {
+    const CylOption *reverse = cyl_spec_option(spec, "reverse"), *padding = cyl_spec_option(spec, "padding");
+    if (!reverse || reverse->text || !padding || !padding->text) {
+        return CYL_E_OPTION;
+    }
+    recurrent->is_reverse = reverse->number != 0.0;
+    recurrent->repeats_padding = strcmp(padding->text, "repeat") == 0;
+    if (!recurrent->repeats_padding && strcmp(padding->text, "zero") != 0) {
+        return CYL_E_OPTION;
+    }
+    node->recurrent = recurrent;
+    const char *in_roles[2] = {"h0", "c0"}, *out_roles[2] = {"h", "c"};
+    int32_t sizes[2] = {recurrent->output_size, recurrent->hidden_size};
+    for (int32_t i = 0; i < recurrent->state_count; i++) {
+        node->states_in[i] = cyl_spec_input(spec, in_roles[i]);
+        node->states_out[i] = cyl_spec_output(spec, out_roles[i]);
+        if ((node->states_in[i] >= 0 && model->values[node->states_in[i]].features != sizes[i]) ||
+            (node->states_out[i] >= 0 && model->values[node->states_out[i]].features != sizes[i])) {
+            return CYL_E_VALUE;
+        }
+    }
+    if (model->values[node->x].kind != CYL_SEQUENCE || model->values[node->y].kind != CYL_SEQUENCE ||
+        model->values[node->x].features != recurrent->input_size ||
+        model->values[node->y].features != recurrent->output_size ||
+        (node->mask >= 0 && model->values[node->mask].kind != CYL_MASK)) {
+        return CYL_E_VALUE;
+    }
+    return CYL_OK;
+}
+
+/* How many steps' input halves are computed at once: enough columns to reuse each weight that is read. A batch has
+   its columns already, and a small input matrix stays in the first cache. */
+static int64_t block_steps(const CylRecurrent *recurrent, int64_t rows, int64_t time) {
+    const int64_t columns = 24, small = 4096;
+    int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
+    if (rows >= 8 || weights <= small || time == 1) {
+        return 1;
+    }
+    int64_t steps = columns / rows;
+    return steps < time ? steps : time;
+}
+
+size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
+    const CylRecurrent *recurrent = node->recurrent;
+    size_t real = model->kernels->real_size, used = 0, rows = (size_t)workspace->rows_capacity;
+    CylNodeState state = {0};
+    state.block_steps = block_steps(recurrent, workspace->rows_capacity, workspace->time_capacity);
+    size_t h_bytes = rows * (size_t)cyl_state_stride(recurrent->output_size) * real;
+    size_t c_bytes = rows * (size_t)cyl_state_stride(recurrent->hidden_size) * real;
+    size_t acc_rows = rows * (size_t)state.block_steps;
+    state.h[0] = cyl_place(memory, &used, h_bytes);
+    state.h[1] = cyl_place(memory, &used, h_bytes);
+    state.c = cyl_place(memory, &used, recurrent->state_count > 1 ? c_bytes : 0);
+    state.acc = cyl_place(memory, &used, acc_rows * (size_t)recurrent->input_matrix->row_size * real);
+    state.scratch = cyl_place(memory, &used, rows * (size_t)recurrent->scratch_size * real);
+    state.codes = cyl_place(memory, &used, rows * (size_t)workspace->time_capacity);
+    state.seen = cyl_place(memory, &used, rows);
+    if (memory) {
+        workspace->states[node->index] = state;
+    }
+    return used;
+}
+
+/* codes[t][row] for every step; `seen` is brought up to date */
+static void code_steps(const CylNode *node, const CylWorkspace *workspace, int64_t time) {
+    CylNodeState *state = &workspace->states[node->index];
+    const CylRecurrent *recurrent = node->recurrent;
+    int32_t axis = workspace->model->values[node->mask].axis;
+    const uint8_t *mask = workspace->masks[axis];
+    for (int64_t n = 0; n < time; n++) {
+        int64_t t = recurrent->is_reverse ? time - 1 - n : n;
+        for (int64_t row = 0; row < workspace->rows; row++) {
+            bool used = mask[row * workspace->mask_strides[axis] + t] != 0;
+            uint8_t *code = &state->codes[t * workspace->rows + row];
+            state->seen[row] |= used;
+            *code = used                                             ? CYL_CODE_USE
+                    : recurrent->repeats_padding && state->seen[row] ? CYL_CODE_REPEAT
+                                                                     : CYL_CODE_ZERO;
+        }
+    }
+}
+
+static void load_states(const CylModel *model, const CylNode *node, CylWorkspace *workspace) {
+    for (int32_t i = 0; i < node->recurrent->state_count; i++) {
+        if (node->states_in[i] >= 0) {
+            cyl_workspace_set_state(workspace, node->first_state + i, workspace->views[node->states_in[i]].data);
+        }
+    }
+    (void)model;
+}
+
+static void store_states(const CylModel *model, const CylNode *node, const CylWorkspace *workspace) {
+    for (int32_t i = 0; i < node->recurrent->state_count; i++) {
+        int32_t value = node->states_out[i];
+        if (value >= 0 && model->values[value].is_read) {
+            cyl_workspace_get_state(workspace, node->first_state + i, workspace->views[value].data);
+        }
+    }
+}
+
+/* the input halves of steps [first, first + count) of the order of processing, for this thread's blocks */
+static void input_products(const CylModel *model, const CylNode *node, const CylWorkspace *workspace, int64_t time,
+                           int64_t first, int64_t count, int32_t begin, int32_t end) {
+    const CylRecurrent *recurrent = node->recurrent;
+    const CylMatrix *m = recurrent->input_matrix;
+    const CylNodeState *state = &workspace->states[node->index];
+    const CylView *x = &workspace->views[node->x];
+    int64_t start = recurrent->is_reverse ? time - 1 - first : first;
+    int64_t stride = recurrent->is_reverse ? -x->step_stride : x->step_stride;
+    for (int64_t row = 0; row < workspace->rows; row++) {
+        CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), stride, 0,
+                              recurrent->input_size};
+        void *acc = cyl_at(model, state->acc, row * state->block_steps * m->row_size);
+        model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, begin, end);
+    }
+}
+
+void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const CylRecurrent *recurrent = node->recurrent;
+    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
+    CylNodeState *state = &workspace->states[node->index];
+    int64_t time = workspace->times[model->values[node->x].axis];
+    bool is_masked = node->mask >= 0 && workspace->masks[model->values[node->mask].axis];
+    if (team->thread == 0) {
+        load_states(model, node, workspace);
+        if (is_masked) {
+            code_steps(node, workspace, time);
+        } else {
+            memset(state->seen, 1, (size_t)workspace->rows);
+        }
+    }
+    cyl_barrier(team);
+    int64_t acc_size = recurrent->input_matrix->row_size;
+    CylStep step = {.rows = workspace->rows,
+                    .x_stride = x->row_stride,
+                    .h_stride = cyl_state_stride(recurrent->output_size),
+                    .c = state->c,
+                    .c_stride = cyl_state_stride(recurrent->hidden_size),
+                    .acc_stride = acc_size * state->block_steps,
+                    .scratch = state->scratch,
+                    .scratch_stride = recurrent->scratch_size,
+                    .y_stride = y->row_stride,
+                    .continued = state->block_steps > 1};
+    int current = state->current;
+    int64_t begin, end;
+    for (int64_t n = 0; n < time; n++) {
+        int64_t t = recurrent->is_reverse ? time - 1 - n : n, in_block = n % state->block_steps;
+        if (step.continued && in_block == 0) {
+            int64_t count = time - n < state->block_steps ? time - n : state->block_steps;
+            cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
+            input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);
+        }
+        step.x = cyl_at(model, x->data, t * x->step_stride);
+        step.h_previous = state->h[current];
+        step.h_next = state->h[1 - current];
+        step.acc = cyl_at(model, state->acc, in_block * acc_size);
+        step.codes = is_masked ? state->codes + t * workspace->rows : NULL;
+        step.y = y->data ? cyl_at(model, y->data, t * y->step_stride) : NULL;
+        for (int32_t p = 0; p < recurrent->phase_count; p++) {
+            const CylPhase *phase = &recurrent->phases[p];
+            cyl_share(team, phase->items, &begin, &end);
+            phase->run(model, node, &step, (int32_t)begin, (int32_t)end);
+            if (phase->barrier_after) {
+                cyl_barrier(team);
+            }
+        }
+        current = 1 - current;
+    }
+    if (team->thread == 0) {
+        state->current = current;
+        store_states(model, node, workspace);
+    }
+    cyl_barrier(team);
+}

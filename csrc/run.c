@@ -1,0 +1,380 @@
+/* Running a model: whole calls (cyl_predict) and streams, in pieces of rows and of time. */
+#include "internal.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* rows that one workspace takes at once */
+#define CYL_TILE_ROWS 48
+
+/* Whether the call runs its rows apart, each thread on its own, or all threads on the same rows. */
+static bool runs_rows_apart(const CylCall *call) { return call->rows >= call->threads; }
+
+static bool is_sequence_input(const CylModel *model, int32_t input) {
+    return model->values[model->inputs[input]].kind == CYL_SEQUENCE;
+}
+
+/* Points the views at steps [first_step, first_step + steps) of rows [first_row, first_row + rows) of the call. */
+static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, int64_t first_step,
+                       int64_t steps) {
+    const CylModel *model = w->model;
+    w->rows = rows;
+    w->first_row = first_row;
+    int64_t total = 1;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
+        total = time > total ? time : total;
+        w->times[i] = model->is_chunkable && is_sequence_input(model, i) ? steps : time;
+        const uint8_t *mask = call->masks ? call->masks[i] : NULL;
+        w->masks[i] = mask ? mask + first_row * time + first_step : NULL;
+        w->mask_strides[i] = time;
+    }
+    w->is_last_chunk = !model->is_chunkable || first_step + steps >= total;
+    memcpy(w->views, w->own, (size_t)model->value_count * sizeof *w->views);
+    for (int32_t v = 0; v < model->value_count; v++) {
+        const CylValue *value = &model->values[v];
+        if (value->output < 0) {
+            continue;
+        }
+        int64_t time = value->kind == CYL_SEQUENCE ? call->times[value->axis] : 1;
+        int64_t skipped = value->kind == CYL_SEQUENCE ? first_step : 0;
+        w->views[v].step_stride = value->features;
+        w->views[v].row_stride = time * value->features;
+        w->views[v].data =
+            cyl_at(model, call->outputs[value->output], (first_row * time + skipped) * value->features);
+    }
+}
+
+/* inputs on entry: copied, with the subnormal rule */
+static void load_inputs(CylWorkspace *w, const CylCall *call, int64_t first_step, const CylTeam *team) {
+    const CylModel *model = w->model;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        CylView *view = &w->views[model->inputs[i]];
+        if (!view->data) {
+            continue;
+        }
+        int64_t features = model->values[model->inputs[i]].features, begin, end;
+        int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
+        int64_t steps = is_sequence_input(model, i) ? w->times[i] : 1;
+        view->row_stride = steps * features;
+        cyl_share(team, w->rows, &begin, &end);
+        for (int64_t row = begin; row < end; row++) {
+            int64_t from = ((w->first_row + row) * time + (is_sequence_input(model, i) ? first_step : 0)) * features;
+            model->kernels->flush(cyl_at(model, call->inputs[i], from),
+                                  cyl_at(model, view->data, row * view->row_stride), steps * features);
+        }
+    }
+}
+
+static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, const CylTeam *team) {
+    const CylModel *model = w->model;
+    int64_t total = 1;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
+        total = time > total ? time : total;
+    }
+    int64_t chunk = model->is_chunkable ? w->time_capacity : total;
+    for (int64_t first_step = 0; first_step < total; first_step += chunk) {
+        int64_t steps = total - first_step < chunk ? total - first_step : chunk;
+        if (team->thread == 0) {
+            bind_views(w, call, first_row, rows, first_step, steps);
+            w->is_first_chunk = first_step == 0;
+        }
+        cyl_barrier(team);
+        load_inputs(w, call, first_step, team);
+        cyl_barrier(team);
+        for (int32_t n = 0; n < model->node_count; n++) {
+            const CylNode *node = &model->nodes[n];
+            if (!node->is_per_sequence || w->is_last_chunk) {
+                node->layer->run(model, node, w, team);
+            }
+        }
+    }
+}
+
+/* ---- whole calls ---- */
+
+typedef struct {
+    const CylModel *model;
+    const CylCall *call;
+    CylWorkspace **workspaces;
+    int64_t tile_rows, tiles;
+    atomic_llong next_tile;
+} Prediction;
+
+static void start_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
+    const CylModel *model = w->model;
+    cyl_workspace_reset(w);
+    w->rows = rows;
+    for (int32_t s = 0; call->initial_state && s < model->state_count; s++) {
+        if (call->initial_state[s]) {
+            cyl_workspace_set_state(w, s, cyl_at(model, call->initial_state[s], first_row * model->state_sizes[s]));
+        }
+    }
+}
+
+static void finish_rows(const CylWorkspace *w, const CylCall *call, int64_t first_row) {
+    const CylModel *model = w->model;
+    for (int32_t s = 0; call->final_state && s < model->state_count; s++) {
+        if (call->final_state[s]) {
+            cyl_workspace_get_state(w, s, cyl_at(model, call->final_state[s], first_row * model->state_sizes[s]));
+        }
+    }
+}
+
+/* each thread takes tiles of rows until none is left */
+static void predict_apart(void *context, const CylTeam *team) {
+    Prediction *p = context;
+    CylTeam alone = {0, 1, NULL};
+    CylWorkspace *w = p->workspaces[team->thread];
+    for (;;) {
+        int64_t first = atomic_fetch_add(&p->next_tile, 1) * p->tile_rows;
+        if (first >= p->call->rows) {
+            return;
+        }
+        int64_t rows = p->call->rows - first < p->tile_rows ? p->call->rows - first : p->tile_rows;
+        start_rows(w, p->call, first, rows);
+        run_rows(w, p->call, first, rows, &alone);
+        finish_rows(w, p->call, first);
+    }
+}
+
+/* all threads share the rows and divide the blocks of every layer */
+static void predict_together(void *context, const CylTeam *team) {
+    Prediction *p = context;
+    CylWorkspace *w = p->workspaces[0];
+    if (team->thread == 0) {
+        start_rows(w, p->call, 0, p->call->rows);
+    }
+    cyl_barrier(team);
+    run_rows(w, p->call, 0, p->call->rows, team);
+    if (team->thread == 0) {
+        finish_rows(w, p->call, 0);
+    }
+}
+
+static CylStatus check_call(const CylModel *model, const CylCall *call) {
+    if (!model->is_finished || call->rows < 1 || call->threads < 1 || call->threads > CYL_MAX_THREADS) {
+        return CYL_E_ARGUMENT;
+    }
+    for (int32_t i = 0; i < model->input_count; i++) {
+        if (is_sequence_input(model, i) && call->times[i] < 1) {
+            return CYL_E_ARGUMENT;
+        }
+    }
+    return CYL_OK;
+}
+
+CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
+    CylStatus status = check_call(model, call);
+    if (status != CYL_OK) {
+        return status;
+    }
+    int64_t longest = 1;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        longest = is_sequence_input(model, i) && call->times[i] > longest ? call->times[i] : longest;
+    }
+    bool apart = runs_rows_apart(call);
+    Prediction p = {model, call, NULL, call->rows, 1, 0};
+    int workspaces = 1;
+    if (apart) {
+        int64_t share = (call->rows + call->threads - 1) / call->threads;
+        int64_t tiles_each = (share + CYL_TILE_ROWS - 1) / CYL_TILE_ROWS;
+        p.tile_rows = (share + tiles_each - 1) / tiles_each;
+        p.tiles = (call->rows + p.tile_rows - 1) / p.tile_rows;
+        workspaces = (int64_t)call->threads < p.tiles ? call->threads : (int)p.tiles;
+    }
+    CylWorkspace *one = NULL;
+    p.workspaces = workspaces == 1 ? &one : calloc((size_t)workspaces, sizeof *p.workspaces);
+    if (!p.workspaces) {
+        return CYL_E_MEMORY;
+    }
+    int team_threads = apart ? workspaces : call->threads;
+    int64_t chunk = cyl_chunk_steps(model, p.tile_rows, longest);
+    for (int i = 0; i < workspaces && status == CYL_OK; i++) {
+        status = cyl_workspace_create(model, p.tile_rows, chunk, apart ? 1 : team_threads, &p.workspaces[i]);
+    }
+    if (status == CYL_OK) {
+        CylIeee saved = cyl_ieee_enter();
+        cyl_blas_hold(model);
+        cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads);
+        cyl_blas_release(model);
+        cyl_ieee_leave(saved);
+    }
+    for (int i = 0; i < workspaces; i++) {
+        cyl_workspace_free(p.workspaces[i]);
+    }
+    if (workspaces > 1) {
+        free(p.workspaces);
+    }
+    return status;
+}
+
+int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads) {
+    /* multiply-adds: one core does some 50 per nanosecond from its own cache; entering a region costs some 2 us,
+       a barrier some 0.1 us */
+    const double least_call = 1e6, least_step = 48e3;
+    double step = (double)model->work, call = step * (double)rows * (double)time;
+    if (threads <= 1 || call < least_call) {
+        return 1;
+    }
+    if (rows >= 2) {
+        double useful = call / (least_call / 2.0);
+        int64_t most = rows < threads ? rows : threads;
+        return useful < (double)most ? (int)useful : (int)most;
+    }
+    double useful = step / (least_step / 2.0);
+    if (step < least_step) {
+        return 1;
+    }
+    return useful < (double)threads ? (int)useful : threads;
+}
+
+/* ---- streams ---- */
+
+struct CylStream {
+    CylWorkspace *workspace;
+    int threads;
+    atomic_flag busy;
+};
+
+typedef struct {
+    CylStream *stream;
+    const CylCall *call;
+} StreamRun;
+
+static CylStatus enter(CylStream *stream) {
+    return atomic_flag_test_and_set_explicit(&stream->busy, memory_order_acquire) ? CYL_E_BUSY : CYL_OK;
+}
+static void leave(CylStream *stream) { atomic_flag_clear_explicit(&stream->busy, memory_order_release); }
+
+CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream) {
+    *stream = NULL;
+    if (!model->is_finished || rows < 1 || threads < 1 || threads > CYL_MAX_THREADS) {
+        return CYL_E_ARGUMENT;
+    }
+    if (!model->can_stream) {
+        return CYL_E_STREAM;
+    }
+    CylStream *s = calloc(1, sizeof *s);
+    if (!s) {
+        return CYL_E_MEMORY;
+    }
+    atomic_flag_clear(&s->busy);
+    s->threads = threads;
+    CylStatus status =
+        cyl_workspace_create(model, rows, cyl_chunk_steps(model, rows, INT64_MAX), threads, &s->workspace);
+    if (status != CYL_OK) {
+        free(s);
+        return status;
+    }
+    s->workspace->rows = rows;
+    *stream = s;
+    return CYL_OK;
+}
+
+void cyl_stream_free(CylStream *stream) {
+    if (stream) {
+        cyl_workspace_free(stream->workspace);
+        free(stream);
+    }
+}
+
+static void stream_run(void *context, const CylTeam *team) {
+    StreamRun *run = context;
+    run_rows(run->stream->workspace, run->call, 0, run->call->rows, team);
+}
+
+CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) {
+    const CylModel *model = stream->workspace->model;
+    CylStatus status = check_call(model, call);
+    if (status == CYL_OK && call->rows != stream->workspace->rows_capacity) {
+        status = CYL_E_ARGUMENT;
+    }
+    if (status == CYL_OK) {
+        status = enter(stream);
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    StreamRun run = {stream, call};
+    CylIeee saved = cyl_ieee_enter();
+    cyl_blas_hold(model);
+    cyl_parallel(stream_run, &run, stream->threads);
+    cyl_blas_release(model);
+    cyl_ieee_leave(saved);
+    leave(stream);
+    return CYL_OK;
+}
+
+CylStatus cyl_stream_reset(CylStream *stream) {
+    CylStatus status = enter(stream);
+    if (status == CYL_OK) {
+        cyl_workspace_reset(stream->workspace);
+        leave(stream);
+    }
+    return status;
+}
+
+CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state) {
+    if (index < 0 || index >= stream->workspace->model->state_count) {
+        return CYL_E_ARGUMENT;
+    }
+    CylStatus status = enter(stream);
+    if (status == CYL_OK) {
+        cyl_workspace_get_state(stream->workspace, index, state);
+        leave(stream);
+    }
+    return status;
+}
+
+CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state) {
+    if (index < 0 || index >= stream->workspace->model->state_count) {
+        return CYL_E_ARGUMENT;
+    }
+    CylStatus status = enter(stream);
+    if (status == CYL_OK) {
+        CylIeee saved = cyl_ieee_enter();
+        cyl_workspace_set_state(stream->workspace, index, state);
+        cyl_ieee_leave(saved);
+        leave(stream);
+    }
+    return status;
+}
+
+/* the flags of every recurrent node that say whether a step has counted: (nodes with state, rows) */
+static int64_t copy_seen(const CylWorkspace *w, uint8_t *out, const uint8_t *in) {
+    int64_t used = 0;
+    for (int32_t n = 0; n < w->model->node_count; n++) {
+        if (w->model->nodes[n].recurrent) {
+            if (out) {
+                memcpy(out + used, w->states[n].seen, (size_t)w->rows_capacity);
+            } else if (in) {
+                memcpy(w->states[n].seen, in + used, (size_t)w->rows_capacity);
+            }
+            used += w->rows_capacity;
+        }
+    }
+    return used;
+}
+
+int64_t cyl_stream_flags_size(const CylStream *stream) { return copy_seen(stream->workspace, NULL, NULL); }
+
+CylStatus cyl_stream_get_flags(CylStream *stream, uint8_t *flags) {
+    CylStatus status = enter(stream);
+    if (status == CYL_OK) {
+        copy_seen(stream->workspace, flags, NULL);
+        leave(stream);
+    }
+    return status;
+}
+
+CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags) {
+    CylStatus status = enter(stream);
+    if (status == CYL_OK) {
+        copy_seen(stream->workspace, NULL, flags);
+        leave(stream);
+    }
+    return status;
+}

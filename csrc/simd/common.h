@@ -1,0 +1,16 @@
+/* Operations that follow from the others; included at the end of every simd header. */
+#ifndef CYL_SIMD_COMMON_H
+#define CYL_SIMD_COMMON_H
+
+static inline V v_neg(V a) { return v_sub(v_zero(), a); }
+
+/* nearest integer, ties to even, for |a| < 2^22: adding 1.5*2^23 leaves no bits for a fraction */
+static inline V v_round(V a) {
+    V magic = v_set1(12582912.0f);
+    return v_sub(v_add(a, magic), magic);
+}
+
+/* +0 below the threshold of the subnormal rule (see CYL_TINY in internal.h); NaN stays */
+static inline V v_flush(V a) { return v_select(v_less(v_abs(a), v_set1(CYL_TINY)), v_zero(), a); }
+
+#endif

@@ -1,0 +1,159 @@
+/*
+ * The logical vector of 16 floats as an array: every machine, and the meaning that the other simd headers share.
+ *
+ * V holds 16 lanes, M one truth value per lane. Every operation is IEEE single precision, rounded once, lane by
+ * lane, so that all headers give the same bits. v_round and v_scale are defined on the stated ranges only.
+ */
+#ifndef CYL_SIMD_H
+#define CYL_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define REAL float
+
+typedef struct {
+    float lane[16];
+} V;
+typedef struct {
+    uint32_t lane[16]; /* 0 or 1 */
+} M;
+
+/* columns and vectors of one register tile of a product, see kernels/product.h */
+#define TILE_COLUMNS 2
+#define TILE_VECTORS 2
+#define TILE_PAIRS_BLOCKS 0
+
+#define EACH_LANE for (int lane = 0; lane < 16; lane++)
+
+/* a*b + c rounded once. Without the instruction: the product is exact in double, the sum is rounded to odd,
+   and rounding that to float is then the one rounding (Boldo & Melquiond, 2008). */
+static inline float fma_once(float a, float b, float c) {
+#if defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF)
+    return __builtin_fmaf(a, b, c);
+#else
+    double product = (double)a * (double)b, sum = product + (double)c;
+    double virtual_c = sum - product;
+    double error = (product - (sum - virtual_c)) + ((double)c - virtual_c);
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    if (error != 0.0 && !(bits & 1) && sum - sum == 0.0) {
+        bits += ((error > 0.0) == (sum > 0.0)) ? (uint64_t)1 : ~(uint64_t)0;
+        memcpy(&sum, &bits, sizeof sum);
+    }
+    return (float)sum;
+#endif
+}
+
+static inline V v_set1(float a) {
+    V r;
+    EACH_LANE r.lane[lane] = a;
+    return r;
+}
+static inline V v_zero(void) { return v_set1(0.0f); }
+static inline V v_load(const float *p) {
+    V r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+static inline void v_store(float *p, V a) { memcpy(p, &a, sizeof a); }
+/* the first n of 16 lanes, the others 0; n in 1..16 */
+static inline V v_load_part(const float *p, int n) {
+    V r = v_zero();
+    memcpy(&r, p, (size_t)n * sizeof(float));
+    return r;
+}
+static inline void v_store_part(float *p, V a, int n) { memcpy(p, &a, (size_t)n * sizeof(float)); }
+
+#define LANEWISE2(name, expression)     \
+    static inline V name(V a, V b) {    \
+        V r;                            \
+        EACH_LANE {                     \
+            float x = a.lane[lane];     \
+            float y = b.lane[lane];     \
+            r.lane[lane] = expression;  \
+        }                               \
+        return r;                       \
+    }
+LANEWISE2(v_add, x + y)
+LANEWISE2(v_sub, x - y)
+LANEWISE2(v_mul, x *y)
+LANEWISE2(v_div, x / y)
+LANEWISE2(v_min, x < y ? x : y) /* the second operand if either is NaN */
+LANEWISE2(v_max, x > y ? x : y)
+#undef LANEWISE2
+
+/* a*b + c, rounded once */
+static inline V v_fma(V a, V b, V c) {
+    V r;
+    EACH_LANE r.lane[lane] = fma_once(a.lane[lane], b.lane[lane], c.lane[lane]);
+    return r;
+}
+static inline V v_sqrt(V a) {
+    V r;
+    EACH_LANE r.lane[lane] = __builtin_sqrtf(a.lane[lane]);
+    return r;
+}
+/* a * 2^n for n an integer, |n| <= 126, where a and the result are normal */
+static inline V v_scale(V a, V n) {
+    V r;
+    EACH_LANE {
+        uint32_t bits;
+        memcpy(&bits, &a.lane[lane], sizeof bits);
+        bits += (uint32_t)(int32_t)n.lane[lane] << 23;
+        memcpy(&r.lane[lane], &bits, sizeof bits);
+    }
+    return r;
+}
+static inline V v_abs(V a) {
+    V r;
+    EACH_LANE r.lane[lane] = __builtin_fabsf(a.lane[lane]);
+    return r;
+}
+/* the magnitude of a with the sign of b */
+static inline V v_copysign(V a, V b) {
+    V r;
+    EACH_LANE r.lane[lane] = __builtin_copysignf(a.lane[lane], b.lane[lane]);
+    return r;
+}
+/* false where either is NaN */
+static inline M v_less(V a, V b) {
+    M r;
+    EACH_LANE r.lane[lane] = a.lane[lane] < b.lane[lane];
+    return r;
+}
+static inline M v_is_nan(V a) {
+    M r;
+    EACH_LANE r.lane[lane] = a.lane[lane] != a.lane[lane];
+    return r;
+}
+/* a where m, else b */
+static inline V v_select(M m, V a, V b) {
+    V r;
+    EACH_LANE r.lane[lane] = m.lane[lane] ? a.lane[lane] : b.lane[lane];
+    return r;
+}
+/* a = m * 2^e with m in [0.5, 1) for normal positive a: v_exponent gives e, v_mantissa gives m */
+static inline V v_exponent(V a) {
+    V r;
+    EACH_LANE {
+        uint32_t bits;
+        memcpy(&bits, &a.lane[lane], sizeof bits);
+        r.lane[lane] = (float)((int32_t)(bits >> 23 & 0xff) - 126);
+    }
+    return r;
+}
+static inline V v_mantissa(V a) {
+    V r;
+    EACH_LANE {
+        uint32_t bits;
+        memcpy(&bits, &a.lane[lane], sizeof bits);
+        bits = (bits & 0x007fffffu) | 0x3f000000u;
+        memcpy(&r.lane[lane], &bits, sizeof bits);
+    }
+    return r;
+}
+
+#include "common.h"
+
+#endif

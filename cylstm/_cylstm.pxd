@@ -1,0 +1,93 @@
+# The public header of csrc, for _engine.pyx.
+from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+
+cdef extern from "cylstm.h" nogil:
+    ctypedef enum CylStatus:
+        CYL_OK
+        CYL_E_MEMORY
+        CYL_E_ISA
+        CYL_E_BLAS
+        CYL_E_STREAM
+        CYL_E_BUSY
+        CYL_STATUS_COUNT
+    const char *cyl_status_text(CylStatus status)
+
+    ctypedef enum CylIsa:
+        CYL_ISA_SCALAR
+        CYL_ISA_COUNT
+    const char *cyl_isa_name(CylIsa isa)
+    int cyl_isa_available(CylIsa isa)
+    CylIsa cyl_isa_best()
+
+    ctypedef enum CylEngine:
+        CYL_ENGINE_PACKED
+        CYL_ENGINE_BLAS32
+        CYL_ENGINE_BLAS64
+
+    ctypedef struct CylBlas:
+        uintptr_t sgemv, sgemm, dgemv, dgemm, set_threads, get_threads
+        int is_int64
+
+    ctypedef struct CylModel:
+        pass
+    ctypedef enum CylKind:
+        CYL_SEQUENCE
+        CYL_VECTOR
+        CYL_MASK
+        CYL_STATE
+    ctypedef struct CylPort:
+        const char *role
+        int32_t value
+    ctypedef struct CylOption:
+        const char *name
+        const char *text
+        double number
+    ctypedef struct CylTensor:
+        const char *role
+        const void *data
+        int32_t rank
+        int64_t shape[4]
+    ctypedef struct CylNodeSpec:
+        const char *op
+        const CylPort *inputs
+        const CylPort *outputs
+        const CylOption *options
+        const CylTensor *tensors
+        int32_t input_count, output_count, option_count, tensor_count
+
+    CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model)
+    void cyl_model_free(CylModel *model)
+    CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index)
+    CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec)
+    CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t *masks, int32_t input_count,
+                               const int32_t *outputs, int32_t output_count)
+    int64_t cyl_model_work(const CylModel *model)
+    int64_t cyl_model_bytes(const CylModel *model)
+    int32_t cyl_model_state_count(const CylModel *model)
+    int32_t cyl_model_state_size(const CylModel *model, int32_t index)
+    int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads)
+
+    ctypedef struct CylCall:
+        int64_t rows
+        const int64_t *times
+        const void *const *inputs
+        const uint8_t *const *masks
+        void *const *outputs
+        const void *const *initial_state
+        void *const *final_state
+        int threads
+    CylStatus cyl_predict(const CylModel *model, const CylCall *call)
+
+    ctypedef struct CylStream:
+        pass
+    CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream)
+    void cyl_stream_free(CylStream *stream)
+    CylStatus cyl_stream_run(CylStream *stream, const CylCall *call)
+    CylStatus cyl_stream_reset(CylStream *stream)
+    CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state)
+    CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state)
+    int64_t cyl_stream_flags_size(const CylStream *stream)
+    CylStatus cyl_stream_get_flags(CylStream *stream, uint8_t *flags)
+    CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags)
+
+    int cyl_has_openmp()

@@ -1,0 +1,137 @@
+"""What a user hands in, as arrays that C can read: rank, shape and dtype rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import ShapeError
+from .graph import Value
+
+
+def as_real(array: object, dtype: np.dtype, what: str) -> np.ndarray:
+    """`array` as a C-contiguous array of `dtype`; real numbers of any type and stride are converted.
+
+    Raises
+    ------
+    ShapeError
+        If it is complex, object, text or ragged.
+    """
+    try:
+        array = np.asarray(array)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{what}: expected an array of real numbers: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise ShapeError(f"{what}: expected real numbers, found dtype {array.dtype}")
+    return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+
+
+def as_input(
+    array: object, value: Value, dtype: np.dtype, *, is_step: bool = False, batch: int | None = None
+) -> tuple[np.ndarray, bool]:
+    """One input as (batch, time, features) or (batch, features), and whether it came without a batch axis.
+
+    Parameters
+    ----------
+    array : array_like
+        Of the value's rank r (one sample) or r + 1 (a batch).
+    value : Value
+        The graph's input.
+    is_step : bool
+        The array has no time axis: it is one step, given to a stream.
+    batch : int, optional
+        The batch that it must have.
+
+    Raises
+    ------
+    ShapeError
+        For another rank, feature count or batch, an empty batch or time, or a dtype that is not real.
+    """
+    what = f"input {value.name!r}"
+    array = as_real(array, dtype, what)
+    names = ("features",) if is_step or value.kind == "vector" else ("time", "features")
+    rank = len(names)
+    if array.ndim not in (rank, rank + 1):
+        raise ShapeError(
+            f"{what}: expected rank {rank + 1} ({', '.join(('batch', *names))}) or {rank} ({', '.join(names)})"
+            f", found shape {array.shape}"
+        )
+    if array.shape[-1] != value.features:
+        raise ShapeError(f"{what}: expected {value.features} features, found {array.shape[-1]} in shape {array.shape}")
+    is_alone = array.ndim == rank
+    if is_alone:
+        array = array[np.newaxis]
+    if array.size == 0:
+        raise ShapeError(f"{what}: expected at least one sample and one step, found shape {array.shape}")
+    if batch is not None and array.shape[0] != batch:
+        raise ShapeError(f"{what}: expected a batch of {batch}, found {array.shape[0]}")
+    if is_step:
+        array = array[:, np.newaxis]
+    return array, is_alone
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """`out` itself if it can be written in place. Raises `ShapeError`."""
+    if not isinstance(out, np.ndarray):
+        raise ShapeError(f"out: expected a NumPy array, found {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ShapeError(
+            f"out: expected a writable C-contiguous {dtype} array of shape {shape}, found {out.dtype} {out.shape}"
+            + ("" if out.flags.c_contiguous else ", not contiguous")
+            + ("" if out.flags.writeable else ", read-only")
+        )
+    if any(np.may_share_memory(out, array) for array in inputs):
+        raise ShapeError("out: shares memory with an input")
+    return out
+
+
+def as_state(
+    state: object, groups: Sequence[tuple[str, tuple[int, ...]]], batch: int, dtype: np.dtype
+) -> list[np.ndarray]:
+    """A state as the user holds it, flat: one array (batch, size) per state of each layer.
+
+    Parameters
+    ----------
+    state : list of tuple of array_like
+        One tuple per stateful layer; an array without batch is taken for a batch of 1.
+    groups : list of (layer name, sizes)
+
+    Raises
+    ------
+    ShapeError
+        For another number of layers, of states or another shape; names the layer.
+    """
+    expected = ", ".join(f"{name} {sizes}" for name, sizes in groups) or "none: no layer carries state"
+    if not isinstance(state, (list, tuple)) or len(state) != len(groups):
+        found = f"{len(state)} items" if isinstance(state, (list, tuple)) else type(state).__name__
+        raise ShapeError(
+            f"state: expected a list with one tuple per stateful layer ({expected}), found {found}"
+            + _stacked_hint(state)
+        )
+    arrays = []
+    for (name, sizes), parts in zip(groups, state):
+        if not isinstance(parts, (list, tuple)) or len(parts) != len(sizes):
+            raise ShapeError(
+                f"state of layer {name!r}: expected a tuple of {len(sizes)} arrays (batch, size) with sizes {sizes}, "
+                f"found {len(parts) if isinstance(parts, (list, tuple)) else type(parts).__name__}"
+                + _stacked_hint(state)
+            )
+        for size, part in zip(sizes, parts):
+            array = as_real(part, dtype, f"state of layer {name!r}")
+            if array.ndim == 1 and batch == 1:
+                array = array[np.newaxis]
+            if array.shape != (batch, size):
+                raise ShapeError(
+                    f"state of layer {name!r}: expected shape {(batch, size)}, found {array.shape}"
+                    + _stacked_hint(state)
+                )
+            arrays.append(array)
+    return arrays
+
+
+def _stacked_hint(state: object) -> str:
+    """A hint for PyTorch's (h_n, c_n), which stacks layers on the first axis."""
+    if isinstance(state, (list, tuple)) and len(state) == 2 and all(getattr(part, "ndim", 0) == 3 for part in state):
+        return "; for PyTorch's stacked (h_n, c_n) write [(h_n[k], c_n[k]) for k in range(len(h_n))]"
+    return ""

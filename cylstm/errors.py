@@ -1,0 +1,25 @@
+"""The exceptions of CyLSTM. Each says what was wrong, where, what was expected and what was found."""
+
+
+class CylstmError(Exception):
+    """Base of every exception raised by CyLSTM on purpose."""
+
+
+class FormatError(CylstmError, ValueError):
+    """A file or a mapping of tensors is damaged, incomplete or of another kind than expected."""
+
+
+class ShapeError(CylstmError, ValueError):
+    """An array, a state or an argument has another shape, rank, size or dtype than the model needs."""
+
+
+class UnsupportedError(CylstmError, NotImplementedError):
+    """A layer, an option or a file type that CyLSTM knows of and does not compute."""
+
+
+class StreamBusyError(CylstmError, RuntimeError):
+    """Two threads entered one stream at the same time; give each its own stream."""
+
+
+class BlasNotFoundError(CylstmError, ImportError):
+    """``engine="blas"`` found no usable BLAS; the message lists what was tried."""

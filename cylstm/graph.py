@@ -1,0 +1,260 @@
+"""A network as plain data: nodes that read and write values.
+
+The graph knows no framework, no file and no C. A *value* is what flows (a sequence, a vector, a mask, a
+state); a *node* is one call of one layer, in one direction; *tensors* are the weights, in the canonical
+layout, named once and shared by every node that uses them. Every shape is checked here, when a node is
+added, with a message that names the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from .errors import FormatError, ShapeError, UnsupportedError
+
+Kind = Literal["sequence", "vector", "mask", "state"]
+Option = str | float | int | bool
+
+
+@dataclass(frozen=True)
+class Value:
+    """What flows along an edge.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the graph.
+    kind : {"sequence", "vector", "mask", "state"}
+    shape : tuple of int or None
+        Without the batch axis; None stands for time. A sequence is (None, features), a vector or a state
+        (features,), a mask (None,).
+    mask : str or None
+        Name of the mask that says which steps of this value count.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int | None, ...]
+    mask: str | None = None
+
+    @property
+    def features(self) -> int:
+        """Size of the last axis (1 for a mask)."""
+        return 1 if self.kind == "mask" else int(self.shape[-1])
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call of one layer.
+
+    Attributes
+    ----------
+    op : str
+        A key of `cylstm.layers.OPS`.
+    name : str
+        Unique in the graph; what messages and state labels use.
+    inputs, outputs : dict of str to str
+        Role -> value name, for example ``{"x": "input", "mask": "input.mask"}`` and ``{"y": "lstm"}``.
+    weights : dict of str to str
+        Role -> tensor name, for example ``{"weight_ih": "lstm.weight_ih"}``.
+    options : dict
+        Plain scalars and strings; every option of the op is present.
+    """
+
+    op: str
+    name: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    weights: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole network. Make one with `GraphBuilder`, which validates it.
+
+    Attributes
+    ----------
+    values : dict of str to Value
+    nodes : tuple of Node
+        In an order in which each node comes after those it reads from.
+    inputs, outputs : tuple of str
+        Value names. The mask of an input is that value's `Value.mask`; giving it is optional.
+    tensors : dict of str to ndarray
+        float32 or float64, C order, canonical layout.
+    metadata : dict of str to str
+        Free text that travels in the native file (scaling, units, names).
+    provenance : dict
+        What the loader did: format, version, tensors used.
+    """
+
+    values: Mapping[str, Value]
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensors: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    def node_tensors(self, node: Node) -> dict[str, np.ndarray]:
+        """Role -> array of one node's weights."""
+        return {role: self.tensors[name] for role, name in node.weights.items()}
+
+    def states(self) -> list[tuple[str, tuple[tuple[str, int], ...]]]:
+        """``[(node name, ((label, size), ...)), ...]`` of the nodes that carry state, in graph order."""
+        from .layers import OPS
+
+        found = []
+        for node in self.nodes:
+            parts = OPS[node.op].state(self.node_tensors(node), node.options)
+            if parts:
+                found.append((node.name, tuple(parts)))
+        return found
+
+    def parameters(self) -> int:
+        """Number of weights, each tensor counted once."""
+        return sum(int(tensor.size) for tensor in self.tensors.values())
+
+
+class GraphBuilder:
+    """Builds a `Graph` node by node and checks each as it is added."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Value] = {}
+        self._nodes: list[Node] = []
+        self._inputs: list[str] = []
+        self._outputs: list[str] = []
+        self._tensors: dict[str, np.ndarray] = {}
+
+    def input(self, name: str, shape: tuple[int | None, ...], *, masked: bool = True) -> Value:
+        """Add an input of `shape` without batch; a sequence gets an optional mask beside it."""
+        kind: Kind = "sequence" if len(shape) == 2 and shape[0] is None else "vector"
+        if (kind == "vector" and len(shape) != 1) or shape[-1] is None or shape[-1] < 1:
+            raise UnsupportedError(f"input {name!r}: shape {shape} is neither (None, features) nor (features,)")
+        mask = None
+        if kind == "sequence" and masked:
+            mask = self._add_value(Value(f"{name}.mask", "mask", (None,))).name
+        value = self._add_value(Value(name, kind, tuple(shape), mask))
+        self._inputs.append(name)
+        return value
+
+    def tensor(self, name: str, array: np.ndarray) -> str:
+        """Register a weight under a unique name and return that name; the array is not copied if it need not be."""
+        if name in self._tensors:
+            raise FormatError(f"tensor {name!r} is given twice")
+        array = np.asarray(array)
+        if array.dtype not in (np.float32, np.float64):
+            raise FormatError(f"tensor {name!r}: expected float32 or float64, found {array.dtype}")
+        self._tensors[name] = np.ascontiguousarray(array).reshape(array.shape)
+        return name
+
+    def add(
+        self,
+        op: str,
+        name: str,
+        inputs: Mapping[str, Value],
+        weights: Mapping[str, np.ndarray | str] | None = None,
+        options: Mapping[str, Option] | None = None,
+        output_names: Mapping[str, str] | None = None,
+    ) -> dict[str, Value]:
+        """Add one node and return its outputs by role.
+
+        Parameters
+        ----------
+        op : str
+            A key of `cylstm.layers.OPS`.
+        name : str
+            The layer's name; a second call of it gets ``name#2`` and so on.
+        inputs : dict of str to Value
+            By role. If "x" carries a mask and the op reads masks, "mask" is wired by itself.
+        weights : dict of str to (ndarray or str)
+            By role; an array is registered as ``name.role``, a string names a registered tensor (shared layers).
+        options : dict
+            Those that differ from the op's defaults.
+
+        Raises
+        ------
+        ShapeError, UnsupportedError
+            If shapes, roles or options do not fit the op; the message names the layer.
+        """
+        from .layers import OPS
+
+        if op not in OPS:
+            raise UnsupportedError(f"layer {name!r}: no operation {op!r}; known are {', '.join(sorted(OPS))}")
+        spec = OPS[op]
+        unique = name
+        taken = {node.name for node in self._nodes}
+        call = 1
+        while unique in taken:
+            call += 1
+            unique = f"{name}#{call}"
+        for role, value in inputs.items():
+            if self._values.get(value.name) != value:
+                raise ShapeError(f"layer {unique!r}: input {role!r} is not a value of this graph: {value}")
+        inputs = dict(inputs)
+        first = inputs.get("x")
+        if spec.reads_mask and "mask" not in inputs and first is not None and first.mask is not None:
+            inputs["mask"] = self._values[first.mask]
+        merged = dict(spec.defaults)
+        for key, option in (options or {}).items():
+            if key not in merged:
+                raise UnsupportedError(f"layer {unique!r}: {op} has no option {key!r}")
+            merged[key] = option
+        names = {}
+        for role, weight in (weights or {}).items():
+            if weight is None:
+                continue
+            if isinstance(weight, str):
+                if weight not in self._tensors:
+                    raise FormatError(f"layer {unique!r}: tensor {weight!r} is not in the graph")
+                names[role] = weight
+            else:
+                names[role] = self.tensor(f"{unique}.{role}", weight)
+        arrays = {role: self._tensors[tensor] for role, tensor in names.items()}
+        produced = spec.infer(unique, inputs, arrays, merged)
+        outputs: dict[str, Value] = {}
+        for role, value in produced.items():
+            default = unique if role == "y" else f"{unique}.{role}"
+            outputs[role] = self._add_value(replace(value, name=(output_names or {}).get(role, default)))
+        node = Node(
+            op,
+            unique,
+            {role: value.name for role, value in inputs.items()},
+            {role: value.name for role, value in outputs.items()},
+            names,
+            merged,
+        )
+        self._nodes.append(node)
+        return outputs
+
+    def output(self, value: Value) -> None:
+        """Declare a value as the next output of the graph."""
+        if value.kind == "mask":
+            raise UnsupportedError(f"value {value.name!r}: a mask cannot be an output")
+        self._outputs.append(value.name)
+
+    def build(
+        self, metadata: Mapping[str, str] | None = None, provenance: Mapping[str, object] | None = None
+    ) -> Graph:
+        """The finished graph. Raises `FormatError` if it has no input, node or output."""
+        if not self._inputs or not self._nodes or not self._outputs:
+            raise FormatError("a network needs at least one input, one layer and one output")
+        return Graph(
+            dict(self._values),
+            tuple(self._nodes),
+            tuple(self._inputs),
+            tuple(self._outputs),
+            dict(self._tensors),
+            dict(metadata or {}),
+            dict(provenance or {}),
+        )
+
+    def _add_value(self, value: Value) -> Value:
+        if value.name in self._values:
+            raise FormatError(f"two values are named {value.name!r}")
+        self._values[value.name] = value
+        return value

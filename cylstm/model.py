@@ -1,0 +1,401 @@
+"""A loaded network that predicts."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import threads as _threads
+from ._engine import PackedModel, Stream, chosen_isa
+from .arrays import as_input, as_state, check_out
+from .errors import ShapeError, UnsupportedError
+from .graph import Graph
+from .layers import OPS
+from .passes import drop_dropout
+
+ENGINES = ("packed", "blas")
+
+
+class Model:
+    """A trained network, packed for this CPU. It never changes; any number of threads may share it.
+
+    Made by `load`, `from_state_dict`, `from_keras` or `from_torch`.
+
+    Parameters
+    ----------
+    graph : Graph
+    engine : {"packed", "blas"}, optional
+        "packed" (the default) gives the same bits on every machine; "blas" computes through the process's BLAS.
+    dtype : {"float32", "float64"}, optional
+        Of arithmetic and results. "float64" implies ``engine="blas"``.
+
+    Attributes
+    ----------
+    graph : Graph
+        As loaded.
+    engine : str
+    dtype : numpy.dtype
+    inputs, outputs : list of str
+    metadata : dict of str to str
+        Free text from the file: scaling, units, names.
+    provenance : dict
+        What the loader did.
+    """
+
+    def __init__(self, graph: Graph, *, engine: str | None = None, dtype: str | None = None) -> None:
+        dtype_given = dtype is not None
+        try:
+            self.dtype = np.dtype("float32" if dtype is None else dtype)
+        except TypeError as error:
+            raise ShapeError(f"dtype: expected float32 or float64, found {dtype!r}") from error
+        if self.dtype not in (np.float32, np.float64):
+            raise UnsupportedError(f"dtype: expected float32 or float64, found {self.dtype}")
+        if engine is None:
+            engine = "blas" if self.dtype == np.float64 else "packed"
+        if engine not in ENGINES:
+            raise UnsupportedError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+        if engine == "packed" and self.dtype == np.float64:
+            raise UnsupportedError('engine="packed" computes in float32; for dtype="float64" use engine="blas"')
+        wide = [name for name, tensor in graph.tensors.items() if tensor.dtype == np.float64]
+        if wide and not dtype_given:
+            warnings.warn(
+                f"{len(wide)} float64 weights ({wide[0]}, ...) are converted to float32; "
+                'dtype="float64" keeps them, dtype="float32" says that this is meant',
+                stacklevel=3,
+            )
+        self.graph = graph
+        self.engine = engine
+        self.metadata = dict(graph.metadata)
+        self.provenance = dict(graph.provenance)
+        self.inputs = list(graph.inputs)
+        self.outputs = list(graph.outputs)
+        self._input_values = [graph.values[name] for name in graph.inputs]
+        blas = None
+        if engine == "blas":
+            from .blas import find_blas
+
+            blas = find_blas()
+        _threads.register(only_if_imported=True)
+        self._packed = PackedModel(drop_dropout(graph), engine, chosen_isa(), blas, self.dtype)
+
+    def predict(
+        self,
+        x: Any,
+        *,
+        initial_state: Sequence[tuple] | None = None,
+        return_state: bool = False,
+        lengths: Any = None,
+        mask: Any = None,
+        threads: int | None = None,
+        out: Any = None,
+    ) -> Any:
+        """Predict for whole sequences.
+
+        Parameters
+        ----------
+        x : array_like
+            (batch, time, features), or (time, features) for one sample: the result then has no batch axis either.
+            Networks without recurrence take (batch, features) or (features,). Several inputs: a list in the order
+            of `inputs`, or a dict by name.
+        initial_state : list of tuple of array_like, optional
+            One tuple per stateful layer, (h, c) for an LSTM, arrays (batch, size), in the order of `state_names`.
+            Zeros if not given.
+        return_state : bool
+            Also return the states after the last step, in the same form.
+        lengths : array_like of int, optional
+            (batch,): row n counts for its first ``lengths[n]`` steps only. Steps beyond leave the states as they
+            are; outputs there are zeros, or repeat the last output, as the framework of the model has it.
+        mask : array_like of bool, optional
+            (batch, time), true where a step counts; instead of `lengths`.
+        threads : int, optional
+            How many threads to use. None: as many as are worth it, up to the number of CPUs; see `threads.py` for
+            the limits. The result does not depend on it.
+        out : ndarray or list of ndarray, optional
+            Where to write the outputs: C-contiguous, of `dtype`, of the result's shape.
+
+        Returns
+        -------
+        ndarray or list of ndarray
+            One array per output: (batch, time, features) or (batch, features).
+        state : list of tuple of ndarray
+            If `return_state`.
+
+        Raises
+        ------
+        ShapeError
+            If an array has another rank, feature count, batch or dtype than the model needs.
+        """
+        packed = self._packed
+        inputs, alone = [], None
+        for value, array in zip(self._input_values, self._input_list(x)):
+            array, is_alone = as_input(array, value, self.dtype)
+            if alone is not None and is_alone != alone:
+                raise ShapeError("inputs: expected all with a batch axis or all without")
+            if inputs and len(array) != len(inputs[0]):
+                raise ShapeError(f"inputs: expected one batch, found {len(inputs[0])} and {len(array)}")
+            alone = is_alone
+            inputs.append(array)
+        batch = len(inputs[0])
+        masks = self._masks(inputs, alone, lengths, mask)
+        results = self._results(inputs, alone, out)
+        state = None if initial_state is None else as_state(initial_state, packed.state_groups, batch, self.dtype)
+        final = None
+        if return_state:
+            final = [[np.empty((batch, size), self.dtype) for size in sizes] for _, sizes in packed.state_groups]
+        if threads is None:
+            time = max(array.shape[1] if array.ndim == 3 else 1 for array in inputs)
+            # 64: more than any rule would give, only to ask whether more than one is worth while
+            threads = 1 if packed.worthwhile_threads(batch, time, 64) == 1 else _threads.available_threads()
+            threads = packed.worthwhile_threads(batch, time, threads)
+        else:
+            threads = _threads.check_threads(threads)
+        flat = None if final is None else [array for arrays in final for array in arrays]
+        packed.predict(inputs, masks, results, state, flat, threads)
+        y = results if len(results) > 1 else results[0]
+        return (y, [tuple(arrays) for arrays in final]) if final is not None else y
+
+    def stream(self, batch: int = 1, *, threads: int = 1) -> Stream:
+        """A running state that starts at zero.
+
+        Parameters
+        ----------
+        batch : int
+            Rows that advance together.
+        threads : int
+            How many threads a step uses.
+
+        Raises
+        ------
+        UnsupportedError
+            If the network cannot run step by step; the message names the layer.
+        """
+        reason = self._why_no_stream()
+        if reason is not None:
+            raise UnsupportedError(reason)
+        if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch.__index__() < 1:
+            raise ShapeError(f"batch: expected a whole number of at least 1, found {batch!r}")
+        return Stream(self, batch.__index__(), _threads.check_threads(threads))
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether the network can run step by step."""
+        return self._why_no_stream() is None
+
+    @property
+    def state_names(self) -> list[tuple[str, ...]]:
+        """The label of every state array, in the form of a state: ``[("lstm.h", "lstm.c"), ...]``."""
+        return [tuple(f"{name}.{label}" for label, _ in parts) for name, parts in self.graph.states()]
+
+    def save(self, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None) -> None:
+        """Write a native ``.cylstm`` file, which `load` reads back bit for bit.
+
+        Parameters
+        ----------
+        path : path-like
+            Must end in ``.cylstm``. An existing file is replaced once the new one is complete.
+        metadata : dict of str to str, optional
+            Free text kept with the model; `metadata` of the loaded model. Default: this model's own.
+        """
+        from .formats import write
+
+        graph = self.graph
+        if metadata is not None:
+            from dataclasses import replace
+
+            graph = replace(graph, metadata=dict(metadata))
+        write(graph, path)
+
+    def summary(self) -> None:
+        """Print the layers, their output shapes, parameters and memory."""
+        print(self._summary_text())
+
+    def __repr__(self) -> str:
+        return (
+            f"<cylstm.Model {' -> '.join(node.op for node in self.graph.nodes)}, "
+            f"{self.graph.parameters():,} parameters, engine={self.engine!r}, {self.dtype}>"
+        )
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Model:
+        return self
+
+    def __reduce__(self):
+        return _rebuild, (self.graph, self.engine, str(self.dtype))
+
+    def _input_list(self, x: Any) -> list:
+        """The inputs in the order of `inputs`."""
+        if isinstance(x, Mapping):
+            if set(x) != set(self.inputs):
+                raise ShapeError(f"inputs: expected {', '.join(self.inputs)}, found {', '.join(map(str, x))}")
+            return [x[name] for name in self.inputs]
+        if len(self.inputs) == 1:
+            return [x]
+        if not isinstance(x, (list, tuple)) or len(x) != len(self.inputs):
+            raise ShapeError(f"inputs: expected a list of {len(self.inputs)} ({', '.join(self.inputs)}) or a dict")
+        return list(x)
+
+    def _results(self, inputs: list[np.ndarray], alone: bool, out: Any) -> list[np.ndarray]:
+        """The arrays to write to."""
+        shapes = self._result_shapes(inputs)
+        shapes = [shape[1:] for shape in shapes] if alone else shapes
+        if out is None:
+            return [np.empty(shape, self.dtype) for shape in shapes]
+        given = out if isinstance(out, (list, tuple)) else [out]
+        if len(given) != len(shapes):
+            raise ShapeError(f"out: expected {len(shapes)} arrays, found {len(given)}")
+        return [check_out(array, shape, self.dtype, inputs) for array, shape in zip(given, shapes)]
+
+    def _result_shapes(self, inputs: list[np.ndarray]) -> list[tuple[int, ...]]:
+        return self._packed.result_shapes(len(inputs[0]), [x.shape[1] if x.ndim == 3 else 1 for x in inputs])
+
+    def _masks(self, inputs: list[np.ndarray], alone: bool, lengths: Any, mask: Any) -> list[np.ndarray | None]:
+        """One mask (batch, time) of uint8, or None, per input."""
+        masks: list[np.ndarray | None] = [None] * len(inputs)
+        if lengths is None and mask is None:
+            return masks
+        if lengths is not None and mask is not None:
+            raise ShapeError("give lengths or mask, not both")
+        what = "lengths" if mask is None else "mask"
+        given = lengths if mask is None else mask
+        sequences = [i for i, value in enumerate(self._input_values) if value.mask is not None]
+        if isinstance(given, Mapping):
+            unknown = set(given) - {self.inputs[i] for i in sequences}
+            if unknown:
+                raise ShapeError(f"{what}: no sequence input is named {', '.join(map(str, unknown))}")
+            sequences = [i for i in sequences if self.inputs[i] in given]
+        elif len(sequences) != 1:
+            raise ShapeError(f"{what}: the network has {len(sequences)} sequence inputs; give a dict by input name")
+        for i in sequences:
+            one = given[self.inputs[i]] if isinstance(given, Mapping) else given
+            batch, time = inputs[i].shape[:2]
+            masks[i] = _prefix_mask(one, batch, time) if mask is None else _as_mask(one, batch, time, alone)
+        return masks
+
+    def _why_no_stream(self) -> str | None:
+        for node in self.graph.nodes:
+            reason = OPS[node.op].streams(node.options)
+            if reason is None and {"h0", "c0"} & set(node.inputs):
+                reason = "its initial state comes from another layer"
+            if reason is not None:
+                return f"layer {node.name!r} cannot run step by step: {reason}"
+        vectors = [value.name for value in self._input_values if value.kind != "sequence"]
+        return f"input {vectors[0]!r} has no time axis, so there are no steps to stream" if vectors else None
+
+    def _summary_text(self) -> str:
+        values = self.graph.values
+        rows = [("layer", "operation", "reads", "output", "parameters")]
+        for name in self.inputs:
+            rows.append((name, "input", "", _shape_text(values[name]), ""))
+        counted: set[str] = set()
+        for node in self.graph.nodes:
+            tensors = [self.graph.tensors[name] for name in node.weights.values() if name not in counted]
+            counted.update(node.weights.values())
+            data = [name for name in node.inputs.values() if values[name].kind != "mask"]
+            y = values[node.outputs["y"]]
+            rows.append((node.name, node.op, ", ".join(data), _shape_text(y), f"{sum(t.size for t in tensors):,}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        streams = self._why_no_stream() or "yes"
+        lines += [
+            "",
+            f"{self.graph.parameters():,} parameters, {self._packed.nbytes / 1024:,.1f} KB packed, "
+            f"{self._packed.work:,} multiply-adds a step",
+            f"engine {self.engine}, {self.dtype}; outputs: {', '.join(self.outputs)}; streams: {streams}",
+        ]
+        return "\n".join(lines)
+
+
+def _shape_text(value) -> str:
+    return "(" + ", ".join(["batch", *("time" if size is None else str(size) for size in value.shape)]) + ")"
+
+
+def _prefix_mask(lengths: Any, batch: int, time: int) -> np.ndarray:
+    lengths = np.asarray(lengths)
+    if lengths.ndim == 0 and batch == 1:
+        lengths = lengths[np.newaxis]
+    if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
+        raise ShapeError(f"lengths: expected {batch} whole numbers, found {lengths.dtype} of shape {lengths.shape}")
+    wrong = np.flatnonzero((lengths < 1) | (lengths > time))
+    if wrong.size:
+        raise ShapeError(f"lengths: expected 1 to {time}, found {lengths[wrong[0]]} in row {wrong[0]}")
+    return (np.arange(time) < lengths[:, np.newaxis]).view(np.uint8)
+
+
+def _as_mask(mask: Any, batch: int, time: int, alone: bool) -> np.ndarray:
+    mask = np.asarray(mask)
+    if alone and mask.ndim == 1:
+        mask = mask[np.newaxis]
+    if mask.dtype != np.bool_ or mask.shape != (batch, time):
+        raise ShapeError(f"mask: expected bool of shape {(batch, time)}, found {mask.dtype} of shape {mask.shape}")
+    return np.ascontiguousarray(mask).view(np.uint8)
+
+
+def _rebuild(graph: Graph, engine: str, dtype: str) -> Model:
+    return Model(graph, engine=engine, dtype=dtype)
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    layers: Sequence[object] | None = None,
+    engine: str | None = None,
+    dtype: str | None = None,
+) -> Model:
+    """Load a trained network from a file.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` or ``.cylstm``.
+    layers : list of layers, optional
+        The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
+        Without it, loading a state dict fails with the tensors found and a proposal to paste.
+    engine, dtype : str, optional
+        See `Model`.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, incomplete or of another kind.
+    UnsupportedError
+        If a layer, an option or the kind of file is not supported; the message names it.
+    ShapeError
+        If tensors do not fit together.
+    """
+    from .formats import read
+
+    return Model(read(path, layers=layers), engine=engine, dtype=dtype)
+
+
+def from_state_dict(
+    mapping: Mapping[str, Any],
+    layers: Sequence[object] | None = None,
+    *,
+    engine: str | None = None,
+    dtype: str | None = None,
+) -> Model:
+    """A model from tensors in memory, named as PyTorch names them (NumPy arrays or tensors). See `load`."""
+    from .formats.state_dict import from_state_dict as build
+
+    return Model(build(mapping, layers), engine=engine, dtype=dtype)
+
+
+def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None = None) -> Model:
+    """A model from a live Keras model. See `load` for the errors raised."""
+    from .formats.keras import from_keras as build
+
+    return Model(build(keras_model), engine=engine, dtype=dtype)
+
+
+def from_torch(module: Any, *, engine: str | None = None, dtype: str | None = None) -> Model:
+    """A model from a live PyTorch layer. See `load` for the errors raised."""
+    from .formats.torch import from_torch as build
+
+    return Model(build(module), engine=engine, dtype=dtype)

@@ -1,0 +1,80 @@
+"""How many threads a call may use."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import ShapeError
+
+#: set through threadpoolctl; None means no limit
+_limit: int | None = None
+_registered = False
+
+
+def check_threads(threads: object) -> int:
+    """`threads` as an int of 1 to 1024. Raises `ShapeError`."""
+    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
+        raise ShapeError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
+    number = threads.__index__()
+    if not 1 <= number <= 1024:
+        raise ShapeError(f"threads: expected a whole number of 1 to 1024 or None, found {number}")
+    return number
+
+
+def _from_environment(name: str) -> int | None:
+    text = os.environ.get(name, "").split(",")[0].strip()
+    return int(text) if text.isdigit() and 1 <= int(text) <= 1024 else None
+
+
+def available_threads() -> int:
+    """The most threads a call uses by itself.
+
+    The first that is set of: a threadpoolctl limit, ``CYLSTM_NUM_THREADS``, ``OMP_NUM_THREADS``, and the number of
+    CPUs in the process's affinity mask.
+    """
+    register()
+    if _limit is not None:
+        return _limit
+    for name in ("CYLSTM_NUM_THREADS", "OMP_NUM_THREADS"):
+        number = _from_environment(name)
+        if number is not None:
+            return number
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def register(only_if_imported: bool = False) -> None:
+    """Make ``threadpoolctl.threadpool_limits`` govern CyLSTM too; once, at the first call that may be parallel.
+
+    `only_if_imported`: do nothing unless threadpoolctl is imported already (importing it costs 3 ms).
+    """
+    global _registered
+    if _registered or (only_if_imported and "threadpoolctl" not in sys.modules):
+        return
+    _registered = True
+    import threadpoolctl
+
+    class CylstmController(threadpoolctl.LibController):
+        user_api = "cylstm"
+        internal_api = "cylstm"
+        filename_prefixes = ("_engine",)
+        check_symbols = ("cyl_has_openmp",)
+
+        def get_num_threads(self) -> int:
+            return available_threads()
+
+        def set_num_threads(self, num_threads: int) -> None:
+            global _limit
+            _limit = int(num_threads)
+
+        def get_version(self) -> str:
+            from ._version import __version__
+
+            return __version__
+
+        def set_additional_attributes(self) -> None:
+            pass
+
+    threadpoolctl.register(CylstmController)

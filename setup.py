@@ -1,0 +1,84 @@
+"""Builds the extension: plain C from csrc/, each instruction set with its own flags, behind one Cython module."""
+
+import os
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+#: -ffp-contract=off: a fused multiply-add stands where the code says so and nowhere else, so that bits agree
+FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+ISA_FLAGS = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma", "-mprefer-vector-width=512"]}
+
+IS_X86 = any(name in sysconfig.get_platform() for name in ("x86_64", "amd64", "AMD64"))
+
+
+class BuildExtension(build_ext):
+    """Compiles each file of csrc/isa with the flags of its instruction set."""
+
+    def build_extension(self, ext):
+        common = FLAGS + (WARNINGS if os.environ.get("CYLSTM_WERROR") else [])
+        link = []
+        if self.can_compile(["-fopenmp"]):
+            common.append("-fopenmp")
+            link.append("-fopenmp")
+        macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in self.instruction_sets()]
+        objects = []
+        for source in sorted(Path("csrc").glob("**/*.c")):
+            name = source.stem
+            if name in ISA_FLAGS and name not in self.instruction_sets():
+                continue
+            objects += self.compiler.compile(
+                [str(source)],
+                output_dir=self.build_temp,
+                macros=macros,
+                extra_postargs=common + ISA_FLAGS.get(name, []),
+                depends=[str(path) for path in Path("csrc").glob("**/*.h")],
+            )
+        ext.extra_objects = objects
+        ext.extra_compile_args = [flag for flag in common if flag not in WARNINGS]
+        ext.extra_link_args = link
+        super().build_extension(ext)
+
+    def instruction_sets(self):
+        return [name for name, flags in ISA_FLAGS.items() if IS_X86 and self.can_compile(flags)]
+
+    def can_compile(self, flags):
+        """Whether the compiler takes the flags and links what it makes with them."""
+        key = tuple(flags)
+        known = self.__dict__.setdefault("_known_flags", {})
+        if key not in known:
+            with tempfile.TemporaryDirectory() as folder:
+                source = Path(folder, "probe.c")
+                source.write_text("int main(void) { return 0; }\n")
+                try:
+                    objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                    self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=flags)
+                    known[key] = True
+                except Exception as error:  # each compiler class raises its own
+                    print(f"the compiler does not take {' '.join(flags)}: {error}", file=sys.stderr)
+                    known[key] = False
+        return known[key]
+
+
+setup(
+    cmdclass={"build_ext": BuildExtension},
+    ext_modules=cythonize(
+        [
+            Extension(
+                "cylstm._engine",
+                ["cylstm/_engine.pyx"],
+                include_dirs=["csrc", numpy.get_include()],
+                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+                libraries=["m", "pthread"],
+            )
+        ],
+        build_dir="build",
+    ),
+)
