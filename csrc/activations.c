@@ -23,6 +23,7 @@ static const char *const NAMES[CYL_ACT_COUNT] = {
 
 int cyl_activation_from_name(const char *name) {
     for (int id = 0; id < CYL_ACT_COUNT; id++)
-        if (strcmp(name, NAMES[id]) == 0) return id;
+        if (strcmp(name, NAMES[id]) == 0)
+            return id;
     return -1;
 }

@@ -138,9 +138,9 @@ typedef enum { CYL_MERGE_COPY = 0, CYL_MERGE_SUM, CYL_MERGE_MUL, CYL_MERGE_SCALE
 typedef struct {
     CylKind kind;
     int32_t features;
-    int32_t axis;   /* index of the model input whose time this sequence or mask has, -1 for none */
-    int32_t output; /* index of the model output that this is, -1 for none */
-    bool is_read;   /* by a node, or an output */
+    int32_t axis;    /* index of the model input whose time this sequence or mask has, -1 for none */
+    int32_t output;  /* index of the model output that this is, -1 for none */
+    bool is_read;    /* by a node, or an output */
     bool feeds_node; /* so that it is stored with the subnormal rule */
 } CylValue;
 
@@ -187,15 +187,15 @@ typedef struct {
 struct CylNode {
     const CylLayer *layer;
     int32_t index;
-    int32_t x, y, mask;       /* values, -1 for none */
-    int32_t states_in[2];     /* values h0, c0 */
-    int32_t states_out[2];    /* values h, c */
-    int32_t first_state;      /* index of the node's first state array in the model */
-    bool is_per_sequence;     /* reads or writes no sequence: runs once, after the last step */
-    int64_t work;             /* multiply-adds of one row at one step */
-    CylRecurrent *recurrent;  /* NULL if the layer has no state; owned through data */
-    void *data;               /* the layer's own, owned */
-    const int32_t *inputs;    /* merge: all its inputs, owned */
+    int32_t x, y, mask;      /* values, -1 for none */
+    int32_t states_in[2];    /* values h0, c0 */
+    int32_t states_out[2];   /* values h, c */
+    int32_t first_state;     /* index of the node's first state array in the model */
+    bool is_per_sequence;    /* reads or writes no sequence: runs once, after the last step */
+    int64_t work;            /* multiply-adds of one row at one step */
+    CylRecurrent *recurrent; /* NULL if the layer has no state; owned through data */
+    void *data;              /* the layer's own, owned */
+    const int32_t *inputs;   /* merge: all its inputs, owned */
     int32_t input_count;
 };
 
@@ -235,12 +235,12 @@ typedef struct {
 } CylView;
 
 typedef struct {
-    void *h[2];         /* real (rows, state_stride(output)) each; `current` says which one holds the state */
-    void *c;            /* real (rows, state_stride(hidden)) */
-    void *acc;          /* real (block_steps * rows, input_matrix->row_size) */
-    void *scratch;      /* real (rows, scratch_size) */
-    uint8_t *codes;     /* (time, rows) of CylCode */
-    uint8_t *seen;      /* (rows): has a step counted since the start */
+    void *h[2];     /* real (rows, state_stride(output)) each; `current` says which one holds the state */
+    void *c;        /* real (rows, state_stride(hidden)) */
+    void *acc;      /* real (block_steps * rows, input_matrix->row_size) */
+    void *scratch;  /* real (rows, scratch_size) */
+    uint8_t *codes; /* (time, rows) of CylCode */
+    uint8_t *seen;  /* (rows): has a step counted since the start */
     int current;
     int64_t block_steps;
 } CylNodeState;
@@ -250,13 +250,13 @@ struct CylWorkspace {
     int64_t rows_capacity, time_capacity;
     int threads;
     int64_t rows, first_row;
-    int64_t *times;       /* (inputs): steps of the current run of each axis */
-    bool is_first_chunk, is_last_chunk;
-    CylView *views;       /* (values) */
-    CylView *own;         /* (values): views of the workspace's own memory; data NULL for model outputs */
+    int64_t *times; /* (inputs): steps of the current run of each axis */
+    bool is_first_chunk;
+    CylView *views;        /* (values) */
+    CylView *own;          /* (values): views of the workspace's own memory; data NULL for model outputs */
     const uint8_t **masks; /* (inputs): (rows, time) of this run or NULL */
     int64_t *mask_strides; /* (inputs) */
-    CylNodeState *states; /* (nodes) */
+    CylNodeState *states;  /* (nodes) */
     char *memory;
 };
 

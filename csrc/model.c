@@ -13,7 +13,8 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
         return CYL_E_ISA;
     }
     if (engine != CYL_ENGINE_PACKED) {
-        bool has_functions = blas && (engine == CYL_ENGINE_BLAS32 ? blas->sgemv && blas->sgemm : blas->dgemv && blas->dgemm);
+        bool has_functions =
+            blas && (engine == CYL_ENGINE_BLAS32 ? blas->sgemv && blas->sgemm : blas->dgemv && blas->dgemm);
         if (!has_functions) {
             return CYL_E_BLAS;
         }

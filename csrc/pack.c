@@ -83,8 +83,8 @@ CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, in
                 for (int32_t p = 0; p < part_count; p++) {
                     for (int32_t j = 0; j < parts[p].columns; j++, k++) {
                         double w = read_real(parts[p].data, source_row * parts[p].columns + j, real);
-                        int64_t at = is_packed ? first_row * columns + k * block_rows + row
-                                               : (first_row + row) * columns + k;
+                        int64_t at =
+                            is_packed ? first_row * columns + k * block_rows + row : (first_row + row) * columns + k;
                         write_real(m->weights, at, w, real, is_packed);
                     }
                 }

@@ -21,16 +21,13 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     const CylModel *model = w->model;
     w->rows = rows;
     w->first_row = first_row;
-    int64_t total = 1;
     for (int32_t i = 0; i < model->input_count; i++) {
         int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
-        total = time > total ? time : total;
         w->times[i] = model->is_chunkable && is_sequence_input(model, i) ? steps : time;
         const uint8_t *mask = call->masks ? call->masks[i] : NULL;
         w->masks[i] = mask ? mask + first_row * time + first_step : NULL;
         w->mask_strides[i] = time;
     }
-    w->is_last_chunk = !model->is_chunkable || first_step + steps >= total;
     memcpy(w->views, w->own, (size_t)model->value_count * sizeof *w->views);
     for (int32_t v = 0; v < model->value_count; v++) {
         const CylValue *value = &model->values[v];
@@ -41,8 +38,7 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
         int64_t skipped = value->kind == CYL_SEQUENCE ? first_step : 0;
         w->views[v].step_stride = value->features;
         w->views[v].row_stride = time * value->features;
-        w->views[v].data =
-            cyl_at(model, call->outputs[value->output], (first_row * time + skipped) * value->features);
+        w->views[v].data = cyl_at(model, call->outputs[value->output], (first_row * time + skipped) * value->features);
     }
 }
 
@@ -77,6 +73,7 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
     int64_t chunk = model->is_chunkable ? w->time_capacity : total;
     for (int64_t first_step = 0; first_step < total; first_step += chunk) {
         int64_t steps = total - first_step < chunk ? total - first_step : chunk;
+        bool is_last_chunk = first_step + steps >= total;
         if (team->thread == 0) {
             bind_views(w, call, first_row, rows, first_step, steps);
             w->is_first_chunk = first_step == 0;
@@ -86,7 +83,7 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
         cyl_barrier(team);
         for (int32_t n = 0; n < model->node_count; n++) {
             const CylNode *node = &model->nodes[n];
-            if (!node->is_per_sequence || w->is_last_chunk) {
+            if (!node->is_per_sequence || is_last_chunk) {
                 node->layer->run(model, node, w, team);
             }
         }

@@ -3,18 +3,30 @@
 
 const char *cyl_status_text(CylStatus status) {
     switch (status) {
-    case CYL_OK: return "ok";
-    case CYL_E_MEMORY: return "out of memory, or a size that does not fit";
-    case CYL_E_ARGUMENT: return "an argument is out of its range";
-    case CYL_E_OPERATION: return "no such operation";
-    case CYL_E_OPTION: return "an option is missing, unknown or out of range";
-    case CYL_E_TENSOR: return "a tensor is missing or of another shape";
-    case CYL_E_VALUE: return "a value is missing or of another kind or size";
-    case CYL_E_ISA: return "this CPU or this build lacks the instruction set";
-    case CYL_E_BLAS: return "the BLAS engine was asked for without a BLAS";
-    case CYL_E_STREAM: return "the model cannot run step by step";
-    case CYL_E_BUSY: return "another thread is inside the stream";
-    case CYL_STATUS_COUNT: break;
+    case CYL_OK:
+        return "ok";
+    case CYL_E_MEMORY:
+        return "out of memory, or a size that does not fit";
+    case CYL_E_ARGUMENT:
+        return "an argument is out of its range";
+    case CYL_E_OPERATION:
+        return "no such operation";
+    case CYL_E_OPTION:
+        return "an option is missing, unknown or out of range";
+    case CYL_E_TENSOR:
+        return "a tensor is missing or of another shape";
+    case CYL_E_VALUE:
+        return "a value is missing or of another kind or size";
+    case CYL_E_ISA:
+        return "this CPU or this build lacks the instruction set";
+    case CYL_E_BLAS:
+        return "the BLAS engine was asked for without a BLAS";
+    case CYL_E_STREAM:
+        return "the model cannot run step by step";
+    case CYL_E_BUSY:
+        return "another thread is inside the stream";
+    case CYL_STATUS_COUNT:
+        break;
     }
     return "unknown status";
 }

@@ -237,9 +237,7 @@ class GraphBuilder:
             raise UnsupportedError(f"value {value.name!r}: a mask cannot be an output")
         self._outputs.append(value.name)
 
-    def build(
-        self, metadata: Mapping[str, str] | None = None, provenance: Mapping[str, object] | None = None
-    ) -> Graph:
+    def build(self, metadata: Mapping[str, str] | None = None, provenance: Mapping[str, object] | None = None) -> Graph:
         """The finished graph. Raises `FormatError` if it has no input, node or output."""
         if not self._inputs or not self._nodes or not self._outputs:
             raise FormatError("a network needs at least one input, one layer and one output")

@@ -36,14 +36,18 @@ const char *cyl_isa_name(CylIsa isa) {
 
 int cyl_isa_available(CylIsa isa) {
     switch (isa) {
-    case CYL_ISA_SCALAR: return 1;
+    case CYL_ISA_SCALAR:
+        return 1;
 #ifdef CYL_HAVE_AVX2
-    case CYL_ISA_AVX2: return has_avx2();
+    case CYL_ISA_AVX2:
+        return has_avx2();
 #endif
 #ifdef CYL_HAVE_AVX512
-    case CYL_ISA_AVX512: return has_avx2() && has_avx512();
+    case CYL_ISA_AVX512:
+        return has_avx2() && has_avx512();
 #endif
-    default: return 0;
+    default:
+        return 0;
     }
 }
 

@@ -59,18 +59,19 @@ static inline V v_activate(int id, V x, REAL alpha, REAL beta) {
 }
 
 /* 16 lanes to one: lane i takes lane i + 8, then i + 4, i + 2, i + 1 */
-#define FOLD_LANES(lane, expression)             \
-    for (int width = 8; width; width /= 2) {     \
-        for (int i = 0; i < width; i++) {        \
-            REAL p = lane[i], q = lane[i + width]; \
-            lane[i] = expression;                \
-        }                                        \
+#define FOLD_LANES(lane, expression)                                                                                   \
+    for (int width = 8; width; width /= 2) {                                                                           \
+        for (int i = 0; i < width; i++) {                                                                              \
+            REAL p = lane[i], q = lane[i + width];                                                                     \
+            lane[i] = expression;                                                                                      \
+        }                                                                                                              \
     }
 
 /* 16 inputs of a softmax, those beyond n at -inf, and tiny ones 0, so that no difference is subnormal */
 static inline V softmax_load(const REAL *x, int n) {
     static const REAL index[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    if (n >= 16) return v_guard(v_load(x));
+    if (n >= 16)
+        return v_guard(v_load(x));
     V inside = v_guard(v_load_part(x, n));
     return v_select(v_less(v_load(index), v_set1((REAL)n)), inside, v_set1((REAL)-__builtin_inff()));
 }
@@ -82,7 +83,8 @@ static inline V softmax_load(const REAL *x, int n) {
 static inline void softmax_row(REAL *y, const REAL *x, int n) {
     REAL lane[16];
     V most = softmax_load(x, n);
-    for (int i = 16; i < n; i += 16) most = v_max(softmax_load(x + i, n - i), most);
+    for (int i = 16; i < n; i += 16)
+        most = v_max(softmax_load(x + i, n - i), most);
     v_store(lane, most);
     FOLD_LANES(lane, p > q ? p : q)
     V highest = v_set1(lane[0]), sum = v_zero();

@@ -30,10 +30,17 @@ static void merge(int mode, const void *x_data, void *y_data, int64_t size, doub
     EACH_SPAN(size) {
         V a = load_lanes(x + at, (int32_t)lanes), b = load_lanes(y + at, (int32_t)lanes);
         switch (mode) {
-        case CYL_MERGE_SUM: a = v_add(b, a); break;
-        case CYL_MERGE_MUL: a = v_mul(b, a); break;
-        case CYL_MERGE_SCALE: a = v_mul(a, v_set1((REAL)scale)); break;
-        default: break;
+        case CYL_MERGE_SUM:
+            a = v_add(b, a);
+            break;
+        case CYL_MERGE_MUL:
+            a = v_mul(b, a);
+            break;
+        case CYL_MERGE_SCALE:
+            a = v_mul(a, v_set1((REAL)scale));
+            break;
+        default:
+            break;
         }
         store_lanes(y + at, v_flush(a), (int32_t)lanes);
     }

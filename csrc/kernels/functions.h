@@ -2,18 +2,19 @@
  * The elementwise functions of the packed engine, on the logical vector of simd/.
  *
  * Only IEEE add, subtract, multiply, divide and fused multiply-add, in a fixed order, so that every machine gives the
- * same bits. The coefficients are minimax fits of our own, rounded to float and tuned there. Errors over all floats
- * are in docs/accuracy.md, and tests/csrc/functions_test.c holds them.
+ * same bits. The coefficients are minimax fits of our own, rounded to float. The errors over all floats are in
+ * docs/accuracy.md; tests/csrc/functions_test.c asserts them.
  *
  * NaN gives NaN and infinities give the limits. A result of exp, sigmoid, softplus or gelu below 2^-126 is +0. No
  * operation here has a subnormal operand or result unless the argument is subnormal: where a square of a tiny number
- * would underflow, FLOOR is added to it in the same operation, too small to change what it is used for.
+ * would underflow, FLOOR is added to it in the same operation, too small to change what it is used for. Where x is NaN
+ * v_scale is given NaN for n, and may make of it what it likes, since r is NaN too.
  */
 #ifndef CYL_FUNCTIONS_H
 #define CYL_FUNCTIONS_H
 
-#define LOG2_E 1.44269504f /* rounded to float: it only chooses n */
-#define LN_2 0.693147182f  /* ln 2 rounded up to float, */
+#define LOG2_E 1.44269504f         /* rounded to float: it only chooses n */
+#define LN_2 0.693147182f          /* ln 2 rounded up to float, */
 #define LN_2_EXCESS 1.90465421e-9f /* which is this much too large */
 #define FLOOR 0x1p-60f
 #define SMALLEST_NORMAL 0x1p-126f
@@ -57,16 +58,16 @@ static inline V v_exp(V x) {
 /* e^x - 1 = 2^n (e^r - 1) + (2^n - 1), for x <= 0, the half that elu and selu need */
 static inline V v_expm1(V x) {
     const V one = v_set1(1.0f);
-    V n, r = v_reduce(v_max(x, v_set1(-30.0f)), &n);
+    V n, r = v_reduce(v_max(v_set1(-30.0f), x), &n);
     V power = v_scale(one, n);
-    V y = v_fma(power, v_expm1_reduced(r), v_sub(power, one));
-    return v_select(v_is_nan(x), x, y);
+    return v_fma(power, v_expm1_reduced(r), v_sub(power, one));
 }
 
 /*
  * tanh(x) with x = n*ln2/2 + r, |r| <= ln2/4, s = 2^n, tanh(r) = r / E, E = r coth(r) a polynomial in r^2:
  * ((s - 1) E + (s + 1) r) / ((s + 1) E + (s - 1) r), one division and no cancellation. Small x have n = 0, so
- * 2r / 2E; from x = 9 on s - 1 and s + 1 round to the same number, which makes the result 1.
+ * 2r / 2E = x; from x = 8.5 on s - 1 and s + 1 round to the same number, which makes the result 1. Odd, but tanh(-0)
+ * is +0.
  */
 static inline V v_tanh(V x) {
     const V one = v_set1(1.0f);
@@ -92,8 +93,7 @@ static inline V v_sigmoid(V x) {
     V y = v_fma(r, r, v_set1(FLOOR));
     V e = v_fma(y, v_fma(y, v_set1(-2.7660073e-3f), v_set1(1.6666618e-1f)), v_set1(2.0f));
     V up = v_add(e, r), down = v_sub(e, r);
-    V power = v_scale(v_set1(1.0f), n);
-    power = v_fma(power, v_mul(n, v_set1(LN_2_EXCESS)), power);
+    V power = v_scale(v_fma(n, v_set1(LN_2_EXCESS), v_set1(1.0f)), n);
     return v_div(v_select(v_less(x, lowest), v_zero(), up), v_fma(power, down, up));
 }
 
@@ -119,14 +119,14 @@ static inline V v_gelu(V x) {
     V square = v_fma(a, a, v_set1(FLOOR)), rest = v_fma(a, a, v_neg(square));
     V e = v_exp(v_mul(square, v_set1(-0.5f)));
     e = v_fma(e, v_mul(rest, v_set1(-0.5f)), e);
-    V p = v_fma(a, v_set1(4.0073418e-3f), v_set1(3.9897007e-2f));
-    p = v_fma(a, p, v_set1(1.8104706e-1f));
-    p = v_fma(a, p, v_set1(4.3533371e-1f));
+    V p = v_fma(a, v_set1(4.00734367e-3f), v_set1(3.9897006e-2f));
+    p = v_fma(a, p, v_set1(1.81047156e-1f));
+    p = v_fma(a, p, v_set1(4.35333759e-1f));
     p = v_fma(a, p, v_set1(0.5f));
-    V q = v_fma(a, v_set1(1.004477e-2f), v_set1(1.0001448e-1f));
-    q = v_fma(a, q, v_set1(4.6369496e-1f));
-    q = v_fma(a, q, v_set1(1.1934022f));
-    q = v_fma(a, q, v_set1(1.6685523f));
+    V q = v_fma(a, v_set1(1.00447731e-2f), v_set1(1.000145e-1f));
+    q = v_fma(a, q, v_set1(4.63695019e-1f));
+    q = v_fma(a, q, v_set1(1.19340289f));
+    q = v_fma(a, q, v_set1(1.66855204f));
     q = v_fma(a, q, one);
     V below = v_mul(v_div(v_mul(a, p), q), e);
     return v_sub(v_max(v_zero(), guarded), v_select(v_less(highest, t), v_zero(), below));

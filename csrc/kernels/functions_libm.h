@@ -7,21 +7,21 @@
 #define SMALLEST_NORMAL 0 /* libm's subnormals are kept */
 
 #define LIBM(name, x) (sizeof(REAL) == sizeof(float) ? (REAL)name##f((float)(x)) : (REAL)name((double)(x)))
-#define LANEWISE(name, expression)           \
-    static inline V name(V a) {              \
-        V r;                                 \
-        EACH_LANE {                          \
-            REAL x = a.lane[lane];           \
-            r.lane[lane] = (REAL)expression; \
-        }                                    \
-        return r;                            \
+#define LANEWISE(name, expression)                                                                                     \
+    static inline V name(V a) {                                                                                        \
+        V r;                                                                                                           \
+        EACH_LANE {                                                                                                    \
+            REAL x = a.lane[lane];                                                                                     \
+            r.lane[lane] = (REAL)expression;                                                                           \
+        }                                                                                                              \
+        return r;                                                                                                      \
     }
 LANEWISE(v_exp, LIBM(exp, x))
 LANEWISE(v_expm1, LIBM(expm1, x))
 LANEWISE(v_tanh, LIBM(tanh, x))
 LANEWISE(v_sigmoid, (1 / (1 + LIBM(exp, -x))))
 LANEWISE(v_softplus, ((x > 0 ? x : x != x ? x : 0) + LIBM(log1p, LIBM(exp, x > 0 ? -x : x))))
-LANEWISE(v_gelu, (x == -INFINITY ? 0 : x / 2 * LIBM(erfc, x * (REAL)-0.70710678118654752)))
+LANEWISE(v_gelu, (x == -INFINITY ? 0 : x / 2 * LIBM(erfc, x *(REAL)-0.70710678118654752)))
 #undef LANEWISE
 #undef LIBM
 

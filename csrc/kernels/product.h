@@ -82,36 +82,84 @@ static inline __attribute__((always_inline)) void tile_pair(const REAL *weights,
 static void tile_of(const REAL *w, int64_t k_stride, const CylOperand *operands, int32_t operand_count, int64_t first,
                     const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride, int vectors, int columns) {
     switch (columns * 8 + vectors) {
-    case 1 * 8 + 1: tile(TILE_ARGUMENTS, 1, 1); break;
-    case 1 * 8 + 2: tile(TILE_ARGUMENTS, 2, 1); break;
-    case 1 * 8 + 3: tile(TILE_ARGUMENTS, 3, 1); break;
-    case 1 * 8 + 4: tile(TILE_ARGUMENTS, 4, 1); break;
-    case 2 * 8 + 1: tile(TILE_ARGUMENTS, 1, 2); break;
-    case 2 * 8 + 2: tile(TILE_ARGUMENTS, 2, 2); break;
+    case 1 * 8 + 1:
+        tile(TILE_ARGUMENTS, 1, 1);
+        break;
+    case 1 * 8 + 2:
+        tile(TILE_ARGUMENTS, 2, 1);
+        break;
+    case 1 * 8 + 3:
+        tile(TILE_ARGUMENTS, 3, 1);
+        break;
+    case 1 * 8 + 4:
+        tile(TILE_ARGUMENTS, 4, 1);
+        break;
+    case 2 * 8 + 1:
+        tile(TILE_ARGUMENTS, 1, 2);
+        break;
+    case 2 * 8 + 2:
+        tile(TILE_ARGUMENTS, 2, 2);
+        break;
 #if TILE_COLUMNS > 2
-    case 3 * 8 + 1: tile(TILE_ARGUMENTS, 1, 3); break;
-    case 3 * 8 + 2: tile(TILE_ARGUMENTS, 2, 3); break;
+    case 3 * 8 + 1:
+        tile(TILE_ARGUMENTS, 1, 3);
+        break;
+    case 3 * 8 + 2:
+        tile(TILE_ARGUMENTS, 2, 3);
+        break;
 #endif
 #if TILE_COLUMNS > 3
-    case 4 * 8 + 1: tile(TILE_ARGUMENTS, 1, 4); break;
-    case 4 * 8 + 2: tile(TILE_ARGUMENTS, 2, 4); break;
-    case 5 * 8 + 1: tile(TILE_ARGUMENTS, 1, 5); break;
-    case 5 * 8 + 2: tile(TILE_ARGUMENTS, 2, 5); break;
-    case 6 * 8 + 1: tile(TILE_ARGUMENTS, 1, 6); break;
-    case 6 * 8 + 2: tile(TILE_ARGUMENTS, 2, 6); break;
+    case 4 * 8 + 1:
+        tile(TILE_ARGUMENTS, 1, 4);
+        break;
+    case 4 * 8 + 2:
+        tile(TILE_ARGUMENTS, 2, 4);
+        break;
+    case 5 * 8 + 1:
+        tile(TILE_ARGUMENTS, 1, 5);
+        break;
+    case 5 * 8 + 2:
+        tile(TILE_ARGUMENTS, 2, 5);
+        break;
+    case 6 * 8 + 1:
+        tile(TILE_ARGUMENTS, 1, 6);
+        break;
+    case 6 * 8 + 2:
+        tile(TILE_ARGUMENTS, 2, 6);
+        break;
 #endif
 #if TILE_VECTORS > 2
-    case 2 * 8 + 3: tile(TILE_ARGUMENTS, 3, 2); break;
-    case 2 * 8 + 4: tile(TILE_ARGUMENTS, 4, 2); break;
+    case 2 * 8 + 3:
+        tile(TILE_ARGUMENTS, 3, 2);
+        break;
+    case 2 * 8 + 4:
+        tile(TILE_ARGUMENTS, 4, 2);
+        break;
 #if TILE_COLUMNS > 3
-    case 3 * 8 + 3: tile(TILE_ARGUMENTS, 3, 3); break;
-    case 3 * 8 + 4: tile(TILE_ARGUMENTS, 4, 3); break;
-    case 4 * 8 + 3: tile(TILE_ARGUMENTS, 3, 4); break;
-    case 4 * 8 + 4: tile(TILE_ARGUMENTS, 4, 4); break;
-    case 5 * 8 + 3: tile(TILE_ARGUMENTS, 3, 5); break;
-    case 5 * 8 + 4: tile(TILE_ARGUMENTS, 4, 5); break;
-    case 6 * 8 + 3: tile(TILE_ARGUMENTS, 3, 6); break;
-    case 6 * 8 + 4: tile(TILE_ARGUMENTS, 4, 6); break;
+    case 3 * 8 + 3:
+        tile(TILE_ARGUMENTS, 3, 3);
+        break;
+    case 3 * 8 + 4:
+        tile(TILE_ARGUMENTS, 4, 3);
+        break;
+    case 4 * 8 + 3:
+        tile(TILE_ARGUMENTS, 3, 4);
+        break;
+    case 4 * 8 + 4:
+        tile(TILE_ARGUMENTS, 4, 4);
+        break;
+    case 5 * 8 + 3:
+        tile(TILE_ARGUMENTS, 3, 5);
+        break;
+    case 5 * 8 + 4:
+        tile(TILE_ARGUMENTS, 4, 5);
+        break;
+    case 6 * 8 + 3:
+        tile(TILE_ARGUMENTS, 3, 6);
+        break;
+    case 6 * 8 + 4:
+        tile(TILE_ARGUMENTS, 4, 6);
+        break;
 #endif
 #endif
     }

@@ -36,8 +36,8 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
             }
         } else if (stride >= k) {
             if (blas->is_int64) {
-                ((GEMM_TYPE(int64_t))blas->GEMM)(ROW_MAJOR, NO_TRANS, TRANS, n, rows, k, 1, x, stride, w, m->columns,
-                                                 1, acc, acc_stride);
+                ((GEMM_TYPE(int64_t))blas->GEMM)(ROW_MAJOR, NO_TRANS, TRANS, n, rows, k, 1, x, stride, w, m->columns, 1,
+                                                 acc, acc_stride);
             } else {
                 ((GEMM_TYPE(int))blas->GEMM)(ROW_MAJOR, NO_TRANS, TRANS, (int)n, (int)rows, k, 1, x, (int)stride, w,
                                              m->columns, 1, acc, (int)acc_stride);

@@ -71,8 +71,10 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     /* the longer axis is the one of the product's columns; threads share it, or the blocks where it is short */
     bool along_time = steps > rows;
     int64_t outer = along_time ? rows : steps, inner = along_time ? steps : rows;
-    int64_t x_outer = along_time ? x->row_stride : x->step_stride, x_inner = along_time ? x->step_stride : x->row_stride;
-    int64_t y_outer = along_time ? y->row_stride : y->step_stride, y_inner = along_time ? y->step_stride : y->row_stride;
+    int64_t x_outer = along_time ? x->row_stride : x->step_stride,
+            x_inner = along_time ? x->step_stride : x->row_stride;
+    int64_t y_outer = along_time ? y->row_stride : y->step_stride,
+            y_inner = along_time ? y->step_stride : y->row_stride;
     int64_t begin = 0, end = inner, first_block = 0, last_block = dense->weight.blocks;
     if (inner >= 2 * team->threads) {
         cyl_share(team, inner, &begin, &end);

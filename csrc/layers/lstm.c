@@ -56,7 +56,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (status == CYL_OK) {
         status = cyl_spec_activation(spec, "recurrent_activation", &lstm->recurrent_activation);
     }
-    if (status == CYL_OK && (lstm->activation.id == CYL_ACT_SOFTMAX || lstm->recurrent_activation.id == CYL_ACT_SOFTMAX)) {
+    if (status == CYL_OK &&
+        (lstm->activation.id == CYL_ACT_SOFTMAX || lstm->recurrent_activation.id == CYL_ACT_SOFTMAX)) {
         status = CYL_E_OPTION;
     }
     if (status != CYL_OK) {

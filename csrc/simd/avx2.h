@@ -16,7 +16,6 @@ typedef V M; /* all bits set where true */
 #define TILE_VECTORS 2
 #define TILE_PAIRS_BLOCKS 0
 
-
 static inline V v_set1(float x) { return (V){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 static inline V v_zero(void) { return (V){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 static inline V v_load(const float *p) { return (V){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -42,9 +41,7 @@ static inline V v_mul(V x, V y) { return (V){_mm256_mul_ps(x.a, y.a), _mm256_mul
 static inline V v_div(V x, V y) { return (V){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
 static inline V v_min(V x, V y) { return (V){_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 static inline V v_max(V x, V y) { return (V){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
-static inline V v_fma(V x, V y, V z) {
-    return (V){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
-}
+static inline V v_fma(V x, V y, V z) { return (V){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
 static inline V v_sqrt(V x) { return (V){_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
 static inline __m256 scale_half(__m256 x, __m256 n) {
     __m256i shift = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
@@ -67,6 +64,12 @@ static inline M v_less(V x, V y) {
 static inline M v_is_nan(V x) {
     return (M){_mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q)};
 }
+static inline __m256 zero_below_half(__m256 x, float least) {
+    __m256i magnitude = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff));
+    __m256i below = _mm256_cmpgt_epi32(_mm256_castps_si256(_mm256_set1_ps(least)), magnitude);
+    return _mm256_andnot_ps(_mm256_castsi256_ps(below), x);
+}
+static inline V v_zero_below(V x, float least) { return (V){zero_below_half(x.a, least), zero_below_half(x.b, least)}; }
 static inline V v_select(M m, V x, V y) {
     return (V){_mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b)};
 }

@@ -11,6 +11,6 @@ static inline V v_round(V a) {
 }
 
 /* +0 below the threshold of the subnormal rule (see CYL_TINY in internal.h); NaN stays */
-static inline V v_flush(V a) { return v_select(v_less(v_abs(a), v_set1(CYL_TINY)), v_zero(), a); }
+static inline V v_flush(V a) { return v_zero_below(a, CYL_TINY); }
 
 #endif

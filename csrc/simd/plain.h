@@ -37,15 +37,15 @@ static inline V v_load_part(const REAL *p, int n) {
 }
 static inline void v_store_part(REAL *p, V a, int n) { memcpy(p, &a, (size_t)n * sizeof(REAL)); }
 
-#define LANEWISE2(name, expression)    \
-    static inline V name(V a, V b) {   \
-        V r;                           \
-        EACH_LANE {                    \
-            REAL x = a.lane[lane];     \
-            REAL y = b.lane[lane];     \
-            r.lane[lane] = expression; \
-        }                              \
-        return r;                      \
+#define LANEWISE2(name, expression)                                                                                    \
+    static inline V name(V a, V b) {                                                                                   \
+        V r;                                                                                                           \
+        EACH_LANE {                                                                                                    \
+            REAL x = a.lane[lane];                                                                                     \
+            REAL y = b.lane[lane];                                                                                     \
+            r.lane[lane] = expression;                                                                                 \
+        }                                                                                                              \
+        return r;                                                                                                      \
     }
 LANEWISE2(v_add, x + y)
 LANEWISE2(v_sub, x - y)

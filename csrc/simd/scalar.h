@@ -65,15 +65,15 @@ static inline V v_load_part(const float *p, int n) {
 }
 static inline void v_store_part(float *p, V a, int n) { memcpy(p, &a, (size_t)n * sizeof(float)); }
 
-#define LANEWISE2(name, expression)     \
-    static inline V name(V a, V b) {    \
-        V r;                            \
-        EACH_LANE {                     \
-            float x = a.lane[lane];     \
-            float y = b.lane[lane];     \
-            r.lane[lane] = expression;  \
-        }                               \
-        return r;                       \
+#define LANEWISE2(name, expression)                                                                                    \
+    static inline V name(V a, V b) {                                                                                   \
+        V r;                                                                                                           \
+        EACH_LANE {                                                                                                    \
+            float x = a.lane[lane];                                                                                    \
+            float y = b.lane[lane];                                                                                    \
+            r.lane[lane] = expression;                                                                                 \
+        }                                                                                                              \
+        return r;                                                                                                      \
     }
 LANEWISE2(v_add, x + y)
 LANEWISE2(v_sub, x - y)
@@ -94,13 +94,15 @@ static inline V v_sqrt(V a) {
     EACH_LANE r.lane[lane] = __builtin_sqrtf(a.lane[lane]);
     return r;
 }
-/* a * 2^n for n an integer, |n| <= 126, where a and the result are normal */
+/* a * 2^n for n an integer, |n| <= 128, where a and the result are normal; n may be NaN where a is */
 static inline V v_scale(V a, V n) {
     V r;
     EACH_LANE {
-        uint32_t bits;
+        float biased = n.lane[lane] + 12582912.0f; /* its low bits are n */
+        uint32_t bits, shift;
         memcpy(&bits, &a.lane[lane], sizeof bits);
-        bits += (uint32_t)(int32_t)n.lane[lane] << 23;
+        memcpy(&shift, &biased, sizeof shift);
+        bits += shift << 23;
         memcpy(&r.lane[lane], &bits, sizeof bits);
     }
     return r;
@@ -125,6 +127,19 @@ static inline M v_less(V a, V b) {
 static inline M v_is_nan(V a) {
     M r;
     EACH_LANE r.lane[lane] = a.lane[lane] != a.lane[lane];
+    return r;
+}
+/* a, or +0 where |a| < least; NaN stays. By its bits: comparing a subnormal number would be an operation with one. */
+static inline V v_zero_below(V a, float least) {
+    V r;
+    uint32_t threshold;
+    memcpy(&threshold, &least, sizeof threshold);
+    EACH_LANE {
+        uint32_t bits;
+        memcpy(&bits, &a.lane[lane], sizeof bits);
+        bits = (bits & 0x7fffffffu) < threshold ? 0 : bits;
+        memcpy(&r.lane[lane], &bits, sizeof bits);
+    }
     return r;
 }
 /* a where m, else b */

@@ -1,0 +1,69 @@
+# make demo             set up and run the forecaster on real or sample data
+# make test             set up and run the tests that need no framework
+# make test-frameworks  the same beside PyTorch, Keras and ONNX Runtime, live
+# make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
+# make lint             ruff and clang-format
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+CSV ?=
+SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
+
+.PHONY: demo test test-frameworks test-c bench csrc lint format clean
+
+demo: $(VENV)/examples
+	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest -m "not frameworks" $(PYTEST_ARGS)
+
+test-frameworks: $(VENV)/frameworks
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -m frameworks $(PYTEST_ARGS)
+
+bench: $(VENV)/frameworks
+	$(BIN)/python bench/cells.py
+
+csrc:
+	$(MAKE) -C csrc $(if $(BUILD),BUILD=$(BUILD)) $(if $(SANITIZE),SANITIZE=$(SANITIZE))
+
+test-c:
+	$(MAKE) -C csrc test $(if $(BUILD),BUILD=$(BUILD)) $(if $(SANITIZE),SANITIZE=$(SANITIZE))
+
+lint: $(VENV)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.[ch]')
+
+format: $(VENV)/lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(find csrc tests -name '*.[ch]')
+
+# Each file below says that the environment holds the package with the extra of that name.
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# The extension is compiled again when a source changed.
+
+$(VENV)/test: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/examples: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[examples]"
+	touch $@
+
+$(VENV)/frameworks: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks]"
+	touch $@
+
+$(VENV)/lint: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['lint'])")
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info $(VENV) cylstm/*.so

@@ -1,0 +1,393 @@
+"""How long one LSTM takes, beside other engines: single steps, and sequences of 100 steps.
+
+Every engine runs the same random network in this one process, on the same number of threads. First each is checked
+against the float64 reference; then they take turns in many short rounds, so that whatever disturbs the machine
+disturbs all of them. See README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import _common
+import numpy as np
+from peers import Cell, Peer, find_peers
+
+import cylstm
+
+import networks
+import reference
+
+CELLS = ((1, 16, 1), (8, 32, 1), (8, 50, 1), (40, 128, 1), (64, 128, 2), (128, 256, 1), (256, 512, 1))
+QUICK_CELLS = ((1, 16, 1), (5, 7, 2))
+TIME = 100
+TOLERANCE = 1e-4
+#: how often a round is timed again if other processes interrupted it, and how many clean rounds suffice
+ATTEMPTS = 5
+ENOUGH_ROUNDS = 5
+MODES = ("step", "sequence")
+
+
+@dataclass
+class Result:
+    """One row of a table: a cell at one batch, by every engine.
+
+    Attributes
+    ----------
+    errors : dict of str to float
+        Engine -> largest difference from the float64 reference.
+    refused, unsupported : dict of str to str
+        Engine -> why it was not timed.
+    rounds_us : dict of str to list of float
+        Engine -> microseconds per call in each round.
+    interrupted : dict of str to list of bool
+        Engine -> whether other processes took the CPU from this one during the round, at every attempt.
+    busy_before : dict of str to int
+        Engine -> rounds that began while threads of the process were still busy.
+    """
+
+    mode: str
+    cell: tuple[int, int, int]
+    batch: int
+    threads: int
+    errors: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
+    rounds_us: dict[str, list[float]] = field(default_factory=dict)
+    interrupted: dict[str, list[bool]] = field(default_factory=dict)
+    busy_before: dict[str, int] = field(default_factory=dict)
+
+    def times(self, name: str) -> list[float]:
+        """Microseconds of the rounds that nobody interrupted; of all, where those are too few."""
+        clean = [us for us, interrupted in zip(self.rounds_us[name], self.interrupted[name]) if not interrupted]
+        return clean if len(clean) >= ENOUGH_ROUNDS else self.rounds_us[name]
+
+    def fastest_peer(self, peers: Sequence[type[Peer]]) -> str | None:
+        """The float32 engine other than ours with the least median."""
+        names = [peer.name for peer in peers if not peer.is_ours and peer.dtype == "float32"]
+        timed = [name for name in names if name in self.rounds_us]
+        return min(timed, key=lambda name: _common.median(self.times(name))) if timed else None
+
+    def ratio(self, ours: str, other: str | None) -> float | None:
+        """Median of (time of `other`) / (time of `ours`) over the rounds, as in `times` where both are clean."""
+        if other is None or ours not in self.rounds_us:
+            return None
+        ratios = [b / a for a, b in zip(self.rounds_us[ours], self.rounds_us[other])]
+        clean = [r for r, a, b in zip(ratios, self.interrupted[ours], self.interrupted[other]) if not (a or b)]
+        return _common.median(clean if len(clean) >= ENOUGH_ROUNDS else ratios)
+
+
+def measure(
+    mode: str,
+    cell: Cell,
+    batch: int,
+    threads: int,
+    peers: Sequence[type[Peer]],
+    rounds: int,
+    round_us: float,
+    limit_s: float,
+) -> Result:
+    """Check every engine, then time those that are right, in turns, until `rounds` or `limit_s` are reached."""
+    result = Result(mode, (cell.input_size, cell.hidden_size, cell.layers), batch, threads)
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-1.0, 1.0, (batch, TIME, cell.input_size)).astype(np.float32)
+    expected = expected_output(cell, x)
+    timed: list[tuple[Peer, list]] = []
+    for peer_type in peers:
+        if mode not in peer_type.modes:
+            continue
+        try:
+            peer = peer_type(cell, batch=batch, time=TIME, threads=threads)
+        except NotImplementedError as error:
+            result.unsupported[peer_type.name] = str(error)
+            continue
+        with peer.running():
+            error, inputs = check(peer, mode, x, expected)
+        result.errors[peer.name] = error
+        if not error <= TOLERANCE:  # NaN fails too
+            result.refused[peer.name] = f"differs from the reference by {error:.2g}, more than {TOLERANCE:g}"
+            continue
+        timed.append((peer, calls_of(peer, mode, inputs, round_us, time.monotonic() + limit_s)))
+    for peer, _ in timed:
+        result.rounds_us[peer.name], result.interrupted[peer.name] = [], []
+        result.busy_before[peer.name] = 0
+    end = time.monotonic() + limit_s
+    for turn in range(rounds):
+        if turn and time.monotonic() > end:
+            break
+        # another one begins each time, so that nobody always follows the same neighbour's start
+        for k in range(len(timed)):
+            peer, inputs = timed[(turn + k) % len(timed)]
+            us, is_interrupted, is_idle = quiet_round(peer, mode, inputs, end)
+            result.rounds_us[peer.name].append(us)
+            result.interrupted[peer.name].append(is_interrupted)
+            result.busy_before[peer.name] += not is_idle
+    return result
+
+
+def expected_output(cell: Cell, x: np.ndarray) -> np.ndarray:
+    """(batch, time, hidden) of the float64 reference, from zero states."""
+    tensors = {f"lstm.{name}": tensor for name, tensor in cell.tensors.items()}
+    graph = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm")]).graph
+    return reference.predict(graph, x)[0][0]
+
+
+def check(peer: Peer, mode: str, x: np.ndarray, expected: np.ndarray) -> tuple[float, list]:
+    """The largest error over a whole sequence, and the inputs as the engine takes them."""
+    if mode == "sequence":
+        inputs = [peer.sequence_input(x)]
+        y = peer.result(peer.sequence(inputs[0]))
+    else:
+        inputs = [peer.step_input(np.ascontiguousarray(x[:, t])) for t in range(TIME)]
+        peer.reset()
+        y = np.stack([peer.result(peer.step(step)) for step in inputs], axis=1)
+        peer.reset()
+    if y.shape != expected.shape:
+        raise ValueError(f"{peer.name}: expected a {mode} of shape {expected.shape}, found {y.shape}")
+    return float(np.abs(y - expected).max()), inputs
+
+
+def calls_of(peer: Peer, mode: str, inputs: list, round_us: float, end: float) -> list:
+    """The inputs repeated so often that calls with all of them take about `round_us`."""
+    count = 1
+    while True:
+        repeated = list(itertools.islice(itertools.cycle(inputs), count))
+        total = quiet_round(peer, mode, repeated, end)[0] * count
+        if total >= round_us / 4 or count >= 1_000_000:
+            break
+        count *= 2
+    count = max(1, round(count * round_us / total))
+    return list(itertools.islice(itertools.cycle(inputs), count))
+
+
+def quiet_round(peer: Peer, mode: str, inputs: list, end: float) -> tuple[float, bool, bool]:
+    """Time a round, again if others interrupted it, until `end` of `time.monotonic` at most.
+
+    Returns
+    -------
+    us : float
+        Microseconds per call.
+    is_interrupted : bool
+        It was, at every attempt.
+    is_idle : bool
+        No thread of this process was busy when it began.
+    """
+    for _ in range(ATTEMPTS):
+        is_idle = wait_until_idle()
+        with peer.running():
+            us, is_interrupted = time_round(peer, mode, inputs)
+        if not is_interrupted or time.monotonic() > end:
+            break
+    return us, is_interrupted, is_idle
+
+
+def time_round(peer: Peer, mode: str, inputs: list) -> tuple[float, bool]:
+    """Microseconds per call, and whether the system took the CPU away meanwhile.
+
+    A tenth of the calls, and at least two, come first, untimed, to warm the caches.
+    """
+    repeat = peer.repeat_step if mode == "step" else peer.repeat_sequence
+    repeat(list(itertools.islice(itertools.cycle(inputs), max(2, len(inputs) // 10))))
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        start = time.perf_counter_ns()
+        repeat(inputs)
+        elapsed = time.perf_counter_ns() - start
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
+    finally:
+        if was_enabled:
+            gc.enable()
+    return elapsed / len(inputs) / 1000.0, switches > 0
+
+
+def wait_until_idle(limit: float = 1.0) -> bool:
+    """Wait until no thread of this process is busy, at most `limit` seconds; whether it came to that.
+
+    Thread pools spin for a while after a call, waiting for the next one: good for their own next call, and a
+    disturbance for whoever comes after them. Waiting lets each engine keep its own way without harm to the others.
+    """
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        cpu, wall = time.process_time(), time.perf_counter()
+        time.sleep(0.002)
+        if time.process_time() - cpu < 0.2 * (time.perf_counter() - wall):
+            return True
+    return False
+
+
+def tables(results: Sequence[Result], peers: Sequence[type[Peer]]) -> str:
+    """Markdown: times by mode and batch, then the errors."""
+    parts = []
+    for mode, batch in dict.fromkeys((result.mode, result.batch) for result in results):
+        rows = [result for result in results if (result.mode, result.batch) == (mode, batch)]
+        columns = [peer for peer in peers if mode in peer.modes]
+        per = "step" if mode == "step" else f"sequence of {TIME}"
+        title = f"### Microseconds per {per}, batch {batch}, threads {rows[0].threads}: median (minimum)"
+        parts.append(f"{title}\n\n{times_table(rows, columns)}")
+        parts.append(f"Largest difference from the float64 reference:\n\n{errors_table(rows, columns)}")
+    return "\n\n".join(parts)
+
+
+def times_table(rows: Sequence[Result], columns: Sequence[type[Peer]]) -> str:
+    """One row per cell, one column per engine, and how many times longer the fastest peer takes than we."""
+    ours = [peer for peer in columns if peer.ratio_title]
+    titles = [*(peer.name for peer in columns), *(peer.ratio_title for peer in ours), "fastest peer"]
+    body = []
+    for row in rows:
+        fastest = row.fastest_peer(columns)
+        cells = [cell_text(row, peer.name) for peer in columns]
+        ratios = [row.ratio(peer.name, fastest) for peer in ours]
+        texts = ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        body.append([", ".join(map(str, row.cell)), *cells, *texts, fastest or "-"])
+    return _common.markdown_table(["input, hidden, layers", *titles], body)
+
+
+def cell_text(row: Result, name: str) -> str:
+    if name in row.refused:
+        return "refused"
+    if name not in row.rounds_us:
+        return "-"
+    return (
+        f"{_common.significant(_common.median(row.rounds_us[name]))} ({_common.significant(min(row.rounds_us[name]))})"
+    )
+
+
+def errors_table(rows: Sequence[Result], columns: Sequence[type[Peer]]) -> str:
+    header = ["input, hidden, layers", *(peer.name for peer in columns)]
+    body = [
+        [
+            ", ".join(map(str, row.cell)),
+            *(f"{row.errors[p.name]:.1e}" if p.name in row.errors else "-" for p in columns),
+        ]
+        for row in rows
+    ]
+    return _common.markdown_table(header, body)
+
+
+def notes(results: Sequence[Result], left_out: dict[str, str], rounds: int) -> list[str]:
+    """What a reader of the tables must know besides: who is missing, who was refused, what disturbed."""
+    lines = [f"left out: {name}: {reason}" for name, reason in left_out.items()]
+    for row in results:
+        where = f"{row.mode}, batch {row.batch}, {', '.join(map(str, row.cell))}"
+        lines += [f"REFUSED: {name} ({where}): {reason}" for name, reason in row.refused.items()]
+        lines += [f"not run: {name} ({where}): {reason}" for name, reason in row.unsupported.items()]
+        done = max(map(len, row.rounds_us.values()), default=rounds)
+        if done < rounds:
+            lines.append(f"stopped: {where}: after {done} of {rounds} rounds, at the limit of time")
+        for name, flags in row.interrupted.items():
+            many, all_rounds, busy = sum(flags), len(flags), row.busy_before[name]
+            if many and all_rounds - many < ENOUGH_ROUNDS:
+                lines.append(f"disturbed: {name} ({where}): others interrupted {many} of {all_rounds} rounds")
+            if busy:
+                lines.append(f"disturbed: {name} ({where}): threads were still busy before {busy} rounds")
+    return lines
+
+
+def report(results: Sequence[Result], peers: Sequence[type[Peer]], facts: dict[str, Any]) -> dict[str, Any]:
+    """Everything, as plain data for JSON."""
+    rows = []
+    for row in results:
+        fastest = row.fastest_peer(peers)
+        ratios = {peer.name: row.ratio(peer.name, fastest) for peer in peers if peer.is_ours}
+        rows.append(
+            asdict(row)
+            | {
+                "errors": {name: error if math.isfinite(error) else None for name, error in row.errors.items()},
+                "median_us": {name: _common.median(row.times(name)) for name in row.rounds_us},
+                "min_us": {name: min(row.times(name)) for name in row.rounds_us},
+                "fastest_peer": fastest,
+                "ratio_to_fastest_peer": {name: ratio for name, ratio in ratios.items() if ratio is not None},
+            }
+        )
+    return facts | {"time": TIME, "tolerance": TOLERANCE, "results": rows}
+
+
+def make_cell(sizes: tuple[int, int, int]) -> Cell:
+    """The random network of these sizes, the same in every run."""
+    input_size, hidden_size, layers = sizes
+    rng = np.random.default_rng([2, *sizes])
+    return Cell(*sizes, networks.lstm_state_dict(rng, input_size, hidden_size, layers, prefix=""))
+
+
+def cell_sizes(text: str) -> tuple[int, int, int]:
+    """``8,32`` or ``64,128,2``."""
+    sizes = tuple(int(part) for part in text.split(","))
+    if len(sizes) == 2:
+        sizes = (*sizes, 1)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"expected input,hidden or input,hidden,layers, found {text!r}")
+    return sizes
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return number
+
+
+def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--cells", type=cell_sizes, nargs="+", metavar="I,H[,L]", help="default: seven, 1,16 to 256,512"
+    )
+    parser.add_argument("--batch", type=positive, nargs="+", help="rows that advance together; default: 1")
+    parser.add_argument("--threads", type=positive, default=1, help="for every engine alike; default: 1")
+    parser.add_argument("--modes", choices=MODES, nargs="+", default=list(MODES), help="default: both")
+    parser.add_argument("--rounds", type=positive, help="default: 50")
+    parser.add_argument("--round-ms", type=float, help="about how long a round of one engine takes; default: 2")
+    parser.add_argument("--limit-s", type=float, help="for all the rounds of one row; default: 60")
+    parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    options = parser.parse_args(args)
+    options.cells = options.cells or list(QUICK_CELLS if options.quick else CELLS)
+    options.batch = options.batch or ([1, 3] if options.quick else [1])
+    options.rounds = options.rounds or (3 if options.quick else 50)
+    options.round_ms = options.round_ms or (0.2 if options.quick else 2.0)
+    options.limit_s = options.limit_s or (1.0 if options.quick else 60.0)
+    return options
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Measure and print; 1 if an engine was refused because its numbers are wrong."""
+    options = arguments(args)
+    peers, left_out = find_peers()
+    facts = {
+        "machine": _common.machine_facts(),
+        "instruction_set": cylstm._engine.chosen_isa(),
+        "threads": options.threads,
+        "versions": {peer.name: peer.version() for peer in peers},
+        "left_out": left_out,
+    }
+    results = []
+    for mode, batch, sizes in itertools.product(options.modes, options.batch, options.cells):
+        print(f"{mode}, batch {batch}, {','.join(map(str, sizes))} ...", file=sys.stderr)
+        cell = make_cell(sizes)
+        how = (options.rounds, options.round_ms * 1000.0, options.limit_s)
+        results.append(measure(mode, cell, batch, options.threads, peers, *how))
+    machine = facts["machine"]
+    print(f"{machine['cpu']}, {machine['cpus_usable']} CPUs usable, {machine['system']}, Python {machine['python']}")
+    print(f"load average {machine['load_average']} at the start; CyLSTM uses {facts['instruction_set']}\n")
+    for name, version in facts["versions"].items():
+        print(f"- {name}: {version}")
+    lines = notes(results, left_out, options.rounds)
+    print("\n" + tables(results, peers))
+    print("".join(f"\n{line}" for line in lines))
+    if options.json:
+        _common.write_json(options.json, report(results, peers, facts))
+    return 1 if any(row.refused for row in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""CyLSTM itself: the packed engine with and without ``out=``, and the BLAS engine."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+import cylstm
+from cylstm.blas import find_blas
+
+from ._peer import Cell, Peer
+
+
+class Packed(Peer):
+    """``stream.step(x)`` and ``model.predict(x)``."""
+
+    name = "cylstm"
+    is_ours = True
+    ratio_title = "ratio"
+    engine = "packed"
+
+    def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
+        tensors = {f"lstm.{name}": tensor for name, tensor in cell.tensors.items()}
+        self.model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm")], engine=self.engine)
+        self.stream = self.model.stream(batch, threads=threads)
+        self.step = self.stream.step
+        self.sequence = partial(self.model.predict, threads=threads)
+
+    @classmethod
+    def version(cls) -> str:
+        return cylstm.__version__
+
+    def reset(self) -> None:
+        self.stream.reset()
+
+    def step_input(self, x: np.ndarray) -> np.ndarray:
+        return x[0] if len(x) == 1 else x
+
+    def result(self, y: np.ndarray) -> np.ndarray:
+        return np.array(y if y.ndim > 1 else y[np.newaxis])
+
+
+class PackedOut(Packed):
+    """``stream.step(x, out=y)``, which allocates nothing."""
+
+    name = "cylstm out="
+    modes = ("step",)
+    ratio_title = "ratio out="
+
+    def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
+        super().__init__(cell, batch=batch, time=time, threads=threads)
+        self.y = np.empty((batch, cell.hidden_size) if batch > 1 else (cell.hidden_size,), np.float32)
+        self.step = partial(self.stream.step, out=self.y)
+
+    def repeat_step(self, inputs: list) -> None:
+        step, y = self.stream.step, self.y
+        for x in inputs:
+            step(x, out=y)
+
+
+class Blas(Packed):
+    """The same calls with ``engine="blas"``."""
+
+    name = "cylstm blas"
+    ratio_title = None
+    engine = "blas"
+
+    @classmethod
+    def version(cls) -> str:
+        return f"{cylstm.__version__}, {find_blas().origin}"
+
+
+PEERS = (Packed, PackedOut, Blas)

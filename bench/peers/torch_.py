@@ -1,0 +1,88 @@
+"""PyTorch, eager, in inference mode: ``nn.LSTM``, and for single steps also ``nn.LSTMCell``."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+
+from ._peer import Cell, Peer
+
+
+class TorchLstm(Peer):
+    """``torch.nn.LSTM`` in its native layout (time, batch, features); a step is a sequence of one."""
+
+    name = "torch"
+
+    def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
+        torch.set_num_threads(threads)  # of the process; PyTorch's workers sleep between calls
+        self.batch = batch
+        self.state_shape = (cell.layers, batch, cell.hidden_size)
+        self.lstm = torch.nn.LSTM(cell.input_size, cell.hidden_size, cell.layers)
+        self.lstm.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in cell.tensors.items()})
+        self.lstm.eval()
+        self.reset()
+
+    @classmethod
+    def version(cls) -> str:
+        return torch.__version__
+
+    def running(self) -> AbstractContextManager:
+        return torch.inference_mode()
+
+    def reset(self) -> None:
+        with torch.inference_mode():
+            self.state = (torch.zeros(self.state_shape), torch.zeros(self.state_shape))
+
+    def step_input(self, x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(x)[None]
+
+    def sequence_input(self, x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(x.transpose(1, 0, 2)))
+
+    def step(self, x: torch.Tensor) -> torch.Tensor:
+        y, self.state = self.lstm(x, self.state)
+        return y
+
+    def sequence(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lstm(x)[0]
+
+    def result(self, y: torch.Tensor) -> np.ndarray:
+        y = y.numpy()
+        return np.array(y[0] if len(y) == 1 else y.transpose(1, 0, 2))
+
+
+class TorchCell(TorchLstm):
+    """``torch.nn.LSTMCell``, one per layer: a step without the set-up that ``nn.LSTM`` does for each sequence."""
+
+    name = "torch cell"
+    modes = ("step",)
+
+    def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
+        super().__init__(cell, batch=batch, time=time, threads=threads)
+        self.cells = []
+        for k in range(cell.layers):
+            tensors = (torch.from_numpy(tensor) for tensor in cell.layer(k))
+            layer = torch.nn.LSTMCell(cell.input_size if k == 0 else cell.hidden_size, cell.hidden_size)
+            layer.load_state_dict(dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), tensors)))
+            self.cells.append(layer.eval())
+
+    def reset(self) -> None:
+        super().reset()
+        self.states = list(zip(*self.state))
+
+    def step_input(self, x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(x)
+
+    def step(self, x: torch.Tensor) -> torch.Tensor:
+        for k, cell in enumerate(self.cells):
+            state = self.states[k] = cell(x, self.states[k])
+            x = state[0]
+        return x
+
+    def result(self, y: torch.Tensor) -> np.ndarray:
+        return np.array(y.numpy())
+
+
+PEERS = (TorchLstm, TorchCell)

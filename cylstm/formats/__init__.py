@@ -1,0 +1,169 @@
+"""Reading and writing networks: `read` chooses the format, `write` makes the native ``.cylstm``.
+
+The formats' modules are imported when first used: with zipfile, json and the rest they take longer to import than
+the whole engine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from ..errors import CylstmError, FormatError, UnsupportedError
+from ..graph import Graph
+from ..layers import Layer
+
+__all__ = ["read", "write"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
+
+_RESAVE_KERAS = "save the model as .keras or .h5 instead"
+_RESAVE_TORCH = "save the state dict with torch.save of PyTorch 1.6 or later instead"
+
+#: extension -> what such a file is, and what to do
+_OTHER_EXTENSIONS = {
+    ".onnx": "ONNX models are not supported yet",
+    ".tflite": f"TensorFlow Lite models are not supported; {_RESAVE_KERAS}",
+    ".pb": f"TensorFlow graphs and SavedModels are not supported; {_RESAVE_KERAS}",
+    ".index": f"TensorFlow checkpoints are not supported; {_RESAVE_KERAS}",
+    ".npz": "NumPy archives are not supported yet; use cylstm.from_state_dict(numpy.load(...), layers=[...])",
+    ".npy": "a single NumPy array holds no network",
+    ".pkl": "plain pickles are programs and are not run; save the tensors as .safetensors",
+    ".pickle": "plain pickles are programs and are not run; save the tensors as .safetensors",
+    ".json": f"a config without weights is no network; {_RESAVE_KERAS}",
+}
+_KNOWN_EXTENSIONS = {
+    ".keras": "a Keras archive (zip)",
+    ".h5": "an HDF5 file",
+    ".hdf5": "an HDF5 file",
+    ".pt": "a PyTorch checkpoint (zip)",
+    ".pth": "a PyTorch checkpoint (zip)",
+    ".safetensors": "a safetensors file",
+    ".cylstm": "a CyLSTM file (safetensors)",
+}
+
+
+def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None) -> Graph:
+    """Read a network from a file: ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` or ``.cylstm``.
+
+    The content decides what a file is; the extension only serves the message if the content is unknown.
+
+    Parameters
+    ----------
+    path : str or path-like
+    layers : sequence of Layer, optional
+        What a state dict (``.pt``, ``.pth``, ``.safetensors``) is wired to, for example
+        ``[LSTM("lstm"), Last(), Linear("fc")]``. The other formats hold it themselves.
+
+    Returns
+    -------
+    Graph
+        Its `provenance` says which format, version and source it came from, and for each tensor of the file
+        which layer and role it became.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is empty, truncated, damaged or inconsistent; for a state dict also if `layers` is missing (the
+        message proposes them) or does not fit.
+    UnsupportedError
+        If the file is of a kind, or holds a layer or an option, that CyLSTM does not compute.
+    """
+    path = os.fspath(path)
+    if not isinstance(path, str):
+        path = os.fsdecode(path)
+    try:
+        return _reader(path)(path, layers)
+    except CylstmError as error:
+        if path in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
+def write(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write a network to a native ``.cylstm`` file; see `cylstm.formats.safetensors.write_cylstm`.
+
+    Raises
+    ------
+    UnsupportedError
+        If `path` has another extension.
+    OSError
+        If the file cannot be written; one that was there before is then untouched.
+    """
+    path = os.fspath(path)
+    if not isinstance(path, str):
+        path = os.fsdecode(path)
+    if os.path.splitext(path)[1].lower() != ".cylstm":
+        raise UnsupportedError(f"{path}: networks are written as .cylstm files only")
+    from .safetensors import write_cylstm
+
+    write_cylstm(graph, path)
+
+
+def _reader(path: str) -> Callable[..., Graph]:
+    """The function that reads the file's format, found by its first bytes."""
+    if os.path.isdir(path):
+        if os.path.exists(os.path.join(path, "saved_model.pb")):
+            raise UnsupportedError(f"{path}: TensorFlow SavedModels are not supported; {_RESAVE_KERAS}")
+        raise FormatError(f"{path}: a directory, expected a file")
+    with open(path, "rb") as file:
+        head = file.read(512)
+        size = os.fstat(file.fileno()).st_size
+    if not head:
+        raise FormatError(f"{path}: the file is empty")
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _zip_reader(path)
+    if head.startswith(_HDF5):
+        from .keras import read_h5
+
+        return read_h5
+    extension = os.path.splitext(path)[1].lower()
+    length = int.from_bytes(head[:8], "little")
+    if len(head) > 8 and head[8:9] in b"{ " and (length <= size - 8 or extension in (".safetensors", ".cylstm")):
+        from .safetensors import read_safetensors
+
+        return read_safetensors
+    if head.startswith(_LEGACY_TORCH):
+        raise UnsupportedError(f"{path}: PyTorch's stream format from before 1.6 is not supported yet; {_RESAVE_TORCH}")
+    if head[257:262] == b"ustar":
+        raise UnsupportedError(f"{path}: a tar archive, PyTorch's format from before 0.1.10; {_RESAVE_TORCH}")
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise UnsupportedError(f"{path}: {_OTHER_EXTENSIONS['.pkl']}")
+    if head[4:8] == b"TFL3":
+        raise UnsupportedError(f"{path}: {_OTHER_EXTENSIONS['.tflite']}")
+    if head.startswith(b"\x93NUMPY"):
+        raise UnsupportedError(f"{path}: {_OTHER_EXTENSIONS['.npy']}")
+    if extension in _OTHER_EXTENSIONS:
+        raise UnsupportedError(f"{path}: {_OTHER_EXTENSIONS[extension]}")
+    if extension in _KNOWN_EXTENSIONS:
+        raise FormatError(
+            f"{path}: expected {_KNOWN_EXTENSIONS[extension]}, found {size} bytes that begin with {head[:8]!r}; "
+            "damaged, truncated or of another kind"
+        )
+    raise UnsupportedError(
+        f"{path}: an unknown kind of file; supported are {', '.join(_KNOWN_EXTENSIONS)} (recognised by content)"
+    )
+
+
+def _zip_reader(path: str) -> Callable[..., Graph]:
+    from ._zip import Archive
+
+    with Archive(path) as archive:
+        names = archive.names
+    if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
+        from .torch import read_torch
+
+        return read_torch
+    if "config.json" in names or "model.weights.h5" in names:
+        from .keras import read_keras
+
+        return read_keras
+    if names and all(name.endswith(".npy") for name in names):
+        raise UnsupportedError(f"{path}: {_OTHER_EXTENSIONS['.npz']}")
+    raise FormatError(
+        f"{path}: a zip archive, but neither a PyTorch checkpoint nor a Keras model; "
+        f"it holds {', '.join(names[:10]) or 'nothing'}"
+    )

@@ -1,0 +1,348 @@
+"""State dicts: tensors by PyTorch's names, and the layers that the user says they belong to.
+
+PyTorch's names and shapes are those of ``torch.nn.LSTM``: ``weight_ih_l{k}`` (4*hidden, input),
+``weight_hh_l{k}`` (4*hidden, output), ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (4*hidden,), ``weight_hr_l{k}``
+(projection, hidden), each again with ``_reverse``; gates in the order i, f, g, o, which is the graph's own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..errors import FormatError, UnsupportedError
+from ..graph import Graph, GraphBuilder, Value
+from ..layers import LSTM, Activation, Dropout, Last, LastState, Layer, Linear
+from ..layers.activation import slot_options
+from ._arrays import as_numpy, shape_text, warn_not_finite
+
+# What DistributedDataParallel and torch.compile put before every name.
+_WRAPPERS = ("module.", "_orig_mod.")
+_REPARAMETRISED = re.compile(
+    r"(?:^|\.)parametrizations\.|(?:^|\.)weight(?:_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?)?_(?:g|v|raw|orig|mask|u)$"
+)
+_LISTED = 60
+
+
+def from_state_dict(mapping: Mapping[str, object], layers: Sequence[Layer] | None = None) -> Graph:
+    """The graph of tensors in memory and the layers they belong to.
+
+    Parameters
+    ----------
+    mapping : dict of str to array or tensor
+        PyTorch's names; the values are copied. Half precision becomes float32, float64 stays.
+    layers : sequence of Layer
+        In the order of computation, for example ``[LSTM("lstm"), Last(), Linear("fc")]``.
+
+    Raises
+    ------
+    FormatError
+        If a tensor is missing, left over, mis-shaped or of a type that holds no weights; without `layers`, with a
+        proposal for them.
+    ShapeError
+        If a layer does not fit the one before it.
+    UnsupportedError
+        If the tensors belong to a layer or an option that is not computed.
+    """
+    if not isinstance(mapping, Mapping) or not all(isinstance(name, str) for name in mapping):
+        raise FormatError(f"state dict: expected a mapping of names to tensors, found {type(mapping).__name__}")
+    tensors = {name: as_numpy(name, value) for name, value in mapping.items()}
+    provenance = {"format": "state dict", "version": None, "framework_version": None, "source": "memory"}
+    return graph_from_tensors(tensors, layers, where="state dict", provenance=provenance)
+
+
+def graph_from_tensors(
+    tensors: Mapping[str, np.ndarray],
+    layers: Sequence[Layer] | None,
+    *,
+    where: str,
+    provenance: Mapping[str, object],
+) -> Graph:
+    """As `from_state_dict`, for arrays that belong to the caller of a reader; `where` names their source."""
+    if not tensors:
+        raise FormatError(f"{where}: no tensors")
+    assembler = _Assembler(tensors, where)
+    if layers is None:
+        raise FormatError(
+            f"{where}: a state dict says nothing about the wiring, so layers= is needed. {assembler.listing()}\n"
+            f"{_proposal(assembler.tensors)}"
+        )
+    if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, Layer) for layer in layers):
+        raise FormatError(
+            f'{where}: layers= expected a list such as [cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")], '
+            f"found {layers!r}"
+        )
+    return assembler.assemble(_last_state_first(where, layers), provenance)
+
+
+def _last_state_first(where: str, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers with each `LastState` moved before the dropouts between it and its recurrent layer."""
+    found: list[Layer] = []
+    for layer in layers:
+        if not isinstance(layer, LastState):
+            found.append(layer)
+            continue
+        place = len(found)
+        while place and isinstance(found[place - 1], Dropout):
+            place -= 1
+        if not place or not isinstance(found[place - 1], LSTM):
+            before = found[place - 1] if place else "nothing"
+            raise FormatError(f"{where}: LastState() has to follow a recurrent layer directly, found after {before}")
+        found.insert(place, layer)
+    return found
+
+
+class _Assembler:
+    """Takes tensors by name and adds the nodes they belong to."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], where: str) -> None:
+        wrapper = ""
+        while True:
+            longer = next((w for w in _WRAPPERS if all(name.startswith(wrapper + w) for name in tensors)), None)
+            if longer is None:
+                break
+            wrapper += longer
+        self.wrapper = wrapper
+        self.tensors = {name[len(wrapper) :]: array for name, array in tensors.items()}
+        self.where = where
+        self.used: dict[str, str] = {}
+        self.builder = GraphBuilder()
+        for name in self.tensors:
+            if _REPARAMETRISED.search(name):
+                raise UnsupportedError(
+                    f"{where}: tensor {name!r} is part of a reparametrised weight (weight_norm, spectral_norm, "
+                    "pruning); remove the parametrisation in PyTorch before saving"
+                )
+
+    def assemble(self, layers: list[Layer], provenance: Mapping[str, object]) -> Graph:
+        sequence = any(isinstance(layer, (LSTM, Last)) for layer in layers)
+        features = self.input_features(layers)
+        names = {layer.prefix for layer in layers if isinstance(layer, (LSTM, Linear))}
+        name = next(name for name in ("input" + "_" * i for i in itertools.count()) if name not in names)
+        value = self.builder.input(name, (None, features) if sequence else (features,))
+        for layer, following in itertools.zip_longest(layers, layers[1:]):
+            value = self.add(layer, value, following)
+        self.builder.output(value)
+        left = [name for name in self.tensors if name not in self.used]
+        if left:
+            raise FormatError(f"{self.where}: tensors that belong to no layer given: {self.listing(left)}")
+        warn_not_finite(self.where, self.tensors)
+        tensors = {self.wrapper + name: role for name, role in self.used.items()}
+        return self.builder.build(provenance={**provenance, "tensors": tensors})
+
+    def add(self, layer: Layer, value: Value, following: Layer | None) -> Value:
+        """Add the nodes of one layer and return its result."""
+        match layer:
+            case LSTM():
+                return self.add_lstm(layer, value, state=isinstance(following, LastState))
+            case Linear():
+                return self.add_linear(layer, value)
+            case Activation():
+                options = slot_options("activation", layer, where="Activation")
+                return self.builder.add("activation", layer.name, {"x": value}, options=options)["y"]
+            case Dropout():
+                return self.builder.add("dropout", "dropout", {"x": value}, options={"rate": float(layer.rate)})["y"]
+            case Last():
+                return self.builder.add("last", "last", {"x": value})["y"]
+            case LastState():
+                # The recurrent layer before has already given its state.
+                return value
+
+    def add_linear(self, layer: Linear, value: Value) -> Value:
+        prefix, name = layer.prefix, layer.prefix or "linear"
+        what = f"Linear({prefix!r})"
+        weight = self.take(what, _join(prefix, "weight"))
+        if weight.ndim != 2 or not weight.size or weight.shape[1] != value.features:
+            raise self.misshaped(what, _join(prefix, "weight"), f"(output, {value.features})")
+        weights = {"weight": _join(prefix, "weight")}
+        if _join(prefix, "bias") in self.tensors:
+            weights["bias"] = _join(prefix, "bias")
+            self.expect(what, weights["bias"], (weight.shape[0],))
+        options = slot_options("activation", layer.activation, where=what)
+        return self.builder.add("dense", name, {"x": value}, self.register(name, weights), options)["y"]
+
+    def add_lstm(self, layer: LSTM, value: Value, *, state: bool) -> Value:
+        """One node per layer and direction; the result is the sequence, or with `state` the final h."""
+        prefix, name = layer.prefix, layer.prefix or "lstm"
+        what = f"LSTM({prefix!r})"
+        cell = _join(prefix, "weight_ih") in self.tensors
+        depth, directions = (1, 1) if cell else self.extent(prefix)
+        options = {
+            **slot_options("activation", layer.activation, where=what),
+            **slot_options("recurrent_activation", layer.recurrent_activation, where=what),
+            "padding": "zero",
+        }
+        for k in range(depth):
+            node = name if cell else f"{name}.l{k}"
+            top = state and k == depth - 1
+            results = []
+            for reverse in (False, True)[:directions]:
+                suffix = "" if cell else f"_l{k}_reverse" if reverse else f"_l{k}"
+                call = f"{node}.reverse" if reverse else node
+                weights = self.lstm_weights(what, prefix, suffix, value.features)
+                outputs = self.builder.add(
+                    "lstm", call, {"x": value}, self.register(call, weights), {**options, "reverse": reverse}
+                )
+                results.append(outputs["h" if top else "y"])
+            if directions == 1:
+                (value,) = results
+            else:
+                merge = f"{node}.last_state" if top else f"{node}.merge"
+                value = self.builder.add("merge", merge, {"x": results[0], "x1": results[1]})["y"]
+        return value
+
+    def extent(self, prefix: str) -> tuple[int, int]:
+        """Number of layers and of directions, from the names."""
+        pattern = re.compile(re.escape(_join(prefix, "")) + r"(?:weight|bias)_(?:ih|hh|hr)_l(\d{1,6})(_reverse)?")
+        found = [match for name in self.tensors if (match := pattern.fullmatch(name))]
+        depth = max((int(match[1]) + 1 for match in found), default=1)
+        return depth, 2 if any(match[2] for match in found) else 1
+
+    def lstm_weights(self, what: str, prefix: str, suffix: str, features: int) -> dict[str, str | tuple[str, str]]:
+        """Role -> tensor name of one layer and direction, shapes checked."""
+        names = {
+            role: _join(prefix, role + suffix) for role in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        }
+        weight_ih, weight_hh = self.take(what, names["weight_ih"]), self.take(what, names["weight_hh"])
+        projected = names["weight_hr"] in self.tensors
+        if not projected:
+            self.refuse_other_cells(what, weight_ih, weight_hh, names["weight_hh"])
+        if weight_ih.ndim != 2 or not weight_ih.size or weight_ih.shape[0] % 4 or weight_ih.shape[1] != features:
+            raise self.misshaped(what, names["weight_ih"], f"(4*hidden, {features})")
+        rows = weight_ih.shape[0]
+        output = rows // 4
+        weights: dict[str, str | tuple[str, str]] = {"weight_ih": names["weight_ih"], "weight_hh": names["weight_hh"]}
+        if projected:
+            weight_hr = self.take(what, names["weight_hr"])
+            if weight_hr.ndim != 2 or not weight_hr.size or weight_hr.shape[1] != rows // 4:
+                raise self.misshaped(what, names["weight_hr"], f"(projection, {rows // 4})")
+            output = weight_hr.shape[0]
+            weights["weight_hr"] = names["weight_hr"]
+        self.expect(what, names["weight_hh"], (rows, output))
+        if names["bias_ih"] in self.tensors or names["bias_hh"] in self.tensors:
+            self.expect(what, names["bias_ih"], (rows,))
+            self.expect(what, names["bias_hh"], (rows,))
+            weights["bias"] = (names["bias_ih"], names["bias_hh"])
+        return weights
+
+    def refuse_other_cells(self, what: str, weight_ih: np.ndarray, weight_hh: np.ndarray, name: str) -> None:
+        for gates, other in ((3, "GRU"), (1, "RNN")):
+            if (
+                weight_ih.ndim == weight_hh.ndim == 2
+                and weight_hh.shape == (gates * weight_hh.shape[1], weight_hh.shape[1])
+                and weight_ih.shape[0] == weight_hh.shape[0]
+            ):
+                raise UnsupportedError(
+                    f"{self.where}: layer {what}, tensor {name!r} of shape {shape_text(weight_hh.shape)} is that of "
+                    f"a {other}, which is not yet supported"
+                )
+
+    # Tensors
+
+    def take(self, what: str, name: str) -> np.ndarray:
+        """A floating-point tensor that must be there."""
+        if name not in self.tensors:
+            raise FormatError(f"{self.where}: layer {what}: tensor {name!r} is missing. {self.listing()}")
+        array = self.tensors[name]
+        if array.dtype.kind != "f":
+            raise FormatError(
+                f"{self.where}: layer {what}, tensor {name!r}: expected floating-point numbers, found {array.dtype}"
+            )
+        return array
+
+    def expect(self, what: str, name: str, shape: tuple[int, ...]) -> None:
+        if self.take(what, name).shape != shape:
+            raise self.misshaped(what, name, shape_text(shape))
+
+    def misshaped(self, what: str, name: str, expected: str) -> FormatError:
+        found = shape_text(self.tensors[name].shape)
+        return FormatError(f"{self.where}: layer {what}, tensor {name!r}: expected shape {expected}, found {found}")
+
+    def register(self, node: str, weights: Mapping[str, str | tuple[str, str]]) -> dict[str, str]:
+        """Role -> name in the graph; a layer called again finds its tensors there already. A pair is summed."""
+        found = {}
+        for role, source in weights.items():
+            sources = (source,) if isinstance(source, str) else source
+            found[role] = f"{node}.{role}"
+            if all(self.used.get(name) == f"{node}/{role}" for name in sources):
+                continue
+            array = self.tensors[sources[0]]
+            for name in sources[1:]:
+                array = array + self.tensors[name]
+            self.builder.tensor(found[role], array)
+            self.used.update(dict.fromkeys(sources, f"{node}/{role}"))
+        return found
+
+    def input_features(self, layers: list[Layer]) -> int:
+        """Size of the last axis of the network's input, from the first tensor met."""
+        first = next((layer for layer in layers if isinstance(layer, (LSTM, Linear))), None)
+        if first is None:
+            raise FormatError(f"{self.where}: no layer with weights among {layers}")
+        what = f"{type(first).__name__}({first.prefix!r})"
+        name = _join(first.prefix, "weight")
+        if isinstance(first, LSTM):
+            cell = _join(first.prefix, "weight_ih")
+            name = cell if cell in self.tensors else _join(first.prefix, "weight_ih_l0")
+        weight = self.take(what, name)
+        if weight.ndim != 2 or not weight.size:
+            expected = "(4*hidden, input)" if isinstance(first, LSTM) else "(output, input)"
+            raise self.misshaped(what, name, expected)
+        return weight.shape[1]
+
+    def listing(self, names: Sequence[str] | None = None) -> str:
+        """The tensors found, or those of `names`, with their shapes."""
+        shown = list(self.tensors if names is None else names)
+        lines = [f"  {name} {shape_text(self.tensors[name].shape)}" for name in shown[:_LISTED]]
+        if len(shown) > _LISTED:
+            lines.append(f"  and {len(shown) - _LISTED} more")
+        return ("Tensors found:\n" if names is None else "\n") + "\n".join(lines)
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _proposal(tensors: Mapping[str, np.ndarray]) -> str:
+    """A ``layers=[...]`` to start from, guessed from the names and shapes."""
+    blocks: dict[str, tuple[str, int, int]] = {}
+    unknown = []
+    for name, array in tensors.items():
+        prefix, _, role = name.rpartition(".")
+        if re.fullmatch(r"(?:weight|bias)_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?", role):
+            # The widest output of the prefix so far, doubled if there are two directions, is the last layer's.
+            if not re.fullmatch(r"weight_h[hr](?:_l\d+)?", role) or array.ndim != 2:
+                continue
+            first = _join(prefix, "weight_ih_l0" if "_l" in role else "weight_ih")
+            hidden = array.shape[1] if "_hh" in role else array.shape[0]
+            both = 2 if _join(prefix, "weight_ih_l0_reverse") in tensors else 1
+            if first in tensors and tensors[first].ndim == 2:
+                if array.shape[0] == 4 * array.shape[1] or _join(prefix, role.replace("_hh", "_hr")) in tensors:
+                    blocks[prefix] = ("LSTM", tensors[first].shape[1], both * hidden)
+                elif prefix not in blocks:
+                    unknown.append(f"{prefix} (a recurrent layer that is not yet supported)")
+        elif role == "weight" and array.ndim == 2:
+            blocks[prefix] = ("Linear", array.shape[1], array.shape[0])
+        elif role != "bias" or _join(prefix, "weight") not in tensors:
+            unknown.append(name)
+    order = list(blocks)
+    if len(order) <= 6:
+        chains = (
+            list(some)
+            for some in itertools.permutations(order)
+            if all(blocks[a][2] == blocks[b][1] for a, b in itertools.pairwise(some))
+        )
+        order = next(chains, order)
+    lines = []
+    for i, prefix in enumerate(order):
+        lines.append(f'cylstm.{blocks[prefix][0]}("{prefix}")')
+        rest = [blocks[name][0] for name in order[i + 1 :]]
+        if blocks[prefix][0] == "LSTM" and rest and "LSTM" not in rest:
+            lines.append("cylstm.Last()")
+    text = f"Proposal, from names and shapes alone:\n  layers=[{', '.join(lines)}]\n"
+    text += "Put Dropout(), activations, Last() or LastState() where the model has them."
+    if unknown:
+        text += f" Not understood: {', '.join(unknown[:_LISTED])}."
+    return text

@@ -1,0 +1,33 @@
+"""Dropout: inert at inference. Its rate is kept in the graph; `cylstm.passes` removes the node before packing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..errors import ShapeError
+from ..graph import Value
+from ._op import Op, check_kind, check_roles
+
+
+class DropoutOp(Op):
+    """``y = x``. Option: ``rate``, the probability of dropping in training."""
+
+    name = "dropout"
+    defaults: ClassVar = {"rate": 0.5}
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, inputs, ("x",), (), "inputs")
+        check_roles(where, weights, (), (), "weights")
+        x = inputs["x"]
+        check_kind(where, x, ("sequence", "vector", "state"))
+        if not 0.0 <= options["rate"] <= 1.0:
+            raise ShapeError(f"layer {where!r}: dropout rate expected in [0, 1], found {options['rate']}")
+        return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask)}
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout with probability `rate` in training; does nothing here."""
+
+    rate: float = 0.5

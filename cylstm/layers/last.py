@@ -1,0 +1,43 @@
+"""The last step of a sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..graph import Value
+from ._op import Op, check_kind, check_roles
+
+
+class LastOp(Op):
+    """``y = x[:, length - 1]``, the last step whose mask is true; zeros where a row has none.
+
+    Inputs: ``x`` (sequence), optional ``mask``. Outputs: ``y`` (vector).
+    """
+
+    name = "last"
+    reads_mask = True
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, inputs, ("x",), ("mask",), "inputs")
+        check_roles(where, weights, (), (), "weights")
+        check_kind(where, inputs["x"], ("sequence",))
+        if "mask" in inputs:
+            check_kind(where, inputs["mask"], ("mask",))
+        return {"y": Value("", "vector", inputs["x"].shape[1:])}
+
+
+@dataclass(frozen=True)
+class Last:
+    """The last valid step of a sequence, ``output[:, length - 1]``.
+
+    After a bidirectional layer its backward half has seen one step only; see `LastState`.
+    """
+
+
+@dataclass(frozen=True)
+class LastState:
+    """The final hidden state of the recurrent layer just before, directions concatenated.
+
+    What PyTorch's ``h_n`` holds for the topmost layer, and what a Keras ``Bidirectional`` returns: the backward
+    half has seen the whole sequence.
+    """

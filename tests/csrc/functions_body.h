@@ -1,0 +1,42 @@
+/*
+ * The activations compiled for one instruction set, or with libm's functions, as the table CYL_TEST_TABLE that
+ * functions_test.c calls. In front of this: a header of csrc/simd and the functions that go with it.
+ */
+#include "functions_test.h"
+
+#include "../../csrc/kernels/activation.h"
+
+static V load(const float *x) {
+    REAL lane[16];
+    for (int i = 0; i < 16; i++)
+        lane[i] = x[i];
+    return v_load(lane);
+}
+
+static void store(float *y, V a) {
+    REAL lane[16];
+    v_store(lane, a);
+    for (int i = 0; i < 16; i++)
+        y[i] = (float)lane[i];
+}
+
+static void activate(int id, float alpha, float beta, const float *x, float *y, long n) {
+    for (long i = 0; i < n; i += 16)
+        store(y + i, v_activate(id, load(x + i), (REAL)alpha, (REAL)beta));
+}
+
+static void fused(const float *a, const float *b, const float *c, float *y, long n) {
+    for (long i = 0; i < n; i += 16)
+        store(y + i, v_fma(load(a + i), load(b + i), load(c + i)));
+}
+
+static void softmax(const float *x, float *y, int n) {
+    REAL row[CYL_TEST_ROW] = {0};
+    for (int i = 0; i < n; i++)
+        row[i] = x[i];
+    softmax_row(row, row, n);
+    for (int i = 0; i < n; i++)
+        y[i] = (float)row[i];
+}
+
+const struct InstructionSet CYL_TEST_TABLE = {CYL_TEST_NAME, activate, fused, softmax};

@@ -1,0 +1,558 @@
+/* Every status code has its words and can be met; no wrong description of a network crashes. */
+#include "check.h"
+#include "network.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool met[CYL_STATUS_COUNT];
+
+#define CHECK_STATUS(expression, wanted)                                                                               \
+    do {                                                                                                               \
+        CylStatus status = (expression);                                                                               \
+        met[(unsigned)status < CYL_STATUS_COUNT ? status : 0] = true;                                                  \
+        CHECK(status == (wanted), "%s gives \"%s\", not \"%s\"", #expression, cyl_status_text(status),                 \
+              cyl_status_text(wanted));                                                                                \
+    } while (0)
+
+/* ---- a model to spoil ---- */
+
+/* a description of one node of each kind, over values made for it */
+static CylModel *values_of(const Network *network) {
+    CylModel *model;
+    CylBlas blas = plain_blas();
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, &blas, &model), CYL_OK);
+    for (int32_t v = 0; v < network->value_count; v++) {
+        int32_t index;
+        CHECK_STATUS(cyl_model_add_value(model, network->kinds[v], network->features[v], &index), CYL_OK);
+    }
+    return model;
+}
+
+/* the status of adding the network's nodes and, if they can be, of finishing */
+static CylStatus build(const Network *network) {
+    CylModel *model = values_of(network);
+    CylStatus status = CYL_OK;
+    for (int32_t n = 0; status == CYL_OK && n < network->node_count; n++) {
+        status = cyl_model_add_node(model, &network->nodes[n].spec);
+    }
+    if (status == CYL_OK) {
+        status = cyl_model_finish(model, network->inputs, network->masks, network->input_count, network->outputs,
+                                  network->output_count);
+    }
+    if (status == CYL_OK) { /* then it must run */
+        Data *data = data_create(network, 2, (int64_t[]){3, 4, 5, 6}, true);
+        cyl_model_free(model);
+        model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
+        Result result = predict(network, model, data, 2);
+        result_free(&result);
+        data_free(data);
+    }
+    cyl_model_free(model);
+    met[status] = true;
+    return status;
+}
+
+/* one node of each operation, in a network that can be built; node 0 is the one to spoil */
+enum { NODE_KINDS = RECURRENT_KINDS + 4 };
+static const char *const NODE_NAMES[NODE_KINDS] = {
+    "LSTM", "projected LSTM", "GRU reset-before", "GRU reset-after", "dense", "merge", "last", "activation"};
+
+static Network *one_node(int kind) {
+    Network *network = network_create();
+    RecurrentOptions options = PLAIN;
+    int32_t x = network_input(network, CYL_SEQUENCE, 5, &options.mask), h, c;
+    if (kind < RECURRENT_KINDS) {
+        network_output(network, network_recurrent(network, (RecurrentKind)kind, x, 5, &options, &h,
+                                                  kind <= LSTM_PROJECTED ? &c : NULL));
+        network_output(network, h);
+    } else if (kind == RECURRENT_KINDS) {
+        network_output(network, network_dense(network, x, 4, "relu"));
+    } else if (kind == RECURRENT_KINDS + 1) {
+        network_output(network, network_merge(network, "concat", (int32_t[]){x, x}, 2));
+    } else if (kind == RECURRENT_KINDS + 2) {
+        network_output(network, network_last(network, x, options.mask));
+    } else {
+        Node *node = network_node(network, "activation");
+        int32_t y = network_value(network, CYL_SEQUENCE, 5);
+        network->axes[y] = 0;
+        node_input(node, "x", x);
+        node_output(node, "y", y);
+        node_activation(node, "activation", "tanh");
+        network_output(network, y);
+    }
+    return network;
+}
+
+static void the_networks_to_spoil_can_be_built(void) {
+    for (int k = 0; k < NODE_KINDS; k++) {
+        Network *network = one_node(k);
+        CHECK_STATUS(build(network), CYL_OK);
+        network_free(network);
+    }
+}
+
+static void an_unknown_operation_is_refused(void) {
+    Network *network = one_node(0);
+    network->nodes[0].spec.op = "transformer";
+    CHECK_STATUS(build(network), CYL_E_OPERATION);
+    network_free(network);
+}
+
+static void options_missing_or_unknown_are_refused(void) {
+    for (int k = 0; k < NODE_KINDS; k++) {
+        Network *network = one_node(k);
+        CylNodeSpec *spec = &network->nodes[0].spec;
+        for (int32_t o = 0; o < spec->option_count; o++) {
+            CylOption *option = &network->nodes[0].options[o], saved = *option;
+            bool is_parameter = strstr(option->name, "_alpha") || strstr(option->name, "_beta");
+            option->name = "other";
+            CHECK(build(network) == (is_parameter ? CYL_OK : CYL_E_OPTION), "%s without %s", NODE_NAMES[k], saved.name);
+            *option = saved;
+            if (!is_parameter) {
+                option->text = saved.text ? NULL : "yes";
+                CHECK(build(network) == CYL_E_OPTION, "%s with %s of the other type", NODE_NAMES[k], saved.name);
+                *option = saved;
+            }
+            if (saved.text) {
+                option->text = "unheard of";
+                CHECK(build(network) == CYL_E_OPTION, "%s with an unknown %s", NODE_NAMES[k], saved.name);
+                *option = saved;
+                option->text = "";
+                CHECK(build(network) == CYL_E_OPTION, "%s with an empty %s", NODE_NAMES[k], saved.name);
+                *option = saved;
+            }
+            if (saved.text && k < RECURRENT_KINDS && strcmp(saved.name, "padding") != 0) {
+                option->text = "softmax";
+                CHECK(build(network) == CYL_E_OPTION, "%s with softmax as %s", NODE_NAMES[k], saved.name);
+                *option = saved;
+            }
+        }
+        network_free(network);
+    }
+}
+
+static void a_bias_that_the_layer_has_no_place_for_is_refused(void) {
+    Network *network = one_node(GRU_AFTER);
+    for (int32_t o = 0; o < network->nodes[0].spec.option_count; o++) {
+        if (strcmp(network->nodes[0].options[o].name, "reset_after") == 0) {
+            network->nodes[0].options[o].number = 0.0;
+        }
+    }
+    CHECK_STATUS(build(network), CYL_E_OPTION);
+    network_free(network);
+}
+
+static void tensors_missing_or_of_another_shape_are_refused(void) {
+    static const int64_t wrong[] = {0, -1, -4, 1, 3, 6, 19, (int64_t)1 << 40, INT64_MAX, INT64_MIN};
+    for (int k = 0; k < NODE_KINDS; k++) {
+        Network *network = one_node(k);
+        CylNodeSpec *spec = &network->nodes[0].spec;
+        for (int32_t t = 0; t < spec->tensor_count; t++) {
+            CylTensor *tensor = &network->nodes[0].tensors[t], saved = *tensor;
+            if (!strstr(saved.role, "bias")) {
+                tensor->role = "other";
+                CHECK(build(network) == CYL_E_TENSOR, "%s without %s", NODE_NAMES[k], saved.role);
+                *tensor = saved;
+            }
+            for (int32_t rank = 0; rank <= 4; rank++) {
+                tensor->rank = rank;
+                tensor->shape[2] = tensor->shape[3] = 1;
+                CHECK((build(network) == CYL_OK) == (rank == saved.rank), "%s with %s of rank %d", NODE_NAMES[k],
+                      saved.role, (int)rank);
+                *tensor = saved;
+            }
+            for (int32_t axis = 0; axis < saved.rank; axis++) {
+                for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
+                    tensor->shape[axis] = wrong[w];
+                    CylStatus status = build(network);
+                    /* a wrong input size is a wrong value, since weights say what it is */
+                    CHECK(status == CYL_E_TENSOR || status == CYL_E_VALUE, "%s with %s of %lld on axis %d: %s",
+                          NODE_NAMES[k], saved.role, (long long)wrong[w], (int)axis, cyl_status_text(status));
+                    *tensor = saved;
+                }
+            }
+        }
+        network_free(network);
+    }
+}
+
+static void values_missing_or_out_of_range_are_refused(void) {
+    static const int32_t wrong[] = {-1, -2, 1000, INT32_MAX, INT32_MIN};
+    for (int k = 0; k < NODE_KINDS; k++) {
+        Network *network = one_node(k);
+        CylNodeSpec *spec = &network->nodes[0].spec;
+        for (int32_t p = 0; p < spec->input_count + spec->output_count; p++) {
+            bool is_input = p < spec->input_count;
+            CylPort *port = is_input ? &network->nodes[0].inputs[p] : &network->nodes[0].outputs[p - spec->input_count];
+            CylPort saved = *port;
+            for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
+                port->value = wrong[w];
+                CHECK(build(network) == CYL_E_VALUE, "%s with %s of index %d", NODE_NAMES[k], saved.role,
+                      (int)wrong[w]);
+                *port = saved;
+            }
+            if (strcmp(saved.role, "x") == 0 || strcmp(saved.role, "y") == 0) {
+                port->role = "other";
+                CHECK(build(network) == CYL_E_VALUE, "%s without %s", NODE_NAMES[k], saved.role);
+                *port = saved;
+            }
+        }
+        network_free(network);
+    }
+}
+
+/* each port in turn given a value of each other kind, and one of other features */
+static void values_of_another_kind_or_size_never_crash(void) {
+    for (int k = 0; k < NODE_KINDS; k++) {
+        for (int32_t p = 0; p < 2 * MOST_PORTS; p++) {
+            for (int kind = CYL_SEQUENCE; kind <= CYL_STATE; kind++) {
+                for (int32_t features = 4; features <= 6; features++) {
+                    Network *network = one_node(k);
+                    CylNodeSpec *spec = &network->nodes[0].spec;
+                    bool is_input = p < spec->input_count;
+                    if (p < spec->input_count + spec->output_count) {
+                        CylPort *port =
+                            is_input ? &network->nodes[0].inputs[p] : &network->nodes[0].outputs[p - spec->input_count];
+                        CylKind before = network->kinds[port->value];
+                        int32_t features_before = network->features[port->value];
+                        port->value = network_value(network, (CylKind)kind, features);
+                        network->axes[port->value] = kind == CYL_SEQUENCE ? 0 : -1;
+                        CylStatus status = build(network);
+                        /* nothing computes the value: even one of the right kind is of no use as an input, and as
+                           an output it leaves the network's output without a node */
+                        CHECK(status == CYL_E_VALUE || status == CYL_E_TENSOR,
+                              "%s with %s of kind %d and %d features (not %d, %d): %s", NODE_NAMES[k], port->role, kind,
+                              (int)features, (int)before, (int)features_before, cyl_status_text(status));
+                    }
+                    network_free(network);
+                }
+            }
+        }
+    }
+}
+
+/* ---- wiring ---- */
+
+static void finish_refuses_inputs_and_outputs_that_make_no_sense(void) {
+    Network *network = one_node(RECURRENT_KINDS); /* values: x, mask, y */
+    int32_t other = network_value(network, CYL_SEQUENCE, 5), x = 0, mask = 1, y = 2, none = -1;
+    const struct {
+        int32_t input, mask, output;
+    } wrong[] = {{-1, mask, y},  {100, mask, y}, {x, 100, y},      {x, -2, y},      {x, mask, -1},
+                 {x, mask, 100}, {x, mask, x},   {x, mask, mask},  {y, none, y},    {mask, none, y},
+                 {x, x, y},      {x, y, y},      {x, mask, other}, {other, mask, y}};
+    for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
+        CylModel *model = values_of(network);
+        CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_OK);
+        CylStatus status = cyl_model_finish(model, &wrong[w].input, &wrong[w].mask, 1, &wrong[w].output, 1);
+        CHECK(status == CYL_E_VALUE, "input %d, mask %d, output %d: %s", (int)wrong[w].input, (int)wrong[w].mask,
+              (int)wrong[w].output, cyl_status_text(status));
+        /* and the model is as it was */
+        CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_OK);
+        cyl_model_free(model);
+    }
+    CylModel *model = values_of(network);
+    CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_E_ARGUMENT); /* no node */
+    CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_OK);
+    CHECK_STATUS(cyl_model_finish(model, &x, &mask, 0, &y, 1), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 0), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_finish(model, &x, &mask, -1, &y, -1), CYL_E_ARGUMENT);
+    int32_t twice[2] = {y, y}, inputs[2] = {x, x}, masks[2] = {mask, mask};
+    CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, twice, 2), CYL_E_VALUE);
+    CHECK_STATUS(cyl_model_finish(model, inputs, masks, 2, &y, 1), CYL_E_VALUE);
+    CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_OK);
+    int32_t index;
+    CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_value(model, CYL_VECTOR, 1, &index), CYL_E_ARGUMENT);
+    cyl_model_free(model);
+    network_free(network);
+}
+
+static void nodes_that_read_what_is_not_yet_computed_are_refused(void) {
+    /* two dense layers in the wrong order, and one that reads what it writes */
+    for (int is_loop = 0; is_loop < 2; is_loop++) {
+        for (int is_vector = 0; is_vector < 2; is_vector++) {
+            Network *network = network_create();
+            int32_t x = network_input(network, is_vector ? CYL_VECTOR : CYL_SEQUENCE, 5, NULL);
+            int32_t a = network_dense(network, x, 5, "relu"), b = network_dense(network, a, 5, "relu");
+            network->nodes[0].inputs[0].value = is_loop ? a : b;
+            network_output(network, b);
+            CHECK_STATUS(build(network), CYL_E_VALUE);
+            network_free(network);
+        }
+    }
+    /* a state, a merged value and a mask that nothing gives */
+    for (int what = 0; what < 4; what++) {
+        Network *network = network_create();
+        RecurrentOptions options = PLAIN;
+        int32_t x = network_input(network, CYL_SEQUENCE, 5, &options.mask);
+        if (what == 0) {
+            options.h0 = network_value(network, CYL_STATE, 5);
+        } else if (what == 1) {
+            options.c0 = network_value(network, CYL_VECTOR, 5);
+        } else if (what == 2) {
+            options.mask = network_value(network, CYL_MASK, 1);
+            network->axes[options.mask] = 0;
+        }
+        int32_t y[2] = {network_recurrent(network, LSTM, x, 5, &options, NULL, NULL), -1};
+        y[1] = what == 3 ? network_value(network, CYL_SEQUENCE, 5) : x;
+        network_output(network, network_merge(network, "sum", y, 2));
+        CHECK_STATUS(build(network), CYL_E_VALUE);
+        network_free(network);
+    }
+    /* two nodes that write one value, and one that writes an input */
+    for (int is_input = 0; is_input < 2; is_input++) {
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, 5, NULL);
+        int32_t a = network_dense(network, x, 5, "relu");
+        network_dense(network, x, 5, "relu");
+        network->nodes[1].outputs[0].value = is_input ? x : a;
+        network_output(network, a);
+        CHECK_STATUS(build(network), CYL_E_VALUE);
+        network_free(network);
+    }
+}
+
+static void sequences_of_two_lengths_do_not_mix(void) {
+    for (int what = 0; what < 3; what++) {
+        Network *network = network_create();
+        RecurrentOptions options = PLAIN;
+        int32_t mask, x = network_input(network, CYL_SEQUENCE, 5, &mask),
+                      other = network_input(network, CYL_SEQUENCE, 5, &options.mask);
+        if (what == 0) {
+            network_output(network, network_merge(network, "sum", (int32_t[]){x, other}, 2));
+        } else if (what == 1) { /* the other's mask */
+            network_output(network, network_recurrent(network, GRU_BEFORE, x, 5, &options, NULL, NULL));
+        } else {
+            network_output(network, network_last(network, x, options.mask));
+        }
+        CHECK_STATUS(build(network), CYL_E_VALUE);
+        network_free(network);
+    }
+    /* a whole sequence is no vector */
+    Network *network = network_create();
+    int32_t x = network_input(network, CYL_SEQUENCE, 5, NULL), y = network_dense(network, x, 4, "relu");
+    network->kinds[y] = CYL_VECTOR;
+    network->axes[y] = -1;
+    network_output(network, y);
+    CHECK_STATUS(build(network), CYL_E_VALUE);
+    network_free(network);
+}
+
+static void nodes_and_inputs_that_nothing_reads_do_no_harm(void) {
+    for (int k = 0; k < NODE_KINDS; k++) {
+        Network *network = one_node(k);
+        int32_t x = network->inputs[0], unread = network_input(network, CYL_SEQUENCE, 3, NULL);
+        (void)unread;
+        network->output_count = 0;
+        network_output(network, network_dense(network, x, 3, "relu"));
+        CHECK(build(network) == CYL_OK, "%s", NODE_NAMES[k]);
+        network_free(network);
+    }
+}
+
+/* ---- arguments ---- */
+
+static void values_and_models_out_of_range_are_refused(void) {
+    CylModel *model;
+    int32_t index;
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
+    CHECK_STATUS(cyl_model_add_value(model, CYL_SEQUENCE, 0, &index), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_value(model, CYL_SEQUENCE, -3, &index), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_value(model, (CylKind)4, 1, &index), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_value(model, (CylKind)-1, 1, &index), CYL_E_ARGUMENT);
+    CHECK(cyl_model_state_size(model, 0) == -1 && cyl_model_state_size(model, -1) == -1, "no state");
+    cyl_model_free(model);
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_COUNT, NULL, &model), CYL_E_ISA);
+    CHECK(!model, "no model");
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, (CylIsa)-1, NULL, &model), CYL_E_ISA);
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_BLAS32, CYL_ISA_SCALAR, NULL, &model), CYL_E_BLAS);
+    CylBlas blas = plain_blas();
+    CHECK_STATUS(cyl_model_create((CylEngine)3, CYL_ISA_SCALAR, &blas, &model), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_create((CylEngine)-1, CYL_ISA_SCALAR, &blas, &model), CYL_E_ARGUMENT);
+    blas.dgemm = 0;
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_BLAS64, CYL_ISA_SCALAR, &blas, &model), CYL_E_BLAS);
+    blas.sgemv = 0;
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_BLAS32, CYL_ISA_SCALAR, &blas, &model), CYL_E_BLAS);
+    cyl_model_free(NULL);
+    cyl_stream_free(NULL);
+    CHECK(cyl_isa_available(CYL_ISA_SCALAR) && !cyl_isa_available(CYL_ISA_COUNT), "scalar code is everywhere");
+    CHECK(cyl_isa_available(cyl_isa_best()), "the best can be run");
+    CHECK(strcmp(cyl_isa_name(CYL_ISA_COUNT), "unknown") == 0, "a name for each set");
+}
+
+static void calls_out_of_range_are_refused(void) {
+    Network *network = one_node(LSTM);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
+    float x[6 * 5] = {0}, y[6 * 5], h[2 * 5];
+    const void *input = x;
+    void *outputs[2] = {y, h};
+    int64_t time = 3;
+    const CylCall good = {.rows = 2, .times = &time, .inputs = &input, .outputs = outputs, .threads = 1};
+    CHECK_STATUS(cyl_predict(model, &good), CYL_OK);
+    CylStream *stream;
+    CHECK_STATUS(cyl_stream_create(model, 2, 1, &stream), CYL_OK);
+    CHECK_STATUS(cyl_stream_run(stream, &good), CYL_OK);
+    static const int64_t rows[] = {0, -1, INT64_MIN};
+    static const int threads[] = {0, -1, CYL_MAX_THREADS + 1, INT32_MAX};
+    CylCall call = good;
+    for (int i = 0; i < 3; i++) {
+        call.rows = rows[i];
+        CHECK_STATUS(cyl_predict(model, &call), CYL_E_ARGUMENT);
+        CHECK_STATUS(cyl_stream_run(stream, &call), CYL_E_ARGUMENT);
+        CylStream *none;
+        CHECK_STATUS(cyl_stream_create(model, rows[i], 1, &none), CYL_E_ARGUMENT);
+        CHECK(!none, "no stream");
+    }
+    call.rows = 3; /* not the stream's */
+    CHECK_STATUS(cyl_stream_run(stream, &call), CYL_E_ARGUMENT);
+    call = good;
+    for (int i = 0; i < 4; i++) {
+        call.threads = threads[i];
+        CHECK_STATUS(cyl_predict(model, &call), CYL_E_ARGUMENT);
+        CylStream *none;
+        CHECK_STATUS(cyl_stream_create(model, 2, threads[i], &none), CYL_E_ARGUMENT);
+    }
+    call = good;
+    for (time = 0; time > -3; time--) {
+        CHECK_STATUS(cyl_predict(model, &call), CYL_E_ARGUMENT);
+        CHECK_STATUS(cyl_stream_run(stream, &call), CYL_E_ARGUMENT);
+    }
+    for (int32_t s = -1; s <= 2; s += 3) {
+        CHECK_STATUS(cyl_stream_get_state(stream, s, x), CYL_E_ARGUMENT);
+        CHECK_STATUS(cyl_stream_set_state(stream, s, x), CYL_E_ARGUMENT);
+    }
+    static const int64_t huge[] = {(int64_t)1 << 46, (int64_t)1 << 55, INT64_MAX / 8, INT64_MAX};
+    for (int i = 0; i < 4; i++) {
+        CylStream *none;
+        CHECK_STATUS(cyl_stream_create(model, huge[i], 1, &none), CYL_E_MEMORY);
+        CHECK(!none, "no stream");
+    }
+    cyl_stream_free(stream);
+    cyl_model_free(model);
+
+    model = values_of(network); /* not finished */
+    CHECK_STATUS(cyl_predict(model, &good), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_stream_create(model, 1, 1, &stream), CYL_E_ARGUMENT);
+    cyl_model_free(model);
+    network_free(network);
+}
+
+static void models_that_cannot_stream_say_so(void) {
+    for (int what = 0; what < 3; what++) {
+        Network *network = network_create();
+        RecurrentOptions options = PLAIN;
+        int32_t x = network_input(network, CYL_SEQUENCE, 5, NULL);
+        options.is_reverse = what == 0;
+        if (what == 1) {
+            options.h0 = network_input(network, CYL_STATE, 4, NULL);
+        }
+        network_output(network, network_recurrent(network, LSTM, x, 4, &options, NULL, NULL));
+        if (what == 2) {
+            int32_t v = network_input(network, CYL_VECTOR, 3, NULL);
+            network_output(network, network_dense(network, v, 4, "relu"));
+        }
+        CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
+        CylStream *stream;
+        CHECK_STATUS(cyl_stream_create(model, 1, 1, &stream), CYL_E_STREAM);
+        cyl_model_free(model);
+        network_free(network);
+    }
+}
+
+/* ---- a stream entered twice: a BLAS function that calls back is inside it for certain ---- */
+
+static CylStream *entered;
+static int calls_back;
+static int blas_threads = 4;
+
+static int get_threads(void) { return blas_threads; }
+static void set_threads(int threads) { blas_threads = threads; }
+
+static void gemv(int order, int trans, int m, int n, float alpha, const float *a, int lda, const float *x, int incx,
+                 float beta, float *y, int incy) {
+    CylBlas blas = plain_blas();
+    ((void (*)(int, int, int, int, float, const float *, int, const float *, int, float, float *, int))blas.sgemv)(
+        order, trans, m, n, alpha, a, lda, x, incx, beta, y, incy);
+    calls_back++;
+    CHECK(blas_threads == 1, "the BLAS has %d threads", blas_threads);
+    float values[5];
+    uint8_t flags[1];
+    int64_t time = 1;
+    const void *input = values;
+    void *outputs[2] = {values, values};
+    CylCall call = {.rows = 1, .times = &time, .inputs = &input, .outputs = outputs, .threads = 1};
+    CHECK_STATUS(cyl_stream_run(entered, &call), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_reset(entered), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_get_state(entered, 0, values), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_set_state(entered, 0, values), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_get_flags(entered, flags), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_set_flags(entered, flags), CYL_E_BUSY);
+}
+
+static void a_stream_that_is_running_is_busy(void) {
+    Network *network = one_node(LSTM);
+    CylModel *model;
+    CylBlas blas = plain_blas();
+    blas.sgemv = (uintptr_t)gemv;
+    blas.get_threads = (uintptr_t)get_threads;
+    blas.set_threads = (uintptr_t)set_threads;
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_BLAS32, CYL_ISA_SCALAR, &blas, &model), CYL_OK);
+    int32_t index;
+    for (int32_t v = 0; v < network->value_count; v++) {
+        CHECK_STATUS(cyl_model_add_value(model, network->kinds[v], network->features[v], &index), CYL_OK);
+    }
+    CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_OK);
+    CHECK_STATUS(cyl_model_finish(model, network->inputs, network->masks, 1, network->outputs, 2), CYL_OK);
+    CHECK_STATUS(cyl_stream_create(model, 1, 1, &entered), CYL_OK);
+    float x[5] = {1, 2, 3, 4, 5}, y[5], h[5];
+    const void *input = x;
+    void *outputs[2] = {y, h};
+    int64_t time = 1;
+    CylCall call = {.rows = 1, .times = &time, .inputs = &input, .outputs = outputs, .threads = 1};
+    for (int step = 0; step < 3; step++) {
+        CHECK_STATUS(cyl_stream_run(entered, &call), CYL_OK);
+    }
+    CHECK(calls_back > 0, "the BLAS was called");
+    CHECK(blas_threads == 4, "the BLAS has %d threads afterwards", blas_threads);
+    CHECK_STATUS(cyl_stream_reset(entered), CYL_OK);
+    cyl_stream_free(entered);
+    cyl_model_free(model);
+    network_free(network);
+}
+
+/* last: the others have met what can be met */
+static void every_code_has_words_and_was_met(void) {
+    for (int status = 0; status < CYL_STATUS_COUNT; status++) {
+        const char *text = cyl_status_text((CylStatus)status);
+        CHECK(text && *text && strcmp(text, cyl_status_text(CYL_STATUS_COUNT)) != 0, "code %d has no text", status);
+        CHECK(met[status], "\"%s\" was not met", text);
+        for (int other = 0; other < status; other++) {
+            CHECK(strcmp(text, cyl_status_text((CylStatus)other)) != 0, "codes %d and %d", status, other);
+        }
+    }
+    CHECK(cyl_status_text((CylStatus)-1) && cyl_status_text((CylStatus)1000), "words for codes that are none");
+}
+
+int main(void) {
+    RUN(the_networks_to_spoil_can_be_built);
+    RUN(an_unknown_operation_is_refused);
+    RUN(options_missing_or_unknown_are_refused);
+    RUN(a_bias_that_the_layer_has_no_place_for_is_refused);
+    RUN(tensors_missing_or_of_another_shape_are_refused);
+    RUN(values_missing_or_out_of_range_are_refused);
+    RUN(values_of_another_kind_or_size_never_crash);
+    RUN(finish_refuses_inputs_and_outputs_that_make_no_sense);
+    RUN(nodes_that_read_what_is_not_yet_computed_are_refused);
+    RUN(sequences_of_two_lengths_do_not_mix);
+    RUN(nodes_and_inputs_that_nothing_reads_do_no_harm);
+    RUN(values_and_models_out_of_range_are_refused);
+    RUN(calls_out_of_range_are_refused);
+    RUN(models_that_cannot_stream_say_so);
+    RUN(a_stream_that_is_running_is_busy);
+    RUN(every_code_has_words_and_was_met);
+    return check_result();
+}

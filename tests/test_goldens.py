@@ -1,0 +1,53 @@
+"""Files that PyTorch and Keras wrote, with what they computed: checked here without them (see generate_goldens.py)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cylstm
+
+FOLDER = Path(__file__).parent / "data" / "goldens"
+TORCH = ["torch_plain", "torch_stacked", "torch_bidirectional", "torch_lengths", "torch_projected", "torch_no_bias"]
+KERAS = ["keras_plain", "keras_stacked", "keras_bidirectional", "keras_merge_sum"]
+
+
+def file_of(name):
+    (path,) = (path for path in FOLDER.glob(f"{name}.*") if path.suffix != ".npz")
+    return path
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("name", TORCH)
+def test_torchs_results_are_repeated(name, engine):
+    with np.load(FOLDER / f"{name}.npz") as golden:
+        head = str(golden["head"])
+        layers = [cylstm.LSTM("lstm"), *([getattr(cylstm, head)()] if head else []), cylstm.Linear("fc")]
+        model = cylstm.load(file_of(name), layers=layers, engine=engine)
+        state = list(zip(golden["h0"], golden["c0"]))
+        lengths = golden["lengths"] if "lengths" in golden else None
+        y, final = model.predict(golden["x"], initial_state=state, lengths=lengths, return_state=True)
+        np.testing.assert_allclose(y, golden["y"], rtol=0, atol=2e-6)
+        for k, (h, c) in enumerate(final):
+            np.testing.assert_allclose(h, golden["h_n"][k], rtol=0, atol=2e-6)
+            np.testing.assert_allclose(c, golden["c_n"][k], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("name", KERAS)
+def test_kerass_results_are_repeated(name, engine):
+    pytest.importorskip("h5py")
+    with np.load(FOLDER / f"{name}.npz") as golden:
+        model = cylstm.load(file_of(name), engine=engine)
+        np.testing.assert_allclose(model.predict(golden["x"]), golden["y"], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", TORCH[:2])
+def test_a_saved_model_repeats_the_bits(name, tmp_path):
+    with np.load(FOLDER / f"{name}.npz") as golden:
+        layers = [cylstm.LSTM("lstm"), cylstm.Linear("fc")]
+        model = cylstm.load(file_of(name), layers=layers)
+        model.save(tmp_path / "model.cylstm", metadata={"unit": "ug/m3"})
+        again = cylstm.load(tmp_path / "model.cylstm")
+        assert again.metadata == {"unit": "ug/m3"}
+        np.testing.assert_array_equal(again.predict(golden["x"]), model.predict(golden["x"]))

@@ -1,0 +1,239 @@
+"""The graph: what it wires by itself, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from cylstm.errors import FormatError, ShapeError, UnsupportedError
+from cylstm.formats import read, write
+from cylstm.graph import GraphBuilder, Value
+from cylstm.layers import OPS
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(17)
+
+
+@pytest.fixture
+def builder():
+    return GraphBuilder()
+
+
+def lstm(rng, inputs, hidden, projection=None):
+    output = projection or hidden
+    shapes = {"weight_ih": (4 * hidden, inputs), "weight_hh": (4 * hidden, output), "bias": (4 * hidden,)}
+    if projection:
+        shapes["weight_hr"] = (projection, hidden)
+    return {role: rng.standard_normal(shape).astype(np.float32) for role, shape in shapes.items()}
+
+
+def dense(rng, inputs, outputs):
+    return {
+        "weight": rng.standard_normal((outputs, inputs)).astype(np.float32),
+        "bias": rng.standard_normal(outputs).astype(np.float32),
+    }
+
+
+def encoder_decoder(rng):
+    """Two inputs embedded by one shared layer; a bidirectional encoder hands its states to a decoder; two outputs."""
+    builder = GraphBuilder()
+    source = builder.input("source", (None, 4))
+    target = builder.input("target", (None, 4))
+    embed = dense(rng, 4, 3)
+    embedded_source = builder.add("dense", "embed", {"x": source}, embed, {"activation": "tanh"})["y"]
+    shared = {"weight": "embed.weight", "bias": "embed.bias"}
+    embedded_target = builder.add("dense", "embed", {"x": target}, shared, {"activation": "tanh"})["y"]
+    forward = builder.add("lstm", "encoder.forward", {"x": embedded_source}, lstm(rng, 3, 5))
+    backward = builder.add("lstm", "encoder.backward", {"x": embedded_source}, lstm(rng, 3, 6), {"reverse": True})
+    h0 = builder.add("merge", "bridge.h", {"x": forward["h"], "x1": backward["h"]})["y"]
+    c0 = builder.add("merge", "bridge.c", {"x": forward["c"], "x1": backward["c"]})["y"]
+    c0 = builder.add("dense", "bridge.c.narrow", {"x": c0}, dense(rng, 11, 8))["y"]
+    h0 = builder.add("dense", "bridge.h.narrow", {"x": h0}, dense(rng, 11, 2))["y"]
+    decoder = builder.add("lstm", "decoder", {"x": embedded_target, "h0": h0, "c0": c0}, lstm(rng, 3, 8, 2))
+    head = builder.add("dense", "head", {"x": decoder["y"]}, dense(rng, 2, 7), {"activation": "softmax"})["y"]
+    builder.output(head)
+    builder.output(decoder["c"])
+    return builder.build({"task": "translation"})
+
+
+def test_an_encoder_decoder_with_states_passed_and_a_shared_layer_is_wired(rng):
+    graph = encoder_decoder(rng)
+    nodes = {node.name: node for node in graph.nodes}
+    assert graph.inputs == ("source", "target")
+    assert graph.outputs == ("head", "decoder.c")
+    assert nodes["embed"].weights == nodes["embed#2"].weights
+    assert nodes["encoder.forward"].inputs == {"x": "embed", "mask": "source.mask"}
+    assert nodes["decoder"].inputs == {
+        "x": "embed#2",
+        "h0": "bridge.h.narrow",
+        "c0": "bridge.c.narrow",
+        "mask": "target.mask",
+    }
+    assert graph.values["head"] == Value("head", "sequence", (None, 7), "target.mask")
+    assert graph.values["decoder.c"] == Value("decoder.c", "state", (8,))
+    assert graph.states() == [
+        ("encoder.forward", (("h", 5), ("c", 5))),
+        ("encoder.backward", (("h", 6), ("c", 6))),
+        ("decoder", (("h", 2), ("c", 8))),
+    ]
+    shared = 4 * 3 + 3
+    assert graph.parameters() == sum(array.size for array in graph.tensors.values())
+    assert graph.tensors["embed.weight"].size + graph.tensors["embed.bias"].size == shared
+
+
+def test_an_encoder_decoder_survives_its_file(rng, tmp_path):
+    graph = encoder_decoder(rng)
+    write(graph, tmp_path / "a.cylstm")
+    found = read(tmp_path / "a.cylstm")
+    assert found.nodes == graph.nodes
+    assert found.values == graph.values
+    assert found.metadata == {"task": "translation"}
+
+
+def test_a_mask_travels_with_its_sequence_until_the_last_step(rng, builder):
+    x = builder.input("x", (None, 3))
+    y = builder.add("dense", "a", {"x": x}, dense(rng, 3, 4))["y"]
+    y = builder.add("activation", "b", {"x": y}, options={"activation": "relu"})["y"]
+    y = builder.add("dropout", "c", {"x": y})["y"]
+    y = builder.add("merge", "d", {"x": y, "x1": y})["y"]
+    y = builder.add("lstm", "e", {"x": y}, lstm(rng, 8, 5))["y"]
+    assert y.mask == "x.mask"
+    last = builder.add("last", "f", {"x": y})["y"]
+    assert last == Value("f", "vector", (5,), None)
+    builder.output(last)
+    assert builder.build().nodes[-1].inputs == {"x": "e", "mask": "x.mask"}
+
+
+def test_a_sequence_may_come_without_a_mask(rng, builder):
+    x = builder.input("x", (None, 3), masked=False)
+    builder.output(builder.add("lstm", "a", {"x": x}, lstm(rng, 3, 5))["y"])
+    graph = builder.build()
+    assert graph.nodes[0].inputs == {"x": "x"}
+    assert set(graph.values) == {"x", "a", "a.h", "a.c"}
+
+
+def test_options_not_given_have_their_defaults(rng, builder):
+    x = builder.input("x", (None, 3))
+    builder.output(builder.add("lstm", "a", {"x": x}, lstm(rng, 3, 5), {"reverse": True})["y"])
+    node = builder.build().nodes[0]
+    assert node.options == {**OPS["lstm"].defaults, "reverse": True}
+    assert OPS["lstm"].streams(node.options) is not None
+    assert OPS["lstm"].streams(OPS["lstm"].defaults) is None
+
+
+def test_a_transposed_weight_is_stored_in_c_order(rng, builder):
+    x = builder.input("x", (3,))
+    weight = rng.standard_normal((3, 4))
+    builder.output(builder.add("dense", "a", {"x": x}, {"weight": weight.T})["y"])
+    stored = builder.build().tensors["a.weight"]
+    assert stored.flags.c_contiguous
+    np.testing.assert_array_equal(stored, weight.T)
+
+
+def _zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+_LSTM = {"weight_ih": _zeros(20, 3), "weight_hh": _zeros(20, 5), "bias": _zeros(20)}
+
+
+@pytest.mark.parametrize(
+    ("op", "weights", "options", "error", "message"),
+    [
+        ("gru", {}, {}, UnsupportedError, "layer 'a': no operation 'gru'; known are activation"),
+        ("dense", {}, {}, ShapeError, "layer 'a': weights expected weight .*; found none"),
+        ("dense", {"weight": _zeros(2, 4)}, {}, ShapeError, r"'weight': expected shape \(2, 3\), found \(2, 4\)"),
+        ("dense", {"weight": _zeros(3)}, {}, ShapeError, r"expected shape \(output, 3\), found \(3,\)"),
+        ("dense", {"weight": _zeros(2, 3), "bias": _zeros(3)}, {}, ShapeError, r"expected shape \(2,\), found \(3,\)"),
+        ("dense", {"weight": _zeros(2, 3), "extra": _zeros(3)}, {}, ShapeError, "found weight, extra"),
+        ("dense", {"weight": "none"}, {}, FormatError, "tensor 'none' is not in the graph"),
+        ("dense", {"weight": np.zeros((2, 3), int)}, {}, FormatError, "expected float32 or float64, found int64"),
+        ("dense", {"weight": _zeros(2, 3)}, {"units": 2}, UnsupportedError, "dense has no option 'units'"),
+        ("dense", {"weight": _zeros(2, 3)}, {"activation": "swish"}, UnsupportedError, "canonical name 'silu'"),
+        ("activation", {}, {"activation": "mish"}, UnsupportedError, "unknown activation 'mish'"),
+        ("activation", {}, {"activation": "elu", "activation_alpha": np.inf}, UnsupportedError, "not finite"),
+        ("activation", {"weight": _zeros(1)}, {}, ShapeError, "weights expected none; found weight"),
+        ("dropout", {}, {"rate": -0.1}, ShapeError, r"expected in \[0, 1\], found -0.1"),
+        ("merge", {}, {"mode": "max"}, UnsupportedError, "merge mode expected one of concat, sum, mul, ave"),
+        ("lstm", {**_LSTM, "weight_ih": _zeros(20, 4)}, {}, ShapeError, r"expected shape \(20, 3\), found \(20, 4\)"),
+        ("lstm", {**_LSTM, "weight_hh": _zeros(20, 4)}, {}, ShapeError, r"'weight_hh': expected shape \(20, 5\)"),
+        ("lstm", {**_LSTM, "weight_hh": _zeros(22, 5)}, {}, ShapeError, r"expected shape \(4\*hidden, size\)"),
+        ("lstm", {**_LSTM, "bias": _zeros(5)}, {}, ShapeError, r"'bias': expected shape \(20,\), found \(5,\)"),
+        ("lstm", {**_LSTM, "weight_hr": _zeros(4, 5)}, {}, ShapeError, r"'weight_hr': expected shape \(5, 5\)"),
+        ("lstm", {"weight_ih": _zeros(20, 3)}, {}, ShapeError, "weights expected weight_ih, weight_hh"),
+        ("lstm", _LSTM, {"padding": "same"}, ShapeError, "expected 'zero' or 'repeat', found 'same'"),
+        ("lstm", _LSTM, {"activation": "softmax"}, UnsupportedError, "softmax needs the whole axis"),
+    ],
+)
+def test_a_layer_that_does_not_fit_is_named_with_what_was_expected(builder, op, weights, options, error, message):
+    x = builder.input("x", (None, 3))
+    with pytest.raises(error, match=message) as caught:
+        builder.add(op, "a", {"x": x}, weights, options)
+    assert "a" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("role", "size", "message"),
+    [
+        ("h0", 4, "initial state 'h0' expected 5 features, found 4"),
+        ("c0", 4, "initial state 'c0' expected 5 features, found 4"),
+    ],
+)
+def test_an_initial_state_of_another_size_is_refused(builder, role, size, message):
+    x, state = builder.input("x", (None, 3)), builder.input("state", (size,))
+    with pytest.raises(ShapeError, match=message):
+        builder.add("lstm", "a", {"x": x, role: state}, _LSTM)
+
+
+def test_a_value_of_the_wrong_kind_is_refused(rng, builder):
+    x, vector = builder.input("x", (None, 3)), builder.input("v", (3,))
+    wide = builder.input("w", (None, 5))
+    with pytest.raises(ShapeError, match="'a': expected a sequence as input, found the vector 'v'"):
+        builder.add("lstm", "a", {"x": vector}, _LSTM)
+    with pytest.raises(ShapeError, match="'d': expected a state or vector as input, found the sequence 'w'"):
+        builder.add("lstm", "d", {"x": x, "h0": wide}, _LSTM)
+    with pytest.raises(ShapeError, match="'e': expected a mask as input, found the sequence 'w'"):
+        builder.add("lstm", "e", {"x": x, "mask": wide}, _LSTM)
+    with pytest.raises(ShapeError, match="'b': expected a mask"):
+        builder.add("last", "b", {"x": x, "mask": vector})
+    with pytest.raises(ShapeError, match="'b': expected a sequence"):
+        builder.add("last", "b", {"x": vector})
+    with pytest.raises(ShapeError, match="'c': expected a sequence as input, found the vector"):
+        builder.add("merge", "c", {"x": x, "x1": vector})
+    with pytest.raises(ShapeError, match=r"expected equal sizes, found \[3, 5\]"):
+        builder.add("merge", "c", {"x": x, "x1": wide}, options={"mode": "sum"})
+
+
+def test_a_value_of_another_graph_is_refused(rng, builder):
+    other = GraphBuilder().input("other", (None, 3))
+    with pytest.raises(ShapeError, match="is not a value of this graph"):
+        builder.add("lstm", "a", {"x": other}, _LSTM)
+
+
+@pytest.mark.parametrize("shape", [(), (None,), (None, None), (0,), (2, 3), (None, 2, 3)])
+def test_an_input_that_is_neither_sequence_nor_vector_is_refused(builder, shape):
+    with pytest.raises(UnsupportedError, match="input 'x': shape"):
+        builder.input("x", shape)
+
+
+def test_a_graph_without_input_layer_or_output_is_refused(builder):
+    with pytest.raises(FormatError, match="at least one input"):
+        builder.build()
+    builder.input("x", (3,))
+    with pytest.raises(FormatError, match="at least one input"):
+        builder.build()
+
+
+def test_names_are_given_once(builder):
+    builder.input("x", (None, 3))
+    with pytest.raises(FormatError, match=r"two values are named 'x\.mask'"):
+        builder.input("x", (None, 3))
+    builder.tensor("w", _zeros(1))
+    with pytest.raises(FormatError, match="tensor 'w' is given twice"):
+        builder.tensor("w", _zeros(1))
+
+
+def test_a_mask_cannot_be_an_output(builder):
+    x = builder.input("x", (None, 3))
+    with pytest.raises(UnsupportedError, match="a mask cannot be an output"):
+        builder.output(Value(x.mask, "mask", (None,)))

@@ -1,0 +1,372 @@
+"""Model: numbers against the float64 reference, ranks, dtypes, states, lengths, and what is refused."""
+
+import copy
+import multiprocessing
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import reference
+from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
+
+import cylstm
+from cylstm import ShapeError, UnsupportedError
+from cylstm.graph import GraphBuilder
+
+#: float32: 1e-6 of the activations' scale, which is 1 for states; float64: rounding only
+TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
+
+NETWORKS = [
+    pytest.param({"input_size": 3, "hidden_size": 5}, id="plain"),
+    pytest.param({"input_size": 8, "hidden_size": 50, "num_layers": 2}, id="stacked"),
+    pytest.param({"input_size": 5, "hidden_size": 17, "bidirectional": True}, id="bidirectional"),
+    pytest.param({"input_size": 40, "hidden_size": 33, "bidirectional": True, "num_layers": 3}, id="deep"),
+    pytest.param({"input_size": 4, "hidden_size": 70, "proj_size": 13}, id="projected"),
+]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("engine, dtype", [("packed", "float32"), ("blas", "float32"), ("blas", "float64")])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 4, 101])
+def test_predictions_and_states_match_the_float64_reference(rng, network, engine, dtype, threads, batch):
+    model = lstm_model(rng, **network, engine=engine, dtype=dtype)
+    x = rng.normal(size=(batch, 23, network["input_size"])).astype(np.float32)
+    state = random_states(rng, model, batch)
+    y, final = model.predict(x, initial_state=state, return_state=True, threads=threads)
+    (expected,), expected_final = reference.predict(model.graph, x, initial_state=state)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, expected, rtol=0, atol=TOLERANCE[dtype])
+    for found, wanted in zip(final, expected_final):
+        for a, b in zip(found, wanted):
+            np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("padding", ["zero", "repeat"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_masked_steps_match_the_reference(rng, engine, padding, reverse):
+    tensors = lstm_state_dict(rng, 3, 18, prefix="")
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    outputs = builder.add(
+        "lstm",
+        "lstm",
+        {"x": x},
+        {
+            "weight_ih": tensors["weight_ih_l0"],
+            "weight_hh": tensors["weight_hh_l0"],
+            "bias": tensors["bias_ih_l0"] + tensors["bias_hh_l0"],
+        },
+        {"padding": padding, "reverse": reverse},
+    )
+    for role in ("y", "h", "c"):
+        builder.output(outputs[role])
+    model = cylstm.Model(builder.build(), engine=engine)
+    x = rng.normal(size=(6, 9, 3)).astype(np.float32)
+    mask = rng.random((6, 9)) > 0.4
+    mask[0], mask[1, :4], mask[2, 5:], mask[3] = False, False, False, True
+    state = random_states(rng, model, 6)
+    found, final = model.predict(x, mask=mask, initial_state=state, return_state=True)
+    expected, expected_final = reference.predict(model.graph, x, mask=mask, initial_state=state)
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(final[0][0], found[1])
+    np.testing.assert_allclose(final[0][1], expected_final[0][1], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+def test_a_row_with_a_length_predicts_as_if_it_ended_there(rng, engine):
+    for options in ({}, {"bidirectional": True, "num_layers": 2}):
+        model = lstm_model(rng, 3, 21, last=True, engine=engine, **options)
+        x = rng.normal(size=(5, 12, 3)).astype(np.float32)
+        lengths = [12, 1, 7, 3, 11]
+        y = model.predict(x, lengths=lengths)
+        for row, length in enumerate(lengths):
+            np.testing.assert_allclose(y[row], model.predict(x[row, :length]), rtol=0, atol=1e-6)
+
+
+ACTIVATIONS = [
+    ("linear", {}), ("tanh", {}), ("sigmoid", {}), ("relu", {}), ("leaky_relu", {"alpha": 0.2}), ("elu", {"alpha": 1.3}),
+    ("selu", {}), ("softplus", {}), ("softsign", {}), ("silu", {}), ("gelu", {}), ("gelu_tanh", {}),
+    ("exponential", {}), ("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}), ("hard_sigmoid", {}),
+    ("clip", {"alpha": -0.3, "beta": 0.8}), ("softmax", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, parameters", ACTIVATIONS)
+@pytest.mark.parametrize("engine, dtype", [("packed", "float32"), ("blas", "float32"), ("blas", "float64")])
+def test_activations_match_the_reference(rng, name, parameters, engine, dtype):
+    tensors = linear_state_dict(rng, 7, 37)
+    tensors["fc.weight"] *= 5
+    layers = [cylstm.Linear("fc"), cylstm.Activation(name, **parameters)]
+    model = cylstm.from_state_dict(tensors, layers, engine=engine, dtype=dtype)
+    x = rng.normal(size=(50, 7)).astype(np.float32)
+    (expected,), _ = reference.predict(model.graph, x)
+    scale = max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(model.predict(x), expected, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+def test_a_sample_without_batch_gives_a_result_without_batch(rng):
+    model = lstm_model(rng, 3, 9)
+    x = rng.normal(size=(6, 3)).astype(np.float32)
+    assert model.predict(x).shape == (6, 3)
+    np.testing.assert_array_equal(model.predict(x), model.predict(x[None])[0])
+    assert lstm_model(rng, 3, 9, last=True).predict(x).shape == (3,)
+
+
+def test_any_real_dtype_and_stride_is_converted(rng):
+    model = lstm_model(rng, 3, 9)
+    x = rng.integers(-3, 4, size=(4, 6, 3))
+    expected = model.predict(x.astype(np.float32))
+    for other in (x, x.astype(np.float64), x.astype(np.float16), x.astype(np.int8), x.tolist()):
+        np.testing.assert_array_equal(model.predict(other), expected)
+    wide = np.zeros((8, 12, 6), np.float32)
+    wide[::2, ::2, ::2] = x
+    np.testing.assert_array_equal(model.predict(wide[::2, ::2, ::2]), expected)
+    np.testing.assert_array_equal(model.predict(x.astype(">f4")), expected)
+    flipped = np.asfortranarray(x.astype(np.float32))
+    np.testing.assert_array_equal(model.predict(flipped), expected)
+
+
+def test_out_receives_the_result(rng):
+    model = lstm_model(rng, 3, 9)
+    x = rng.normal(size=(4, 6, 3)).astype(np.float32)
+    out = np.full((4, 6, 3), np.nan, np.float32)
+    assert model.predict(x, out=out) is out
+    np.testing.assert_array_equal(out, model.predict(x))
+
+
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (np.zeros((2, 4, 5), np.float32), "expected 3 features, found 5"),
+        (np.zeros(3, np.float32), "expected rank 3"),
+        (np.zeros((1, 2, 4, 3), np.float32), "expected rank 3"),
+        (np.float32(1), "expected rank 3"),
+        (np.zeros((0, 4, 3), np.float32), "at least one sample"),
+        (np.zeros((2, 0, 3), np.float32), "at least one sample and one step"),
+        (np.zeros((2, 4, 3), complex), "found dtype complex128"),
+        (np.zeros((2, 4, 3), object), "found dtype object"),
+        (np.full((2, 4, 3), "a"), "found dtype <U1"),
+        ([[1.0, 2.0, 3.0], [1.0]], "expected an array of real numbers"),
+        (None, "found dtype object"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused(rng, x, message):
+    model = lstm_model(rng, 3, 9)
+    with pytest.raises(ShapeError, match=message):
+        model.predict(x)
+
+
+def test_out_that_does_not_fit_is_refused(rng):
+    model = lstm_model(rng, 3, 9)
+    x = np.zeros((2, 4, 3), np.float32)
+    read_only = np.zeros((2, 4, 3), np.float32)
+    read_only.flags.writeable = False
+    for out in (
+        np.zeros((2, 4, 2), np.float32),
+        np.zeros((2, 4, 3)),
+        np.zeros((2, 4, 6), np.float32)[..., ::2],
+        read_only,
+        x,
+        [[0.0]],
+    ):
+        with pytest.raises(ShapeError, match="out"):
+            model.predict(x, out=out)
+
+
+def test_a_state_of_another_shape_is_refused(rng):
+    model = lstm_model(rng, 3, 9, num_layers=2)
+    x = np.zeros((2, 4, 3), np.float32)
+    good = random_states(rng, model, 2)
+    h = np.zeros((2, 2, 9), np.float32)
+    for state, message in [
+        ((h, h, h), "one tuple per stateful layer"),
+        ((h, h), r"write \[\(h_n\[k\], c_n\[k\]\)"),
+        (good[:1], "found 1 items"),
+        ([good[0], good[1][:1]], "layer 'lstm.l1'"),
+        ([good[0], (good[1][0][:1], good[1][1])], r"expected shape \(2, 9\), found \(1, 9\)"),
+        ([good[0], (good[1][0][:, :8], good[1][1])], r"found \(2, 8\)"),
+        ([good[0], (good[1][0].astype(complex), good[1][1])], "complex"),
+        (7, "found int"),
+    ]:
+        with pytest.raises(ShapeError, match=message):
+            model.predict(x, initial_state=state)
+
+
+def test_a_state_for_a_network_without_any_is_refused(rng):
+    model = cylstm.from_state_dict(linear_state_dict(rng, 3, 2), [cylstm.Linear("fc")])
+    with pytest.raises(ShapeError, match="no layer carries state"):
+        model.predict(np.zeros((1, 3)), initial_state=[(np.zeros((1, 3)),)])
+
+
+@pytest.mark.parametrize(
+    "lengths", [[0, 2], [5, 2], [-1, 2], [1.0, 2.0], [1], [[1, 2]], [True, True], ["a", "b"], None.__class__]
+)
+def test_lengths_that_do_not_fit_are_refused(rng, lengths):
+    model = lstm_model(rng, 3, 9)
+    with pytest.raises(ShapeError, match="lengths"):
+        model.predict(np.zeros((2, 4, 3)), lengths=lengths)
+
+
+def test_a_mask_that_does_not_fit_is_refused(rng):
+    model = lstm_model(rng, 3, 9)
+    x = np.zeros((2, 4, 3))
+    for mask in (np.ones((2, 4)), np.ones((2, 3), bool), np.ones(4, bool), np.ones((2, 4, 1), bool)):
+        with pytest.raises(ShapeError, match="mask: expected bool"):
+            model.predict(x, mask=mask)
+    with pytest.raises(ShapeError, match="not both"):
+        model.predict(x, mask=np.ones((2, 4), bool), lengths=[1, 2])
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True, 10**6])
+def test_a_number_of_threads_that_makes_no_sense_is_refused(rng, threads):
+    model = lstm_model(rng, 3, 9)
+    with pytest.raises(ShapeError, match="threads: expected"):
+        model.predict(np.zeros((2, 4, 3)), threads=threads)
+    with pytest.raises(ShapeError, match="threads: expected"):
+        model.stream(threads=threads)
+
+
+def test_engine_and_dtype_are_checked(rng):
+    graph = lstm_model(rng, 3, 9).graph
+    with pytest.raises(UnsupportedError, match="engine: expected one of packed, blas"):
+        cylstm.Model(graph, engine="auto")
+    with pytest.raises(UnsupportedError, match="float16"):
+        cylstm.Model(graph, dtype="float16")
+    with pytest.raises(ShapeError, match="dtype"):
+        cylstm.Model(graph, dtype="real")
+    with pytest.raises(UnsupportedError, match='use engine="blas"'):
+        cylstm.Model(graph, dtype="float64", engine="packed")
+    assert cylstm.Model(graph, dtype="float64").engine == "blas"
+
+
+def test_float64_weights_are_converted_with_a_warning(rng):
+    tensors = {name: w.astype(np.float64) for name, w in lstm_state_dict(rng, 3, 9).items()}
+    with pytest.warns(UserWarning, match="float64 weights"):
+        model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm")])
+    assert model.dtype == np.float32
+    wide = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm")], dtype="float64")
+    x = rng.normal(size=(2, 5, 3))
+    (expected,), _ = reference.predict(wide.graph, x)
+    np.testing.assert_allclose(wide.predict(x), expected, rtol=0, atol=1e-14)
+
+
+def test_nan_and_infinity_stay_in_their_row(rng):
+    model = lstm_model(rng, 3, 33, num_layers=2)
+    x = rng.normal(size=(5, 8, 3)).astype(np.float32)
+    clean = model.predict(x)
+    x[1, 3, 0], x[3, 2, 1] = np.nan, np.inf
+    y = model.predict(x)
+    np.testing.assert_array_equal(bits(y[[0, 2, 4]]), bits(clean[[0, 2, 4]]))
+    np.testing.assert_array_equal(bits(y[1, :3]), bits(clean[1, :3]))
+    assert np.isnan(y[1, 3:]).all()
+    (expected,), _ = reference.predict(model.graph, x)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+
+
+def test_an_unknown_instruction_set_is_an_error(rng, monkeypatch):
+    graph = lstm_model(rng, 3, 9).graph
+    monkeypatch.setenv("CYLSTM_ISA", "avx1024")
+    with pytest.raises(UnsupportedError, match="CYLSTM_ISA=avx1024: expected one that this machine has: scalar"):
+        cylstm.Model(graph)
+
+
+def test_a_model_survives_pickle_and_copy(rng):
+    for options in ({}, {"engine": "blas", "dtype": "float64"}):
+        model = lstm_model(rng, 3, 9, **options)
+        x = rng.normal(size=(2, 4, 3))
+        again = pickle.loads(pickle.dumps(model))
+        assert (again.engine, again.dtype) == (model.engine, model.dtype)
+        np.testing.assert_array_equal(again.predict(x), model.predict(x))
+        assert copy.copy(model) is model and copy.deepcopy(model) is model
+
+
+def _predict_in_child(model, x, queue):
+    queue.put(model.predict(x, threads=2))
+
+
+def test_a_forked_child_predicts_after_a_parallel_call(rng):
+    model = lstm_model(rng, 3, 130)
+    x = rng.normal(size=(4, 50, 3)).astype(np.float32)
+    expected = model.predict(x, threads=2)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_predict_in_child, args=(model, x, queue))
+    child.start()
+    found = queue.get(timeout=60)
+    child.join(60)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_many_threads_share_one_model(rng):
+    model = lstm_model(rng, 3, 60, num_layers=2)
+    inputs = [rng.normal(size=(3, 40, 3)).astype(np.float32) for _ in range(8)]
+    expected = [model.predict(x) for x in inputs]
+    wrong = []
+
+    def work(i):
+        for _ in range(20):
+            if not np.array_equal(model.predict(inputs[i], threads=1 + i % 2), expected[i]):
+                wrong.append(i)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_an_output_may_be_the_value_behind_a_dropout(rng):
+    tensors = lstm_state_dict(rng, 3, 9)
+    plain = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm")])
+    dropped = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Dropout(0.3)])
+    x = rng.normal(size=(2, 4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(plain.predict(x), dropped.predict(x))
+    only = cylstm.from_state_dict(linear_state_dict(rng, 3, 3), [cylstm.Dropout(0.1), cylstm.Linear("fc")])
+    assert only.predict(x[0]).shape == (4, 3)
+
+
+def test_several_inputs_and_outputs_are_given_by_list_or_name(rng):
+    tensors = {name.removeprefix("lstm."): w for name, w in lstm_state_dict(rng, 3, 9).items()}
+    roles = {
+        "weight_ih": tensors["weight_ih_l0"],
+        "weight_hh": tensors["weight_hh_l0"],
+        "bias": tensors["bias_ih_l0"],
+    }
+    builder = GraphBuilder()
+    a, b = builder.input("a", (None, 3)), builder.input("b", (None, 3))
+    encoder = builder.add("lstm", "encoder", {"x": a}, roles)
+    decoder = builder.add("lstm", "decoder", {"x": b, "h0": encoder["h"], "c0": encoder["c"]}, roles)
+    builder.output(decoder["y"])
+    builder.output(encoder["h"])
+    model = cylstm.Model(builder.build())
+    xa, xb = rng.normal(size=(2, 7, 3)).astype(np.float32), rng.normal(size=(2, 4, 3)).astype(np.float32)
+    expected, _ = reference.predict(model.graph, xa, xb)
+    for found in (model.predict([xa, xb]), model.predict({"b": xb, "a": xa}), model.predict([xa, xb], threads=3)):
+        for one, other in zip(found, expected):
+            np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
+    alone = model.predict([xa[0], xb[0]])
+    assert [y.shape for y in alone] == [(4, 9), (9,)]
+    with pytest.raises(UnsupportedError, match="its initial state comes from another layer"):
+        model.stream()
+    for x, message in [([xa], "list of 2"), ({"a": xa}, "expected a, b"), ([xa, xb[:1]], "one batch")]:
+        with pytest.raises(ShapeError, match=message):
+            model.predict(x)
+    with pytest.raises(ShapeError, match="dict by input name"):
+        model.predict([xa, xb], lengths=[1, 2])
+    masked = model.predict([xa, xb], lengths={"a": [7, 3]})
+    np.testing.assert_array_equal(masked[1][1], model.predict([xa[1:, :3], xb[1:]])[1][0])
+
+
+def test_summary_shows_layers_shapes_and_parameters(rng, capsys):
+    model = lstm_model(rng, 3, 9)
+    model.summary()
+    text = capsys.readouterr().out
+    for word in ("lstm.l0", "(batch, time, 9)", "fc", "498 parameters", "engine packed", "streams: yes"):
+        assert word in text, (word, text)
+    assert model.state_names == [("lstm.l0.h", "lstm.l0.c")]
+    assert "498 parameters" in repr(model)

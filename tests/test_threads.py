@@ -1,0 +1,64 @@
+"""How many threads a call may use."""
+
+import numpy as np
+import pytest
+import threadpoolctl
+from networks import lstm_model
+
+from cylstm import _engine, threads
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    for name in ("CYLSTM_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "_limit", None)
+
+
+def test_limits_take_precedence_in_the_stated_order(clean, monkeypatch):
+    assert threads.available_threads() >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "7,3")
+    assert threads.available_threads() == 7
+    monkeypatch.setenv("CYLSTM_NUM_THREADS", "5")
+    assert threads.available_threads() == 5
+    for nonsense in ("0", "-2", "many", ""):
+        monkeypatch.setenv("CYLSTM_NUM_THREADS", nonsense)
+        assert threads.available_threads() == 7
+    with threadpoolctl.threadpool_limits(2, user_api="cylstm"):
+        assert threads.available_threads() == 2
+
+
+def test_threadpoolctl_lists_and_limits_the_engine(clean):
+    threads.available_threads()
+    found = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "cylstm"]
+    assert len(found) == 1 and found[0]["filepath"].endswith(".so")
+    before = threads.available_threads()
+    with threadpoolctl.threadpool_limits(1):
+        assert threads.available_threads() == 1
+    assert threads.available_threads() == before
+
+
+def test_small_calls_stay_on_one_thread(rng):
+    packed = lstm_model(rng, 3, 9)._packed
+    assert packed.worthwhile_threads(1, 100, 8) == 1
+    assert packed.worthwhile_threads(64, 1000, 2) == 2
+    large = lstm_model(rng, 64, 256)._packed
+    assert large.worthwhile_threads(1, 100, 2) == 2
+    assert large.worthwhile_threads(1, 1, 2) == 1
+
+
+def test_instruction_sets_and_status_codes_have_names():
+    assert _engine.isa_names()[0] == "scalar"
+    assert _engine.chosen_isa() in _engine.isa_names()
+    texts = _engine.status_texts()
+    assert len(set(texts)) == len(texts) and "unknown status" not in texts
+
+
+def test_show_config_names_what_was_found(capsys):
+    import cylstm
+
+    cylstm.show_config()
+    text = capsys.readouterr().out
+    for word in ("cylstm", "instruction set", "available: scalar", "threads", "blas"):
+        assert word in text
+    assert np.__version__ in text
