@@ -76,6 +76,9 @@ static inline int64_t cyl_block_offset(const CylMatrix *m, int32_t block) { retu
 /* Packs the parts side by side (their columns follow each other); bias is real (gates*units) or NULL. */
 CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, int32_t gates, const CylPart *parts,
                           int32_t part_count, const void *bias);
+/* A vector of gates*units reals as a row of accumulators, zeros where `source` is NULL; owned by the caller; NULL if
+   there is no memory. */
+void *cyl_row_pack(const CylModel *model, const CylMatrix *m, const void *source);
 void cyl_matrix_free(CylMatrix *m);
 
 /* ---- kernels: one table per instruction set, and one per precision of the BLAS engine ---- */
@@ -90,6 +93,7 @@ typedef struct {
 typedef struct CylStep CylStep;
 typedef struct CylLstm CylLstm;
 typedef struct CylGru CylGru;
+typedef struct CylRnn CylRnn;
 
 typedef struct {
     CylActivation id;
@@ -102,11 +106,12 @@ typedef struct {
     bool is_packed;
     /*
      * acc[j][rows of blocks begin..end) = (continued ? acc : bias) + sum over operands and their columns k,
-     * ascending, of W[row][k] * x[j][k], one fused multiply-add each; j in 0..n.
+     * ascending, of W[row][k] * x[j][k], one fused multiply-add each; j in 0..n. `backward` takes the blocks from the
+     * last to the first: done at every other step, it finds in the cache what the step before read last.
      */
     void (*product)(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
-                    int64_t n, void *acc /* real (n, acc_stride) */, int64_t acc_stride, bool continued, int32_t begin,
-                    int32_t end);
+                    int64_t n, void *acc /* real (n, acc_stride) */, int64_t acc_stride, bool continued, bool backward,
+                    int32_t begin, int32_t end);
     /* y = activation(acc) for columns j in 0..n and the units of blocks begin..end (softmax excepted) */
     void (*dense_output)(const CylMatrix *m, const CylActivationSpec *activation, int64_t n, const void *acc,
                          int64_t acc_stride, void *y /* real (n, y_stride) */, int64_t y_stride, int32_t begin,
@@ -116,6 +121,10 @@ typedef struct {
     /* y = y (op) x * scale, see CylMergeMode */
     void (*merge)(int mode, const void *x, void *y, int64_t size, double scale);
     void (*lstm_cell)(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end);
+    /* layer normalisation: gates and the new cell before its norm (scratch: see layers/lstm.c), then the norm and h */
+    void (*lstm_norm_gates)(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end);
+    void (*lstm_norm_cell)(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end);
+    void (*rnn_cell)(const CylRnn *rnn, const CylStep *step, int32_t begin, int32_t end);
     void (*state_output)(const CylMatrix *m, const CylStep *step, const void *acc, int64_t acc_stride, int32_t begin,
                          int32_t end);
     void (*gru_gates)(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end);
@@ -142,6 +151,7 @@ typedef struct {
     int32_t output;  /* index of the model output that this is, -1 for none */
     bool is_read;    /* by a node, or an output */
     bool feeds_node; /* so that it is stored with the subnormal rule */
+    bool is_given;   /* while planning: an input, or written by a node already planned */
 } CylValue;
 
 #define CYL_MAX_STATES 2
@@ -161,8 +171,8 @@ typedef struct {
     void (*run)(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team);
 } CylLayer;
 
-extern const CylLayer cyl_layer_lstm, cyl_layer_gru, cyl_layer_dense, cyl_layer_activation, cyl_layer_last,
-    cyl_layer_merge;
+extern const CylLayer cyl_layer_lstm, cyl_layer_gru, cyl_layer_rnn, cyl_layer_conv_lstm, cyl_layer_reverse,
+    cyl_layer_dense, cyl_layer_activation, cyl_layer_last, cyl_layer_merge;
 
 /* One part of a recurrent step: items [begin, end) of it for every row. Phases that share a partition of their
    items need no barrier between them; `barrier_after` says that the next phase reads what other threads wrote. */
@@ -178,6 +188,8 @@ typedef struct {
     int32_t hidden_size, output_size, input_size; /* output_size: of h; differs with a projection */
     int32_t state_count;                          /* 1: h; 2: h and c */
     bool is_reverse, repeats_padding;
+    bool zeroes_empty; /* a row without any step that counts ends with states 0 instead of its initial ones */
+    int64_t positions; /* rows of accumulators of one row's step: 1, or the spatial positions of a convolution */
     const CylMatrix *input_matrix; /* whose columns 0..input_size multiply x; its accumulators start a step */
     int64_t scratch_size;          /* reals per row that phases hand to each other */
     CylPhase phases[CYL_MAX_PHASES];
@@ -223,6 +235,10 @@ int32_t cyl_spec_input(const CylNodeSpec *spec, const char *role);
 int32_t cyl_spec_output(const CylNodeSpec *spec, const char *role);
 /* `slot`, `slot`_alpha and `slot`_beta */
 CylStatus cyl_spec_activation(const CylNodeSpec *spec, const char *slot, CylActivationSpec *activation);
+/* the number of an option; CYL_E_OPTION unless it is there and at least `least` */
+CylStatus cyl_spec_number(const CylNodeSpec *spec, const char *name, double least, double *number);
+/* a tensor of rank 1 as padded reals that the caller owns (cyl_aligned_free), with the subnormal rule */
+CylStatus cyl_copy_vector(const CylModel *model, const CylTensor *tensor, int64_t size, void **vector);
 /* CYL_E_TENSOR unless the tensor is there with this shape; columns -1 for rank 1 */
 CylStatus cyl_check_tensor(const CylTensor *tensor, int64_t rows, int64_t columns);
 
@@ -250,13 +266,13 @@ struct CylWorkspace {
     int64_t rows_capacity, time_capacity;
     int threads;
     int64_t rows, first_row;
-    int64_t *times; /* (inputs): steps of the current run of each axis */
-    bool is_first_chunk;
-    CylView *views;        /* (values) */
-    CylView *own;          /* (values): views of the workspace's own memory; data NULL for model outputs */
-    const uint8_t **masks; /* (inputs): (rows, time) of this run or NULL */
-    int64_t *mask_strides; /* (inputs) */
-    CylNodeState *states;  /* (nodes) */
+    int64_t *times;                     /* (inputs): steps of the current run of each axis */
+    bool is_first_chunk, is_last_chunk; /* to be read between a node's barriers only */
+    CylView *views;                     /* (values) */
+    CylView *own;                       /* (values): views of the workspace's own memory; data NULL for model outputs */
+    const uint8_t **masks;              /* (inputs): (rows, time) of this run or NULL */
+    int64_t *mask_strides;              /* (inputs) */
+    CylNodeState *states;               /* (nodes) */
     char *memory;
 };
 
@@ -298,6 +314,7 @@ struct CylStep {
     void *acc; /* real (rows, input_matrix->row_size) */
     int64_t acc_stride;
     bool continued; /* acc already holds bias + W x */
+    bool backward;  /* see CylKernels.product */
     void *scratch;  /* real (rows, scratch_stride) */
     int64_t scratch_stride;
     const uint8_t *codes; /* (rows) of CylCode, or NULL: all CYL_CODE_USE */
@@ -305,11 +322,35 @@ struct CylStep {
     int64_t y_stride;
 };
 
+/* how the input and the forget gate depend on each other */
+typedef enum { CYL_GATES_FREE = 0, CYL_GATES_NO_FORGET, CYL_GATES_F_FROM_I, CYL_GATES_I_FROM_F } CylCoupling;
+
+/* layer normalisation: gain*(a - mean)*rsqrt(variance + epsilon) + shift, over one row */
+typedef struct {
+    void *gain, *shift; /* real, in the layout of what is normalised */
+} CylNorm;
+
 struct CylLstm {
     CylRecurrent recurrent; /* first, so that a CylLstm is one */
-    CylMatrix gates;        /* i f g o over [x, h] */
+    CylMatrix gates;        /* over [x, h]; with layer normalisation over x only */
+    CylMatrix hidden_gates; /* layer normalisation: over h; else units 0 */
     CylMatrix projection;   /* (output, hidden); units 0 if there is none */
-    CylActivationSpec activation, recurrent_activation;
+    CylCoupling coupling;
+    int32_t at_i, at_f, at_g, at_o; /* place of each gate among the matrix's gates, -1 for a gate without weights */
+    void *peepholes;                /* real (3, state_stride(hidden)): of i, f, o; or NULL */
+    double cell_clip, gate_clip;    /* 0 for none */
+    bool is_normalised, carries_normalised_cell;
+    CylNorm input_norm, hidden_norm, cell_norm; /* of W x and R h (rows of accumulators) and of c (hidden) */
+    void *bias;                                 /* with layer normalisation: real, a row of accumulators */
+    double epsilon;
+    CylActivationSpec activation, recurrent_activation, output_activation; /* of g; of i f o; of c in h */
+};
+
+struct CylRnn {
+    CylRecurrent recurrent;
+    CylMatrix gates; /* one gate over [x, h] */
+    double gate_clip;
+    CylActivationSpec activation;
 };
 
 struct CylGru {
@@ -318,6 +359,7 @@ struct CylGru {
     CylMatrix gates;     /* over h: r z n (reset-after) or r z (reset-before) */
     CylMatrix candidate; /* reset-before: n over r*h */
     bool is_reset_after;
+    double gate_clip; /* 0 for none */
     CylActivationSpec activation, recurrent_activation;
 };
 

@@ -4,11 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const CylLayer *const layers[] = {&cyl_layer_lstm,       &cyl_layer_gru,  &cyl_layer_dense,
-                                         &cyl_layer_activation, &cyl_layer_last, &cyl_layer_merge};
+static const CylLayer *const layers[] = {&cyl_layer_lstm,      &cyl_layer_gru,   &cyl_layer_rnn,
+                                         &cyl_layer_conv_lstm, &cyl_layer_dense, &cyl_layer_activation,
+                                         &cyl_layer_last,      &cyl_layer_merge, &cyl_layer_reverse};
 
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model) {
     *model = NULL;
+    if ((unsigned)engine > CYL_ENGINE_BLAS64) {
+        return CYL_E_ARGUMENT;
+    }
     if (engine == CYL_ENGINE_PACKED && !cyl_isa_available(isa)) {
         return CYL_E_ISA;
     }
@@ -62,7 +66,7 @@ CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, i
         return CYL_E_MEMORY;
     }
     model->values = grown;
-    grown[model->value_count] = (CylValue){kind, features, -1, -1, false, false};
+    grown[model->value_count] = (CylValue){kind, features, -1, -1, false, false, false};
     *index = model->value_count++;
     return CYL_OK;
 }
@@ -125,6 +129,28 @@ CylStatus cyl_spec_activation(const CylNodeSpec *spec, const char *slot, CylActi
     return CYL_OK;
 }
 
+CylStatus cyl_spec_number(const CylNodeSpec *spec, const char *name, double least, double *number) {
+    const CylOption *option = cyl_spec_option(spec, name);
+    if (!option || option->text || !(option->number >= least) || option->number > 1e30) {
+        return CYL_E_OPTION;
+    }
+    *number = option->number;
+    return CYL_OK;
+}
+
+CylStatus cyl_copy_vector(const CylModel *model, const CylTensor *tensor, int64_t size, void **vector) {
+    CylStatus status = cyl_check_tensor(tensor, size, -1);
+    if (status != CYL_OK) {
+        return status;
+    }
+    *vector = cyl_aligned_alloc((size_t)cyl_state_stride(size) * model->kernels->real_size);
+    if (!*vector) {
+        return CYL_E_MEMORY;
+    }
+    model->kernels->flush(tensor->data, *vector, size);
+    return CYL_OK;
+}
+
 CylStatus cyl_check_tensor(const CylTensor *tensor, int64_t rows, int64_t columns) {
     if (!tensor || tensor->rank != (columns < 0 ? 1 : 2) || tensor->shape[0] != rows ||
         (columns >= 0 && tensor->shape[1] != columns)) {
@@ -138,7 +164,43 @@ static CylStatus check_ports(const CylModel *model, const CylPort *ports, int32_
         if (ports[i].value < 0 || ports[i].value >= model->value_count) {
             return CYL_E_VALUE;
         }
+        /* a mask has no memory of its own: only what is made for it may read it */
+        bool is_mask = model->values[ports[i].value].kind == CYL_MASK;
+        if (is_mask != (strcmp(ports[i].role, "mask") == 0)) {
+            return CYL_E_VALUE;
+        }
     }
+    return CYL_OK;
+}
+
+/* sizes that layers may multiply and narrow to 32 bits */
+static CylStatus check_sizes(const CylNodeSpec *spec) {
+    for (int32_t i = 0; i < spec->tensor_count; i++) {
+        const CylTensor *tensor = &spec->tensors[i];
+        if (tensor->rank < 1 || tensor->rank > 4) {
+            return CYL_E_TENSOR;
+        }
+        for (int32_t axis = 0; axis < tensor->rank; axis++) {
+            if (tensor->shape[axis] < 1 || tensor->shape[axis] > INT32_MAX) {
+                return CYL_E_TENSOR;
+            }
+        }
+    }
+    return CYL_OK;
+}
+
+/* makes room for the states of a prepared node */
+static CylStatus add_states(CylModel *model, CylNode *node) {
+    int32_t sizes[CYL_MAX_STATES] = {node->recurrent->output_size, node->recurrent->hidden_size};
+    int32_t count = node->recurrent->state_count;
+    int32_t *state_sizes = realloc(model->state_sizes, (size_t)(model->state_count + count) * sizeof *state_sizes);
+    if (!state_sizes) {
+        return CYL_E_MEMORY;
+    }
+    model->state_sizes = state_sizes;
+    node->first_state = model->state_count;
+    memcpy(state_sizes + model->state_count, sizes, (size_t)count * sizeof *sizes);
+    model->state_count += count;
     return CYL_OK;
 }
 
@@ -149,6 +211,9 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
     CylStatus status = check_ports(model, spec->inputs, spec->input_count);
     if (status == CYL_OK) {
         status = check_ports(model, spec->outputs, spec->output_count);
+    }
+    if (status == CYL_OK) {
+        status = check_sizes(spec);
     }
     if (status != CYL_OK) {
         return status;
@@ -179,8 +244,13 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
     if (node->x < 0 || node->y < 0) {
         return CYL_E_VALUE;
     }
+    int64_t bytes = model->bytes;
     status = layer->prepare(model, node, spec);
+    if (status == CYL_OK && node->recurrent) {
+        status = add_states(model, node);
+    }
     if (status != CYL_OK) {
+        model->bytes = bytes;
         if (node->data && layer->release) {
             layer->release(node);
         }
@@ -193,17 +263,8 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
         model->values[spec->inputs[i].value].is_read = true;
         model->values[spec->inputs[i].value].feeds_node = true;
     }
-    if (node->recurrent) {
-        int32_t sizes[CYL_MAX_STATES] = {node->recurrent->output_size, node->recurrent->hidden_size};
-        int32_t count = node->recurrent->state_count;
-        int32_t *state_sizes = realloc(model->state_sizes, (size_t)(model->state_count + count) * sizeof *state_sizes);
-        if (!state_sizes) {
-            return CYL_E_MEMORY;
-        }
-        model->state_sizes = state_sizes;
-        node->first_state = model->state_count;
-        memcpy(state_sizes + model->state_count, sizes, (size_t)count * sizeof *sizes);
-        model->state_count += count;
+    if (!node->recurrent) {
+        model->values[node->y].is_read = true; /* these layers write their output whether or not it is used */
     }
     model->work += node->work;
     return CYL_OK;
@@ -213,38 +274,113 @@ static bool is_sequence(const CylModel *model, int32_t value) {
     return value >= 0 && model->values[value].kind == CYL_SEQUENCE;
 }
 
+/* marks a value as given from here on; CYL_E_VALUE if there is none, or it was given before */
+static CylStatus give(CylModel *model, int32_t value) {
+    if (value < 0 || value >= model->value_count || model->values[value].is_given) {
+        return CYL_E_VALUE;
+    }
+    model->values[value].is_given = true;
+    return CYL_OK;
+}
+
+static CylStatus plan_inputs(CylModel *model) {
+    for (int32_t v = 0; v < model->value_count; v++) {
+        model->values[v].axis = model->values[v].output = -1;
+        model->values[v].is_given = false;
+    }
+    for (int32_t i = 0; i < model->input_count; i++) {
+        int32_t input = model->inputs[i], mask = model->masks[i];
+        if (give(model, input) != CYL_OK || model->values[input].kind == CYL_MASK || mask < -1) {
+            return CYL_E_VALUE;
+        }
+        if (mask >= 0 && (give(model, mask) != CYL_OK || model->values[mask].kind != CYL_MASK)) {
+            return CYL_E_VALUE;
+        }
+        if (is_sequence(model, input)) {
+            model->values[input].axis = i;
+        }
+        if (mask >= 0) {
+            model->values[mask].axis = i;
+        }
+    }
+    return CYL_OK;
+}
+
+/* what a node reads is there before it, and of one length; what it writes nobody else writes */
+static CylStatus plan_node(CylModel *model, CylNode *node) {
+    const int32_t reads[] = {node->x, node->mask, node->states_in[0], node->states_in[1]};
+    for (int32_t i = 0; i < 4 + node->input_count; i++) {
+        int32_t value = i < 4 ? reads[i] : node->inputs[i - 4];
+        if (value >= 0 && !model->values[value].is_given) {
+            return CYL_E_VALUE;
+        }
+    }
+    int32_t axis = model->values[node->x].axis;
+    if (node->mask >= 0 && model->values[node->mask].axis != axis) {
+        return CYL_E_VALUE;
+    }
+    if (is_sequence(model, node->y)) {
+        if (axis < 0) {
+            return CYL_E_VALUE;
+        }
+        model->values[node->y].axis = axis;
+        for (int32_t i = 0; i < node->input_count; i++) {
+            if (model->values[node->inputs[i]].axis != axis) {
+                return CYL_E_VALUE;
+            }
+        }
+    }
+    const int32_t writes[] = {node->y, node->states_out[0], node->states_out[1]};
+    for (int32_t i = 0; i < 3; i++) {
+        if (writes[i] >= 0 && give(model, writes[i]) != CYL_OK) {
+            return CYL_E_VALUE;
+        }
+    }
+    return CYL_OK;
+}
+
+static CylStatus plan_outputs(CylModel *model) {
+    for (int32_t i = 0; i < model->output_count; i++) {
+        int32_t output = model->outputs[i];
+        if (output < 0 || output >= model->value_count) {
+            return CYL_E_VALUE;
+        }
+        CylValue *value = &model->values[output];
+        if (value->output >= 0 || !value->is_given || value->kind == CYL_MASK) {
+            return CYL_E_VALUE;
+        }
+        for (int32_t j = 0; j < model->input_count; j++) {
+            if (model->inputs[j] == output) {
+                return CYL_E_VALUE;
+            }
+        }
+        value->output = i;
+        value->is_read = true;
+    }
+    return CYL_OK;
+}
+
 /* time axes, and whether pieces of a sequence can be run one after the other */
 static CylStatus plan(CylModel *model) {
+    CylStatus status = plan_inputs(model);
     int32_t sequences = 0;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        CylValue *value = &model->values[model->inputs[i]];
-        sequences += value->kind == CYL_SEQUENCE;
-        value->axis = value->kind == CYL_SEQUENCE ? i : -1;
-        if (model->masks[i] >= 0) {
-            model->values[model->masks[i]].axis = i;
-        }
+    for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
+        sequences += is_sequence(model, model->inputs[i]);
     }
     model->is_chunkable = sequences == 1;
     model->can_stream = sequences == model->input_count;
-    for (int32_t i = 0; i < model->node_count; i++) {
+    for (int32_t i = 0; status == CYL_OK && i < model->node_count; i++) {
         CylNode *node = &model->nodes[i];
+        status = plan_node(model, node);
         node->is_per_sequence = !is_sequence(model, node->x) && !is_sequence(model, node->y);
-        if (is_sequence(model, node->y)) {
-            model->values[node->y].axis = model->values[node->x].axis;
-            if (model->values[node->y].axis < 0) {
-                return CYL_E_VALUE;
-            }
-            for (int32_t j = 0; j < node->input_count; j++) {
-                if (model->values[node->inputs[j]].axis != model->values[node->y].axis) {
-                    return CYL_E_VALUE; /* sequences of different lengths */
-                }
-            }
+        if (node->layer == &cyl_layer_reverse) {
+            model->is_chunkable = model->can_stream = false;
         }
         if (node->recurrent && (node->recurrent->is_reverse || node->states_in[0] >= 0 || node->states_in[1] >= 0)) {
             model->is_chunkable = model->can_stream = false;
         }
     }
-    return CYL_OK;
+    return status == CYL_OK ? plan_outputs(model) : status;
 }
 
 static int32_t *copy_indices(const int32_t *indices, int32_t count) {
@@ -260,37 +396,18 @@ CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t
     if (model->is_finished || input_count < 1 || output_count < 1 || model->node_count < 1) {
         return CYL_E_ARGUMENT;
     }
-    for (int32_t i = 0; i < input_count; i++) {
-        if (inputs[i] < 0 || inputs[i] >= model->value_count || masks[i] < -1 || masks[i] >= model->value_count) {
-            return CYL_E_VALUE;
-        }
-    }
-    for (int32_t i = 0; i < output_count; i++) {
-        if (outputs[i] < 0 || outputs[i] >= model->value_count) {
-            return CYL_E_VALUE;
-        }
-        CylValue *value = &model->values[outputs[i]];
-        bool is_input = false;
-        for (int32_t j = 0; j < input_count; j++) {
-            is_input = is_input || inputs[j] == outputs[i];
-        }
-        if (value->output >= 0 || is_input || value->kind == CYL_MASK) {
-            return CYL_E_VALUE; /* twice the same, or not computed by a node */
-        }
-        value->output = i;
-        value->is_read = true;
-    }
     model->inputs = copy_indices(inputs, input_count);
     model->masks = copy_indices(masks, input_count);
     model->outputs = copy_indices(outputs, output_count);
-    if (!model->inputs || !model->masks || !model->outputs) {
-        return CYL_E_MEMORY;
-    }
     model->input_count = input_count;
     model->output_count = output_count;
-    CylStatus status = plan(model);
-    if (status == CYL_OK) {
-        model->is_finished = true;
+    CylStatus status = model->inputs && model->masks && model->outputs ? plan(model) : CYL_E_MEMORY;
+    model->is_finished = status == CYL_OK;
+    if (status != CYL_OK) {
+        free(model->inputs);
+        free(model->masks);
+        free(model->outputs);
+        model->inputs = model->masks = model->outputs = NULL;
     }
     return status;
 }

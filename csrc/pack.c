@@ -33,6 +33,23 @@ static void write_real(void *data, int64_t index, double value, size_t real_size
     }
 }
 
+void *cyl_row_pack(const CylModel *model, const CylMatrix *m, const void *source) {
+    size_t real = model->kernels->real_size;
+    void *row = cyl_aligned_alloc((size_t)m->row_size * real);
+    if (!row || !source) {
+        return row;
+    }
+    for (int32_t gate = 0; gate < m->gates; gate++) {
+        for (int64_t unit = 0; unit < m->units; unit++) {
+            int32_t block = (int32_t)(unit / m->width);
+            int64_t at = cyl_block_offset(m, block) + (int64_t)gate * cyl_block_width(m, block) + unit % m->width;
+            write_real(row, at, read_real(source, (int64_t)gate * m->units + unit, real), real,
+                       model->kernels->is_packed);
+        }
+    }
+    return row;
+}
+
 CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, int32_t gates, const CylPart *parts,
                           int32_t part_count, const void *bias) {
     size_t real = model->kernels->real_size;
@@ -60,7 +77,7 @@ CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, in
     m->row_size = (rows + 15) / 16 * 16 + CYL_ROW_PADDING;
     m->bytes = (rows * columns + m->row_size) * (int64_t)real;
     m->weights = cyl_aligned_alloc((size_t)(rows * columns) * real);
-    m->bias = cyl_aligned_alloc((size_t)m->row_size * real);
+    m->bias = cyl_row_pack(model, m, bias);
     if (!m->weights || !m->bias) {
         cyl_matrix_free(m);
         return CYL_E_MEMORY;
@@ -76,9 +93,6 @@ CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, in
                     break;
                 }
                 int64_t source_row = (int64_t)gate * units + unit, row = (int64_t)gate * width + lane;
-                if (bias) {
-                    write_real(m->bias, first_row + row, read_real(bias, source_row, real), real, is_packed);
-                }
                 int64_t k = 0;
                 for (int32_t p = 0; p < part_count; p++) {
                     for (int32_t j = 0; j < parts[p].columns; j++, k++) {

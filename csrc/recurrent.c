@@ -11,7 +11,8 @@
 
 CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec, CylRecurrent *recurrent) {
     const CylOption *reverse = cyl_spec_option(spec, "reverse"), *padding = cyl_spec_option(spec, "padding");
-    if (!reverse || reverse->text || !padding || !padding->text) {
+    const CylOption *empty = cyl_spec_option(spec, "empty_state");
+    if (!empty || !empty->text || !reverse || reverse->text || !padding || !padding->text) {
         return CYL_E_OPTION;
     }
     recurrent->is_reverse = reverse->number != 0.0;
@@ -19,15 +20,23 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpe
     if (!recurrent->repeats_padding && strcmp(padding->text, "zero") != 0) {
         return CYL_E_OPTION;
     }
+    recurrent->zeroes_empty = strcmp(empty->text, "zero") == 0;
+    if (!recurrent->zeroes_empty && strcmp(empty->text, "initial") != 0) {
+        return CYL_E_OPTION;
+    }
+    recurrent->positions = recurrent->positions > 1 ? recurrent->positions : 1;
     node->recurrent = recurrent;
     const char *in_roles[2] = {"h0", "c0"}, *out_roles[2] = {"h", "c"};
     int32_t sizes[2] = {recurrent->output_size, recurrent->hidden_size};
     for (int32_t i = 0; i < recurrent->state_count; i++) {
         node->states_in[i] = cyl_spec_input(spec, in_roles[i]);
         node->states_out[i] = cyl_spec_output(spec, out_roles[i]);
-        if ((node->states_in[i] >= 0 && model->values[node->states_in[i]].features != sizes[i]) ||
-            (node->states_out[i] >= 0 && model->values[node->states_out[i]].features != sizes[i])) {
-            return CYL_E_VALUE;
+        int32_t ports[2] = {node->states_in[i], node->states_out[i]};
+        for (int32_t p = 0; p < 2; p++) {
+            const CylValue *value = ports[p] >= 0 ? &model->values[ports[p]] : NULL;
+            if (value && (value->features != sizes[i] || value->kind == CYL_SEQUENCE)) {
+                return CYL_E_VALUE;
+            }
         }
     }
     if (model->values[node->x].kind != CYL_SEQUENCE || model->values[node->y].kind != CYL_SEQUENCE ||
@@ -44,7 +53,7 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpe
 static int64_t block_steps(const CylRecurrent *recurrent, int64_t rows, int64_t time) {
     const int64_t columns = 24, small = 4096;
     int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
-    if (rows >= 8 || weights <= small || time == 1) {
+    if (rows >= 8 || weights <= small || time == 1 || recurrent->positions > 1) {
         return 1;
     }
     int64_t steps = columns / rows;
@@ -58,7 +67,7 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspa
     state.block_steps = block_steps(recurrent, workspace->rows_capacity, workspace->time_capacity);
     size_t h_bytes = rows * (size_t)cyl_state_stride(recurrent->output_size) * real;
     size_t c_bytes = rows * (size_t)cyl_state_stride(recurrent->hidden_size) * real;
-    size_t acc_rows = rows * (size_t)state.block_steps;
+    size_t acc_rows = rows * (size_t)(state.block_steps * recurrent->positions);
     state.h[0] = cyl_place(memory, &used, h_bytes);
     state.h[1] = cyl_place(memory, &used, h_bytes);
     state.c = cyl_place(memory, &used, recurrent->state_count > 1 ? c_bytes : 0);
@@ -100,6 +109,22 @@ static void load_states(const CylModel *model, const CylNode *node, CylWorkspace
     (void)model;
 }
 
+/* rows without any step that counts: states 0, as ONNX Runtime has it for sequences of length 0 */
+static void zero_empty_rows(const CylModel *model, const CylNode *node, const CylWorkspace *workspace) {
+    const CylNodeState *state = &workspace->states[node->index];
+    size_t real = model->kernels->real_size;
+    int64_t h_stride = cyl_state_stride(node->recurrent->output_size);
+    int64_t c_stride = cyl_state_stride(node->recurrent->hidden_size);
+    for (int64_t row = 0; row < workspace->rows; row++) {
+        if (!state->seen[row] && workspace->is_last_chunk) {
+            memset(cyl_at(model, state->h[state->current], row * h_stride), 0, (size_t)h_stride * real);
+            if (node->recurrent->state_count > 1) {
+                memset(cyl_at(model, state->c, row * c_stride), 0, (size_t)c_stride * real);
+            }
+        }
+    }
+}
+
 static void store_states(const CylModel *model, const CylNode *node, const CylWorkspace *workspace) {
     for (int32_t i = 0; i < node->recurrent->state_count; i++) {
         int32_t value = node->states_out[i];
@@ -122,7 +147,7 @@ static void input_products(const CylModel *model, const CylNode *node, const Cyl
         CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), stride, 0,
                               recurrent->input_size};
         void *acc = cyl_at(model, state->acc, row * state->block_steps * m->row_size);
-        model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, begin, end);
+        model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
     }
 }
 
@@ -141,7 +166,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
         }
     }
     cyl_barrier(team);
-    int64_t acc_size = recurrent->input_matrix->row_size;
+    int64_t acc_size = recurrent->input_matrix->row_size * recurrent->positions;
     CylStep step = {.rows = workspace->rows,
                     .x_stride = x->row_stride,
                     .h_stride = cyl_state_stride(recurrent->output_size),
@@ -162,6 +187,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
             input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);
         }
         step.x = cyl_at(model, x->data, t * x->step_stride);
+        step.backward = current == 1; /* alternates, from one call of a stream to the next too */
         step.h_previous = state->h[current];
         step.h_next = state->h[1 - current];
         step.acc = cyl_at(model, state->acc, in_block * acc_size);
@@ -179,6 +205,9 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
     }
     if (team->thread == 0) {
         state->current = current;
+        if (recurrent->zeroes_empty) {
+            zero_empty_rows(model, node, workspace);
+        }
         store_states(model, node, workspace);
     }
     cyl_barrier(team);

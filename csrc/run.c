@@ -77,6 +77,7 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
         if (team->thread == 0) {
             bind_views(w, call, first_row, rows, first_step, steps);
             w->is_first_chunk = first_step == 0;
+            w->is_last_chunk = is_last_chunk;
         }
         cyl_barrier(team);
         load_inputs(w, call, first_step, team);

@@ -10,6 +10,7 @@
 #include "internal.h"
 
 #include <stdatomic.h>
+#include <time.h>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -21,8 +22,10 @@
 #include <pthread.h>
 #endif
 
-/* about 50 us of waiting before a thread goes to sleep */
-#define CYL_SPINS 4000
+/* A thread waits awake for this long before it sleeps: on a busy machine being woken can take a whole scheduler tick
+   of 4 ms, which a step of microseconds would pay at every barrier. */
+#define CYL_SPIN_NANOSECONDS 2000000
+#define CYL_SPINS_PER_LOOK 64
 
 struct CylBarrier {
     _Alignas(CYL_ALIGNMENT) atomic_int arrived;
@@ -40,6 +43,12 @@ static void pause_briefly(void) {
 #elif defined(__aarch64__) || defined(__arm__)
     __asm__ volatile("yield");
 #endif
+}
+
+static int64_t nanoseconds(void) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 int cyl_has_openmp(void) {
@@ -147,11 +156,15 @@ void cyl_barrier(const CylTeam *team) {
         }
         return;
     }
-    for (int spin = 0; spin < CYL_SPINS; spin++) {
-        if (atomic_load_explicit(&barrier->generation, memory_order_acquire) != generation) {
-            return;
+    int64_t start = 0;
+    do {
+        for (int spin = 0; spin < CYL_SPINS_PER_LOOK; spin++) {
+            if (atomic_load_explicit(&barrier->generation, memory_order_acquire) != generation) {
+                return;
+            }
+            pause_briefly();
         }
-        pause_briefly();
-    }
+        start = start ? start : nanoseconds();
+    } while (nanoseconds() - start < CYL_SPIN_NANOSECONDS);
     sleep_until_passed(barrier, generation);
 }

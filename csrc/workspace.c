@@ -139,7 +139,7 @@ int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time) {
     for (int32_t v = 0; v < model->value_count; v++) {
         widest = model->values[v].features > widest ? model->values[v].features : widest;
     }
-    int64_t steps = reals / (rows * widest);
+    int64_t steps = reals / rows / widest;
     steps = steps < least ? least : steps;
     return steps < time ? steps : time;
 }

@@ -13,7 +13,9 @@ from .errors import (
 from .layers import (
     ELU,
     GELU,
+    GRU,
     LSTM,
+    RNN,
     SELU,
     Activation,
     Dense,
@@ -39,7 +41,9 @@ from .show import show_config
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
     "LSTM",
+    "RNN",
     "SELU",
     "Activation",
     "BlasNotFoundError",

@@ -99,7 +99,8 @@ cdef class PackedModel:
     cdef bint input_is_sequence[MAX_PORTS]
     cdef bint output_is_sequence[MAX_PORTS]
     cdef int32_t output_axis[MAX_PORTS]
-    cdef readonly list input_names, output_names, state_groups
+    cdef bint is_flat
+    cdef readonly list input_names, output_names, output_shapes, state_groups
     cdef object __weakref__
 
     def __cinit__(self, graph, str engine, str isa, blas, dtype):
@@ -134,30 +135,35 @@ cdef class PackedModel:
         kinds = {"sequence": CYL_SEQUENCE, "vector": CYL_VECTOR, "mask": CYL_MASK, "state": CYL_STATE}
         indices = {}
         for value in graph.values.values():
-            check(cyl_model_add_value(self.model, kinds[value.kind], value.features, &index), value.name)
+            check(cyl_model_add_value(self.model, kinds[value.kind], value.size, &index), value.name)
             indices[value.name] = index
         for node in graph.nodes:
             self.add_node(node, graph.node_tensors(node), indices)
         if len(graph.inputs) > MAX_PORTS or len(graph.outputs) > MAX_PORTS:
             raise UnsupportedError(f"at most {MAX_PORTS} inputs and outputs are supported")
+        self.is_flat = True
         self.input_names, self.output_names = list(graph.inputs), list(graph.outputs)
         self.input_count, self.output_count = len(graph.inputs), len(graph.outputs)
         for i, name in enumerate(graph.inputs):
             value = graph.values[name]
             inputs[i] = indices[name]
             masks[i] = indices[value.mask] if value.mask is not None else -1
-            self.input_features[i] = value.features
+            self.input_features[i] = value.size
             self.input_is_sequence[i] = value.kind == "sequence"
+            self.is_flat = self.is_flat and value.size == value.features
         axes = time_axes(graph)
+        self.output_shapes = []
         for i, name in enumerate(graph.outputs):
             value = graph.values[name]
             outputs[i] = indices[name]
-            self.output_features[i] = value.features
+            self.output_features[i] = value.size
+            self.output_shapes.append(value.shape[1:] if value.kind == "sequence" else value.shape)
+            self.is_flat = self.is_flat and value.size == value.features
             self.output_is_sequence[i] = value.kind == "sequence"
             self.output_axis[i] = self.input_names.index(axes[name]) if value.kind == "sequence" else 0
         check(cyl_model_finish(self.model, inputs, masks, self.input_count, outputs, self.output_count), "model")
         self.state_count = cyl_model_state_count(self.model)
-        self.state_groups = [(name, tuple(size for _, size in parts)) for name, parts in graph.states()]
+        self.state_groups = [(name, tuple(shape for _, shape in parts)) for name, parts in graph.states()]
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)
 
@@ -202,9 +208,9 @@ cdef class PackedModel:
     def result_shapes(self, int64_t batch, list times):
         """Shapes of the outputs for inputs of these numbers of steps."""
         return [
-            (batch, times[self.output_axis[i]], self.output_features[i])
+            (batch, times[self.output_axis[i]], *self.output_shapes[i])
             if self.output_is_sequence[i]
-            else (batch, self.output_features[i])
+            else (batch, *self.output_shapes[i])
             for i in range(self.output_count)
         ]
 
@@ -222,7 +228,7 @@ cdef class PackedModel:
         masks : list of (ndarray of uint8 (batch, time), or None)
         outputs : list of ndarray
             Written to; (batch, time, features) or (batch, features).
-        initial_state, final_state : list of ndarray (batch, size), or None
+        initial_state, final_state : list of ndarray (batch, ...), or None
         """
         cdef CylCall call
         cdef const void *in_data[MAX_PORTS]
@@ -373,15 +379,18 @@ cdef class Stream:
         cdef cnp.ndarray array, result
         cdef cnp.npy_intp shape[2]
         cdef int rank
-        if packed.input_count != 1 or packed.output_count != 1 or not cnp.PyArray_CheckExact(x):
+        if packed.input_count != 1 or packed.output_count != 1 or not packed.is_flat or not cnp.PyArray_CheckExact(x):
             return self.step_any(x, out)
         array = x
+        if cnp.PyArray_TYPE(array) != packed.real_type or not cnp.PyArray_ISCARRAY_RO(array):
+            # NumPy's default is float64: converted here without the long way of step_any
+            if not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
+                return self.step_any(x, out)
+            array = cnp.PyArray_FROM_OTF(x, packed.real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
         rank = cnp.PyArray_NDIM(array)
-        # (features,) of one row or (batch, features), ready to be read by C; all else goes the long way
+        # (features,) of one row or (batch, features); all else goes the long way, which says what is wrong
         if not (
-            cnp.PyArray_TYPE(array) == packed.real_type
-            and cnp.PyArray_ISCARRAY_RO(array)
-            and (rank == 2 and array.shape[0] == self.batch or rank == 1 and self.batch == 1)
+            (rank == 2 and array.shape[0] == self.batch or rank == 1 and self.batch == 1)
             and array.shape[rank - 1] == packed.input_features[0]
         ):
             return self.step_any(x, out)
@@ -453,9 +462,9 @@ cdef class Stream:
         if len(given) != packed.output_count:
             raise ShapeError(f"out: expected {packed.output_count} arrays, found {len(given)}")
         for i in range(packed.output_count):
-            shape = (self.batch, packed.output_features[i])
+            shape = (self.batch, *packed.output_shapes[i])
             if packed.output_is_sequence[i] and not is_step:
-                shape = (self.batch, time, packed.output_features[i])
+                shape = (self.batch, time, *packed.output_shapes[i])
             shape = shape[1:] if alone else shape
             if given[i] is None:
                 result = np.empty(shape, packed.dtype)
@@ -468,17 +477,18 @@ cdef class Stream:
 
     @property
     def state(self):
-        """The states: a list with one tuple per stateful layer, as in `Model.predict`; arrays (batch, size).
+        """The states: a list with one tuple per stateful layer, as in `Model.predict`; arrays (batch, size), or with
+        spatial axes (batch, rows, columns, channels).
 
         Reading copies; setting checks shapes.
         """
         cdef cnp.ndarray array
         cdef int32_t index = 0
         state = []
-        for _, sizes in self.packed.state_groups:
+        for _, shapes in self.packed.state_groups:
             arrays = []
-            for size in sizes:
-                array = np.empty((self.batch, size), self.packed.dtype)
+            for shape in shapes:
+                array = np.empty((self.batch, *shape), self.packed.dtype)
                 check(cyl_stream_get_state(self.stream, index, cnp.PyArray_DATA(array)), "stream")
                 arrays.append(array)
                 index += 1

@@ -9,6 +9,9 @@ import numpy as np
 from .errors import ShapeError
 from .graph import Value
 
+#: names of the axes before the features, by the number of axes of one step
+_SPATIAL_NAMES = {1: (), 2: ("columns",), 3: ("rows", "columns")}
+
 
 def as_real(array: object, dtype: np.dtype, what: str) -> np.ndarray:
     """`array` as a C-contiguous array of `dtype`; real numbers of any type and stride are converted.
@@ -50,7 +53,10 @@ def as_input(
     """
     what = f"input {value.name!r}"
     array = as_real(array, dtype, what)
-    names = ("features",) if is_step or value.kind == "vector" else ("time", "features")
+    inner = value.shape[1:] if value.kind == "sequence" else value.shape
+    names = (*_SPATIAL_NAMES[len(inner)], "features")
+    if value.kind == "sequence" and not is_step:
+        names = ("time", *names)
     rank = len(names)
     if array.ndim not in (rank, rank + 1):
         raise ShapeError(
@@ -59,6 +65,8 @@ def as_input(
         )
     if array.shape[-1] != value.features:
         raise ShapeError(f"{what}: expected {value.features} features, found {array.shape[-1]} in shape {array.shape}")
+    if array.shape[array.ndim - len(inner) :] != inner:
+        raise ShapeError(f"{what}: expected {names[-len(inner) :]} = {inner}, found shape {array.shape}")
     is_alone = array.ndim == rank
     if is_alone:
         array = array[np.newaxis]
@@ -87,7 +95,7 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequ
 
 
 def as_state(
-    state: object, groups: Sequence[tuple[str, tuple[int, ...]]], batch: int, dtype: np.dtype
+    state: object, groups: Sequence[tuple[str, tuple[tuple[int, ...], ...]]], batch: int, dtype: np.dtype
 ) -> list[np.ndarray]:
     """A state as the user holds it, flat: one array (batch, size) per state of each layer.
 
@@ -95,14 +103,14 @@ def as_state(
     ----------
     state : list of tuple of array_like
         One tuple per stateful layer; an array without batch is taken for a batch of 1.
-    groups : list of (layer name, sizes)
+    groups : list of (layer name, shapes without batch)
 
     Raises
     ------
     ShapeError
         For another number of layers, of states or another shape; names the layer.
     """
-    expected = ", ".join(f"{name} {sizes}" for name, sizes in groups) or "none: no layer carries state"
+    expected = ", ".join(f"{name} {shapes}" for name, shapes in groups) or "none: no layer carries state"
     if not isinstance(state, (list, tuple)) or len(state) != len(groups):
         found = f"{len(state)} items" if isinstance(state, (list, tuple)) else type(state).__name__
         raise ShapeError(
@@ -110,20 +118,20 @@ def as_state(
             + _stacked_hint(state)
         )
     arrays = []
-    for (name, sizes), parts in zip(groups, state):
-        if not isinstance(parts, (list, tuple)) or len(parts) != len(sizes):
+    for (name, shapes), parts in zip(groups, state):
+        if not isinstance(parts, (list, tuple)) or len(parts) != len(shapes):
             raise ShapeError(
-                f"state of layer {name!r}: expected a tuple of {len(sizes)} arrays (batch, size) with sizes {sizes}, "
+                f"state of layer {name!r}: expected a tuple of {len(shapes)} arrays of shapes (batch, ...) {shapes}, "
                 f"found {len(parts) if isinstance(parts, (list, tuple)) else type(parts).__name__}"
                 + _stacked_hint(state)
             )
-        for size, part in zip(sizes, parts):
+        for shape, part in zip(shapes, parts):
             array = as_real(part, dtype, f"state of layer {name!r}")
-            if array.ndim == 1 and batch == 1:
+            if array.ndim == len(shape) and batch == 1:
                 array = array[np.newaxis]
-            if array.shape != (batch, size):
+            if array.shape != (batch, *shape):
                 raise ShapeError(
-                    f"state of layer {name!r}: expected shape {(batch, size)}, found {array.shape}"
+                    f"state of layer {name!r}: expected shape {(batch, *shape)}, found {array.shape}"
                     + _stacked_hint(state)
                 )
             arrays.append(array)

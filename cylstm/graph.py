@@ -8,9 +8,9 @@ added, with a message that names the layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ Kind = Literal["sequence", "vector", "mask", "state"]
 Option = str | float | int | bool
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """What flows along an edge.
 
     Attributes
@@ -30,8 +29,8 @@ class Value:
         Unique in the graph.
     kind : {"sequence", "vector", "mask", "state"}
     shape : tuple of int or None
-        Without the batch axis; None stands for time. A sequence is (None, features), a vector or a state
-        (features,), a mask (None,).
+        Without the batch axis; None stands for time. A sequence is (None, features), or with
+        spatial axes (None, rows, columns, channels); a vector or a state (features,), a mask (None,).
     mask : str or None
         Name of the mask that says which steps of this value count.
     """
@@ -46,9 +45,13 @@ class Value:
         """Size of the last axis (1 for a mask)."""
         return 1 if self.kind == "mask" else int(self.shape[-1])
 
+    @property
+    def size(self) -> int:
+        """Numbers of one row at one step (1 for a mask)."""
+        return math.prod(self.shape[1:] if self.kind in ("sequence", "mask") else self.shape)
 
-@dataclass(frozen=True)
-class Node:
+
+class Node(NamedTuple):
     """One call of one layer.
 
     Attributes
@@ -69,12 +72,11 @@ class Node:
     name: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    weights: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Option] = field(default_factory=dict)
+    weights: Mapping[str, str]
+    options: Mapping[str, Option]
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
     """A whole network. Make one with `GraphBuilder`, which validates it.
 
     Attributes
@@ -97,15 +99,15 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensors: Mapping[str, np.ndarray]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    provenance: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, str]
+    provenance: Mapping[str, object]
 
     def node_tensors(self, node: Node) -> dict[str, np.ndarray]:
         """Role -> array of one node's weights."""
         return {role: self.tensors[name] for role, name in node.weights.items()}
 
-    def states(self) -> list[tuple[str, tuple[tuple[str, int], ...]]]:
-        """``[(node name, ((label, size), ...)), ...]`` of the nodes that carry state, in graph order."""
+    def states(self) -> list[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]]:
+        """``[(node name, ((label, shape without batch), ...)), ...]`` of the nodes that carry state, in graph order."""
         from .layers import OPS
 
         found = []
@@ -132,9 +134,16 @@ class GraphBuilder:
 
     def input(self, name: str, shape: tuple[int | None, ...], *, masked: bool = True) -> Value:
         """Add an input of `shape` without batch; a sequence gets an optional mask beside it."""
-        kind: Kind = "sequence" if len(shape) == 2 and shape[0] is None else "vector"
-        if (kind == "vector" and len(shape) != 1) or shape[-1] is None or shape[-1] < 1:
-            raise UnsupportedError(f"input {name!r}: shape {shape} is neither (None, features) nor (features,)")
+        kind: Kind = "sequence" if len(shape) > 1 and shape[0] is None else "vector"
+        inner = shape[1:] if kind == "sequence" else shape
+        if (
+            len(inner) > (3 if kind == "sequence" else 1)
+            or not inner
+            or any(size is None or size < 1 for size in inner)
+        ):
+            raise UnsupportedError(
+                f"input {name!r}: shape {shape} is neither (None, features), (None, ..., channels) nor (features,)"
+            )
         mask = None
         if kind == "sequence" and masked:
             mask = self._add_value(Value(f"{name}.mask", "mask", (None,))).name
@@ -219,7 +228,7 @@ class GraphBuilder:
         outputs: dict[str, Value] = {}
         for role, value in produced.items():
             default = unique if role == "y" else f"{unique}.{role}"
-            outputs[role] = self._add_value(replace(value, name=(output_names or {}).get(role, default)))
+            outputs[role] = self._add_value(value._replace(name=(output_names or {}).get(role, default)))
         node = Node(
             op,
             unique,

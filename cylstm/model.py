@@ -145,9 +145,9 @@ class Model:
         state = None if initial_state is None else as_state(initial_state, packed.state_groups, batch, self.dtype)
         final = None
         if return_state:
-            final = [[np.empty((batch, size), self.dtype) for size in sizes] for _, sizes in packed.state_groups]
+            final = [[np.empty((batch, *shape), self.dtype) for shape in shapes] for _, shapes in packed.state_groups]
         if threads is None:
-            time = max(array.shape[1] if array.ndim == 3 else 1 for array in inputs)
+            time = max(self._times(inputs))
             # 64: more than any rule would give, only to ask whether more than one is worth while
             threads = 1 if packed.worthwhile_threads(batch, time, 64) == 1 else _threads.available_threads()
             threads = packed.worthwhile_threads(batch, time, threads)
@@ -204,9 +204,7 @@ class Model:
 
         graph = self.graph
         if metadata is not None:
-            from dataclasses import replace
-
-            graph = replace(graph, metadata=dict(metadata))
+            graph = graph._replace(metadata=dict(metadata))
         write(graph, path)
 
     def summary(self) -> None:
@@ -252,7 +250,11 @@ class Model:
         return [check_out(array, shape, self.dtype, inputs) for array, shape in zip(given, shapes)]
 
     def _result_shapes(self, inputs: list[np.ndarray]) -> list[tuple[int, ...]]:
-        return self._packed.result_shapes(len(inputs[0]), [x.shape[1] if x.ndim == 3 else 1 for x in inputs])
+        return self._packed.result_shapes(len(inputs[0]), self._times(inputs))
+
+    def _times(self, inputs: list[np.ndarray]) -> list[int]:
+        """Steps of each input, 1 for one without time."""
+        return [x.shape[1] if value.kind == "sequence" else 1 for value, x in zip(self._input_values, inputs)]
 
     def _masks(self, inputs: list[np.ndarray], alone: bool, lengths: Any, mask: Any) -> list[np.ndarray | None]:
         """One mask (batch, time) of uint8, or None, per input."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from .graph import Graph, Node
 from .layers import OPS
 
@@ -18,14 +16,14 @@ def drop_dropout(graph: Graph) -> Graph:
     nodes: list[Node] = []
     outputs = list(graph.outputs)
     for node in graph.nodes:
-        node = replace(node, inputs={role: alias.get(name, name) for role, name in node.inputs.items()})
+        node = node._replace(inputs={role: alias.get(name, name) for role, name in node.inputs.items()})
         if node.op != "dropout":
             nodes.append(node)
             continue
         source, result = node.inputs["x"], node.outputs["y"]
         if result in outputs and (source in graph.inputs or source in outputs):
-            nodes.append(replace(node, op="activation", options=dict(OPS["activation"].defaults)))
+            nodes.append(node._replace(op="activation", options=dict(OPS["activation"].defaults)))
         else:
             alias[result] = source
             outputs = [source if name == result else name for name in outputs]
-    return replace(graph, nodes=tuple(nodes), outputs=tuple(outputs))
+    return graph._replace(nodes=tuple(nodes), outputs=tuple(outputs))

@@ -38,7 +38,7 @@ def linear_state_dict(rng, input_size, output_size, prefix="fc."):
 def random_states(rng, model, batch):
     """A non-zero state of a model."""
     return [
-        tuple(rng.uniform(-0.9, 0.9, (batch, size)).astype(np.float32) for _, size in parts)
+        tuple(rng.uniform(-0.9, 0.9, (batch, *shape)).astype(np.float32) for _, shape in parts)
         for _, parts in model.graph.states()
     ]
 

@@ -50,37 +50,139 @@ def _slot(options, slot):
     return lambda x: activate(options[slot], options[f"{slot}_alpha"], options[f"{slot}_beta"], x)
 
 
+def _clip(x, limit):
+    return np.clip(x, -limit, limit) if limit else x
+
+
+def layer_norm(x, gain, shift, epsilon):
+    """Over the last axis, with the biased variance."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return gain * centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon) + shift
+
+
 def lstm_step(weights, options, x, h, c):
     """One step of an LSTM: x (batch, input), h (batch, output), c (batch, hidden) -> h, c."""
     f1, f2 = _slot(options, "recurrent_activation"), _slot(options, "activation")
-    gates = x @ weights["weight_ih"].T + h @ weights["weight_hh"].T + weights.get("bias", 0.0)
-    i, f, g, o = np.split(gates, 4, axis=1)
-    c = f1(f) * c + f1(i) * f2(g)
-    h = f1(o) * f2(c)
-    if "weight_hr" in weights:
-        h = h @ weights["weight_hr"].T
+    f3, w, limit = _slot(options, "output_activation"), weights, options["gate_clip"]
+    of_x, of_h = x @ w["weight_ih"].T, h @ w["weight_hh"].T
+    if options["layer_norm"]:
+        of_x = layer_norm(of_x, w["norm_ih_gain"], w["norm_ih_shift"], options["epsilon"])
+        of_h = layer_norm(of_h, w["norm_hh_gain"], w["norm_hh_shift"], options["epsilon"])
+    gates = of_x + of_h + w.get("bias", 0.0)
+    names = "fgo" if options["coupled"] == "i=1-f" else "igo"
+    if options["forget_gate"] and not options["coupled"]:
+        names = "ifgo"
+    pre = dict(zip(names, np.split(gates, len(names), axis=1)))
+
+    def sigma(gate, cell):
+        return f1(_clip(pre[gate] + w.get(f"peephole_{gate}", 0.0) * cell, limit))
+
+    i = sigma("i", c) if "i" in pre else None
+    f = sigma("f", c) if "f" in pre else np.ones_like(c)
+    if options["coupled"] == "f=1-i":
+        f = 1 - i
+    elif options["coupled"] == "i=1-f":
+        i = 1 - f
+    c = _clip(f * c + i * f2(_clip(pre["g"], limit)), options["cell_clip"])
+    shown = c
+    if options["layer_norm"]:
+        shown = layer_norm(c, w["norm_c_gain"], w["norm_c_shift"], options["epsilon"])
+        c = shown if options["layer_norm"] == "carried" else c
+    h = sigma("o", shown) * f3(shown)
+    if "weight_hr" in w:
+        h = h @ w["weight_hr"].T
     return h, c
 
 
+def gru_step(weights, options, x, h):
+    """One step of a GRU: x (batch, input), h (batch, hidden) -> (h,)."""
+    f1, f2, limit = _slot(options, "recurrent_activation"), _slot(options, "activation"), options["gate_clip"]
+    xr, xz, xn = np.split(x @ weights["weight_ih"].T + weights.get("bias_ih", 0.0), 3, axis=1)
+    hr, hz, hn = np.split(h @ weights["weight_hh"].T + weights.get("bias_hh", 0.0), 3, axis=1)
+    r, z = f1(_clip(xr + hr, limit)), f1(_clip(xz + hz, limit))
+    if options["reset_after"]:
+        n = f2(_clip(xn + r * hn, limit))
+    else:
+        n = f2(_clip(xn + (r * h) @ np.split(weights["weight_hh"], 3)[2].T, limit))
+    return (z * h + (1 - z) * n,)
+
+
+def rnn_step(weights, options, x, h):
+    """One step of a simple recurrent layer: x (batch, input), h (batch, hidden) -> (h,)."""
+    pre = x @ weights["weight_ih"].T + h @ weights["weight_hh"].T + weights.get("bias", 0.0)
+    return (_slot(options, "activation")(_clip(pre, options["gate_clip"])),)
+
+
+def correlate(x, kernel, stride, dilation, padding):
+    """x (batch, rows, columns, channels), kernel (rows, columns, channels, filters) -> y like x, with filters."""
+    pads = [(0, 0), (0, 0), (0, 0), (0, 0)]
+    for axis in (0, 1):
+        reach = (kernel.shape[axis] - 1) * dilation[axis] + 1
+        if padding == "same":
+            size = x.shape[1 + axis]
+            total = max((-(-size // stride[axis]) - 1) * stride[axis] + reach - size, 0)
+            pads[1 + axis] = (total // 2, total - total // 2)
+    x = np.pad(x, pads)
+    reach = [(kernel.shape[axis] - 1) * dilation[axis] + 1 for axis in (0, 1)]
+    rows = range(0, x.shape[1] - reach[0] + 1, stride[0])
+    columns = range(0, x.shape[2] - reach[1] + 1, stride[1])
+    y = np.zeros((x.shape[0], len(rows), len(columns), kernel.shape[3]))
+    for a, row in enumerate(rows):
+        for b, column in enumerate(columns):
+            taps = x[:, row : row + reach[0] : dilation[0], column : column + reach[1] : dilation[1]]
+            y[:, a, b] = np.tensordot(taps, kernel, 3)
+    return y
+
+
+def conv_lstm_step(weights, options, x, h, c):
+    """One step of a ConvLSTM: x (batch, [rows,] columns, channels), h and c (batch, [rows,] columns, filters)."""
+    f1, f2 = _slot(options, "recurrent_activation"), _slot(options, "activation")
+    shape = c.shape
+    size = (options["kernel_rows"], options["kernel_columns"])
+
+    def planar(a):
+        return a[:, np.newaxis] if a.ndim == 3 else a
+
+    def kernel(weight):
+        return weight.T.reshape(*size, -1, weight.shape[0])
+
+    stride = (options["stride_rows"], options["stride_columns"])
+    dilation = (options["dilation_rows"], options["dilation_columns"])
+    gates = correlate(planar(x), kernel(weights["weight_ih"]), stride, dilation, options["conv_padding"])
+    gates = gates + correlate(planar(h), kernel(weights["weight_hh"]), (1, 1), (1, 1), "same")
+    i, f, g, o = np.split((gates + weights.get("bias", 0.0)).reshape(*shape[:-1], -1), 4, axis=-1)
+    c = f1(f) * c + f1(i) * f2(g)
+    return f1(o) * f2(c), c
+
+
+STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step, "conv_lstm": conv_lstm_step}
+
+
 def run_recurrent(node, weights, x, mask, states):
-    """A recurrent node over x (batch, time, input) with mask (batch, time) -> y (batch, time, output), states."""
+    """A recurrent node over x (batch, time, ...) with mask (batch, time) -> y (batch, time, ...), final states."""
     options = node.options
-    batch, time, _ = x.shape
-    outputs = np.zeros((batch, time, states[0].shape[1]))
+    batch, time = x.shape[:2]
+    outputs = np.zeros((batch, time, *states[0].shape[1:]))
     seen = np.zeros(batch, bool)
+
+    def rows(flags, like):
+        return flags.reshape(batch, *[1] * (like.ndim - 1))
+
     for t in range(time)[:: -1 if options["reverse"] else 1]:
         used = mask[:, t]
-        new = lstm_step(weights, options, x[:, t], *states)
-        previous = np.where(seen[:, None], states[0], 0.0) if options["padding"] == "repeat" else 0.0
-        outputs[:, t] = np.where(used[:, None], new[0], previous)
-        states = tuple(np.where(used[:, None], a, b) for a, b in zip(new, states))
+        new = STEPS[node.op](weights, options, x[:, t], *states)
+        old = np.where(rows(seen, states[0]), states[0], 0.0) if options["padding"] == "repeat" else 0.0
+        outputs[:, t] = np.where(rows(used, new[0]), new[0], old)
+        states = tuple(np.where(rows(used, a), a, b) for a, b in zip(new, states))
         seen |= used
+    if options["empty_state"] == "zero":
+        states = tuple(np.where(rows(seen, a), a, 0.0) for a in states)
     return outputs, states
 
 
 def last(x, mask):
     """x at the last true step of each row, zeros where there is none."""
-    y = np.zeros((x.shape[0], x.shape[2]))
+    y = np.zeros((x.shape[0], *x.shape[2:]))
     for row in range(x.shape[0]):
         used = np.flatnonzero(mask[row])
         if used.size:
@@ -126,8 +228,8 @@ def predict(graph, *inputs, mask=None, initial_state=None):
     for node in graph.nodes:
         x = values[node.inputs["x"]]
         weights = {role: np.asarray(w, np.float64) for role, w in graph.node_tensors(node).items()}
-        if node.op == "lstm":
-            states = [np.zeros((batch, size)) for _, size in groups[node.name]]
+        if node.op in STEPS:
+            states = [np.zeros((batch, *shape)) for _, shape in groups[node.name]]
             states = [np.asarray(s, np.float64) for s in given.get(node.name, states)]
             for i, role in enumerate(("h0", "c0")):
                 if role in node.inputs:
@@ -143,6 +245,8 @@ def predict(graph, *inputs, mask=None, initial_state=None):
             y = _slot(node.options, "activation")(x)
         elif node.op == "dropout":
             y = x
+        elif node.op == "reverse":
+            y = x[:, ::-1]
         elif node.op == "last":
             y = last(x, values[node.inputs["mask"]] if "mask" in node.inputs else np.ones(x.shape[:2], bool))
         elif node.op == "merge":

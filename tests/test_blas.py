@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from networks import lstm_model
 
 import cylstm
 from cylstm import BlasNotFoundError, blas
+
+from networks import lstm_model
 
 
 @pytest.fixture

@@ -308,7 +308,7 @@ def _value(name, /, **changed):
         (_graph(lambda g: g["values"].append(g["values"][-1])), "do not follow from its layers"),
         (_graph(lambda g: g["values"].pop()), "do not follow from its layers"),
         (_graph(lambda g: g["nodes"].insert(0, 3)), "expected an object with inputs, name, op"),
-        (_node("fc", op="gru"), "layer 'fc': no operation 'gru'; known are activation"),
+        (_node("fc", op="mamba"), "layer 'fc': no operation 'mamba'; known are activation"),
         (_node("fc", name=3), "name expected a str, found a int"),
         (_node("fc", name="last"), "two values|do not follow"),
         (_node("fc", weights={"weight": "none"}), "tensor 'none' is not in the graph"),

@@ -107,7 +107,7 @@ def test_a_projection_is_found_by_its_tensor(rng, directions):
     node = next(node for node in graph.nodes if node.name == "rnn.l1")
     assert graph.node_tensors(node)["weight_hr"].shape == (2, 6)
     assert graph.node_tensors(node)["weight_ih"].shape == (24, 2 * directions)
-    assert graph.states()[0] == ("rnn.l0", (("h", 2), ("c", 6)))
+    assert graph.states()[0] == ("rnn.l0", (("h", (2,)), ("c", (6,))))
 
 
 def test_a_network_without_biases_has_none(rng):
@@ -255,12 +255,12 @@ def test_the_proposal_follows_the_sizes_and_loads(rng):
 
 def test_the_proposal_names_what_it_does_not_understand(rng):
     tensors = {
-        "gru.weight_ih_l0": rng.standard_normal((12, 3)),
-        "gru.weight_hh_l0": rng.standard_normal((12, 4)),
-        "gru.bias_ih_l0": rng.standard_normal(12),
+        "sru.weight_ih_l0": rng.standard_normal((8, 3)),
+        "sru.weight_hh_l0": rng.standard_normal((8, 4)),
+        "sru.bias_ih_l0": rng.standard_normal(8),
         "conv.weight": rng.standard_normal((2, 3, 4)),
     }
-    with pytest.raises(FormatError, match=r"(?s)Not understood: gru .*, conv\.weight"):
+    with pytest.raises(FormatError, match=r"(?s)Not understood: sru .*, conv\.weight"):
         from_state_dict(tensors)
 
 
@@ -289,7 +289,7 @@ def test_a_wrong_prefix_lists_the_tensors_found(rng):
     ("name", "shape", "message"),
     [
         ("rnn.weight_ih_l0", (22, 3), r"'rnn.weight_ih_l0': expected shape \(4\*hidden, 3\), found \(22, 3\)"),
-        ("rnn.weight_ih_l0", (20,), r"'rnn.weight_ih_l0': expected shape \(4\*hidden, input\), found \(20,\)"),
+        ("rnn.weight_ih_l0", (20,), r"'rnn.weight_ih_l0': expected shape \(gates\*hidden, input\), found \(20,\)"),
         ("rnn.weight_ih_l0", (20, 0), r"'rnn.weight_ih_l0': expected shape"),
         ("rnn.weight_ih_l1", (20, 4), r"'rnn.weight_ih_l1': expected shape \(4\*hidden, 5\), found \(20, 4\)"),
         ("rnn.weight_hh_l0", (20, 4), r"'rnn.weight_hh_l0': expected shape \(20, 5\), found \(20, 4\)"),
@@ -308,12 +308,12 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(rng, name, shape, m
 
 
 @pytest.mark.parametrize(("gates", "other"), [(3, "GRU"), (1, "RNN")])
-def test_tensors_of_a_gru_or_rnn_are_refused_by_name(rng, gates, other):
+def test_tensors_of_another_recurrent_layer_name_the_right_one(rng, gates, other):
     tensors = {
         "rnn.weight_ih_l0": rng.standard_normal((gates * 5, 3)),
         "rnn.weight_hh_l0": rng.standard_normal((gates * 5, 5)),
     }
-    with pytest.raises(UnsupportedError, match=rf"rnn\.weight_hh_l0.*{other}, which is not yet supported"):
+    with pytest.raises(FormatError, match=rf"rnn\.weight_hh_l0.*is that of {other}; write cylstm\.{other}"):
         from_state_dict(tensors, [L.LSTM("rnn")])
 
 
@@ -371,9 +371,36 @@ def test_what_is_no_mapping_is_refused():
         from_state_dict({}, [L.LSTM("")])
 
 
-def test_options_of_later_versions_are_not_swallowed():
-    with pytest.raises(TypeError, match="peepholes"):
-        L.LSTM("lstm", peepholes=True)
+def test_an_option_that_there_is_not_is_refused():
+    with pytest.raises(TypeError, match="zoneout"):
+        L.LSTM("lstm", zoneout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell_clip": 0.0}, r"LSTM\('lstm'\): cell_clip expected a positive number or None, found 0.0"),
+        ({"gate_clip": "3"}, "gate_clip expected a positive number or None, found '3'"),
+        ({"coupled": "both"}, "coupled expected None, 'f=1-i' or 'i=1-f', found 'both'"),
+        ({"layer_norm": True}, "layer_norm expected False, 'carried'.*found True"),
+    ],
+)
+def test_an_option_out_of_its_range_is_named(rng, options, message):
+    with pytest.raises(UnsupportedError, match=message):
+        from_state_dict(lstm_tensors(rng, "lstm", 3, 5), [L.LSTM("lstm", **options)])
+
+
+def test_tensors_of_variants_are_missed_by_name(rng):
+    tensors = lstm_tensors(rng, "lstm", 3, 5)
+    with pytest.raises(FormatError, match="tensor 'lstm.weight_pi_l0' is missing"):
+        from_state_dict(tensors, [L.LSTM("lstm", peepholes=True)])
+    with pytest.raises(FormatError, match="tensor 'lstm.norm_ih_l0.weight' is missing"):
+        from_state_dict(tensors, [L.LSTM("lstm", layer_norm="carried")])
+    tensors["lstm.weight_pi_l0"] = np.zeros(5, np.float32)
+    with pytest.raises(FormatError, match=r"(?s)belong to no layer given.*weight_pi_l0"):
+        from_state_dict(tensors, [L.LSTM("lstm")])
+    with pytest.raises(FormatError, match=r"'lstm.weight_ih_l0': expected shape \(3\*hidden, 3\), found \(20, 3\)"):
+        from_state_dict(tensors, [L.LSTM("lstm", forget_gate=False)])
 
 
 @pytest.mark.parametrize(

@@ -475,7 +475,7 @@ def test_a_live_module_of_another_kind_is_refused_with_advice():
     torch = pytest.importorskip("torch")
     from cylstm.formats.torch import from_torch
 
-    for module in (torch.nn.GRU(3, 4), torch.nn.Sequential(torch.nn.Linear(2, 2)), object()):
+    for module in (torch.nn.Conv1d(3, 4, 2), torch.nn.Sequential(torch.nn.Linear(2, 2)), object()):
         with pytest.raises(UnsupportedError, match="from_state_dict"):
             from_torch(module)
 

@@ -6,10 +6,11 @@ four times the framework's own error.
 
 import numpy as np
 import pytest
-import reference
-from networks import random_states
 
 import cylstm
+
+import reference
+from networks import random_states
 
 # what the frameworks warn of is theirs
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]

@@ -25,7 +25,7 @@ def test_torchs_results_are_repeated(name, engine):
         layers = [cylstm.LSTM("lstm"), *([getattr(cylstm, head)()] if head else []), cylstm.Linear("fc")]
         model = cylstm.load(file_of(name), layers=layers, engine=engine)
         state = list(zip(golden["h0"], golden["c0"]))
-        lengths = golden["lengths"] if "lengths" in golden else None
+        lengths = golden.get("lengths")
         y, final = model.predict(golden["x"], initial_state=state, lengths=lengths, return_state=True)
         np.testing.assert_allclose(y, golden["y"], rtol=0, atol=2e-6)
         for k, (h, c) in enumerate(final):

@@ -7,12 +7,13 @@ import threading
 
 import numpy as np
 import pytest
-import reference
-from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
 
 import cylstm
 from cylstm import ShapeError, UnsupportedError
 from cylstm.graph import GraphBuilder
+
+import reference
+from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
 
 #: float32: 1e-6 of the activations' scale, which is 1 for states; float64: rounding only
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
@@ -88,8 +89,9 @@ def test_a_row_with_a_length_predicts_as_if_it_ended_there(rng, engine):
 
 
 ACTIVATIONS = [
-    ("linear", {}), ("tanh", {}), ("sigmoid", {}), ("relu", {}), ("leaky_relu", {"alpha": 0.2}), ("elu", {"alpha": 1.3}),
-    ("selu", {}), ("softplus", {}), ("softsign", {}), ("silu", {}), ("gelu", {}), ("gelu_tanh", {}),
+    ("linear", {}), ("tanh", {}), ("sigmoid", {}), ("relu", {}), ("leaky_relu", {"alpha": 0.2}),
+    ("elu", {"alpha": 1.3}), ("selu", {}), ("softplus", {}), ("softsign", {}), ("silu", {}), ("gelu", {}),
+    ("gelu_tanh", {}),
     ("exponential", {}), ("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}), ("hard_sigmoid", {}),
     ("clip", {"alpha": -0.3, "beta": 0.8}), ("softmax", {}),
 ]  # fmt: skip

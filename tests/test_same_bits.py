@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import bits, lstm_model, random_states
 
 import cylstm
 from cylstm._engine import isa_names
+
+from networks import bits, lstm_model, random_states
 
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 20, 31, 33, 50, 64, 67])
 NETWORKS = st.fixed_dictionaries(

@@ -6,11 +6,12 @@ import threading
 
 import numpy as np
 import pytest
-import reference
-from networks import bits, linear_state_dict, lstm_model, random_states
 
 import cylstm
 from cylstm import ShapeError, StreamBusyError, UnsupportedError
+
+import reference
+from networks import bits, linear_state_dict, lstm_model, random_states
 
 
 def test_steps_match_the_float64_reference(rng):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import threadpoolctl
-from networks import lstm_model
 
 from cylstm import _engine, threads
+
+from networks import lstm_model
 
 
 @pytest.fixture

@@ -24,6 +24,13 @@ static inline void store_lanes(REAL *p, V a, int32_t lanes) {
     }
 }
 
+/* `a` in the first lanes, 0 in the others */
+static inline V load_lanes_of(REAL a, int32_t lanes) {
+    REAL lane[16];
+    v_store(lane, v_set1(a));
+    return load_lanes(lane, lanes);
+}
+
 static inline __attribute__((always_inline)) V gate(const CylActivationSpec *spec, const int id, V x) {
     return v_activate(id, x, (REAL)spec->alpha, (REAL)spec->beta);
 }
@@ -41,16 +48,47 @@ static inline void store_output(const CylStep *step, int64_t row, int32_t unit, 
     }
 }
 
+/* a limited to [-limit, limit]; NaN stays */
+static inline V clip(V a, REAL limit) { return limit > 0 ? v_max(v_set1(-limit), v_min(v_set1(limit), a)) : a; }
+
+/* one gate of an LSTM's group: pre-activation, peephole at `state`, clip, activation, subnormal rule */
+static inline V lstm_gate(const CylLstm *lstm, V a, int peephole, int32_t unit, V state,
+                          const CylActivationSpec *activation) {
+    if (lstm->peepholes && peephole >= 0) {
+        const REAL *weights = (const REAL *)lstm->peepholes + peephole * cyl_state_stride(lstm->gates.units) + unit;
+        a = v_fma(v_load(weights), state, a);
+    }
+    return v_flush(gate(activation, activation->id, clip(a, (REAL)lstm->gate_clip)));
+}
+
+/* the gates i, f, g of a group, and the new cell; `a(at)` is the pre-activation of a gate */
+#define LSTM_NEW_CELL(a)                                                                                               \
+    V i = v_set1(1), f = v_set1(1);                                                                                    \
+    if (lstm->at_i >= 0) {                                                                                             \
+        i = lstm_gate(lstm, a(lstm->at_i), 0, unit, c, f1);                                                            \
+    }                                                                                                                  \
+    if (lstm->at_f >= 0) {                                                                                             \
+        f = lstm_gate(lstm, a(lstm->at_f), 1, unit, c, f1);                                                            \
+    }                                                                                                                  \
+    if (lstm->coupling == CYL_GATES_F_FROM_I) {                                                                        \
+        f = v_flush(v_sub(v_set1(1), i));                                                                              \
+    } else if (lstm->coupling == CYL_GATES_I_FROM_F) {                                                                 \
+        i = v_flush(v_sub(v_set1(1), f));                                                                              \
+    }                                                                                                                  \
+    V g = lstm_gate(lstm, a(lstm->at_g), -1, unit, c, f2);                                                             \
+    c = clip(v_flush(v_fma(f, c, v_mul(i, g))), (REAL)lstm->cell_clip);
+
 /*
- * i, f, o = recurrent_activation(.), g = activation(.)
- * c = f*c + i*g
- * h = o*activation(c)
+ * i, f = recurrent_activation(. + p_i*c, . + p_f*c), or one of them 1 minus the other, or f = 1
+ * g = activation(.)
+ * c = f*c + i*g, clipped
+ * o = recurrent_activation(. + p_o*c) with the new c
+ * h = o*output_activation(c)
  */
 static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *lstm, const CylStep *step,
-                                                                 int32_t begin, int32_t end, const int recurrent_id,
-                                                                 const int id) {
+                                                                 int32_t begin, int32_t end, const bool is_plain) {
     const CylMatrix *m = &lstm->gates;
-    const CylActivationSpec *f1 = &lstm->recurrent_activation, *f2 = &lstm->activation;
+    const CylActivationSpec *f1 = &lstm->recurrent_activation, *f2 = &lstm->activation, *f3 = &lstm->output_activation;
     const bool is_projected = lstm->projection.units > 0;
     for (int64_t row = 0; row < step->rows; row++) {
         const REAL *acc = (const REAL *)step->acc + row * step->acc_stride;
@@ -65,12 +103,21 @@ static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *
                 continue;
             }
             const REAL *gates = acc + cyl_block_offset(m, block) + at;
-            V i = gate(f1, recurrent_id, v_load(gates));
-            V f = gate(f1, recurrent_id, v_load(gates + width));
-            V g = v_flush(gate(f2, id, v_load(gates + 2 * width)));
-            V o = gate(f1, recurrent_id, v_load(gates + 3 * width));
-            V c = v_flush(v_fma(v_flush(f), load_lanes(c_row + unit, lanes), v_mul(v_flush(i), g)));
-            V h = v_flush(v_mul(v_flush(o), v_flush(gate(f2, id, c))));
+            V c = load_lanes(c_row + unit, lanes), o, h;
+            if (is_plain) {
+                V i = v_flush(gate(f1, CYL_ACT_SIGMOID, v_load(gates)));
+                V f = v_flush(gate(f1, CYL_ACT_SIGMOID, v_load(gates + width)));
+                V g = v_flush(gate(f2, CYL_ACT_TANH, v_load(gates + 2 * width)));
+                o = v_flush(gate(f1, CYL_ACT_SIGMOID, v_load(gates + 3 * width)));
+                c = v_flush(v_fma(f, c, v_mul(i, g)));
+                h = v_flush(v_mul(o, v_flush(gate(f3, CYL_ACT_TANH, c))));
+            } else {
+#define PRE_ACTIVATION(at_gate) v_load(gates + (at_gate) * width)
+                LSTM_NEW_CELL(PRE_ACTIVATION)
+                o = lstm_gate(lstm, PRE_ACTIVATION(lstm->at_o), 2, unit, c, f1);
+#undef PRE_ACTIVATION
+                h = v_flush(v_mul(o, v_flush(gate(f3, f3->id, c))));
+            }
             store_lanes(c_row + unit, c, lanes);
             if (is_projected) {
                 store_lanes((REAL *)step->scratch + row * step->scratch_stride + unit, h, lanes);
@@ -82,11 +129,141 @@ static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *
 }
 
 static void lstm_cell(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end) {
-    int recurrent_id = lstm->recurrent_activation.id, id = lstm->activation.id;
-    if (recurrent_id == CYL_ACT_SIGMOID && id == CYL_ACT_TANH) {
-        lstm_cell_body(lstm, step, begin, end, CYL_ACT_SIGMOID, CYL_ACT_TANH);
+    bool is_plain = lstm->recurrent_activation.id == CYL_ACT_SIGMOID && lstm->activation.id == CYL_ACT_TANH &&
+                    lstm->output_activation.id == CYL_ACT_TANH && lstm->coupling == CYL_GATES_FREE &&
+                    !lstm->peepholes && lstm->cell_clip == 0 && lstm->gate_clip == 0;
+    if (is_plain) {
+        lstm_cell_body(lstm, step, begin, end, true);
     } else {
-        lstm_cell_body(lstm, step, begin, end, recurrent_id, id);
+        lstm_cell_body(lstm, step, begin, end, false);
+    }
+}
+
+/* ---- layer normalisation: every thread takes the statistics of whole rows, in one stated order ---- */
+
+/* the sum of 16 lanes, as a fixed tree */
+static inline REAL sum_lanes(V a) {
+    REAL lane[16];
+    v_store(lane, a);
+    for (int half = 8; half > 0; half /= 2) {
+        for (int l = 0; l < half; l++) {
+            lane[l] += lane[l + half];
+        }
+    }
+    return lane[0];
+}
+
+/* the sum of a row's numbers, or of their squared distances from `center`: of the accumulators of m without their
+   padding, or of `size` plain reals if m is NULL */
+static REAL row_sum(const CylMatrix *m, const REAL *row, int64_t size, REAL center, bool is_squared) {
+    V sum = v_zero();
+#define ADD_GROUP(p)                                                                                                   \
+    V a = load_lanes(p, lanes), d = v_flush(v_sub(a, load_lanes_of(center, lanes)));                                   \
+    sum = is_squared ? v_fma(d, d, sum) : v_add(sum, a);
+    if (m) {
+        EACH_GROUP(m, 0, m->blocks) {
+            for (int32_t g = 0; g < m->gates; g++) {
+                ADD_GROUP(row + cyl_block_offset(m, block) + (int64_t)g * width + at)
+            }
+        }
+    } else {
+        for (int64_t k = 0; k < size; k += 16) {
+            int32_t lanes = lanes_left((int32_t)size, (int32_t)k);
+            ADD_GROUP(row + k)
+        }
+    }
+#undef ADD_GROUP
+    return sum_lanes(sum);
+}
+
+typedef struct {
+    REAL mean, scale; /* scale: 1/sqrt(variance + epsilon) */
+} Statistics;
+
+static Statistics row_statistics(const CylMatrix *m, const REAL *row, int64_t size, double epsilon) {
+    REAL mean = row_sum(m, row, size, 0, false) / (REAL)size;
+    REAL variance = row_sum(m, row, size, mean, true) / (REAL)size;
+    REAL lane[16];
+    v_store(lane, v_div(v_set1(1), v_sqrt(v_set1(variance + (REAL)epsilon))));
+    return (Statistics){mean, lane[0]};
+}
+
+/* gain*(a - mean)*scale + shift */
+static inline V normalise(const CylNorm *norm, int64_t index, V a, Statistics s) {
+    V centred = v_flush(v_mul(v_flush(v_sub(a, v_set1(s.mean))), v_set1(s.scale)));
+    return v_fma(centred, v_load((const REAL *)norm->gain + index), v_load((const REAL *)norm->shift + index));
+}
+
+/* scratch per row: see layers/lstm.c. Writes o's pre-activation and the new cell before its norm. */
+static void lstm_norm_gates(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end) {
+    const CylMatrix *m = &lstm->gates;
+    const CylActivationSpec *f1 = &lstm->recurrent_activation, *f2 = &lstm->activation;
+    const int64_t stride = cyl_state_stride(m->units), size = (int64_t)m->units * m->gates;
+    for (int64_t row = 0; row < step->rows; row++) {
+        const REAL *x_row = (const REAL *)step->acc + row * step->acc_stride;
+        REAL *scratch = (REAL *)step->scratch + row * step->scratch_stride;
+        const REAL *h_row = scratch + 2 * stride;
+        Statistics of_x = row_statistics(m, x_row, size, lstm->epsilon);
+        Statistics of_h = row_statistics(m, h_row, size, lstm->epsilon);
+        EACH_GROUP(m, begin, end) {
+            int64_t offset = cyl_block_offset(m, block) + at;
+            V c = load_lanes((const REAL *)step->c + row * step->c_stride + unit, lanes);
+#define PRE_ACTIVATION(at_gate)                                                                                        \
+    v_add(v_add(normalise(&lstm->input_norm, offset + (at_gate) * width, v_load(x_row + offset + (at_gate) * width),   \
+                          of_x),                                                                                       \
+                normalise(&lstm->hidden_norm, offset + (at_gate) * width, v_load(h_row + offset + (at_gate) * width),  \
+                          of_h)),                                                                                      \
+          v_load((const REAL *)lstm->bias + offset + (at_gate) * width))
+            LSTM_NEW_CELL(PRE_ACTIVATION)
+            V o = v_flush(PRE_ACTIVATION(lstm->at_o));
+#undef PRE_ACTIVATION
+            store_lanes(scratch + unit, o, lanes);
+            store_lanes(scratch + stride + unit, c, lanes);
+        }
+    }
+}
+
+/* c = LN(c) and h = o*output_activation(c), the carried c being the normalised one or the one before */
+static void lstm_norm_cell(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end) {
+    const CylMatrix *m = &lstm->gates;
+    const CylActivationSpec *f1 = &lstm->recurrent_activation, *f3 = &lstm->output_activation;
+    const int64_t stride = cyl_state_stride(m->units);
+    for (int64_t row = 0; row < step->rows; row++) {
+        const REAL *scratch = (const REAL *)step->scratch + row * step->scratch_stride;
+        const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE;
+        Statistics of_c = row_statistics(NULL, scratch + stride, m->units, lstm->epsilon);
+        EACH_GROUP(m, begin, end) {
+            if (!is_used) {
+                V kept = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
+                store_output(step, row, unit, lanes, kept, padded_output(step, row, kept));
+                continue;
+            }
+            V raw = load_lanes(scratch + stride + unit, lanes);
+            V c = v_flush(normalise(&lstm->cell_norm, unit, raw, of_c));
+            V o = lstm_gate(lstm, load_lanes(scratch + unit, lanes), 2, unit, c, f1);
+            V h = v_flush(v_mul(o, v_flush(gate(f3, f3->id, c))));
+            store_lanes((REAL *)step->c + row * step->c_stride + unit, lstm->carries_normalised_cell ? c : raw, lanes);
+            store_output(step, row, unit, lanes, h, h);
+        }
+    }
+}
+
+/* h = activation(.) */
+static void rnn_cell(const CylRnn *rnn, const CylStep *step, int32_t begin, int32_t end) {
+    const CylMatrix *m = &rnn->gates;
+    for (int64_t row = 0; row < step->rows; row++) {
+        const REAL *acc = (const REAL *)step->acc + row * step->acc_stride;
+        const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE;
+        EACH_GROUP(m, begin, end) {
+            if (is_used) {
+                V a = clip(v_load(acc + cyl_block_offset(m, block) + at), (REAL)rnn->gate_clip);
+                V h = v_flush(gate(&rnn->activation, rnn->activation.id, a));
+                store_output(step, row, unit, lanes, h, h);
+            } else {
+                V kept = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
+                store_output(step, row, unit, lanes, kept, padded_output(step, row, kept));
+            }
+        }
     }
 }
 
@@ -116,6 +293,7 @@ static void gru_gates(const CylGru *gru, const CylStep *step, int32_t begin, int
     const CylMatrix *x = &gru->input, *m = &gru->gates;
     const CylActivationSpec *f1 = &gru->recurrent_activation;
     const int64_t stride = cyl_state_stride(m->units);
+    const REAL limit = (REAL)gru->gate_clip;
     for (int64_t row = 0; row < step->rows; row++) {
         const REAL *acc = (const REAL *)step->acc + row * step->acc_stride;
         REAL *scratch = (REAL *)step->scratch + row * step->scratch_stride;
@@ -123,8 +301,8 @@ static void gru_gates(const CylGru *gru, const CylStep *step, int32_t begin, int
             const REAL *xs = acc + cyl_block_offset(x, block) + at;
             const REAL *hs = scratch + 2 * stride + cyl_block_offset(m, block) + at;
             V h = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
-            V r = gate(f1, f1->id, v_add(v_load(xs), v_load(hs)));
-            V z = gate(f1, f1->id, v_add(v_load(xs + width), v_load(hs + width)));
+            V r = gate(f1, f1->id, clip(v_add(v_load(xs), v_load(hs)), limit));
+            V z = gate(f1, f1->id, clip(v_add(v_load(xs + width), v_load(hs + width)), limit));
             store_lanes(scratch + unit, v_flush(z), lanes);
             store_lanes(scratch + stride + unit, v_flush(v_mul(v_flush(r), h)), lanes);
         }
@@ -142,6 +320,7 @@ static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gr
     const CylMatrix *m = gru->is_reset_after ? &gru->gates : &gru->candidate;
     const CylActivationSpec *f1 = &gru->recurrent_activation, *f2 = &gru->activation;
     const int64_t stride = cyl_state_stride(m->units);
+    const REAL limit = (REAL)gru->gate_clip;
     for (int64_t row = 0; row < step->rows; row++) {
         const REAL *acc = (const REAL *)step->acc + row * step->acc_stride;
         const REAL *scratch = (const REAL *)step->scratch + row * step->scratch_stride;
@@ -157,15 +336,15 @@ static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gr
             V z, n;
             if (gru->is_reset_after) {
                 const REAL *hs = products + cyl_block_offset(m, block) + at;
-                V r = gate(f1, recurrent_id, v_add(v_load(xs), v_load(hs)));
-                z = v_flush(gate(f1, recurrent_id, v_add(v_load(xs + width), v_load(hs + width))));
+                V r = gate(f1, recurrent_id, clip(v_add(v_load(xs), v_load(hs)), limit));
+                z = v_flush(gate(f1, recurrent_id, clip(v_add(v_load(xs + width), v_load(hs + width)), limit)));
                 n = v_fma(v_flush(r), v_flush(v_load(hs + 2 * width)), v_load(xs + 2 * width));
             } else {
                 z = load_lanes(scratch + unit, lanes);
                 /* the candidate has one gate: its rows are the units themselves */
                 n = v_add(v_load(xs + 2 * width), v_load(products + unit));
             }
-            n = v_flush(gate(f2, id, n));
+            n = v_flush(gate(f2, id, clip(n, limit)));
             V rest = v_flush(v_sub(v_set1((REAL)1), z));
             h = v_flush(v_fma(z, h, v_mul(rest, n)));
             store_output(step, row, unit, lanes, h, h);

@@ -166,11 +166,13 @@ static void tile_of(const REAL *w, int64_t k_stride, const CylOperand *operands,
 }
 
 static void product(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
-                    int64_t n, void *acc_data, int64_t acc_stride, bool continued, int32_t begin, int32_t end) {
+                    int64_t n, void *acc_data, int64_t acc_stride, bool continued, bool backward, int32_t begin,
+                    int32_t end) {
     (void)model;
     const REAL *weights = m->weights, *bias = m->bias;
     REAL *acc = acc_data;
-    for (int32_t block = begin; block < end; block++) {
+    const int32_t step = backward ? -1 : 1;
+    for (int32_t block = backward ? end - 1 : begin; begin <= block && block < end; block += step) {
         const int64_t offset = cyl_block_offset(m, block);
         const int block_vectors = (m->gates * cyl_block_width(m, block) + 15) / 16;
         const int64_t k_stride = (int64_t)block_vectors * 16;
@@ -178,15 +180,19 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
         const REAL *start = continued ? acc + offset : bias + offset;
         const int64_t start_stride = continued ? acc_stride : 0;
 #if TILE_PAIRS_BLOCKS
-        if (n == 1 && block_vectors > 2 && block + 1 < end && cyl_block_width(m, block + 1) == m->width) {
+        const int32_t other = block + step;
+        if (n == 1 && block_vectors > 2 && begin <= other && other < end && cyl_block_width(m, block) == m->width &&
+            cyl_block_width(m, other) == m->width) {
+            const int64_t low = cyl_block_offset(m, backward ? other : block);
+            const REAL *pair = weights + low * m->columns, *pair_start = (continued ? acc : bias) + low;
             if (block_vectors == 4) {
-                tile_pair(w, m->block_rows * m->columns, k_stride, operands, operand_count, 0, start, acc + offset,
+                tile_pair(pair, m->block_rows * m->columns, k_stride, operands, operand_count, 0, pair_start, acc + low,
                           m->block_rows, 4);
             } else {
-                tile_pair(w, m->block_rows * m->columns, k_stride, operands, operand_count, 0, start, acc + offset,
+                tile_pair(pair, m->block_rows * m->columns, k_stride, operands, operand_count, 0, pair_start, acc + low,
                           m->block_rows, 3);
             }
-            block++;
+            block = other;
             continue;
         }
 #endif

@@ -10,7 +10,9 @@ enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
     void (*)(int, int, int, INT, INT, INT, REAL, const REAL *, INT, const REAL *, INT, REAL, REAL *, INT)
 
 static void product(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
-                    int64_t n, void *acc_data, int64_t acc_stride, bool continued, int32_t begin, int32_t end) {
+                    int64_t n, void *acc_data, int64_t acc_stride, bool continued, bool backward, int32_t begin,
+                    int32_t end) {
+    (void)backward; /* one call for all blocks */
     if (begin >= end) {
         return;
     }
@@ -45,7 +47,7 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
         } else { /* columns that run backwards in time: one by one */
             for (int64_t j = 0; j < n; j++) {
                 CylOperand one = {x + j * stride, stride, operands[o].first, k};
-                product(model, m, &one, 1, 1, (REAL *)acc_data + j * acc_stride, acc_stride, true, begin, end);
+                product(model, m, &one, 1, 1, (REAL *)acc_data + j * acc_stride, acc_stride, true, false, begin, end);
             }
         }
     }

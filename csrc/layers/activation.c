@@ -4,7 +4,8 @@
 #include <stdlib.h>
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
-    if (model->values[node->x].features != model->values[node->y].features) {
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    if (x->features != y->features || (x->kind == CYL_SEQUENCE) != (y->kind == CYL_SEQUENCE)) {
         return CYL_E_VALUE;
     }
     CylActivationSpec *activation = calloc(1, sizeof *activation);

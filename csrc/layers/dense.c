@@ -13,7 +13,11 @@ typedef struct {
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
     const CylTensor *weight = cyl_spec_tensor(spec, "weight"), *bias = cyl_spec_tensor(spec, "bias");
-    int32_t output = model->values[node->y].features, input = model->values[node->x].features;
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    int32_t output = y->features, input = x->features;
+    if ((x->kind == CYL_SEQUENCE) != (y->kind == CYL_SEQUENCE)) {
+        return CYL_E_VALUE;
+    }
     if (cyl_check_tensor(weight, output, input) || (bias && cyl_check_tensor(bias, output, -1))) {
         return CYL_E_TENSOR;
     }
@@ -54,7 +58,7 @@ static void run_columns(const CylModel *model, const Dense *dense, void *acc, co
     for (int64_t first = 0; first < n; first += COLUMNS_AT_ONCE) {
         int64_t count = n - first < COLUMNS_AT_ONCE ? n - first : COLUMNS_AT_ONCE;
         CylOperand operand = {cyl_at(model, x, first * x_stride), x_stride, 0, m->columns};
-        kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, begin, end);
+        kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
         kernels->dense_output(m, &dense->activation, count, acc, m->row_size, cyl_at(model, y, first * y_stride),
                               y_stride, begin, end);
     }

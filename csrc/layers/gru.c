@@ -17,7 +17,8 @@
 static void input_half(const CylModel *model, const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
     if (!step->continued) {
         CylOperand x = {step->x, step->x_stride, 0, gru->recurrent.input_size};
-        model->kernels->product(model, &gru->input, &x, 1, step->rows, step->acc, step->acc_stride, false, begin, end);
+        model->kernels->product(model, &gru->input, &x, 1, step->rows, step->acc, step->acc_stride, false,
+                                step->backward, begin, end);
     }
 }
 
@@ -25,8 +26,8 @@ static void reset_after(const CylModel *model, const CylNode *node, const CylSte
     const CylGru *gru = node->data;
     CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
     input_half(model, gru, step, begin, end);
-    model->kernels->product(model, &gru->gates, &h, 1, step->rows, step->scratch, step->scratch_stride, false, begin,
-                            end);
+    model->kernels->product(model, &gru->gates, &h, 1, step->rows, step->scratch, step->scratch_stride, false,
+                            step->backward, begin, end);
     model->kernels->gru_cell(gru, step, begin, end);
 }
 
@@ -37,7 +38,8 @@ static void reset_before_gates(const CylModel *model, const CylNode *node, const
     CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
     input_half(model, gru, step, begin, end);
     void *acc = cyl_at(model, step->scratch, 2 * cyl_state_stride(gru->recurrent.hidden_size));
-    model->kernels->product(model, &gru->gates, &h, 1, step->rows, acc, step->scratch_stride, false, begin, end);
+    model->kernels->product(model, &gru->gates, &h, 1, step->rows, acc, step->scratch_stride, false, step->backward,
+                            begin, end);
     model->kernels->gru_gates(gru, step, begin, end);
 }
 
@@ -51,8 +53,8 @@ static void reset_before_candidate(const CylModel *model, const CylNode *node, c
     int32_t ratio = gru->candidate.width / gru->input.width;
     int32_t first = begin * ratio, last = end * ratio;
     last = last < gru->input.blocks ? last : gru->input.blocks;
-    model->kernels->product(model, &gru->candidate, &reset, 1, step->rows, acc, step->scratch_stride, false, begin,
-                            end);
+    model->kernels->product(model, &gru->candidate, &reset, 1, step->rows, acc, step->scratch_stride, false,
+                            step->backward, begin, end);
     model->kernels->gru_cell(gru, step, first, last);
 }
 
@@ -84,6 +86,9 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (status == CYL_OK &&
         (gru->activation.id == CYL_ACT_SOFTMAX || gru->recurrent_activation.id == CYL_ACT_SOFTMAX)) {
         status = CYL_E_OPTION;
+    }
+    if (status == CYL_OK) {
+        status = cyl_spec_number(spec, "gate_clip", 0.0, &gru->gate_clip);
     }
     if (status != CYL_OK) {
         return status;

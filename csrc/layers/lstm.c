@@ -1,17 +1,22 @@
 /*
- * LSTM with forget gate (Gers, Schmidhuber & Cummins, 2000), with an optional projection (Sak et al., 2014).
+ * LSTM (Hochreiter & Schmidhuber, 1997), with forget gate (Gers, Schmidhuber & Cummins, 2000) and, as options:
+ * no forget gate; the forget gate as 1 - input gate or the other way round (Greff et al., 2017); peepholes (Gers,
+ * Schraudolph & Schmidhuber, 2002); projection (Sak et al., 2014); clips; layer normalisation (Ba et al., 2016).
  *
  * [i f g o] = W x + R h + b
- * i, f, o = recurrent_activation(.), g = activation(.)
+ * i, f = recurrent_activation(. + p*c), g = activation(.)
  * c = f*c + i*g
- * h = o*activation(c); with a projection, h = P (o*activation(c))
+ * o = recurrent_activation(. + p_o*c) with the new c
+ * h = o*output_activation(c); with a projection, h = P (o*output_activation(c))
+ * With layer normalisation: [i f g o] = LN(W x) + LN(R h) + b and h = o*output_activation(LN(c)).
  *
- * Phases: product and cell of the same blocks in one; then, with a projection, the product with P, which needs
- * every block of the cell and therefore waits.
+ * Phases: product and cell of the same blocks in one. A projection waits for every block of the cell, because its
+ * product needs them all; a normalisation waits for every block of what it takes the mean of.
  */
 #include "../internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static void gates_and_cell(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
                            int32_t end) {
@@ -22,7 +27,7 @@ static void gates_and_cell(const CylModel *model, const CylNode *node, const Cyl
     CylOperand both[2] = {x, h};
     const CylOperand *operands = step->continued ? &both[1] : both;
     model->kernels->product(model, &lstm->gates, operands, step->continued ? 1 : 2, step->rows, step->acc,
-                            step->acc_stride, step->continued, begin, end);
+                            step->acc_stride, step->continued, step->backward, begin, end);
     model->kernels->lstm_cell(lstm, step, begin, end);
 }
 
@@ -32,42 +37,210 @@ static void projection(const CylModel *model, const CylNode *node, const CylStep
     const CylMatrix *p = &lstm->projection;
     CylOperand cell = {step->scratch, step->scratch_stride, 0, lstm->recurrent.hidden_size};
     void *acc = cyl_at(model, step->scratch, cyl_state_stride(lstm->recurrent.hidden_size));
-    model->kernels->product(model, p, &cell, 1, step->rows, acc, step->scratch_stride, false, begin, end);
+    model->kernels->product(model, p, &cell, 1, step->rows, acc, step->scratch_stride, false, step->backward, begin,
+                            end);
     model->kernels->state_output(p, step, acc, step->scratch_stride, begin, end);
+}
+
+/* layer normalisation; scratch per row: [o before its activation (hidden), new c (hidden), accumulators of R h] */
+static void separate_products(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+                              int32_t end) {
+    const CylLstm *lstm = node->data;
+    const CylRecurrent *r = &lstm->recurrent;
+    CylOperand x = {step->x, step->x_stride, 0, r->input_size};
+    CylOperand h = {step->h_previous, step->h_stride, 0, r->output_size};
+    if (!step->continued) {
+        model->kernels->product(model, &lstm->gates, &x, 1, step->rows, step->acc, step->acc_stride, false,
+                                step->backward, begin, end);
+    }
+    void *acc = cyl_at(model, step->scratch, 2 * cyl_state_stride(r->hidden_size));
+    model->kernels->product(model, &lstm->hidden_gates, &h, 1, step->rows, acc, step->scratch_stride, false,
+                            step->backward, begin, end);
+}
+
+static void normalised_gates(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+                             int32_t end) {
+    model->kernels->lstm_norm_gates(node->data, step, begin, end);
+}
+
+static void normalised_cell(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+                            int32_t end) {
+    model->kernels->lstm_norm_cell(node->data, step, begin, end);
+}
+
+/* which gates there are, and where */
+static CylStatus read_gates(const CylNodeSpec *spec, CylLstm *lstm, int32_t *gates) {
+    const CylOption *forget = cyl_spec_option(spec, "forget_gate"), *coupled = cyl_spec_option(spec, "coupled");
+    if (!forget || forget->text || !coupled || !coupled->text) {
+        return CYL_E_OPTION;
+    }
+    bool has_forget = forget->number != 0.0;
+    if (strcmp(coupled->text, "") == 0) {
+        lstm->coupling = has_forget ? CYL_GATES_FREE : CYL_GATES_NO_FORGET;
+    } else if (has_forget && strcmp(coupled->text, "f=1-i") == 0) {
+        lstm->coupling = CYL_GATES_F_FROM_I;
+    } else if (has_forget && strcmp(coupled->text, "i=1-f") == 0) {
+        lstm->coupling = CYL_GATES_I_FROM_F;
+    } else {
+        return CYL_E_OPTION;
+    }
+    bool has_i = lstm->coupling != CYL_GATES_I_FROM_F;
+    bool has_f = lstm->coupling == CYL_GATES_FREE || lstm->coupling == CYL_GATES_I_FROM_F;
+    int32_t at = 0;
+    lstm->at_i = has_i ? at++ : -1;
+    lstm->at_f = has_f ? at++ : -1;
+    lstm->at_g = at++;
+    lstm->at_o = at++;
+    *gates = at;
+    return CYL_OK;
+}
+
+static CylStatus read_options(const CylNodeSpec *spec, CylLstm *lstm) {
+    struct {
+        const char *slot;
+        CylActivationSpec *activation;
+    } slots[3] = {{"activation", &lstm->activation},
+                  {"recurrent_activation", &lstm->recurrent_activation},
+                  {"output_activation", &lstm->output_activation}};
+    for (int i = 0; i < 3; i++) {
+        CylStatus status = cyl_spec_activation(spec, slots[i].slot, slots[i].activation);
+        if (status != CYL_OK || slots[i].activation->id == CYL_ACT_SOFTMAX) {
+            return CYL_E_OPTION;
+        }
+    }
+    const CylOption *norm = cyl_spec_option(spec, "layer_norm");
+    if (!norm || !norm->text) {
+        return CYL_E_OPTION;
+    }
+    lstm->is_normalised = strcmp(norm->text, "") != 0;
+    lstm->carries_normalised_cell = strcmp(norm->text, "carried") == 0;
+    if (lstm->is_normalised && !lstm->carries_normalised_cell && strcmp(norm->text, "output") != 0) {
+        return CYL_E_OPTION;
+    }
+    CylStatus status = cyl_spec_number(spec, "epsilon", 0.0, &lstm->epsilon);
+    if (status == CYL_OK) {
+        status = cyl_spec_number(spec, "cell_clip", 0.0, &lstm->cell_clip);
+    }
+    if (status == CYL_OK) {
+        status = cyl_spec_number(spec, "gate_clip", 0.0, &lstm->gate_clip);
+    }
+    return status;
+}
+
+static CylStatus read_peepholes(const CylModel *model, const CylNodeSpec *spec, CylLstm *lstm, int64_t hidden) {
+    const char *roles[3] = {"peephole_i", "peephole_f", "peephole_o"};
+    const bool has_gate[3] = {lstm->at_i >= 0, lstm->at_f >= 0, true};
+    int64_t stride = cyl_state_stride(hidden);
+    for (int i = 0; i < 3; i++) {
+        const CylTensor *tensor = cyl_spec_tensor(spec, roles[i]);
+        if (!tensor) {
+            continue;
+        }
+        if (!has_gate[i] || cyl_check_tensor(tensor, hidden, -1)) {
+            return CYL_E_TENSOR;
+        }
+        if (!lstm->peepholes) {
+            lstm->peepholes = cyl_aligned_alloc((size_t)(3 * stride) * model->kernels->real_size);
+            if (!lstm->peepholes) {
+                return CYL_E_MEMORY;
+            }
+        }
+        model->kernels->flush(tensor->data, cyl_at(model, lstm->peepholes, i * stride), hidden);
+    }
+    return CYL_OK;
+}
+
+/* gain and shift of one norm, of `size` numbers; rows of accumulators of m, or plain if m is NULL */
+static CylStatus read_norm(const CylModel *model, const CylNodeSpec *spec, const char *gain_role,
+                           const char *shift_role, const CylMatrix *m, int64_t size, CylNorm *norm) {
+    const CylTensor *gain = cyl_spec_tensor(spec, gain_role), *shift = cyl_spec_tensor(spec, shift_role);
+    if (cyl_check_tensor(gain, size, -1) || cyl_check_tensor(shift, size, -1)) {
+        return CYL_E_TENSOR;
+    }
+    if (!m) {
+        CylStatus status = cyl_copy_vector(model, gain, size, &norm->gain);
+        return status == CYL_OK ? cyl_copy_vector(model, shift, size, &norm->shift) : status;
+    }
+    norm->gain = cyl_row_pack(model, m, gain->data);
+    norm->shift = cyl_row_pack(model, m, shift->data);
+    return norm->gain && norm->shift ? CYL_OK : CYL_E_MEMORY;
+}
+
+static CylStatus prepare_normalised(CylModel *model, const CylNodeSpec *spec, CylLstm *lstm, int64_t hidden,
+                                    int32_t gates, const CylPart *parts, const CylTensor *bias) {
+    CylStatus status = cyl_matrix_pack(model, &lstm->gates, (int32_t)hidden, gates, &parts[0], 1, NULL);
+    if (status == CYL_OK) {
+        status = cyl_matrix_pack(model, &lstm->hidden_gates, (int32_t)hidden, gates, &parts[1], 1, NULL);
+    }
+    if (status == CYL_OK) {
+        lstm->bias = cyl_row_pack(model, &lstm->gates, bias ? bias->data : NULL);
+        status = lstm->bias ? CYL_OK : CYL_E_MEMORY;
+    }
+    int64_t size = gates * hidden;
+    if (status == CYL_OK) {
+        status = read_norm(model, spec, "norm_ih_gain", "norm_ih_shift", &lstm->gates, size, &lstm->input_norm);
+    }
+    if (status == CYL_OK) {
+        status = read_norm(model, spec, "norm_hh_gain", "norm_hh_shift", &lstm->gates, size, &lstm->hidden_norm);
+    }
+    if (status == CYL_OK) {
+        status = read_norm(model, spec, "norm_c_gain", "norm_c_shift", NULL, hidden, &lstm->cell_norm);
+    }
+    CylRecurrent *r = &lstm->recurrent;
+    r->scratch_size = 2 * cyl_state_stride(hidden) + lstm->gates.row_size;
+    r->phases[0] = (CylPhase){separate_products, lstm->gates.blocks, true};
+    r->phases[1] = (CylPhase){normalised_gates, lstm->gates.blocks, true};
+    r->phases[2] = (CylPhase){normalised_cell, lstm->gates.blocks, true};
+    r->phase_count = 3;
+    return status;
+}
+
+static CylStatus prepare_plain(CylModel *model, CylLstm *lstm, int64_t hidden, int32_t gates, const CylPart *parts,
+                               const CylTensor *bias, const CylTensor *hr) {
+    CylStatus status = cyl_matrix_pack(model, &lstm->gates, (int32_t)hidden, gates, parts, 2, bias ? bias->data : NULL);
+    CylRecurrent *r = &lstm->recurrent;
+    r->phases[0] = (CylPhase){gates_and_cell, lstm->gates.blocks, true};
+    r->phase_count = 1;
+    if (status == CYL_OK && hr) {
+        CylPart part = {hr->data, (int32_t)hidden};
+        status = cyl_matrix_pack(model, &lstm->projection, (int32_t)hr->shape[0], 1, &part, 1, NULL);
+        r->scratch_size = cyl_state_stride(hidden) + lstm->projection.row_size;
+        r->phases[1] = (CylPhase){projection, lstm->projection.blocks, true};
+        r->phase_count = 2;
+    }
+    return status;
 }
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
     const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
     const CylTensor *bias = cyl_spec_tensor(spec, "bias"), *hr = cyl_spec_tensor(spec, "weight_hr");
-    if (!ih || !hh || ih->rank != 2 || hh->rank != 2 || ih->shape[0] % 4 != 0) {
-        return CYL_E_TENSOR;
-    }
-    int64_t hidden = ih->shape[0] / 4, input = ih->shape[1], output = hh->shape[1];
-    if (cyl_check_tensor(hh, 4 * hidden, output) || (!hr && output != hidden) ||
-        (hr && cyl_check_tensor(hr, output, hidden)) || (bias && cyl_check_tensor(bias, 4 * hidden, -1))) {
-        return CYL_E_TENSOR;
-    }
     CylLstm *lstm = calloc(1, sizeof *lstm);
     if (!lstm) {
         return CYL_E_MEMORY;
     }
     node->data = lstm;
-    CylStatus status = cyl_spec_activation(spec, "activation", &lstm->activation);
+    int32_t gates;
+    CylStatus status = read_gates(spec, lstm, &gates);
     if (status == CYL_OK) {
-        status = cyl_spec_activation(spec, "recurrent_activation", &lstm->recurrent_activation);
-    }
-    if (status == CYL_OK &&
-        (lstm->activation.id == CYL_ACT_SOFTMAX || lstm->recurrent_activation.id == CYL_ACT_SOFTMAX)) {
-        status = CYL_E_OPTION;
+        status = read_options(spec, lstm);
     }
     if (status != CYL_OK) {
         return status;
     }
+    if (!ih || !hh || ih->rank != 2 || hh->rank != 2 || ih->shape[0] % gates != 0) {
+        return CYL_E_TENSOR;
+    }
+    int64_t hidden = ih->shape[0] / gates, input = ih->shape[1], output = hh->shape[1];
+    if (cyl_check_tensor(hh, gates * hidden, output) || (!hr && output != hidden) ||
+        (hr && (lstm->is_normalised || cyl_check_tensor(hr, output, hidden))) ||
+        (bias && cyl_check_tensor(bias, gates * hidden, -1))) {
+        return CYL_E_TENSOR;
+    }
     CylPart parts[2] = {{ih->data, (int32_t)input}, {hh->data, (int32_t)output}};
-    status = cyl_matrix_pack(model, &lstm->gates, (int32_t)hidden, 4, parts, 2, bias ? bias->data : NULL);
-    if (status == CYL_OK && hr) {
-        CylPart part = {hr->data, (int32_t)hidden};
-        status = cyl_matrix_pack(model, &lstm->projection, (int32_t)output, 1, &part, 1, NULL);
+    status = lstm->is_normalised ? prepare_normalised(model, spec, lstm, hidden, gates, parts, bias)
+                                 : prepare_plain(model, lstm, hidden, gates, parts, bias, hr);
+    if (status == CYL_OK) {
+        status = read_peepholes(model, spec, lstm, hidden);
     }
     if (status != CYL_OK) {
         return status;
@@ -78,22 +251,23 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     r->output_size = (int32_t)output;
     r->state_count = 2;
     r->input_matrix = &lstm->gates;
-    r->phases[0] = (CylPhase){gates_and_cell, lstm->gates.blocks, true};
-    r->phase_count = 1;
-    if (hr) {
-        r->scratch_size = cyl_state_stride(hidden) + lstm->projection.row_size;
-        r->phases[1] = (CylPhase){projection, lstm->projection.blocks, true};
-        r->phase_count = 2;
-    }
-    node->work = 4 * hidden * (input + output) + (hr ? output * hidden : 0);
-    model->bytes += lstm->gates.bytes + lstm->projection.bytes;
+    node->work = gates * hidden * (input + output) + (hr ? output * hidden : 0);
+    model->bytes += lstm->gates.bytes + lstm->hidden_gates.bytes + lstm->projection.bytes;
     return cyl_recurrent_prepare(model, node, spec, r);
 }
 
 static void release(CylNode *node) {
     CylLstm *lstm = node->data;
     cyl_matrix_free(&lstm->gates);
+    cyl_matrix_free(&lstm->hidden_gates);
     cyl_matrix_free(&lstm->projection);
+    cyl_aligned_free(lstm->peepholes);
+    cyl_aligned_free(lstm->bias);
+    CylNorm *norms[3] = {&lstm->input_norm, &lstm->hidden_norm, &lstm->cell_norm};
+    for (int i = 0; i < 3; i++) {
+        cyl_aligned_free(norms[i]->gain);
+        cyl_aligned_free(norms[i]->shift);
+    }
 }
 
 const CylLayer cyl_layer_lstm = {"lstm", prepare, release, cyl_recurrent_bind, cyl_recurrent_run};

@@ -9,6 +9,7 @@ typedef struct {
     bool is_concat;
     CylMergeMode mode; /* of the others */
     double scale;      /* applied at the end, 1 for none */
+    int64_t positions; /* spatial positions of a step: concat joins the channels of each */
 } Merge;
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
@@ -37,6 +38,11 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     } else {
         return CYL_E_OPTION;
     }
+    double positions;
+    if (cyl_spec_number(spec, "positions", 1.0, &positions) != CYL_OK) {
+        return CYL_E_OPTION;
+    }
+    merge->positions = (int64_t)positions;
     const CylValue *y = &model->values[node->y];
     int64_t total = 0;
     for (int32_t i = 0; i < spec->input_count; i++) {
@@ -51,7 +57,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         const CylValue *x = &model->values[inputs[i]];
         total += x->features;
         if ((x->kind == CYL_SEQUENCE) != (y->kind == CYL_SEQUENCE) ||
-            (!merge->is_concat && x->features != y->features)) {
+            (!merge->is_concat && x->features != y->features) || x->features % merge->positions != 0) {
             return CYL_E_VALUE;
         }
     }
@@ -71,9 +77,15 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
             const CylView *x = &workspace->views[node->inputs[i]];
             int64_t features = model->values[node->inputs[i]].features;
             const void *from = cyl_at(model, x->data, row * x->row_stride + t * x->step_stride);
-            if (merge->is_concat || i == 0) {
+            if (merge->is_concat) {
+                int64_t channels = features / merge->positions, all = value->features / merge->positions;
+                for (int64_t p = 0; p < merge->positions; p++) {
+                    memcpy(cyl_at(model, to, p * all), cyl_at(model, from, p * channels),
+                           (size_t)channels * model->kernels->real_size);
+                }
+                to = cyl_at(model, to, channels);
+            } else if (i == 0) {
                 memcpy(to, from, (size_t)features * model->kernels->real_size);
-                to = merge->is_concat ? cyl_at(model, to, features) : to;
             } else {
                 model->kernels->merge(merge->mode, from, to, features, 1.0);
             }

@@ -1,8 +1,8 @@
 """State dicts: tensors by PyTorch's names, and the layers that the user says they belong to.
 
-PyTorch's names and shapes are those of ``torch.nn.LSTM``: ``weight_ih_l{k}`` (4*hidden, input),
-``weight_hh_l{k}`` (4*hidden, output), ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (4*hidden,), ``weight_hr_l{k}``
-(projection, hidden), each again with ``_reverse``; gates in the order i, f, g, o, which is the graph's own.
+PyTorch's names and shapes are those of ``torch.nn.LSTM``, ``GRU`` and ``RNN``: ``weight_ih_l{k}`` (G*hidden, input),
+``weight_hh_l{k}`` (G*hidden, output), ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (G*hidden,), ``weight_hr_l{k}``
+(projection, hidden), each again with ``_reverse``; gates in the order i, f, g, o or r, z, n, which is the graph's own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Value
-from ..layers import LSTM, Activation, Dropout, Last, LastState, Layer, Linear
+from ..layers import GRU, LSTM, RNN, Activation, Dropout, Last, LastState, Layer, Linear
 from ..layers.activation import slot_options
+from ..layers.lstm import lstm_gates
 from ._arrays import as_numpy, shape_text, warn_not_finite
 
 # What DistributedDataParallel and torch.compile put before every name.
@@ -25,6 +26,16 @@ _REPARAMETRISED = re.compile(
     r"(?:^|\.)parametrizations\.|(?:^|\.)weight(?:_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?)?_(?:g|v|raw|orig|mask|u)$"
 )
 _LISTED = 60
+_RECURRENT = (LSTM, GRU, RNN)
+_OPS = {LSTM: "lstm", GRU: "gru", RNN: "rnn"}
+_KINDS = {4: LSTM, 3: GRU, 1: RNN}
+# tensors of the classical variants, role -> the name before "_l{k}", and the part behind it
+_PEEPHOLES = {"peephole_i": ("weight_pi", ""), "peephole_f": ("weight_pf", ""), "peephole_o": ("weight_po", "")}
+_NORMS = {
+    f"{norm}_{role}": (norm, f".{part}")
+    for norm in ("norm_ih", "norm_hh", "norm_c")
+    for role, part in (("gain", "weight"), ("shift", "bias"))
+}
 
 
 def from_state_dict(mapping: Mapping[str, object], layers: Sequence[Layer] | None = None) -> Graph:
@@ -88,7 +99,7 @@ def _last_state_first(where: str, layers: Sequence[Layer]) -> list[Layer]:
         place = len(found)
         while place and isinstance(found[place - 1], Dropout):
             place -= 1
-        if not place or not isinstance(found[place - 1], LSTM):
+        if not place or not isinstance(found[place - 1], _RECURRENT):
             before = found[place - 1] if place else "nothing"
             raise FormatError(f"{where}: LastState() has to follow a recurrent layer directly, found after {before}")
         found.insert(place, layer)
@@ -118,9 +129,9 @@ class _Assembler:
                 )
 
     def assemble(self, layers: list[Layer], provenance: Mapping[str, object]) -> Graph:
-        sequence = any(isinstance(layer, (LSTM, Last)) for layer in layers)
+        sequence = any(isinstance(layer, (*_RECURRENT, Last)) for layer in layers)
         features = self.input_features(layers)
-        names = {layer.prefix for layer in layers if isinstance(layer, (LSTM, Linear))}
+        names = {layer.prefix for layer in layers if isinstance(layer, (*_RECURRENT, Linear))}
         name = next(name for name in ("input" + "_" * i for i in itertools.count()) if name not in names)
         value = self.builder.input(name, (None, features) if sequence else (features,))
         for layer, following in itertools.zip_longest(layers, layers[1:]):
@@ -136,8 +147,8 @@ class _Assembler:
     def add(self, layer: Layer, value: Value, following: Layer | None) -> Value:
         """Add the nodes of one layer and return its result."""
         match layer:
-            case LSTM():
-                return self.add_lstm(layer, value, state=isinstance(following, LastState))
+            case LSTM() | GRU() | RNN():
+                return self.add_recurrent(layer, value, state=isinstance(following, LastState))
             case Linear():
                 return self.add_linear(layer, value)
             case Activation():
@@ -164,17 +175,14 @@ class _Assembler:
         options = slot_options("activation", layer.activation, where=what)
         return self.builder.add("dense", name, {"x": value}, self.register(name, weights), options)["y"]
 
-    def add_lstm(self, layer: LSTM, value: Value, *, state: bool) -> Value:
+    def add_recurrent(self, layer: LSTM | GRU | RNN, value: Value, *, state: bool) -> Value:
         """One node per layer and direction; the result is the sequence, or with `state` the final h."""
-        prefix, name = layer.prefix, layer.prefix or "lstm"
-        what = f"LSTM({prefix!r})"
+        op = _OPS[type(layer)]
+        prefix, name = layer.prefix, layer.prefix or op
+        what = f"{type(layer).__name__}({prefix!r})"
         cell = _join(prefix, "weight_ih") in self.tensors
         depth, directions = (1, 1) if cell else self.extent(prefix)
-        options = {
-            **slot_options("activation", layer.activation, where=what),
-            **slot_options("recurrent_activation", layer.recurrent_activation, where=what),
-            "padding": "zero",
-        }
+        options = self.recurrent_options(layer, what)
         for k in range(depth):
             node = name if cell else f"{name}.l{k}"
             top = state and k == depth - 1
@@ -182,9 +190,9 @@ class _Assembler:
             for reverse in (False, True)[:directions]:
                 suffix = "" if cell else f"_l{k}_reverse" if reverse else f"_l{k}"
                 call = f"{node}.reverse" if reverse else node
-                weights = self.lstm_weights(what, prefix, suffix, value.features)
+                weights = self.recurrent_weights(layer, options, what, suffix, value.features)
                 outputs = self.builder.add(
-                    "lstm", call, {"x": value}, self.register(call, weights), {**options, "reverse": reverse}
+                    op, call, {"x": value}, self.register(call, weights), {**options, "reverse": reverse}
                 )
                 results.append(outputs["h" if top else "y"])
             if directions == 1:
@@ -194,6 +202,39 @@ class _Assembler:
                 value = self.builder.add("merge", merge, {"x": results[0], "x1": results[1]})["y"]
         return value
 
+    def recurrent_options(self, layer: LSTM | GRU | RNN, what: str) -> dict[str, object]:
+        """Node options of a described layer, as PyTorch pads: zeros behind a row's length."""
+        options: dict[str, object] = {"padding": "zero", "gate_clip": self.clip(what, "gate_clip", layer.gate_clip)}
+        for slot in ("activation", "recurrent_activation", "output_activation"):
+            if hasattr(layer, slot):
+                options |= slot_options(slot, getattr(layer, slot), where=what)
+        if isinstance(layer, GRU):
+            options["reset_after"] = bool(layer.reset_after)
+        if isinstance(layer, LSTM):
+            if layer.layer_norm not in (False, "carried", "output"):
+                raise UnsupportedError(
+                    f"{self.where}: layer {what}: layer_norm expected False, 'carried' (the normalised cell is carried "
+                    f"on) or 'output' (it is used in the output alone), found {layer.layer_norm!r}"
+                )
+            options |= {
+                "forget_gate": bool(layer.forget_gate),
+                "coupled": layer.coupled or "",
+                "cell_clip": self.clip(what, "cell_clip", layer.cell_clip),
+                "layer_norm": layer.layer_norm or "",
+                "epsilon": float(layer.epsilon),
+            }
+        return options
+
+    def clip(self, what: str, name: str, limit: float | None) -> float:
+        """A limit as an option, 0 for none."""
+        if limit is None:
+            return 0.0
+        if isinstance(limit, (bool, str)) or not 0.0 < float(limit) < float("inf"):
+            raise UnsupportedError(
+                f"{self.where}: layer {what}: {name} expected a positive number or None, found {limit!r}"
+            )
+        return float(limit)
+
     def extent(self, prefix: str) -> tuple[int, int]:
         """Number of layers and of directions, from the names."""
         pattern = re.compile(re.escape(_join(prefix, "")) + r"(?:weight|bias)_(?:ih|hh|hr)_l(\d{1,6})(_reverse)?")
@@ -201,43 +242,73 @@ class _Assembler:
         depth = max((int(match[1]) + 1 for match in found), default=1)
         return depth, 2 if any(match[2] for match in found) else 1
 
-    def lstm_weights(self, what: str, prefix: str, suffix: str, features: int) -> dict[str, str | tuple[str, str]]:
-        """Role -> tensor name of one layer and direction, shapes checked."""
+    def recurrent_weights(
+        self, layer: LSTM | GRU | RNN, options: Mapping[str, object], what: str, suffix: str, features: int
+    ) -> dict[str, str | tuple[str, str]]:
+        """Role -> tensor name of one layer and direction, shapes checked; a pair of names is to be summed."""
+        prefix = layer.prefix
+        gates = 3 if isinstance(layer, GRU) else 1
+        if isinstance(layer, LSTM):
+            if layer.coupled not in (None, "", "f=1-i", "i=1-f"):
+                raise UnsupportedError(
+                    f"{self.where}: layer {what}: coupled expected None, 'f=1-i' or 'i=1-f', found {layer.coupled!r}"
+                )
+            gates = len(lstm_gates(options))
         names = {
             role: _join(prefix, role + suffix) for role in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         }
         weight_ih, weight_hh = self.take(what, names["weight_ih"]), self.take(what, names["weight_hh"])
-        projected = names["weight_hr"] in self.tensors
+        projected = names["weight_hr"] in self.tensors and isinstance(layer, LSTM)
         if not projected:
-            self.refuse_other_cells(what, weight_ih, weight_hh, names["weight_hh"])
-        if weight_ih.ndim != 2 or not weight_ih.size or weight_ih.shape[0] % 4 or weight_ih.shape[1] != features:
-            raise self.misshaped(what, names["weight_ih"], f"(4*hidden, {features})")
+            self.refuse_another_cell(layer, gates, what, weight_ih, weight_hh, names["weight_hh"])
+        rows_text = f"{gates}*hidden" if gates > 1 else "hidden"
+        if weight_ih.ndim != 2 or not weight_ih.size or weight_ih.shape[0] % gates or weight_ih.shape[1] != features:
+            raise self.misshaped(what, names["weight_ih"], f"({rows_text}, {features})")
         rows = weight_ih.shape[0]
-        output = rows // 4
+        hidden = output = rows // gates
         weights: dict[str, str | tuple[str, str]] = {"weight_ih": names["weight_ih"], "weight_hh": names["weight_hh"]}
         if projected:
             weight_hr = self.take(what, names["weight_hr"])
-            if weight_hr.ndim != 2 or not weight_hr.size or weight_hr.shape[1] != rows // 4:
-                raise self.misshaped(what, names["weight_hr"], f"(projection, {rows // 4})")
+            if weight_hr.ndim != 2 or not weight_hr.size or weight_hr.shape[1] != hidden:
+                raise self.misshaped(what, names["weight_hr"], f"(projection, {hidden})")
             output = weight_hr.shape[0]
             weights["weight_hr"] = names["weight_hr"]
         self.expect(what, names["weight_hh"], (rows, output))
         if names["bias_ih"] in self.tensors or names["bias_hh"] in self.tensors:
             self.expect(what, names["bias_ih"], (rows,))
             self.expect(what, names["bias_hh"], (rows,))
-            weights["bias"] = (names["bias_ih"], names["bias_hh"])
+            if not isinstance(layer, GRU):
+                weights["bias"] = (names["bias_ih"], names["bias_hh"])
+            elif layer.reset_after:
+                weights |= {"bias_ih": names["bias_ih"], "bias_hh": names["bias_hh"]}
+            else:
+                weights["bias_ih"] = (names["bias_ih"], names["bias_hh"])
+        variants = {}
+        if isinstance(layer, LSTM) and layer.peepholes:
+            present = lstm_gates(options)
+            variants |= {role: name for role, name in _PEEPHOLES.items() if role[-1] in present}
+        if isinstance(layer, LSTM) and layer.layer_norm:
+            variants |= _NORMS
+        for role, (stem, part) in variants.items():
+            weights[role] = _join(prefix, stem + suffix + part)
+            self.expect(what, weights[role], (rows if role.startswith(("norm_ih", "norm_hh")) else hidden,))
         return weights
 
-    def refuse_other_cells(self, what: str, weight_ih: np.ndarray, weight_hh: np.ndarray, name: str) -> None:
-        for gates, other in ((3, "GRU"), (1, "RNN")):
+    def refuse_another_cell(
+        self, layer: Layer, gates: int, what: str, weight_ih: np.ndarray, weight_hh: np.ndarray, name: str
+    ) -> None:
+        """Say so if the tensors are those of another recurrent layer than the one given."""
+        for count, other in _KINDS.items():
             if (
-                weight_ih.ndim == weight_hh.ndim == 2
-                and weight_hh.shape == (gates * weight_hh.shape[1], weight_hh.shape[1])
+                count != gates
+                and _KINDS[count] is not type(layer)
+                and weight_ih.ndim == weight_hh.ndim == 2
+                and weight_hh.shape == (count * weight_hh.shape[1], weight_hh.shape[1])
                 and weight_ih.shape[0] == weight_hh.shape[0]
             ):
-                raise UnsupportedError(
+                raise FormatError(
                     f"{self.where}: layer {what}, tensor {name!r} of shape {shape_text(weight_hh.shape)} is that of "
-                    f"a {other}, which is not yet supported"
+                    f'{other.__name__}; write cylstm.{other.__name__}("{layer.prefix}")'
                 )
 
     # Tensors
@@ -278,17 +349,17 @@ class _Assembler:
 
     def input_features(self, layers: list[Layer]) -> int:
         """Size of the last axis of the network's input, from the first tensor met."""
-        first = next((layer for layer in layers if isinstance(layer, (LSTM, Linear))), None)
+        first = next((layer for layer in layers if isinstance(layer, (*_RECURRENT, Linear))), None)
         if first is None:
             raise FormatError(f"{self.where}: no layer with weights among {layers}")
         what = f"{type(first).__name__}({first.prefix!r})"
         name = _join(first.prefix, "weight")
-        if isinstance(first, LSTM):
+        if isinstance(first, _RECURRENT):
             cell = _join(first.prefix, "weight_ih")
             name = cell if cell in self.tensors else _join(first.prefix, "weight_ih_l0")
         weight = self.take(what, name)
         if weight.ndim != 2 or not weight.size:
-            expected = "(4*hidden, input)" if isinstance(first, LSTM) else "(output, input)"
+            expected = "(gates*hidden, input)" if isinstance(first, _RECURRENT) else "(output, input)"
             raise self.misshaped(what, name, expected)
         return weight.shape[1]
 
@@ -319,10 +390,13 @@ def _proposal(tensors: Mapping[str, np.ndarray]) -> str:
             hidden = array.shape[1] if "_hh" in role else array.shape[0]
             both = 2 if _join(prefix, "weight_ih_l0_reverse") in tensors else 1
             if first in tensors and tensors[first].ndim == 2:
-                if array.shape[0] == 4 * array.shape[1] or _join(prefix, role.replace("_hh", "_hr")) in tensors:
+                if _join(prefix, role.replace("_hh", "_hr")) in tensors:
                     blocks[prefix] = ("LSTM", tensors[first].shape[1], both * hidden)
+                elif array.shape[0] % array.shape[1] == 0 and array.shape[0] // array.shape[1] in _KINDS:
+                    kind = _KINDS[array.shape[0] // array.shape[1]].__name__
+                    blocks[prefix] = (kind, tensors[first].shape[1], both * hidden)
                 elif prefix not in blocks:
-                    unknown.append(f"{prefix} (a recurrent layer that is not yet supported)")
+                    unknown.append(f"{prefix} (a recurrent layer of unknown kind)")
         elif role == "weight" and array.ndim == 2:
             blocks[prefix] = ("Linear", array.shape[1], array.shape[0])
         elif role != "bias" or _join(prefix, "weight") not in tensors:
@@ -339,7 +413,8 @@ def _proposal(tensors: Mapping[str, np.ndarray]) -> str:
     for i, prefix in enumerate(order):
         lines.append(f'cylstm.{blocks[prefix][0]}("{prefix}")')
         rest = [blocks[name][0] for name in order[i + 1 :]]
-        if blocks[prefix][0] == "LSTM" and rest and "LSTM" not in rest:
+        recurrent = {"LSTM", "GRU", "RNN"}
+        if blocks[prefix][0] in recurrent and rest and not recurrent & set(rest):
             lines.append("cylstm.Last()")
     text = f"Proposal, from names and shapes alone:\n  layers=[{', '.join(lines)}]\n"
     text += "Put Dropout(), activations, Last() or LastState() where the model has them."

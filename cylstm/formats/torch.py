@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph
-from ..layers import LSTM, Layer, Linear
+from ..layers import GRU, LSTM, RNN, Layer, Linear
 from ._arrays import bfloat16_bits_to_float32
 from ._pickle import Global, Placeholder, load_pickle
 from ._zip import Archive
@@ -101,9 +101,9 @@ def read_torch(path: str, layers: Sequence[Layer] | None) -> Graph:
 
 
 def from_torch(module: object) -> Graph:
-    """The graph of a live ``torch.nn.LSTM``, ``LSTMCell`` or ``Linear``; its weights are copied.
+    """The graph of a live ``torch.nn.LSTM``, ``GRU``, ``RNN``, one of their cells, or ``Linear``; weights are copied.
 
-    An LSTM gives its output at every step.
+    A recurrent layer gives its output at every step.
 
     Raises
     ------
@@ -111,12 +111,15 @@ def from_torch(module: object) -> Graph:
         On any other module: the order of children says nothing about the wiring.
     """
     kind = type(module).__name__
-    if not type(module).__module__.startswith("torch.nn.") or kind not in ("LSTM", "LSTMCell", "Linear"):
+    layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
+    layer = layers.get(kind.removesuffix("Cell"))
+    if not type(module).__module__.startswith("torch.nn.") or layer is None or kind == "LinearCell":
         raise UnsupportedError(
-            f"from_torch takes torch.nn.LSTM, LSTMCell or Linear, found {type(module).__module__}.{kind}; "
+            f"from_torch takes torch.nn.LSTM, GRU, RNN, their cells or Linear, found {type(module).__module__}.{kind}; "
             "for a network use from_state_dict(module.state_dict(), layers=[...])"
         )
-    graph = from_state_dict(module.state_dict(), [Linear("") if kind == "Linear" else LSTM("")])
+    options = {"activation": module.nonlinearity} if layer is RNN else {}
+    graph = from_state_dict(module.state_dict(), [layer("", **options)])
     graph.provenance.update(
         format="torch", framework_version=getattr(sys.modules.get("torch"), "__version__", None), source=f"live {kind}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._layer import Layer
 from ._op import Op
 from .activation import (
     ELU,
@@ -21,22 +22,39 @@ from .activation import (
     Softsign,
     Tanh,
 )
+from .conv_lstm import ConvLstmOp
 from .dense import Dense, DenseOp, Linear
 from .dropout import Dropout, DropoutOp
+from .gru import GRU, GruOp
 from .last import Last, LastOp, LastState
 from .lstm import LSTM, LstmOp
 from .merge import MergeOp
+from .reverse import ReverseOp
+from .rnn import RNN, RnnOp
 
-OPS: dict[str, Op] = {op.name: op for op in (LstmOp(), DenseOp(), ActivationOp(), DropoutOp(), LastOp(), MergeOp())}
-
-#: What may stand in the ``layers=[...]`` of a state dict.
-Layer = LSTM | Linear | Dropout | Last | LastState | Activation
+OPS: dict[str, Op] = {
+    op.name: op
+    for op in (
+        LstmOp(),
+        GruOp(),
+        RnnOp(),
+        ConvLstmOp(),
+        DenseOp(),
+        ActivationOp(),
+        DropoutOp(),
+        LastOp(),
+        MergeOp(),
+        ReverseOp(),
+    )
+}
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
     "LSTM",
     "OPS",
+    "RNN",
     "SELU",
     "Activation",
     "Dense",

@@ -44,8 +44,10 @@ class Op:
         """
         raise NotImplementedError
 
-    def state(self, weights: Mapping[str, np.ndarray], options: Mapping[str, Option]) -> Sequence[tuple[str, int]]:
-        """``((label, size), ...)`` of what the op carries from step to step; empty if nothing."""
+    def state(
+        self, weights: Mapping[str, np.ndarray], options: Mapping[str, Option]
+    ) -> Sequence[tuple[str, tuple[int, ...]]]:
+        """``((label, shape without batch), ...)`` of what the op carries from step to step; empty if nothing."""
         return ()
 
     def streams(self, options: Mapping[str, Option]) -> str | None:
@@ -84,11 +86,11 @@ def check_kind(where: str, value: Value, kinds: Sequence[str]) -> None:
 
 
 def check_activation(where: str, options: Mapping[str, Option], slot: str, *, gate: bool = False) -> None:
-    """Raise `UnsupportedError` unless ``options[slot]`` is a canonical activation, a `gate`'s one by element."""
+    """Raise `UnsupportedError` unless ``options[slot]`` is a canonical activation; a gate's is never softmax."""
     found = options[slot]
     what = f"layer {where!r}, option {slot!r}"
     name, _, _ = resolve_activation(found, options[f"{slot}_alpha"], options[f"{slot}_beta"], where=what)
     if name != found:
         raise UnsupportedError(f"{what}: expected the canonical name {name!r}, found {found!r}")
     if gate and name == "softmax":
-        raise UnsupportedError(f"{what}: softmax needs the whole axis and cannot be an LSTM's activation")
+        raise UnsupportedError(f"{what}: softmax needs the whole axis and cannot be a gate's activation")

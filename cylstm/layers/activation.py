@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from ..activations import activation_options, resolve_activation
 from ..errors import UnsupportedError
 from ..graph import Value
+from ._layer import Layer
 from ._op import Op, check_activation, check_kind, check_roles
 
 
@@ -18,7 +16,7 @@ class ActivationOp(Op):
     """
 
     name = "activation"
-    defaults: ClassVar = {"activation": "linear", "activation_alpha": 0.0, "activation_beta": 0.0}
+    defaults = {"activation": "linear", "activation_alpha": 0.0, "activation_beta": 0.0}
 
     def infer(self, where, inputs, weights, options):
         check_roles(where, inputs, ("x",), (), "inputs")
@@ -26,11 +24,14 @@ class ActivationOp(Op):
         x = inputs["x"]
         check_kind(where, x, ("sequence", "vector", "state"))
         check_activation(where, options, "activation")
+        if options["activation"] == "softmax" and x.size != x.features:
+            raise UnsupportedError(
+                f"layer {where!r}: softmax over an input with spatial axes {x.shape} is not supported"
+            )
         return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask)}
 
 
-@dataclass(frozen=True)
-class Activation:
+class Activation(Layer):
     """An activation function, as a layer of its own or as an option of another layer.
 
     Parameters
@@ -46,12 +47,9 @@ class Activation:
         If the name is unknown or a parameter is not finite.
     """
 
-    name: str
-    alpha: float | None = None
-    beta: float | None = None
-
-    def __post_init__(self) -> None:
-        resolve_activation(self.name, self.alpha, self.beta, where="Activation")
+    def __init__(self, name: str, alpha: float | None = None, beta: float | None = None) -> None:
+        resolve_activation(name, alpha, beta, where="Activation")
+        super().__init__(name=name, alpha=alpha, beta=beta)
 
 
 def slot_options(slot: str, activation: str | Activation | None, *, where: str) -> dict[str, object]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
-from ..errors import ShapeError
+from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
+from ._layer import Layer
 from ._op import Op, check_activation, check_kind, check_roles, check_shape
 from .activation import Activation
 
@@ -19,7 +17,7 @@ class DenseOp(Op):
     """
 
     name = "dense"
-    defaults: ClassVar = {"activation": "linear", "activation_alpha": 0.0, "activation_beta": 0.0}
+    defaults = {"activation": "linear", "activation_alpha": 0.0, "activation_beta": 0.0}
 
     def infer(self, where, inputs, weights, options):
         check_roles(where, inputs, ("x",), (), "inputs")
@@ -27,6 +25,8 @@ class DenseOp(Op):
         x, weight = inputs["x"], weights["weight"]
         check_kind(where, x, ("sequence", "vector", "state"))
         check_activation(where, options, "activation")
+        if x.size != x.features:
+            raise UnsupportedError(f"layer {where!r}: Dense over an input with spatial axes {x.shape} is not supported")
         if weight.ndim != 2 or not weight.size:
             raise ShapeError(
                 f"layer {where!r}, tensor 'weight': expected shape (output, {x.features}), found {weight.shape}"
@@ -38,8 +38,7 @@ class DenseOp(Op):
         return {"y": Value("", kind, (*x.shape[:-1], weight.shape[0]), x.mask)}
 
 
-@dataclass(frozen=True)
-class Linear:
+class Linear(Layer):
     """A linear layer of a state dict; its sizes and whether it has a bias are read from the tensors.
 
     Parameters
@@ -50,8 +49,8 @@ class Linear:
         Applied to the result.
     """
 
-    prefix: str
-    activation: str | Activation | None = "linear"
+    def __init__(self, prefix: str, activation: str | Activation | None = "linear") -> None:
+        super().__init__(prefix=prefix, activation=activation)
 
 
 Dense = Linear

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from ..errors import ShapeError
 from ..graph import Value
+from ._layer import Layer
 from ._op import Op, check_kind, check_roles
 
 
@@ -14,7 +12,7 @@ class DropoutOp(Op):
     """``y = x``. Option: ``rate``, the probability of dropping in training."""
 
     name = "dropout"
-    defaults: ClassVar = {"rate": 0.5}
+    defaults = {"rate": 0.5}
 
     def infer(self, where, inputs, weights, options):
         check_roles(where, inputs, ("x",), (), "inputs")
@@ -26,8 +24,8 @@ class DropoutOp(Op):
         return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask)}
 
 
-@dataclass(frozen=True)
-class Dropout:
+class Dropout(Layer):
     """Dropout with probability `rate` in training; does nothing here."""
 
-    rate: float = 0.5
+    def __init__(self, rate: float = 0.5) -> None:
+        super().__init__(rate=rate)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..graph import Value
+from ._layer import Layer
 from ._op import Op, check_kind, check_roles
 
 
@@ -26,16 +25,14 @@ class LastOp(Op):
         return {"y": Value("", "vector", inputs["x"].shape[1:])}
 
 
-@dataclass(frozen=True)
-class Last:
+class Last(Layer):
     """The last valid step of a sequence, ``output[:, length - 1]``.
 
     After a bidirectional layer its backward half has seen one step only; see `LastState`.
     """
 
 
-@dataclass(frozen=True)
-class LastState:
+class LastState(Layer):
     """The final hidden state of the recurrent layer just before, directions concatenated.
 
     What PyTorch's ``h_n`` holds for the topmost layer, and what a Keras ``Bidirectional`` returns: the backward

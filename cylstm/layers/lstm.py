@@ -1,115 +1,167 @@
-"""LSTM: long short-term memory with forget gate (Gers, Schmidhuber & Cummins, 2000)."""
+"""LSTM: long short-term memory, with forget gate (Gers, Schmidhuber & Cummins, 2000) and its classical variants."""
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from collections.abc import Mapping
 
-from ..errors import ShapeError
-from ..graph import Value
-from ._op import Op, check_activation, check_kind, check_roles, check_shape
+from ..errors import UnsupportedError
+from ..graph import Option, Value
+from ._layer import Layer
+from ._op import check_roles, check_shape
+from ._recurrent import (
+    RECURRENT_DEFAULTS,
+    RecurrentOp,
+    activation_defaults,
+    check_choice,
+    check_number,
+    check_vectors,
+    hidden_size,
+)
 from .activation import Activation
 
+COUPLINGS = ("", "f=1-i", "i=1-f")
+_NORMS = ("norm_ih", "norm_hh", "norm_c")
+_NORM_TENSORS = tuple(f"{norm}_{part}" for norm in _NORMS for part in ("gain", "shift"))
 
-class LstmOp(Op):
+
+def lstm_gates(options: Mapping[str, Option]) -> str:
+    """The gates that have weights, in canonical order: "ifgo" without those that the options take away."""
+    if options["coupled"] == "i=1-f":
+        return "fgo"
+    return "ifgo" if options["forget_gate"] and not options["coupled"] else "igo"
+
+
+class LstmOp(RecurrentOp):
     """One direction of one LSTM layer.
 
-    Weights (gate blocks in the order i, f, g, o): ``weight_ih`` (4*hidden, input), ``weight_hh``
-    (4*hidden, output), optional ``bias`` (4*hidden,), optional ``weight_hr`` (projection, hidden); output is
-    projection if there is one, else hidden.
+    Weights (gate blocks in the order of `lstm_gates`, i f g o; G of them): ``weight_ih`` (G*hidden, input),
+    ``weight_hh`` (G*hidden, output), optional ``bias`` (G*hidden,), optional ``weight_hr`` (projection, hidden);
+    output is projection if there is one, else hidden. Optional peepholes ``peephole_i``, ``peephole_f`` (on the old
+    cell) and ``peephole_o`` (on the new one), (hidden,) each. With ``layer_norm``: ``norm_ih_gain``,
+    ``norm_ih_shift``, ``norm_hh_gain``, ``norm_hh_shift`` (G*hidden,), ``norm_c_gain``, ``norm_c_shift`` (hidden,).
 
-    Inputs: ``x`` (sequence), optional ``mask``, optional ``h0`` (output,) and ``c0`` (hidden,).
-    Outputs: ``y`` (sequence, in the time order of x), ``h`` and ``c`` (the states after the last step processed).
-
-    Options: ``reverse`` processes time backwards; ``padding`` says what y holds at masked steps, "zero" or
-    "repeat" (the previous output); ``activation`` is used for g and for c in the output,
-    ``recurrent_activation`` for i, f and o.
+    Options beside those of `RecurrentOp`: ``activation`` of g, ``recurrent_activation`` of i, f and o,
+    ``output_activation`` of c in the output; ``forget_gate`` False for the form of 1997 (``c = c + i*g``);
+    ``coupled`` "f=1-i" or "i=1-f"; ``cell_clip`` limits the stored cell to [-clip, clip], ``gate_clip`` every
+    pre-activation after bias and peephole, 0 for no limit; ``layer_norm`` "" for none, else
+    ``[i f g o] = LN(W x) + LN(R h) + b`` over all gates together and ``h = o*output_activation(LN(c))``, the carried
+    cell being the normalised one ("carried", TensorFlow Addons) or the one before ("output", Ba et al., 2016), with
+    ``epsilon`` added to each variance.
     """
 
     name = "lstm"
-    reads_mask = True
-    defaults: ClassVar = {
-        "reverse": False,
-        "padding": "zero",
-        "activation": "tanh",
-        "activation_alpha": 0.0,
-        "activation_beta": 0.0,
-        "recurrent_activation": "sigmoid",
-        "recurrent_activation_alpha": 0.0,
-        "recurrent_activation_beta": 0.0,
+    slots = ("activation", "recurrent_activation", "output_activation")
+    defaults = {
+        **RECURRENT_DEFAULTS,
+        **activation_defaults(activation="tanh", recurrent_activation="sigmoid", output_activation="tanh"),
+        "forget_gate": True,
+        "coupled": "",
+        "cell_clip": 0.0,
+        "gate_clip": 0.0,
+        "layer_norm": "",
+        "epsilon": 1e-3,
     }
 
     def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), ("mask", "h0", "c0"), "inputs")
-        check_roles(where, weights, ("weight_ih", "weight_hh"), ("bias", "weight_hr"), "weights")
-        x = inputs["x"]
-        check_kind(where, x, ("sequence",))
-        hidden_size, output_size = self.sizes(where, weights)
-        check_shape(where, "weight_ih", weights["weight_ih"], (4 * hidden_size, x.features))
-        check_shape(where, "weight_hh", weights["weight_hh"], (4 * hidden_size, output_size))
-        if "bias" in weights:
-            check_shape(where, "bias", weights["bias"], (4 * hidden_size,))
-        if "weight_hr" in weights:
-            check_shape(where, "weight_hr", weights["weight_hr"], (output_size, hidden_size))
-        else:
-            check_shape(where, "weight_hh", weights["weight_hh"], (4 * hidden_size, hidden_size))
-        if "mask" in inputs:
-            check_kind(where, inputs["mask"], ("mask",))
-        for role, size in (("h0", output_size), ("c0", hidden_size)):
-            if role not in inputs:
-                continue
-            check_kind(where, inputs[role], ("state", "vector"))
-            if inputs[role].features != size:
-                raise ShapeError(
-                    f"layer {where!r}: initial state {role!r} expected {size} features, found {inputs[role].features}"
-                )
-        if options["padding"] not in ("zero", "repeat"):
-            raise ShapeError(
-                f"layer {where!r}: option padding expected 'zero' or 'repeat', found {options['padding']!r}"
+        optional = ("bias", "weight_hr", "peephole_i", "peephole_f", "peephole_o", *_NORM_TENSORS)
+        check_roles(where, weights, ("weight_ih", "weight_hh"), optional, "weights")
+        check_choice(where, options, "coupled", COUPLINGS)
+        check_choice(where, options, "layer_norm", ("", "carried", "output"))
+        check_number(where, options, "epsilon", least=0.0)
+        if options["coupled"] and not options["forget_gate"]:
+            raise UnsupportedError(
+                f"layer {where!r}: option coupled={options['coupled']!r} contradicts forget_gate=False"
             )
-        check_activation(where, options, "activation", gate=True)
-        check_activation(where, options, "recurrent_activation", gate=True)
+        gates = lstm_gates(options)
+        hidden = hidden_size(where, weights, len(gates))
+        output = weights["weight_hh"].shape[1]
+        self.check_call(where, inputs, options, {"h0": (output,), "c0": (hidden,)})
+        rows = len(gates) * hidden
+        x = inputs["x"]
+        check_shape(where, "weight_ih", weights["weight_ih"], (rows, x.size))
+        if "weight_hr" in weights:
+            check_shape(where, "weight_hr", weights["weight_hr"], (output, hidden))
+            check_shape(where, "weight_hh", weights["weight_hh"], (rows, output))
+        else:
+            check_shape(where, "weight_hh", weights["weight_hh"], (rows, hidden))
+        check_vectors(where, weights, {"bias": rows, **{f"peephole_{gate}": hidden for gate in "ifo"}})
+        for gate in "if":
+            if f"peephole_{gate}" in weights and gate not in gates:
+                raise UnsupportedError(f"layer {where!r}: peephole_{gate} contradicts options without that gate")
+        norms = [role for role in weights if role.startswith("norm_")]
+        if options["layer_norm"]:
+            check_roles(where, dict.fromkeys(norms), _NORM_TENSORS, (), "weights of the layer normalisation")
+            check_vectors(where, weights, {role: hidden if "_c_" in role else rows for role in _NORM_TENSORS})
+            if "weight_hr" in weights:
+                raise UnsupportedError(f"layer {where!r}: layer normalisation with a projection is not supported")
+        elif norms:
+            raise UnsupportedError(f"layer {where!r}: tensor {norms[0]!r} contradicts option layer_norm=''")
         return {
-            "y": Value("", "sequence", (None, output_size), x.mask),
-            "h": Value("", "state", (output_size,)),
-            "c": Value("", "state", (hidden_size,)),
+            "y": Value("", "sequence", (None, output), x.mask),
+            "h": Value("", "state", (output,)),
+            "c": Value("", "state", (hidden,)),
         }
 
     def state(self, weights, options):
-        hidden_size, output_size = self.sizes("", weights)
-        return (("h", output_size), ("c", hidden_size))
-
-    def streams(self, options):
-        return "a backward direction needs the end of the sequence" if options["reverse"] else None
-
-    @staticmethod
-    def sizes(where: str, weights) -> tuple[int, int]:
-        """``(hidden_size, output_size)``; they differ if there is a projection."""
-        for role in ("weight_ih", "weight_hh"):
-            if weights[role].ndim != 2 or weights[role].shape[0] % 4 or not weights[role].size:
-                raise ShapeError(
-                    f"layer {where!r}, tensor {role!r}: expected shape (4*hidden, size), found {weights[role].shape}"
-                )
-        return weights["weight_hh"].shape[0] // 4, weights["weight_hh"].shape[1]
+        hidden = weights["weight_ih"].shape[0] // len(lstm_gates(options))
+        return (("h", (weights["weight_hh"].shape[1],)), ("c", (hidden,)))
 
 
-@dataclass(frozen=True)
-class LSTM:
-    """An LSTM of a state dict, ``torch.nn.LSTM`` or ``torch.nn.LSTMCell``.
+class LSTM(Layer):
+    """An LSTM of a state dict, ``torch.nn.LSTM`` or ``torch.nn.LSTMCell``, or one of its classical variants.
 
-    Sizes, depth, directions, projection and biases are read from the tensors.
+    Sizes, depth, directions, projection and biases are read from the tensors. PyTorch has no names for what the
+    variants need; here they are, for layer k (and again with ``_reverse``): ``weight_pi_l{k}``, ``weight_pf_l{k}``,
+    ``weight_po_l{k}`` (hidden,) for peepholes; ``norm_ih_l{k}``, ``norm_hh_l{k}`` (gates*hidden,) and ``norm_c_l{k}``
+    (hidden,), each with ``.weight`` and ``.bias`` like ``torch.nn.LayerNorm``, for layer normalisation. A gate that
+    the options take away has no rows in ``weight_ih``, ``weight_hh`` and the biases.
 
     Parameters
     ----------
     prefix : str
         What stands before ``.weight_ih_l0`` in the tensors' names; "" if nothing does.
-    activation : str or Activation
-        Of the candidate g, and of the cell in the output.
-    recurrent_activation : str or Activation
-        Of the gates i, f and o.
+    peepholes : bool
+        i and f also see the old cell, o the new one (Gers, Schraudolph & Schmidhuber, 2002).
+    forget_gate : bool
+        False for the form of 1997, ``c = c + i*g``.
+    coupled : {None, "f=1-i", "i=1-f"}
+        One gate is 1 minus the other, and has no weights.
+    activation, recurrent_activation, output_activation : str or Activation
+        Of the candidate g; of the gates i, f and o; of the cell in the output (None: as `activation`).
+    cell_clip, gate_clip : float or None
+        Limit the stored cell, and every pre-activation, to [-clip, clip].
+    layer_norm : {False, "carried", "output"}
+        Layer normalisation of both products and of the cell: the normalised cell is carried on (TensorFlow Addons),
+        or used in the output alone (Ba et al., 2016).
+    epsilon : float
+        Added to the variances of the normalisation.
     """
 
-    prefix: str
-    _: KW_ONLY
-    activation: str | Activation | None = "tanh"
-    recurrent_activation: str | Activation | None = "sigmoid"
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        peepholes: bool = False,
+        forget_gate: bool = True,
+        coupled: str | None = None,
+        activation: str | Activation | None = "tanh",
+        recurrent_activation: str | Activation | None = "sigmoid",
+        output_activation: str | Activation | None = None,
+        cell_clip: float | None = None,
+        gate_clip: float | None = None,
+        layer_norm: bool | str = False,
+        epsilon: float = 1e-5,
+    ) -> None:
+        super().__init__(
+            prefix=prefix,
+            peepholes=peepholes,
+            forget_gate=forget_gate,
+            coupled=coupled,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            output_activation=activation if output_activation is None else output_activation,
+            cell_clip=cell_clip,
+            gate_clip=gate_clip,
+            layer_norm=layer_norm,
+            epsilon=epsilon,
+        )

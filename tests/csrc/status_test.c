@@ -67,6 +67,9 @@ static Network *one_node(int kind) {
         network_output(network, network_recurrent(network, (RecurrentKind)kind, x, 5, &options, &h,
                                                   kind <= LSTM_PROJECTED ? &c : NULL));
         network_output(network, h);
+        if (kind <= LSTM_PROJECTED) {
+            network_output(network, c);
+        }
     } else if (kind == RECURRENT_KINDS) {
         network_output(network, network_dense(network, x, 4, "relu"));
     } else if (kind == RECURRENT_KINDS + 1) {
@@ -115,15 +118,22 @@ static void options_missing_or_unknown_are_refused(void) {
                 CHECK(build(network) == CYL_E_OPTION, "%s with %s of the other type", NODE_NAMES[k], saved.name);
                 *option = saved;
             }
+            if (strstr(saved.name, "clip") || strcmp(saved.name, "positions") == 0) {
+                option->number = -1.0;
+                CHECK(build(network) == CYL_E_OPTION, "%s with a negative %s", NODE_NAMES[k], saved.name);
+                option->number = NAN;
+                CHECK(build(network) == CYL_E_OPTION, "%s with NaN as %s", NODE_NAMES[k], saved.name);
+                *option = saved;
+            }
             if (saved.text) {
                 option->text = "unheard of";
                 CHECK(build(network) == CYL_E_OPTION, "%s with an unknown %s", NODE_NAMES[k], saved.name);
                 *option = saved;
-                option->text = "";
+                option->text = saved.text[0] ? "" : "unheard of";
                 CHECK(build(network) == CYL_E_OPTION, "%s with an empty %s", NODE_NAMES[k], saved.name);
                 *option = saved;
             }
-            if (saved.text && k < RECURRENT_KINDS && strcmp(saved.name, "padding") != 0) {
+            if (saved.text && k < RECURRENT_KINDS && strstr(saved.name, "activation")) {
                 option->text = "softmax";
                 CHECK(build(network) == CYL_E_OPTION, "%s with softmax as %s", NODE_NAMES[k], saved.name);
                 *option = saved;
@@ -145,7 +155,9 @@ static void a_bias_that_the_layer_has_no_place_for_is_refused(void) {
 }
 
 static void tensors_missing_or_of_another_shape_are_refused(void) {
-    static const int64_t wrong[] = {0, -1, -4, 1, 3, 6, 19, (int64_t)1 << 40, INT64_MAX, INT64_MIN};
+    static const int64_t wrong[] = {
+        0, -1, -4, 1, 3, 6, 19, (1 << 24) + 1, (int64_t)1 << 32 | 5, (int64_t)1 << 40, INT64_MAX, INT64_MIN};
+    static const float enough[1000]; /* for those shapes that are no larger */
     for (int k = 0; k < NODE_KINDS; k++) {
         Network *network = one_node(k);
         CylNodeSpec *spec = &network->nodes[0].spec;
@@ -166,6 +178,7 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
             for (int32_t axis = 0; axis < saved.rank; axis++) {
                 for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
                     tensor->shape[axis] = wrong[w];
+                    tensor->data = enough;
                     CylStatus status = build(network);
                     /* a wrong input size is a wrong value, since weights say what it is */
                     CHECK(status == CYL_E_TENSOR || status == CYL_E_VALUE, "%s with %s of %lld on axis %d: %s",
@@ -387,9 +400,9 @@ static void values_and_models_out_of_range_are_refused(void) {
 static void calls_out_of_range_are_refused(void) {
     Network *network = one_node(LSTM);
     CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
-    float x[6 * 5] = {0}, y[6 * 5], h[2 * 5];
+    float x[6 * 5] = {0}, y[6 * 5], h[2 * 5], c[2 * 5];
     const void *input = x;
-    void *outputs[2] = {y, h};
+    void *outputs[3] = {y, h, c};
     int64_t time = 3;
     const CylCall good = {.rows = 2, .times = &time, .inputs = &input, .outputs = outputs, .threads = 1};
     CHECK_STATUS(cyl_predict(model, &good), CYL_OK);
@@ -483,7 +496,7 @@ static void gemv(int order, int trans, int m, int n, float alpha, const float *a
     uint8_t flags[1];
     int64_t time = 1;
     const void *input = values;
-    void *outputs[2] = {values, values};
+    void *outputs[3] = {values, values, values};
     CylCall call = {.rows = 1, .times = &time, .inputs = &input, .outputs = outputs, .threads = 1};
     CHECK_STATUS(cyl_stream_run(entered, &call), CYL_E_BUSY);
     CHECK_STATUS(cyl_stream_reset(entered), CYL_E_BUSY);
@@ -506,11 +519,11 @@ static void a_stream_that_is_running_is_busy(void) {
         CHECK_STATUS(cyl_model_add_value(model, network->kinds[v], network->features[v], &index), CYL_OK);
     }
     CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_OK);
-    CHECK_STATUS(cyl_model_finish(model, network->inputs, network->masks, 1, network->outputs, 2), CYL_OK);
+    CHECK_STATUS(cyl_model_finish(model, network->inputs, network->masks, 1, network->outputs, 3), CYL_OK);
     CHECK_STATUS(cyl_stream_create(model, 1, 1, &entered), CYL_OK);
-    float x[5] = {1, 2, 3, 4, 5}, y[5], h[5];
+    float x[5] = {1, 2, 3, 4, 5}, y[5], h[5], c[5];
     const void *input = x;
-    void *outputs[2] = {y, h};
+    void *outputs[3] = {y, h, c};
     int64_t time = 1;
     CylCall call = {.rows = 1, .times = &time, .inputs = &input, .outputs = outputs, .threads = 1};
     for (int step = 0; step < 3; step++) {

@@ -1,0 +1,169 @@
+/*
+ * ConvLSTM (Shi et al., 2015) in one or two dimensions, as Keras computes it.
+ *
+ * [i f g o] = W * x + R * h + b, where * is a cross-correlation over the spatial axes: W with strides, dilation and
+ * padding "valid" or "same"; R with stride 1 and padding "same"
+ * c = f*c + i*g, h = o*output_activation(c) at every position, as in lstm.c
+ *
+ * At one position of the output the gates are one product over the taps that fall inside the image, in ascending
+ * order: taps of the padding are skipped, never multiplied. Positions are the items that threads share.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_TAPS 1024
+
+/* one axis of a cross-correlation */
+typedef struct {
+    int32_t input, output;                    /* positions */
+    int32_t kernel, stride, dilation, before; /* before: positions of padding in front */
+} Axis;
+
+typedef struct {
+    CylLstm lstm;    /* first: the scheduler's CylRecurrent, the gates over [taps of x, taps of h], the activations */
+    Axis x[2], h[2]; /* rows and columns; in one dimension the rows are one */
+    int32_t channels, filters;
+} ConvLstm;
+
+/* operands of the taps of output position (row, column) that fall inside; returns their number */
+static int32_t add_taps(const CylModel *model, const Axis *axes, int32_t row, int32_t column, const void *image,
+                        int64_t stride, int32_t channels, int32_t first, CylOperand *operands) {
+    int32_t count = 0;
+    for (int32_t i = 0; i < axes[0].kernel; i++) {
+        int32_t at_row = row * axes[0].stride + i * axes[0].dilation - axes[0].before;
+        for (int32_t j = 0; j < axes[1].kernel; j++) {
+            int32_t at_column = column * axes[1].stride + j * axes[1].dilation - axes[1].before;
+            if (at_row < 0 || at_row >= axes[0].input || at_column < 0 || at_column >= axes[1].input) {
+                continue;
+            }
+            int64_t offset = ((int64_t)at_row * axes[1].input + at_column) * channels;
+            operands[count++] = (CylOperand){cyl_at(model, image, offset), stride,
+                                             first + (i * axes[1].kernel + j) * channels, channels};
+        }
+    }
+    return count;
+}
+
+static void positions(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin, int32_t end) {
+    const ConvLstm *conv = node->data;
+    const CylMatrix *m = &conv->lstm.gates;
+    CylOperand operands[MAX_TAPS];
+    int32_t columns = conv->h[1].output, hidden_first = conv->x[0].kernel * conv->x[1].kernel * conv->channels;
+    for (int32_t p = begin; p < end; p++) {
+        int32_t row = p / columns, column = p % columns;
+        int32_t count = add_taps(model, conv->x, row, column, step->x, step->x_stride, conv->channels, 0, operands);
+        count += add_taps(model, conv->h, row, column, step->h_previous, step->h_stride, conv->filters, hidden_first,
+                          operands + count);
+        int64_t at = (int64_t)p * conv->filters;
+        CylStep here = *step;
+        here.acc = cyl_at(model, step->acc, p * m->row_size);
+        here.h_previous = cyl_at(model, step->h_previous, at);
+        here.h_next = cyl_at(model, step->h_next, at);
+        here.c = cyl_at(model, step->c, at);
+        here.y = step->y ? cyl_at(model, step->y, at) : NULL;
+        model->kernels->product(model, m, operands, count, here.rows, here.acc, here.acc_stride, false, false, 0,
+                                m->blocks);
+        model->kernels->lstm_cell(&conv->lstm, &here, 0, m->blocks);
+    }
+}
+
+static CylStatus read_int(const CylNodeSpec *spec, const char *name, int32_t *number) {
+    double value;
+    CylStatus status = cyl_spec_number(spec, name, 1.0, &value);
+    if (status != CYL_OK || value > 1e6 || value != (int32_t)value) {
+        return CYL_E_OPTION;
+    }
+    *number = (int32_t)value;
+    return CYL_OK;
+}
+
+/* input size, kernel, stride and dilation of one axis, from options with the suffix `suffix`; and what follows */
+static CylStatus read_axis(const CylNodeSpec *spec, const char *const names[4], bool is_same, Axis *x, Axis *h) {
+    int32_t *numbers[4] = {&x->input, &x->kernel, &x->stride, &x->dilation};
+    for (int i = 0; i < 4; i++) {
+        if (read_int(spec, names[i], numbers[i]) != CYL_OK) {
+            return CYL_E_OPTION;
+        }
+    }
+    int64_t reach = (int64_t)(x->kernel - 1) * x->dilation + 1;
+    if (is_same) {
+        x->output = (x->input + x->stride - 1) / x->stride;
+        int64_t total = (int64_t)(x->output - 1) * x->stride + reach - x->input;
+        x->before = (int32_t)(total > 0 ? total / 2 : 0);
+    } else {
+        if (reach > x->input) {
+            return CYL_E_OPTION;
+        }
+        x->output = (int32_t)((x->input - reach) / x->stride + 1);
+    }
+    *h = (Axis){x->output, x->output, x->kernel, 1, 1, (x->kernel - 1) / 2};
+    return CYL_OK;
+}
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    static const char *const rows[4] = {"input_rows", "kernel_rows", "stride_rows", "dilation_rows"};
+    static const char *const columns[4] = {"input_columns", "kernel_columns", "stride_columns", "dilation_columns"};
+    const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
+    const CylTensor *bias = cyl_spec_tensor(spec, "bias");
+    const CylOption *padding = cyl_spec_option(spec, "conv_padding");
+    ConvLstm *conv = calloc(1, sizeof *conv);
+    if (!conv) {
+        return CYL_E_MEMORY;
+    }
+    node->data = conv;
+    CylLstm *lstm = &conv->lstm;
+    if (!padding || !padding->text || cyl_spec_activation(spec, "activation", &lstm->activation) ||
+        cyl_spec_activation(spec, "recurrent_activation", &lstm->recurrent_activation) ||
+        lstm->activation.id == CYL_ACT_SOFTMAX || lstm->recurrent_activation.id == CYL_ACT_SOFTMAX) {
+        return CYL_E_OPTION;
+    }
+    lstm->output_activation = lstm->activation;
+    lstm->at_f = 1;
+    lstm->at_g = 2;
+    lstm->at_o = 3;
+    bool is_same = strcmp(padding->text, "same") == 0;
+    if ((!is_same && strcmp(padding->text, "valid") != 0) || read_axis(spec, rows, is_same, &conv->x[0], &conv->h[0]) ||
+        read_axis(spec, columns, is_same, &conv->x[1], &conv->h[1])) {
+        return CYL_E_OPTION;
+    }
+    int64_t taps = (int64_t)conv->x[0].kernel * conv->x[1].kernel;
+    if (2 * taps > MAX_TAPS) {
+        return CYL_E_OPTION;
+    }
+    if (!ih || !hh || ih->rank != 2 || hh->rank != 2 || ih->shape[0] % 4 != 0 || ih->shape[1] % taps != 0) {
+        return CYL_E_TENSOR;
+    }
+    int64_t filters = ih->shape[0] / 4, channels = ih->shape[1] / taps;
+    if (cyl_check_tensor(hh, 4 * filters, taps * filters) || (bias && cyl_check_tensor(bias, 4 * filters, -1))) {
+        return CYL_E_TENSOR;
+    }
+    conv->filters = (int32_t)filters;
+    conv->channels = (int32_t)channels;
+    CylPart parts[2] = {{ih->data, (int32_t)ih->shape[1]}, {hh->data, (int32_t)hh->shape[1]}};
+    CylStatus status = cyl_matrix_pack(model, &lstm->gates, (int32_t)filters, 4, parts, 2, bias ? bias->data : NULL);
+    if (status != CYL_OK) {
+        return status;
+    }
+    int64_t outputs = (int64_t)conv->h[0].output * conv->h[1].output;
+    int64_t inputs = (int64_t)conv->x[0].input * conv->x[1].input;
+    if (outputs * filters > (1 << 28) || inputs * channels > (1 << 28)) {
+        return CYL_E_VALUE;
+    }
+    CylRecurrent *r = &lstm->recurrent;
+    r->hidden_size = r->output_size = (int32_t)(outputs * filters);
+    r->input_size = (int32_t)(inputs * channels);
+    r->state_count = 2;
+    r->positions = outputs;
+    r->input_matrix = &lstm->gates;
+    r->phases[0] = (CylPhase){positions, (int32_t)outputs, true};
+    r->phase_count = 1;
+    node->work = 4 * outputs * filters * taps * (channels + filters);
+    model->bytes += lstm->gates.bytes;
+    return cyl_recurrent_prepare(model, node, spec, r);
+}
+
+static void release(CylNode *node) { cyl_matrix_free(&((ConvLstm *)node->data)->lstm.gates); }
+
+const CylLayer cyl_layer_conv_lstm = {"conv_lstm", prepare, release, cyl_recurrent_bind, cyl_recurrent_run};

@@ -1,0 +1,63 @@
+/*
+ * Simple recurrent network (Elman, 1990): h = activation(W x + R h + b).
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+
+static void gate_and_cell(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin, int32_t end) {
+    const CylRnn *rnn = node->data;
+    const CylRecurrent *r = &rnn->recurrent;
+    CylOperand both[2] = {{step->x, step->x_stride, 0, r->input_size},
+                          {step->h_previous, step->h_stride, r->input_size, r->hidden_size}};
+    const CylOperand *operands = step->continued ? &both[1] : both;
+    model->kernels->product(model, &rnn->gates, operands, step->continued ? 1 : 2, step->rows, step->acc,
+                            step->acc_stride, step->continued, step->backward, begin, end);
+    model->kernels->rnn_cell(rnn, step, begin, end);
+}
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
+    const CylTensor *bias = cyl_spec_tensor(spec, "bias");
+    if (!ih || ih->rank != 2) {
+        return CYL_E_TENSOR;
+    }
+    int64_t hidden = ih->shape[0], input = ih->shape[1];
+    if (cyl_check_tensor(hh, hidden, hidden) || (bias && cyl_check_tensor(bias, hidden, -1))) {
+        return CYL_E_TENSOR;
+    }
+    CylRnn *rnn = calloc(1, sizeof *rnn);
+    if (!rnn) {
+        return CYL_E_MEMORY;
+    }
+    node->data = rnn;
+    CylStatus status = cyl_spec_activation(spec, "activation", &rnn->activation);
+    if (status == CYL_OK && rnn->activation.id == CYL_ACT_SOFTMAX) {
+        status = CYL_E_OPTION;
+    }
+    if (status == CYL_OK) {
+        status = cyl_spec_number(spec, "gate_clip", 0.0, &rnn->gate_clip);
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    CylPart parts[2] = {{ih->data, (int32_t)input}, {hh->data, (int32_t)hidden}};
+    status = cyl_matrix_pack(model, &rnn->gates, (int32_t)hidden, 1, parts, 2, bias ? bias->data : NULL);
+    if (status != CYL_OK) {
+        return status;
+    }
+    CylRecurrent *r = &rnn->recurrent;
+    r->hidden_size = r->output_size = (int32_t)hidden;
+    r->input_size = (int32_t)input;
+    r->state_count = 1;
+    r->input_matrix = &rnn->gates;
+    r->phases[0] = (CylPhase){gate_and_cell, rnn->gates.blocks, true};
+    r->phase_count = 1;
+    node->work = hidden * (input + hidden);
+    model->bytes += rnn->gates.bytes;
+    return cyl_recurrent_prepare(model, node, spec, r);
+}
+
+static void release(CylNode *node) { cyl_matrix_free(&((CylRnn *)node->data)->gates); }
+
+const CylLayer cyl_layer_rnn = {"rnn", prepare, release, cyl_recurrent_bind, cyl_recurrent_run};

@@ -1,0 +1,357 @@
+"""Keras's recurrent layers as nodes of a graph: plain, of cells, convolutional, bidirectional."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import FormatError, UnsupportedError
+from ..graph import GraphBuilder, Option, Value
+from ..layers.merge import MERGE_MODES
+from ._keras_config import LayerConfig
+from ._keras_weights import Part, numbered
+
+RECURRENT_LAYERS = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D")
+
+#: Class of a layer or a cell -> our operation.
+_OPS = {
+    "LSTM": "lstm",
+    "LSTMCell": "lstm",
+    "GRU": "gru",
+    "GRUCell": "gru",
+    "SimpleRNN": "rnn",
+    "SimpleRNNCell": "rnn",
+    "ConvLSTM1D": "conv_lstm",
+    "ConvLSTM2D": "conv_lstm",
+}
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1, "conv_lstm": 4}
+_CELLS = ("LSTMCell", "GRUCell", "SimpleRNNCell")
+_AXES = ("rows", "columns")
+
+_LAYER_OPTIONS = {"return_sequences", "return_state", "go_backwards", "zero_output_for_mask", "time_major"}
+_CONVOLUTION_OPTIONS = {"filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate"}
+_CELL_OPTIONS = {
+    "lstm": {"units", "use_bias", "activation", "recurrent_activation"},
+    "gru": {"units", "use_bias", "activation", "recurrent_activation", "reset_after"},
+    "rnn": {"units", "use_bias", "activation"},
+    "conv_lstm": {"use_bias", "activation", "recurrent_activation", *_CONVOLUTION_OPTIONS},
+}
+
+
+class Target(Protocol):
+    """What these layers are added to."""
+
+    builder: GraphBuilder
+    is_tensorflow: bool
+
+    def take(
+        self,
+        layer: LayerConfig,
+        parts: Sequence[Part],
+        index: int,
+        shapes: dict[str, tuple[int, ...]],
+        roles: dict[str, str],
+        *,
+        cudnn_bias: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Keras role -> array of ``parts[index]`` of a layer, checked against `shapes`."""
+
+
+@dataclass(frozen=True)
+class _Recurrent:
+    """One recurrent layer, or one direction of a Bidirectional, as its config describes it."""
+
+    layer: LayerConfig
+    cells: tuple[LayerConfig, ...]
+    is_stack: bool
+    returns_sequences: bool
+    returns_state: bool
+    goes_backwards: bool
+    zeroes_masked: bool
+
+    @property
+    def is_convolution(self) -> bool:
+        return _OPS[self.cells[0].class_name] == "conv_lstm"
+
+    @property
+    def ignores_zero_output(self) -> bool:
+        """Keras 2's ConvLSTM does not hand zero_output_for_mask on (``ConvRNN.call``)."""
+        return self.is_convolution and self.layer.version < (3, 0)
+
+
+def add_recurrent(target: Target, layer: LayerConfig, value: Value, *, is_last: bool) -> list[Value]:
+    """Add one of `RECURRENT_LAYERS`; returns its output and, with return_state, its final states."""
+    recurrent = _read(layer)
+    zero = recurrent.zeroes_masked and not recurrent.ignores_zero_output
+    if zero and not recurrent.returns_sequences:
+        raise UnsupportedError(
+            f"{layer.what}: option zero_output_for_mask without return_sequences is not supported; set it to False "
+            "if no mask is used"
+        )
+    _check_outputs(layer, recurrent, is_last)
+    parts = _cell_parts(recurrent, (), (), ((),))
+    y, states = _add_direction(
+        target, layer, recurrent, parts, 0, layer.name, value, zero, flipped=recurrent.goes_backwards
+    )
+    return _outputs(target, layer, recurrent, [y], states)
+
+
+def add_bidirectional(target: Target, layer: LayerConfig, value: Value, *, is_last: bool) -> list[Value]:
+    """Add a Bidirectional layer; returns its output (two with merge_mode None) and perhaps its final states."""
+    layer.check_options({"merge_mode", "layer", "backward_layer"})
+    mode = layer.config.get("merge_mode", "concat")
+    if mode is not None and (not isinstance(mode, str) or mode not in MERGE_MODES):
+        raise UnsupportedError(
+            f"{layer.what}: option merge_mode expected None or one of {', '.join(MERGE_MODES)}, found {mode!r:.80}"
+        )
+    if mode is None and not is_last:
+        raise UnsupportedError(
+            f"{layer.what}: option merge_mode=None gives two outputs, which is supported in the last layer only; "
+            f"choose one of {', '.join(MERGE_MODES)}"
+        )
+    forward = _read(layer.inner(layer.config.get("layer"), "forward layer"))
+    forward_names: tuple[str, ...] = (f"forward_{forward.layer.name}", forward.layer.name)
+    if layer.config.get("backward_layer") is None:
+        backward = dataclasses.replace(forward, goes_backwards=not forward.goes_backwards)
+        backward_names: tuple[str, ...] = (f"backward_{forward.layer.name}",)
+    else:
+        backward = _read(layer.inner(layer.config["backward_layer"], "backward layer"))
+        backward_names = (backward.layer.name,)
+    if forward.goes_backwards == backward.goes_backwards:
+        raise FormatError(f"{layer.what}: option go_backwards is {forward.goes_backwards} in both directions")
+    for option in ("returns_sequences", "returns_state"):
+        if getattr(forward, option) != getattr(backward, option):
+            name = option.replace("returns", "return")
+            raise FormatError(f"{layer.what}: option {name} differs between the two directions")
+    _check_outputs(layer, forward, is_last)
+    # Bidirectional sets zero_output_for_mask itself; Keras before 2.4 (not tf.keras) did not have it yet.
+    forced = forward.returns_sequences and (layer.version >= (2, 4) or target.is_tensorflow)
+    first = _cell_parts(forward, ("forward_layer",), ("forward_layer",), tuple((name,) for name in forward_names))
+    second = _cell_parts(backward, ("backward_layer",), ("backward_layer",), tuple((name,) for name in backward_names))
+    outputs, states = [], []
+    for recurrent, offset, part in ((forward, 0, "forward"), (backward, len(first), "backward")):
+        # The second direction's sequence is flipped, whatever its order, and the first one's is not.
+        y, final = _add_direction(
+            target,
+            layer,
+            recurrent,
+            [*first, *second],
+            offset,
+            f"{layer.name}.{part}",
+            value,
+            forced and not recurrent.ignores_zero_output,
+            flipped=forward.goes_backwards,
+        )
+        outputs.append(y)
+        states += final
+    if mode is not None:
+        merged = target.builder.add("merge", layer.name, {"x": outputs[0], "x1": outputs[1]}, options={"mode": mode})
+        outputs = [merged["y"]]
+    return _outputs(target, layer, forward, outputs, states)
+
+
+def _read(layer: LayerConfig) -> _Recurrent:
+    """Check a recurrent layer's own options and find its cells."""
+    if layer.class_name not in RECURRENT_LAYERS:
+        raise UnsupportedError(
+            f"{layer.what}: {layer.class_name} is not supported here; supported are {', '.join(RECURRENT_LAYERS)}"
+        )
+    cells: tuple[LayerConfig, ...] = (layer,)
+    is_stack = False
+    if layer.class_name == "RNN":
+        layer.check_options({"cell", *_LAYER_OPTIONS})
+        cell = layer.inner(layer.config.get("cell"), "cell")
+        cells = (cell,)
+        if cell.class_name == "StackedRNNCells":
+            cell.check_options({"cells"})
+            entries = cell.config.get("cells")
+            if not isinstance(entries, list) or not 0 < len(entries) <= 1000:
+                raise FormatError(f"{cell.what}: option cells expected a list of 1 to 1000 cells")
+            cells = tuple(layer.inner(entry, "cell") for entry in entries)
+            is_stack = True
+        for cell in cells:
+            if cell.class_name not in _CELLS:
+                raise UnsupportedError(
+                    f"{cell.what}: cells of class {cell.class_name} are not supported; "
+                    f"supported are {', '.join(_CELLS)}"
+                )
+    for cell in cells:
+        cell.check_options(_CELL_OPTIONS[_OPS[cell.class_name]] | (_LAYER_OPTIONS if cell is layer else set()))
+    if layer.flag("time_major", False):
+        raise UnsupportedError(
+            f"{layer.what}: option time_major=True is not supported; build the layer with time_major=False, whose "
+            "weights are the same, and give (batch, time, features)"
+        )
+    return _Recurrent(
+        layer,
+        cells,
+        is_stack,
+        layer.flag("return_sequences", False),
+        layer.flag("return_state", False),
+        layer.flag("go_backwards", False),
+        layer.flag("zero_output_for_mask", False),
+    )
+
+
+def _check_outputs(layer: LayerConfig, recurrent: _Recurrent, is_last: bool) -> None:
+    if recurrent.returns_state and not is_last:
+        raise UnsupportedError(
+            f"{layer.what}: option return_state=True gives several outputs, which is supported in the last layer only; "
+            "set it to False, and ask predict for the states with return_state=True"
+        )
+
+
+def _cell_parts(
+    recurrent: _Recurrent, path: tuple[str, ...], attributes: tuple[str, ...], names: Sequence[tuple[str, ...]]
+) -> list[Part]:
+    """Where the weights of each cell stand, below the `path`, `attributes` and `names` of the direction."""
+    if not recurrent.is_stack:
+        return [Part((*path, "cell"), attributes, tuple(names))]
+    groups = numbered([cell.class_name for cell in recurrent.cells])
+    return [
+        Part(
+            (*path, "cell", "cells", group),
+            (*attributes, "cell", "cells", k),
+            tuple((*start, cell.name) for start in names),
+        )
+        for k, (cell, group) in enumerate(zip(recurrent.cells, groups, strict=True))
+    ]
+
+
+def _add_direction(
+    target: Target,
+    layer: LayerConfig,
+    recurrent: _Recurrent,
+    parts: Sequence[Part],
+    offset: int,
+    name: str,
+    value: Value,
+    zeroes_masked: bool,
+    *,
+    flipped: bool,
+) -> tuple[Value, list[Value]]:
+    """The nodes of one direction, one per cell.
+
+    Each cell of a stack reads the one before within the same step, so the cells are layers that share a mask.
+    `flipped` puts the sequence in the opposite of the input's time order.
+    """
+    if value.kind != "sequence":
+        raise FormatError(
+            f"{layer.what}: expected a sequence as input, found the {value.kind} {value.name!r}; "
+            "the layer before needs return_sequences"
+        )
+    states: list[Value] = []
+    y = value
+    for k, cell in enumerate(recurrent.cells):
+        is_top = k == len(recurrent.cells) - 1
+        options: dict[str, Option] = {
+            "reverse": recurrent.goes_backwards,
+            "padding": "repeat" if is_top and not zeroes_masked else "zero",
+        }
+        node = f"{name}.cell{k}" if recurrent.is_stack else name
+        made = _add_cell(target, layer, cell, parts, offset + k, node, y, options)
+        y = made.pop("y")
+        states += made.values()
+    if not recurrent.returns_sequences:
+        return made["h"], states
+    if flipped:
+        y = target.builder.add("reverse", f"{name}.reverse", {"x": y})["y"]
+    return y, states
+
+
+def _outputs(
+    target: Target, layer: LayerConfig, recurrent: _Recurrent, outputs: list[Value], states: list[Value]
+) -> list[Value]:
+    """The outputs, then the states if the layer returns them: a state that is an output too is given twice."""
+    if not recurrent.returns_state:
+        return outputs
+    names = {state.name for state in states}
+    distinct = [
+        target.builder.add("activation", f"{layer.name}.output", {"x": value})["y"] if value.name in names else value
+        for value in outputs
+    ]
+    return [*distinct, *states]
+
+
+def _add_cell(
+    target: Target,
+    layer: LayerConfig,
+    cell: LayerConfig,
+    parts: Sequence[Part],
+    index: int,
+    name: str,
+    value: Value,
+    options: dict[str, Option],
+) -> dict[str, Value]:
+    """One recurrent node. Keras's order of gates is i f c o, which is ours, and z r h for r z n in a GRU."""
+    op = _OPS[cell.class_name]
+    options |= cell.activation("activation")
+    if op != "rnn":
+        options |= cell.activation("recurrent_activation")
+    if op == "lstm":
+        options |= cell.activation("activation", "output_activation")
+    taps: tuple[int, ...] = ()
+    if op == "conv_lstm":
+        units = cell.whole("filters")
+        taps, convolution = _convolution(cell, value)
+        options |= convolution
+    else:
+        units = cell.whole("units", old_name="output_dim")
+        if len(value.shape) != 2:
+            raise FormatError(f"{layer.what}: expected an input (batch, time, features), found {_text(value)}")
+    rows = _GATES[op] * units
+    bias_roles = ["bias"]
+    if op == "gru":
+        # Keras before 2.1.3 had no such option, and its GRU applied r before the product.
+        options["reset_after"] = cell.flag("reset_after", False)
+        bias_roles = ["bias_ih", "bias_hh"] if options["reset_after"] else ["bias_ih"]
+    shapes = {"kernel": (*taps, value.features, rows), "recurrent_kernel": (*taps, units, rows)}
+    if cell.flag("use_bias", True):
+        shapes["bias"] = (2, rows) if len(bias_roles) == 2 else (rows,)
+    roles = {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "+".join(bias_roles)}
+    cudnn_bias = 2 * rows if cell.class_name in ("LSTM", "GRU") else None
+    arrays = target.take(
+        layer, parts, index, shapes, {role: f"{name}/{roles[role]}" for role in shapes}, cudnn_bias=cudnn_bias
+    )
+    weights = {roles[role]: arrays[role].reshape(-1, rows).T for role in ("kernel", "recurrent_kernel")}
+    if "bias" in arrays:
+        weights |= dict(zip(bias_roles, arrays["bias"].reshape(-1, rows), strict=True))
+    if op == "gru":
+        weights = {role: _reset_gate_first(weight) for role, weight in weights.items()}
+    return target.builder.add(op, name, {"x": value}, weights, options)
+
+
+def _reset_gate_first(weight: np.ndarray) -> np.ndarray:
+    """The blocks z r h of rows as r z h."""
+    z, r, h = np.split(weight, 3)
+    return np.concatenate((r, z, h))
+
+
+def _convolution(cell: LayerConfig, value: Value) -> tuple[tuple[int, ...], dict[str, Option]]:
+    """Size of the kernel, and the options of a ConvLSTM's node."""
+    count = 1 if cell.class_name == "ConvLSTM1D" else 2
+    if cell.config.get("data_format") != "channels_last":
+        raise UnsupportedError(
+            f"{cell.what}: option data_format={cell.config.get('data_format')!r:.80} is not supported; build the layer "
+            "with 'channels_last', whose weights are the same, and give the channels last"
+        )
+    if len(value.shape) != 2 + count:
+        axes = "columns" if count == 1 else "rows, columns"
+        raise FormatError(f"{cell.what}: expected an input (batch, time, {axes}, channels), found {_text(value)}")
+    padding = cell.config.get("padding")
+    if padding not in ("valid", "same"):
+        raise UnsupportedError(f"{cell.what}: option padding expected 'valid' or 'same', found {padding!r:.80}")
+    options: dict[str, Option] = {"conv_padding": padding}
+    for key, option in (("kernel_size", "kernel"), ("strides", "stride"), ("dilation_rate", "dilation")):
+        for axis, size in zip(_AXES[2 - count :], cell.sizes(key, count), strict=True):
+            options[f"{option}_{axis}"] = size
+    return cell.sizes("kernel_size", count), options
+
+
+def _text(value: Value) -> str:
+    """The shape with the batch axis."""
+    return "(" + ", ".join(["batch", *("time" if size is None else str(size) for size in value.shape)]) + ")"

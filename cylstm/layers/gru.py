@@ -1,0 +1,82 @@
+"""GRU: gated recurrent unit (Cho et al., 2014)."""
+
+from __future__ import annotations
+
+from ..errors import ShapeError
+from ..graph import Value
+from ._layer import Layer
+from ._op import check_roles, check_shape
+from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_vectors, hidden_size
+from .activation import Activation
+
+
+class GruOp(RecurrentOp):
+    """One direction of one GRU layer; z multiplies the old state: ``h = z*h + (1 - z)*n``.
+
+    Weights (gate blocks in the order r, z, n): ``weight_ih`` (3*hidden, input), ``weight_hh`` (3*hidden, hidden),
+    optional ``bias_ih`` (3*hidden,) and ``bias_hh`` (3*hidden,), kept apart because r multiplies n's second one.
+
+    Options beside those of `RecurrentOp`: ``reset_after`` applies r after the recurrent product of n (PyTorch, Keras
+    by default) or before it, and then there is no ``bias_hh``; ``activation`` of n, ``recurrent_activation`` of r and
+    z; ``gate_clip`` limits every pre-activation to [-clip, clip], 0 for no limit.
+    """
+
+    name = "gru"
+    slots = ("activation", "recurrent_activation")
+    defaults = {
+        **RECURRENT_DEFAULTS,
+        **activation_defaults(activation="tanh", recurrent_activation="sigmoid"),
+        "reset_after": True,
+        "gate_clip": 0.0,
+    }
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, weights, ("weight_ih", "weight_hh"), ("bias_ih", "bias_hh"), "weights")
+        hidden = hidden_size(where, weights, 3)
+        self.check_call(where, inputs, options, {"h0": (hidden,)})
+        x = inputs["x"]
+        check_shape(where, "weight_ih", weights["weight_ih"], (3 * hidden, x.size))
+        check_shape(where, "weight_hh", weights["weight_hh"], (3 * hidden, hidden))
+        check_vectors(where, weights, {"bias_ih": 3 * hidden, "bias_hh": 3 * hidden})
+        if not options["reset_after"] and "bias_hh" in weights:
+            raise ShapeError(f"layer {where!r}: a GRU with reset_after=False has no second bias, found 'bias_hh'")
+        return {"y": Value("", "sequence", (None, hidden), x.mask), "h": Value("", "state", (hidden,))}
+
+    def state(self, weights, options):
+        return (("h", (weights["weight_hh"].shape[1],)),)
+
+
+class GRU(Layer):
+    """A GRU of a state dict, ``torch.nn.GRU`` or ``torch.nn.GRUCell``.
+
+    Sizes, depth, directions and biases are read from the tensors.
+
+    Parameters
+    ----------
+    prefix : str
+        What stands before ``.weight_ih_l0`` in the tensors' names; "" if nothing does.
+    activation, recurrent_activation : str or Activation
+        Of the candidate n; of the gates r and z.
+    reset_after : bool
+        Whether r multiplies the recurrent product of n (PyTorch) or the state before it (then ``bias_hh`` is
+        added to ``bias_ih``).
+    gate_clip : float or None
+        Limits every pre-activation to [-clip, clip].
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        activation: str | Activation | None = "tanh",
+        recurrent_activation: str | Activation | None = "sigmoid",
+        reset_after: bool = True,
+        gate_clip: float | None = None,
+    ) -> None:
+        super().__init__(
+            prefix=prefix,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            reset_after=reset_after,
+            gate_clip=gate_clip,
+        )

@@ -1,0 +1,146 @@
+/*
+ * Networks for the tests: described once, then built as a CylModel of any engine and instruction set, or computed
+ * in double precision by the equations themselves. Weights, inputs and states are random, all different, and the
+ * same in every run.
+ */
+#ifndef NETWORK_H
+#define NETWORK_H
+
+#include "../../csrc/cylstm.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    MOST_VALUES = 24,
+    MOST_NODES = 12,
+    MOST_PORTS = 4,
+    MOST_OPTIONS = 24,
+    MOST_TENSORS = 4,
+    MOST_ENDS = 4, /* inputs or outputs of a network */
+    MOST_STATES = 12
+};
+
+/* ---- random numbers ---- */
+
+void random_seed(uint64_t seed);
+uint32_t random_bits(void);
+/* evenly in [-scale, scale) */
+float random_float(float scale);
+
+/* ---- describing a network ---- */
+
+typedef struct {
+    CylNodeSpec spec; /* points into this node */
+    CylPort inputs[MOST_PORTS], outputs[MOST_PORTS];
+    CylOption options[MOST_OPTIONS];
+    CylTensor tensors[MOST_TENSORS];
+    float *weights[MOST_TENSORS]; /* owned */
+} Node;
+
+typedef struct {
+    CylKind kinds[MOST_VALUES];
+    int32_t features[MOST_VALUES];
+    int32_t axes[MOST_VALUES]; /* which input's time a sequence or mask has, -1 for none */
+    Node nodes[MOST_NODES];
+    int32_t inputs[MOST_ENDS], masks[MOST_ENDS], outputs[MOST_ENDS];
+    int32_t state_sizes[MOST_STATES];
+    int32_t value_count, node_count, input_count, output_count, state_count;
+} Network;
+
+/* ends the program where memory runs out */
+void *need(size_t bytes);
+
+/* owned by the caller */
+Network *network_create(void);
+void network_free(Network *network);
+
+int32_t network_value(Network *network, CylKind kind, int32_t features);
+/* an input sequence or vector; with `mask`, a mask value is made for it too */
+int32_t network_input(Network *network, CylKind kind, int32_t features, int32_t *mask);
+void network_output(Network *network, int32_t value);
+
+Node *network_node(Network *network, const char *op);
+void node_input(Node *node, const char *role, int32_t value);
+void node_output(Node *node, const char *role, int32_t value);
+void node_number(Node *node, const char *name, double number);
+void node_text(Node *node, const char *name, const char *text);
+/* random weights up to `scale`; columns 0 for a vector. The result is what may be changed. */
+float *node_tensor(Node *node, const char *role, int32_t rows, int32_t columns, float scale);
+/* `slot` with the activation's usual parameters */
+void node_activation(Node *node, const char *slot, const char *name);
+
+typedef struct {
+    const char *name;
+    double alpha, beta;
+    double (*function)(double x, double alpha, double beta); /* NULL for softmax, which needs a whole row */
+} Activation;
+extern const Activation ACTIVATIONS[];
+extern const int ACTIVATION_COUNT; /* without softmax, which comes after them */
+
+typedef enum { LSTM = 0, LSTM_PROJECTED, GRU_BEFORE, GRU_AFTER, RECURRENT_KINDS } RecurrentKind;
+extern const char *const RECURRENT_NAMES[RECURRENT_KINDS];
+
+typedef struct {
+    int32_t mask;   /* value, -1 for none */
+    int32_t h0, c0; /* values, -1 for none */
+    bool is_reverse, repeats_padding;
+    const char *activation, *recurrent_activation; /* NULL for tanh and sigmoid */
+    float scale; /* of the weights; 0 for one that keeps the states moving and stable */
+} RecurrentOptions;
+
+extern const RecurrentOptions PLAIN;
+
+/* `options` may be NULL. The result is the output sequence; h and c, where not NULL, become state values. */
+int32_t network_recurrent(Network *network, RecurrentKind kind, int32_t x, int32_t hidden,
+                          const RecurrentOptions *options, int32_t *h, int32_t *c);
+int32_t network_dense(Network *network, int32_t x, int32_t units, const char *activation);
+int32_t network_last(Network *network, int32_t x, int32_t mask);
+int32_t network_merge(Network *network, const char *mode, const int32_t *values, int32_t count);
+
+/* ---- running it ---- */
+
+/* what one call reads */
+typedef struct {
+    int64_t rows;
+    int64_t times[MOST_ENDS];
+    float *inputs[MOST_ENDS];
+    uint8_t *masks[MOST_ENDS]; /* NULL for none */
+    float *states[MOST_STATES];
+} Data;
+
+/* Random; owned by the caller. masks: random ones, among them rows that are all masked, and gaps. */
+Data *data_create(const Network *network, int64_t rows, const int64_t *times, bool has_masks);
+void data_free(Data *data);
+
+/* What one call writes: the outputs, then the final states, in the precision of the model. */
+typedef struct {
+    int32_t count;
+    size_t real_size;
+    size_t sizes[MOST_ENDS + MOST_STATES];
+    void *arrays[MOST_ENDS + MOST_STATES];
+} Result;
+
+void result_free(Result *result);
+bool result_same(const Result *a, const Result *b);
+/* the largest difference within one array, divided by the array's largest magnitude */
+double result_error(const Result *result, const Result *reference);
+
+/* a CBLAS of plain loops */
+CylBlas plain_blas(void);
+/* Owned by the caller; ends the program if the network cannot be built. The BLAS engines use plain_blas. */
+CylModel *network_model(const Network *network, CylEngine engine, CylIsa isa);
+
+/* each gives a Result, owned by the caller */
+Result reference(const Network *network, const Data *data);
+Result predict(const Network *network, const CylModel *model, const Data *data, int threads);
+/* one row of the data alone */
+Result predict_row(const Network *network, const CylModel *model, const Data *data, int64_t row, int threads);
+/* a stream over chunks of the steps given, in turn, the list repeated as needed; one sequence input only.
+   Sequences are put together; a vector is that of the last chunk. */
+Result stream(const Network *network, const CylModel *model, const Data *data, const int64_t *steps, int step_count,
+              int threads);
+/* one row of a result */
+Result result_row(const Result *result, int64_t rows, int64_t row);
+
+#endif

@@ -1,0 +1,379 @@
+/*
+ * The scheduler of recurrent layers, and the layers around it: the numbers of the equations in double precision, and
+ * the same bits on every instruction set, on any number of threads, for a whole sequence and a stream, for a batch
+ * and its rows alone.
+ */
+#include "../../csrc/internal.h"
+#include "check.h"
+#include "network.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TOLERANCE 2e-6
+
+/* chunks of a stream, in turn */
+static const int64_t SINGLE[] = {1}, ODD[] = {3, 1, 7, 5, 2, 29};
+
+typedef struct {
+    bool can_stream; /* one input, nothing reversed, no state handed over */
+    bool has_vector; /* which a stream of masked chunks gives for each chunk */
+} Kind;
+
+/* everything that is promised of one network and its data; scalar code is slow, so it is asked for */
+static void check_network(const Network *network, const Data *data, const Kind *kind, bool with_scalar,
+                          const char *name) {
+    Result truth = reference(network, data);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    Result whole = predict(network, model, data, 1);
+    double error = result_error(&whole, &truth);
+    CHECK(error <= TOLERANCE, "%s: error %g", name, error);
+
+    for (int isa = with_scalar ? CYL_ISA_SCALAR : CYL_ISA_AVX2; isa < CYL_ISA_COUNT; isa++) {
+        if (cyl_isa_available((CylIsa)isa) && isa != (int)cyl_isa_best()) {
+            CylModel *other = network_model(network, CYL_ENGINE_PACKED, (CylIsa)isa);
+            Result same = predict(network, other, data, 1);
+            CHECK(result_same(&same, &whole), "%s: %s differs from %s by %g", name, cyl_isa_name((CylIsa)isa),
+                  cyl_isa_name(cyl_isa_best()), result_error(&same, &whole));
+            result_free(&same);
+            cyl_model_free(other);
+        }
+    }
+    /* more threads than rows share the blocks; more than blocks, and some have none */
+    const int threads_of[] = {2, data->rows == 3 ? 4 : 3, 5};
+    for (int i = 0; i < (data->times[0] > 100 ? 2 : 3); i++) {
+        const int threads = threads_of[i];
+        Result same = predict(network, model, data, threads);
+        CHECK(result_same(&same, &whole), "%s: %d threads differ by %g", name, threads, result_error(&same, &whole));
+        result_free(&same);
+    }
+    for (int64_t row = 0; data->rows > 1 && row < data->rows; row += row % 29 ? 1 : 28) {
+        Result alone = predict_row(network, model, data, row, row % 2 ? 1 : 2),
+               within = result_row(&whole, data->rows, row);
+        CHECK(result_same(&alone, &within), "%s: row %d alone differs by %g", name, (int)row,
+              result_error(&alone, &within));
+        result_free(&alone);
+        result_free(&within);
+    }
+    if (kind->can_stream && !(kind->has_vector && data->masks[0])) {
+        Result steps = stream(network, model, data, SINGLE, 1, 1);
+        CHECK(result_same(&steps, &whole), "%s: step by step differs by %g", name, result_error(&steps, &whole));
+        Result chunks = stream(network, model, data, ODD, sizeof ODD / sizeof *ODD, 3);
+        CHECK(result_same(&chunks, &whole), "%s: odd chunks on 3 threads differ by %g", name,
+              result_error(&chunks, &whole));
+        result_free(&steps);
+        result_free(&chunks);
+    }
+    result_free(&whole);
+    cyl_model_free(model);
+    result_free(&truth);
+}
+
+static const int32_t SIZES[][2] = {{2, 1}, {1, 3}, {5, 17}, {40, 33}, {7, 50}, {20, 70}}; /* input, hidden */
+enum { SIZE_COUNT = sizeof SIZES / sizeof *SIZES };
+
+static void recurrent_layers_of_all_sizes_are_right_and_bit_identical(void) {
+    static const int64_t rows[] = {1, 3, 60}, times[] = {1, 7, 40};
+    for (int k = 0; k < RECURRENT_KINDS; k++) {
+        for (int s = 0; s < SIZE_COUNT; s++) {
+            for (int c = 0; c < 9; c++) {
+                random_seed((uint64_t)(k * 100 + s * 10 + c));
+                Network *network = network_create();
+                int32_t x = network_input(network, CYL_SEQUENCE, SIZES[s][0], NULL), h, last;
+                network_output(network, network_recurrent(network, (RecurrentKind)k, x, SIZES[s][1], NULL, &h,
+                                                          k <= LSTM_PROJECTED ? &last : NULL));
+                network_output(network, h);
+                Data *data = data_create(network, rows[c / 3], &times[c % 3], false);
+                char name[100];
+                snprintf(name, sizeof name, "%s, input %d, hidden %d, %d rows, %d steps", RECURRENT_NAMES[k],
+                         (int)SIZES[s][0], (int)SIZES[s][1], (int)data->rows, (int)data->times[0]);
+                check_network(network, data, &(Kind){.can_stream = true}, data->rows * data->times[0] <= 280, name);
+                data_free(data);
+                network_free(network);
+            }
+        }
+    }
+}
+
+static void masks_leave_states_and_pad_outputs(void) {
+    static const int64_t rows[] = {1, 7, 60};
+    int64_t time = 19;
+    for (int c = 0; c < RECURRENT_KINDS * 4 * 3; c++) {
+        RecurrentKind kind = (RecurrentKind)(c % RECURRENT_KINDS);
+        random_seed((uint64_t)c);
+        RecurrentOptions options = PLAIN;
+        options.is_reverse = c / RECURRENT_KINDS & 1;
+        options.repeats_padding = c / RECURRENT_KINDS & 2;
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, 5, &options.mask);
+        int32_t y = network_recurrent(network, kind, x, 19, &options, NULL, NULL);
+        network_output(network, y);
+        network_output(network, network_last(network, y, options.mask));
+        Data *data = data_create(network, rows[c / RECURRENT_KINDS / 4], &time, true);
+        char name[100];
+        snprintf(name, sizeof name, "%s, %d rows, %s padding%s", RECURRENT_NAMES[kind], (int)data->rows,
+                 options.repeats_padding ? "repeated" : "zero", options.is_reverse ? ", reverse" : "");
+        check_network(network, data, &(Kind){.can_stream = !options.is_reverse, .has_vector = true}, data->rows < 60,
+                      name);
+        data_free(data);
+        network_free(network);
+    }
+}
+
+/* without Last, whose result is each chunk's own, a masked stream gives what the whole sequence gives */
+static void masks_of_a_stream_are_those_of_its_chunks(void) {
+    int64_t time = 23;
+    for (int c = 0; c < RECURRENT_KINDS * 2; c++) {
+        random_seed((uint64_t)c);
+        RecurrentOptions options = PLAIN;
+        options.repeats_padding = c / RECURRENT_KINDS;
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, 3, &options.mask);
+        int32_t y = network_recurrent(network, (RecurrentKind)(c % RECURRENT_KINDS), x, 21, &options, NULL, NULL);
+        y = network_recurrent(network, (RecurrentKind)((c + 1) % RECURRENT_KINDS), y, 6, &options, NULL, NULL);
+        network_output(network, y);
+        Data *data = data_create(network, 12, &time, true);
+        check_network(network, data, &(Kind){.can_stream = true}, true, RECURRENT_NAMES[c % RECURRENT_KINDS]);
+        data_free(data);
+        network_free(network);
+    }
+}
+
+static void a_mask_of_ones_changes_nothing(void) {
+    for (int k = 0; k < RECURRENT_KINDS; k++) {
+        int64_t time = 9;
+        RecurrentOptions options = PLAIN;
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, 3, &options.mask);
+        network_output(network, network_recurrent(network, (RecurrentKind)k, x, 18, &options, NULL, NULL));
+        Data *data = data_create(network, 4, &time, true);
+        memset(data->masks[0], 1, 4 * 9);
+        CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+        Result masked = predict(network, model, data, 1);
+        free(data->masks[0]);
+        data->masks[0] = NULL;
+        Result plain = predict(network, model, data, 1);
+        CHECK(result_same(&masked, &plain), "%s: %g", RECURRENT_NAMES[k], result_error(&masked, &plain));
+        result_free(&masked);
+        result_free(&plain);
+        cyl_model_free(model);
+        data_free(data);
+        network_free(network);
+    }
+}
+
+static void layers_in_a_row_and_sequences_longer_than_a_chunk_are_right(void) {
+    for (int c = 0; c < RECURRENT_KINDS * 2; c++) {
+        random_seed((uint64_t)c);
+        RecurrentOptions options = PLAIN;
+        bool has_mask = c / RECURRENT_KINDS;
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, 6, has_mask ? &options.mask : NULL);
+        int32_t y = network_recurrent(network, (RecurrentKind)(c % RECURRENT_KINDS), x, 37, &options, NULL, NULL);
+        y = network_dense(network, y, 90, "relu");
+        y = network_recurrent(network, (RecurrentKind)((c + 2) % RECURRENT_KINDS), y, 9, &options, NULL, NULL);
+        y = network_dense(network, y, 11, "softmax");
+        network_output(network, y);
+        int32_t last = network_last(network, y, options.mask);
+        network_output(network, last);
+        network_output(network, network_dense(network, last, 3, "sigmoid"));
+        int64_t rows = 3, time = 280;
+        CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+        CHECK(2 * cyl_chunk_steps(model, rows, time) < time, "a chunk has %d steps",
+              (int)cyl_chunk_steps(model, rows, time));
+        cyl_model_free(model);
+        Data *data = data_create(network, rows, &time, has_mask);
+        check_network(network, data, &(Kind){.can_stream = true, .has_vector = true}, c == 1,
+                      RECURRENT_NAMES[c % RECURRENT_KINDS]);
+        data_free(data);
+        network_free(network);
+    }
+}
+
+static void two_directions_are_merged(void) {
+    static const char *const modes[] = {"concat", "sum", "mul", "ave"};
+    static const int64_t rows[] = {1, 3, 50}, times[] = {1, 33, 150};
+    for (int c = 0; c < 4 * 9; c++) {
+        random_seed((uint64_t)c);
+        if (rows[c / 4 % 3] * times[c / 12] > 2000) {
+            continue;
+        }
+        RecurrentKind kind = (RecurrentKind)((c + c / 4) % RECURRENT_KINDS);
+        RecurrentOptions options = PLAIN;
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, 4, &options.mask), y[3];
+        y[0] = network_recurrent(network, kind, x, 20, &options, NULL, NULL);
+        options.is_reverse = true;
+        y[1] = network_recurrent(network, kind, x, 20, &options, NULL, NULL);
+        y[2] = y[0];
+        int32_t merged = network_merge(network, modes[c % 4], y, 2 + c % 2);
+        network_output(network, merged);
+        int32_t last = network_last(network, merged, options.mask);
+        network_output(network, network_dense(network, last, 5, "tanh"));
+        Data *data = data_create(network, rows[c / 4 % 3], &times[c / 12], c / 4 % 2);
+        char name[100];
+        snprintf(name, sizeof name, "%s, %s, %d rows, %d steps", RECURRENT_NAMES[kind], modes[c % 4], (int)data->rows,
+                 (int)data->times[0]);
+        check_network(network, data, &(Kind){.can_stream = false}, times[c / 12] < 150, name);
+        data_free(data);
+        network_free(network);
+    }
+}
+
+/* an encoder's states start a decoder whose sequence has another length, and vectors join at the end */
+static void states_go_from_one_layer_to_another(void) {
+    for (int c = 0; c < RECURRENT_KINDS * 3; c++) {
+        static const int64_t rows[] = {1, 4, 55}, times[] = {13, 1, 29};
+        random_seed((uint64_t)c);
+        RecurrentKind kind = (RecurrentKind)(c % RECURRENT_KINDS);
+        bool is_lstm = kind <= LSTM_PROJECTED;
+        RecurrentOptions options = PLAIN, decoder = PLAIN;
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, 4, &options.mask);
+        int32_t target = network_input(network, CYL_SEQUENCE, 3, NULL);
+        int32_t extra = network_input(network, CYL_VECTOR, 7, NULL), cell = -1;
+        network_recurrent(network, kind, x, 18, &options, &decoder.h0, is_lstm ? &cell : NULL);
+        decoder.c0 = cell;
+        int32_t h, y = network_recurrent(network, kind, target, 18, &decoder, &h, NULL);
+        network_output(network, network_dense(network, y, 3, "linear"));
+        int32_t joined[] = {h, extra, decoder.h0};
+        int32_t all = network_merge(network, "concat", joined, 3);
+        network_output(network, network_dense(network, all, 2, "sigmoid"));
+        network_output(network, decoder.h0);
+        int64_t both[] = {times[c / 4], times[(c / 4 + 1) % 3], 1};
+        Data *data = data_create(network, rows[(c + c / 4) % 3], both, c % 2);
+        char name[100];
+        snprintf(name, sizeof name, "%s, %d rows, %d and %d steps", RECURRENT_NAMES[kind], (int)data->rows,
+                 (int)both[0], (int)both[1]);
+        check_network(network, data, &(Kind){.can_stream = false}, true, name);
+        data_free(data);
+        network_free(network);
+    }
+}
+
+static void every_activation_is_right_as_a_gate_and_as_a_layer(void) {
+    for (int a = 0; a < ACTIVATION_COUNT; a++) {
+        for (int k = 0; k < RECURRENT_KINDS; k++) {
+            random_seed((uint64_t)(a * RECURRENT_KINDS + k));
+            RecurrentOptions options = PLAIN;
+            options.activation = ACTIVATIONS[a].name;
+            /* the other bounded, so that states stay of one size */
+            options.recurrent_activation = k % 2 ? "hard_sigmoid" : "sigmoid";
+            options.scale = 0.1f;
+            Network *network = network_create();
+            int32_t x = network_input(network, CYL_SEQUENCE, 9, NULL);
+            int32_t y = network_recurrent(network, (RecurrentKind)k, x, 19, &options, NULL, NULL);
+            options.activation = "softsign";
+            options.recurrent_activation = ACTIVATIONS[a].name;
+            int32_t z = network_recurrent(network, (RecurrentKind)k, x, 7, &options, NULL, NULL);
+            Node *node = network_node(network, "activation");
+            int32_t activated = network_value(network, CYL_SEQUENCE, network->features[y]);
+            network->axes[activated] = 0;
+            node_input(node, "x", y);
+            node_output(node, "y", activated);
+            node_activation(node, "activation", ACTIVATIONS[a].name);
+            network_output(network, z);
+            network_output(network, activated);
+            network_output(network, network_dense(network, activated, 70, ACTIVATIONS[a].name));
+            int64_t time = 6;
+            Data *data = data_create(network, 2, &time, false);
+            char name[100];
+            snprintf(name, sizeof name, "%s, %s", ACTIVATIONS[a].name, RECURRENT_NAMES[k]);
+            check_network(network, data, &(Kind){.can_stream = true}, true, name);
+            data_free(data);
+            network_free(network);
+        }
+    }
+}
+
+static void the_blas_engine_is_right(void) {
+    static const CylEngine engines[] = {CYL_ENGINE_BLAS32, CYL_ENGINE_BLAS64};
+    static const double tolerances[] = {5e-6, 1e-13};
+    for (int c = 0; c < RECURRENT_KINDS * SIZE_COUNT; c++) {
+        random_seed((uint64_t)c);
+        RecurrentOptions options = PLAIN;
+        RecurrentKind kind = (RecurrentKind)(c % RECURRENT_KINDS);
+        options.is_reverse = c / 8 % 2;
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, SIZES[c / RECURRENT_KINDS][0], &options.mask), y[2];
+        y[0] = network_recurrent(network, kind, x, SIZES[c / RECURRENT_KINDS][1], &options, NULL, NULL);
+        y[1] = network_dense(network, x, network->features[y[0]], "gelu");
+        network_output(network, network_dense(network, network_merge(network, "mul", y, 2), 5, "softmax"));
+        int64_t rows = 1 + c % 3 * 7, time = 21;
+        Data *data = data_create(network, rows, &time, c % 2);
+        Result truth = reference(network, data);
+        for (int e = 0; e < 2; e++) {
+            CylModel *model = network_model(network, engines[e], CYL_ISA_SCALAR);
+            for (int threads = 1; threads <= 3; threads++) {
+                Result result = predict(network, model, data, threads);
+                double error = result_error(&result, &truth);
+                CHECK(error <= tolerances[e], "%s, hidden %d, %d threads: error %g", RECURRENT_NAMES[kind],
+                      (int)SIZES[c / RECURRENT_KINDS][1], threads, error);
+                result_free(&result);
+            }
+            cyl_model_free(model);
+        }
+        result_free(&truth);
+        data_free(data);
+        network_free(network);
+    }
+}
+
+static void a_stream_can_be_reset_and_copied(void) {
+    int64_t rows = 5, time = 4;
+    RecurrentOptions options = PLAIN;
+    options.repeats_padding = true;
+    Network *network = network_create();
+    int32_t x = network_input(network, CYL_SEQUENCE, 3, &options.mask);
+    int32_t y = network_recurrent(network, LSTM_PROJECTED, x, 18, &options, NULL, NULL);
+    network_output(network, network_recurrent(network, GRU_BEFORE, y, 7, &options, NULL, NULL));
+    Data *data = data_create(network, rows, &time, true);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    CylStream *first, *second;
+    CHECK(cyl_stream_create(model, rows, 1, &first) == CYL_OK && cyl_stream_create(model, rows, 2, &second) == CYL_OK,
+          "streams");
+    float before[5 * 4 * 7], again[5 * 4 * 7], copied[5 * 4 * 7];
+    const void *input = data->inputs[0];
+    const uint8_t *mask = data->masks[0];
+    void *output = before;
+    CylCall call = {.rows = rows, .times = &time, .inputs = &input, .masks = &mask, .outputs = &output, .threads = 1};
+    CHECK(cyl_stream_run(first, &call) == CYL_OK, "run");
+    for (int32_t s = 0; s < network->state_count; s++) {
+        float state[5 * 18];
+        CHECK(cyl_stream_get_state(first, s, state) == CYL_OK && cyl_stream_set_state(second, s, state) == CYL_OK,
+              "state %d", (int)s);
+    }
+    uint8_t flags[64];
+    CHECK(cyl_stream_flags_size(first) == 2 * rows, "flags");
+    CHECK(cyl_stream_get_flags(first, flags) == CYL_OK && cyl_stream_set_flags(second, flags) == CYL_OK, "flags");
+    output = again;
+    CHECK(cyl_stream_run(first, &call) == CYL_OK, "run");
+    output = copied;
+    CHECK(cyl_stream_run(second, &call) == CYL_OK, "run");
+    CHECK(memcmp(again, copied, sizeof again) == 0, "a copied stream goes on as the first");
+    CHECK(memcmp(again, before, sizeof again) != 0, "a stream goes on");
+    CHECK(cyl_stream_reset(first) == CYL_OK && cyl_stream_run(first, &call) == CYL_OK, "reset");
+    output = again;
+    CHECK(cyl_stream_reset(first) == CYL_OK && cyl_stream_run(first, &call) == CYL_OK, "reset");
+    CHECK(memcmp(again, before, sizeof again) == 0, "a reset stream starts anew");
+    cyl_stream_free(first);
+    cyl_stream_free(second);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
+int main(void) {
+    RUN(recurrent_layers_of_all_sizes_are_right_and_bit_identical);
+    RUN(masks_leave_states_and_pad_outputs);
+    RUN(masks_of_a_stream_are_those_of_its_chunks);
+    RUN(a_mask_of_ones_changes_nothing);
+    RUN(layers_in_a_row_and_sequences_longer_than_a_chunk_are_right);
+    RUN(two_directions_are_merged);
+    RUN(states_go_from_one_layer_to_another);
+    RUN(every_activation_is_right_as_a_gate_and_as_a_layer);
+    RUN(the_blas_engine_is_right);
+    RUN(a_stream_can_be_reset_and_copied);
+    return check_result();
+}
