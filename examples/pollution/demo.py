@@ -1,0 +1,209 @@
+"""Forecast PM2.5 with the committed networks: ``make demo``, or ``make demo CSV=path`` for a file of your own.
+
+Without a path (``--csv`` or the environment variable CSV) the real series is taken where it lies in
+``../shared/data/beijing_pm25.csv`` beside the repository, else the bundled SYNTHETIC sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from series import (
+    FEATURES,
+    LAGS,
+    LEADS,
+    TEST_YEAR,
+    Scaling,
+    Series,
+    future,
+    linear_model,
+    persistence,
+    read_csv,
+    score_table,
+    targets_in,
+)
+
+import cylstm
+
+HERE = Path(__file__).resolve().parent
+REAL = HERE.parents[2] / "shared" / "data" / "beijing_pm25.csv"
+SAMPLE = HERE / "sample_synthetic.csv"
+
+
+def numpy_lstm(model: cylstm.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """The same network in plain NumPy, one matrix product per layer and step: what one would write without us."""
+    lstm, dense = (
+        {role: model.graph.tensors[name] for role, name in node.weights.items()} for node in model.graph.nodes
+    )
+    weight = np.ascontiguousarray(np.concatenate([lstm["weight_ih"], lstm["weight_hh"]], axis=1))
+    bias, out_weight, out_bias = lstm["bias"], dense["weight"], dense["bias"]
+    features, hidden = lstm["weight_ih"].shape[1], lstm["weight_hh"].shape[1]
+    joined = np.zeros(features + hidden, np.float32)
+    c = np.zeros(hidden, np.float32)
+    one = np.float32(1.0)
+
+    def step(x: np.ndarray) -> np.ndarray:
+        joined[:features] = x
+        gates = weight @ joined + bias
+        gates[: 2 * hidden] = one / (one + np.exp(-gates[: 2 * hidden]))
+        gates[3 * hidden :] = one / (one + np.exp(-gates[3 * hidden :]))
+        c[:] = gates[hidden : 2 * hidden] * c + gates[:hidden] * np.tanh(gates[2 * hidden : 3 * hidden])
+        joined[features:] = gates[3 * hidden :] * np.tanh(c)
+        return out_weight @ joined[features:] + out_bias
+
+    return step
+
+
+def race(model: cylstm.Model, inputs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Run the stream and plain NumPy side by side, hour by hour, taking turns at going first.
+
+    Returns
+    -------
+    outputs : dict of str to ndarray of float32, shape (time, LEADS)
+    nanoseconds : dict of str to ndarray of int64, shape (time,)
+        Of each call, the clock's own cost included.
+    """
+    steps = {"stream": model.stream().step, "NumPy": numpy_lstm(model)}
+    outputs = {name: np.empty((len(inputs), LEADS), np.float32) for name in steps}
+    nanoseconds = {name: np.empty(len(inputs), np.int64) for name in steps}
+    clock = time.perf_counter_ns
+    order = list(steps)
+    for hour, x in enumerate(inputs):
+        for name in order:
+            step = steps[name]
+            start = clock()
+            y = step(x)
+            nanoseconds[name][hour] = clock() - start
+            outputs[name][hour] = y
+        order.reverse()
+    return outputs, nanoseconds
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two float32 arrays are equal bit for bit."""
+    return a.shape == b.shape and a.dtype == b.dtype == np.float32 and np.array_equal(a.view("u4"), b.view("u4"))
+
+
+def run_network(model: cylstm.Model, inputs: np.ndarray) -> np.ndarray:
+    """Run over the whole series three ways, print what was found, return the outputs ``(time, LEADS)``.
+
+    Raises
+    ------
+    SystemExit
+        If the stream and the whole sequence differ in one bit, or NumPy differs by more than rounding.
+    """
+    whole = model.predict(inputs)
+    outputs, nanoseconds = race(model, inputs)
+    equal = same_bits(outputs["stream"], whole)
+    apart = float(np.abs(outputs["NumPy"] - whole).max())
+    for name, spent in nanoseconds.items():
+        p50, p99 = np.percentile(spent, [50, 99]) / 1000
+        print(f"  {name:<8} {p50:8.2f} us p50 {p99:8.2f} us p99   one hour, over {len(inputs):,} hours")
+    print(f"  stream and whole sequence: {'the same bits' if equal else 'DIFFERENT BITS'}")
+    print(f"  NumPy and stream: at most {apart:.1e} apart (outputs are about 1)")
+    if not equal or apart > 1e-3:
+        raise SystemExit("the ways to run one network disagree")
+    return whole
+
+
+def load_networks() -> dict[str, tuple[cylstm.Model, Scaling]]:
+    """Every committed network with its scaling; the Keras files only where h5py is installed."""
+    networks = {}
+    for kind in FEATURES:
+        model = cylstm.load(HERE / "weights" / f"{kind}.cylstm")
+        networks[f"LSTM PyTorch, {kind}"] = model, Scaling.from_json(model.metadata["scaling"])
+    try:
+        import h5py  # noqa: F401
+    except ImportError:
+        print("The networks trained with Keras are left out: .keras files need h5py, pip install 'cylstm[keras]'.")
+        return networks
+    for kind in FEATURES:
+        scaling = Scaling.from_json((HERE / "weights" / f"{kind}.json").read_text(encoding="utf-8"))
+        networks[f"LSTM Keras, {kind}"] = cylstm.load(HERE / "weights" / f"{kind}.keras"), scaling
+    return networks
+
+
+def forecast_all(series: Series) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Forecasts by name, each ``(time, LEADS)`` in ug/m3, and for each network its linear model's name."""
+    years = sorted({int(year) for year in series.years() if year < TEST_YEAR})
+    forecasts = {"persistence": persistence(series)}
+    forecasts.update({f"linear, {kind}": linear_model(series, kind, years) for kind in FEATURES})
+    linear = {}
+    for name, (model, scaling) in load_networks().items():
+        kind = name.split(", ")[1]
+        print(f"\n{name}: {model.graph.parameters():,} parameters")
+        outputs = run_network(model, scaling.scale(series.select(kind)))
+        forecasts[name] = scaling.forecast(outputs, series.inputs[:, 0])
+        linear[name] = f"linear, {kind}"
+    return forecasts, linear
+
+
+def plot(series: Series, forecasts: dict[str, np.ndarray], is_sample: bool, path: Path) -> None:
+    """Draw forecast against truth, 1 and 24 hours ahead, over the three most polluted weeks of `TEST_YEAR`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    truth, title = "measured", "PM2.5 in Beijing"
+    if is_sample:
+        truth, title = "synthetic truth", "SYNTHETIC sample, nothing in it was measured"
+    scored = series.years() == TEST_YEAR
+    length = min(21 * 24, int(scored.sum()))
+    sums = np.convolve(np.where(scored, np.nan_to_num(series.target), 0.0), np.ones(length), "valid")
+    hours = np.arange(length) + int(np.argmax(sums))
+    figure, axes = plt.subplots(2, 1, figsize=(12, 7), sharex=True, sharey=True, layout="constrained")
+    for axis, lead in zip(axes, (1, LEADS)):
+        axis.plot(series.hours[hours], series.target[hours], color="black", linewidth=1.4, label=truth)
+        for kind, color in (("linear, multivariate", "tab:orange"), ("LSTM PyTorch, multivariate", "tab:blue")):
+            # A forecast is drawn at the hour that it is for, not at the hour that it was made.
+            axis.plot(
+                series.hours[hours], forecasts[kind][hours - lead, lead - 1], color=color, linewidth=1, label=kind
+            )
+        axis.set_title(f"forecast {lead} hour{'s' if lead > 1 else ''} ahead", loc="left")
+        axis.set_ylabel("PM2.5, ug/m3")
+        axis.grid(alpha=0.3)
+    axes[0].legend(loc="upper right")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--csv", help="the hourly series; default: the variable CSV, the real series, the sample")
+    parser.add_argument("--out", type=Path, default=HERE / "forecast.png", help="where to draw; default: %(default)s")
+    arguments = parser.parse_args()
+    path = Path(arguments.csv or os.environ.get("CSV") or (REAL if REAL.exists() else SAMPLE))
+    is_sample = path.resolve() == SAMPLE
+    try:
+        series = read_csv(path)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"cannot read the series: {error}") from None
+    truth = np.where(targets_in(series, [TEST_YEAR]), future(series), np.nan)
+    before = int((series.years() < TEST_YEAR).sum())
+    if before < LAGS + LEADS or np.isnan(truth).all(axis=0).any():
+        raise SystemExit(
+            f"{path}: expected at least {LAGS + LEADS} hours before {TEST_YEAR} and measured hours in it, "
+            f"found {before} and {int((~np.isnan(truth[:, 0])).sum())}"
+        )
+    print(f"CyLSTM {cylstm.__version__} on {platform.machine()}, Python {platform.python_version()}")
+    print(f"{path.name}: {len(series.hours):,} hours, {series.hours[0]} to {series.hours[-1]}; {TEST_YEAR} is scored")
+    if is_sample:
+        print("This is the bundled SYNTHETIC sample: its errors say nothing about forecasts of real air. For the real")
+        print("series (UCI data set 381): make demo CSV=path/to/the.csv")
+    forecasts, linear = forecast_all(series)
+    print(f"\nRMSE in ug/m3{', SYNTHETIC sample' if is_sample else ''}; intervals by block bootstrap over weeks\n")
+    print(score_table(forecasts, linear, truth))
+    plot(series, forecasts, is_sample, arguments.out)
+    print(f"\nForecast against truth: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
