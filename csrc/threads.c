@@ -20,6 +20,7 @@
 #include <windows.h>
 #else
 #include <pthread.h>
+#include <sched.h>
 #endif
 
 /* A thread waits awake for this long before it sleeps: on a busy machine being woken can take a whole scheduler tick
@@ -42,6 +43,15 @@ static void pause_briefly(void) {
     __builtin_ia32_pause();
 #elif defined(__aarch64__) || defined(__arm__)
     __asm__ volatile("yield");
+#endif
+}
+
+/* where there are more threads than cores, the one waited for may need this core */
+static void let_others_run(void) {
+#if defined(_WIN32)
+    SwitchToThread();
+#else
+    sched_yield();
 #endif
 }
 
@@ -164,6 +174,7 @@ void cyl_barrier(const CylTeam *team) {
             }
             pause_briefly();
         }
+        let_others_run();
         start = start ? start : nanoseconds();
     } while (nanoseconds() - start < CYL_SPIN_NANOSECONDS);
     sleep_until_passed(barrier, generation);

@@ -94,9 +94,11 @@ def is_possible(family, configuration):
 def cases():
     for family, options in FAMILIES.items():
         found = configurations(options)
-        # what masks, states and directions do to one another, in full
+        # what masks, states and directions do to one another, in full; Bidirectional sets zero_output_for_mask itself
         default = {name: values[0] for name, values in options.items()}
-        found += [default | dict(zip(CALL, values)) for values in itertools.product(*CALL.values())]
+        full = [default | dict(zip(CALL, values)) for values in itertools.product(*CALL.values())]
+        found += full
+        found += [one | {"zero_output_for_mask": True} for one in full if one["direction"] in ("forward", "backward")]
         unique = {label(configuration, options): configuration for configuration in found}
         for name, configuration in unique.items():
             if is_possible(family, configuration):
