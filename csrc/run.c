@@ -29,6 +29,9 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
         w->mask_strides[i] = time;
     }
     memcpy(w->views, w->own, (size_t)model->value_count * sizeof *w->views);
+    for (int32_t i = 0; i < model->input_count; i++) {
+        w->views[model->inputs[i]].row_stride = w->times[i] * model->values[model->inputs[i]].features;
+    }
     for (int32_t v = 0; v < model->value_count; v++) {
         const CylValue *value = &model->values[v];
         if (value->output < 0) {
@@ -46,14 +49,13 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
 static void load_inputs(CylWorkspace *w, const CylCall *call, int64_t first_step, const CylTeam *team) {
     const CylModel *model = w->model;
     for (int32_t i = 0; i < model->input_count; i++) {
-        CylView *view = &w->views[model->inputs[i]];
+        const CylView *view = &w->views[model->inputs[i]];
         if (!view->data) {
             continue;
         }
         int64_t features = model->values[model->inputs[i]].features, begin, end;
         int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
         int64_t steps = is_sequence_input(model, i) ? w->times[i] : 1;
-        view->row_stride = steps * features;
         cyl_share(team, w->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
             int64_t from = ((w->first_row + row) * time + (is_sequence_input(model, i) ? first_step : 0)) * features;

@@ -98,11 +98,10 @@ static inline V v_sqrt(V a) {
 static inline V v_scale(V a, V n) {
     V r;
     EACH_LANE {
-        float biased = n.lane[lane] + 12582912.0f; /* its low bits are n */
-        uint32_t bits, shift;
+        float k = n.lane[lane];
+        uint32_t bits;
         memcpy(&bits, &a.lane[lane], sizeof bits);
-        memcpy(&shift, &biased, sizeof shift);
-        bits += shift << 23;
+        bits += (uint32_t)(k == k ? (int32_t)k : 0) << 23;
         memcpy(&r.lane[lane], &bits, sizeof bits);
     }
     return r;

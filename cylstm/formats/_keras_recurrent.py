@@ -134,7 +134,8 @@ def add_bidirectional(target: Target, layer: LayerConfig, value: Value, *, is_la
     second = _cell_parts(backward, ("backward_layer",), ("backward_layer",), tuple((name,) for name in backward_names))
     outputs, states = [], []
     for recurrent, offset, part in ((forward, 0, "forward"), (backward, len(first), "backward")):
-        # The second direction's sequence is flipped, whatever its order, and the first one's is not.
+        # Both sequences come in the order of processing, and Keras flips the second one, whichever way it went: so
+        # both are in the input's time order, or both in the opposite one.
         y, final = _add_direction(
             target,
             layer,

@@ -1,0 +1,184 @@
+/*
+ * Memory: a step of a stream allocates none; where an allocation fails, the caller is told and nothing leaks.
+ *
+ * The linker hands every call of malloc, calloc, realloc and free in this program and the library to the functions
+ * below (--wrap); what OpenMP's runtime allocates for itself is not seen.
+ */
+#include "check.h"
+#include "network.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__real_realloc(void *memory, size_t bytes);
+void __real_free(void *memory);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+void *__wrap_realloc(void *memory, size_t bytes);
+void __wrap_free(void *memory);
+
+static atomic_long calls;  /* of any of the four */
+static atomic_long held;   /* pieces of memory not yet freed */
+static atomic_long grants; /* allocations until one fails; negative: none fails */
+
+static bool is_granted(void) {
+    atomic_fetch_add(&calls, 1);
+    return atomic_load(&grants) < 0 || atomic_fetch_sub(&grants, 1) > 0;
+}
+
+void *__wrap_malloc(size_t bytes) {
+    void *memory = is_granted() ? __real_malloc(bytes) : NULL;
+    atomic_fetch_add(&held, memory != NULL);
+    return memory;
+}
+void *__wrap_calloc(size_t count, size_t bytes) {
+    void *memory = is_granted() ? __real_calloc(count, bytes) : NULL;
+    atomic_fetch_add(&held, memory != NULL);
+    return memory;
+}
+void *__wrap_realloc(void *memory, size_t bytes) {
+    void *moved = is_granted() ? __real_realloc(memory, bytes) : NULL;
+    atomic_fetch_add(&held, moved && !memory);
+    return moved;
+}
+void __wrap_free(void *memory) {
+    atomic_fetch_add(&calls, 1);
+    atomic_fetch_sub(&held, memory != NULL);
+    __real_free(memory);
+}
+
+static Network *every_layer(void) {
+    random_seed(3);
+    RecurrentOptions options = PLAIN;
+    Network *network = network_create();
+    int32_t x = network_input(network, CYL_SEQUENCE, 5, &options.mask), y[3];
+    y[0] = network_recurrent(network, LSTM_PROJECTED, x, 26, &options, NULL, NULL);
+    y[1] = network_recurrent(network, GRU_BEFORE, x, 18, &options, NULL, NULL);
+    y[2] = network_recurrent(network, GRU_AFTER, x, 18, &options, NULL, NULL);
+    int32_t z = network_dense(network, network_merge(network, "ave", y, 3), 18, "gelu");
+    network_output(network, network_recurrent(network, LSTM, z, 7, &options, NULL, NULL));
+    network_output(network, network_dense(network, network_last(network, z, options.mask), 5, "softmax"));
+    Node *node = network_node(network, "activation");
+    int32_t activated = network_value(network, CYL_VECTOR, 5);
+    node_input(node, "x", network->outputs[1]);
+    node_output(node, "y", activated);
+    node_activation(node, "activation", "tanh");
+    network_output(network, activated);
+    return network;
+}
+
+enum { ROWS = 3, TIME = 300 };
+
+static void a_stream_allocates_nothing_after_its_creation(void) {
+    Network *network = every_layer();
+    int64_t longest = TIME;
+    Data *data = data_create(network, ROWS, &longest, true);
+    float *y = need(ROWS * TIME * 7 * sizeof *y), vector[ROWS * 5], activated[ROWS * 5], state[ROWS * 26];
+    void *outputs[3] = {y, vector, activated};
+    for (int isa = 0; isa < CYL_ISA_COUNT; isa++) {
+        if (!cyl_isa_available((CylIsa)isa)) {
+            continue;
+        }
+        CylModel *model = network_model(network, CYL_ENGINE_PACKED, (CylIsa)isa);
+        for (int threads = 1; threads <= 2; threads++) {
+            CylStream *stream;
+            CHECK(cyl_stream_create(model, ROWS, threads, &stream) == CYL_OK, "stream");
+            /* single steps, some, and more than a chunk */
+            static const int64_t times[] = {1, 1, 7, TIME, 1};
+            for (int c = 0; c < 5; c++) {
+                for (int has_mask = 0; has_mask < 2; has_mask++) {
+                    const uint8_t *mask = has_mask ? data->masks[0] : NULL;
+                    CylCall call = {.rows = ROWS,
+                                    .times = &times[c],
+                                    .inputs = (const void *const *)data->inputs,
+                                    .masks = &mask,
+                                    .outputs = outputs,
+                                    .threads = threads};
+                    long before = atomic_load(&calls);
+                    CylStatus status = cyl_stream_run(stream, &call);
+                    long after = atomic_load(&calls);
+                    CHECK(status == CYL_OK, "%s", cyl_status_text(status));
+                    CHECK(after == before, "%s, %d threads, %d steps: %ld allocations", cyl_isa_name((CylIsa)isa),
+                          threads, (int)times[c], after - before);
+                }
+            }
+            long before = atomic_load(&calls);
+            CHECK(cyl_stream_get_state(stream, 0, state) == CYL_OK &&
+                      cyl_stream_set_state(stream, 0, state) == CYL_OK && cyl_stream_reset(stream) == CYL_OK,
+                  "states");
+            CHECK(atomic_load(&calls) == before, "states of a stream allocate");
+            cyl_stream_free(stream);
+        }
+        cyl_model_free(model);
+    }
+    free(y);
+    data_free(data);
+    network_free(network);
+}
+
+/* builds, streams and predicts; the first status that is not CYL_OK */
+static CylStatus live_a_life(const Network *network, const CylCall *call) {
+    CylModel *model = NULL;
+    CylStream *stream = NULL;
+    int32_t index;
+    CylStatus status = cyl_model_create(CYL_ENGINE_PACKED, cyl_isa_best(), NULL, &model);
+    for (int32_t v = 0; status == CYL_OK && v < network->value_count; v++) {
+        status = cyl_model_add_value(model, network->kinds[v], network->features[v], &index);
+    }
+    for (int32_t n = 0; status == CYL_OK && n < network->node_count; n++) {
+        status = cyl_model_add_node(model, &network->nodes[n].spec);
+    }
+    if (status == CYL_OK) {
+        status = cyl_model_finish(model, network->inputs, network->masks, network->input_count, network->outputs,
+                                  network->output_count);
+    }
+    if (status == CYL_OK) {
+        status = cyl_stream_create(model, ROWS, 1, &stream);
+    }
+    if (status == CYL_OK) {
+        status = cyl_stream_run(stream, call);
+    }
+    if (status == CYL_OK) {
+        status = cyl_predict(model, call);
+    }
+    cyl_stream_free(stream);
+    cyl_model_free(model);
+    return status;
+}
+
+static void failed_allocations_are_told_and_leak_nothing(void) {
+    Network *network = every_layer();
+    int64_t time = 4;
+    Data *data = data_create(network, ROWS, &time, false);
+    float y[ROWS * 4 * 7], vector[ROWS * 5], activated[ROWS * 5];
+    void *outputs[3] = {y, vector, activated};
+    CylCall call = {.rows = ROWS,
+                    .times = &time,
+                    .inputs = (const void *const *)data->inputs,
+                    .outputs = outputs,
+                    .threads = 3}; /* three rows on three threads: three workspaces */
+    CHECK(live_a_life(network, &call) == CYL_OK, "with all the memory");
+    int failures = 0;
+    CylStatus status = CYL_E_MEMORY;
+    for (; status != CYL_OK && failures < 1000; failures++) {
+        long before = atomic_load(&held);
+        atomic_store(&grants, failures);
+        status = live_a_life(network, &call);
+        atomic_store(&grants, -1);
+        CHECK(status == CYL_OK || status == CYL_E_MEMORY, "allocation %d fails: %s", failures, cyl_status_text(status));
+        CHECK(atomic_load(&held) == before, "allocation %d fails: %ld pieces of memory are lost", failures,
+              atomic_load(&held) - before);
+    }
+    CHECK(failures > 50, "only %d allocations in a life", failures);
+    data_free(data);
+    network_free(network);
+}
+
+int main(void) {
+    atomic_store(&grants, -1);
+    RUN(a_stream_allocates_nothing_after_its_creation);
+    RUN(failed_allocations_are_told_and_leak_nothing);
+    return check_result();
+}

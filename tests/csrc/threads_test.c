@@ -1,0 +1,211 @@
+/*
+ * Threads that are not ours: many that share one model, two that want one stream, and a child after fork.
+ *
+ * ThreadSanitizer does not know the barriers of OpenMP's runtime; under SANITIZE=thread the library runs on
+ * pthread_team.c in its place.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include "check.h"
+#include "network.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+static Network *some_layers(Data **data, int64_t rows, int64_t time) {
+    random_seed(11);
+    Network *network = network_create();
+    int32_t x = network_input(network, CYL_SEQUENCE, 9, NULL);
+    int32_t y = network_recurrent(network, LSTM_PROJECTED, x, 52, NULL, NULL, NULL);
+    y = network_recurrent(network, GRU_BEFORE, y, 40, NULL, NULL, NULL);
+    y = network_recurrent(network, GRU_AFTER, y, 37, NULL, NULL, NULL);
+    network_output(network, network_dense(network, y, 70, "softmax"));
+    *data = data_create(network, rows, &time, false);
+    return network;
+}
+
+/* ---- fork ---- */
+
+/* what the child says by its exit status */
+enum { CHILD_RIGHT = 7, CHILD_WRONG = 8 };
+
+static void child_predicts(const Network *network, const CylModel *model, const Data *data, const Result *wanted,
+                           CylStream *running) {
+    static const int64_t steps[] = {2, 1};
+    alarm(20); /* a child that hangs is killed, and its status tells */
+    Result whole = predict(network, model, data, 3), parts = stream(network, model, data, steps, 2, 2);
+    CylModel *second = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    Result again = predict(network, second, data, 2);
+    float *y = need((size_t)(data->rows * 70) * sizeof *y);
+    int64_t one = 1;
+    const void *input = data->inputs[0];
+    void *output = y;
+    CylCall call = {.rows = data->rows, .times = &one, .inputs = &input, .outputs = &output, .threads = 2};
+    CylStatus status = cyl_stream_run(running, &call);
+    bool right =
+        result_same(&whole, wanted) && result_same(&parts, wanted) && result_same(&again, wanted) && status == CYL_OK;
+    _exit(right ? CHILD_RIGHT : CHILD_WRONG);
+}
+
+static void a_child_predicts_after_fork(void) {
+    Data *data;
+    Network *network = some_layers(&data, 2, 40);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    CylStream *running;
+    CHECK(cyl_stream_create(model, 2, 2, &running) == CYL_OK, "stream");
+    Result wanted = predict(network, model, data, 3); /* now there are threads */
+    for (int generation = 0; generation < 3; generation++) {
+        pid_t child = fork();
+        if (child == 0) {
+            child_predicts(network, model, data, &wanted, running);
+        }
+        int status = 0;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child, "a child");
+        CHECK(!(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM), "the child hangs");
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_RIGHT, "the child's status is %#x", (unsigned)status);
+        /* the parent still has its threads */
+        Result again = predict(network, model, data, 3);
+        CHECK(result_same(&again, &wanted), "the parent after fork: %g", result_error(&again, &wanted));
+        result_free(&again);
+    }
+    result_free(&wanted);
+    cyl_stream_free(running);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
+/* ---- threads that share a model ---- */
+
+enum { SHARERS = 8, ROUNDS = 6 };
+
+typedef struct {
+    const Network *network;
+    const CylModel *model;
+    const Data *data;
+    const Result *wanted;
+    int index;
+} Sharer;
+
+static void *share(void *context) {
+    const Sharer *s = context;
+    const int64_t steps[] = {1 + s->index % 3, 2};
+    for (int round = 0; round < ROUNDS; round++) {
+        int threads = 1 + (s->index + round) % 3;
+        Result result = round % 2 ? stream(s->network, s->model, s->data, steps, 2, threads)
+                                  : predict(s->network, s->model, s->data, threads);
+        CHECK(result_same(&result, s->wanted), "thread %d, round %d differs by %g", s->index, round,
+              result_error(&result, s->wanted));
+        result_free(&result);
+    }
+    return NULL;
+}
+
+static void threads_share_a_model_each_with_its_stream(void) {
+    Data *data;
+    Network *network = some_layers(&data, 2, 25);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    Result wanted = predict(network, model, data, 1);
+    pthread_t threads[SHARERS];
+    Sharer sharers[SHARERS];
+    for (int i = 0; i < SHARERS; i++) {
+        sharers[i] = (Sharer){network, model, data, &wanted, i};
+        CHECK(pthread_create(&threads[i], NULL, share, &sharers[i]) == 0, "thread %d", i);
+    }
+    for (int i = 0; i < SHARERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    result_free(&wanted);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
+/* ---- two threads on one stream ---- */
+
+typedef struct {
+    CylStream *stream;
+    const Data *data;
+    atomic_int turns, busy, others; /* runs that went through, that were refused, and other statuses */
+    atomic_bool is_over;
+} Contest;
+
+enum { MOST_TURNS = 200, CONTEST_TIME = 60 };
+
+static void *contend(void *context) {
+    Contest *contest = context;
+    float *y = need((size_t)(contest->data->rows * CONTEST_TIME * 70) * sizeof *y);
+    int64_t time = CONTEST_TIME;
+    const void *input = contest->data->inputs[0];
+    void *output = y;
+    CylCall call = {.rows = contest->data->rows, .times = &time, .inputs = &input, .outputs = &output, .threads = 1};
+    while (!atomic_load(&contest->is_over)) {
+        CylStatus status = cyl_stream_run(contest->stream, &call);
+        if (status == CYL_OK) {
+            int turns = atomic_fetch_add(&contest->turns, 1) + 1;
+            if (turns >= MOST_TURNS || (turns >= 10 && atomic_load(&contest->busy))) {
+                atomic_store(&contest->is_over, true);
+            }
+        } else {
+            atomic_fetch_add(status == CYL_E_BUSY ? &contest->busy : &contest->others, 1);
+            sched_yield();
+        }
+    }
+    free(y);
+    return NULL;
+}
+
+static void two_threads_on_one_stream_take_turns_or_are_refused(void) {
+    Data *data;
+    Network *network = some_layers(&data, 3, CONTEST_TIME);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    Contest contest = {.data = data};
+    CHECK(cyl_stream_create(model, 3, 2, &contest.stream) == CYL_OK, "stream");
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, contend, &contest) == 0, "thread %d", i);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(atomic_load(&contest.busy) > 0, "nobody was refused in %d turns", atomic_load(&contest.turns));
+    CHECK(atomic_load(&contest.others) == 0, "other statuses");
+    /* every turn ran the same steps: the states are those of as many turns alone */
+    CylStream *alone;
+    CHECK(cyl_stream_create(model, 3, 1, &alone) == CYL_OK, "stream");
+    float *y = need((size_t)(3 * CONTEST_TIME * 70) * sizeof *y);
+    int64_t time = CONTEST_TIME;
+    const void *input = data->inputs[0];
+    void *output = y;
+    CylCall call = {.rows = 3, .times = &time, .inputs = &input, .outputs = &output, .threads = 1};
+    for (int turn = 0; turn < atomic_load(&contest.turns); turn++) {
+        CHECK(cyl_stream_run(alone, &call) == CYL_OK, "turn %d", turn);
+    }
+    for (int32_t s = 0; s < network->state_count; s++) {
+        float *a = need((size_t)(3 * network->state_sizes[s]) * sizeof *a);
+        float *b = need((size_t)(3 * network->state_sizes[s]) * sizeof *b);
+        CHECK(cyl_stream_get_state(contest.stream, s, a) == CYL_OK && cyl_stream_get_state(alone, s, b) == CYL_OK,
+              "state %d", (int)s);
+        CHECK(memcmp(a, b, (size_t)(3 * network->state_sizes[s]) * sizeof *a) == 0, "state %d differs", (int)s);
+        free(a);
+        free(b);
+    }
+    free(y);
+    cyl_stream_free(alone);
+    cyl_stream_free(contest.stream);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
+int main(void) {
+    RUN(a_child_predicts_after_fork);
+    RUN(threads_share_a_model_each_with_its_stream);
+    RUN(two_threads_on_one_stream_take_turns_or_are_refused);
+    return check_result();
+}
