@@ -43,38 +43,134 @@ static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k
     }
 }
 
-#if TILE_PAIRS_BLOCKS
-/* two full blocks of one column at once: eight chains where one block has four */
-static inline __attribute__((always_inline)) void tile_pair(const REAL *weights, int64_t block_size, int64_t k_stride,
-                                                            const CylOperand *operands, int32_t operand_count,
-                                                            int64_t first, const REAL *start, REAL *acc,
-                                                            int64_t block_rows, const int vectors) {
-    V sum[2][4];
-    for (int b = 0; b < 2; b++) {
+/*
+ * One column: several full blocks, and the narrow tail block behind the last of them, in one pass over k. A tail by
+ * itself has too few chains to hide the latency of a multiply-add.
+ */
+typedef struct {
+    const REAL *weights, *tail_weights; /* of the first block; of the tail */
+    int64_t block_size, k_stride, tail_k_stride;
+    const REAL *start, *tail_start;
+    REAL *acc, *tail_acc;
+    int64_t block_rows;
+} Group;
+
+static inline __attribute__((always_inline)) void group_tile(const Group *group, const CylOperand *operands,
+                                                             int32_t operand_count, const int blocks, const int vectors,
+                                                             const int tail) {
+    V sum[3][4], tail_sum[3];
+    for (int b = 0; b < blocks; b++) {
         for (int v = 0; v < vectors; v++) {
-            sum[b][v] = v_load(start + b * block_rows + v * 16);
+            sum[b][v] = v_load(group->start + b * group->block_rows + v * 16);
         }
     }
+    for (int v = 0; v < tail; v++) {
+        tail_sum[v] = v_load(group->tail_start + v * 16);
+    }
     for (int32_t o = 0; o < operand_count; o++) {
-        const REAL *w = weights + operands[o].first * k_stride;
-        const REAL *x = (const REAL *)operands[o].x + first * operands[o].stride;
+        const REAL *w = group->weights + operands[o].first * group->k_stride;
+        const REAL *tail_w = tail ? group->tail_weights + operands[o].first * group->tail_k_stride : w;
+        const REAL *x = operands[o].x;
         const int32_t count = operands[o].count;
-        for (int32_t k = 0; k < count; k++, w += k_stride) {
+        const int64_t block_size = group->block_size, k_stride = group->k_stride, tail_stride = group->tail_k_stride;
+        for (int32_t k = 0; k < count; k++, w += k_stride, tail_w += tail_stride) {
             V xk = v_set1(x[k]);
-            for (int b = 0; b < 2; b++) {
+            for (int b = 0; b < blocks; b++) {
                 for (int v = 0; v < vectors; v++) {
                     sum[b][v] = v_fma(v_load(w + b * block_size + v * 16), xk, sum[b][v]);
                 }
             }
+            for (int v = 0; v < tail; v++) {
+                tail_sum[v] = v_fma(v_load(tail_w + v * 16), xk, tail_sum[v]);
+            }
         }
     }
-    for (int b = 0; b < 2; b++) {
+    for (int b = 0; b < blocks; b++) {
         for (int v = 0; v < vectors; v++) {
-            v_store(acc + b * block_rows + v * 16, sum[b][v]);
+            v_store(group->acc + b * group->block_rows + v * 16, sum[b][v]);
         }
+    }
+    for (int v = 0; v < tail; v++) {
+        v_store(group->tail_acc + v * 16, tail_sum[v]);
     }
 }
+
+#define GROUP_OF(blocks, vectors)                                                                                      \
+    switch (tail) {                                                                                                    \
+    case 0:                                                                                                            \
+        group_tile(group, operands, operand_count, blocks, vectors, 0);                                                \
+        break;                                                                                                         \
+    case 1:                                                                                                            \
+        group_tile(group, operands, operand_count, blocks, vectors, 1);                                                \
+        break;                                                                                                         \
+    case 2:                                                                                                            \
+        group_tile(group, operands, operand_count, blocks, vectors, 2);                                                \
+        break;                                                                                                         \
+    default:                                                                                                           \
+        group_tile(group, operands, operand_count, blocks, vectors, 3);                                                \
+        break;                                                                                                         \
+    }                                                                                                                  \
+    break;
+
+/* a group of a run-time size */
+static void group_of(const Group *group, const CylOperand *operands, int32_t operand_count, int blocks, int vectors,
+                     int tail) {
+    switch (blocks * 8 + vectors) {
+    case 8 + 1:
+        GROUP_OF(1, 1)
+    case 8 + 2:
+        GROUP_OF(1, 2)
+    case 8 + 3:
+        GROUP_OF(1, 3)
+    case 8 + 4:
+        GROUP_OF(1, 4)
+#if GROUP_BLOCKS > 1
+    case 16 + 2:
+        GROUP_OF(2, 2)
+    case 16 + 3:
+        GROUP_OF(2, 3)
+    case 16 + 4:
+        GROUP_OF(2, 4)
+    case 24 + 2:
+        GROUP_OF(3, 2)
+    case 24 + 3:
+        GROUP_OF(3, 3)
+    case 24 + 4:
+        GROUP_OF(3, 4)
 #endif
+    default:
+        GROUP_OF(0, 0)
+    }
+}
+#undef GROUP_OF
+
+/* one column: the blocks in groups of GROUP_BLOCKS, one more in the last where that leaves none over */
+static void product_of_column(const CylMatrix *m, const CylOperand *operands, int32_t operand_count, REAL *acc,
+                              bool continued, bool backward, int32_t begin, int32_t end) {
+    const REAL *weights = m->weights, *starts = continued ? acc : (const REAL *)m->bias;
+    const int full_vectors = (int)((m->block_rows + 15) / 16);
+    const int last_vectors = (m->gates * cyl_block_width(m, end - 1) + 15) / 16;
+    const int tail = last_vectors < full_vectors ? last_vectors : 0;
+    const int32_t full = end - begin - (tail > 0);
+    const int32_t groups = full >= GROUP_BLOCKS ? full / GROUP_BLOCKS : 1;
+    for (int32_t g = 0; g < groups; g++) {
+        const int32_t index = backward ? groups - 1 - g : g, first = begin + index * GROUP_BLOCKS;
+        const bool is_last = index == groups - 1;
+        const int64_t at = cyl_block_offset(m, first), tail_at = cyl_block_offset(m, end - 1);
+        const Group group = {.weights = weights + at * m->columns,
+                             .tail_weights = weights + tail_at * m->columns,
+                             .block_size = m->block_rows * m->columns,
+                             .k_stride = full_vectors * 16,
+                             .tail_k_stride = tail * 16,
+                             .start = starts + at,
+                             .tail_start = starts + tail_at,
+                             .acc = acc + at,
+                             .tail_acc = acc + tail_at,
+                             .block_rows = m->block_rows};
+        const int blocks = is_last ? (int)(full - index * GROUP_BLOCKS) : GROUP_BLOCKS;
+        group_of(&group, operands, operand_count, blocks, full_vectors, is_last ? tail : 0);
+    }
+}
 
 #define TILE_ARGUMENTS w, k_stride, operands, operand_count, first, start, start_stride, acc, acc_stride
 
@@ -87,12 +183,6 @@ static void tile_of(const REAL *w, int64_t k_stride, const CylOperand *operands,
         break;
     case 1 * 8 + 2:
         tile(TILE_ARGUMENTS, 2, 1);
-        break;
-    case 1 * 8 + 3:
-        tile(TILE_ARGUMENTS, 3, 1);
-        break;
-    case 1 * 8 + 4:
-        tile(TILE_ARGUMENTS, 4, 1);
         break;
     case 2 * 8 + 1:
         tile(TILE_ARGUMENTS, 1, 2);
@@ -129,6 +219,12 @@ static void tile_of(const REAL *w, int64_t k_stride, const CylOperand *operands,
         break;
 #endif
 #if TILE_VECTORS > 2
+    case 1 * 8 + 3:
+        tile(TILE_ARGUMENTS, 3, 1);
+        break;
+    case 1 * 8 + 4:
+        tile(TILE_ARGUMENTS, 4, 1);
+        break;
     case 2 * 8 + 3:
         tile(TILE_ARGUMENTS, 3, 2);
         break;
@@ -171,40 +267,28 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
     (void)model;
     const REAL *weights = m->weights, *bias = m->bias;
     REAL *acc = acc_data;
-    const int32_t step = backward ? -1 : 1;
-    for (int32_t block = backward ? end - 1 : begin; begin <= block && block < end; block += step) {
+    if (begin >= end) {
+        return;
+    }
+    if (n == 1) {
+        product_of_column(m, operands, operand_count, acc, continued, backward, begin, end);
+        return;
+    }
+    for (int32_t block = begin; block < end; block++) {
         const int64_t offset = cyl_block_offset(m, block);
         const int block_vectors = (m->gates * cyl_block_width(m, block) + 15) / 16;
         const int64_t k_stride = (int64_t)block_vectors * 16;
         const REAL *w = weights + offset * m->columns;
         const REAL *start = continued ? acc + offset : bias + offset;
         const int64_t start_stride = continued ? acc_stride : 0;
-#if TILE_PAIRS_BLOCKS
-        const int32_t other = block + step;
-        if (n == 1 && block_vectors > 2 && begin <= other && other < end && cyl_block_width(m, block) == m->width &&
-            cyl_block_width(m, other) == m->width) {
-            const int64_t low = cyl_block_offset(m, backward ? other : block);
-            const REAL *pair = weights + low * m->columns, *pair_start = (continued ? acc : bias) + low;
-            if (block_vectors == 4) {
-                tile_pair(pair, m->block_rows * m->columns, k_stride, operands, operand_count, 0, pair_start, acc + low,
-                          m->block_rows, 4);
-            } else {
-                tile_pair(pair, m->block_rows * m->columns, k_stride, operands, operand_count, 0, pair_start, acc + low,
-                          m->block_rows, 3);
-            }
-            block = other;
-            continue;
-        }
-#endif
-        const int most_vectors = n == 1 ? 4 : TILE_VECTORS;
         for (int64_t first = 0; first < n;) {
             int64_t left = n - first;
             /* no single column at the end of many: two tiles of about one size */
             int columns = left >= 2 * TILE_COLUMNS ? TILE_COLUMNS
                           : left > TILE_COLUMNS    ? (int)((left + 1) / 2)
                                                    : (int)left;
-            for (int v = 0; v < block_vectors; v += most_vectors) {
-                int vectors = block_vectors - v < most_vectors ? block_vectors - v : most_vectors;
+            for (int v = 0; v < block_vectors; v += TILE_VECTORS) {
+                int vectors = block_vectors - v < TILE_VECTORS ? block_vectors - v : TILE_VECTORS;
                 tile_of(w + v * 16, k_stride, operands, operand_count, first, start + first * start_stride + v * 16,
                         start_stride, acc + first * acc_stride + offset + v * 16, acc_stride, vectors, columns);
             }

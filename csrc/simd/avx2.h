@@ -14,7 +14,8 @@ typedef V M; /* all bits set where true */
 
 #define TILE_COLUMNS 3
 #define TILE_VECTORS 2
-#define TILE_PAIRS_BLOCKS 0
+/* full blocks of one column taken together */
+#define GROUP_BLOCKS 1
 
 static inline V v_set1(float x) { return (V){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 static inline V v_zero(void) { return (V){_mm256_setzero_ps(), _mm256_setzero_ps()}; }

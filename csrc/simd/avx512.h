@@ -12,7 +12,8 @@ typedef __mmask16 M;
 
 #define TILE_COLUMNS 6
 #define TILE_VECTORS 4
-#define TILE_PAIRS_BLOCKS 1
+/* full blocks of one column taken together */
+#define GROUP_BLOCKS 2
 
 static inline V v_set1(float a) { return _mm512_set1_ps(a); }
 static inline V v_zero(void) { return _mm512_setzero_ps(); }

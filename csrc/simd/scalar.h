@@ -22,7 +22,8 @@ typedef struct {
 /* columns and vectors of one register tile of a product, see kernels/product.h */
 #define TILE_COLUMNS 2
 #define TILE_VECTORS 2
-#define TILE_PAIRS_BLOCKS 0
+/* full blocks of one column taken together */
+#define GROUP_BLOCKS 1
 
 #define EACH_LANE for (int lane = 0; lane < 16; lane++)
 

@@ -66,8 +66,9 @@ static void states_that_decay_to_zero_stay_normal(void) {
             Node *node = &network->nodes[0];
             float *bias = node->weights[2];
             memset(bias, 0, (size_t)node->tensors[2].shape[0] * sizeof *bias);
-            for (int j = 0; j < 19; j++) {
-                bias[19 + j] = forget[f] * (0.9f + 0.01f * (float)j); /* f of an LSTM, z of a GRU */
+            for (int j = 0; j < 19 && k != RNN; j++) {
+                float wanted = forget[f] * (0.9f + 0.01f * (float)j);
+                bias[k == LSTM_COUPLED ? j : 19 + j] = k == LSTM_COUPLED ? -wanted : wanted; /* f, z, or i = 1 - f */
             }
             if (k == GRU_AFTER) {
                 memset(node->weights[3], 0, 3 * 19 * sizeof(float));
@@ -207,10 +208,10 @@ static void gates_that_cancel_stay_normal(void) {
             Node *node = &network->nodes[0];
             for (int t = 0; t < node->spec.tensor_count; t++) {
                 const CylTensor *tensor = &node->tensors[t];
-                int64_t columns = tensor->rank == 2 ? tensor->shape[1] : 0;
-                for (int64_t i = 0; i < tensor->shape[0] * (columns ? columns : 1); i++) {
+                bool is_bias = strstr(tensor->role, "bias");
+                for (int64_t i = 0; i < tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1); i++) {
                     float tiny = 0x1p-40f + (float)(random_bits() % 8) * 0x1p-63f;
-                    node->weights[t][i] = columns == 0 ? 0.0f : i % 2 ? -tiny : tiny;
+                    node->weights[t][i] = is_bias ? 0.0f : i % 2 ? -tiny : tiny;
                 }
             }
             int64_t time = 9;
@@ -272,7 +273,7 @@ static void subnormal_weights_inputs_and_states_are_zero(void) {
         random_seed((uint64_t)k);
         Network *network = network_create();
         int32_t x = network_input(network, CYL_SEQUENCE, 6, NULL);
-        int32_t y = network_recurrent(network, (RecurrentKind)k, x, 18, NULL, NULL, NULL);
+        int32_t y = network_recurrent(network, (RecurrentKind)k, x, 24, NULL, NULL, NULL);
         network_output(network, network_dense(network, y, 4, "linear"));
         int64_t time = 6;
         Data *data = data_create(network, 2, &time, false);

@@ -41,6 +41,7 @@ void *need(size_t bytes) {
 static void demand(bool condition, const char *what) {
     if (!condition) {
         printf("%s\n", what);
+        fflush(stdout);
         abort();
     }
 }
@@ -87,6 +88,7 @@ void network_output(Network *network, int32_t value) {
 Node *network_node(Network *network, const char *op) {
     demand(network->node_count < MOST_NODES, "too many nodes");
     Node *node = &network->nodes[network->node_count++];
+    node->kind = -1;
     node->spec = (CylNodeSpec){op, node->inputs, node->outputs, node->options, node->tensors, .input_count = 0};
     return node;
 }
@@ -177,8 +179,48 @@ void node_activation(Node *node, const char *slot, const char *name) {
     }
 }
 
-const char *const RECURRENT_NAMES[RECURRENT_KINDS] = {"LSTM", "projected LSTM", "GRU reset-before", "GRU reset-after"};
+static const CylOption *find_option(const Node *node, const char *name) {
+    for (int32_t i = 0; i < node->spec.option_count; i++) {
+        if (strcmp(node->options[i].name, name) == 0) {
+            return &node->options[i];
+        }
+    }
+    return NULL;
+}
+
+static const float *find_tensor(const Node *node, const char *role) {
+    for (int32_t i = 0; i < node->spec.tensor_count; i++) {
+        if (strcmp(node->tensors[i].role, role) == 0) {
+            return node->weights[i];
+        }
+    }
+    return NULL;
+}
+
+static int32_t find_port(const CylPort *ports, int32_t count, const char *role) {
+    for (int32_t i = 0; i < count; i++) {
+        if (strcmp(ports[i].role, role) == 0) {
+            return ports[i].value;
+        }
+    }
+    return -1;
+}
+
+const char *const RECURRENT_NAMES[RECURRENT_KINDS] = {"LSTM",
+                                                      "projected LSTM",
+                                                      "LSTM with peepholes",
+                                                      "LSTM with coupled gates",
+                                                      "normalised LSTM",
+                                                      "GRU reset-before",
+                                                      "GRU reset-after",
+                                                      "RNN"};
 const RecurrentOptions PLAIN = {-1, -1, -1, false, false, NULL, NULL, 0.0f};
+
+int state_count_of(RecurrentKind kind) { return kind <= LSTM_NORMALISED || kind == CONV_LSTM ? 2 : 1; }
+
+static int gate_count_of(RecurrentKind kind) {
+    return kind == RNN ? 1 : kind == LSTM_COUPLED || state_count_of(kind) == 1 ? 3 : 4;
+}
 
 static int32_t state_value(Network *network, int32_t size, const char *role, Node *node) {
     int32_t value = network_value(network, CYL_STATE, size);
@@ -186,13 +228,11 @@ static int32_t state_value(Network *network, int32_t size, const char *role, Nod
     return value;
 }
 
-int32_t network_recurrent(Network *network, RecurrentKind kind, int32_t x, int32_t hidden,
-                          const RecurrentOptions *options, int32_t *h, int32_t *c) {
-    options = options ? options : &PLAIN;
-    bool is_lstm = kind == LSTM || kind == LSTM_PROJECTED;
-    int32_t input = network->features[x], gates = is_lstm ? 4 : 3;
-    int32_t output = kind == LSTM_PROJECTED ? hidden * 2 / 3 + 1 : hidden;
-    Node *node = network_node(network, is_lstm ? "lstm" : "gru");
+/* what all recurrent layers share: ports, options and states; h and c may be NULL */
+static Node *recurrent_node(Network *network, const char *op, RecurrentKind kind, int32_t x, int32_t output,
+                            int32_t hidden, const RecurrentOptions *options, int32_t *h, int32_t *c) {
+    Node *node = network_node(network, op);
+    node->kind = (int)kind;
     node_input(node, "x", x);
     if (options->mask >= 0) {
         node_input(node, "mask", options->mask);
@@ -214,37 +254,118 @@ int32_t network_recurrent(Network *network, RecurrentKind kind, int32_t x, int32
     }
     node_number(node, "reverse", options->is_reverse);
     node_text(node, "padding", options->repeats_padding ? "repeat" : "zero");
-    node_activation(node, "activation", options->activation ? options->activation : "tanh");
-    node_activation(node, "recurrent_activation",
-                    options->recurrent_activation ? options->recurrent_activation : "sigmoid");
     node_text(node, "empty_state", "initial");
-    node_number(node, "gate_clip", 0.0);
+    node_activation(node, "activation", options->activation ? options->activation : "tanh");
+    demand(network->state_count + 2 <= MOST_STATES, "too many states");
+    network->state_sizes[network->state_count++] = output;
+    if (state_count_of(kind) == 2) {
+        network->state_sizes[network->state_count++] = hidden;
+    }
+    return node;
+}
+
+int32_t network_recurrent(Network *network, RecurrentKind kind, int32_t x, int32_t hidden,
+                          const RecurrentOptions *options, int32_t *h, int32_t *c) {
+    options = options ? options : &PLAIN;
+    bool is_lstm = state_count_of(kind) == 2, is_gru = kind == GRU_BEFORE || kind == GRU_AFTER;
+    int32_t input = network->features[x], rows = gate_count_of(kind) * hidden;
+    int32_t output = kind == LSTM_PROJECTED ? hidden * 2 / 3 + 1 : hidden;
+    Node *node = recurrent_node(network,
+                                is_lstm  ? "lstm"
+                                : is_gru ? "gru"
+                                         : "rnn",
+                                kind, x, output, hidden, options, h, is_lstm ? c : NULL);
+    if (kind != RNN) {
+        node_activation(node, "recurrent_activation",
+                        options->recurrent_activation ? options->recurrent_activation : "sigmoid");
+    }
+    node_number(node, "gate_clip", kind == LSTM_PEEPHOLES ? 0.875 : 0.0);
     if (is_lstm) {
         node_activation(node, "output_activation", options->activation ? options->activation : "tanh");
         node_number(node, "forget_gate", 1.0);
-        node_text(node, "coupled", "");
-        node_text(node, "layer_norm", "");
-        node_number(node, "epsilon", 0.0);
-        node_number(node, "cell_clip", 0.0);
-    } else {
+        node_text(node, "coupled", kind == LSTM_COUPLED ? "f=1-i" : "");
+        node_text(node, "layer_norm", kind != LSTM_NORMALISED ? "" : hidden % 2 ? "carried" : "output");
+        node_number(node, "epsilon", 0x1p-16);
+        node_number(node, "cell_clip", kind == LSTM_PEEPHOLES ? 0.6875 : 0.0);
+    } else if (is_gru) {
         node_number(node, "reset_after", kind == GRU_AFTER);
     }
     float scale = options->scale > 0.0f ? options->scale : 1.5f / sqrtf((float)(input + output));
-    node_tensor(node, "weight_ih", gates * hidden, input, scale);
-    node_tensor(node, "weight_hh", gates * hidden, output, scale);
-    node_tensor(node, is_lstm ? "bias" : "bias_ih", gates * hidden, 0, scale);
+    node_tensor(node, "weight_ih", rows, input, scale);
+    node_tensor(node, "weight_hh", rows, output, scale);
+    node_tensor(node, is_gru ? "bias_ih" : "bias", rows, 0, scale);
     if (kind == LSTM_PROJECTED) {
         node_tensor(node, "weight_hr", output, hidden, 1.5f / sqrtf((float)hidden));
+    } else if (kind == GRU_AFTER) {
+        node_tensor(node, "bias_hh", rows, 0, scale);
+    } else if (kind == LSTM_PEEPHOLES) {
+        node_tensor(node, "peephole_i", hidden, 0, 0.5f);
+        node_tensor(node, "peephole_f", hidden, 0, 0.5f);
+        node_tensor(node, "peephole_o", hidden, 0, 0.5f);
+    } else if (kind == LSTM_NORMALISED) {
+        node_tensor(node, "norm_ih_gain", rows, 0, 0.7f);
+        node_tensor(node, "norm_ih_shift", rows, 0, 0.3f);
+        node_tensor(node, "norm_hh_gain", rows, 0, 0.7f);
+        node_tensor(node, "norm_hh_shift", rows, 0, 0.3f);
+        node_tensor(node, "norm_c_gain", hidden, 0, 1.0f);
+        node_tensor(node, "norm_c_shift", hidden, 0, 0.3f);
     }
-    if (kind == GRU_AFTER) {
-        node_tensor(node, "bias_hh", gates * hidden, 0, scale);
+    return find_port(node->outputs, node->spec.output_count, "y");
+}
+
+/* the two cross-correlations of a ConvLSTM, of the input and of h */
+typedef struct {
+    int32_t input[2], output[2], kernel[2], stride[2], before[2]; /* rows, columns */
+    int32_t channels;
+} Window;
+
+static void windows(const Node *node, Window *x, Window *h) {
+    static const char *const names[3][2] = {
+        {"input_rows", "input_columns"}, {"kernel_rows", "kernel_columns"}, {"stride_rows", "stride_columns"}};
+    bool is_same = strcmp(find_option(node, "conv_padding")->text, "same") == 0;
+    for (int a = 0; a < 2; a++) {
+        int32_t input = (int32_t)find_option(node, names[0][a])->number;
+        int32_t kernel = (int32_t)find_option(node, names[1][a])->number;
+        int32_t stride = (int32_t)find_option(node, names[2][a])->number;
+        int32_t output = is_same ? (input + stride - 1) / stride : (input - kernel) / stride + 1;
+        int32_t padding = (output - 1) * stride + kernel - input;
+        x->input[a] = input;
+        x->stride[a] = stride;
+        x->before[a] = is_same && padding > 0 ? padding / 2 : 0;
+        h->input[a] = x->output[a] = h->output[a] = output;
+        x->kernel[a] = h->kernel[a] = kernel;
+        h->stride[a] = 1;
+        h->before[a] = (kernel - 1) / 2;
     }
-    demand(network->state_count + 2 <= MOST_STATES, "too many states");
-    network->state_sizes[network->state_count++] = output;
-    if (is_lstm) {
-        network->state_sizes[network->state_count++] = hidden;
-    }
-    return y;
+    int32_t taps = x->kernel[0] * x->kernel[1];
+    x->channels = (int32_t)node->tensors[0].shape[1] / taps;
+    h->channels = (int32_t)node->tensors[1].shape[1] / taps;
+}
+
+int32_t network_conv_lstm(Network *network, int32_t x, int32_t rows, int32_t columns, int32_t filters, bool is_same,
+                          const RecurrentOptions *options) {
+    const int32_t kernel[2] = {2, 3}, stride[2] = {1, 2};
+    int32_t channels = network->features[x] / (rows * columns), taps = kernel[0] * kernel[1];
+    int32_t output_rows = is_same ? rows : rows - kernel[0] + 1;
+    int32_t output_columns = is_same ? (columns + 1) / 2 : (columns - kernel[1]) / 2 + 1;
+    int32_t size = output_rows * output_columns * filters;
+    Node *node = recurrent_node(network, "conv_lstm", CONV_LSTM, x, size, size, options, NULL, NULL);
+    node_activation(node, "recurrent_activation",
+                    options->recurrent_activation ? options->recurrent_activation : "sigmoid");
+    node_text(node, "conv_padding", is_same ? "same" : "valid");
+    node_number(node, "input_rows", rows);
+    node_number(node, "input_columns", columns);
+    node_number(node, "kernel_rows", kernel[0]);
+    node_number(node, "kernel_columns", kernel[1]);
+    node_number(node, "stride_rows", stride[0]);
+    node_number(node, "stride_columns", stride[1]);
+    node_number(node, "dilation_rows", 1);
+    node_number(node, "dilation_columns", 1);
+    float scale = options->scale > 0.0f ? options->scale : 1.5f / sqrtf((float)(taps * (channels + filters)));
+    node_tensor(node, "weight_ih", 4 * filters, taps * channels, scale);
+    node_tensor(node, "weight_hh", 4 * filters, taps * filters, scale);
+    node_tensor(node, "bias", 4 * filters, 0, scale);
+    return find_port(node->outputs, node->spec.output_count, "y");
 }
 
 /* a value like x, of other features */
@@ -601,33 +722,6 @@ Result stream(const Network *network, const CylModel *model, const Data *data, c
 
 /* ---- the reference: the equations, in double ---- */
 
-static const CylOption *find_option(const Node *node, const char *name) {
-    for (int32_t i = 0; i < node->spec.option_count; i++) {
-        if (strcmp(node->options[i].name, name) == 0) {
-            return &node->options[i];
-        }
-    }
-    return NULL;
-}
-
-static const float *find_tensor(const Node *node, const char *role) {
-    for (int32_t i = 0; i < node->spec.tensor_count; i++) {
-        if (strcmp(node->tensors[i].role, role) == 0) {
-            return node->weights[i];
-        }
-    }
-    return NULL;
-}
-
-static int32_t find_port(const CylPort *ports, int32_t count, const char *role) {
-    for (int32_t i = 0; i < count; i++) {
-        if (strcmp(ports[i].role, role) == 0) {
-            return ports[i].value;
-        }
-    }
-    return -1;
-}
-
 /* the activation of `slot` with the node's parameters, which have the precision of a model's */
 static Activation find_activation(const Node *node, const char *slot) {
     char name[40];
@@ -655,30 +749,137 @@ static double dot(const float *weights, const float *bias, int64_t row, const do
 
 typedef struct {
     const Node *node;
+    RecurrentKind kind;
     int32_t input, hidden, output;
     Activation gate, state; /* recurrent_activation and activation */
 } Cell;
 
+static double clipped(double x, const Node *node, const char *option) {
+    double limit = (double)(float)find_option(node, option)->number;
+    return limit > 0.0 ? fmax(-limit, fmin(limit, x)) : x;
+}
+
+/* x = gain*(x - mean)/sqrt(variance + epsilon) + shift */
+static void normalise(const Node *node, const char *gain_role, const char *shift_role, double *x, int32_t count) {
+    const float *gain = find_tensor(node, gain_role), *shift = find_tensor(node, shift_role);
+    double mean = 0.0, variance = (double)(float)find_option(node, "epsilon")->number;
+    for (int32_t j = 0; j < count; j++) {
+        mean += x[j] / count;
+    }
+    for (int32_t j = 0; j < count; j++) {
+        variance += (x[j] - mean) * (x[j] - mean) / count;
+    }
+    for (int32_t j = 0; j < count; j++) {
+        x[j] = (double)gain[j] * (x[j] - mean) / sqrt(variance) + (double)shift[j];
+    }
+}
+
+/* W x + R h + b, or LN(W x) + LN(R h) + b */
+static double *pre_activations(const Cell *cell, const double *x, const double *h) {
+    const Node *node = cell->node;
+    const float *ih = find_tensor(node, "weight_ih"), *hh = find_tensor(node, "weight_hh");
+    const float *bias = find_tensor(node, "bias");
+    int32_t rows = gate_count_of(cell->kind) * cell->hidden;
+    double *a = need((size_t)rows * sizeof *a), *b = need((size_t)rows * sizeof *b);
+    for (int32_t row = 0; row < rows; row++) {
+        a[row] = dot(ih, NULL, row, x, cell->input);
+        b[row] = dot(hh, NULL, row, h, cell->output);
+    }
+    if (cell->kind == LSTM_NORMALISED) {
+        normalise(node, "norm_ih_gain", "norm_ih_shift", a, rows);
+        normalise(node, "norm_hh_gain", "norm_hh_shift", b, rows);
+    }
+    for (int32_t row = 0; row < rows; row++) {
+        a[row] += b[row] + (double)bias[row];
+    }
+    free(b);
+    return a;
+}
+
+/* one gate of an LSTM; role of the peephole, or NULL */
+static double lstm_gate(const Cell *cell, const Activation *activation, double a, const char *role, int32_t j,
+                        double c) {
+    const float *peephole = role ? find_tensor(cell->node, role) : NULL;
+    return apply(activation, clipped(a + (peephole ? (double)peephole[j] * c : 0.0), cell->node, "gate_clip"));
+}
+
 static void lstm_step(const Cell *cell, const double *x, double *h, double *c) {
     const Node *node = cell->node;
-    int32_t input = cell->input, hidden = cell->hidden, output = cell->output;
-    const float *ih = find_tensor(node, "weight_ih"), *hh = find_tensor(node, "weight_hh");
-    const float *bias = find_tensor(node, "bias"), *hr = find_tensor(node, "weight_hr");
-    double *m = need((size_t)hidden * sizeof *m);
+    int32_t hidden = cell->hidden;
+    const float *hr = find_tensor(node, "weight_hr");
+    double *a = pre_activations(cell, x, h), *m = need((size_t)hidden * sizeof *m);
+    bool is_coupled = cell->kind == LSTM_COUPLED;
     for (int32_t j = 0; j < hidden; j++) {
-        double gates[4];
-        for (int32_t g = 0; g < 4; g++) {
-            int64_t row = (int64_t)g * hidden + j;
-            gates[g] = apply(g == 2 ? &cell->state : &cell->gate,
-                             dot(ih, bias, row, x, input) + dot(hh, NULL, row, h, output));
-        }
-        c[j] = gates[1] * c[j] + gates[0] * gates[2];
-        m[j] = gates[3] * apply(&cell->state, c[j]);
+        double i = lstm_gate(cell, &cell->gate, a[j], "peephole_i", j, c[j]);
+        double f = is_coupled ? 1.0 - i : lstm_gate(cell, &cell->gate, a[hidden + j], "peephole_f", j, c[j]);
+        double g = lstm_gate(cell, &cell->state, a[(is_coupled ? 1 : 2) * hidden + j], NULL, j, c[j]);
+        c[j] = clipped(f * c[j] + i * g, node, "cell_clip");
+        m[j] = c[j];
     }
-    for (int32_t j = 0; j < output; j++) {
+    if (cell->kind == LSTM_NORMALISED) {
+        normalise(node, "norm_c_gain", "norm_c_shift", m, hidden);
+        if (strcmp(find_option(node, "layer_norm")->text, "carried") == 0) {
+            memcpy(c, m, (size_t)hidden * sizeof *c);
+        }
+    }
+    for (int32_t j = 0; j < hidden; j++) {
+        double o = lstm_gate(cell, &cell->gate, a[(is_coupled ? 2 : 3) * hidden + j], "peephole_o", j, m[j]);
+        m[j] = o * apply(&cell->state, m[j]);
+    }
+    for (int32_t j = 0; j < cell->output; j++) {
         h[j] = hr ? dot(hr, NULL, j, m, hidden) : m[j];
     }
+    free(a);
     free(m);
+}
+
+static void rnn_step(const Cell *cell, const double *x, double *h) {
+    double *a = pre_activations(cell, x, h);
+    for (int32_t j = 0; j < cell->hidden; j++) {
+        h[j] = apply(&cell->state, a[j]);
+    }
+    free(a);
+}
+
+/* one gate's row of weights over the taps of an image that fall inside, at one position of the output */
+static double correlate(const Window *w, const float *weights, int64_t gate_row, const double *image, int32_t row,
+                        int32_t column) {
+    double sum = 0.0;
+    for (int32_t i = 0; i < w->kernel[0]; i++) {
+        for (int32_t j = 0; j < w->kernel[1]; j++) {
+            int32_t at_row = row * w->stride[0] + i - w->before[0],
+                    at_column = column * w->stride[1] + j - w->before[1];
+            if (at_row < 0 || at_row >= w->input[0] || at_column < 0 || at_column >= w->input[1]) {
+                continue;
+            }
+            int64_t tap = gate_row * w->kernel[0] * w->kernel[1] + i * w->kernel[1] + j;
+            sum += dot(weights, NULL, tap, image + (at_row * w->input[1] + at_column) * w->channels, w->channels);
+        }
+    }
+    return sum;
+}
+
+static void conv_lstm_step(const Cell *cell, const double *x, double *h, double *c) {
+    const float *ih = find_tensor(cell->node, "weight_ih"), *hh = find_tensor(cell->node, "weight_hh");
+    const float *bias = find_tensor(cell->node, "bias");
+    Window of_x, of_h;
+    windows(cell->node, &of_x, &of_h);
+    int32_t filters = of_h.channels;
+    double *next = need((size_t)cell->hidden * sizeof *next);
+    for (int32_t j = 0; j < cell->hidden; j++) {
+        int32_t filter = j % filters, row = j / filters / of_h.output[1], column = j / filters % of_h.output[1];
+        double gates[4];
+        for (int g = 0; g < 4; g++) {
+            int64_t gate_row = (int64_t)g * filters + filter;
+            gates[g] = apply(g == 2 ? &cell->state : &cell->gate, correlate(&of_x, ih, gate_row, x, row, column) +
+                                                                      correlate(&of_h, hh, gate_row, h, row, column) +
+                                                                      (double)bias[gate_row]);
+        }
+        c[j] = gates[1] * c[j] + gates[0] * gates[2];
+        next[j] = gates[3] * apply(&cell->state, c[j]);
+    }
+    memcpy(h, next, (size_t)cell->hidden * sizeof *h);
+    free(next);
 }
 
 static void gru_step(const Cell *cell, const double *x, double *h) {
@@ -726,18 +927,21 @@ static void run_recurrent(Reference *r, const Node *node, int32_t first_state) {
     int32_t x = find_port(node->inputs, spec->input_count, "x"), y = find_port(node->outputs, spec->output_count, "y");
     int32_t mask = find_port(node->inputs, spec->input_count, "mask");
     const char *in_roles[2] = {"h0", "c0"}, *out_roles[2] = {"h", "c"};
-    bool is_lstm = strcmp(spec->op, "lstm") == 0, is_reverse = find_option(node, "reverse")->number != 0.0;
+    RecurrentKind kind = (RecurrentKind)node->kind;
+    int states = state_count_of(kind);
+    bool is_reverse = find_option(node, "reverse")->number != 0.0;
     bool repeats = strcmp(find_option(node, "padding")->text, "repeat") == 0;
-    int32_t output = network->features[y], hidden = (int32_t)node->tensors[0].shape[0] / (is_lstm ? 4 : 3);
+    int32_t output = network->features[y], hidden = states > 1 ? network->state_sizes[first_state + 1] : output;
     Cell cell = {node,
+                 kind,
                  network->features[x],
                  hidden,
                  output,
-                 find_activation(node, "recurrent_activation"),
+                 find_activation(node, kind == RNN ? "activation" : "recurrent_activation"),
                  find_activation(node, "activation")};
     int64_t time = data->times[network->axes[x]];
     const uint8_t *used = mask >= 0 ? data->masks[network->axes[mask]] : NULL;
-    for (int32_t s = 0; s < 1 + is_lstm; s++) {
+    for (int32_t s = 0; s < states; s++) {
         int32_t given = find_port(node->inputs, spec->input_count, in_roles[s]);
         if (given >= 0) {
             size_t count = (size_t)(data->rows * network->state_sizes[first_state + s]);
@@ -746,16 +950,21 @@ static void run_recurrent(Reference *r, const Node *node, int32_t first_state) {
     }
     for (int64_t row = 0; row < data->rows; row++) {
         double *h = r->states[first_state] + row * output;
-        double *c = is_lstm ? r->states[first_state + 1] + row * hidden : NULL;
+        double *c = states > 1 ? r->states[first_state + 1] + row * hidden : NULL;
         const double *previous = NULL;
         for (int64_t n = 0; n < time; n++) {
             int64_t t = is_reverse ? time - 1 - n : n;
             double *to = value_at(r, y, row, t);
             if (!used || used[row * time + t]) {
-                if (is_lstm) {
-                    lstm_step(&cell, value_at(r, x, row, t), h, c);
+                const double *now = value_at(r, x, row, t);
+                if (kind == CONV_LSTM) {
+                    conv_lstm_step(&cell, now, h, c);
+                } else if (kind == RNN) {
+                    rnn_step(&cell, now, h);
+                } else if (states > 1) {
+                    lstm_step(&cell, now, h, c);
                 } else {
-                    gru_step(&cell, value_at(r, x, row, t), h);
+                    gru_step(&cell, now, h);
                 }
                 memcpy(to, h, (size_t)output * sizeof *to);
                 previous = to;
@@ -764,7 +973,7 @@ static void run_recurrent(Reference *r, const Node *node, int32_t first_state) {
             }
         }
     }
-    for (int32_t s = 0; s < 1 + is_lstm; s++) {
+    for (int32_t s = 0; s < states; s++) {
         int32_t value = find_port(node->outputs, spec->output_count, out_roles[s]);
         if (value >= 0) {
             size_t count = (size_t)(data->rows * network->state_sizes[first_state + s]);
@@ -868,10 +1077,9 @@ Result reference(const Network *network, const Data *data) {
     int32_t state = 0;
     for (int32_t n = 0; n < network->node_count; n++) {
         const Node *node = &network->nodes[n];
-        bool is_lstm = strcmp(node->spec.op, "lstm") == 0;
-        if (is_lstm || strcmp(node->spec.op, "gru") == 0) {
+        if (node->kind >= 0) {
             run_recurrent(&r, node, state);
-            state += 1 + is_lstm;
+            state += state_count_of((RecurrentKind)node->kind);
         } else {
             run_node(&r, node);
         }

@@ -15,8 +15,8 @@ enum {
     MOST_VALUES = 24,
     MOST_NODES = 12,
     MOST_PORTS = 4,
-    MOST_OPTIONS = 24,
-    MOST_TENSORS = 4,
+    MOST_OPTIONS = 26,
+    MOST_TENSORS = 10,
     MOST_ENDS = 4, /* inputs or outputs of a network */
     MOST_STATES = 12
 };
@@ -36,6 +36,7 @@ typedef struct {
     CylOption options[MOST_OPTIONS];
     CylTensor tensors[MOST_TENSORS];
     float *weights[MOST_TENSORS]; /* owned */
+    int kind;                     /* a RecurrentKind, -1 for none */
 } Node;
 
 typedef struct {
@@ -78,8 +79,21 @@ typedef struct {
 extern const Activation ACTIVATIONS[];
 extern const int ACTIVATION_COUNT; /* without softmax, which comes after them */
 
-typedef enum { LSTM = 0, LSTM_PROJECTED, GRU_BEFORE, GRU_AFTER, RECURRENT_KINDS } RecurrentKind;
+typedef enum {
+    LSTM = 0,
+    LSTM_PROJECTED,
+    LSTM_PEEPHOLES,  /* and clips that are felt */
+    LSTM_COUPLED,    /* f = 1 - i */
+    LSTM_NORMALISED, /* the carried cell is normalised too where hidden is odd */
+    GRU_BEFORE,
+    GRU_AFTER,
+    RNN,
+    RECURRENT_KINDS,
+    CONV_LSTM = RECURRENT_KINDS, /* see network_conv_lstm */
+} RecurrentKind;
 extern const char *const RECURRENT_NAMES[RECURRENT_KINDS];
+/* 1, or 2 for h and c */
+int state_count_of(RecurrentKind kind);
 
 typedef struct {
     int32_t mask;   /* value, -1 for none */
@@ -94,6 +108,9 @@ extern const RecurrentOptions PLAIN;
 /* `options` may be NULL. The result is the output sequence; h and c, where not NULL, become state values. */
 int32_t network_recurrent(Network *network, RecurrentKind kind, int32_t x, int32_t hidden,
                           const RecurrentOptions *options, int32_t *h, int32_t *c);
+/* x is an image of rows, columns and channels; a kernel of 2 rows and 3 columns that moves by 2 columns */
+int32_t network_conv_lstm(Network *network, int32_t x, int32_t rows, int32_t columns, int32_t filters, bool is_same,
+                          const RecurrentOptions *options);
 int32_t network_dense(Network *network, int32_t x, int32_t units, const char *activation);
 int32_t network_last(Network *network, int32_t x, int32_t mask);
 int32_t network_merge(Network *network, const char *mode, const int32_t *values, int32_t count);
