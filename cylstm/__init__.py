@@ -1,5 +1,7 @@
 """CyLSTM: fast, exact CPU inference of trained LSTM networks, without TensorFlow or PyTorch."""
 
+from typing import TYPE_CHECKING
+
 from ._engine import Stream
 from ._version import __version__
 from .errors import (
@@ -10,33 +12,35 @@ from .errors import (
     StreamBusyError,
     UnsupportedError,
 )
-from .layers import (
-    ELU,
-    GELU,
-    GRU,
-    LSTM,
-    RNN,
-    SELU,
-    Activation,
-    Dense,
-    Dropout,
-    Hardsigmoid,
-    Hardtanh,
-    Last,
-    LastState,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Softsign,
-    Tanh,
-)
 from .model import Model, from_keras, from_state_dict, from_torch, load
 from .show import show_config
+
+if TYPE_CHECKING:
+    from .layers import (
+        ELU,
+        GELU,
+        GRU,
+        LSTM,
+        RNN,
+        SELU,
+        Activation,
+        Dense,
+        Dropout,
+        Hardsigmoid,
+        Hardtanh,
+        Last,
+        LastState,
+        LeakyReLU,
+        Linear,
+        ReLU,
+        ReLU6,
+        Sigmoid,
+        SiLU,
+        Softmax,
+        Softplus,
+        Softsign,
+        Tanh,
+    )
 
 __all__ = [
     "ELU",
@@ -77,3 +81,16 @@ __all__ = [
     "load",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # the layers that describe a state dict: loaded at first use, because most programs load a file that needs none
+    if name in __all__:
+        from . import layers
+
+        return getattr(layers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,8 +14,6 @@ from ._engine import PackedModel, Stream, chosen_isa
 from .arrays import as_input, as_state, check_out
 from .errors import ShapeError, UnsupportedError
 from .graph import Graph
-from .layers import OPS
-from .passes import drop_dropout
 
 ENGINES = ("packed", "blas")
 
@@ -74,6 +72,8 @@ class Model:
         self.inputs = list(graph.inputs)
         self.outputs = list(graph.outputs)
         self._input_values = [graph.values[name] for name in graph.inputs]
+        from .passes import drop_dropout
+
         blas = None
         if engine == "blas":
             from .blas import find_blas
@@ -280,6 +280,8 @@ class Model:
         return masks
 
     def _why_no_stream(self) -> str | None:
+        from .layers import OPS
+
         for node in self.graph.nodes:
             reason = OPS[node.op].streams(node.options)
             if reason is None and {"h0", "c0"} & set(node.inputs):

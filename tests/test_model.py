@@ -372,3 +372,11 @@ def test_summary_shows_layers_shapes_and_parameters(rng, capsys):
         assert word in text, (word, text)
     assert model.state_names == [("lstm.l0.h", "lstm.l0.c")]
     assert "498 parameters" in repr(model)
+
+
+def test_every_public_name_is_there():
+    assert set(cylstm.__all__) <= set(dir(cylstm))
+    for name in cylstm.__all__:
+        assert getattr(cylstm, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Transformer'"):
+        _ = cylstm.Transformer

@@ -267,6 +267,33 @@ static void merges_and_layers_in_a_row_keep_tiny_numbers_normal(void) {
     }
 }
 
+/* outputs that would be near 2^-70 are stored as +0: their products with each other would be subnormal */
+static void tiny_outputs_can_be_multiplied(void) {
+    for (int k = 0; k < RECURRENT_KINDS; k++) {
+        random_seed((uint64_t)k);
+        RecurrentOptions options = PLAIN;
+        options.scale = 1e-11f;
+        Network *network = network_create();
+        int32_t x = network_input(network, CYL_SEQUENCE, 5, NULL), y[4];
+        for (int i = 0; i < 4; i++) {
+            y[i] = network_recurrent(network, (RecurrentKind)k, x, 18, &options, NULL, NULL);
+            Node *node = &network->nodes[i];
+            for (int64_t j = 0; j < node->tensors[2].shape[0] && k != RNN; j++) {
+                node->weights[2][j] -= 25.0f; /* gates of 1e-11, above the threshold */
+            }
+        }
+        network_output(network, network_merge(network, "mul", y, 4));
+        int64_t time = 3;
+        Data *data = data_create(network, 2, &time, false);
+        for (int i = 0; i < network->state_count; i++) {
+            scale_all(data->states[i], 2 * network->state_sizes[i], 1e-10f);
+        }
+        check_flags(network, data, RECURRENT_NAMES[k]);
+        data_free(data);
+        network_free(network);
+    }
+}
+
 /* subnormal numbers from outside are made +0 without any calculation having seen them */
 static void subnormal_weights_inputs_and_states_are_zero(void) {
     for (int k = 0; k < RECURRENT_KINDS; k++) {
@@ -315,6 +342,7 @@ int main(void) {
     RUN(sums_that_cancel_stay_normal);
     RUN(gates_that_cancel_stay_normal);
     RUN(merges_and_layers_in_a_row_keep_tiny_numbers_normal);
+    RUN(tiny_outputs_can_be_multiplied);
     RUN(subnormal_weights_inputs_and_states_are_zero);
     return check_result();
 }

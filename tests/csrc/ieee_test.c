@@ -60,6 +60,12 @@ static void set_control(uint64_t wanted) { fesetround((int)wanted); }
 
 enum { MODE_COUNT = sizeof MODES / sizeof *MODES };
 
+/* sets the mode of the threads that OpenMP keeps for the calling thread, too */
+static void set_control_of_team(uint64_t wanted) {
+#pragma omp parallel num_threads(3)
+    set_control(wanted);
+}
+
 /* a network of every layer, whose data has tiny and subnormal numbers too */
 static Network *every_layer(Data **data) {
     int64_t time = 30;
@@ -99,7 +105,7 @@ static void modes_change_nothing_and_are_restored(void) {
             const uint64_t before = control(), within = (before & ~MODES[m].clear) | MODES[m].set;
             uint64_t after[6];
             Result results[5];
-            set_control(within);
+            set_control_of_team(within);
             model = network_model(network, CYL_ENGINE_PACKED, (CylIsa)isa);
             after[0] = control();
             for (int threads = 1; threads <= 3; threads++) {
@@ -110,7 +116,7 @@ static void modes_change_nothing_and_are_restored(void) {
                 results[2 + threads] = stream(network, model, data, steps, 2, threads);
                 after[3 + threads] = control();
             }
-            set_control(before);
+            set_control_of_team(before);
             for (int i = 0; i < 6; i++) {
                 CHECK(after[i] == within, "%s, %s: %#llx after %#llx, call %d", cyl_isa_name((CylIsa)isa),
                       MODES[m].name, (unsigned long long)after[i], (unsigned long long)within, i);
