@@ -1,6 +1,7 @@
 # make demo             set up and run the forecaster on real or sample data
 # make test             set up and run the tests that need no framework
 # make test-frameworks  the same beside PyTorch, Keras and ONNX Runtime, live
+# make bench            every table of docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
 # make lint             ruff and clang-format
 
@@ -22,8 +23,8 @@ test: $(VENV)/test
 test-frameworks: $(VENV)/frameworks
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -m frameworks $(PYTEST_ARGS)
 
-bench: $(VENV)/frameworks
-	$(BIN)/python bench/cells.py
+bench: $(VENV)/peers
+	$(BIN)/python bench/run_all.py
 
 csrc:
 	$(MAKE) -C csrc $(if $(BUILD),BUILD=$(BUILD)) $(if $(SANITIZE),SANITIZE=$(SANITIZE))
@@ -59,6 +60,10 @@ $(VENV)/examples: $(BIN)/python $(SOURCES)
 
 $(VENV)/frameworks: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks]"
+	touch $@
+
+$(VENV)/peers: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks,peers]"
 	touch $@
 
 $(VENV)/lint: $(BIN)/python pyproject.toml

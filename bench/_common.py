@@ -78,6 +78,32 @@ def significant(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
+def write_section(path: str, name: str, text: str) -> None:
+    """Replace what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` in a Markdown file.
+
+    Raises
+    ------
+    ValueError
+        If the file has no such section.
+    """
+    file = Path(path)
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    before, mark, rest = file.read_text(encoding="utf-8").partition(begin)
+    _, other_mark, after = rest.partition(end)
+    if not mark or not other_mark:
+        raise ValueError(f"{path}: expected a section between {begin!r} and {end!r}, found none")
+    file.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+
+
+def machine_text(facts: dict[str, Any]) -> str:
+    """One line of `machine_facts`."""
+    return (
+        f"{facts['cpu']}, {facts['cpus_usable']} CPUs usable, {facts['system']}, Python {facts['python']}; "
+        f"load average {facts['load_average']} at the start"
+    )
+
+
 def write_json(path: str, report: dict[str, Any]) -> None:
     """Write a report that other programs can read."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

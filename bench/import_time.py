@@ -122,6 +122,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=100, help="of the sequence to predict; default: 100")
     parser.add_argument("--count", type=int, help="processes of each kind; default: 31")
     parser.add_argument("--json", metavar="FILE", help="also write everything, every process included")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the table into the section import of this file")
     parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
     options = parser.parse_args(args)
     count = options.count or (2 if options.quick else 31)
@@ -132,13 +133,15 @@ def main(args: Sequence[str] | None = None) -> int:
             path = str(Path(folder, "model.cylstm"))
             run(MAKE_MODEL, cache, path, str(_common.ROOT / "tests"))
         samples = measure(path, options.steps, count, cache)
-    print(f"{facts['cpu']}, {facts['cpus_usable']} CPUs usable, {facts['system']}, Python {facts['python']}")
-    print(f"load average {facts['load_average']} at the start; {count} fresh processes of each kind\n")
     body = [
         [what, unit, *map(_common.significant, (_common.median(values), min(values)))]
         for what, unit, values in rows(samples)
     ]
-    print(_common.markdown_table(["what", "unit", "median", "minimum"], body))
+    text = f"{_common.machine_text(facts)}; {count} fresh processes of each kind.\n\n"
+    text += _common.markdown_table(["what", "unit", "median", "minimum"], body)
+    print(text)
+    if options.markdown:
+        _common.write_section(options.markdown, "import", text)
     if options.json:
         report: dict[str, Any] = {"machine": facts, "steps": options.steps, "samples": samples}
         _common.write_json(options.json, report)

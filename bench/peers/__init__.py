@@ -11,7 +11,17 @@ import importlib
 from ._peer import Cell, Peer
 
 #: in the order of the columns
-MODULES = ("cylstm_", "numpy_", "torch_", "onnxruntime_")
+MODULES = (
+    "cylstm_",
+    "numpy_",
+    "torch_",
+    "onnxruntime_",
+    "openvino_",
+    "litert_",
+    "ncnn_",
+    "jax_",
+    "keras_",
+)
 
 __all__ = ["MODULES", "Cell", "Peer", "find_peers"]
 

@@ -13,20 +13,31 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Cell:
-    """A network to measure: stacked LSTM layers, nothing else.
+    """A network to measure: stacked recurrent layers, nothing else.
 
     Attributes
     ----------
     input_size, hidden_size, layers : int
     tensors : dict of str to ndarray of float32
-        ``weight_ih_l0`` (4*hidden, input), ``weight_hh_l0`` (4*hidden, hidden), ``bias_ih_l0``, ``bias_hh_l0``
-        (4*hidden,), ``weight_ih_l1``, ...: torch.nn.LSTM's names, its gate order i, f, g, o, and its two biases.
+        ``weight_ih_l0`` (G*hidden, input), ``weight_hh_l0`` (G*hidden, hidden), ``bias_ih_l0``, ``bias_hh_l0``
+        (G*hidden,), ``weight_ih_l1``, ...: PyTorch's names, its two biases, and its order of the G gates: i, f, g, o
+        of an LSTM, r, z, n of a GRU.
+    kind : {"lstm", "gru", "rnn"}
+    bidirectional : bool
+        Then there are also ``weight_ih_l0_reverse``, ...
     """
 
     input_size: int
     hidden_size: int
     layers: int
     tensors: dict[str, np.ndarray]
+    kind: str = "lstm"
+    bidirectional: bool = False
+
+    @property
+    def states(self) -> int:
+        """State arrays of a layer."""
+        return 2 if self.kind == "lstm" else 1
 
     def layer(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """``weight_ih, weight_hh, bias_ih, bias_hh`` of layer `k`."""
@@ -48,6 +59,8 @@ class Peer(ABC):
         The column's title.
     modes : tuple of str
         Which of "step" and "sequence" it measures.
+    kinds : tuple of str
+        Which kinds of `Cell` its adapter knows.
     dtype : str
         Of its arithmetic; only float32 peers are compared with.
     is_ours : bool
@@ -58,6 +71,7 @@ class Peer(ABC):
 
     name: ClassVar[str]
     modes: ClassVar[tuple[str, ...]] = ("step", "sequence")
+    kinds: ClassVar[tuple[str, ...]] = ("lstm",)
     dtype: ClassVar[str] = "float32"
     is_ours: ClassVar[bool] = False
     ratio_title: ClassVar[str | None] = None

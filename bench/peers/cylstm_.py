@@ -11,20 +11,30 @@ from cylstm.blas import find_blas
 
 from ._peer import Cell, Peer
 
+LAYERS = {"lstm": cylstm.LSTM, "gru": cylstm.GRU, "rnn": cylstm.RNN}
+KINDS = tuple(LAYERS)
+
+
+def load(cell: Cell, engine: str = "packed") -> cylstm.Model:
+    """The network of a cell, alone."""
+    tensors = {f"net.{name}": tensor for name, tensor in cell.tensors.items()}
+    return cylstm.from_state_dict(tensors, [LAYERS[cell.kind]("net")], engine=engine)
+
 
 class Packed(Peer):
     """``stream.step(x)`` and ``model.predict(x)``."""
 
     name = "cylstm"
+    kinds = KINDS
     is_ours = True
     ratio_title = "ratio"
     engine = "packed"
 
     def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
-        tensors = {f"lstm.{name}": tensor for name, tensor in cell.tensors.items()}
-        self.model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm")], engine=self.engine)
-        self.stream = self.model.stream(batch, threads=threads)
-        self.step = self.stream.step
+        self.model = load(cell, self.engine)
+        if self.model.can_stream:
+            self.stream = self.model.stream(batch, threads=threads)
+            self.step = self.stream.step
         self.sequence = partial(self.model.predict, threads=threads)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""ONNX Runtime: LSTM nodes, inputs, outputs and states bound to memory once (IO binding)."""
+"""ONNX Runtime: LSTM, GRU or RNN nodes, inputs, outputs and states bound to memory once (IO binding)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ._peer import Cell, Peer
 
+#: the gates i, f, g, o of an LSTM, or r, z, n of a GRU, in ONNX's order
+GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}
+
 
 class OnnxRuntime(Peer):
     """Two sessions, shapes fixed: a step with states in and out, a sequence of `time` from zero states.
@@ -18,6 +21,7 @@ class OnnxRuntime(Peer):
     """
 
     name = "onnxruntime"
+    kinds = tuple(GATES)
 
     def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -32,7 +36,7 @@ class OnnxRuntime(Peer):
         step = onnxruntime.InferenceSession(_model(cell, batch, 1, True), options, ["CPUExecutionProvider"])
         self.x = np.zeros((1, batch, cell.input_size), np.float32)
         # the states go from one set of buffers to the other and back
-        self.states = [[np.zeros(shape, np.float32) for _ in range(2 * cell.layers)] for _ in range(2)]
+        self.states = [[np.zeros(shape, np.float32) for _ in _state_names(cell)] for _ in range(2)]
         self.turns, self.turn = [], 0
         for source, target in ((0, 1), (1, 0)):
             binding = step.io_binding()
@@ -41,7 +45,7 @@ class OnnxRuntime(Peer):
                 _bind_input(binding, f"{name}_given", given)
                 _bind_output(binding, f"{name}_new", new)
             # the last layer's h is the output
-            self.turns.append((binding, self.states[target][-2]))
+            self.turns.append((binding, self.states[target][-cell.states]))
         self.run_step = step.run_with_iobinding
 
         sequence = onnxruntime.InferenceSession(_model(cell, batch, time, False), options, ["CPUExecutionProvider"])
@@ -89,35 +93,38 @@ def _bind_output(binding, name: str, array: np.ndarray) -> None:
 
 
 def _state_names(cell: Cell) -> list[str]:
-    return [f"{state}{k}" for k in range(cell.layers) for state in "hc"]
+    return [f"{state}{k}" for k in range(cell.layers) for state in "hc"[: cell.states]]
 
 
 def _model(cell: Cell, batch: int, time: int, with_states: bool) -> bytes:
-    """LSTM nodes (gate order i, o, f, c; layout (time, batch, features)) with a Squeeze between layers."""
+    """Recurrent nodes (layout (time, batch, features)) with a Squeeze between layers."""
     hidden = cell.hidden_size
     tensors, nodes, inputs, outputs = [], [], [_value("x", (time, batch, cell.input_size))], []
     if cell.layers > 1:
         tensors.append(numpy_helper.from_array(np.array([1], np.int64), "direction_axis"))
     source = "x"
     for k in range(cell.layers):
-        weight_ih, weight_hh, bias_ih, bias_hh = (_iofc(tensor, hidden) for tensor in cell.layer(k))
+        weight_ih, weight_hh, bias_ih, bias_hh = (_reordered(tensor, cell.kind) for tensor in cell.layer(k))
         tensors.append(numpy_helper.from_array(weight_ih[np.newaxis], f"W{k}"))
         tensors.append(numpy_helper.from_array(weight_hh[np.newaxis], f"R{k}"))
         tensors.append(numpy_helper.from_array(np.concatenate([bias_ih, bias_hh])[np.newaxis], f"B{k}"))
         is_last = k == cell.layers - 1
         reads, writes = [source, f"W{k}", f"R{k}", f"B{k}"], ["y" if is_last else f"y{k}"]
         if with_states:
-            reads += ["", f"h{k}_given", f"c{k}_given"]
-            writes = ["" if is_last else f"y{k}", f"h{k}_new", f"c{k}_new"]
-            inputs += [_value(name, (1, batch, hidden)) for name in reads[-2:]]
-            outputs += [_value(name, (1, batch, hidden)) for name in writes[-2:]]
-        nodes.append(helper.make_node("LSTM", reads, writes, hidden_size=hidden))
+            states = "hc"[: cell.states]
+            reads += ["", *(f"{state}{k}_given" for state in states)]
+            writes = ["" if is_last else f"y{k}", *(f"{state}{k}_new" for state in states)]
+            inputs += [_value(name, (1, batch, hidden)) for name in reads[-cell.states :]]
+            outputs += [_value(name, (1, batch, hidden)) for name in writes[-cell.states :]]
+        # PyTorch's GRU applies r after the recurrent product
+        options = {"linear_before_reset": 1} if cell.kind == "gru" else {}
+        nodes.append(helper.make_node(cell.kind.upper(), reads, writes, hidden_size=hidden, **options))
         if not is_last:
             source = f"x{k + 1}"
             nodes.append(helper.make_node("Squeeze", [f"y{k}", "direction_axis"], [source]))
     if not with_states:
         outputs.append(_value("y", (time, 1, batch, hidden)))
-    graph = helper.make_graph(nodes, "lstm", inputs, outputs, tensors)
+    graph = helper.make_graph(nodes, cell.kind, inputs, outputs, tensors)
     # the oldest versions that have these operators: every ONNX Runtime of the last years reads them
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
     onnx.checker.check_model(model)
@@ -128,10 +135,10 @@ def _value(name: str, shape: tuple[int, ...]):
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _iofc(tensor: np.ndarray, hidden: int) -> np.ndarray:
-    """Gate blocks i, f, g, o on the first axis in ONNX's order."""
-    i, f, g, o = (tensor[k * hidden : (k + 1) * hidden] for k in range(4))
-    return np.concatenate([i, o, f, g])
+def _reordered(tensor: np.ndarray, kind: str) -> np.ndarray:
+    """The gate blocks of the first axis in ONNX's order."""
+    blocks = np.split(tensor, len(GATES[kind]))
+    return np.concatenate([blocks[gate] for gate in GATES[kind]])
 
 
 PEERS = (OnnxRuntime,)

@@ -1,4 +1,4 @@
-"""PyTorch, eager, in inference mode: ``nn.LSTM``, and for single steps also ``nn.LSTMCell``."""
+"""PyTorch, eager, in inference mode: ``nn.LSTM``, and for single steps also ``nn.LSTMCell``; GRU and RNN alike."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ import torch
 
 from ._peer import Cell, Peer
 
+MODULES = {
+    "lstm": (torch.nn.LSTM, torch.nn.LSTMCell),
+    "gru": (torch.nn.GRU, torch.nn.GRUCell),
+    "rnn": (torch.nn.RNN, torch.nn.RNNCell),
+}
+
 
 class TorchLstm(Peer):
     """``torch.nn.LSTM`` in its native layout (time, batch, features); a step is a sequence of one."""
 
     name = "torch"
+    kinds = tuple(MODULES)
 
     def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
         torch.set_num_threads(threads)  # of the process; PyTorch's workers sleep between calls
-        self.batch = batch
+        self.state_count = cell.states
         self.state_shape = (cell.layers, batch, cell.hidden_size)
-        self.lstm = torch.nn.LSTM(cell.input_size, cell.hidden_size, cell.layers)
+        self.lstm = MODULES[cell.kind][0](cell.input_size, cell.hidden_size, cell.layers)
         self.lstm.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in cell.tensors.items()})
         self.lstm.eval()
         self.reset()
@@ -33,7 +40,8 @@ class TorchLstm(Peer):
 
     def reset(self) -> None:
         with torch.inference_mode():
-            self.state = (torch.zeros(self.state_shape), torch.zeros(self.state_shape))
+            states = tuple(torch.zeros(self.state_shape) for _ in range(self.state_count))
+        self.state = states if self.state_count > 1 else states[0]
 
     def step_input(self, x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(x)[None]
@@ -64,21 +72,22 @@ class TorchCell(TorchLstm):
         self.cells = []
         for k in range(cell.layers):
             tensors = (torch.from_numpy(tensor) for tensor in cell.layer(k))
-            layer = torch.nn.LSTMCell(cell.input_size if k == 0 else cell.hidden_size, cell.hidden_size)
+            layer = MODULES[cell.kind][1](cell.input_size if k == 0 else cell.hidden_size, cell.hidden_size)
             layer.load_state_dict(dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), tensors)))
             self.cells.append(layer.eval())
 
     def reset(self) -> None:
         super().reset()
-        self.states = list(zip(*self.state))
+        self.states = list(zip(*self.state)) if self.state_count > 1 else list(self.state)
 
     def step_input(self, x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(x)
 
     def step(self, x: torch.Tensor) -> torch.Tensor:
+        has_pairs = self.state_count > 1
         for k, cell in enumerate(self.cells):
             state = self.states[k] = cell(x, self.states[k])
-            x = state[0]
+            x = state[0] if has_pairs else state
         return x
 
     def result(self, y: torch.Tensor) -> np.ndarray:

@@ -1,0 +1,191 @@
+"""What calling CyLSTM from Python costs beyond the same step called from C, and what either allocates.
+
+A C program on the library of ``csrc/`` and this process take turns in short rounds. Allocations are counted at the C
+library, Python's own included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import _common
+import numpy as np
+from cells import CELLS, make_cell, positive, time_round
+from peers.cylstm_ import Packed, PackedOut
+
+from cylstm.layers import OPS
+
+BUILD = _common.ROOT / "build" / "bench-csrc"
+HERE = Path(__file__).parent
+#: the larger ones spend nothing to speak of on calls
+SIZES = tuple(cell for cell in CELLS if cell[2] == 1 and cell[1] <= 128)
+#: prints allocations per call of step(x) and step(x, out=y); Python's own small objects come from the C library too
+COUNT = """
+import ctypes, sys
+sys.path[:0] = sys.argv[1:3]
+import cells, numpy as np
+from peers.cylstm_ import Packed, PackedOut
+allocations = ctypes.CDLL(sys.argv[3]).bench_allocations
+allocations.restype = ctypes.c_long
+cell = cells.make_cell((int(sys.argv[4]), int(sys.argv[5]), 1))
+for peer_type in (Packed, PackedOut):
+    peer = peer_type(cell, batch=1, time=1, threads=1)
+    xs = [np.full(cell.input_size, 0.01 * n, np.float32) for n in range(1000)]
+    peer.repeat_step(xs)
+    before = allocations()
+    peer.repeat_step(xs)
+    print((allocations() - before) / len(xs))
+"""
+
+
+class BuildError(RuntimeError):
+    """The C program cannot be built, and why."""
+
+
+@dataclass
+class Row:
+    """Nanoseconds of one step in each round, and its allocations."""
+
+    cell: tuple[int, int, int]
+    c_ns: list[float] = field(default_factory=list)
+    out_ns: list[float] = field(default_factory=list)
+    fresh_ns: list[float] = field(default_factory=list)
+    allocations: dict[str, float] = field(default_factory=dict)
+
+
+def run(command: Sequence[str], **options) -> str:
+    try:
+        done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True, **options)
+    except FileNotFoundError as error:
+        raise BuildError(f"{command[0]} not found") from error
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or error.stdout).strip().splitlines() or ["no message"]
+        raise BuildError(f"{command[0]} failed: {lines[-1]}") from error
+    return done.stdout
+
+
+def build(folder: Path) -> tuple[Path, Path]:
+    """The C program and the library that counts allocations."""
+    run(["make", "-C", _common.ROOT / "csrc", f"BUILD={BUILD}"])
+    options = []
+    for name, value in OPS["lstm"].defaults.items():
+        text, number = (f'"{value}"', 0.0) if isinstance(value, str) else ("NULL", float(value))
+        options.append(f'    {{"{name}", {text}, {number!r}}},')
+    text = "\n".join(["static const CylOption OPTIONS[] = {", *options, "};", ""])
+    (folder / "options.h").write_text(text)
+    compiler = os.environ.get("CC", "cc")
+    program, library = folder / "call", folder / "count.so"
+    sources = [HERE / "_call.c", HERE / "_count.c", BUILD / "libcylstm.a"]
+    includes = [f"-I{_common.ROOT / 'csrc'}", f"-I{folder}"]
+    run(
+        [
+            compiler,
+            "-std=c11",
+            "-D_GNU_SOURCE",
+            "-O2",
+            "-fopenmp",
+            *includes,
+            *sources,
+            "-lm",
+            "-lpthread",
+            "-o",
+            program,
+        ]
+    )
+    run([compiler, "-std=c11", "-O2", "-shared", "-fPIC", HERE / "_count.c", "-o", library])
+    return program, library
+
+
+def measure(row: Row, program: Path, library: Path, rounds: int, round_ms: float, limit_s: float) -> None:
+    """Fill a row."""
+    input_size, hidden = row.cell[:2]
+    cell = make_cell(row.cell)
+    rng = np.random.default_rng(1)
+    xs = [rng.uniform(-1.0, 1.0, input_size).astype(np.float32) for _ in range(100)]
+    fresh, out = (peer(cell, batch=1, time=1, threads=1) for peer in (Packed, PackedOut))
+    command = [str(program), str(input_size), str(hidden)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def from_c(count: int) -> tuple[float, float]:
+            print(count, file=process.stdin, flush=True)
+            ns, allocations = map(float, process.stdout.readline().split())
+            return ns, allocations
+
+        count = max(100, int(round_ms * 1e6 / from_c(1000)[0]) // 100 * 100)
+        inputs = xs * (count // 100)
+        end = time.monotonic() + limit_s
+        for turn in range(rounds):
+            if turn and time.monotonic() > end:
+                break
+            ns, row.allocations["C"] = from_c(count)
+            row.c_ns.append(ns)
+            row.out_ns.append(1e3 * time_round(out, "step", inputs)[0])
+            row.fresh_ns.append(1e3 * time_round(fresh, "step", inputs)[0])
+        process.stdin.close()
+    environment = os.environ | {"PYTHONMALLOC": "malloc", "LD_PRELOAD": str(library)}
+    paths = [str(HERE), str(_common.ROOT)] if _common.IS_IN_PLACE else [str(HERE), str(HERE)]
+    counted = run([sys.executable, "-c", COUNT, *paths, library, str(input_size), str(hidden)], env=environment)
+    row.allocations["step(x)"], row.allocations["step(x, out=y)"] = map(float, counted.split())
+
+
+def table(rows: Sequence[Row]) -> str:
+    body = []
+    for row in rows:
+        c, out, fresh = (_common.median(ns) for ns in (row.c_ns, row.out_ns, row.fresh_ns))
+        times = [
+            f"{ns:.0f} ({min(all_ns):.0f})" for ns, all_ns in ((c, row.c_ns), (out, row.out_ns), (fresh, row.fresh_ns))
+        ]
+        counts = [f"{row.allocations[name]:.2f}" for name in ("C", "step(x, out=y)", "step(x)")]
+        body.append([", ".join(map(str, row.cell)), *times, f"{out - c:.0f}", f"{fresh - c:.0f}", *counts])
+    header = [
+        "input, hidden, layers",
+        "C, ns",
+        "step(x, out=y), ns",
+        "step(x), ns",
+        "call with out=, ns",
+        "call, ns",
+        "allocations in C",
+        "with out=",
+        "without",
+    ]
+    return _common.markdown_table(header, body)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Measure and print; 1 if the C program cannot be built here."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=positive, help="default: 100")
+    parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the table into the section call of this file")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    options = parser.parse_args(args)
+    facts = _common.machine_facts()
+    rows = [Row(cell) for cell in (SIZES[:1] if options.quick else SIZES)]
+    how = (options.rounds or (3 if options.quick else 100), 0.2 if options.quick else 2.0, 5.0)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            program, library = build(Path(folder))
+            for row in rows:
+                measure(row, program, library, *how)
+        except BuildError as error:
+            print(f"left out: {error}")
+            return 1
+    text = f"{_common.machine_text(facts)}.\n\n{table(rows)}"
+    print(text)
+    if options.markdown:
+        _common.write_section(options.markdown, "call", text)
+    if options.json:
+        _common.write_json(options.json, {"machine": facts, "results": [vars(row) for row in rows]})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
