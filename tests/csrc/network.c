@@ -499,6 +499,16 @@ bool result_same(const Result *a, const Result *b) {
     return same;
 }
 
+uint64_t result_hash(const Result *result, uint64_t hash) {
+    for (int32_t i = 0; i < result->count; i++) {
+        const unsigned char *bytes = result->arrays[i];
+        for (size_t at = 0; at < result->sizes[i] * result->real_size; at++) {
+            hash = (hash ^ bytes[at]) * 1099511628211u + 1469598103934665603u;
+        }
+    }
+    return hash;
+}
+
 static double read(const Result *result, int32_t i, size_t at) {
     return result->real_size == sizeof(float) ? (double)((float *)result->arrays[i])[at]
                                               : ((double *)result->arrays[i])[at];

@@ -140,6 +140,8 @@ typedef struct {
 
 void result_free(Result *result);
 bool result_same(const Result *a, const Result *b);
+/* carries a hash of bits on over a result's, to compare machines by; start from 0 */
+uint64_t result_hash(const Result *result, uint64_t hash);
 /* the largest difference within one array, divided by the array's largest magnitude */
 double result_error(const Result *result, const Result *reference);
 
