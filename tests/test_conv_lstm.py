@@ -95,3 +95,28 @@ def test_what_does_not_fit_is_refused(rng):
             model.predict(np.zeros(shape, np.float32))
     with pytest.raises(ShapeError, match=r"expected shape \(2, 4, 3, 3\)"):
         model.predict(np.zeros((2, 4, 6, 5, 2)), initial_state=[(np.zeros((2, 36)), np.zeros((2, 36)))])
+
+
+@pytest.mark.parametrize("spatial, kernel", [((7,), (3,)), ((6, 5), (2, 3))])
+def test_a_state_dict_in_torchs_convolution_layout_gives_the_references_numbers(rng, spatial, kernel):
+    channels, filters = 3, 5
+    tensors = {
+        "conv.weight_ih": rng.uniform(-0.4, 0.4, (4 * filters, channels, *kernel)).astype(np.float32),
+        "conv.weight_hh": rng.uniform(-0.3, 0.3, (4 * filters, filters, *kernel)).astype(np.float32),
+        "conv.bias": rng.uniform(-0.4, 0.4, 4 * filters).astype(np.float32),
+    }
+    layer = cylstm.ConvLSTM("conv", spatial, conv_padding="same", strides=(2,) * len(spatial), padding="repeat")
+    model = cylstm.from_state_dict(tensors, [layer, cylstm.LastState()])
+    x = rng.normal(size=(3, 6, *spatial, channels)).astype(np.float32)
+    (expected,), _ = reference.predict(model.graph, x)
+    np.testing.assert_allclose(model.predict(x), expected, rtol=0, atol=2e-6)
+    # one tap by hand: the last input position times the middle of the kernel, at the gate i of filter 0
+    stored = model.graph.tensors["conv.weight_ih"].reshape(4 * filters, *kernel, channels)
+    np.testing.assert_array_equal(np.moveaxis(stored, -1, 1), tensors["conv.weight_ih"])
+    for wrong, message in [
+        (cylstm.ConvLSTM("conv", (*spatial, 2, 2)), "spatial_shape|neither"),
+        (cylstm.ConvLSTM("conv", spatial, strides=(1, 1, 1)), "stride expected"),
+        (cylstm.ConvLSTM("conv", spatial, conv_padding="causal"), "conv_padding expected"),
+    ]:
+        with pytest.raises(cylstm.CylstmError, match=message):
+            cylstm.from_state_dict(tensors, [wrong])

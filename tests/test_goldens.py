@@ -1,4 +1,6 @@
-"""Files that PyTorch and Keras wrote, with what they computed: checked here without them (see generate_goldens.py)."""
+"""Files that PyTorch and Keras wrote, with what they computed: checked here without them.
+
+The files come from generate_goldens.py and, for the matrix, from matrix_goldens.py."""
 
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 import cylstm
 
+MATRIX = sorted((Path(__file__).parent / "data" / "goldens" / "matrix").glob("*.cylstm"))
 FOLDER = Path(__file__).parent / "data" / "goldens"
 TORCH = ["torch_plain", "torch_stacked", "torch_bidirectional", "torch_lengths", "torch_projected", "torch_no_bias"]
 KERAS = ["keras_plain", "keras_stacked", "keras_bidirectional", "keras_merge_sum"]
@@ -51,3 +54,28 @@ def test_a_saved_model_repeats_the_bits(name, tmp_path):
         again = cylstm.load(tmp_path / "model.cylstm")
         assert again.metadata == {"unit": "ug/m3"}
         np.testing.assert_array_equal(again.predict(golden["x"]), model.predict(golden["x"]))
+
+
+def test_the_matrix_has_goldens_of_every_family():
+    families = {path.stem.rsplit("_", 1)[0] for path in MATRIX}
+    assert len(MATRIX) >= 40
+    onnx, torch = ("onnx_lstm", "onnx_gru", "onnx_rnn"), ("torch_lstm", "torch_gru", "torch_rnn")
+    keras = ("lstm", "gru", "simple_rnn", "conv_lstm1d", "conv_lstm2d", "stack")
+    for family in (*onnx, *torch, *(f"keras_{kind}" for kind in keras)):
+        assert family in families
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("path", MATRIX, ids=lambda path: path.stem)
+def test_the_matrixs_results_are_repeated(path, engine):
+    model = cylstm.load(path, engine=engine)
+    with np.load(path.with_suffix(".npz")) as golden:
+        flat = iter(
+            golden[name] for name in sorted((n for n in golden if n.startswith("state")), key=lambda n: int(n[5:]))
+        )
+        state = [tuple(next(flat) for _ in parts) for _, parts in model.graph.states()] if "state0" in golden else None
+        found = model.predict(golden["x"], mask=golden.get("mask"), initial_state=state)
+        found = found if isinstance(found, list) else [found]
+        for k, y in enumerate(found):
+            expected = golden[f"y{k}"]
+            np.testing.assert_allclose(y, expected, rtol=0, atol=5e-6 * max(1.0, np.abs(expected).max()))

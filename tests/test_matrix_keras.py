@@ -13,6 +13,7 @@ import cylstm
 
 import reference
 from configurations import configurations, label, seed
+from matrix_goldens import record
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
@@ -269,6 +270,8 @@ def test_a_configuration_gives_kerass_numbers(keras, tmp_path, family, configura
             worst = max(worst, check(found, other.astype(np.float32), exactly))
         if engine == "packed" and number % 8 == 0:
             check_native_file(model, tmp_path, x, outputs, **options)
+    identity = (f"keras_{family}", configuration)
+    record(identity, model, x, theirs[: len(exact)], every=80, mask=options.get("mask"), initial_state=initial)
     if number % 8 == 1:
         check_files(network, model, tmp_path)
     if number % 2 == 0 and model.can_stream:

@@ -13,6 +13,7 @@ from cylstm.graph import GraphBuilder
 
 import reference
 from configurations import configurations, label, seed
+from matrix_goldens import record
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
@@ -230,3 +231,4 @@ def test_a_configuration_gives_onnx_runtimes_numbers(op, configuration, record_p
             np.testing.assert_allclose(found, other, rtol=0, atol=1e-5 * scale)
             worst = max(worst, error / scale)
     record_property("worst_error", float(worst))
+    record((f"onnx_{op}", configuration), model, x, theirs, every=7, mask=mask, initial_state=initial)

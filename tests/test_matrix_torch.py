@@ -7,6 +7,7 @@ import cylstm
 
 import reference
 from configurations import configurations, label, seed
+from matrix_goldens import record
 from networks import bits, random_states
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
@@ -79,6 +80,7 @@ def test_a_configuration_gives_torchs_numbers(name, configuration, tmp_path, rec
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * scale)
             worst = max(worst, error / scale)
     record_property("worst_error", float(worst))
+    record((f"torch_{name}", configuration), model, x, theirs[:1], every=14, mask=mask, initial_state=state)
 
     model.save(tmp_path / "model.cylstm")
     again = cylstm.load(tmp_path / "model.cylstm").predict(x, lengths=lengths, initial_state=state)

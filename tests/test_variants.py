@@ -173,3 +173,33 @@ def test_nan_and_infinity_stay_in_their_row_of_every_cell(rng):
         y = model.predict(x)
         np.testing.assert_array_equal(bits(y[[0, 3]]), bits(clean[[0, 3]]))
         np.testing.assert_array_equal(np.isnan(y), np.isnan(exact))
+
+
+@pytest.mark.parametrize("kind, gates", [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_direction_merge_padding_and_empty_state_are_reachable_from_a_state_dict(rng, kind, gates):
+    layer = getattr(cylstm, kind)
+    one = {
+        "weight_ih_l0": rng.uniform(-0.4, 0.4, (gates * 19, 3)).astype(np.float32),
+        "weight_hh_l0": rng.uniform(-0.3, 0.3, (gates * 19, 19)).astype(np.float32),
+    }
+    two = one | {f"{name}_reverse": (w * 0.7).astype(np.float32) for name, w in one.items()}
+    x = rng.normal(size=(4, 7, 3)).astype(np.float32)
+    mask = rng.random((4, 7)) > 0.3
+    mask[0] = False
+    for tensors, options in [
+        (one, {"reverse": True, "padding": "repeat", "empty_state": "zero"}),
+        (two, {"merge": "sum"}),
+        (two, {"merge": "mul", "padding": "repeat"}),
+        (two, {"merge": "ave", "empty_state": "zero"}),
+    ]:
+        model = cylstm.from_state_dict(tensors, [layer("", **options)])
+        state = random_states(rng, model, 4)
+        (exact,), exact_final = reference.predict(model.graph, x, mask=mask, initial_state=state)
+        y, final = model.predict(x, mask=mask, initial_state=state, return_state=True)
+        np.testing.assert_allclose(y, exact, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(final[-1][0], exact_final[-1][0], rtol=0, atol=2e-6)
+        if options.get("empty_state") == "zero":
+            assert not final[0][0][0].any()
+    for tensors, options in [(two, {"reverse": True}), (two, {"merge": "max"}), (one, {"padding": "same"})]:
+        with pytest.raises(cylstm.CylstmError, match=next(iter(options))):
+            cylstm.from_state_dict(tensors, [layer("", **options)])

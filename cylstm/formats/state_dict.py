@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Value
-from ..layers import GRU, LSTM, RNN, Activation, Dropout, Last, LastState, Layer, Linear
+from ..layers import GRU, LSTM, RNN, Activation, ConvLSTM, Dropout, Last, LastState, Layer, Linear
 from ..layers.activation import slot_options
 from ..layers.lstm import lstm_gates
 from ._arrays import as_numpy, shape_text, warn_not_finite
@@ -26,7 +26,7 @@ _REPARAMETRISED = re.compile(
     r"(?:^|\.)parametrizations\.|(?:^|\.)weight(?:_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?)?_(?:g|v|raw|orig|mask|u)$"
 )
 _LISTED = 60
-_RECURRENT = (LSTM, GRU, RNN)
+_RECURRENT = (LSTM, GRU, RNN, ConvLSTM)
 _OPS = {LSTM: "lstm", GRU: "gru", RNN: "rnn"}
 _KINDS = {4: LSTM, 3: GRU, 1: RNN}
 # tensors of the classical variants, role -> the name before "_l{k}", and the part behind it
@@ -131,9 +131,11 @@ class _Assembler:
     def assemble(self, layers: list[Layer], provenance: Mapping[str, object]) -> Graph:
         sequence = any(isinstance(layer, (*_RECURRENT, Last)) for layer in layers)
         features = self.input_features(layers)
+        first = next(layer for layer in layers if isinstance(layer, (*_RECURRENT, Linear)))
+        spatial = first.spatial_shape if isinstance(first, ConvLSTM) else ()
         names = {layer.prefix for layer in layers if isinstance(layer, (*_RECURRENT, Linear))}
         name = next(name for name in ("input" + "_" * i for i in itertools.count()) if name not in names)
-        value = self.builder.input(name, (None, features) if sequence else (features,))
+        value = self.builder.input(name, (None, *spatial, features) if sequence else (features,))
         for layer, following in itertools.zip_longest(layers, layers[1:]):
             value = self.add(layer, value, following)
         self.builder.output(value)
@@ -147,6 +149,8 @@ class _Assembler:
     def add(self, layer: Layer, value: Value, following: Layer | None) -> Value:
         """Add the nodes of one layer and return its result."""
         match layer:
+            case ConvLSTM():
+                return self.add_conv_lstm(layer, value, state=isinstance(following, LastState))
             case LSTM() | GRU() | RNN():
                 return self.add_recurrent(layer, value, state=isinstance(following, LastState))
             case Linear():
@@ -183,6 +187,10 @@ class _Assembler:
         cell = _join(prefix, "weight_ih") in self.tensors
         depth, directions = (1, 1) if cell else self.extent(prefix)
         options = self.recurrent_options(layer, what)
+        if layer.reverse and directions == 2:
+            raise UnsupportedError(
+                f"{self.where}: layer {what}: reverse=True contradicts the tensors of two directions"
+            )
         for k in range(depth):
             node = name if cell else f"{name}.l{k}"
             top = state and k == depth - 1
@@ -192,19 +200,67 @@ class _Assembler:
                 call = f"{node}.reverse" if reverse else node
                 weights = self.recurrent_weights(layer, options, what, suffix, value.features)
                 outputs = self.builder.add(
-                    op, call, {"x": value}, self.register(call, weights), {**options, "reverse": reverse}
+                    op,
+                    call,
+                    {"x": value},
+                    self.register(call, weights),
+                    {**options, "reverse": reverse or bool(layer.reverse)},
                 )
                 results.append(outputs["h" if top else "y"])
             if directions == 1:
                 (value,) = results
             else:
                 merge = f"{node}.last_state" if top else f"{node}.merge"
-                value = self.builder.add("merge", merge, {"x": results[0], "x1": results[1]})["y"]
+                pair = {"x": results[0], "x1": results[1]}
+                value = self.builder.add("merge", merge, pair, options={"mode": layer.merge})["y"]
         return value
 
+    def add_conv_lstm(self, layer: ConvLSTM, value: Value, *, state: bool) -> Value:
+        """One node; the result is the sequence, or with `state` the final h."""
+        prefix, name = layer.prefix, layer.prefix or "conv_lstm"
+        what = f"ConvLSTM({prefix!r})"
+        axes = len(layer.spatial_shape)
+        channels = value.features
+        weight_ih, weight_hh = (self.take(what, _join(prefix, role)) for role in ("weight_ih", "weight_hh"))
+        if axes not in (1, 2) or value.shape[1:-1] != layer.spatial_shape:
+            raise FormatError(
+                f"{self.where}: layer {what}: spatial_shape {layer.spatial_shape} expected (columns,) or "
+                f"(rows, columns) of its input {value.shape}"
+            )
+        if weight_ih.ndim != 2 + axes or weight_ih.shape[0] % 4 or weight_ih.shape[1] != channels or not weight_ih.size:
+            raise self.misshaped(what, _join(prefix, "weight_ih"), f"(4*filters, {channels}, {axes} kernel sizes)")
+        rows, kernel = weight_ih.shape[0], weight_ih.shape[2:]
+        self.expect(what, _join(prefix, "weight_hh"), (rows, rows // 4, *kernel))
+        weights = {}
+        for role, array in (("weight_ih", weight_ih), ("weight_hh", weight_hh)):
+            # the graph has the taps first, each with its channels
+            weights[role] = self.builder.tensor(f"{name}.{role}", np.moveaxis(array, 1, -1).reshape(rows, -1))
+            self.used[_join(prefix, role)] = f"{name}/{role}"
+        if _join(prefix, "bias") in self.tensors:
+            self.expect(what, _join(prefix, "bias"), (rows,))
+            weights |= self.register(name, {"bias": _join(prefix, "bias")})
+        options: dict[str, object] = {
+            "conv_padding": layer.conv_padding,
+            "padding": layer.padding,
+            "empty_state": layer.empty_state,
+            "reverse": bool(layer.reverse),
+        }
+        for slot in ("activation", "recurrent_activation"):
+            options |= slot_options(slot, getattr(layer, slot), where=what)
+        for option, given in (("kernel", kernel), ("stride", layer.strides), ("dilation", layer.dilation)):
+            sizes = (given,) * axes if isinstance(given, int) else tuple(given)
+            if len(sizes) != axes:
+                raise UnsupportedError(f"{self.where}: layer {what}: {option} expected {axes} numbers, found {given}")
+            options |= {f"{option}_{axis}": size for axis, size in zip(("rows", "columns")[2 - axes :], sizes)}
+        return self.builder.add("conv_lstm", name, {"x": value}, weights, options)["h" if state else "y"]
+
     def recurrent_options(self, layer: LSTM | GRU | RNN, what: str) -> dict[str, object]:
-        """Node options of a described layer, as PyTorch pads: zeros behind a row's length."""
-        options: dict[str, object] = {"padding": "zero", "gate_clip": self.clip(what, "gate_clip", layer.gate_clip)}
+        """Node options of a described layer."""
+        options: dict[str, object] = {
+            "padding": layer.padding,
+            "empty_state": layer.empty_state,
+            "gate_clip": self.clip(what, "gate_clip", layer.gate_clip),
+        }
         for slot in ("activation", "recurrent_activation", "output_activation"):
             if hasattr(layer, slot):
                 options |= slot_options(slot, getattr(layer, slot), where=what)
@@ -354,6 +410,11 @@ class _Assembler:
             raise FormatError(f"{self.where}: no layer with weights among {layers}")
         what = f"{type(first).__name__}({first.prefix!r})"
         name = _join(first.prefix, "weight")
+        if isinstance(first, ConvLSTM):
+            weight = self.take(what, _join(first.prefix, "weight_ih"))
+            if weight.ndim not in (3, 4) or not weight.size:
+                raise self.misshaped(what, _join(first.prefix, "weight_ih"), "(4*filters, channels, [rows,] columns)")
+            return weight.shape[1]
         if isinstance(first, _RECURRENT):
             cell = _join(first.prefix, "weight_ih")
             name = cell if cell in self.tensors else _join(first.prefix, "weight_ih_l0")

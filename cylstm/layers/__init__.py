@@ -22,7 +22,7 @@ from .activation import (
     Softsign,
     Tanh,
 )
-from .conv_lstm import ConvLstmOp
+from .conv_lstm import ConvLSTM, ConvLstmOp
 from .dense import Dense, DenseOp, Linear
 from .dropout import Dropout, DropoutOp
 from .gru import GRU, GruOp
@@ -57,6 +57,7 @@ __all__ = [
     "RNN",
     "SELU",
     "Activation",
+    "ConvLSTM",
     "Dense",
     "Dropout",
     "Hardsigmoid",

@@ -62,6 +62,8 @@ class GRU(Layer):
         added to ``bias_ih``).
     gate_clip : float or None
         Limits every pre-activation to [-clip, clip].
+    reverse, merge, padding, empty_state
+        As in `LSTM`.
     """
 
     def __init__(
@@ -72,6 +74,10 @@ class GRU(Layer):
         recurrent_activation: str | Activation | None = "sigmoid",
         reset_after: bool = True,
         gate_clip: float | None = None,
+        reverse: bool = False,
+        merge: str = "concat",
+        padding: str = "zero",
+        empty_state: str = "initial",
     ) -> None:
         super().__init__(
             prefix=prefix,
@@ -79,4 +85,8 @@ class GRU(Layer):
             recurrent_activation=recurrent_activation,
             reset_after=reset_after,
             gate_clip=gate_clip,
+            reverse=reverse,
+            merge=merge,
+            padding=padding,
+            empty_state=empty_state,
         )

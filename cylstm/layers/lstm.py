@@ -135,6 +135,15 @@ class LSTM(Layer):
         or used in the output alone (Ba et al., 2016).
     epsilon : float
         Added to the variances of the normalisation.
+    reverse : bool
+        Time runs backwards; the output is in the time order of the input all the same.
+    merge : {"concat", "sum", "mul", "ave"}
+        How the directions of a bidirectional layer become one.
+    padding : {"zero", "repeat"}
+        What the output holds at steps that a length or a mask leaves out: zeros (PyTorch, ONNX) or the previous output
+        (Keras).
+    empty_state : {"initial", "zero"}
+        The final states of a row without any step that counts: its initial ones, or zeros (ONNX Runtime).
     """
 
     def __init__(
@@ -151,6 +160,10 @@ class LSTM(Layer):
         gate_clip: float | None = None,
         layer_norm: bool | str = False,
         epsilon: float = 1e-5,
+        reverse: bool = False,
+        merge: str = "concat",
+        padding: str = "zero",
+        empty_state: str = "initial",
     ) -> None:
         super().__init__(
             prefix=prefix,
@@ -164,4 +177,8 @@ class LSTM(Layer):
             gate_clip=gate_clip,
             layer_norm=layer_norm,
             epsilon=epsilon,
+            reverse=reverse,
+            merge=merge,
+            padding=padding,
+            empty_state=empty_state,
         )

@@ -48,9 +48,27 @@ class RNN(Layer):
         PyTorch's ``nonlinearity``, which is not in a state dict.
     gate_clip : float or None
         Limits the pre-activation to [-clip, clip].
+    reverse, merge, padding, empty_state
+        As in `LSTM`.
     """
 
     def __init__(
-        self, prefix: str, *, activation: str | Activation | None = "tanh", gate_clip: float | None = None
+        self,
+        prefix: str,
+        *,
+        activation: str | Activation | None = "tanh",
+        gate_clip: float | None = None,
+        reverse: bool = False,
+        merge: str = "concat",
+        padding: str = "zero",
+        empty_state: str = "initial",
     ) -> None:
-        super().__init__(prefix=prefix, activation=activation, gate_clip=gate_clip)
+        super().__init__(
+            prefix=prefix,
+            activation=activation,
+            gate_clip=gate_clip,
+            reverse=reverse,
+            merge=merge,
+            padding=padding,
+            empty_state=empty_state,
+        )
