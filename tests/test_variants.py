@@ -203,3 +203,33 @@ def test_direction_merge_padding_and_empty_state_are_reachable_from_a_state_dict
     for tensors, options in [(two, {"reverse": True}), (two, {"merge": "max"}), (one, {"padding": "same"})]:
         with pytest.raises(cylstm.CylstmError, match=next(iter(options))):
             cylstm.from_state_dict(tensors, [layer("", **options)])
+
+
+def test_a_differing_backward_layer_two_outputs_and_reversed_time_are_reachable_too(rng):
+    shapes = {"weight_ih_l0": (76, 3), "weight_hh_l0": (76, 19), "bias_ih_l0": (76,), "bias_hh_l0": (76,)}
+    tensors = {
+        f"lstm.{name}{end}": rng.uniform(-0.3, 0.3, shape).astype(np.float32)
+        for name, shape in shapes.items()
+        for end in ("", "_reverse")
+    }
+    backward = cylstm.LSTM("", activation="relu", recurrent_activation="hard_sigmoid")
+    model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm", backward=backward, merge=None)])
+    x = rng.normal(size=(4, 7, 3)).astype(np.float32)
+    exact, _ = reference.predict(model.graph, x)
+    found = model.predict(x)
+    assert len(found) == len(exact) == 2
+    for a, b in zip(found, exact):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
+    plain = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm", merge=None)]).predict(x)
+    np.testing.assert_array_equal(plain[0], found[0])
+    assert np.abs(plain[1] - found[1]).max() > 0.01
+    one = {name: w for name, w in tensors.items() if not name.endswith("_reverse")}
+    ordered = cylstm.from_state_dict(one, [cylstm.LSTM("lstm", reverse=True)])
+    processed = cylstm.from_state_dict(one, [cylstm.LSTM("lstm", reverse=True), cylstm.Reverse()])
+    np.testing.assert_array_equal(bits(processed.predict(x)), bits(ordered.predict(x)[:, ::-1]))
+    for layers, message in [
+        ([cylstm.LSTM("lstm", merge=None), cylstm.Last()], "merge=None gives two outputs"),
+        ([cylstm.LSTM("lstm", backward=cylstm.GRU(""))], r"backward expected LSTM\(...\)"),
+    ]:
+        with pytest.raises(cylstm.UnsupportedError, match=message):
+            cylstm.from_state_dict(tensors, layers)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Value
-from ..layers import GRU, LSTM, RNN, Activation, ConvLSTM, Dropout, Last, LastState, Layer, Linear
+from ..layers import GRU, LSTM, RNN, Activation, ConvLSTM, Dropout, Last, LastState, Layer, Linear, Reverse
 from ..layers.activation import slot_options
 from ..layers.lstm import lstm_gates
 from ._arrays import as_numpy, shape_text, warn_not_finite
@@ -152,7 +152,8 @@ class _Assembler:
             case ConvLSTM():
                 return self.add_conv_lstm(layer, value, state=isinstance(following, LastState))
             case LSTM() | GRU() | RNN():
-                return self.add_recurrent(layer, value, state=isinstance(following, LastState))
+                state = isinstance(following, LastState)
+                return self.add_recurrent(layer, value, state=state, is_last=following is None)
             case Linear():
                 return self.add_linear(layer, value)
             case Activation():
@@ -160,6 +161,8 @@ class _Assembler:
                 return self.builder.add("activation", layer.name, {"x": value}, options=options)["y"]
             case Dropout():
                 return self.builder.add("dropout", "dropout", {"x": value}, options={"rate": float(layer.rate)})["y"]
+            case Reverse():
+                return self.builder.add("reverse", "reverse", {"x": value})["y"]
             case Last():
                 return self.builder.add("last", "last", {"x": value})["y"]
             case LastState():
@@ -179,14 +182,18 @@ class _Assembler:
         options = slot_options("activation", layer.activation, where=what)
         return self.builder.add("dense", name, {"x": value}, self.register(name, weights), options)["y"]
 
-    def add_recurrent(self, layer: LSTM | GRU | RNN, value: Value, *, state: bool) -> Value:
+    def add_recurrent(self, layer: LSTM | GRU | RNN, value: Value, *, state: bool, is_last: bool) -> Value:
         """One node per layer and direction; the result is the sequence, or with `state` the final h."""
         op = _OPS[type(layer)]
         prefix, name = layer.prefix, layer.prefix or op
         what = f"{type(layer).__name__}({prefix!r})"
         cell = _join(prefix, "weight_ih") in self.tensors
         depth, directions = (1, 1) if cell else self.extent(prefix)
-        options = self.recurrent_options(layer, what)
+        backward = layer if layer.backward is None else layer.backward
+        if type(backward) is not type(layer):
+            raise UnsupportedError(
+                f"{self.where}: layer {what}: backward expected {type(layer).__name__}(...), found {backward!r}"
+            )
         if layer.reverse and directions == 2:
             raise UnsupportedError(
                 f"{self.where}: layer {what}: reverse=True contradicts the tensors of two directions"
@@ -195,10 +202,11 @@ class _Assembler:
             node = name if cell else f"{name}.l{k}"
             top = state and k == depth - 1
             results = []
-            for reverse in (False, True)[:directions]:
+            for reverse, described in ((False, layer), (True, backward))[:directions]:
+                options = self.recurrent_options(described, what)
                 suffix = "" if cell else f"_l{k}_reverse" if reverse else f"_l{k}"
                 call = f"{node}.reverse" if reverse else node
-                weights = self.recurrent_weights(layer, options, what, suffix, value.features)
+                weights = self.recurrent_weights(described, prefix, options, what, suffix, value.features)
                 outputs = self.builder.add(
                     op,
                     call,
@@ -209,6 +217,13 @@ class _Assembler:
                 results.append(outputs["h" if top else "y"])
             if directions == 1:
                 (value,) = results
+            elif layer.merge is None:
+                if not is_last or k < depth - 1:
+                    raise UnsupportedError(
+                        f"{self.where}: layer {what}: merge=None gives two outputs, in the last layer of a network only"
+                    )
+                self.builder.output(results[0])
+                value = results[1]
             else:
                 merge = f"{node}.last_state" if top else f"{node}.merge"
                 pair = {"x": results[0], "x1": results[1]}
@@ -299,10 +314,15 @@ class _Assembler:
         return depth, 2 if any(match[2] for match in found) else 1
 
     def recurrent_weights(
-        self, layer: LSTM | GRU | RNN, options: Mapping[str, object], what: str, suffix: str, features: int
+        self,
+        layer: LSTM | GRU | RNN,
+        prefix: str,
+        options: Mapping[str, object],
+        what: str,
+        suffix: str,
+        features: int,
     ) -> dict[str, str | tuple[str, str]]:
         """Role -> tensor name of one layer and direction, shapes checked; a pair of names is to be summed."""
-        prefix = layer.prefix
         gates = 3 if isinstance(layer, GRU) else 1
         if isinstance(layer, LSTM):
             if layer.coupled not in (None, "", "f=1-i", "i=1-f"):
@@ -316,7 +336,7 @@ class _Assembler:
         weight_ih, weight_hh = self.take(what, names["weight_ih"]), self.take(what, names["weight_hh"])
         projected = names["weight_hr"] in self.tensors and isinstance(layer, LSTM)
         if not projected:
-            self.refuse_another_cell(layer, gates, what, weight_ih, weight_hh, names["weight_hh"])
+            self.refuse_another_cell(layer, prefix, gates, what, weight_ih, weight_hh, names["weight_hh"])
         rows_text = f"{gates}*hidden" if gates > 1 else "hidden"
         if weight_ih.ndim != 2 or not weight_ih.size or weight_ih.shape[0] % gates or weight_ih.shape[1] != features:
             raise self.misshaped(what, names["weight_ih"], f"({rows_text}, {features})")
@@ -351,7 +371,14 @@ class _Assembler:
         return weights
 
     def refuse_another_cell(
-        self, layer: Layer, gates: int, what: str, weight_ih: np.ndarray, weight_hh: np.ndarray, name: str
+        self,
+        layer: Layer,
+        prefix: str,
+        gates: int,
+        what: str,
+        weight_ih: np.ndarray,
+        weight_hh: np.ndarray,
+        name: str,
     ) -> None:
         """Say so if the tensors are those of another recurrent layer than the one given."""
         for count, other in _KINDS.items():
@@ -364,7 +391,7 @@ class _Assembler:
             ):
                 raise FormatError(
                     f"{self.where}: layer {what}, tensor {name!r} of shape {shape_text(weight_hh.shape)} is that of "
-                    f'{other.__name__}; write cylstm.{other.__name__}("{layer.prefix}")'
+                    f'{other.__name__}; write cylstm.{other.__name__}("{prefix}")'
                 )
 
     # Tensors

@@ -29,7 +29,7 @@ from .gru import GRU, GruOp
 from .last import Last, LastOp, LastState
 from .lstm import LSTM, LstmOp
 from .merge import MergeOp
-from .reverse import ReverseOp
+from .reverse import Reverse, ReverseOp
 from .rnn import RNN, RnnOp
 
 OPS: dict[str, Op] = {
@@ -69,6 +69,7 @@ __all__ = [
     "Linear",
     "ReLU",
     "ReLU6",
+    "Reverse",
     "SiLU",
     "Sigmoid",
     "Softmax",

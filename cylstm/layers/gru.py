@@ -62,7 +62,7 @@ class GRU(Layer):
         added to ``bias_ih``).
     gate_clip : float or None
         Limits every pre-activation to [-clip, clip].
-    reverse, merge, padding, empty_state
+    reverse, merge, backward, padding, empty_state
         As in `LSTM`.
     """
 
@@ -75,7 +75,8 @@ class GRU(Layer):
         reset_after: bool = True,
         gate_clip: float | None = None,
         reverse: bool = False,
-        merge: str = "concat",
+        merge: str | None = "concat",
+        backward: GRU | None = None,
         padding: str = "zero",
         empty_state: str = "initial",
     ) -> None:
@@ -87,6 +88,7 @@ class GRU(Layer):
             gate_clip=gate_clip,
             reverse=reverse,
             merge=merge,
+            backward=backward,
             padding=padding,
             empty_state=empty_state,
         )

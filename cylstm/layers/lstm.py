@@ -137,8 +137,10 @@ class LSTM(Layer):
         Added to the variances of the normalisation.
     reverse : bool
         Time runs backwards; the output is in the time order of the input all the same.
-    merge : {"concat", "sum", "mul", "ave"}
-        How the directions of a bidirectional layer become one.
+    merge : {"concat", "sum", "mul", "ave", None}
+        How the directions of a bidirectional layer become one; None for two outputs, in the last layer only.
+    backward : LSTM, optional
+        The options of the backward direction where they differ; its prefix is not used.
     padding : {"zero", "repeat"}
         What the output holds at steps that a length or a mask leaves out: zeros (PyTorch, ONNX) or the previous output
         (Keras).
@@ -161,7 +163,8 @@ class LSTM(Layer):
         layer_norm: bool | str = False,
         epsilon: float = 1e-5,
         reverse: bool = False,
-        merge: str = "concat",
+        merge: str | None = "concat",
+        backward: LSTM | None = None,
         padding: str = "zero",
         empty_state: str = "initial",
     ) -> None:
@@ -179,6 +182,7 @@ class LSTM(Layer):
             epsilon=epsilon,
             reverse=reverse,
             merge=merge,
+            backward=backward,
             padding=padding,
             empty_state=empty_state,
         )

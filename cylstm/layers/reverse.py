@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Value
+from ._layer import Layer
 from ._op import Op, check_kind, check_roles
 
 
@@ -22,3 +23,10 @@ class ReverseOp(Op):
 
     def streams(self, options):
         return "reversed time needs the end of the sequence"
+
+
+class Reverse(Layer):
+    """The sequence backwards in time.
+
+    After a layer with ``reverse=True`` it gives the order of Keras's ``go_backwards``, that of processing.
+    """

@@ -48,7 +48,7 @@ class RNN(Layer):
         PyTorch's ``nonlinearity``, which is not in a state dict.
     gate_clip : float or None
         Limits the pre-activation to [-clip, clip].
-    reverse, merge, padding, empty_state
+    reverse, merge, backward, padding, empty_state
         As in `LSTM`.
     """
 
@@ -59,7 +59,8 @@ class RNN(Layer):
         activation: str | Activation | None = "tanh",
         gate_clip: float | None = None,
         reverse: bool = False,
-        merge: str = "concat",
+        merge: str | None = "concat",
+        backward: RNN | None = None,
         padding: str = "zero",
         empty_state: str = "initial",
     ) -> None:
@@ -69,6 +70,7 @@ class RNN(Layer):
             gate_clip=gate_clip,
             reverse=reverse,
             merge=merge,
+            backward=backward,
             padding=padding,
             empty_state=empty_state,
         )
