@@ -75,7 +75,8 @@ def lstm_step(weights, options, x, h, c):
     pre = dict(zip(names, np.split(gates, len(names), axis=1)))
 
     def sigma(gate, cell):
-        return f1(_clip(pre[gate] + w.get(f"peephole_{gate}", 0.0) * cell, limit))
+        seen = w[f"peephole_{gate}"] * cell if f"peephole_{gate}" in w else 0.0
+        return f1(_clip(pre[gate] + seen, limit))
 
     i = sigma("i", c) if "i" in pre else None
     f = sigma("f", c) if "f" in pre else np.ones_like(c)

@@ -233,3 +233,29 @@ def test_a_differing_backward_layer_two_outputs_and_reversed_time_are_reachable_
     ]:
         with pytest.raises(cylstm.UnsupportedError, match=message):
             cylstm.from_state_dict(tensors, layers)
+
+
+@pytest.mark.parametrize("kind, gates", [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_in_states_and_weights_go_where_the_equations_take_them(rng, kind, gates, value):
+    tensors = {
+        "weight_ih": rng.uniform(-0.5, 0.5, (gates * 19, 3)).astype(np.float32),
+        "weight_hh": rng.uniform(-0.5, 0.5, (gates * 19, 19)).astype(np.float32),
+    }
+    x = rng.normal(size=(4, 6, 3)).astype(np.float32)
+    model = cylstm.from_state_dict(tensors, [getattr(cylstm, kind)("")])
+    state = random_states(rng, model, 4)
+    clean = model.predict(x, initial_state=state)
+    state[0][-1][2, 5] = value
+    with np.errstate(invalid="ignore"):
+        (exact,), _ = reference.predict(model.graph, x, initial_state=state)
+    y = model.predict(x, initial_state=state)
+    np.testing.assert_array_equal(bits(y[[0, 1, 3]]), bits(clean[[0, 1, 3]]))
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(exact))
+
+    tensors["weight_ih"][7, 1] = value
+    with pytest.warns(UserWarning, match="weight_ih"):
+        model = cylstm.from_state_dict(tensors, [getattr(cylstm, kind)("")])
+    with np.errstate(invalid="ignore"):
+        (exact,), _ = reference.predict(model.graph, x)
+    np.testing.assert_array_equal(np.isnan(model.predict(x)), np.isnan(exact))
