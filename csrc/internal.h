@@ -140,7 +140,7 @@ extern const CylKernels cyl_kernels_avx512;
 #endif
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa);
 
-typedef enum { CYL_MERGE_COPY = 0, CYL_MERGE_SUM, CYL_MERGE_MUL, CYL_MERGE_SCALE } CylMergeMode;
+typedef enum { CYL_MERGE_SUM = 0, CYL_MERGE_MUL, CYL_MERGE_SCALE } CylMergeMode;
 
 /* ---- the model ---- */
 

@@ -100,13 +100,12 @@ static void code_steps(const CylNode *node, const CylWorkspace *workspace, int64
     }
 }
 
-static void load_states(const CylModel *model, const CylNode *node, CylWorkspace *workspace) {
+static void load_states(const CylNode *node, CylWorkspace *workspace) {
     for (int32_t i = 0; i < node->recurrent->state_count; i++) {
         if (node->states_in[i] >= 0) {
             cyl_workspace_set_state(workspace, node->first_state + i, workspace->views[node->states_in[i]].data);
         }
     }
-    (void)model;
 }
 
 /* rows without any step that counts: states 0, as ONNX Runtime has it for sequences of length 0 */
@@ -158,7 +157,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
     int64_t time = workspace->times[model->values[node->x].axis];
     bool is_masked = node->mask >= 0 && workspace->masks[model->values[node->mask].axis];
     if (team->thread == 0) {
-        load_states(model, node, workspace);
+        load_states(node, workspace);
         if (is_masked) {
             code_steps(node, workspace, time);
         } else {

@@ -66,8 +66,11 @@ def register(only_if_imported: bool = False) -> None:
             return available_threads()
 
         def set_num_threads(self, num_threads: int) -> None:
+            # a limit that is lifted gives back the number from before: then there is none any more
             global _limit
-            _limit = int(num_threads)
+            _limit = None
+            if int(num_threads) != available_threads():
+                _limit = int(num_threads)
 
         def get_version(self) -> str:
             from ._version import __version__

@@ -39,6 +39,13 @@ def test_threadpoolctl_lists_and_limits_the_engine(clean):
     assert threads.available_threads() == before
 
 
+def test_a_limit_that_is_lifted_leaves_none_behind(clean, monkeypatch):
+    with threadpoolctl.threadpool_limits(3, user_api="cylstm"):
+        assert threads.available_threads() == 3
+    monkeypatch.setenv("CYLSTM_NUM_THREADS", "5")
+    assert threads.available_threads() == 5
+
+
 def test_small_calls_stay_on_one_thread(rng):
     packed = lstm_model(rng, 3, 9)._packed
     assert packed.worthwhile_threads(1, 100, 8) == 1

@@ -62,9 +62,6 @@ static inline V v_copysign(V x, V y) {
 static inline M v_less(V x, V y) {
     return (M){_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)};
 }
-static inline M v_is_nan(V x) {
-    return (M){_mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q)};
-}
 static inline __m256 zero_below_half(__m256 x, float least) {
     __m256i magnitude = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff));
     __m256i below = _mm256_cmpgt_epi32(_mm256_castps_si256(_mm256_set1_ps(least)), magnitude);
@@ -74,16 +71,6 @@ static inline V v_zero_below(V x, float least) { return (V){zero_below_half(x.a,
 static inline V v_select(M m, V x, V y) {
     return (V){_mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b)};
 }
-static inline __m256 exponent_half(__m256 x) {
-    __m256i e = _mm256_srli_epi32(_mm256_slli_epi32(_mm256_castps_si256(x), 1), 24);
-    return _mm256_cvtepi32_ps(_mm256_sub_epi32(e, _mm256_set1_epi32(126)));
-}
-static inline V v_exponent(V x) { return (V){exponent_half(x.a), exponent_half(x.b)}; }
-static inline __m256 mantissa_half(__m256 x) {
-    __m256i m = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x007fffff));
-    return _mm256_castsi256_ps(_mm256_or_si256(m, _mm256_set1_epi32(0x3f000000)));
-}
-static inline V v_mantissa(V x) { return (V){mantissa_half(x.a), mantissa_half(x.b)}; }
 
 #include "common.h"
 

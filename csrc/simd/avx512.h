@@ -36,20 +36,11 @@ static inline V v_copysign(V a, V b) {
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(sign, _mm512_castps_si512(b), _mm512_castps_si512(a), 0xca));
 }
 static inline M v_less(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
-static inline M v_is_nan(V a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 static inline V v_zero_below(V a, float least) {
     __m512i magnitude = _mm512_castps_si512(v_abs(a)), threshold = _mm512_castps_si512(v_set1(least));
     return _mm512_maskz_mov_ps(_mm512_cmpge_epi32_mask(magnitude, threshold), a);
 }
 static inline V v_select(M m, V a, V b) { return _mm512_mask_blend_ps(m, b, a); }
-static inline V v_exponent(V a) {
-    __m512i e = _mm512_srli_epi32(_mm512_castps_si512(v_abs(a)), 23);
-    return _mm512_cvtepi32_ps(_mm512_sub_epi32(e, _mm512_set1_epi32(126)));
-}
-static inline V v_mantissa(V a) {
-    __m512i m = _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x007fffff));
-    return _mm512_castsi512_ps(_mm512_or_si512(m, _mm512_set1_epi32(0x3f000000)));
-}
 
 #include "common.h"
 

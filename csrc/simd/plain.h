@@ -75,11 +75,6 @@ static inline M v_less(V a, V b) {
     EACH_LANE r.lane[lane] = a.lane[lane] < b.lane[lane];
     return r;
 }
-static inline M v_is_nan(V a) {
-    M r;
-    EACH_LANE r.lane[lane] = a.lane[lane] != a.lane[lane];
-    return r;
-}
 /* a where m, else b */
 static inline V v_select(M m, V a, V b) {
     V r;

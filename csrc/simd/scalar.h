@@ -124,11 +124,6 @@ static inline M v_less(V a, V b) {
     EACH_LANE r.lane[lane] = a.lane[lane] < b.lane[lane];
     return r;
 }
-static inline M v_is_nan(V a) {
-    M r;
-    EACH_LANE r.lane[lane] = a.lane[lane] != a.lane[lane];
-    return r;
-}
 /* a, or +0 where |a| < least; NaN stays. By its bits: comparing a subnormal number would be an operation with one. */
 static inline V v_zero_below(V a, float least) {
     V r;
@@ -146,26 +141,6 @@ static inline V v_zero_below(V a, float least) {
 static inline V v_select(M m, V a, V b) {
     V r;
     EACH_LANE r.lane[lane] = m.lane[lane] ? a.lane[lane] : b.lane[lane];
-    return r;
-}
-/* a = m * 2^e with m in [0.5, 1) for normal positive a: v_exponent gives e, v_mantissa gives m */
-static inline V v_exponent(V a) {
-    V r;
-    EACH_LANE {
-        uint32_t bits;
-        memcpy(&bits, &a.lane[lane], sizeof bits);
-        r.lane[lane] = (float)((int32_t)(bits >> 23 & 0xff) - 126);
-    }
-    return r;
-}
-static inline V v_mantissa(V a) {
-    V r;
-    EACH_LANE {
-        uint32_t bits;
-        memcpy(&bits, &a.lane[lane], sizeof bits);
-        bits = (bits & 0x007fffffu) | 0x3f000000u;
-        memcpy(&r.lane[lane], &bits, sizeof bits);
-    }
     return r;
 }
 
