@@ -42,6 +42,7 @@ class BuildExtension(build_ext):
                 depends=[str(path) for path in Path("csrc").glob("**/*.h")],
             )
         ext.extra_objects = objects
+        ext.depends = objects  # linked again when one of them is newer
         ext.extra_compile_args = [flag for flag in common if flag not in WARNINGS]
         ext.extra_link_args = link
         super().build_extension(ext)
