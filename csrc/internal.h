@@ -223,6 +223,7 @@ struct CylModel {
     int32_t state_count;
     int32_t *state_sizes;
     int64_t work, bytes;
+    int64_t input_reals; /* of all inputs, one row at one step */
     bool is_finished;
     bool is_chunkable; /* a long sequence may be run in pieces, state carried on */
     bool can_stream;

@@ -366,6 +366,7 @@ static CylStatus plan(CylModel *model) {
     int32_t sequences = 0;
     for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
         sequences += is_sequence(model, model->inputs[i]);
+        model->input_reals += model->values[model->inputs[i]].features;
     }
     model->is_chunkable = sequences == 1;
     model->can_stream = sequences == model->input_count;

@@ -100,6 +100,8 @@ static void code_steps(const CylNode *node, const CylWorkspace *workspace, int64
     }
 }
 
+static bool has_connected_states(const CylNode *node) { return node->states_in[0] >= 0 || node->states_in[1] >= 0; }
+
 static void load_states(const CylNode *node, CylWorkspace *workspace) {
     for (int32_t i = 0; i < node->recurrent->state_count; i++) {
         if (node->states_in[i] >= 0) {
@@ -122,6 +124,15 @@ static void zero_empty_rows(const CylModel *model, const CylNode *node, const Cy
             }
         }
     }
+}
+
+static bool stores_states(const CylModel *model, const CylNode *node) {
+    for (int32_t i = 0; i < node->recurrent->state_count; i++) {
+        if (node->states_out[i] >= 0 && model->values[node->states_out[i]].is_read) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void store_states(const CylModel *model, const CylNode *node, const CylWorkspace *workspace) {
@@ -164,7 +175,10 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
             memset(state->seen, 1, (size_t)workspace->rows);
         }
     }
-    cyl_barrier(team);
+    /* a step is short: meet only where the others read what the first thread prepared */
+    if (is_masked || has_connected_states(node)) {
+        cyl_barrier(team);
+    }
     int64_t acc_size = recurrent->input_matrix->row_size * recurrent->positions;
     CylStep step = {.rows = workspace->rows,
                     .x_stride = x->row_stride,
@@ -209,5 +223,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
         }
         store_states(model, node, workspace);
     }
-    cyl_barrier(team);
+    if (stores_states(model, node)) {
+        cyl_barrier(team);
+    }
 }

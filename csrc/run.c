@@ -65,25 +65,54 @@ static void load_inputs(CylWorkspace *w, const CylCall *call, int64_t first_step
     }
 }
 
+/* steps of the longest input */
+static int64_t longest_time(const CylModel *model, const CylCall *call) {
+    int64_t longest = 1;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        longest = is_sequence_input(model, i) && call->times[i] > longest ? call->times[i] : longest;
+    }
+    return longest;
+}
+
+/* Whether the thread that calls loads the inputs alone, before the others begin: a barrier costs more. */
+static bool loads_alone(const CylModel *model, int64_t rows, int64_t steps) {
+    const int64_t reals = 4096;
+    return rows * steps * model->input_reals <= reals;
+}
+
+/* the first chunk, by the calling thread before the team starts */
+static void begin_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
+    const CylTeam alone = {0, 1, NULL};
+    int64_t total = longest_time(w->model, call);
+    int64_t steps = w->model->is_chunkable && w->time_capacity < total ? w->time_capacity : total;
+    bind_views(w, call, first_row, rows, 0, steps);
+    w->is_first_chunk = true;
+    w->is_last_chunk = steps == total;
+    if (loads_alone(w->model, rows, steps)) {
+        load_inputs(w, call, 0, &alone);
+    }
+}
+
+/* the rows that begin_rows has begun, by all of the team */
 static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, const CylTeam *team) {
     const CylModel *model = w->model;
-    int64_t total = 1;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
-        total = time > total ? time : total;
-    }
+    int64_t total = longest_time(model, call);
     int64_t chunk = model->is_chunkable ? w->time_capacity : total;
     for (int64_t first_step = 0; first_step < total; first_step += chunk) {
         int64_t steps = total - first_step < chunk ? total - first_step : chunk;
         bool is_last_chunk = first_step + steps >= total;
-        if (team->thread == 0) {
-            bind_views(w, call, first_row, rows, first_step, steps);
-            w->is_first_chunk = first_step == 0;
-            w->is_last_chunk = is_last_chunk;
+        if (first_step > 0) {
+            if (team->thread == 0) {
+                bind_views(w, call, first_row, rows, first_step, steps);
+                w->is_first_chunk = false;
+                w->is_last_chunk = is_last_chunk;
+            }
+            cyl_barrier(team);
         }
-        cyl_barrier(team);
-        load_inputs(w, call, first_step, team);
-        cyl_barrier(team);
+        if (first_step > 0 || !loads_alone(model, rows, steps)) {
+            load_inputs(w, call, first_step, team);
+            cyl_barrier(team);
+        }
         for (int32_t n = 0; n < model->node_count; n++) {
             const CylNode *node = &model->nodes[n];
             if (!node->is_per_sequence || is_last_chunk) {
@@ -135,6 +164,7 @@ static void predict_apart(void *context, const CylTeam *team) {
         }
         int64_t rows = p->call->rows - first < p->tile_rows ? p->call->rows - first : p->tile_rows;
         start_rows(w, p->call, first, rows);
+        begin_rows(w, p->call, first, rows);
         run_rows(w, p->call, first, rows, &alone);
         finish_rows(w, p->call, first);
     }
@@ -144,10 +174,6 @@ static void predict_apart(void *context, const CylTeam *team) {
 static void predict_together(void *context, const CylTeam *team) {
     Prediction *p = context;
     CylWorkspace *w = p->workspaces[0];
-    if (team->thread == 0) {
-        start_rows(w, p->call, 0, p->call->rows);
-    }
-    cyl_barrier(team);
     run_rows(w, p->call, 0, p->call->rows, team);
     if (team->thread == 0) {
         finish_rows(w, p->call, 0);
@@ -171,10 +197,6 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     if (status != CYL_OK) {
         return status;
     }
-    int64_t longest = 1;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        longest = is_sequence_input(model, i) && call->times[i] > longest ? call->times[i] : longest;
-    }
     bool apart = runs_rows_apart(call);
     Prediction p = {model, call, NULL, call->rows, 1, 0};
     int workspaces = 1;
@@ -191,13 +213,17 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
         return CYL_E_MEMORY;
     }
     int team_threads = apart ? workspaces : call->threads;
-    int64_t chunk = cyl_chunk_steps(model, p.tile_rows, longest);
+    int64_t chunk = cyl_chunk_steps(model, p.tile_rows, longest_time(model, call));
     for (int i = 0; i < workspaces && status == CYL_OK; i++) {
         status = cyl_workspace_create(model, p.tile_rows, chunk, apart ? 1 : team_threads, &p.workspaces[i]);
     }
     if (status == CYL_OK) {
         CylIeee saved = cyl_ieee_enter();
         cyl_blas_hold(model);
+        if (!apart) {
+            start_rows(p.workspaces[0], call, 0, call->rows);
+            begin_rows(p.workspaces[0], call, 0, call->rows);
+        }
         cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads);
         cyl_blas_release(model);
         cyl_ieee_leave(saved);
@@ -212,23 +238,14 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
 }
 
 int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads) {
-    /* multiply-adds: one core does some 50 per nanosecond from its own cache; entering a region costs some 2 us,
-       a barrier some 0.1 us */
-    const double least_call = 1e6, least_step = 48e3;
-    double step = (double)model->work, call = step * (double)rows * (double)time;
-    if (threads <= 1 || call < least_call) {
-        return 1;
-    }
-    if (rows >= 2) {
-        double useful = call / (least_call / 2.0);
-        int64_t most = rows < threads ? rows : threads;
-        return useful < (double)most ? (int)useful : (int)most;
-    }
-    double useful = step / (least_step / 2.0);
-    if (step < least_step) {
-        return 1;
-    }
-    return useful < (double)threads ? (int)useful : threads;
+    /* in multiply-adds, of which one core does some 50 per nanosecond from its own cache. Threads that run rows apart
+       meet at the end of the call, those that share rows (one row, or a stream's) at every step. */
+    const double rows_apart = 1e5, rows_shared = 32e3;
+    double step = (double)model->work * (double)rows, call = step * (double)time;
+    double apart = call / rows_apart < (double)rows ? call / rows_apart : (double)rows;
+    double shared = step / rows_shared;
+    double useful = apart > shared ? apart : shared;
+    return useful < 2.0 ? 1 : useful < (double)threads ? (int)useful : threads;
 }
 
 /* ---- streams ---- */
@@ -301,6 +318,7 @@ CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) {
     StreamRun run = {stream, call};
     CylIeee saved = cyl_ieee_enter();
     cyl_blas_hold(model);
+    begin_rows(stream->workspace, call, 0, call->rows);
     cyl_parallel(stream_run, &run, stream->threads);
     cyl_blas_release(model);
     cyl_ieee_leave(saved);

@@ -112,8 +112,8 @@ class Model:
         mask : array_like of bool, optional
             (batch, time), true where a step counts; instead of `lengths`.
         threads : int, optional
-            How many threads to use. None: as many as are worth it, up to the number of CPUs; see `threads.py` for
-            the limits. The result does not depend on it.
+            At most so many threads; None: up to the number of CPUs (see `threads.py` for the limits). A call too
+            small to gain from them uses fewer. The result does not depend on it.
         out : ndarray or list of ndarray, optional
             Where to write the outputs: C-contiguous, of `dtype`, of the result's shape.
 
@@ -146,13 +146,14 @@ class Model:
         final = None
         if return_state:
             final = [[np.empty((batch, *shape), self.dtype) for shape in shapes] for _, shapes in packed.state_groups]
-        if threads is None:
-            time = max(self._times(inputs))
-            # 64: more than any rule would give, only to ask whether more than one is worth while
-            threads = 1 if packed.worthwhile_threads(batch, time, 64) == 1 else _threads.available_threads()
-            threads = packed.worthwhile_threads(batch, time, threads)
-        else:
+        time = max(self._times(inputs))
+        if threads is not None:
             threads = _threads.check_threads(threads)
+        elif packed.work * batch * time < _threads.SMALL_WORK:
+            threads = 1
+        else:
+            threads = _threads.available_threads()
+        threads = _threads.useful_threads(packed, batch, time, threads)
         flat = None if final is None else [array for arrays in final for array in arrays]
         packed.predict(inputs, masks, results, state, flat, threads)
         y = results if len(results) > 1 else results[0]
@@ -166,7 +167,7 @@ class Model:
         batch : int
             Rows that advance together.
         threads : int
-            How many threads a step uses.
+            At most so many threads a step; a step too small to gain from them uses fewer (`Stream.threads`).
 
         Raises
         ------
@@ -178,7 +179,9 @@ class Model:
             raise UnsupportedError(reason)
         if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch.__index__() < 1:
             raise ShapeError(f"batch: expected a whole number of at least 1, found {batch!r}")
-        return Stream(self, batch.__index__(), _threads.check_threads(threads))
+        batch = batch.__index__()
+        threads = _threads.useful_threads(self._packed, batch, 1, _threads.check_threads(threads))
+        return Stream(self, batch, threads)
 
     @property
     def can_stream(self) -> bool:
