@@ -91,7 +91,6 @@ def build(folder: Path) -> tuple[Path, Path]:
             "-std=c11",
             "-D_GNU_SOURCE",
             "-O2",
-            "-fopenmp",
             *includes,
             *sources,
             "-lm",

@@ -153,7 +153,11 @@ CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags);
 #define CYL_EXPORT
 #endif
 
-/* 1 if the library was built with OpenMP. Exported, because threadpoolctl knows a library by its symbols. */
-CYL_EXPORT int cyl_has_openmp(void);
+/* Whose threads the library was built with: "pool" (our own), "openmp" or "none". Exported, because threadpoolctl
+   knows a library by its symbols. */
+CYL_EXPORT const char *cyl_threads_name(void);
+/* At least for how long a call waits for threads that sleep; 0 at first: then it is a small part of the time that the
+   call takes alone. For tests that mean the threads they ask for: results do not depend on it. */
+void cyl_threads_patience(int64_t nanoseconds);
 
 #endif

@@ -25,7 +25,7 @@
 /* reals read past the end of a row of accumulators by the cells of a narrow tail block */
 #define CYL_ROW_PADDING 16
 
-/* ---- threads (threads.c) ---- */
+/* ---- threads (threads.c, and one of threads_pool.c and threads_openmp.c) ---- */
 
 typedef struct CylBarrier CylBarrier;
 
@@ -35,8 +35,9 @@ typedef struct {
     CylBarrier *barrier;
 } CylTeam;
 
-/* Runs fn(context, team) on up to `threads` threads at once, on this one too; returns when all have. */
-void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads);
+/* Runs fn(context, team) on up to `threads` threads at once, on this one too; returns when all have. `work`: the
+   multiply-adds of the call, to judge how long it is worth waiting for threads that sleep. */
+void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads, double work);
 void cyl_barrier(const CylTeam *team);
 
 /* This thread's contiguous share [*begin, *end) of `items`. */

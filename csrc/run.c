@@ -74,6 +74,10 @@ static int64_t longest_time(const CylModel *model, const CylCall *call) {
     return longest;
 }
 
+static double work_of(const CylModel *model, const CylCall *call) {
+    return (double)model->work * (double)call->rows * (double)longest_time(model, call);
+}
+
 /* Whether the thread that calls loads the inputs alone, before the others begin: a barrier costs more. */
 static bool loads_alone(const CylModel *model, int64_t rows, int64_t steps) {
     const int64_t reals = 4096;
@@ -224,7 +228,7 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
             start_rows(p.workspaces[0], call, 0, call->rows);
             begin_rows(p.workspaces[0], call, 0, call->rows);
         }
-        cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads);
+        cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads, work_of(model, call));
         cyl_blas_release(model);
         cyl_ieee_leave(saved);
     }
@@ -319,7 +323,7 @@ CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) {
     CylIeee saved = cyl_ieee_enter();
     cyl_blas_hold(model);
     begin_rows(stream->workspace, call, 0, call->rows);
-    cyl_parallel(stream_run, &run, stream->threads);
+    cyl_parallel(stream_run, &run, stream->threads, work_of(model, call));
     cyl_blas_release(model);
     cyl_ieee_leave(saved);
     leave(stream);

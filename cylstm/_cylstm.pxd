@@ -90,4 +90,5 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_stream_get_flags(CylStream *stream, uint8_t *flags)
     CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags)
 
-    int cyl_has_openmp()
+    const char *cyl_threads_name()
+    void cyl_threads_patience(int64_t nanoseconds)

@@ -63,9 +63,14 @@ def chosen_isa():
     return wanted
 
 
-def has_openmp():
-    """Whether this build runs threads."""
-    return bool(cyl_has_openmp())
+def threads_name():
+    """Whose threads this build uses: "pool" (its own), "openmp" or "none"."""
+    return cyl_threads_name().decode()
+
+
+def wait_for_threads(double seconds):
+    """At least for how long a call waits for threads that sleep; tests mean the threads that they ask for."""
+    cyl_threads_patience(<int64_t>(seconds * 1e9))
 
 
 def status_texts():

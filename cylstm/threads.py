@@ -71,7 +71,7 @@ def register(only_if_imported: bool = False) -> None:
         user_api = "cylstm"
         internal_api = "cylstm"
         filename_prefixes = ("_engine",)
-        check_symbols = ("cyl_has_openmp",)
+        check_symbols = ("cyl_threads_name",)
 
         def get_num_threads(self) -> int:
             return available_threads()

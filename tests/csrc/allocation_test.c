@@ -2,7 +2,7 @@
  * Memory: a step of a stream allocates none; where an allocation fails, the caller is told and nothing leaks.
  *
  * The linker hands every call of malloc, calloc, realloc and free in this program and the library to the functions
- * below (--wrap); what OpenMP's runtime allocates for itself is not seen.
+ * below (--wrap); what the system allocates to make a thread is not seen.
  */
 #include "check.h"
 #include "network.h"
@@ -177,6 +177,7 @@ static void failed_allocations_are_told_and_leak_nothing(void) {
 }
 
 int main(void) {
+    cyl_threads_patience(INT64_MAX);
     atomic_store(&grants, -1);
     RUN(a_stream_allocates_nothing_after_its_creation);
     RUN(failed_allocations_are_told_and_leak_nothing);

@@ -405,6 +405,7 @@ static void a_stream_can_be_reset_and_copied(void) {
 }
 
 int main(void) {
+    cyl_threads_patience(INT64_MAX);
     RUN(recurrent_layers_of_all_sizes_are_right_and_bit_identical);
     RUN(masks_leave_states_and_pad_outputs);
     RUN(masks_of_a_stream_are_those_of_its_chunks);

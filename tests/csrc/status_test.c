@@ -553,6 +553,7 @@ static void every_code_has_words_and_was_met(void) {
 }
 
 int main(void) {
+    cyl_threads_patience(INT64_MAX);
     RUN(the_networks_to_spoil_can_be_built);
     RUN(an_unknown_operation_is_refused);
     RUN(options_missing_or_unknown_are_refused);
