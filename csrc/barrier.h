@@ -1,4 +1,4 @@
-/* The barrier of one call's threads (threads.c): made by cyl_parallel on its stack. */
+/* The barriers of one call's threads (threads.c): made by cyl_parallel on its stack. */
 #ifndef CYL_BARRIER_H
 #define CYL_BARRIER_H
 
@@ -20,7 +20,10 @@ struct CylBarrier {
 #endif
 };
 
-void cyl_barrier_start(CylBarrier *barrier);
-void cyl_barrier_end(CylBarrier *barrier);
+/* of the team, of its first half and of its second */
+enum { CYL_TEAM_BARRIERS = 3 };
+
+void cyl_barriers_start(CylBarrier *barriers /* (CYL_TEAM_BARRIERS) */);
+void cyl_barriers_end(CylBarrier *barriers /* (CYL_TEAM_BARRIERS) */);
 
 #endif

@@ -39,6 +39,8 @@ typedef struct {
    multiply-adds of the call, to judge how long it is worth waiting for threads that sleep. */
 void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads, double work);
 void cyl_barrier(const CylTeam *team);
+/* The half of a team of at least two, not a half itself, to which this thread belongs: 0 or 1. */
+int cyl_team_half(const CylTeam *team, CylTeam *half);
 
 /* This thread's contiguous share [*begin, *end) of `items`. */
 static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin, int64_t *end) {
@@ -205,6 +207,7 @@ struct CylNode {
     int32_t states_out[2];   /* values h, c */
     int32_t first_state;     /* index of the node's first state array in the model */
     bool is_per_sequence;    /* reads or writes no sequence: runs once, after the last step */
+    bool runs_beside_next;   /* neither reads what the other writes, and they cost the same: two directions */
     int64_t work;            /* multiply-adds of one row at one step */
     CylRecurrent *recurrent; /* NULL if the layer has no state; owned through data */
     void *data;              /* the layer's own, owned */
@@ -226,6 +229,7 @@ struct CylModel {
     int64_t work, bytes;
     int64_t input_reals; /* of all inputs, one row at one step */
     bool is_finished;
+    bool has_pairs;    /* of nodes that run beside each other */
     bool is_chunkable; /* a long sequence may be run in pieces, state carried on */
     bool can_stream;
 };

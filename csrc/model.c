@@ -360,6 +360,23 @@ static CylStatus plan_outputs(CylModel *model) {
     return CYL_OK;
 }
 
+/* two recurrent nodes of equal cost of which the second does not read what the first writes */
+static bool is_pair(const CylNode *first, const CylNode *second) {
+    if (!first->recurrent || !second->recurrent || first->work != second->work) {
+        return false;
+    }
+    const int32_t writes[] = {first->y, first->states_out[0], first->states_out[1]};
+    const int32_t reads[] = {second->x, second->mask, second->states_in[0], second->states_in[1]};
+    for (int32_t i = 0; i < 3; i++) {
+        for (int32_t j = 0; j < 4; j++) {
+            if (writes[i] >= 0 && writes[i] == reads[j]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* time axes, and whether pieces of a sequence can be run one after the other */
 static CylStatus plan(CylModel *model) {
     CylStatus status = plan_inputs(model);
@@ -380,6 +397,11 @@ static CylStatus plan(CylModel *model) {
         if (node->recurrent && (node->recurrent->is_reverse || node->states_in[0] >= 0 || node->states_in[1] >= 0)) {
             model->is_chunkable = model->can_stream = false;
         }
+    }
+    for (int32_t i = 0; status == CYL_OK && i + 1 < model->node_count; i++) {
+        CylNode *node = &model->nodes[i];
+        node->runs_beside_next = is_pair(node, node + 1) && !(i > 0 && (node - 1)->runs_beside_next);
+        model->has_pairs |= node->runs_beside_next;
     }
     return status == CYL_OK ? plan_outputs(model) : status;
 }

@@ -97,6 +97,14 @@ static void begin_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     }
 }
 
+/* a node and the next, each by half of the team: its threads need not meet the others at every step */
+static void run_pair(CylWorkspace *w, const CylNode *node, const CylTeam *team) {
+    CylTeam half;
+    node += cyl_team_half(team, &half);
+    node->layer->run(w->model, node, w, &half);
+    cyl_barrier(team);
+}
+
 /* the rows that begin_rows has begun, by all of the team */
 static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, const CylTeam *team) {
     const CylModel *model = w->model;
@@ -119,7 +127,10 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
         }
         for (int32_t n = 0; n < model->node_count; n++) {
             const CylNode *node = &model->nodes[n];
-            if (!node->is_per_sequence || is_last_chunk) {
+            if (node->runs_beside_next && team->threads % 2 == 0) {
+                run_pair(w, node, team);
+                n++;
+            } else if (!node->is_per_sequence || is_last_chunk) {
                 node->layer->run(model, node, w, team);
             }
         }
@@ -249,6 +260,9 @@ int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t ti
     double apart = call / rows_apart < (double)rows ? call / rows_apart : (double)rows;
     double shared = step / rows_shared;
     double useful = apart > shared ? apart : shared;
+    if (model->has_pairs && useful < 2.0 && call >= 2.0 * rows_apart) {
+        useful = 2.0;
+    }
     return useful < 2.0 ? 1 : useful < (double)threads ? (int)useful : threads;
 }
 

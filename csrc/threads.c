@@ -24,23 +24,35 @@ void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context,
 
 #endif
 
-void cyl_barrier_start(CylBarrier *barrier) {
-    atomic_init(&barrier->arrived, 0);
-    atomic_init(&barrier->generation, 0);
-    atomic_init(&barrier->sleepers, 0);
+void cyl_barriers_start(CylBarrier *barriers) {
+    for (int i = 0; i < CYL_TEAM_BARRIERS; i++) {
+        CylBarrier *barrier = &barriers[i];
+        atomic_init(&barrier->arrived, 0);
+        atomic_init(&barrier->generation, 0);
+        atomic_init(&barrier->sleepers, 0);
 #if !defined(_WIN32)
-    pthread_mutex_init(&barrier->mutex, NULL);
-    pthread_cond_init(&barrier->wake, NULL);
+        pthread_mutex_init(&barrier->mutex, NULL);
+        pthread_cond_init(&barrier->wake, NULL);
+#endif
+    }
+}
+
+void cyl_barriers_end(CylBarrier *barriers) {
+#if !defined(_WIN32)
+    for (int i = 0; i < CYL_TEAM_BARRIERS; i++) {
+        pthread_cond_destroy(&barriers[i].wake);
+        pthread_mutex_destroy(&barriers[i].mutex);
+    }
+#else
+    (void)barriers;
 #endif
 }
 
-void cyl_barrier_end(CylBarrier *barrier) {
-#if !defined(_WIN32)
-    pthread_cond_destroy(&barrier->wake);
-    pthread_mutex_destroy(&barrier->mutex);
-#else
-    (void)barrier;
-#endif
+int cyl_team_half(const CylTeam *team, CylTeam *half) {
+    int first = team->threads / 2, which = team->thread >= first;
+    *half = which ? (CylTeam){team->thread - first, team->threads - first, team->barrier + 2}
+                  : (CylTeam){team->thread, first, team->barrier + 1};
+    return which;
 }
 
 /* the slow half of waiting: asleep until the generation changes */

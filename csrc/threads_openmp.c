@@ -33,17 +33,17 @@ void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context,
         fn(context, &alone);
         return;
     }
-    CylBarrier barrier;
-    cyl_barrier_start(&barrier);
+    CylBarrier barriers[CYL_TEAM_BARRIERS];
+    cyl_barriers_start(barriers);
 #pragma omp parallel num_threads(threads)
     {
         /* the runtime may give fewer threads than were asked for */
-        CylTeam team = {omp_get_thread_num(), omp_get_num_threads(), &barrier};
+        CylTeam team = {omp_get_thread_num(), omp_get_num_threads(), barriers};
         CylIeee saved = cyl_ieee_enter();
         fn(context, &team);
         cyl_ieee_leave(saved);
     }
-    cyl_barrier_end(&barrier);
+    cyl_barriers_end(barriers);
 }
 
 #else

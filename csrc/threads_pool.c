@@ -211,20 +211,20 @@ void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context,
         fn(context, &alone);
         return;
     }
-    CylBarrier barrier;
-    cyl_barrier_start(&barrier);
+    CylBarrier barriers[CYL_TEAM_BARRIERS];
+    cyl_barriers_start(barriers);
     for (int i = 0; i < count; i++) {
         taken[i]->fn = fn;
         taken[i]->context = context;
-        taken[i]->team = (CylTeam){i + 1, count + 1, &barrier};
+        taken[i]->team = (CylTeam){i + 1, count + 1, barriers};
         atomic_store_explicit(&taken[i]->state, RUNNING, memory_order_release);
     }
-    CylTeam team = {0, count + 1, &barrier};
+    CylTeam team = {0, count + 1, barriers};
     fn(context, &team);
     for (int i = 0; i < count; i++) {
         wait_for(taken[i]);
     }
-    cyl_barrier_end(&barrier);
+    cyl_barriers_end(barriers);
 }
 
 #else
