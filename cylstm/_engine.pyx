@@ -296,6 +296,22 @@ def time_axes(graph):
     return axes
 
 
+cdef const uint8_t *plain_mask(active, int64_t batch) noexcept:
+    """The data of a mask (batch,) that C can read as it is, else NULL."""
+    cdef cnp.ndarray mask
+    if not cnp.PyArray_CheckExact(active):
+        return NULL
+    mask = active
+    if (
+        cnp.PyArray_TYPE(mask) == cnp.NPY_BOOL
+        and cnp.PyArray_ISCARRAY_RO(mask)
+        and cnp.PyArray_NDIM(mask) == 1
+        and mask.shape[0] == batch
+    ):
+        return <const uint8_t *>cnp.PyArray_DATA(mask)
+    return NULL
+
+
 cdef class Stream:
     """One running state of a model: feed it step by step, or chunk by chunk.
 
@@ -342,17 +358,29 @@ cdef class Stream:
         call.rows, call.times, call.threads = self.batch, times, self.threads
         call.inputs, call.masks, call.outputs = in_data, NULL, out_data
         call.initial_state, call.final_state = NULL, NULL
-        self.run_call(&call, time, active)
+        if active == NULL:
+            self.run_call(&call, time)
+        else:
+            self.run_active_call(&call, time, active)
 
-    cdef int run_call(self, CylCall *call, int64_t time, const uint8_t *active) except -1:
+    cdef int run_call(self, CylCall *call, int64_t time) except -1:
         cdef CylStatus status
-        cdef int64_t row, rows = self.batch
-        if active != NULL:
-            rows = 0
-            for row in range(self.batch):
-                rows += active[row] != 0
-            if self.threads > 1:
-                call.threads = _threads.useful_threads(self.packed, rows, 1, self.threads)
+        if self.packed.work * self.batch * time > GIL_WORK:
+            with nogil:
+                status = cyl_stream_run(self.stream, call)
+        else:
+            status = cyl_stream_run(self.stream, call)
+        if status != CYL_OK:
+            check(status, "stream")
+        return 0
+
+    cdef int run_active_call(self, CylCall *call, int64_t time, const uint8_t *active) except -1:
+        cdef CylStatus status
+        cdef int64_t row, rows = 0
+        for row in range(self.batch):
+            rows += active[row] != 0
+        if self.threads > 1:
+            call.threads = _threads.useful_threads(self.packed, rows, 1, self.threads)
         if self.packed.work * rows * time > GIL_WORK:
             with nogil:
                 status = cyl_stream_run_active(self.stream, call, active)
@@ -362,7 +390,7 @@ cdef class Stream:
             check(status, "stream")
         return 0
 
-    def step(self, x, *, active=None, out=None):
+    def step(self, x, *, out=None, active=None):
         """Advance by one step.
 
         Parameters
@@ -370,13 +398,13 @@ cdef class Stream:
         x : array_like
             (features,) for a stream of batch 1, or (batch, features). Several inputs: a list in the order of
             `Model.inputs` or a dict by name.
+        out : ndarray, optional
+            Where to write the result: C-contiguous, of the model's dtype and the result's shape. Then nothing is
+            allocated.
         active : array_like of bool, optional
             (batch,): which rows advance, as each would in a stream of its own. The others keep their whole running
             state, their x is not looked at (it may be NaN), and their outputs are zeros. The cost is that of the
             active rows. Default: all.
-        out : ndarray, optional
-            Where to write the result: C-contiguous, of the model's dtype and the result's shape. Then nothing is
-            allocated.
 
         Returns
         -------
@@ -395,26 +423,14 @@ cdef class Stream:
         cdef const void *in_data
         cdef void *out_data
         cdef int64_t one = 1
-        cdef const uint8_t *active_data = NULL
-        cdef cnp.ndarray array, result, mask
+        cdef cnp.ndarray array, result
         cdef cnp.npy_intp shape[2]
         cdef int rank
         if packed.input_count != 1 or packed.output_count != 1 or not packed.is_flat or not cnp.PyArray_CheckExact(x):
             return self.step_any(x, active, out)
-        array = x
         if active is not None:
-            # such a mask only, and an x that needs no converting, which would look at rows that are not active
-            if not cnp.PyArray_CheckExact(active) or cnp.PyArray_TYPE(x) != packed.real_type:
-                return self.step_any(x, active, out)
-            mask = active
-            if not (
-                cnp.PyArray_TYPE(mask) == cnp.NPY_BOOL
-                and cnp.PyArray_ISCARRAY_RO(mask)
-                and cnp.PyArray_NDIM(mask) == 1
-                and mask.shape[0] == self.batch
-            ):
-                return self.step_any(x, active, out)
-            active_data = <const uint8_t *>cnp.PyArray_DATA(mask)
+            return self.step_active(x, active, out)
+        array = x
         if cnp.PyArray_TYPE(array) != packed.real_type or not cnp.PyArray_ISCARRAY_RO(array):
             # NumPy's default is float64: converted here without the long way of step_any
             if not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
@@ -448,24 +464,53 @@ cdef class Stream:
         call.rows, call.times, call.threads = self.batch, &one, self.threads
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state = NULL, NULL
-        self.run_call(&call, 1, active_data)
+        self.run_call(&call, 1)
+        return result
+
+    cdef step_active(self, x, active, out):
+        """`step` of some rows of one input that C can read as it is: converting would look at the other rows too."""
+        cdef PackedModel packed = self.packed
+        cdef CylCall call
+        cdef const uint8_t *mask = plain_mask(active, self.batch)
+        cdef const void *in_data
+        cdef void *out_data
+        cdef int64_t one = 1
+        cdef cnp.ndarray array = x, result
+        cdef cnp.npy_intp shape[2]
+        if not (
+            mask != NULL
+            and out is None
+            and cnp.PyArray_TYPE(array) == packed.real_type
+            and cnp.PyArray_ISCARRAY_RO(array)
+            and cnp.PyArray_NDIM(array) == 2
+            and array.shape[0] == self.batch
+            and array.shape[1] == packed.input_features[0]
+        ):
+            return self.step_any(x, active, out)
+        shape[0], shape[1] = self.batch, packed.output_features[0]
+        result = cnp.PyArray_EMPTY(2, shape, packed.real_type, 0)
+        in_data, out_data = cnp.PyArray_DATA(array), cnp.PyArray_DATA(result)
+        call.rows, call.times, call.threads = self.batch, &one, self.threads
+        call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
+        call.initial_state, call.final_state = NULL, NULL
+        self.run_active_call(&call, 1, mask)
         return result
 
     def step_any(self, x, active=None, out=None):
         """`step` for every other kind of input: lists, other dtypes, several inputs and outputs."""
         return self.run_any(x, active, out, True)
 
-    def run(self, chunk, *, active=None, out=None):
+    def run(self, chunk, *, out=None, active=None):
         """Advance by the steps of a chunk.
 
         Parameters
         ----------
         chunk : array_like
             (time, features) for a stream of batch 1, or (batch, time, features); several inputs as in `step`.
-        active : array_like of bool, optional
-            (batch,): which rows advance, by the whole chunk; as in `step`.
         out : ndarray, optional
             As in `step`.
+        active : array_like of bool, optional
+            (batch,): which rows advance, by the whole chunk; as in `step`.
 
         Returns
         -------
