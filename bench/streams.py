@@ -7,6 +7,7 @@ compared first: they must be the same bits.
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,11 +41,20 @@ class Row:
         return _common.median([many / separate for many, separate in zip(self.many_us, self.separate_us)])
 
 
-def turn_us(turn: Callable[[], None], count: int) -> float:
+def turn_us(turn: Callable[[], None], round_ms: float) -> float:
+    """Microseconds of one turn, of a round of about this length; again, up to 20 times, if the CPU went to others."""
     begin = time.perf_counter()
-    for _ in range(count):
-        turn()
-    return 1e6 * (time.perf_counter() - begin) / count
+    turn()
+    count = max(1, int(round_ms / 1e3 / (time.perf_counter() - begin)))
+    for _ in range(20):
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        begin = time.perf_counter()
+        for _ in range(count):
+            turn()
+        us = 1e6 * (time.perf_counter() - begin) / count
+        if resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw == switches:
+            break
+    return us
 
 
 def measure(row: Row, rounds: int, round_ms: float, limit_s: float) -> None:
@@ -74,14 +84,13 @@ def measure(row: Row, rounds: int, round_ms: float, limit_s: float) -> None:
         y, expected = many.step(x, active=active), np.stack([stream.step(x_n) for stream, x_n in users])
         if not np.array_equal(y[active].view(np.uint32), expected.view(np.uint32)) or y[~active].any():
             raise ArithmeticError(f"{row}: the rows differ from streams of their own")
-    count = max(1, int(1e3 * round_ms / turn_us(many_calls, 3)))
     end = time.monotonic() + limit_s
     for n in range(rounds):
         if n >= 5 and time.monotonic() > end:
             break
         for turn, times in ((one_call, row.many_us), (many_calls, row.separate_us)):
             turn()
-            times.append(turn_us(turn, count))
+            times.append(turn_us(turn, round_ms))
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -119,7 +128,7 @@ def main(args: Sequence[str] | None = None) -> int:
         rows += [Row((40, 128, 1), 64, active) for active in ACTIVE[1:]]
     for row in rows:
         try:
-            measure(row, options.rounds or (3 if options.quick else 60), 0.2 if options.quick else 4.0, options.limit_s)
+            measure(row, options.rounds or (3 if options.quick else 60), 0.2 if options.quick else 1.5, options.limit_s)
         except ArithmeticError as error:
             print(f"refused: {error}")
             return 1
