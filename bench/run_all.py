@@ -23,6 +23,7 @@ PARTS: dict[str, list[str]] = {
     "kinds-1": ["cells.py", "--kinds", "gru", "rnn", "--section", "kinds-1", "--rounds", "30", "--limit-s", "1.5"],
     "roofline": ["roofline.py", "--threads", "1", "2", "--limit-s", "0.7"],
     "parallel": ["parallel.py"],
+    "streams": ["streams.py"],
     "call": ["call.py"],
     "scaling": ["scaling.py", "--limit-s", "0.6"],
     "import": ["import_time.py"],

@@ -131,10 +131,19 @@ typedef struct CylStream CylStream;
 /* Allocates all memory that the stream will ever use. Owned by the caller, freed with cyl_stream_free. */
 CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream);
 void cyl_stream_free(CylStream *stream);
-/* `call->rows` must be the stream's; its states are not read or written. Allocates nothing. Like every function of
-   a stream, CYL_E_BUSY if another thread is inside it. */
+/* `call->rows` must be the stream's, `call->threads` is cut to it; the call's states are not read or written.
+   Allocates nothing. Like every function of a stream, CYL_E_BUSY if another thread is inside it. */
 CylStatus cyl_stream_run(CylStream *stream, const CylCall *call);
+/* The same for the rows n whose active[n] is not 0: the others keep all that the stream remembers of them, their
+   inputs and masks are not read, and their outputs are zeros. `active` is (rows), or NULL for all. */
+CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active);
 CylStatus cyl_stream_reset(CylStream *stream);
+/* only rows[0..count), as if they had just been made */
+CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count);
+/* Row to_rows[n] of `to` goes on as row from_rows[n] of `from`, another stream of the same model, for n in 0..count.
+   CYL_E_BUSY if another thread is inside either. */
+CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
+                               int64_t count);
 /* real (rows, size) */
 CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state);
 CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state);

@@ -264,6 +264,8 @@ typedef struct {
     uint8_t *codes; /* (time, rows) of CylCode */
     uint8_t *seen;  /* (rows): has a step counted since the start */
     int current;
+    int resting;   /* the h of the rows that a run on some rows leaves out */
+    bool backward; /* see CylStep; alternates, from one call of a stream to the next too */
     int64_t block_steps;
 } CylNodeState;
 
@@ -272,11 +274,13 @@ struct CylWorkspace {
     int64_t rows_capacity, time_capacity;
     int threads;
     int64_t rows, first_row;
-    int64_t *times;                     /* (inputs): steps of the current run of each axis */
+    const int64_t *order; /* (rows): row n of this run is row first_row + order[n] of the call; NULL: first_row + n */
+    bool is_stream;       /* what follows the call's last step is not known yet */
+    int64_t *times;       /* (inputs): steps of the current run of each axis */
     bool is_first_chunk, is_last_chunk; /* to be read between a node's barriers only */
     CylView *views;                     /* (values) */
     CylView *own;                       /* (values): views of the workspace's own memory; data NULL for model outputs */
-    const uint8_t **masks;              /* (inputs): (rows, time) of this run or NULL */
+    const uint8_t **masks;              /* (inputs): (call's rows, time) from this run's first step on, or NULL */
     int64_t *mask_strides;              /* (inputs) */
     CylNodeState *states;               /* (nodes) */
     char *memory;
@@ -285,11 +289,30 @@ struct CylWorkspace {
 CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, int64_t time, int threads, CylWorkspace **out);
 void cyl_workspace_free(CylWorkspace *workspace);
 void cyl_workspace_reset(CylWorkspace *workspace);
+/* all that is remembered of one row: to the start, exchanged with another row's, copied from another workspace's */
+void cyl_workspace_reset_row(CylWorkspace *workspace, int64_t row);
+void cyl_workspace_swap_rows(CylWorkspace *workspace, int64_t a, int64_t b);
+/* the next run is on rows [0, count) only, the others keep their states; and afterwards on all rows again */
+void cyl_workspace_leave_rows(CylWorkspace *workspace, int64_t count);
+void cyl_workspace_rejoin_rows(CylWorkspace *workspace);
+void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace *from, int64_t from_row);
+/* the states of rows [first, first + count) of a recurrent node: to the start */
+void cyl_node_state_reset(const CylModel *model, const CylNode *node, CylNodeState *state, int64_t first,
+                          int64_t count);
 /* copies state array `index` of this workspace's rows from or to real (rows, size) */
 void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, const void *state);
 void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, void *state);
 /* the steps that one run takes at most, for a sequence of `time` steps */
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
+
+/* the row of the call's arrays that is row `row` of this run */
+static inline int64_t cyl_call_row(const CylWorkspace *workspace, int64_t row) {
+    return workspace->first_row + (workspace->order ? workspace->order[row] : row);
+}
+/* (time): the mask of a row of this run on time axis `axis`, which must have one */
+static inline const uint8_t *cyl_mask_row(const CylWorkspace *workspace, int32_t axis, int64_t row) {
+    return workspace->masks[axis] + cyl_call_row(workspace, row) * workspace->mask_strides[axis];
+}
 
 static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 * 16; }
 static inline char *cyl_at(const CylModel *model, const void *base, int64_t reals) {

@@ -25,7 +25,7 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
         int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
         w->times[i] = model->is_chunkable && is_sequence_input(model, i) ? steps : time;
         const uint8_t *mask = call->masks ? call->masks[i] : NULL;
-        w->masks[i] = mask ? mask + first_row * time + first_step : NULL;
+        w->masks[i] = mask ? mask + first_step : NULL;
         w->mask_strides[i] = time;
     }
     memcpy(w->views, w->own, (size_t)model->value_count * sizeof *w->views);
@@ -58,7 +58,7 @@ static void load_inputs(CylWorkspace *w, const CylCall *call, int64_t first_step
         int64_t steps = is_sequence_input(model, i) ? w->times[i] : 1;
         cyl_share(team, w->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
-            int64_t from = ((w->first_row + row) * time + (is_sequence_input(model, i) ? first_step : 0)) * features;
+            int64_t from = (cyl_call_row(w, row) * time + (is_sequence_input(model, i) ? first_step : 0)) * features;
             model->kernels->flush(cyl_at(model, call->inputs[i], from),
                                   cyl_at(model, view->data, row * view->row_stride), steps * features);
         }
@@ -74,8 +74,8 @@ static int64_t longest_time(const CylModel *model, const CylCall *call) {
     return longest;
 }
 
-static double work_of(const CylModel *model, const CylCall *call) {
-    return (double)model->work * (double)call->rows * (double)longest_time(model, call);
+static double work_of(const CylModel *model, const CylCall *call, int64_t rows) {
+    return (double)model->work * (double)rows * (double)longest_time(model, call);
 }
 
 /* Whether the thread that calls loads the inputs alone, before the others begin: a barrier costs more. */
@@ -239,7 +239,7 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
             start_rows(p.workspaces[0], call, 0, call->rows);
             begin_rows(p.workspaces[0], call, 0, call->rows);
         }
-        cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads, work_of(model, call));
+        cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads, work_of(model, call, call->rows));
         cyl_blas_release(model);
         cyl_ieee_leave(saved);
     }
@@ -271,6 +271,8 @@ int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t ti
 struct CylStream {
     CylWorkspace *workspace;
     int threads;
+    uint8_t *active; /* (rows): of the current run, whatever becomes of the caller's */
+    int64_t *order;  /* (rows): see CylWorkspace, of the current run; after the active rows come the others */
     atomic_flag busy;
 };
 
@@ -304,7 +306,14 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
         free(s);
         return status;
     }
+    s->active = calloc((size_t)rows, sizeof *s->active);
+    s->order = calloc((size_t)rows, sizeof *s->order);
+    if (!s->active || !s->order) {
+        cyl_stream_free(s);
+        return CYL_E_MEMORY;
+    }
     s->workspace->rows = rows;
+    s->workspace->is_stream = true;
     *stream = s;
     return CYL_OK;
 }
@@ -312,18 +321,99 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
 void cyl_stream_free(CylStream *stream) {
     if (stream) {
         cyl_workspace_free(stream->workspace);
+        free(stream->active);
+        free(stream->order);
         free(stream);
     }
 }
 
 static void stream_run(void *context, const CylTeam *team) {
     StreamRun *run = context;
-    run_rows(run->stream->workspace, run->call, 0, run->call->rows, team);
+    run_rows(run->stream->workspace, run->call, 0, run->stream->workspace->rows, team);
 }
 
-CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) {
+/* ---- some rows of a stream: they change places with others, so that a run finds them side by side ---- */
+
+/* fills `order`, the active rows first, moving as few as possible; returns their number */
+static int64_t order_rows(CylStream *stream, const uint8_t *active) {
+    int64_t rows = stream->workspace->rows_capacity, *order = stream->order, count = 0;
+    for (int64_t row = 0; row < rows; row++) {
+        stream->active[row] = active[row] != 0;
+        count += stream->active[row];
+        order[row] = row;
+    }
+    int64_t next = count; /* where to look for active rows that stand behind the first `count` */
+    for (int64_t row = 0; row < count; row++) {
+        if (!stream->active[row]) {
+            while (!stream->active[next]) {
+                next++;
+            }
+            order[row] = next;
+            order[next++] = row;
+        }
+    }
+    return count;
+}
+
+/* exchanges the first `count` rows with those that `order` says; done twice, all stand where they stood */
+static void swap_rows(CylStream *stream, int64_t count) {
+    for (int64_t row = 0; row < count; row++) {
+        if (stream->order[row] != row) {
+            cyl_workspace_swap_rows(stream->workspace, row, stream->order[row]);
+        }
+    }
+}
+
+/* the run left the outputs of the first `count` rows side by side: each to its row, and zeros to the others */
+static void spread_outputs(const CylStream *stream, const CylCall *call, int64_t count) {
     const CylModel *model = stream->workspace->model;
-    CylStatus status = check_call(model, call);
+    for (int32_t o = 0; o < model->output_count; o++) {
+        const CylValue *value = &model->values[model->outputs[o]];
+        int64_t time = value->kind == CYL_SEQUENCE ? call->times[value->axis] : 1;
+        size_t bytes = (size_t)(time * value->features) * model->kernels->real_size;
+        char *rows = call->outputs[o];
+        for (int64_t row = 0; row < count; row++) {
+            if (stream->order[row] != row) {
+                memcpy(rows + (size_t)stream->order[row] * bytes, rows + (size_t)row * bytes, bytes);
+            }
+        }
+        for (int64_t row = count; row < call->rows; row++) {
+            memset(rows + (size_t)stream->order[row] * bytes, 0, bytes);
+        }
+    }
+}
+
+static void run_on_team(CylStream *stream, const CylCall *call) {
+    const CylModel *model = stream->workspace->model;
+    int64_t rows = stream->workspace->rows;
+    StreamRun run = {stream, call};
+    CylIeee saved = cyl_ieee_enter();
+    cyl_blas_hold(model);
+    begin_rows(stream->workspace, call, 0, rows);
+    cyl_parallel(stream_run, &run, call->threads < stream->threads ? call->threads : stream->threads,
+                 work_of(model, call, rows));
+    cyl_blas_release(model);
+    cyl_ieee_leave(saved);
+}
+
+static void run_active(CylStream *stream, const CylCall *call, int64_t count) {
+    CylWorkspace *w = stream->workspace;
+    if (count > 0) {
+        swap_rows(stream, count);
+        cyl_workspace_leave_rows(w, count);
+        w->order = stream->order;
+        run_on_team(stream, call);
+        w->order = NULL;
+        cyl_workspace_rejoin_rows(w);
+        swap_rows(stream, count);
+    }
+    spread_outputs(stream, call, count);
+}
+
+CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) { return cyl_stream_run_active(stream, call, NULL); }
+
+CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active) {
+    CylStatus status = check_call(stream->workspace->model, call);
     if (status == CYL_OK && call->rows != stream->workspace->rows_capacity) {
         status = CYL_E_ARGUMENT;
     }
@@ -333,13 +423,12 @@ CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) {
     if (status != CYL_OK) {
         return status;
     }
-    StreamRun run = {stream, call};
-    CylIeee saved = cyl_ieee_enter();
-    cyl_blas_hold(model);
-    begin_rows(stream->workspace, call, 0, call->rows);
-    cyl_parallel(stream_run, &run, stream->threads, work_of(model, call));
-    cyl_blas_release(model);
-    cyl_ieee_leave(saved);
+    int64_t count = active ? order_rows(stream, active) : call->rows;
+    if (count == call->rows) {
+        run_on_team(stream, call);
+    } else {
+        run_active(stream, call, count);
+    }
     leave(stream);
     return CYL_OK;
 }
@@ -350,6 +439,47 @@ CylStatus cyl_stream_reset(CylStream *stream) {
         cyl_workspace_reset(stream->workspace);
         leave(stream);
     }
+    return status;
+}
+
+static bool are_rows(const CylStream *stream, const int64_t *rows, int64_t count) {
+    for (int64_t n = 0; n < count; n++) {
+        if (rows[n] < 0 || rows[n] >= stream->workspace->rows_capacity) {
+            return false;
+        }
+    }
+    return count >= 0;
+}
+
+CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count) {
+    CylStatus status = are_rows(stream, rows, count) ? enter(stream) : CYL_E_ARGUMENT;
+    if (status == CYL_OK) {
+        for (int64_t n = 0; n < count; n++) {
+            cyl_workspace_reset_row(stream->workspace, rows[n]);
+        }
+        leave(stream);
+    }
+    return status;
+}
+
+CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
+                               int64_t count) {
+    if (to == from || to->workspace->model != from->workspace->model || !are_rows(to, to_rows, count) ||
+        !are_rows(from, from_rows, count)) {
+        return CYL_E_ARGUMENT;
+    }
+    CylStatus status = enter(to);
+    if (status != CYL_OK) {
+        return status;
+    }
+    status = enter(from);
+    if (status == CYL_OK) {
+        for (int64_t n = 0; n < count; n++) {
+            cyl_workspace_copy_row(to->workspace, to_rows[n], from->workspace, from_rows[n]);
+        }
+        leave(from);
+    }
+    leave(to);
     return status;
 }
 

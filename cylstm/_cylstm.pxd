@@ -83,7 +83,11 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream)
     void cyl_stream_free(CylStream *stream)
     CylStatus cyl_stream_run(CylStream *stream, const CylCall *call)
+    CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active)
     CylStatus cyl_stream_reset(CylStream *stream)
+    CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count)
+    CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from_, const int64_t *from_rows,
+                                   int64_t count)
     CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state)
     CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state)
     int64_t cyl_stream_flags_size(const CylStream *stream)

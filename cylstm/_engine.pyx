@@ -12,7 +12,8 @@ import os
 
 import numpy as np
 
-from .arrays import as_input, as_state, check_out
+from . import threads as _threads
+from .arrays import as_active, as_input, as_rows, as_state, check_out
 from .errors import CylstmError, ShapeError, StreamBusyError, UnsupportedError
 
 cnp.import_array()
@@ -295,10 +296,29 @@ def time_axes(graph):
     return axes
 
 
+cdef const uint8_t *plain_mask(active, int64_t batch) noexcept:
+    """The data of a mask (batch,) that C can read as it is, else NULL."""
+    cdef cnp.ndarray mask
+    if not cnp.PyArray_CheckExact(active):
+        return NULL
+    mask = active
+    if (
+        cnp.PyArray_TYPE(mask) == cnp.NPY_BOOL
+        and cnp.PyArray_ISCARRAY_RO(mask)
+        and cnp.PyArray_NDIM(mask) == 1
+        and mask.shape[0] == batch
+    ):
+        return <const uint8_t *>cnp.PyArray_DATA(mask)
+    return NULL
+
+
 cdef class Stream:
     """One running state of a model: feed it step by step, or chunk by chunk.
 
     Made by `Model.stream`. One thread at a time may use it (`StreamBusyError` otherwise); give each thread its own.
+
+    The rows of its batch advance together, or some of them (``active`` of `step`), each as in a stream of its own;
+    `reset`, `copy` and `replace` take single rows, so that users can come, go and change places.
 
     Attributes
     ----------
@@ -318,12 +338,11 @@ cdef class Stream:
         self.batch = batch
         self.threads = threads
         check(cyl_stream_create(self.packed.model, batch, threads, &self.stream), "stream")
-        check(cyl_stream_reset(self.stream), "stream")
 
     def __dealloc__(self):
         cyl_stream_free(self.stream)
 
-    cdef run_arrays(self, list inputs, list outputs, int64_t time):
+    cdef run_arrays(self, list inputs, list outputs, int64_t time, const uint8_t *active):
         cdef CylCall call
         cdef const void *in_data[MAX_PORTS]
         cdef void *out_data[MAX_PORTS]
@@ -339,7 +358,10 @@ cdef class Stream:
         call.rows, call.times, call.threads = self.batch, times, self.threads
         call.inputs, call.masks, call.outputs = in_data, NULL, out_data
         call.initial_state, call.final_state = NULL, NULL
-        self.run_call(&call, time)
+        if active == NULL:
+            self.run_call(&call, time)
+        else:
+            self.run_active_call(&call, time, active)
 
     cdef int run_call(self, CylCall *call, int64_t time) except -1:
         cdef CylStatus status
@@ -352,7 +374,23 @@ cdef class Stream:
             check(status, "stream")
         return 0
 
-    def step(self, x, *, out=None):
+    cdef int run_active_call(self, CylCall *call, int64_t time, const uint8_t *active) except -1:
+        cdef CylStatus status
+        cdef int64_t row, rows = 0
+        for row in range(self.batch):
+            rows += active[row] != 0
+        if self.threads > 1:
+            call.threads = _threads.useful_threads(self.packed, rows, 1, self.threads)
+        if self.packed.work * rows * time > GIL_WORK:
+            with nogil:
+                status = cyl_stream_run_active(self.stream, call, active)
+        else:
+            status = cyl_stream_run_active(self.stream, call, active)
+        if status != CYL_OK:
+            check(status, "stream")
+        return 0
+
+    def step(self, x, *, out=None, active=None):
         """Advance by one step.
 
         Parameters
@@ -363,6 +401,10 @@ cdef class Stream:
         out : ndarray, optional
             Where to write the result: C-contiguous, of the model's dtype and the result's shape. Then nothing is
             allocated.
+        active : array_like of bool, optional
+            (batch,): which rows advance, as each would in a stream of its own. The others keep their whole running
+            state, their x is not looked at (it may be NaN), and their outputs are zeros. The cost is that of the
+            active rows. Default: all.
 
         Returns
         -------
@@ -372,7 +414,7 @@ cdef class Stream:
         Raises
         ------
         ShapeError
-            If x or out has another shape, rank or dtype.
+            If x, active or out has another shape, rank or dtype.
         StreamBusyError
             If another thread is inside this stream.
         """
@@ -385,12 +427,14 @@ cdef class Stream:
         cdef cnp.npy_intp shape[2]
         cdef int rank
         if packed.input_count != 1 or packed.output_count != 1 or not packed.is_flat or not cnp.PyArray_CheckExact(x):
-            return self.step_any(x, out)
+            return self.step_any(x, active, out)
+        if active is not None:
+            return self.step_active(x, active, out)
         array = x
         if cnp.PyArray_TYPE(array) != packed.real_type or not cnp.PyArray_ISCARRAY_RO(array):
             # NumPy's default is float64: converted here without the long way of step_any
             if not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
-                return self.step_any(x, out)
+                return self.step_any(x, active, out)
             array = cnp.PyArray_FROM_OTF(x, packed.real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
         rank = cnp.PyArray_NDIM(array)
         # (features,) of one row or (batch, features); all else goes the long way, which says what is wrong
@@ -398,14 +442,14 @@ cdef class Stream:
             (rank == 2 and array.shape[0] == self.batch or rank == 1 and self.batch == 1)
             and array.shape[rank - 1] == packed.input_features[0]
         ):
-            return self.step_any(x, out)
+            return self.step_any(x, active, out)
         shape[0] = self.batch
         shape[rank - 1] = packed.output_features[0]
         if out is None:
             result = cnp.PyArray_EMPTY(rank, shape, packed.real_type, 0)
         else:
             if not cnp.PyArray_CheckExact(out):
-                return self.step_any(x, out)
+                return self.step_any(x, active, out)
             result = out
             if not (
                 cnp.PyArray_TYPE(result) == packed.real_type
@@ -414,7 +458,7 @@ cdef class Stream:
                 and result.shape[rank - 1] == shape[rank - 1]
                 and result.shape[0] == shape[0]
             ):
-                return self.step_any(x, out)
+                return self.step_any(x, active, out)
         in_data = cnp.PyArray_DATA(array)
         out_data = cnp.PyArray_DATA(result)
         call.rows, call.times, call.threads = self.batch, &one, self.threads
@@ -423,11 +467,40 @@ cdef class Stream:
         self.run_call(&call, 1)
         return result
 
-    def step_any(self, x, out=None):
-        """`step` for every other kind of input: lists, other dtypes, several inputs and outputs."""
-        return self.run_any(x, out, True)
+    cdef step_active(self, x, active, out):
+        """`step` of some rows of one input that C can read as it is: converting would look at the other rows too."""
+        cdef PackedModel packed = self.packed
+        cdef CylCall call
+        cdef const uint8_t *mask = plain_mask(active, self.batch)
+        cdef const void *in_data
+        cdef void *out_data
+        cdef int64_t one = 1
+        cdef cnp.ndarray array = x, result
+        cdef cnp.npy_intp shape[2]
+        if not (
+            mask != NULL
+            and out is None
+            and cnp.PyArray_TYPE(array) == packed.real_type
+            and cnp.PyArray_ISCARRAY_RO(array)
+            and cnp.PyArray_NDIM(array) == 2
+            and array.shape[0] == self.batch
+            and array.shape[1] == packed.input_features[0]
+        ):
+            return self.step_any(x, active, out)
+        shape[0], shape[1] = self.batch, packed.output_features[0]
+        result = cnp.PyArray_EMPTY(2, shape, packed.real_type, 0)
+        in_data, out_data = cnp.PyArray_DATA(array), cnp.PyArray_DATA(result)
+        call.rows, call.times, call.threads = self.batch, &one, self.threads
+        call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
+        call.initial_state, call.final_state = NULL, NULL
+        self.run_active_call(&call, 1, mask)
+        return result
 
-    def run(self, chunk, *, out=None):
+    def step_any(self, x, active=None, out=None):
+        """`step` for every other kind of input: lists, other dtypes, several inputs and outputs."""
+        return self.run_any(x, active, out, True)
+
+    def run(self, chunk, *, out=None, active=None):
         """Advance by the steps of a chunk.
 
         Parameters
@@ -436,6 +509,8 @@ cdef class Stream:
             (time, features) for a stream of batch 1, or (batch, time, features); several inputs as in `step`.
         out : ndarray, optional
             As in `step`.
+        active : array_like of bool, optional
+            (batch,): which rows advance, by the whole chunk; as in `step`.
 
         Returns
         -------
@@ -448,14 +523,19 @@ cdef class Stream:
         ShapeError, StreamBusyError
             As in `step`.
         """
-        return self.run_any(chunk, out, False)
+        return self.run_any(chunk, active, out, False)
 
-    cdef run_any(self, x, out, bint is_step):
+    cdef run_any(self, x, active, out, bint is_step):
         cdef PackedModel packed = self.packed
+        cdef cnp.ndarray mask
+        cdef const uint8_t *active_data = NULL
+        if active is not None:
+            mask = active = as_active(active, self.batch)
+            active_data = <const uint8_t *>cnp.PyArray_DATA(mask)
         model = self.model
         inputs, alone, time = [], None, None
         for value, array in zip(model._input_values, model._input_list(x)):
-            array, is_alone = as_input(array, value, packed.dtype, is_step=is_step, batch=self.batch)
+            array, is_alone = as_input(array, value, packed.dtype, is_step=is_step, batch=self.batch, active=active)
             if alone is not None and alone != is_alone:
                 raise ShapeError("inputs: expected all with a batch axis or all without")
             if time is not None and time != array.shape[1]:
@@ -477,7 +557,7 @@ cdef class Stream:
                 result = check_out(given[i], shape, packed.dtype, inputs)
             results.append(result)
             outputs.append(result)
-        self.run_arrays(inputs, outputs, time)
+        self.run_arrays(inputs, outputs, time, active_data)
         return results if packed.output_count > 1 else results[0]
 
     @property
@@ -502,21 +582,113 @@ cdef class Stream:
 
     @state.setter
     def state(self, state):
+        self.set_arrays(as_state(state, self.packed.state_groups, self.batch, self.packed.dtype))
+
+    cdef set_arrays(self, list arrays):
         cdef cnp.ndarray array
         cdef int32_t index = 0
-        for array in as_state(state, self.packed.state_groups, self.batch, self.packed.dtype):
+        for array in arrays:
             check(cyl_stream_set_state(self.stream, index, cnp.PyArray_DATA(array)), "stream")
             index += 1
 
-    def reset(self):
-        """Set every state to zero, as at the start."""
-        check(cyl_stream_reset(self.stream), "stream")
+    def reset(self, rows=None):
+        """Start again: states of zero, and nothing remembered.
 
-    def copy(self):
-        """A stream of its own that goes on from the same state."""
-        cdef Stream other = Stream(self.model, self.batch, self.threads)
-        other._restore(*self._saved())
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,), optional
+            Only these rows, chosen as NumPy chooses. Default: all.
+
+        Raises
+        ------
+        ShapeError
+            If there are no such rows.
+        StreamBusyError
+            If another thread is inside this stream.
+        """
+        cdef cnp.ndarray indices
+        if rows is None:
+            check(cyl_stream_reset(self.stream), "stream")
+            return
+        indices = as_rows(rows, self.batch)
+        check(cyl_stream_reset_rows(self.stream, <const int64_t *>cnp.PyArray_DATA(indices), len(indices)), "stream")
+
+    def copy(self, rows=None):
+        """A stream of its own that goes on from the same running state.
+
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,), optional
+            Only these rows, in this order: row n of the copy is row ``rows[n]`` of this stream. Default: all.
+
+        Returns
+        -------
+        Stream
+            As many rows as were chosen; the same model, at most as many threads.
+
+        Raises
+        ------
+        ShapeError
+            If there are no such rows, or none is chosen.
+        StreamBusyError
+            If another thread is inside this stream.
+        """
+        indices = as_rows(rows, self.batch)
+        if len(indices) == 0:
+            raise ShapeError("rows: expected at least one, found none")
+        threads = _threads.useful_threads(self.packed, len(indices), 1, self.threads)
+        cdef Stream other = Stream(self.model, len(indices), threads)
+        other.copy_rows(as_rows(None, len(indices)), self, indices)
         return other
+
+    def replace(self, rows, source):
+        """Let some rows go on from another running state: the opposite of `copy`.
+
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,)
+            Which rows, chosen as NumPy chooses, each once.
+        source : Stream, or list of tuple of array_like
+            Row n goes to row ``rows[n]``. A stream of the same `Model`; or a state in the form of `state`, arrays
+            (number of rows, size), for which the rows start again with it as their initial state.
+
+        Raises
+        ------
+        ShapeError
+            If there are no such rows, one is named twice, or source has another number of rows, other shapes or
+            another model.
+        StreamBusyError
+            If another thread is inside either stream.
+        """
+        cdef Stream other
+        indices = as_rows(rows, self.batch)
+        if len(np.unique(indices)) != len(indices):
+            raise ShapeError(f"rows: expected each row once, found {indices.tolist()}")
+        if isinstance(source, Stream):
+            if source.model is not self.model:
+                raise ShapeError("source: expected a stream of the same Model object, or its state as a list of tuples")
+            if source.batch != len(indices):
+                raise ShapeError(f"source: expected {len(indices)} rows, found a stream of {source.batch}")
+            # what is read must not have been written yet
+            other = source.copy() if source is self else source
+        else:
+            arrays = as_state(source, self.packed.state_groups, len(indices), self.packed.dtype)
+            if len(indices) == 0:
+                return
+            other = Stream(self.model, len(indices), 1)
+            other.set_arrays(arrays)
+        self.copy_rows(indices, other, as_rows(None, len(indices)))
+
+    cdef copy_rows(self, cnp.ndarray rows, Stream source, cnp.ndarray source_rows):
+        """Rows of source, both as `as_rows` gives them, in the order of `rows`."""
+        cdef CylStatus status = cyl_stream_copy_rows(
+            self.stream,
+            <const int64_t *>cnp.PyArray_DATA(rows),
+            source.stream,
+            <const int64_t *>cnp.PyArray_DATA(source_rows),
+            len(rows),
+        )
+        check(status, "stream")
 
     def _saved(self):
         cdef bytearray flags = bytearray(cyl_stream_flags_size(self.stream))

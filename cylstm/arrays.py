@@ -13,8 +13,8 @@ from .graph import Value
 _SPATIAL_NAMES = {1: (), 2: ("columns",), 3: ("rows", "columns")}
 
 
-def as_real(array: object, dtype: np.dtype, what: str) -> np.ndarray:
-    """`array` as a C-contiguous array of `dtype`; real numbers of any type and stride are converted.
+def as_real(array: object, dtype: np.dtype | None, what: str) -> np.ndarray:
+    """`array` as a C-contiguous array of `dtype`; real numbers of any type and stride are converted. None: of its own.
 
     Raises
     ------
@@ -31,7 +31,13 @@ def as_real(array: object, dtype: np.dtype, what: str) -> np.ndarray:
 
 
 def as_input(
-    array: object, value: Value, dtype: np.dtype, *, is_step: bool = False, batch: int | None = None
+    array: object,
+    value: Value,
+    dtype: np.dtype,
+    *,
+    is_step: bool = False,
+    batch: int | None = None,
+    active: np.ndarray | None = None,
 ) -> tuple[np.ndarray, bool]:
     """One input as (batch, time, features) or (batch, features), and whether it came without a batch axis.
 
@@ -45,6 +51,9 @@ def as_input(
         The array has no time axis: it is one step, given to a stream.
     batch : int, optional
         The batch that it must have.
+    active : ndarray of bool, optional
+        (batch,): rows to convert. The others may hold anything and are left out: what cannot be converted there must
+        not warn.
 
     Raises
     ------
@@ -52,7 +61,7 @@ def as_input(
         For another rank, feature count or batch, an empty batch or time, or a dtype that is not real.
     """
     what = f"input {value.name!r}"
-    array = as_real(array, dtype, what)
+    array = as_real(array, dtype if active is None else None, what)
     inner = value.shape[1:] if value.kind == "sequence" else value.shape
     names = (*_SPATIAL_NAMES[len(inner)], "features")
     if value.kind == "sequence" and not is_step:
@@ -74,9 +83,60 @@ def as_input(
         raise ShapeError(f"{what}: expected at least one sample and one step, found shape {array.shape}")
     if batch is not None and array.shape[0] != batch:
         raise ShapeError(f"{what}: expected a batch of {batch}, found {array.shape[0]}")
+    if active is not None:
+        given, array = array, np.zeros(array.shape, dtype)
+        array[active] = given[active]
     if is_step:
         array = array[:, np.newaxis]
     return array, is_alone
+
+
+def as_active(active: object, batch: int) -> np.ndarray:
+    """Which rows of a stream advance, as a C-contiguous array of bool (batch,). Raises `ShapeError`."""
+    try:
+        array = np.asarray(active)
+    except ValueError as error:
+        raise ShapeError(f"active: expected {batch} bools: {error}") from error
+    if array.dtype != np.bool_ or array.shape != (batch,):
+        raise ShapeError(f"active: expected bool of shape {(batch,)}, found {array.dtype} of shape {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def as_rows(rows: object, batch: int) -> np.ndarray:
+    """Rows of a stream, chosen as NumPy chooses, as a C-contiguous array of int64 (number of rows,).
+
+    Parameters
+    ----------
+    rows : int, slice, array_like of int, array_like of bool (batch,), or None
+        None: all of them. Negative indices count from the end.
+
+    Raises
+    ------
+    ShapeError
+        If it is none of these, or there is no such row.
+    """
+    every = np.arange(batch, dtype=np.int64)
+    if rows is None:
+        return every
+    if isinstance(rows, slice):
+        try:
+            return np.ascontiguousarray(every[rows])
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"rows: {error}") from error
+    expected = f"rows: expected an index, a slice, a list of indices or bool of shape {(batch,)}"
+    try:
+        array = np.asarray(rows)
+    except ValueError as error:
+        raise ShapeError(f"{expected}: {error}") from error
+    if array.shape == (0,) and isinstance(rows, (list, tuple)):
+        array = array.astype(np.int64)
+    is_mask = array.dtype == np.bool_ and array.shape == (batch,)
+    if not is_mask and (array.dtype.kind not in "iu" or array.ndim > 1):
+        raise ShapeError(f"{expected}, found {array.dtype} of shape {array.shape}")
+    try:
+        return np.ascontiguousarray(every[array]).reshape(-1)
+    except IndexError as error:
+        raise ShapeError(f"rows: expected -{batch} to {batch - 1}, found {array.tolist()}") from error
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequence[np.ndarray]) -> np.ndarray:

@@ -165,7 +165,7 @@ class Model:
         Parameters
         ----------
         batch : int
-            Rows that advance together.
+            Rows that advance together, or some of them at a time: as many users of a server, say.
         threads : int
             At most so many threads a step; a step too small to gain from them uses fewer (`Stream.threads`).
 

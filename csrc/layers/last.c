@@ -17,10 +17,11 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     int64_t time = workspace->times[value->axis];
     size_t bytes = (size_t)value->features * model->kernels->real_size;
     int32_t mask_axis = node->mask >= 0 ? model->values[node->mask].axis : -1;
-    const uint8_t *mask = mask_axis >= 0 ? workspace->masks[mask_axis] : NULL;
+    bool is_masked = mask_axis >= 0 && workspace->masks[mask_axis];
     for (int64_t row = 0; team->thread == 0 && row < workspace->rows; row++) {
         int64_t t = time - 1;
-        while (mask && t >= 0 && !mask[row * workspace->mask_strides[mask_axis] + t]) {
+        const uint8_t *mask = is_masked ? cyl_mask_row(workspace, mask_axis, row) : NULL;
+        while (mask && t >= 0 && !mask[t]) {
             t--;
         }
         void *to = cyl_at(model, y->data, row * y->row_stride);

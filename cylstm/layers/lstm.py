@@ -145,7 +145,8 @@ class LSTM(Layer):
         What the output holds at steps that a length or a mask leaves out: zeros (PyTorch, ONNX) or the previous output
         (Keras).
     empty_state : {"initial", "zero"}
-        The final states of a row without any step that counts: its initial ones, or zeros (ONNX Runtime).
+        The final states of a row without any step that counts: its initial ones, or zeros (ONNX Runtime). A stream
+        has no end: its states carry on, whatever this says.
     """
 
     def __init__(
