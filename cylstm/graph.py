@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from .errors import FormatError, ShapeError, UnsupportedError
+from .tensors import StoredTensor, StoredTensors, as_stored
 
 Kind = Literal["sequence", "vector", "mask", "state"]
 Option = str | float | int | bool
@@ -86,8 +87,8 @@ class Graph(NamedTuple):
         In an order in which each node comes after those it reads from.
     inputs, outputs : tuple of str
         Value names. The mask of an input is that value's `Value.mask`; giving it is optional.
-    tensors : dict of str to ndarray
-        float32 or float64, C order, canonical layout.
+    tensors : mapping of str to ndarray
+        float32 or float64, C order, canonical layout. A loaded model's are unpacked when asked for.
     metadata : dict of str to str
         Free text that travels in the native file (scaling, units, names).
     provenance : dict
@@ -106,20 +107,25 @@ class Graph(NamedTuple):
         """Role -> array of one node's weights."""
         return {role: self.tensors[name] for role, name in node.weights.items()}
 
+    def stored_tensors(self, node: Node) -> dict[str, StoredTensor | np.ndarray]:
+        """As `node_tensors`, where shape and dtype are all that is asked."""
+        stored = as_stored(self.tensors)
+        return {role: stored[name] for role, name in node.weights.items()}
+
     def states(self) -> list[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]]:
         """``[(node name, ((label, shape without batch), ...)), ...]`` of the nodes that carry state, in graph order."""
         from .layers import OPS
 
         found = []
         for node in self.nodes:
-            parts = OPS[node.op].state(self.node_tensors(node), node.options)
+            parts = OPS[node.op].state(self.stored_tensors(node), node.options)
             if parts:
                 found.append((node.name, tuple(parts)))
         return found
 
     def parameters(self) -> int:
         """Number of weights, each tensor counted once."""
-        return sum(int(tensor.size) for tensor in self.tensors.values())
+        return sum(int(tensor.size) for tensor in as_stored(self.tensors).values())
 
 
 class GraphBuilder:
@@ -130,7 +136,7 @@ class GraphBuilder:
         self._nodes: list[Node] = []
         self._inputs: list[str] = []
         self._outputs: list[str] = []
-        self._tensors: dict[str, np.ndarray] = {}
+        self._tensors: dict[str, StoredTensor | np.ndarray] = {}
 
     def input(self, name: str, shape: tuple[int | None, ...], *, masked: bool = True) -> Value:
         """Add an input of `shape` without batch; a sequence gets an optional mask beside it."""
@@ -151,14 +157,16 @@ class GraphBuilder:
         self._inputs.append(name)
         return value
 
-    def tensor(self, name: str, array: np.ndarray) -> str:
+    def tensor(self, name: str, array: np.ndarray | StoredTensor) -> str:
         """Register a weight under a unique name and return that name; the array is not copied if it need not be."""
         if name in self._tensors:
             raise FormatError(f"tensor {name!r} is given twice")
-        array = np.asarray(array)
+        if not isinstance(array, StoredTensor):
+            array = np.asarray(array)
+            array = np.ascontiguousarray(array).reshape(array.shape)
         if array.dtype not in (np.float32, np.float64):
             raise FormatError(f"tensor {name!r}: expected float32 or float64, found {array.dtype}")
-        self._tensors[name] = np.ascontiguousarray(array).reshape(array.shape)
+        self._tensors[name] = array
         return name
 
     def add(
@@ -250,12 +258,13 @@ class GraphBuilder:
         """The finished graph. Raises `FormatError` if it has no input, node or output."""
         if not self._inputs or not self._nodes or not self._outputs:
             raise FormatError("a network needs at least one input, one layer and one output")
+        is_stored = any(isinstance(tensor, StoredTensor) for tensor in self._tensors.values())
         return Graph(
             dict(self._values),
             tuple(self._nodes),
             tuple(self._inputs),
             tuple(self._outputs),
-            dict(self._tensors),
+            StoredTensors(self._tensors) if is_stored else dict(self._tensors),
             dict(metadata or {}),
             dict(provenance or {}),
         )

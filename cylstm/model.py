@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from . import threads as _threads
 from ._engine import PackedModel, Stream, chosen_isa
 from .arrays import as_input, as_state, check_out
 from .errors import ShapeError, UnsupportedError
-from .graph import Graph
+from .tensors import as_stored
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 ENGINES = ("packed", "blas")
 
@@ -30,11 +33,14 @@ class Model:
         "packed" (the default) gives the same bits on every machine; "blas" computes through the process's BLAS.
     dtype : {"float32", "float64"}, optional
         Of arithmetic and results. "float64" implies ``engine="blas"``.
+    arrays : dict of str to list of ndarray, optional
+        The packed weights of a packed file, see `cylstm._engine.PackedModel`; the graph then has their shapes only.
 
     Attributes
     ----------
     graph : Graph
-        As loaded.
+        As loaded, with its tensors unpacked when asked for: the model holds its weights once. They are of `dtype`, and
+        with the packed engine those below 2**-40 are 0.
     engine : str
     dtype : numpy.dtype
     inputs, outputs : list of str
@@ -44,7 +50,14 @@ class Model:
         What the loader did.
     """
 
-    def __init__(self, graph: Graph, *, engine: str | None = None, dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        engine: str | None = None,
+        dtype: str | None = None,
+        arrays: Mapping[str, list[np.ndarray]] | None = None,
+    ) -> None:
         dtype_given = dtype is not None
         try:
             self.dtype = np.dtype("float32" if dtype is None else dtype)
@@ -74,13 +87,17 @@ class Model:
         self._input_values = [graph.values[name] for name in graph.inputs]
         from .passes import drop_dropout
 
+        if arrays is not None and engine != "packed":
+            self.graph = graph = Model(graph, arrays=arrays).graph
+            arrays = None
         blas = None
         if engine == "blas":
             from .blas import find_blas
 
             blas = find_blas()
         _threads.register(only_if_imported=True)
-        self._packed = PackedModel(drop_dropout(graph), engine, chosen_isa(), blas, self.dtype)
+        self._packed = PackedModel(drop_dropout(graph), engine, chosen_isa(), blas, self.dtype, arrays)
+        self.graph = graph._replace(tensors=self._packed.tensors(graph))
 
     def predict(
         self,
@@ -193,8 +210,8 @@ class Model:
         """The label of every state array, in the form of a state: ``[("lstm.h", "lstm.c"), ...]``."""
         return [tuple(f"{name}.{label}" for label, _ in parts) for name, parts in self.graph.states()]
 
-    def save(self, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None) -> None:
-        """Write a native ``.cylstm`` file, which `load` reads back bit for bit.
+    def save(self, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None, packed: bool = False) -> None:
+        """Write a native ``.cylstm`` file, which `load` reads back to the same predictions, bit for bit.
 
         Parameters
         ----------
@@ -202,13 +219,26 @@ class Model:
             Must end in ``.cylstm``. An existing file is replaced once the new one is complete.
         metadata : dict of str to str, optional
             Free text kept with the model; `metadata` of the loaded model. Default: this model's own.
+        packed : bool
+            Write the weights as the engine packs them, the same on every machine: `load` then packs nothing, and
+            ``load(..., mmap=True)`` does not even copy them.
+
+        Raises
+        ------
+        UnsupportedError
+            If `path` ends otherwise, or for a packed file of a model with ``engine="blas"``.
         """
+        if packed and self.engine != "packed":
+            raise UnsupportedError(
+                f'save(packed=True) writes the weights of engine="packed", this model has engine={self.engine!r}; '
+                "save it unpacked and load that"
+            )
         from .formats import write
 
         graph = self.graph
         if metadata is not None:
             graph = graph._replace(metadata=dict(metadata))
-        write(graph, path)
+        write(graph, path, self._packed.arrays() if packed else None)
 
     def summary(self) -> None:
         """Print the layers, their output shapes, parameters and memory."""
@@ -300,8 +330,9 @@ class Model:
         for name in self.inputs:
             rows.append((name, "input", "", _shape_text(values[name]), ""))
         counted: set[str] = set()
+        stored = as_stored(self.graph.tensors)
         for node in self.graph.nodes:
-            tensors = [self.graph.tensors[name] for name in node.weights.values() if name not in counted]
+            tensors = [stored[name] for name in node.weights.values() if name not in counted]
             counted.update(node.weights.values())
             data = [name for name in node.inputs.values() if values[name].kind != "mask"]
             y = values[node.outputs["y"]]
@@ -354,8 +385,13 @@ def load(
     layers: Sequence[object] | None = None,
     engine: str | None = None,
     dtype: str | None = None,
+    mmap: bool = False,
 ) -> Model:
     """Load a trained network from a file.
+
+    The model holds its weights once, packed, and nothing of the file. A ``.cylstm`` file is read piece by piece, so at
+    no time does loading need more memory than that and some megabytes; other files are read whole before they are
+    packed.
 
     Parameters
     ----------
@@ -366,6 +402,11 @@ def load(
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
     engine, dtype : str, optional
         See `Model`.
+    mmap : bool
+        Use the weights of a packed file (see `Model.save`) where they lie in it: loading reads none of them, and
+        processes share them. Whether they are finite is not looked at. While the model lives the file must not be
+        overwritten or truncated, which would change its predictions or end the process; replacing or removing it is
+        harmless, and so is `Model.save` to the same name.
 
     Raises
     ------
@@ -376,9 +417,12 @@ def load(
     ShapeError
         If tensors do not fit together.
     """
-    from .formats import read
+    from .formats import open_file
 
-    return Model(read(path, layers=layers), engine=engine, dtype=dtype)
+    if mmap and (engine not in (None, "packed") or dtype not in (None, "float32", np.float32)):
+        raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
+    graph, arrays = open_file(path, layers=layers, mmap=mmap)
+    return Model(graph, engine=engine, dtype=dtype, arrays=arrays)
 
 
 def from_state_dict(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from collections.abc import Mapping
 
 from ..errors import UnsupportedError
@@ -17,7 +19,9 @@ from ._recurrent import (
     check_vectors,
     hidden_size,
 )
-from .activation import Activation
+
+if TYPE_CHECKING:
+    from .activation import Activation
 
 COUPLINGS = ("", "f=1-i", "i=1-f")
 _NORMS = ("norm_ih", "norm_hh", "norm_c")
