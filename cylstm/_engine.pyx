@@ -25,6 +25,8 @@ cdef enum:
 
 # multiply-adds that take about 20 us: longer calls release the GIL, shorter ones keep it
 cdef int64_t GIL_WORK = 1000000
+# the small integer, which exists once
+cdef object one_thread = 1
 
 
 class EngineError(CylstmError, RuntimeError):
@@ -308,6 +310,79 @@ cdef class PackedModel:
         """How many of `threads` threads are worth using for `rows` rows of `time` steps."""
         return cyl_model_worthwhile_threads(self.model, rows, time, threads)
 
+    def predict_array(self, x, out, threads):
+        """The common call of `Model.predict`: one array in, one out, on one thread.
+
+        Returns
+        -------
+        ndarray or None
+            None for anything else, and for anything wrong: `Model.predict` then goes the long way, which says what.
+        """
+        cdef CylCall call
+        cdef const void *in_data
+        cdef void *out_data
+        cdef int64_t time = 1
+        cdef cnp.ndarray array, result
+        cdef cnp.npy_intp shape[3]
+        cdef int rank = 2 if self.input_is_sequence[0] else 1, first, last, out_rank
+        cdef CylStatus status
+        if self.input_count != 1 or self.output_count != 1 or not self.is_flat or not cnp.PyArray_CheckExact(x):
+            return None
+        array = x
+        first = cnp.PyArray_NDIM(array) - rank
+        # with a batch axis or without it
+        if first != 0 and first != 1 or cnp.PyArray_SIZE(array) == 0:
+            return None
+        last = first + rank - 1
+        if array.shape[last] != self.input_features[0]:
+            return None
+        call.rows = array.shape[0] if first else 1
+        if rank == 2:
+            time = array.shape[first]
+        if threads is None:
+            if self.work * call.rows * time >= GIL_WORK:
+                return None
+        elif threads is not one_thread:
+            return None
+        if cnp.PyArray_TYPE(array) != self.real_type or not cnp.PyArray_ISCARRAY_RO(array):
+            if not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
+                return None
+            array = cnp.PyArray_FROM_OTF(x, self.real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
+        shape[0] = call.rows
+        out_rank = first
+        if self.output_is_sequence[0]:
+            shape[out_rank] = time
+            out_rank += 1
+        shape[out_rank] = self.output_features[0]
+        out_rank += 1
+        if out is None:
+            result = cnp.PyArray_EMPTY(out_rank, shape, self.real_type, 0)
+        else:
+            if not cnp.PyArray_CheckExact(out):
+                return None
+            result = out
+            if not (
+                cnp.PyArray_TYPE(result) == self.real_type
+                and cnp.PyArray_ISCARRAY(result)
+                and cnp.PyArray_NDIM(result) == out_rank
+                and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(result), shape, out_rank)
+                and not overlap(array, result)
+            ):
+                return None
+        in_data = cnp.PyArray_DATA(array)
+        out_data = cnp.PyArray_DATA(result)
+        call.times, call.threads = &time, 1
+        call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
+        call.initial_state, call.final_state = NULL, NULL
+        if self.work * call.rows * time > GIL_WORK:
+            with nogil:
+                status = cyl_predict(self.model, &call)
+        else:
+            status = cyl_predict(self.model, &call)
+        if status != CYL_OK:
+            check(status, "predict")
+        return result
+
     def predict(self, list inputs, list masks, list outputs, initial_state, final_state, int threads):
         """Run a whole call; every array is checked, C-contiguous and of the right dtype already.
 
@@ -367,6 +442,13 @@ cdef class PackedModel:
             status = cyl_predict(self.model, &call)
         PyMem_Free(states)
         check(status, "predict")
+
+
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
+    """Whether two C-contiguous arrays share memory."""
+    cdef const char *a_data = <const char *>cnp.PyArray_DATA(a)
+    cdef const char *b_data = <const char *>cnp.PyArray_DATA(b)
+    return a_data < b_data + cnp.PyArray_NBYTES(b) and b_data < a_data + cnp.PyArray_NBYTES(a)
 
 
 def time_axes(graph):

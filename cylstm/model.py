@@ -71,7 +71,7 @@ class Model:
             raise UnsupportedError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
         if engine == "packed" and self.dtype == np.float64:
             raise UnsupportedError('engine="packed" computes in float32; for dtype="float64" use engine="blas"')
-        wide = [name for name, tensor in graph.tensors.items() if tensor.dtype == np.float64]
+        wide = [name for name, tensor in as_stored(graph.tensors).items() if tensor.dtype == np.float64]
         if wide and not dtype_given:
             warnings.warn(
                 f"{len(wide)} float64 weights ({wide[0]}, ...) are converted to float32; "
@@ -147,6 +147,10 @@ class Model:
             If an array has another rank, feature count, batch or dtype than the model needs.
         """
         packed = self._packed
+        if initial_state is None and lengths is None and mask is None and not return_state:
+            y = packed.predict_array(x, out, threads)
+            if y is not None:
+                return y
         inputs, alone = [], None
         for value, array in zip(self._input_values, self._input_list(x)):
             array, is_alone = as_input(array, value, self.dtype)
