@@ -85,8 +85,6 @@ class Model:
         self.inputs = list(graph.inputs)
         self.outputs = list(graph.outputs)
         self._input_values = [graph.values[name] for name in graph.inputs]
-        from .passes import drop_dropout
-
         if arrays is not None and engine != "packed":
             self.graph = graph = Model(graph, arrays=arrays).graph
             arrays = None
@@ -96,7 +94,7 @@ class Model:
 
             blas = find_blas()
         _threads.register(only_if_imported=True)
-        self._packed = PackedModel(drop_dropout(graph), engine, chosen_isa(), blas, self.dtype, arrays)
+        self._packed = PackedModel(_computed(graph), engine, chosen_isa(), blas, self.dtype, arrays)
         self.graph = graph._replace(tensors=self._packed.tensors(graph))
 
     def predict(
@@ -352,6 +350,15 @@ class Model:
             f"engine {self.engine}, {self.dtype}; outputs: {', '.join(self.outputs)}; streams: {streams}",
         ]
         return "\n".join(lines)
+
+
+def _computed(graph: Graph) -> Graph:
+    """What is left of the graph at inference."""
+    if all(node.op != "dropout" for node in graph.nodes):
+        return graph
+    from .passes import drop_dropout
+
+    return drop_dropout(graph)
 
 
 def _shape_text(value) -> str:
