@@ -12,7 +12,7 @@ import numpy as np
 from . import threads as _threads
 from ._engine import PackedModel, Stream, chosen_isa
 from .arrays import as_input, as_state, check_out
-from .errors import ShapeError, UnsupportedError
+from .errors import FormatError, ShapeError, UnsupportedError
 from .tensors import as_stored
 
 if TYPE_CHECKING:
@@ -433,7 +433,12 @@ def load(
     if mmap and (engine not in (None, "packed") or dtype not in (None, "float32", np.float32)):
         raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
     graph, arrays = open_file(path, layers=layers, mmap=mmap)
-    return Model(graph, engine=engine, dtype=dtype, arrays=arrays)
+    try:
+        return Model(graph, engine=engine, dtype=dtype, arrays=arrays)
+    except FormatError as error:  # what shows only when tensors are packed
+        if str(path) in str(error):
+            raise
+        raise FormatError(f"{path}: {error}") from error
 
 
 def from_state_dict(

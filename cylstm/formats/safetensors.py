@@ -40,6 +40,8 @@ FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000
 _MAX_RANK = 32
 _ALIGNMENT = 64
+#: numbers that are looked at at once
+_PIECE = 1 << 18
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -279,7 +281,8 @@ class _File:
     def _warn_not_finite(self, name: str, array: np.ndarray) -> None:
         if name in self._warned or array.dtype.kind != "f":
             return
-        if not np.isfinite(array).all():
+        numbers = array.reshape(-1)
+        if not all(np.isfinite(numbers[i : i + _PIECE]).all() for i in range(0, numbers.size, _PIECE)):
             self._warned.add(name)
             warnings.warn(f"{self.path}: NaN or infinity in {name}", UserWarning, stacklevel=2)
 
