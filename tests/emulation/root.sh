@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# root.sh arm64|armhf FOLDER [PACKAGE...]: what an emulated CPU runs, unpacked into FOLDER: Debian for that CPU with
-# Python, NumPy and the packages of the tests, and FOLDER/python, which runs it on the CPU that $CPU names.
+# root.sh arm64|armhf FOLDER: what an emulated CPU runs, unpacked into FOLDER: Debian for that CPU with
+# Python, NumPy, OpenBLAS and the packages of the tests, and FOLDER/python, which runs it on the CPU that $CPU names,
+# with the plugin that $QEMU_PLUGIN names, if any.
 #
 # On Debian, as root. The host gets an emulator and a cross compiler, nothing of the foreign system; apt's own mirror
 # and release are used. What is there already is kept.
 set -euo pipefail
 ARCHITECTURE=$1 FOLDER=$(realpath -m "$2")
-shift 2
 case $ARCHITECTURE in
 arm64) TRIPLET=aarch64-linux-gnu QEMU=qemu-aarch64 ;;
 armhf) TRIPLET=arm-linux-gnueabihf QEMU=qemu-arm ;;
@@ -21,7 +21,7 @@ if ! command -v $QEMU >/dev/null || ! command -v $TRIPLET-gcc >/dev/null; then
 fi
 
 # armhf has NumPy from Debian only
-PACKAGES=(python3 libpython3-dev python3-distutils libgomp1 libstdc++6 "$@")
+PACKAGES=(python3 libpython3-dev python3-distutils libgomp1 libstdc++6 libopenblas0-pthread)
 [ $ARCHITECTURE = arm64 ] || PACKAGES+=(python3-numpy)
 WANTED="$(date +%Y-%m) ${PACKAGES[*]}"
 if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
