@@ -50,7 +50,7 @@ def digest_of_file(path):
 
 
 def digest_of_decay(name):
-    """Of 300 steps of one of `decaying_networks`, for three rows; integers make its numbers, so every NumPy the same."""
+    """Of 300 steps of one of `decaying_networks`, for three rows; from integers, which every NumPy draws alike."""
     kind, inputs, hidden = name.split()
     inputs, hidden = int(inputs), int(hidden)
     rng = np.random.default_rng([inputs, hidden, GATES[kind]])

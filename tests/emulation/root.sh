@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # root.sh arm64|armhf FOLDER: what an emulated CPU runs, unpacked into FOLDER: Debian for that CPU with
-# Python, NumPy, OpenBLAS and the packages of the tests, and FOLDER/python, which runs it on the CPU that $CPU names,
+# Python, NumPy, a BLAS and the packages of the tests, and FOLDER/python, which runs it on the CPU that $CPU names,
 # with the plugin that $QEMU_PLUGIN names, if any.
 #
 # On Debian, as root. The host gets an emulator and a cross compiler, nothing of the foreign system; apt's own mirror
@@ -20,9 +20,9 @@ if ! command -v $QEMU >/dev/null || ! command -v $TRIPLET-gcc >/dev/null; then
     apt-get -qq install -y --no-install-recommends qemu-user gcc-$TRIPLET "libc6-dev-$ARCHITECTURE-cross" >/dev/null
 fi
 
-# armhf has NumPy from Debian only
-PACKAGES=(python3 libpython3-dev python3-distutils libgomp1 libstdc++6 libopenblas0-pthread)
-[ $ARCHITECTURE = arm64 ] || PACKAGES+=(python3-numpy)
+PACKAGES=(python3 libpython3-dev python3-distutils libgomp1 libstdc++6)
+# armhf has NumPy from Debian only, whose BLAS is in libblas3; on arm64 OpenBLAS is for bench/instructions.py
+if [ $ARCHITECTURE = arm64 ]; then PACKAGES+=(libopenblas0-pthread); else PACKAGES+=(python3-numpy libblas3 liblapack3); fi
 WANTED="$(date +%Y-%m) ${PACKAGES[*]}"
 if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
     rm -rf "$ROOT" "$STATE" "$FOLDER/complete"
