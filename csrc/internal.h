@@ -159,12 +159,8 @@ typedef struct {
 } CylKernels;
 
 extern const CylKernels cyl_kernels_scalar, cyl_kernels_blas32, cyl_kernels_blas64;
-#ifdef CYL_HAVE_AVX2
-extern const CylKernels cyl_kernels_avx2;
-#endif
-#ifdef CYL_HAVE_AVX512
-extern const CylKernels cyl_kernels_avx512;
-#endif
+/* those whose CYL_HAVE_ is defined */
+extern const CylKernels cyl_kernels_sse2, cyl_kernels_avx2, cyl_kernels_avx512, cyl_kernels_neon;
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa);
 
 typedef enum { CYL_MERGE_SUM = 0, CYL_MERGE_MUL, CYL_MERGE_SCALE } CylMergeMode;

@@ -70,6 +70,12 @@ def chosen_isa():
     return wanted
 
 
+def cpu_features():
+    """What a newer ARM CPU has beyond its instruction set, as the system says."""
+    names = {CYL_FEATURE_DOT_PRODUCT: "dot products", CYL_FEATURE_FP16: "float16 arithmetic"}
+    return [name for feature, name in names.items() if cyl_feature_available(<CylFeature>feature)]
+
+
 def threads_name():
     """Whose threads this build uses: "pool" (its own), "openmp" or "none"."""
     return cyl_threads_name().decode()

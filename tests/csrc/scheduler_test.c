@@ -20,6 +20,8 @@
 static const int64_t SINGLE[] = {1}, ODD[] = {3, 1, 7, 5, 2, 29};
 
 static uint64_t hash_of_all;
+/* the bits of all results, the same on every machine; it changes with the tests below, never with the machine */
+#define EXPECTED_HASH 0xb4b3c8cf4d6085c2u
 
 typedef struct {
     bool can_stream;  /* one input, nothing reversed, no state handed over */
@@ -40,7 +42,7 @@ static void check_network(const Network *network, const Data *data, const Kind *
     }
     CHECK(error <= tolerance, "%s: error %g", name, error);
 
-    for (int isa = with_scalar ? CYL_ISA_SCALAR : CYL_ISA_AVX2; isa < CYL_ISA_COUNT; isa++) {
+    for (int isa = with_scalar ? CYL_ISA_SCALAR : CYL_ISA_SCALAR + 1; isa < CYL_ISA_COUNT; isa++) {
         if (cyl_isa_available((CylIsa)isa) && isa != (int)cyl_isa_best()) {
             CylModel *other = network_model(network, CYL_ENGINE_PACKED, (CylIsa)isa);
             Result same = predict(network, other, data, 1);
@@ -584,6 +586,6 @@ int main(void) {
     RUN(a_stream_can_be_reset_and_copied);
     RUN(rows_of_a_stream_run_reset_and_move_as_streams_of_their_own);
     RUN(a_stream_keeps_its_states_until_a_step_counts);
-    printf("bits of all results, the same on every machine: %016llx\n", (unsigned long long)hash_of_all);
+    CHECK(hash_of_all == EXPECTED_HASH, "the bits of all results are %#llx", (unsigned long long)hash_of_all);
     return check_result();
 }
