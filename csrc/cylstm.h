@@ -102,7 +102,7 @@ typedef struct {
     int32_t array_count;
 } CylNodeSpec;
 
-/* The model is owned by the caller and freed with cyl_model_free. `isa` matters to the packed engine only, `blas`
+/* The model is owned by the caller and freed with cyl_model_free. `isa` matters in float only, `blas`
    (copied) to the BLAS engines only and may be NULL otherwise. */
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model);
 void cyl_model_free(CylModel *model);

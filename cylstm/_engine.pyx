@@ -99,7 +99,7 @@ cdef class PackedModel:
         Without dropout nodes.
     engine : {"packed", "blas"}
     isa : str
-        For the packed engine.
+        Of everything in float32 but the products of the BLAS.
     blas : Blas or None
         For the BLAS engine.
     dtype : numpy.dtype
@@ -139,10 +139,9 @@ cdef class PackedModel:
             c_blas.dgemv, c_blas.dgemm = addresses["dgemv"], addresses["dgemm"]
             c_blas.set_threads, c_blas.get_threads = addresses["set_threads"], addresses["get_threads"]
             c_blas.is_int64 = blas.is_int64
-        else:
-            for index in range(CYL_ISA_COUNT):
-                if cyl_isa_name(<CylIsa>index).decode() == isa:
-                    c_isa = <CylIsa>index
+        for index in range(CYL_ISA_COUNT):
+            if cyl_isa_name(<CylIsa>index).decode() == isa:
+                c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
         self.kept = arrays
         self.build(graph, arrays)

@@ -1,12 +1,8 @@
-/* The BLAS engine in float precision: CBLAS for the products, libm for the functions. */
+/* The product of the BLAS engine in float precision; the tables with it are those of the instruction sets. */
 #include "../internal.h"
 
 #define REAL float
 #define GEMV sgemv
 #define GEMM sgemm
-
-#include "blas.h"
-
-#define CYL_TABLE cyl_kernels_blas32
-#define CYL_TABLE_NAME "blas32"
-#include "table.h"
+#define PRODUCT cyl_product_blas32
+#include "../kernels/product_blas.h"

@@ -61,22 +61,20 @@ CylIsa cyl_isa_best(void) {
 }
 
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa) {
-    if (engine == CYL_ENGINE_BLAS32) {
-        return &cyl_kernels_blas32;
-    }
     if (engine == CYL_ENGINE_BLAS64) {
         return &cyl_kernels_blas64;
     }
+    const bool is_packed = engine == CYL_ENGINE_PACKED;
 #ifdef CYL_HAVE_AVX512
     if (isa == CYL_ISA_AVX512) {
-        return &cyl_kernels_avx512;
+        return is_packed ? &cyl_kernels_avx512 : &cyl_kernels_blas32_avx512;
     }
 #endif
 #ifdef CYL_HAVE_AVX2
     if (isa == CYL_ISA_AVX2) {
-        return &cyl_kernels_avx2;
+        return is_packed ? &cyl_kernels_avx2 : &cyl_kernels_blas32_avx2;
     }
 #endif
     (void)isa;
-    return &cyl_kernels_scalar;
+    return is_packed ? &cyl_kernels_scalar : &cyl_kernels_blas32_scalar;
 }

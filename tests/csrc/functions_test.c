@@ -15,7 +15,6 @@
  * On other machines leave avx2.o and avx512.o out.
  */
 #if defined(CYL_TEST_LIBM)
-#define REAL double
 #include "../../csrc/simd/plain.h"
 #include "../../csrc/kernels/functions_libm.h"
 #define CYL_TEST_NAME "libm"
