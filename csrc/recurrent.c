@@ -49,11 +49,13 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpe
 }
 
 /* How many steps' input halves are computed at once: enough columns to reuse each weight that is read. A batch has
-   its columns already, and a small input matrix stays in the first cache. */
-static int64_t block_steps(const CylRecurrent *recurrent, int64_t rows, int64_t time) {
-    const int64_t columns = 24, small = 4096;
+   its columns already, and a small input matrix stays in the first cache. A gemm, which packs the weights anew at each
+   call, wants more columns, and costs less than many gemv for a small matrix too. */
+static int64_t block_steps(const CylModel *model, const CylRecurrent *recurrent, int64_t rows, int64_t time) {
+    const bool is_packed = model->kernels->is_packed;
+    const int64_t columns = is_packed ? 24 : 128, small = is_packed ? 4096 : 0, batch = is_packed ? 8 : 16;
     int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
-    if (rows >= 8 || weights <= small || time == 1 || recurrent->positions > 1) {
+    if (rows >= batch || weights <= small || time == 1 || recurrent->positions > 1) {
         return 1;
     }
     int64_t steps = columns / rows;
@@ -64,7 +66,7 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspa
     const CylRecurrent *recurrent = node->recurrent;
     size_t real = model->kernels->real_size, used = 0, rows = (size_t)workspace->rows_capacity;
     CylNodeState state = {0};
-    state.block_steps = block_steps(recurrent, workspace->rows_capacity, workspace->time_capacity);
+    state.block_steps = block_steps(model, recurrent, workspace->rows_capacity, workspace->time_capacity);
     size_t h_bytes = rows * (size_t)cyl_state_stride(recurrent->output_size) * real;
     size_t c_bytes = rows * (size_t)cyl_state_stride(recurrent->hidden_size) * real;
     size_t acc_rows = rows * (size_t)(state.block_steps * recurrent->positions);
