@@ -42,6 +42,8 @@ typedef enum { CYL_ISA_SCALAR = 0, CYL_ISA_AVX2, CYL_ISA_AVX512, CYL_ISA_COUNT }
 const char *cyl_isa_name(CylIsa isa);
 /* 1 if this build has the kernels and this CPU and system can run them */
 int cyl_isa_available(CylIsa isa);
+/* whether a multiply-add is one instruction there; else it is put together exactly, which takes some ten */
+int cyl_isa_fuses(CylIsa isa);
 CylIsa cyl_isa_best(void);
 
 /* ---- engines ---- */

@@ -21,6 +21,11 @@
  */
 #define CYL_TINY 0x1p-40f
 
+/* the multiply-add of code without an instruction set's flags is one instruction */
+#if defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF)
+#define CYL_HAVE_FMA
+#endif
+
 #define CYL_ALIGNMENT 64
 /* reals read past the end of a row of accumulators by the cells of a narrow tail block */
 #define CYL_ROW_PADDING 16

@@ -53,6 +53,11 @@ def isa_names():
     return [cyl_isa_name(<CylIsa>isa).decode() for isa in range(CYL_ISA_COUNT) if cyl_isa_available(<CylIsa>isa)]
 
 
+def isa_fuses(str isa):
+    """Whether a multiply-add is one instruction in this instruction set."""
+    return any(cyl_isa_name(<CylIsa>index).decode() == isa and cyl_isa_fuses(<CylIsa>index) for index in range(CYL_ISA_COUNT))
+
+
 def chosen_isa():
     """The instruction set of new models: ``CYLSTM_ISA`` if set, else the best one of `isa_names`.
 

@@ -6,3 +6,5 @@
 #define CYL_ISA avx2
 #define CYL_ISA_NAME "avx2"
 #include "packed.h"
+
+#include "blas.h"

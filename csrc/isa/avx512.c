@@ -6,3 +6,5 @@
 #define CYL_ISA avx512
 #define CYL_ISA_NAME "avx512"
 #include "packed.h"
+
+#include "blas.h"

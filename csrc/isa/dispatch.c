@@ -51,6 +51,14 @@ int cyl_isa_available(CylIsa isa) {
     }
 }
 
+int cyl_isa_fuses(CylIsa isa) {
+#ifdef CYL_HAVE_FMA
+    return cyl_isa_available(isa);
+#else
+    return isa != CYL_ISA_SCALAR && cyl_isa_available(isa);
+#endif
+}
+
 CylIsa cyl_isa_best(void) {
     for (int isa = CYL_ISA_COUNT - 1; isa > CYL_ISA_SCALAR; isa--) {
         if (cyl_isa_available((CylIsa)isa)) {

@@ -1,5 +1,4 @@
-/* The tables of one instruction set, whose logical vector and name (CYL_ISA, CYL_ISA_NAME) were defined before: of
-   the packed engine, and of the BLAS engine in float, which shares all but the product. */
+/* The packed engine on the logical vector included before, with CYL_ISA and CYL_ISA_NAME defined. */
 #include "../kernels/functions.h"
 
 #include "../kernels/activation.h"
@@ -17,10 +16,4 @@
 #define CYL_TABLE_NAME CYL_ISA_NAME
 #define CYL_TABLE_PRODUCT product
 #define CYL_TABLE_IS_PACKED true
-#include "table.h"
-
-#define CYL_TABLE CYL_JOIN(cyl_kernels_blas32_, CYL_ISA)
-#define CYL_TABLE_NAME "blas32, " CYL_ISA_NAME
-#define CYL_TABLE_PRODUCT cyl_product_blas32
-#define CYL_TABLE_IS_PACKED false
 #include "table.h"

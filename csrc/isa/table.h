@@ -1,5 +1,5 @@
 /* The table of the functions included before, with CYL_TABLE, CYL_TABLE_NAME, CYL_TABLE_PRODUCT and
-   CYL_TABLE_IS_PACKED defined; may be included more than once. */
+   CYL_TABLE_IS_PACKED defined. */
 
 const CylKernels CYL_TABLE = {
     .name = CYL_TABLE_NAME,

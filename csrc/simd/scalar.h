@@ -30,8 +30,11 @@ typedef struct {
 /* a*b + c rounded once. Without the instruction: the product is exact in double, the sum is rounded to odd,
    and rounding that to float is then the one rounding (Boldo & Melquiond, 2008). */
 static inline float fma_once(float a, float b, float c) {
-#if defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF)
+#ifdef CYL_HAVE_FMA
     return __builtin_fmaf(a, b, c);
+#elif defined(                                                                                                         \
+    CYL_FMA_BY_DOUBLE) /* for the BLAS engine, which promises no bits: seldom rounded twice, a tenth of the time */
+    return (float)((double)a * (double)b + (double)c);
 #else
     double product = (double)a * (double)b, sum = product + (double)c;
     double virtual_c = sum - product;
