@@ -117,6 +117,8 @@ def measure(network: Network, mode: str, isa: str, options: argparse.Namespace) 
     }
     os.environ.pop("CYLSTM_ISA")
     calls = {name: caller(model, mode, options.threads) for name, model in models.items()}
+    # on one thread the CPU time, which other processes cannot lengthen by taking turns
+    clock = time.thread_time if options.threads == 1 else time.perf_counter
     repeats = {}
     for name, call in calls.items():
         call()
@@ -131,10 +133,10 @@ def measure(network: Network, mode: str, isa: str, options: argparse.Namespace) 
             break
         for name in names[n % len(names) :] + names[: n % len(names)]:
             call, count = calls[name], repeats[name]
-            start = time.perf_counter()
+            start = clock()
             for _ in range(count):
                 call()
-            rounds[name].append(1e6 * (time.perf_counter() - start) / count)
+            rounds[name].append(1e6 * (clock() - start) / count)
     return Row(isa, mode, network.label, network.sizes, models["auto"].engine, rounds)
 
 
@@ -176,6 +178,7 @@ def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--isa", nargs="+", default=isa_names()[::-1], help="default: all of this machine")
     parser.add_argument("--cells", type=cell_sizes, nargs="+", metavar="I,H[,L]", help="of the LSTM; default: nine")
+    parser.add_argument("--kind-cells", type=cell_sizes, nargs="*", metavar="I,H", help="of the other kinds of layers")
     parser.add_argument("--modes", type=int, nargs="+", choices=range(3), default=[0, 1, 2], help=f"of {MODES}")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=24)
@@ -200,6 +203,8 @@ def main(args: Sequence[str] | None = None) -> int:
     for isa in options.isa:
         slow = not isa_fuses(isa)
         kind_cells = [(5, 7)] if options.quick else KIND_CELLS[:1] if slow else KIND_CELLS
+        if options.kind_cells is not None:
+            kind_cells = [cell[:2] for cell in options.kind_cells]
         networks = networks_of(options.cells or (SLOW_CELLS if slow else CELLS), kind_cells)
         for mode, network in itertools.product([MODES[m] for m in options.modes], networks):
             if slow and mode == MODES[2]:

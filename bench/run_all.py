@@ -1,4 +1,4 @@
-"""The whole suite: every table of docs/performance.md, its pictures, and JSON of every round. About a quarter of an hour.
+"""The whole suite: every table of docs/performance.md, its pictures, and JSON of every round. Some fifteen minutes.
 
 Each part is a process of its own, as several engines take their number of threads once. A part that fails is named at
 the end, and its section stays as it was.
