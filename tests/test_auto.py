@@ -99,10 +99,17 @@ def test_a_pickled_model_chooses_anew(slow, rng, monkeypatch):
     assert pickle.loads(data).engine == "packed"
 
 
-def test_every_way_to_load_takes_it(fast, rng, tmp_path):
+def test_every_way_to_load_takes_it(fast, rng, tmp_path, monkeypatch):
     model = lstm_model(rng, 3, 9, engine="auto")  # from_state_dict
     model.save(tmp_path / "model.cylstm")
     again = load(tmp_path / "model.cylstm", engine="auto")
     assert again.engine == "packed" and "by auto" in repr(again)
+    model.save(tmp_path / "packed.cylstm", packed=True)
+    for rule, engine in ((True, "packed"), (False, "blas")):
+        monkeypatch.setattr(auto, "isa_fuses", lambda isa, rule=rule: rule)
+        again = load(tmp_path / "packed.cylstm", engine="auto")
+        assert again.engine == engine
+        x = rng.normal(size=(4, 5, 3)).astype(np.float32)
+        np.testing.assert_allclose(again.predict(x), model.predict(x), rtol=0, atol=1e-6)
     torch = pytest.importorskip("torch")
     assert "by auto" in repr(cylstm.from_torch(torch.nn.LSTM(3, 4, batch_first=True), engine="auto"))
