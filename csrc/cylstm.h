@@ -43,6 +43,8 @@ typedef enum { CYL_ISA_SCALAR = 0, CYL_ISA_SSE2, CYL_ISA_AVX2, CYL_ISA_AVX512, C
 const char *cyl_isa_name(CylIsa isa);
 /* 1 if this build has the kernels and this CPU and system can run them */
 int cyl_isa_available(CylIsa isa);
+/* whether a multiply-add is one instruction there; else it is put together exactly, which takes some ten */
+int cyl_isa_fuses(CylIsa isa);
 CylIsa cyl_isa_best(void);
 
 /* what a newer ARM CPU has, beyond any set above: integer dot products (asimddp), arithmetic on float16 (asimdhp) */
@@ -109,7 +111,7 @@ typedef struct {
     int32_t array_count;
 } CylNodeSpec;
 
-/* The model is owned by the caller and freed with cyl_model_free. `isa` matters to the packed engine only, `blas`
+/* The model is owned by the caller and freed with cyl_model_free. `isa` matters in float only, `blas`
    (copied) to the BLAS engines only and may be NULL otherwise. */
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model);
 void cyl_model_free(CylModel *model);

@@ -53,6 +53,11 @@ def isa_names():
     return [cyl_isa_name(<CylIsa>isa).decode() for isa in range(CYL_ISA_COUNT) if cyl_isa_available(<CylIsa>isa)]
 
 
+def isa_fuses(str isa):
+    """Whether a multiply-add is one instruction in this instruction set."""
+    return any(cyl_isa_name(<CylIsa>index).decode() == isa and cyl_isa_fuses(<CylIsa>index) for index in range(CYL_ISA_COUNT))
+
+
 def chosen_isa():
     """The instruction set of new models: ``CYLSTM_ISA`` if set, else the best one of `isa_names`.
 
@@ -105,7 +110,7 @@ cdef class PackedModel:
         Without dropout nodes.
     engine : {"packed", "blas"}
     isa : str
-        For the packed engine.
+        Of everything in float32 but the products of the BLAS.
     blas : Blas or None
         For the BLAS engine.
     dtype : numpy.dtype
@@ -145,10 +150,9 @@ cdef class PackedModel:
             c_blas.dgemv, c_blas.dgemm = addresses["dgemv"], addresses["dgemm"]
             c_blas.set_threads, c_blas.get_threads = addresses["set_threads"], addresses["get_threads"]
             c_blas.is_int64 = blas.is_int64
-        else:
-            for index in range(CYL_ISA_COUNT):
-                if cyl_isa_name(<CylIsa>index).decode() == isa:
-                    c_isa = <CylIsa>index
+        for index in range(CYL_ISA_COUNT):
+            if cyl_isa_name(<CylIsa>index).decode() == isa:
+                c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
         self.kept = arrays
         self.build(graph, arrays)

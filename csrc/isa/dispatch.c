@@ -93,6 +93,14 @@ int cyl_feature_available(CylFeature feature) {
     }
 }
 
+int cyl_isa_fuses(CylIsa isa) {
+#ifdef CYL_HAVE_FMA
+    return cyl_isa_available(isa);
+#else
+    return isa != CYL_ISA_SCALAR && isa != CYL_ISA_SSE2 && cyl_isa_available(isa);
+#endif
+}
+
 CylIsa cyl_isa_best(void) {
     for (int isa = CYL_ISA_COUNT - 1; isa > CYL_ISA_SCALAR; isa--) {
         if (cyl_isa_available((CylIsa)isa)) {
@@ -103,30 +111,28 @@ CylIsa cyl_isa_best(void) {
 }
 
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa) {
-    if (engine == CYL_ENGINE_BLAS32) {
-        return &cyl_kernels_blas32;
-    }
     if (engine == CYL_ENGINE_BLAS64) {
         return &cyl_kernels_blas64;
     }
+    const bool is_packed = engine == CYL_ENGINE_PACKED;
     switch (isa) {
 #ifdef CYL_HAVE_SSE2
     case CYL_ISA_SSE2:
-        return &cyl_kernels_sse2;
+        return is_packed ? &cyl_kernels_sse2 : &cyl_kernels_blas32_sse2;
 #endif
 #ifdef CYL_HAVE_AVX2
     case CYL_ISA_AVX2:
-        return &cyl_kernels_avx2;
+        return is_packed ? &cyl_kernels_avx2 : &cyl_kernels_blas32_avx2;
 #endif
 #ifdef CYL_HAVE_AVX512
     case CYL_ISA_AVX512:
-        return &cyl_kernels_avx512;
+        return is_packed ? &cyl_kernels_avx512 : &cyl_kernels_blas32_avx512;
 #endif
 #ifdef CYL_HAVE_NEON
     case CYL_ISA_NEON:
-        return &cyl_kernels_neon;
+        return is_packed ? &cyl_kernels_neon : &cyl_kernels_blas32_neon;
 #endif
     default:
-        return &cyl_kernels_scalar;
+        return is_packed ? &cyl_kernels_scalar : &cyl_kernels_blas32_scalar;
     }
 }

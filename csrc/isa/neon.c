@@ -1,10 +1,10 @@
-/* The packed kernels for the instruction set "neon". */
+/* The kernels for the instruction set "neon". */
 #include "../internal.h"
 
 #include "../simd/neon.h"
 
+#define CYL_ISA neon
+#define CYL_ISA_NAME "neon"
 #include "packed.h"
 
-#define CYL_TABLE cyl_kernels_neon
-#define CYL_TABLE_NAME "neon"
-#include "table.h"
+#include "blas.h"

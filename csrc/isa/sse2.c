@@ -1,10 +1,10 @@
-/* The packed kernels for the instruction set "sse2". */
+/* The kernels for the instruction set "sse2". */
 #include "../internal.h"
 
 #include "../simd/sse2.h"
 
+#define CYL_ISA sse2
+#define CYL_ISA_NAME "sse2"
 #include "packed.h"
 
-#define CYL_TABLE cyl_kernels_sse2
-#define CYL_TABLE_NAME "sse2"
-#include "table.h"
+#include "blas.h"

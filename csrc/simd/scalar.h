@@ -31,10 +31,13 @@ typedef struct {
 /*
  * a*b + c rounded once. Without the instruction: the product is exact in double, and rounding the sum first to double
  * and then to float differs from rounding it once only where it lies in the middle between two floats, or the result
- * is subnormal. There the sum is rounded to odd before (Boldo & Melquiond, 2008).
+ * is subnormal. There the sum is rounded to odd before (Boldo & Melquiond, 2008), but not for the BLAS engine, which
+ * promises no bits.
  */
-#if defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF) || defined(__ARM_FEATURE_FMA)
+#if defined(CYL_HAVE_FMA)
 static inline float fma_once(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+#elif defined(CYL_FMA_BY_DOUBLE)
+static inline float fma_once(float a, float b, float c) { return (float)((double)a * (double)b + (double)c); }
 #else
 static __attribute__((noinline)) float fma_to_odd(float a, float b, float c) {
     double product = (double)a * (double)b, sum = product + (double)c;

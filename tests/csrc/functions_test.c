@@ -7,7 +7,6 @@
  *   build/csrc/tests/functions_test --sweep [name]    every float, minutes each; prints the table of docs/accuracy.md
  */
 #if defined(CYL_TEST_LIBM)
-#define REAL double
 #include "../../csrc/simd/plain.h"
 #include "../../csrc/kernels/functions_libm.h"
 #define CYL_TEST_NAME "libm"
