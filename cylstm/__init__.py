@@ -12,7 +12,7 @@ from .errors import (
     StreamBusyError,
     UnsupportedError,
 )
-from .model import Model, from_keras, from_state_dict, from_torch, load
+from .model import Model, convert, from_keras, from_state_dict, from_torch, load
 from .show import show_config
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ __all__ = [
     "Tanh",
     "UnsupportedError",
     "__version__",
+    "convert",
     "from_keras",
     "from_state_dict",
     "from_torch",

@@ -352,6 +352,7 @@ def load(
     path: str | os.PathLike,
     *,
     layers: Sequence[object] | None = None,
+    key: str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
 ) -> Model:
@@ -360,10 +361,12 @@ def load(
     Parameters
     ----------
     path : path-like
-        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` or ``.cylstm``.
+        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` (or the index of several), ``.npz`` or ``.cylstm``.
     layers : list of layers, optional
         The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
+    key : str, optional
+        Which state dict, where a PyTorch checkpoint holds several: ``"model"``, ``"nets/generator"``.
     engine, dtype : str, optional
         See `Model`.
 
@@ -378,7 +381,45 @@ def load(
     """
     from .formats import read
 
-    return Model(read(path, layers=layers), engine=engine, dtype=dtype)
+    return Model(read(path, layers=layers, key=key), engine=engine, dtype=dtype)
+
+
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    layers: Sequence[object] | None = None,
+    key: str | None = None,
+    dtype: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Read a network from a file of any kind and write it as a native ``.cylstm``, which needs no further arguments.
+
+    Parameters
+    ----------
+    source, target : path-like
+    layers, key
+        As for `load`.
+    dtype : {"float32", "float64"}, optional
+        Of the weights written. None keeps each as it is.
+    metadata : dict of str to str, optional
+        Free text to put into the file: scaling, units, names. It is added to what the source has.
+
+    Raises
+    ------
+    FormatError, UnsupportedError, ShapeError
+        As `load` does.
+    OSError
+        If `target` cannot be written; a file that was there before is then untouched.
+    """
+    from .formats import read, write
+
+    graph = read(source, layers=layers, key=key)
+    if dtype not in (None, "float32", "float64"):
+        raise UnsupportedError(f"dtype: expected float32 or float64, found {dtype!r}")
+    if dtype is not None:
+        graph = graph._replace(tensors={name: array.astype(dtype) for name, array in graph.tensors.items()})
+    write(graph._replace(metadata={**graph.metadata, **(metadata or {})}), target)
 
 
 def from_state_dict(

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 from ..errors import FormatError
 
 # An int64 has 19 digits; converting a longer text to an int takes quadratic time.
 _MAX_DIGITS = 20
+_MAX_DEPTH = 100
+# Roughly what parsing takes, so that three bytes "[]," times a million do not become 200 MB.
+_MAX_MEMORY = 32 << 20
+_CONTAINER_BYTES, _ITEM_BYTES = 64, 100
+# Possessive, and without need of a closing quote, so that every byte is looked at once.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
 
 
-def parse_json(data: bytes | str, what: str) -> object:
+def parse_json(data: bytes | bytearray | str, what: str) -> object:
     """Parse `data`; what a hostile or a careless writer could slip in is refused.
 
     Parameters
@@ -24,15 +32,15 @@ def parse_json(data: bytes | str, what: str) -> object:
     Raises
     ------
     FormatError
-        On anything but strict JSON, and on duplicate keys, NaN or infinity, integers beyond 20 digits and
-        nesting deeper than Python's recursion limit.
+        On anything but strict JSON, and on duplicate keys, NaN or infinity, integers beyond 20 digits, nesting
+        more than 100 deep and more elements than any network has.
     """
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(items)
         if len(found) != len(items):
-            keys = [key for key, _ in items]
-            repeated = next(key for key in keys if keys.count(key) > 1)
+            seen: set[str] = set()
+            repeated = next(key for key, _ in items if key in seen or seen.add(key))
             raise FormatError(f"{what}: the key {repeated!r} stands twice in one object")
         return found
 
@@ -51,11 +59,24 @@ def parse_json(data: bytes | str, what: str) -> object:
         raise FormatError(f"{what}: {text} is not JSON")
 
     try:
-        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+        _check_extent(encoded, what)
+        text = encoded.decode("utf-8")
         return json.loads(text, object_pairs_hook=pairs, parse_int=integer, parse_float=real, parse_constant=constant)
     except UnicodeDecodeError as error:
         raise FormatError(f"{what}: not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise FormatError(f"{what}: not valid JSON: {error.msg} at character {error.pos}") from error
-    except RecursionError as error:
-        raise FormatError(f"{what}: JSON nested too deeply") from error
+
+
+def _check_extent(data: bytes | bytearray, what: str) -> None:
+    """Refuse what nests too deeply or holds too many elements, before anything is made of it."""
+    outside = _STRING.sub(b"", data)
+    containers = outside.count(b"[") + outside.count(b"{")
+    if containers * _CONTAINER_BYTES + outside.count(b",") * _ITEM_BYTES > _MAX_MEMORY:
+        raise FormatError(f"{what}: too many elements: {containers} objects and lists")
+    depth = 0
+    for bracket in _BRACKET.finditer(outside):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > _MAX_DEPTH:
+            raise FormatError(f"{what}: JSON nested too deeply: more than {_MAX_DEPTH} levels")

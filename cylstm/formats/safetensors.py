@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Node, Value
 from ..layers import OPS, Layer
-from ._arrays import bfloat16_bits_to_float32, warn_not_finite
+from ._arrays import Tensors, bfloat16_bits_to_float32, warn_not_finite
 from ._json import parse_json
 from .state_dict import graph_from_tensors
 
@@ -64,13 +64,31 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None) -> Graph:
         If it was written by a newer version, or holds types, layers or options that are not supported.
     """
     with open(path, "rb") as file:
-        metadata, tensors = _read(file, path)
+        metadata, tensors, layouts = _read(file, path)
     if metadata.get("format") == "cylstm":
         if layers is not None:
             raise FormatError(f"{path}: a .cylstm file holds its own wiring; leave out layers=")
         return _read_native(path, metadata, tensors)
-    provenance = {"format": "safetensors", "version": None, "framework_version": None, "source": path}
+    provenance = _provenance(path, metadata, layouts)
     return graph_from_tensors(tensors, layers, where=path, provenance=provenance)
+
+
+def read_safetensors_tensors(path: str) -> Tensors:
+    """The tensors of a ``.safetensors`` file alone."""
+    with open(path, "rb") as file:
+        metadata, tensors, layouts = _read(file, path)
+    return Tensors(tensors, _provenance(path, metadata, layouts))
+
+
+def _provenance(path: str, metadata: Mapping[str, str], layouts: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "format": "safetensors",
+        "version": None,
+        "framework_version": None,
+        "source": path,
+        "metadata": dict(metadata),
+        "layouts": dict(layouts),
+    }
 
 
 def write_cylstm(graph: Graph, path: str) -> None:
@@ -80,9 +98,13 @@ def write_cylstm(graph: Graph, path: str) -> None:
 
     Raises
     ------
+    FormatError
+        If the graph's metadata is not text.
     OSError
         If the file cannot be written.
     """
+    if not all(isinstance(text, str) for entry in graph.metadata.items() for text in entry):
+        raise FormatError(f"{path}: metadata expected a mapping of strings to strings, found {dict(graph.metadata)!r}")
     described = {
         "inputs": list(graph.inputs),
         "nodes": [
@@ -126,8 +148,8 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _read(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and tensors of a safetensors file; half precision becomes float32."""
+def _read(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, np.ndarray], dict[str, str]]:
+    """Metadata, tensors and how they were stored; half precision becomes float32."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     if len(start) < 8:
@@ -160,7 +182,8 @@ def _read(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, np.ndarr
         elif kind == "F16":
             array = array.astype(np.float32)
         arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return metadata, {name: arrays[name] for name in header}
+    layouts = {name: f"{kind} {shape} at byte {8 + length + begin}" for begin, _, name, kind, shape in entries}
+    return metadata, {name: arrays[name] for name in header}, {name: layouts[name] for name in header}
 
 
 def _entry(path: str, name: str, entry: object) -> tuple[int, int, str, str, tuple[int, ...]]:
@@ -213,6 +236,8 @@ def _read_native(path: str, metadata: Mapping[str, str], tensors: Mapping[str, n
     version = metadata.get("format_version", "")
     if not (version.isascii() and version.isdigit() and len(version) <= 9):
         raise FormatError(f"{path}: format_version expected a number, found {version!r}")
+    if int(version) < 1:
+        raise FormatError(f"{path}: format_version expected 1 or more, found {version}")
     if int(version) > FORMAT_VERSION:
         raise UnsupportedError(
             f"{path}: written by a newer CyLSTM: format_version {version}, this one reads up to {FORMAT_VERSION}"
