@@ -14,9 +14,7 @@ _MAX_DEPTH = 100
 # Roughly what parsing takes, so that three bytes "[]," times a million do not become 200 MB.
 _MAX_MEMORY = 32 << 20
 _CONTAINER_BYTES, _ITEM_BYTES = 64, 100
-# Possessive, and without need of a closing quote, so that every byte is looked at once.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
+_STRUCTURE = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)
 
 
 def parse_json(data: bytes | bytearray | str, what: str) -> object:
@@ -59,9 +57,8 @@ def parse_json(data: bytes | bytearray | str, what: str) -> object:
         raise FormatError(f"{what}: {text} is not JSON")
 
     try:
-        encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-        _check_extent(encoded, what)
-        text = encoded.decode("utf-8")
+        _check_extent(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data, what)
+        text = data if isinstance(data, str) else data.decode("utf-8")
         return json.loads(text, object_pairs_hook=pairs, parse_int=integer, parse_float=real, parse_constant=constant)
     except UnicodeDecodeError as error:
         raise FormatError(f"{what}: not UTF-8 at byte {error.start}") from error
@@ -71,12 +68,20 @@ def parse_json(data: bytes | bytearray | str, what: str) -> object:
 
 def _check_extent(data: bytes | bytearray, what: str) -> None:
     """Refuse what nests too deeply or holds too many elements, before anything is made of it."""
-    outside = _STRING.sub(b"", data)
-    containers = outside.count(b"[") + outside.count(b"{")
-    if containers * _CONTAINER_BYTES + outside.count(b",") * _ITEM_BYTES > _MAX_MEMORY:
-        raise FormatError(f"{what}: too many elements: {containers} objects and lists")
-    depth = 0
-    for bracket in _BRACKET.finditer(outside):
-        depth += 1 if bracket[0] in b"[{" else -1
-        if depth > _MAX_DEPTH:
-            raise FormatError(f"{what}: JSON nested too deeply: more than {_MAX_DEPTH} levels")
+    depth = memory = 0
+    in_string = False
+    for match in _STRUCTURE.finditer(data):
+        mark = match[0]
+        if mark == b'"':
+            in_string = not in_string
+        elif in_string or len(mark) > 1:
+            continue
+        elif mark in b"]}":
+            depth -= 1
+        else:
+            memory += _ITEM_BYTES if mark == b"," else _CONTAINER_BYTES
+            depth += mark != b","
+            if depth > _MAX_DEPTH:
+                raise FormatError(f"{what}: JSON nested too deeply: more than {_MAX_DEPTH} levels")
+            if memory > _MAX_MEMORY:
+                raise FormatError(f"{what}: too many elements: more than {_MAX_MEMORY >> 20} MB of them")
