@@ -36,7 +36,7 @@ def reset_peak() -> None:
         file.write("5")
 
 
-def attempt(path: str, room: int) -> dict[str, object]:
+def attempt(path: str, room: int, layers: bool) -> dict[str, object]:
     """Read `path` with at most `room` more bytes of address space than now."""
     limit = address_space() + room
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -44,10 +44,10 @@ def attempt(path: str, room: int) -> dict[str, object]:
     reset_peak()
     before, start = peak(), time.process_time()
     try:
-        graph = read(path, layers=None if path.endswith(".cylstm") else LAYERS)
+        graph = read(path, layers=LAYERS if layers and not path.endswith(".cylstm") else None)
         result: dict[str, object] = {"error": "none", "message": f"a graph of {len(graph.tensors)} tensors"}
     except BaseException as error:
-        result = {"error": type(error).__name__, "message": str(error)[:2000]}
+        result = {"error": type(error).__name__, "message": str(error)[:1000] + str(error)[-1000:]}
     return {**result, "seconds": time.process_time() - start, "memory": peak() - before}
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         if child == 0:
             os.close(reader)
             with os.fdopen(writer, "w") as file:
-                json.dump(attempt(request["path"], request["room"]), file)
+                json.dump(attempt(**request), file)
             os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as file:

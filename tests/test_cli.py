@@ -1,7 +1,9 @@
 """The command line, and `convert` behind it."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +139,12 @@ def test_what_fails_is_told_in_one_message_without_a_traceback(source, arguments
 
 def test_the_module_runs_and_shows_the_configuration():
     for arguments in ([], ["config"]):
-        ran = subprocess.run([sys.executable, "-m", "cylstm", *arguments], capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(
+            [sys.executable, "-m", "cylstm", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(Path(cylstm.__file__).parents[1])},
+        )
         assert ran.returncode == 0, ran.stderr
         assert "instruction set:" in ran.stdout

@@ -212,6 +212,48 @@ def test_several_state_dicts_are_listed(tmp_path, tensors):
         read(path, layers=LAYERS, key="net")
 
 
+def module_of(parameters=None, modules=None, **state):
+    """The opcodes of a pickled module."""
+    parts = {"training": b"\x89", "_parameters": dictionary(parameters or {}), "_buffers": b"}"}
+    parts |= {"_modules": dictionary(modules or {}), **state}
+    return global_("__main__.Net") + b")\x81" + dictionary(parts) + b"b"
+
+
+@pytest.mark.parametrize("wrap", [lambda body: body, lambda body: dictionary({"net": body, "epoch": integer(1)})])
+def test_a_pickled_module_gives_its_weights(tmp_path, tensors, wrap):
+    def opcodes(prefix):
+        names = [name for name in tensors if name.startswith(prefix)]
+        return {name[len(prefix) :]: array_tensor(str(list(tensors).index(name)), tensors[name]) for name in names}
+
+    children = {"lstm": module_of(opcodes("lstm.")), "fc": module_of(opcodes("fc."))}
+    graph = read(write_torch(tmp_path / "a.pt", tensors, body=wrap(module_of(modules=children))), layers=LAYERS)
+    assert_same(graph, tensors)
+    assert graph.provenance["note"] == "the weights of a pickled module; its class is not imported"
+
+
+def test_a_torchscript_archive_gives_its_weights(tmp_path, tensors):
+    def child(prefix):
+        names = [name for name in tensors if name.startswith(prefix)]
+        state = {name[len(prefix) :]: array_tensor(str(list(tensors).index(name)), tensors[name]) for name in names}
+        return global_("__torch__.torch.nn.Any") + b")\x81" + dictionary({"training": b"\x89", **state}) + b"b"
+
+    state = {"training": b"\x88", "lstm": child("lstm."), "fc": child("fc.")}
+    body = global_("__torch__.Net") + b")\x81" + dictionary(state) + b"b"
+    path = write_torch(tmp_path / "a.pt", tensors, body=body, members=[("net/constants.pkl", program(b")"))])
+    graph = read(path, layers=LAYERS)
+    assert_same(graph, tensors)
+    assert graph.provenance["format"] == "torchscript"
+    assert "its program is not run" in graph.provenance["note"]
+
+
+def test_a_module_that_holds_itself_is_refused(tmp_path):
+    inner = b"h\x05"
+    body = global_("__main__.Net") + b")\x81q\x05"
+    body += dictionary({"_parameters": b"}", "_modules": dictionary({"a": inner, "b": inner})}) + b"b"
+    with pytest.raises(FormatError, match="nested without end"):
+        read(write_torch(tmp_path / "a.pt", {}, body=body), layers=LAYERS)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

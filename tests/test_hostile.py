@@ -83,11 +83,11 @@ def _line(process):
 def refused(runner):
     """``refused(path, message)``: the file is refused within its memory, with a `CylstmError` that says so."""
 
-    def check(path, message):
+    def check(path, message, layers=True):
         import re
 
         size = os.path.getsize(path)
-        request = {"path": str(path), "room": size + _ROOM}
+        request = {"path": str(path), "room": size + _ROOM, "layers": layers}
         runner.stdin.write(json.dumps(request).encode() + b"\n")
         runner.stdin.flush()
         found = json.loads(_line(runner))
@@ -153,6 +153,14 @@ BIG = 3_000_000
         (b")q\x00" + b"".join(b"0h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"0}h\x3cNs", "no state dict"),
         (b"}q\x00" + b"".join(b"0}" + text("a") + b"h%cs" % i + text("b") + b"h%csq%c" % (i, i + 1)
                                for i in range(100)), "no state dict"),
+        (global_("a.B") + b")\x81q\x05" + dictionary({"_parameters": b"}", "_modules": dictionary(
+            {"a": b"h\x05", "b": b"h\x05"})}) + b"b", "nested without end"),
+        # long names, repeated
+        (text("x" * 1_000_000) + b"q\x000}h\x00}(" + b"".join(text(str(i)) + b"}" for i in range(20_000)) + b"us",
+         "no state dict found"),
+        (text("x" * 1_000_000) + b"q\x000" + ordered_dict({"a": tuple_of(
+            text("storage"), global_("torch.FloatStorage"), b"h\x00", text("cpu"), integer(1)) + b"Q"}), "unknown way"),
+        (ordered_dict({"x" * 1_000_000: tensor("Float", "0", 12, 0, (2,), (1,))}), "name of 1000000 characters"),
         # sizes that lie
         (b"\x8b\xff\xff\xff\x7f", "an integer of 2147483647 bytes"),
         (b"\x8b\x00\x00\x10\x00" + bytes(1 << 20), "an integer of 1048576 bytes"),
@@ -464,6 +472,16 @@ def test_bytes_after_the_last_tensor_are_refused(tmp_path, refused):
     refused(header_file(tmp_path / "a.safetensors", header, bytes(9)), "the tensors end at byte")
 
 
+def test_a_header_of_very_many_layers_is_refused(tmp_path, refused):
+    header, end = {}, 0
+    for i in range(40_000):
+        header["a." * 20 + f"{i}.weight"] = {"dtype": "F32", "shape": [1, 1], "data_offsets": [end, end + 4]}
+        end += 4
+    path = header_file(tmp_path / "a.safetensors", json.dumps(header).encode(), bytes(end))
+    refused(path, "tensor 'lstm.weight_ih_l0' is missing")
+    refused(path, "No proposal for 40000 layers", layers=False)
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [
@@ -558,6 +576,15 @@ def native_file(path, edit):
     return header_file(path, json.dumps(header).encode(), data[8 + length :])
 
 
+def chain_of_dropouts(graph, count):
+    """Layers that each pass on what the one before gives."""
+    value = graph["outputs"][0]
+    for i in range(count):
+        node = {"inputs": {"x": value}, "name": f"n{i}", "op": "dropout", "options": {}, "outputs": {"y": f"v{i}"}}
+        graph["nodes"].append({**node, "weights": {}})
+        value = f"v{i}"
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -569,7 +596,10 @@ def native_file(path, edit):
         (lambda g: g["values"][0].update(shape=[None] * 1000 + [3]), "neither|unused|not follow|no value"),
         (lambda g: g["nodes"].reverse(), "which nothing before it gives"),
         (lambda g: g["nodes"][1]["inputs"].update(x="fc"), "which nothing before it gives"),
-        (lambda g: g["nodes"].extend([g["nodes"][1]] * 20_000), "too many elements|two values"),
+        (lambda g: g["nodes"].extend([g["nodes"][1]] * 20_000), "two layers of the graph have one name"),
+        (lambda g: g["nodes"].extend({**g["nodes"][1], "name": f"n{i}"} for i in range(20_000)), "two values"),
+        (lambda g: chain_of_dropouts(g, 10_000), "do not follow from its layers"),
+        (lambda g: chain_of_dropouts(g, 60_000), "too many elements"),
         (lambda g: g["nodes"][0].update(op="__import__"), "no operation '__import__'"),
     ],
 )

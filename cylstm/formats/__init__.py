@@ -39,6 +39,7 @@ _KNOWN_EXTENSIONS = {
     ".hdf5": "an HDF5 file",
     ".pt": "a PyTorch checkpoint (zip)",
     ".pth": "a PyTorch checkpoint (zip)",
+    ".ckpt": "a PyTorch checkpoint (zip)",
     ".safetensors": "a safetensors file",
     ".npz": "a NumPy archive (zip)",
     ".cylstm": "a CyLSTM file (safetensors)",

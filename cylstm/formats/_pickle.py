@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from ..errors import FormatError
 
-# Far above any checkpoint: one tensor takes about 50 operations and 3 kB.
+# Far above any checkpoint: one tensor takes about 50 operations and 5 kB.
 _MAX_OPERATIONS = 600_000
 _MAX_MEMORY = 48 << 20
 _MAX_MARKS = 1_000

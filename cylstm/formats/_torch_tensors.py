@@ -17,6 +17,7 @@ from ._arrays import bfloat16_bits_to_float32
 from ._pickle import Global, Placeholder
 
 _MAX_RANK = 32
+_MAX_KEY = 100
 # Tensors may share storages, but not turn a few bytes into gigabytes, nor be read from them for hours.
 _FREE_BYTES = 16 << 20
 _FREE_SPAN = 64 << 20
@@ -210,7 +211,7 @@ def storage_of(identifier: object) -> StorageRef | Global | Placeholder:
     if not (isinstance(identifier, tuple) and len(identifier) in (5, 6) and identifier[0] == "storage"):
         raise FormatError("data.pkl: a persistent id that names no storage")
     _, kind, key, _, elements, *view = identifier
-    if not (isinstance(kind, Global) and isinstance(key, str) and _is_count(elements)):
+    if not (isinstance(kind, Global) and isinstance(key, str) and len(key) <= _MAX_KEY and _is_count(elements)):
         raise FormatError("data.pkl: a storage described in an unknown way")
     if view not in ([], [None]):
         raise UnsupportedError("data.pkl: views of storages, from before PyTorch 0.4, are not supported")

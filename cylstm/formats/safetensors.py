@@ -68,7 +68,8 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None) -> Graph:
     if metadata.get("format") == "cylstm":
         if layers is not None:
             raise FormatError(f"{path}: a .cylstm file holds its own wiring; leave out layers=")
-        return _read_native(path, metadata, tensors)
+        graph = _read_native(path, metadata, tensors)
+        return graph._replace(provenance={**graph.provenance, "layouts": layouts})
     provenance = _provenance(path, metadata, layouts)
     return graph_from_tensors(tensors, layers, where=path, provenance=provenance)
 
@@ -272,6 +273,8 @@ def _rebuild(path: str, graph: Mapping[str, list], user: Mapping[str, str], tens
         if value.mask is not None:
             values[value.mask] = Value(value.mask, "mask", (None,))
     nodes = [_node(path, entry) for entry in graph["nodes"]]
+    if len({node.name for node in nodes}) < len(nodes):
+        raise FormatError(f"{path}: two layers of the graph have one name")
     for node in nodes:
         missing = [name for name in node.inputs.values() if name not in values]
         if missing:

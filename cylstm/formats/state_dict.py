@@ -31,6 +31,8 @@ _REPARAMETRISED = re.compile(
     r"|(?:^|\.)(?:weight|bias)(?:_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?)?_(?P<part>g|v|raw|orig|mask|u)$"
 )
 _LISTED = 60
+_MAX_NAME = 500
+_MAX_PROPOSED = 64
 _CHAIN_STEPS = 20_000
 _RECURRENT = (LSTM, GRU, RNN, ConvLSTM)
 _OPS = {LSTM: "lstm", GRU: "gru", RNN: "rnn"}
@@ -94,6 +96,9 @@ def graph_from_tensors(
     """As `from_state_dict`, for arrays that belong to the caller of a reader; `where` names their source."""
     if not tensors:
         raise FormatError(f"{where}: no tensors")
+    longest = max(tensors, key=len)
+    if len(longest) > _MAX_NAME:
+        raise FormatError(f"{where}: a tensor's name of {len(longest)} characters: {longest[:40]!r}...")
     if layers is None:
         assembler = _Assembler(tensors, where, ())
         raise FormatError(
@@ -503,14 +508,12 @@ def _unwrapped(where: str, tensors: Mapping[str, np.ndarray], layers: Sequence[L
         )
     starts = {layer.prefix.partition(".")[0] for layer in layers if hasattr(layer, "prefix")}
     prefix = ""
-    while True:
-        first, dot, _ = next(iter(found), "").partition(".")
-        if not dot or not all(name.startswith(f"{first}.") for name in found):
-            return prefix, found
-        if f"{first}." != _PARALLEL and (not layers or first in starts):
-            return prefix, found
-        prefix += f"{first}."
-        found = {name[len(first) + 1 :]: full for name, full in found.items()}
+    # What the first and the last in alphabetical order share, all share.
+    for part, other in zip(min(found).split(".")[:-1], max(found).split(".")[:-1]):
+        if part != other or (f"{part}." != _PARALLEL and (not layers or part in starts)):
+            break
+        prefix += f"{part}."
+    return prefix, {name[len(prefix) :]: full for name, full in found.items()}
 
 
 def _reparametrisation(name: str, names: Mapping[str, object]) -> str | None:
@@ -555,6 +558,8 @@ def _proposal(tensors: Mapping[str, np.ndarray]) -> str:
             blocks[prefix] = ("Linear", array.shape[1], array.shape[0])
         elif role != "bias" or _join(prefix, "weight") not in tensors:
             unknown.append(name)
+    if len(blocks) > _MAX_PROPOSED:
+        return f"No proposal for {len(blocks)} layers."
     order = _chain({prefix: (inputs, outputs) for prefix, (_, inputs, outputs) in blocks.items()})
     described: list[Layer] = []
     lines = []

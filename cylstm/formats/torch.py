@@ -26,7 +26,8 @@ from .state_dict import from_state_dict, graph_from_tensors
 
 _MAX_PICKLE_BYTES = 256 << 20
 _MAX_DEPTH = 8
-_MAX_VISITED = 100_000
+_MAX_VISITED = 20_000
+_MAX_PATH = 512
 _LISTED = 20
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_PROTOCOL = 1001
@@ -274,8 +275,12 @@ def _candidates(content: object) -> Iterator[tuple[str, dict | Placeholder]]:
         if any(isinstance(key, str) and isinstance(item, TensorRef) and item.shape for key, item in value.items()):
             yield name, value
         if depth < _MAX_DEPTH:
-            inner = [(f"{name}/{key}" if name else key, item) for key, item in value.items() if isinstance(key, str)]
-            waiting += [(key, item, depth + 1) for key, item in reversed(inner)]
+            inner = [
+                (f"{name}/{key}" if name else key, item, depth + 1)
+                for key, item in value.items()
+                if isinstance(key, str) and isinstance(item, (dict, Placeholder)) and len(name) + len(key) < _MAX_PATH
+            ]
+            waiting += reversed(inner)
 
 
 def _is_module(value: Placeholder) -> bool:
@@ -294,8 +299,10 @@ def _nothing_found(path: str, content: dict | Placeholder) -> FormatError | Unsu
             f"{path}: the pickle calls {content}, which is not run; it may hold a whole pickled module: "
             "save module.state_dict() instead"
         )
-    called = [f"{key!r} (made by {value})" for key, value in content.items() if isinstance(value, Placeholder)]
-    shown = [repr(key) for key in content][:_LISTED]
+    called = [
+        f"{repr(key)[:100]} (made by {value})" for key, value in content.items() if isinstance(value, Placeholder)
+    ]
+    shown = [repr(key)[:100] for key, _ in zip(content, range(_LISTED))]
     return FormatError(
         f"{path}: no state dict found; the entries are {', '.join(shown) or 'none'}"
         + (f"; not run: {', '.join(called[:_LISTED])}" if called else "")
@@ -334,8 +341,8 @@ def _module_tensors(path: str, module: Placeholder) -> dict[str, TensorRef]:
         else:
             parts = list(state.items())
         visited += 1 + len(parts)
-        if visited > _MAX_VISITED:
-            raise FormatError(f"{path}: more than {_MAX_VISITED} entries in a pickled module")
+        if visited > _MAX_VISITED or len(prefix) > _MAX_PATH:
+            raise FormatError(f"{path}: a pickled module of more than {_MAX_VISITED} entries, or nested without end")
         inner = []
         for name, value in parts:
             if isinstance(name, str) and isinstance(value, TensorRef):
