@@ -242,6 +242,11 @@ def test_a_prefix_that_the_layers_name_is_left_alone(tensors):
     assert "model.fc.weight" in graph.tensors
 
 
+def test_a_count_of_averaged_models_alone_is_no_network():
+    with pytest.raises(FormatError, match="'lstm.weight_ih_l0' is missing"):
+        cylstm.from_state_dict({"n_averaged": np.array(3)}, LAYERS)
+
+
 def test_names_that_become_equal_without_their_wrappers_are_refused(tensors):
     tensors["fc._orig_mod.weight"] = tensors["fc.weight"]
     with pytest.raises(FormatError, match="two names are equal"):

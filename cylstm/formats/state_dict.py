@@ -499,7 +499,11 @@ def _unwrapped(where: str, tensors: Mapping[str, np.ndarray], layers: Sequence[L
     A first part that all names share, such as ``model.``, is taken off too if no layer is named with it: the layers
     would not be found otherwise. AveragedModel's count of models is left out.
     """
-    averaged = _AVERAGED in tensors and all(name == _AVERAGED or name.startswith(_PARALLEL) for name in tensors)
+    averaged = (
+        len(tensors) > 1
+        and _AVERAGED in tensors
+        and all(name == _AVERAGED or name.startswith(_PARALLEL) for name in tensors)
+    )
     given = [name for name in tensors if not (averaged and name == _AVERAGED)]
     found = {".".join(part for part in name.split(".") if part not in _WRAPPERS): name for name in given}
     if len(found) != len(given):
