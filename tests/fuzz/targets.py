@@ -6,9 +6,11 @@ right, what is inside is the fuzzer's.
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
+import shutil
 import struct
 import sys
 import tempfile
@@ -32,6 +34,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import weight_files as made
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 _LAYERS = [LSTM("lstm"), Last(), Linear("fc")]
 _ONE = [Linear("fc")]
 _READ_LIMIT = 1 << 16
