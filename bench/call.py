@@ -58,6 +58,7 @@ class Row:
     c_ns: list[float] = field(default_factory=list)
     out_ns: list[float] = field(default_factory=list)
     fresh_ns: list[float] = field(default_factory=list)
+    predict_ns: list[float] = field(default_factory=list)
     allocations: dict[str, float] = field(default_factory=dict)
 
 
@@ -120,6 +121,7 @@ def measure(row: Row, program: Path, library: Path, rounds: int, round_ms: float
 
         count = max(100, int(round_ms * 1e6 / from_c(1000)[0]) // 100 * 100)
         inputs = xs * (count // 100)
+        sequences = [x[np.newaxis, np.newaxis] for x in inputs]
         end = time.monotonic() + limit_s
         for turn in range(rounds):
             if turn and time.monotonic() > end:
@@ -128,6 +130,7 @@ def measure(row: Row, program: Path, library: Path, rounds: int, round_ms: float
             row.c_ns.append(ns)
             row.out_ns.append(1e3 * time_round(out, "step", inputs)[0])
             row.fresh_ns.append(1e3 * time_round(fresh, "step", inputs)[0])
+            row.predict_ns.append(1e3 * time_round(fresh, "sequence", sequences)[0])
         process.stdin.close()
     environment = os.environ | {"PYTHONMALLOC": "malloc", "LD_PRELOAD": str(library)}
     paths = [str(HERE), str(_common.ROOT)] if _common.IS_IN_PLACE else [str(HERE), str(HERE)]
@@ -143,7 +146,8 @@ def table(rows: Sequence[Row]) -> str:
             f"{ns:.0f} ({min(all_ns):.0f})" for ns, all_ns in ((c, row.c_ns), (out, row.out_ns), (fresh, row.fresh_ns))
         ]
         counts = [f"{row.allocations[name]:.2f}" for name in ("C", "step(x, out=y)", "step(x)")]
-        body.append([", ".join(map(str, row.cell)), *times, f"{out - c:.0f}", f"{fresh - c:.0f}", *counts])
+        predict = f"{_common.median(row.predict_ns):.0f} ({min(row.predict_ns):.0f})"
+        body.append([", ".join(map(str, row.cell)), *times, f"{out - c:.0f}", f"{fresh - c:.0f}", *counts, predict])
     header = [
         "input, hidden, layers",
         "C, ns",
@@ -154,6 +158,7 @@ def table(rows: Sequence[Row]) -> str:
         "allocations in C",
         "with out=",
         "without",
+        "predict(x) of one step, ns",
     ]
     return _common.markdown_table(header, body)
 

@@ -26,7 +26,7 @@ PARTS: dict[str, list[str]] = {
     "streams": ["streams.py"],
     "call": ["call.py"],
     "scaling": ["scaling.py", "--limit-s", "0.6"],
-    "import": ["import_time.py"],
+    "cold-start": ["cold_start.py"],
 }
 
 

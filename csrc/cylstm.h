@@ -29,6 +29,7 @@ typedef enum {
     CYL_E_BLAS,      /* the BLAS engine without a BLAS */
     CYL_E_STREAM,    /* the model cannot run step by step */
     CYL_E_BUSY,      /* another thread is inside the stream */
+    CYL_E_LAYOUT,    /* packed arrays that do not fit the node */
     CYL_STATUS_COUNT
 } CylStatus;
 
@@ -74,10 +75,19 @@ typedef struct {
 
 typedef struct {
     const char *role;
-    const void *data; /* real, C order, canonical layout; copied, not kept */
+    const void *data; /* real, C order, canonical layout; copied, not kept. NULL: cyl_model_write_tensor brings it */
     int32_t rank;
     int64_t shape[4];
 } CylTensor;
+
+/* packed weights: real (size) */
+typedef struct {
+    const void *data;
+    int64_t size;
+} CylArray;
+
+/* of the packed arrays of the packed engine, which are the same on every machine */
+#define CYL_LAYOUT_VERSION 1
 
 typedef struct {
     const char *op;
@@ -86,6 +96,10 @@ typedef struct {
     const CylOption *options;
     const CylTensor *tensors;
     int32_t input_count, output_count, option_count, tensor_count;
+    /* The node's weights as cyl_model_array gave them, for the packed engine; or NULL. Of `tensors` the shapes alone
+       count then. Used where they lie: aligned to 64 bytes, never written, and to outlive the model. */
+    const CylArray *arrays;
+    int32_t array_count;
 } CylNodeSpec;
 
 /* The model is owned by the caller and freed with cyl_model_free. `isa` matters to the packed engine only, `blas`
@@ -95,10 +109,21 @@ void cyl_model_free(CylModel *model);
 CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index);
 /* Nodes run in the order in which they are added. */
 CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec);
+/* Rows [first_row, first_row + rows) of a tensor of a node whose `data` was NULL; a tensor of rank 1 has rows of one
+   number. Nodes count from 0 in the order in which they were added. */
+CylStatus cyl_model_write_tensor(CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+                                 const void *data /* real (rows, columns) */);
 /* masks[i] is the index of the mask value of inputs[i], or -1. No node can be added afterwards. */
 CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs /* (input_count) */,
                            const int32_t *masks /* (input_count) */, int32_t input_count,
                            const int32_t *outputs /* (output_count) */, int32_t output_count);
+
+/* What was written, in the packed engine after the rule that numbers below 2^-40 become +0. */
+CylStatus cyl_model_read_tensor(const CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+                                void *data /* real (rows, columns) */);
+/* a node's packed arrays, which belong to the model; data NULL where there is no such array */
+int32_t cyl_model_array_count(const CylModel *model, int32_t node);
+CylArray cyl_model_array(const CylModel *model, int32_t node, int32_t index);
 
 size_t cyl_model_real_size(const CylModel *model);
 /* multiply-adds of one row at one step */

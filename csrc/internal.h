@@ -48,7 +48,9 @@ static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin,
     *end = items * (team->thread + 1) / team->threads;
 }
 
-/* ---- packed matrices (pack.c) ---- */
+/* ---- packed arrays (pack.c) ---- */
+
+typedef struct CylNode CylNode;
 
 /*
  * A matrix of gates*units rows and `columns` columns, cut into blocks of `width` units (the last may be narrower).
@@ -60,29 +62,51 @@ typedef struct {
     int32_t units, gates, columns;
     int32_t blocks, width, tail_width; /* tail_width: of the last block, = width if it is full */
     int64_t block_rows;                /* accumulators of a full block */
+    int64_t tail_rows;                 /* of the last block, rounded up in the packed engine */
     int64_t row_size;                  /* accumulators of all blocks, with CYL_ROW_PADDING */
-    void *weights;                     /* real */
+    void *weights;                     /* real; the node's, like bias */
     void *bias;                        /* real (row_size), zeros where there is none */
-    int64_t bytes;
 } CylMatrix;
 
+/* rows first_row .. first_row + gates*units of a tensor of rank 2 that is in the spec */
 typedef struct {
-    const void *data; /* real (gates*units, columns), C order */
-    int32_t columns;
+    const char *role;
+    int64_t first_row;
 } CylPart;
+
+/* where some rows of a tensor lie in a packed array; the tensors of a layer and their places fill each other */
+typedef struct {
+    const char *role; /* a literal */
+    int64_t first_row, rows, columns;
+    const CylMatrix *matrix; /* in its weights from first_column on, or in a row of its accumulators; NULL: plain */
+    int32_t first_column;
+    bool is_row;
+    void *data; /* real */
+} CylPlace;
 
 static inline int32_t cyl_block_width(const CylMatrix *m, int32_t block) {
     return block == m->blocks - 1 ? m->tail_width : m->width;
 }
 static inline int64_t cyl_block_offset(const CylMatrix *m, int32_t block) { return block * m->block_rows; }
 
-/* Packs the parts side by side (their columns follow each other); bias is real (gates*units) or NULL. */
-CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, int32_t gates, const CylPart *parts,
-                          int32_t part_count, const void *bias);
-/* A vector of gates*units reals as a row of accumulators, zeros where `source` is NULL; owned by the caller; NULL if
-   there is no memory. */
-void *cyl_row_pack(const CylModel *model, const CylMatrix *m, const void *source);
-void cyl_matrix_free(CylMatrix *m);
+/*
+ * What `prepare` calls for each of its packed arrays, in an order that depends on the spec alone: each becomes the
+ * node's, zeroed and of `size` reals, or is the next of spec->arrays. A role that may be absent from the spec leaves
+ * zeros; the shapes of all others must have been checked.
+ */
+CylStatus cyl_array_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t size, void **data);
+/* the parts side by side (their columns follow each other), and bias (gates*units), NULL for none */
+CylStatus cyl_matrix_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, CylMatrix *m, int32_t units,
+                             int32_t gates, const CylPart *parts, int32_t part_count, const char *bias);
+/* a tensor of gates*units numbers as a row of m's accumulators; role may be NULL, for zeros */
+CylStatus cyl_row_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const CylMatrix *m,
+                          const char *role, void **row);
+/* a tensor of rank 1 and this size, whose shape is checked here, padded */
+CylStatus cyl_vector_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const char *role,
+                             int64_t size, void **vector);
+/* says that a tensor of rank 1 lies plainly at `data`, in an array of the node */
+CylStatus cyl_vector_place(CylNode *node, const CylTensor *tensor, const char *role, void *data);
+void cyl_arrays_free(CylNode *node);
 
 /* ---- kernels: one table per instruction set, and one per precision of the BLAS engine ---- */
 
@@ -159,15 +183,13 @@ typedef struct {
 
 #define CYL_MAX_STATES 2
 
-typedef struct CylNode CylNode;
 typedef struct CylWorkspace CylWorkspace;
 
 /* A layer: one file in layers/. */
 typedef struct {
     const char *op;
-    /* checks the spec and packs the weights into node->data */
+    /* checks the spec, fills node->data, and says where the weights go (pack.c) */
     CylStatus (*prepare)(CylModel *model, CylNode *node, const CylNodeSpec *spec);
-    void (*release)(CylNode *node);
     /* bytes of memory that a workspace of this capacity needs for the node, and its placing there */
     size_t (*bind)(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory);
     /* computes the node's outputs for the workspace's current rows and steps; called by every thread of the team */
@@ -211,7 +233,11 @@ struct CylNode {
     int64_t work;            /* multiply-adds of one row at one step */
     CylRecurrent *recurrent; /* NULL if the layer has no state; owned through data */
     void *data;              /* the layer's own, owned */
-    const int32_t *inputs;   /* merge: all its inputs, owned */
+    CylArray *arrays;        /* packed weights in the order of `prepare`; owned unless keeps_arrays */
+    CylPlace *places;
+    int32_t array_count, place_count;
+    bool keeps_arrays;     /* they are the caller's, and read-only */
+    const int32_t *inputs; /* merge: all its inputs, owned */
     int32_t input_count;
 };
 
@@ -243,8 +269,6 @@ int32_t cyl_spec_output(const CylNodeSpec *spec, const char *role);
 CylStatus cyl_spec_activation(const CylNodeSpec *spec, const char *slot, CylActivationSpec *activation);
 /* the number of an option; CYL_E_OPTION unless it is there and at least `least` */
 CylStatus cyl_spec_number(const CylNodeSpec *spec, const char *name, double least, double *number);
-/* a tensor of rank 1 as padded reals that the caller owns (cyl_aligned_free), with the subnormal rule */
-CylStatus cyl_copy_vector(const CylModel *model, const CylTensor *tensor, int64_t size, void **vector);
 /* CYL_E_TENSOR unless the tensor is there with this shape; columns -1 for rank 1 */
 CylStatus cyl_check_tensor(const CylTensor *tensor, int64_t rows, int64_t columns);
 

@@ -36,17 +36,18 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
     return CYL_OK;
 }
 
+static void node_free(CylNode *node) {
+    cyl_arrays_free(node);
+    free(node->data);
+    free((void *)node->inputs);
+}
+
 void cyl_model_free(CylModel *model) {
     if (!model) {
         return;
     }
     for (int32_t i = 0; i < model->node_count; i++) {
-        CylNode *node = &model->nodes[i];
-        if (node->data && node->layer->release) {
-            node->layer->release(node);
-        }
-        free(node->data);
-        free((void *)node->inputs);
+        node_free(&model->nodes[i]);
     }
     free(model->nodes);
     free(model->values);
@@ -138,19 +139,6 @@ CylStatus cyl_spec_number(const CylNodeSpec *spec, const char *name, double leas
     return CYL_OK;
 }
 
-CylStatus cyl_copy_vector(const CylModel *model, const CylTensor *tensor, int64_t size, void **vector) {
-    CylStatus status = cyl_check_tensor(tensor, size, -1);
-    if (status != CYL_OK) {
-        return status;
-    }
-    *vector = cyl_aligned_alloc((size_t)cyl_state_stride(size) * model->kernels->real_size);
-    if (!*vector) {
-        return CYL_E_MEMORY;
-    }
-    model->kernels->flush(tensor->data, *vector, size);
-    return CYL_OK;
-}
-
 CylStatus cyl_check_tensor(const CylTensor *tensor, int64_t rows, int64_t columns) {
     if (!tensor || tensor->rank != (columns < 0 ? 1 : 2) || tensor->shape[0] != rows ||
         (columns >= 0 && tensor->shape[1] != columns)) {
@@ -204,8 +192,18 @@ static CylStatus add_states(CylModel *model, CylNode *node) {
     return CYL_OK;
 }
 
+/* packs the tensors of the last node whose numbers are in the spec; one that the layer has no place for is ignored */
+static void write_given(CylModel *model, const CylNodeSpec *spec) {
+    for (int32_t t = 0; t < spec->tensor_count && !spec->arrays; t++) {
+        const CylTensor *tensor = &spec->tensors[t];
+        if (tensor->data) {
+            cyl_model_write_tensor(model, model->node_count - 1, tensor->role, 0, tensor->shape[0], tensor->data);
+        }
+    }
+}
+
 CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
-    if (model->is_finished) {
+    if (model->is_finished || (spec->arrays && !model->kernels->is_packed)) {
         return CYL_E_ARGUMENT;
     }
     CylStatus status = check_ports(model, spec->inputs, spec->input_count);
@@ -240,25 +238,27 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
                       .mask = cyl_spec_input(spec, "mask"),
                       .states_in = {-1, -1},
                       .states_out = {-1, -1},
-                      .first_state = -1};
+                      .first_state = -1,
+                      .keeps_arrays = spec->arrays != NULL};
     if (node->x < 0 || node->y < 0) {
         return CYL_E_VALUE;
     }
-    int64_t bytes = model->bytes;
     status = layer->prepare(model, node, spec);
+    if (status == CYL_OK && spec->arrays && node->array_count != spec->array_count) {
+        status = CYL_E_LAYOUT;
+    }
     if (status == CYL_OK && node->recurrent) {
         status = add_states(model, node);
     }
     if (status != CYL_OK) {
-        model->bytes = bytes;
-        if (node->data && layer->release) {
-            layer->release(node);
-        }
-        free(node->data);
-        free((void *)node->inputs);
+        node_free(node);
         return status;
     }
     model->node_count++;
+    write_given(model, spec);
+    for (int32_t i = 0; i < node->array_count; i++) {
+        model->bytes += node->arrays[i].size * (int64_t)model->kernels->real_size;
+    }
     for (int32_t i = 0; i < spec->input_count; i++) {
         model->values[spec->inputs[i].value].is_read = true;
         model->values[spec->inputs[i].value].feeds_node = true;

@@ -9,6 +9,7 @@ cdef extern from "cylstm.h" nogil:
         CYL_E_BLAS
         CYL_E_STREAM
         CYL_E_BUSY
+        CYL_E_LAYOUT
         CYL_STATUS_COUNT
     const char *cyl_status_text(CylStatus status)
 
@@ -47,6 +48,10 @@ cdef extern from "cylstm.h" nogil:
         const void *data
         int32_t rank
         int64_t shape[4]
+    enum: CYL_LAYOUT_VERSION
+    ctypedef struct CylArray:
+        const void *data
+        int64_t size
     ctypedef struct CylNodeSpec:
         const char *op
         const CylPort *inputs
@@ -54,11 +59,19 @@ cdef extern from "cylstm.h" nogil:
         const CylOption *options
         const CylTensor *tensors
         int32_t input_count, output_count, option_count, tensor_count
+        const CylArray *arrays
+        int32_t array_count
 
     CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model)
     void cyl_model_free(CylModel *model)
     CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index)
     CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec)
+    CylStatus cyl_model_write_tensor(CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+                                     const void *data)
+    CylStatus cyl_model_read_tensor(const CylModel *model, int32_t node, const char *role, int64_t first_row,
+                                    int64_t rows, void *data)
+    int32_t cyl_model_array_count(const CylModel *model, int32_t node)
+    CylArray cyl_model_array(const CylModel *model, int32_t node, int32_t index)
     CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t *masks, int32_t input_count,
                                const int32_t *outputs, int32_t output_count)
     int64_t cyl_model_work(const CylModel *model)

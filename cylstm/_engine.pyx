@@ -9,12 +9,14 @@ from libc.string cimport memset
 from ._cylstm cimport *
 
 import os
+from functools import partial
 
 import numpy as np
 
 from . import threads as _threads
 from .arrays import as_active, as_input, as_rows, as_state, check_out
-from .errors import CylstmError, ShapeError, StreamBusyError, UnsupportedError
+from .errors import CylstmError, FormatError, ShapeError, StreamBusyError, UnsupportedError
+from .tensors import StoredTensor, StoredTensors, as_stored
 
 cnp.import_array()
 
@@ -23,6 +25,8 @@ cdef enum:
 
 # multiply-adds that take about 20 us: longer calls release the GIL, shorter ones keep it
 cdef int64_t GIL_WORK = 1000000
+# the small integer, which exists once
+cdef object one_thread = 1
 
 
 class EngineError(CylstmError, RuntimeError):
@@ -39,6 +43,8 @@ cdef int check(CylStatus status, str what) except -1:
         raise UnsupportedError(text)
     if status == CYL_E_BUSY:
         raise StreamBusyError(f"{what}: another thread is inside this stream; give each thread its own stream")
+    if status == CYL_E_LAYOUT:
+        raise FormatError(text)
     raise EngineError(text)
 
 
@@ -74,6 +80,11 @@ def wait_for_threads(double seconds):
     cyl_threads_patience(<int64_t>(seconds * 1e9))
 
 
+def layout_version():
+    """Of the packed arrays that `PackedModel.arrays` gives; the same on every machine."""
+    return CYL_LAYOUT_VERSION
+
+
 def status_texts():
     """The text of every status code of C."""
     return [cyl_status_text(<CylStatus>status).decode() for status in range(CYL_STATUS_COUNT)]
@@ -93,6 +104,9 @@ cdef class PackedModel:
         For the BLAS engine.
     dtype : numpy.dtype
         float32, or float64 with the BLAS engine.
+    arrays : dict of str to list of ndarray of float32, optional
+        The packed weights of every node that has any, by its name, as `arrays` gives them; the packed engine only.
+        The graph's tensors are not read then; the arrays are kept, are aligned to 64 bytes and must never change.
     """
 
     cdef CylModel *model
@@ -107,9 +121,11 @@ cdef class PackedModel:
     cdef int32_t output_axis[MAX_PORTS]
     cdef bint is_flat
     cdef readonly list input_names, output_names, output_shapes, state_groups
+    cdef dict node_indices
+    cdef object kept
     cdef object __weakref__
 
-    def __cinit__(self, graph, str engine, str isa, blas, dtype):
+    def __cinit__(self, graph, str engine, str isa, blas, dtype, arrays=None):
         cdef CylBlas c_blas
         cdef CylIsa c_isa = CYL_ISA_SCALAR
         cdef CylEngine c_engine = CYL_ENGINE_PACKED
@@ -128,12 +144,13 @@ cdef class PackedModel:
                 if cyl_isa_name(<CylIsa>index).decode() == isa:
                     c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
-        self.build(graph)
+        self.kept = arrays
+        self.build(graph, arrays)
 
     def __dealloc__(self):
         cyl_model_free(self.model)
 
-    cdef build(self, graph):
+    cdef build(self, graph, arrays):
         cdef int32_t index
         cdef int32_t inputs[MAX_PORTS]
         cdef int32_t masks[MAX_PORTS]
@@ -143,8 +160,15 @@ cdef class PackedModel:
         for value in graph.values.values():
             check(cyl_model_add_value(self.model, kinds[value.kind], value.size, &index), value.name)
             indices[value.name] = index
+        self.node_indices = {node.name: i for i, node in enumerate(graph.nodes)}
         for node in graph.nodes:
-            self.add_node(node, graph.node_tensors(node), indices)
+            tensors = graph.stored_tensors(node)
+            if arrays is None:
+                self.add_node(node, tensors, indices, None)
+                for role, tensor in tensors.items():
+                    self.write_tensor(node.name, role, tensor)
+            else:
+                self.add_node(node, tensors, indices, arrays.get(node.name, []))
         if len(graph.inputs) > MAX_PORTS or len(graph.outputs) > MAX_PORTS:
             raise UnsupportedError(f"at most {MAX_PORTS} inputs and outputs are supported")
         self.is_flat = True
@@ -173,14 +197,22 @@ cdef class PackedModel:
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)
 
-    cdef add_node(self, node, tensors, indices):
+    cdef add_node(self, node, tensors, indices, packed):
         """One node: names and arrays are kept alive in Python lists while C reads them."""
         cdef CylPort inputs[MAX_PORTS]
         cdef CylPort outputs[MAX_PORTS]
         cdef CylOption options[MAX_PORTS]
         cdef CylTensor arrays[MAX_PORTS]
+        cdef CylArray packed_arrays[MAX_PORTS]
         cdef CylNodeSpec spec
         cdef cnp.ndarray array
+        memset(&spec, 0, sizeof(spec))
+        if packed is not None:
+            if len(packed) > MAX_PORTS:
+                raise FormatError(f"layer {node.name!r}: {len(packed)} packed arrays are more than any layer has")
+            for i, array in enumerate(packed):
+                packed_arrays[i].data, packed_arrays[i].size = cnp.PyArray_DATA(array), array.shape[0]
+            spec.arrays, spec.array_count = packed_arrays, len(packed)
         if max(len(node.inputs), len(node.outputs), len(node.options), len(tensors)) > MAX_PORTS:
             raise UnsupportedError(f"layer {node.name!r}: at most {MAX_PORTS} inputs, options and tensors are supported")
         kept = [node.op.encode()]
@@ -200,16 +232,70 @@ cdef class PackedModel:
             else:
                 options[i].number = float(option)
         for i, (role, tensor) in enumerate(tensors.items()):
-            array = np.ascontiguousarray(tensor, dtype=self.dtype).reshape(tensor.shape)
-            kept.extend((role.encode(), array))
-            arrays[i].role, arrays[i].data = <bytes>kept[-2], cnp.PyArray_DATA(array)
-            arrays[i].rank = array.ndim
-            for axis in range(min(array.ndim, 4)):
-                arrays[i].shape[axis] = array.shape[axis]
+            kept.append(role.encode())
+            arrays[i].role, arrays[i].data = <bytes>kept[-1], NULL
+            arrays[i].rank = tensor.ndim
+            for axis in range(min(tensor.ndim, 4)):
+                arrays[i].shape[axis] = tensor.shape[axis]
         spec.inputs, spec.outputs, spec.options, spec.tensors = inputs, outputs, options, arrays
         spec.input_count, spec.output_count = len(node.inputs), len(node.outputs)
         spec.option_count, spec.tensor_count = len(node.options), len(tensors)
         check(cyl_model_add_node(self.model, &spec), f"layer {node.name!r}")
+
+    cdef write_tensor(self, str node, str role, tensor):
+        """Pack one tensor; a stored one is read piece by piece, so that no copy of it is ever whole in memory."""
+        cdef cnp.ndarray array
+        cdef int32_t index = self.node_indices[node]
+        cdef bytes name = role.encode()
+        cdef const char *role_text = name
+        cdef int64_t first, rows
+        cdef const void *data
+        cdef CylStatus status
+        for first, piece in tensor.pieces() if isinstance(tensor, StoredTensor) else ((0, tensor),):
+            array = np.ascontiguousarray(piece, dtype=self.dtype)
+            rows, data = array.shape[0], cnp.PyArray_DATA(array)
+            with nogil:
+                status = cyl_model_write_tensor(self.model, index, role_text, first, rows, data)
+            check(status, f"layer {node!r}, tensor {role!r}")
+
+    def read_tensor(self, str node, str role, tuple shape, int64_t first, int64_t count):
+        """Rows of a tensor as it was packed: of the model's dtype, in the packed engine after the subnormal rule."""
+        cdef cnp.ndarray array = np.empty((count, *shape[1:]), self.dtype)
+        cdef int32_t index = self.node_indices[node]
+        cdef bytes name = role.encode()
+        check(
+            cyl_model_read_tensor(self.model, index, name, first, count, cnp.PyArray_DATA(array)),
+            f"layer {node!r}, tensor {role!r}",
+        )
+        return array
+
+    def tensors(self, graph):
+        """The tensors of the graph that this was made from, unpacked when asked for: its weights are held once."""
+        stored = dict(as_stored(graph.tensors))
+        for node in graph.nodes:
+            for role, name in node.weights.items():
+                shape = tuple(stored[name].shape)
+                stored[name] = StoredTensor(shape, self.dtype, partial(self.read_tensor, node.name, role, shape))
+        return StoredTensors(stored)
+
+    def arrays(self):
+        """Node name -> its packed weights, read-only arrays of one axis that lie in this model."""
+        cdef CylArray packed
+        cdef cnp.npy_intp size
+        cdef cnp.ndarray array
+        found = {}
+        for name, index in self.node_indices.items():
+            arrays = []
+            for i in range(cyl_model_array_count(self.model, index)):
+                packed = cyl_model_array(self.model, index, i)
+                size = packed.size
+                array = cnp.PyArray_SimpleNewFromData(1, &size, self.real_type, <void *>packed.data)
+                cnp.set_array_base(array, self)
+                array.setflags(write=False)
+                arrays.append(array)
+            if arrays:
+                found[name] = arrays
+        return found
 
     def result_shapes(self, int64_t batch, list times):
         """Shapes of the outputs for inputs of these numbers of steps."""
@@ -223,6 +309,79 @@ cdef class PackedModel:
     def worthwhile_threads(self, int64_t rows, int64_t time, int threads):
         """How many of `threads` threads are worth using for `rows` rows of `time` steps."""
         return cyl_model_worthwhile_threads(self.model, rows, time, threads)
+
+    def predict_array(self, x, out, threads):
+        """The common call of `Model.predict`: one array in, one out, on one thread.
+
+        Returns
+        -------
+        ndarray or None
+            None for anything else, and for anything wrong: `Model.predict` then goes the long way, which says what.
+        """
+        cdef CylCall call
+        cdef const void *in_data
+        cdef void *out_data
+        cdef int64_t time = 1
+        cdef cnp.ndarray array, result
+        cdef cnp.npy_intp shape[3]
+        cdef int rank = 2 if self.input_is_sequence[0] else 1, first, last, out_rank
+        cdef CylStatus status
+        if self.input_count != 1 or self.output_count != 1 or not self.is_flat or not cnp.PyArray_CheckExact(x):
+            return None
+        array = x
+        first = cnp.PyArray_NDIM(array) - rank
+        # with a batch axis or without it
+        if first != 0 and first != 1 or cnp.PyArray_SIZE(array) == 0:
+            return None
+        last = first + rank - 1
+        if array.shape[last] != self.input_features[0]:
+            return None
+        call.rows = array.shape[0] if first else 1
+        if rank == 2:
+            time = array.shape[first]
+        if threads is None:
+            if self.work * call.rows * time >= GIL_WORK:
+                return None
+        elif threads is not one_thread:
+            return None
+        if cnp.PyArray_TYPE(array) != self.real_type or not cnp.PyArray_ISCARRAY_RO(array):
+            if not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
+                return None
+            array = cnp.PyArray_FROM_OTF(x, self.real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
+        shape[0] = call.rows
+        out_rank = first
+        if self.output_is_sequence[0]:
+            shape[out_rank] = time
+            out_rank += 1
+        shape[out_rank] = self.output_features[0]
+        out_rank += 1
+        if out is None:
+            result = cnp.PyArray_EMPTY(out_rank, shape, self.real_type, 0)
+        else:
+            if not cnp.PyArray_CheckExact(out):
+                return None
+            result = out
+            if not (
+                cnp.PyArray_TYPE(result) == self.real_type
+                and cnp.PyArray_ISCARRAY(result)
+                and cnp.PyArray_NDIM(result) == out_rank
+                and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(result), shape, out_rank)
+                and not overlap(array, result)
+            ):
+                return None
+        in_data = cnp.PyArray_DATA(array)
+        out_data = cnp.PyArray_DATA(result)
+        call.times, call.threads = &time, 1
+        call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
+        call.initial_state, call.final_state = NULL, NULL
+        if self.work * call.rows * time > GIL_WORK:
+            with nogil:
+                status = cyl_predict(self.model, &call)
+        else:
+            status = cyl_predict(self.model, &call)
+        if status != CYL_OK:
+            check(status, "predict")
+        return result
 
     def predict(self, list inputs, list masks, list outputs, initial_state, final_state, int threads):
         """Run a whole call; every array is checked, C-contiguous and of the right dtype already.
@@ -283,6 +442,13 @@ cdef class PackedModel:
             status = cyl_predict(self.model, &call)
         PyMem_Free(states)
         check(status, "predict")
+
+
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
+    """Whether two C-contiguous arrays share memory."""
+    cdef const char *a_data = <const char *>cnp.PyArray_DATA(a)
+    cdef const char *b_data = <const char *>cnp.PyArray_DATA(b)
+    return a_data < b_data + cnp.PyArray_NBYTES(b) and b_data < a_data + cnp.PyArray_NBYTES(a)
 
 
 def time_axes(graph):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import ShapeError
-from .graph import Value
+
+if TYPE_CHECKING:
+    from .graph import Value
 
 #: names of the axes before the features, by the number of axes of one step
 _SPATIAL_NAMES = {1: (), 2: ("columns",), 3: ("rows", "columns")}

@@ -33,4 +33,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_activation = {"activation", prepare, NULL, NULL, run};
+const CylLayer cyl_layer_activation = {"activation", prepare, NULL, run};

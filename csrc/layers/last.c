@@ -34,4 +34,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_last = {"last", prepare, NULL, NULL, run};
+const CylLayer cyl_layer_last = {"last", prepare, NULL, run};

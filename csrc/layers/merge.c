@@ -97,4 +97,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_merge = {"merge", prepare, NULL, NULL, run};
+const CylLayer cyl_layer_merge = {"merge", prepare, NULL, run};

@@ -24,4 +24,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_reverse = {"reverse", prepare, NULL, NULL, run};
+const CylLayer cyl_layer_reverse = {"reverse", prepare, NULL, run};

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CylstmError, FormatError, UnsupportedError
-from ..graph import Graph
-from ..layers import Layer
 
-__all__ = ["read", "write"]
+if TYPE_CHECKING:
+    from ..graph import Graph
+    from ..layers import Layer
+
+__all__ = ["open_file", "read", "write"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # what the first pickle of PyTorch's stream holds, behind a protocol and perhaps a frame
@@ -77,25 +81,59 @@ def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None,
     UnsupportedError
         If the file is of a kind, or holds a layer or an option, that CyLSTM does not compute.
     """
+    graph, arrays = open_file(path, layers=layers, key=key)
+    if arrays is not None:
+        from ..model import Model
+
+        graph = Model(graph, arrays=arrays).graph
+    return graph._replace(tensors=dict(graph.tensors))
+
+
+def open_file(
+    path: str | os.PathLike[str],
+    *,
+    layers: Sequence[Layer] | None = None,
+    key: str | None = None,
+    mmap: bool = False,
+) -> tuple[Graph, dict[str, list] | None]:
+    """As `read`, without reading tensors that can wait until they are packed.
+
+    Parameters
+    ----------
+    path, layers, key
+        As in `read`.
+    mmap : bool
+        Map the weights of a packed file; another file is refused.
+
+    Returns
+    -------
+    graph : Graph
+    arrays : dict of str to list of ndarray, or None
+        The weights of a packed file, as `cylstm._engine.PackedModel` takes them; the graph has their shapes only.
+    """
     path = os.fspath(path)
     if not isinstance(path, str):
         path = os.fsdecode(path)
     try:
         reader = _reader(path)
-        if key is None:
-            return reader(path, layers)
-        if reader.__name__ != "read_torch":
-            raise FormatError(
-                f"{path}: key= chooses a state dict in a PyTorch checkpoint; this file has no such entries"
-            )
-        return reader(path, layers, key)
+        if key is not None:
+            if reader.__name__ != "read_torch":
+                raise FormatError(
+                    f"{path}: key= chooses a state dict in a PyTorch checkpoint; this file has no such entries"
+                )
+            reader = partial(reader, key=key)
+        elif reader.__name__ == "read_safetensors":
+            return reader(path, layers, mmap=mmap)
+        if mmap:
+            raise UnsupportedError(f"{path}: mmap=True maps packed .cylstm files only")
+        return reader(path, layers), None
     except CylstmError as error:
         if path in str(error):
             raise
         raise type(error)(f"{path}: {error}") from error
 
 
-def write(graph: Graph, path: str | os.PathLike[str]) -> None:
+def write(graph: Graph, path: str | os.PathLike[str], arrays: dict[str, list] | None = None) -> None:
     """Write a network to a native ``.cylstm`` file; see `cylstm.formats.safetensors.write_cylstm`.
 
     Raises
@@ -112,10 +150,10 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
         raise UnsupportedError(f"{path}: networks are written as .cylstm files only")
     from .safetensors import write_cylstm
 
-    write_cylstm(graph, path)
+    write_cylstm(graph, path, arrays)
 
 
-def _reader(path: str) -> Callable[..., Graph]:
+def _reader(path: str) -> Callable[..., Any]:
     """The function that reads the file's format, found by its first bytes."""
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, "saved_model.pb")):
@@ -166,7 +204,7 @@ def _reader(path: str) -> Callable[..., Graph]:
     )
 
 
-def _zip_reader(path: str) -> Callable[..., Graph]:
+def _zip_reader(path: str) -> Callable[..., Any]:
     from ._zip import Archive
 
     with Archive(path) as archive:

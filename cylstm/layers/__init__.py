@@ -1,52 +1,95 @@
-"""The layers: what each needs and gives (one file per operation), and how a state dict's user names them."""
+"""The layers: what each needs and gives (one file per operation), and how a state dict's user names them.
+
+A layer's file is imported when it is first used: a program that loads an LSTM starts faster without the others.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ._layer import Layer
 from ._op import Op
-from .activation import (
-    ELU,
-    GELU,
-    SELU,
-    Activation,
-    ActivationOp,
-    Hardsigmoid,
-    Hardtanh,
-    LeakyReLU,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Softsign,
-    Tanh,
-)
-from .conv_lstm import ConvLSTM, ConvLstmOp
-from .dense import Dense, DenseOp, Linear
-from .dropout import Dropout, DropoutOp
-from .gru import GRU, GruOp
-from .last import Last, LastOp, LastState
-from .lstm import LSTM, LstmOp
-from .merge import MergeOp
-from .reverse import Reverse, ReverseOp
-from .rnn import RNN, RnnOp
 
-OPS: dict[str, Op] = {
-    op.name: op
-    for op in (
-        LstmOp(),
-        GruOp(),
-        RnnOp(),
-        ConvLstmOp(),
-        DenseOp(),
-        ActivationOp(),
-        DropoutOp(),
-        LastOp(),
-        MergeOp(),
-        ReverseOp(),
+if TYPE_CHECKING:
+    from .activation import (
+        ELU,
+        GELU,
+        SELU,
+        Activation,
+        Hardsigmoid,
+        Hardtanh,
+        LeakyReLU,
+        ReLU,
+        ReLU6,
+        Sigmoid,
+        SiLU,
+        Softmax,
+        Softplus,
+        Softsign,
+        Tanh,
     )
+    from .conv_lstm import ConvLSTM
+    from .dense import Dense, Linear
+    from .dropout import Dropout
+    from .gru import GRU
+    from .last import Last, LastState
+    from .lstm import LSTM
+    from .reverse import Reverse
+    from .rnn import RNN
+
+#: operation -> its file, and its class there
+_OPS = {
+    "lstm": ("lstm", "LstmOp"),
+    "gru": ("gru", "GruOp"),
+    "rnn": ("rnn", "RnnOp"),
+    "conv_lstm": ("conv_lstm", "ConvLstmOp"),
+    "dense": ("dense", "DenseOp"),
+    "activation": ("activation", "ActivationOp"),
+    "dropout": ("dropout", "DropoutOp"),
+    "last": ("last", "LastOp"),
+    "merge": ("merge", "MergeOp"),
+    "reverse": ("reverse", "ReverseOp"),
 }
+#: layer of a state dict -> its file, where that is not ``activation``
+_LAYERS = {
+    "LSTM": "lstm",
+    "GRU": "gru",
+    "RNN": "rnn",
+    "ConvLSTM": "conv_lstm",
+    "Dense": "dense",
+    "Linear": "dense",
+    "Dropout": "dropout",
+    "Last": "last",
+    "LastState": "last",
+    "Reverse": "reverse",
+}
+
+
+class _Operations(Mapping):
+    """Name -> `Op`; each is made when first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Op] = {}
+
+    def __getitem__(self, name: str) -> Op:
+        if name not in self._made:
+            file, kind = _OPS[name]
+            self._made[name] = getattr(import_module(f"{__name__}.{file}"), kind)()
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in _OPS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_OPS)
+
+    def __len__(self) -> int:
+        return len(_OPS)
+
+
+OPS: Mapping[str, Op] = _Operations()
 
 __all__ = [
     "ELU",
@@ -77,3 +120,9 @@ __all__ = [
     "Softsign",
     "Tanh",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.{_LAYERS.get(name, 'activation')}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

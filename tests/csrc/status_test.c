@@ -194,6 +194,20 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
     }
 }
 
+static void packed_arrays_of_another_size_are_refused(void) {
+    static const float weights[16];
+    for (int k = 0; k <= RECURRENT_KINDS; k++) {
+        Network *network = one_node(k);
+        CylNodeSpec spec = network->nodes[0].spec;
+        CylModel *model = values_of(network);
+        spec.arrays = &(CylArray){weights, 16};
+        spec.array_count = 1;
+        CHECK_STATUS(cyl_model_add_node(model, &spec), CYL_E_LAYOUT);
+        cyl_model_free(model);
+        network_free(network);
+    }
+}
+
 static void values_missing_or_out_of_range_are_refused(void) {
     static const int32_t wrong[] = {-1, -2, 1000, INT32_MAX, INT32_MIN};
     for (int k = 0; k < NODE_KINDS; k++) {
@@ -584,6 +598,7 @@ int main(void) {
     RUN(options_missing_or_unknown_are_refused);
     RUN(a_bias_that_the_layer_has_no_place_for_is_refused);
     RUN(tensors_missing_or_of_another_shape_are_refused);
+    RUN(packed_arrays_of_another_size_are_refused);
     RUN(values_missing_or_out_of_range_are_refused);
     RUN(values_of_another_kind_or_size_never_crash);
     RUN(finish_refuses_inputs_and_outputs_that_make_no_sense);
