@@ -9,6 +9,7 @@ import cylstm
 from cylstm import layers as L
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats import read
+from cylstm.formats.state_dict import from_state_dict
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore::FutureWarning")]
@@ -265,7 +266,7 @@ def test_safetensors_of_tensors_are_read_whole_and_sharded(tmp_path, net, dtype)
 def test_a_mapping_of_tensors_is_read_of_every_float_type(net):
     for dtype in FLOATS:
         state = net.to(getattr(torch, dtype)).state_dict()
-        graph = cylstm.from_state_dict(state, LAYERS, dtype="float32").graph
+        graph = from_state_dict(state, LAYERS)
         assert_same(graph, state)
         assert graph.provenance["layouts"]["fc.bias"] == f"{dtype} (2,)"
 
