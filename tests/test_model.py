@@ -110,6 +110,17 @@ def test_activations_match_the_reference(rng, name, parameters, engine, dtype):
     np.testing.assert_allclose(model.predict(x), expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "exponential"])
+def test_tiny_outputs_of_an_activation_are_not_made_zero(rng, name):
+    tensors = linear_state_dict(rng, 7, 37)
+    tensors["fc.bias"] -= np.linspace(30, 70, 37, dtype=np.float32)  # results down to 1e-30, below CYL_TINY
+    x = rng.normal(size=(50, 7)).astype(np.float32)
+    (before,), _ = reference.predict(cylstm.from_state_dict(tensors, [cylstm.Linear("fc")]).graph, x)
+    for layers in ([cylstm.Linear("fc", activation=name)], [cylstm.Linear("fc"), cylstm.Activation(name)]):
+        model = cylstm.from_state_dict(tensors, layers)
+        np.testing.assert_allclose(model.predict(x), np.exp(before), rtol=1e-4)  # of sigmoid too, so far down
+
+
 def test_a_sample_without_batch_gives_a_result_without_batch(rng):
     model = lstm_model(rng, 3, 9)
     x = rng.normal(size=(6, 3)).astype(np.float32)
