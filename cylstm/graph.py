@@ -179,6 +179,7 @@ class GraphBuilder:
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
         self._nodes: list[Node] = []
+        self._node_names: set[str] = set()
         self._inputs: list[str] = []
         self._outputs: list[str] = []
         self._tensors: dict[str, StoredTensor | np.ndarray] = {}
@@ -249,9 +250,8 @@ class GraphBuilder:
             raise UnsupportedError(f"layer {name!r}: no operation {op!r}; known are {', '.join(sorted(OPS))}")
         spec = OPS[op]
         unique = name
-        taken = {node.name for node in self._nodes}
         call = 1
-        while unique in taken:
+        while unique in self._node_names:
             call += 1
             unique = f"{name}#{call}"
         for role, value in inputs.items():
@@ -291,6 +291,7 @@ class GraphBuilder:
             merged,
         )
         self._nodes.append(node)
+        self._node_names.add(unique)
         return outputs
 
     def output(self, value: Value) -> None:

@@ -406,6 +406,7 @@ def load(
     path: str | os.PathLike,
     *,
     layers: Sequence[object] | None = None,
+    key: str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
     mmap: bool = False,
@@ -419,10 +420,12 @@ def load(
     Parameters
     ----------
     path : path-like
-        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` or ``.cylstm``.
+        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` (or the index of several), ``.npz`` or ``.cylstm``.
     layers : list of layers, optional
         The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
+    key : str, optional
+        Which state dict, where a PyTorch checkpoint holds several: ``"model"``, ``"nets/generator"``.
     engine, dtype : str, optional
         See `Model`.
     mmap : bool
@@ -444,13 +447,51 @@ def load(
 
     if mmap and (engine not in (None, "packed") or dtype not in (None, "float32", np.float32)):
         raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
-    graph, arrays = open_file(path, layers=layers, mmap=mmap)
+    graph, arrays = open_file(path, layers=layers, key=key, mmap=mmap)
     try:
         return Model(graph, engine=engine, dtype=dtype, arrays=arrays)
     except FormatError as error:  # what shows only when tensors are packed
         if str(path) in str(error):
             raise
         raise FormatError(f"{path}: {error}") from error
+
+
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    layers: Sequence[object] | None = None,
+    key: str | None = None,
+    dtype: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Read a network from a file of any kind and write it as a native ``.cylstm``, which needs no further arguments.
+
+    Parameters
+    ----------
+    source, target : path-like
+    layers, key
+        As for `load`.
+    dtype : {"float32", "float64"}, optional
+        Of the weights written. None keeps each as it is.
+    metadata : dict of str to str, optional
+        Free text to put into the file: scaling, units, names. It is added to what the source has.
+
+    Raises
+    ------
+    FormatError, UnsupportedError, ShapeError
+        As `load` does.
+    OSError
+        If `target` cannot be written; a file that was there before is then untouched.
+    """
+    from .formats import read, write
+
+    graph = read(source, layers=layers, key=key)
+    if dtype not in (None, "float32", "float64"):
+        raise UnsupportedError(f"dtype: expected float32 or float64, found {dtype!r}")
+    if dtype is not None:
+        graph = graph._replace(tensors={name: array.astype(dtype) for name, array in graph.tensors.items()})
+    write(graph._replace(metadata={**graph.metadata, **(metadata or {})}), target)
 
 
 def from_state_dict(
