@@ -16,7 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 if a file could not be read or written or the bits are not as expected; the reason goes to the standard error.
+        0, or 1 if a file could not be read or written, or the bits are not as expected; the reason goes to the
+        standard error.
     """
     options = _parser().parse_args(arguments)
     try:
