@@ -41,7 +41,7 @@ class BuildExtension(build_ext):
                 extra_postargs=common + ISA_FLAGS.get(name, []),
                 depends=[str(path) for path in Path("csrc").glob("**/*.h")],
             )
-        ext.extra_objects = objects
+        ext.extra_objects = ext.depends = objects  # linked again when one is newer
         ext.extra_compile_args = [flag for flag in common if flag not in WARNINGS]
         ext.extra_link_args = link
         super().build_extension(ext)

@@ -118,8 +118,21 @@ typedef struct {
                          int32_t end);
     void (*activate)(const CylActivationSpec *activation, const void *x, void *y, int64_t size);
     void (*flush)(const void *x, void *y, int64_t size);
-    /* y = y (op) x * scale, see CylMergeMode */
-    void (*merge)(int mode, const void *x, void *y, int64_t size, double scale);
+    /* y = y (op) x, see CylMergeMode; with step 0 x is one number */
+    void (*merge)(int mode, const void *x, int step, void *y, int64_t size, double scale);
+    /* see kernels/layers.h */
+    void (*scale_shift)(const void *x, const void *scale, const void *shift, void *y, int64_t size);
+    void (*moments)(const void *x, int64_t count, int64_t stride, int64_t size, bool is_centred,
+                    double *found /* (2) */);
+    void (*normalise)(const void *x, const void *gain, const void *shift, int step, void *y, int64_t size, double mean,
+                      double variance, double epsilon);
+    void (*prelu)(const void *x, const void *slope, int step, void *y, int64_t size);
+    void (*gated)(const CylActivationSpec *spec, const void *a, const void *b, void *y, int64_t size);
+    void (*depthwise)(const CylActivationSpec *spec, const void *weight, const void *bias, const void *x,
+                      int64_t x_stride, int64_t taps, int64_t multiplier, void *y, int64_t units);
+    double (*dot)(const void *a, const void *b, int64_t size);
+    double (*additive)(const void *a, const void *b, const void *scale, int step, double factor, int64_t size);
+    void (*add_scaled)(const void *x, double weight, void *y, int64_t size);
     void (*lstm_cell)(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end);
     /* layer normalisation: gates and the new cell before its norm (scratch: see layers/lstm.c), then the norm and h */
     void (*lstm_norm_gates)(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end);
@@ -140,18 +153,51 @@ extern const CylKernels cyl_kernels_avx512;
 #endif
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa);
 
-typedef enum { CYL_MERGE_SUM = 0, CYL_MERGE_MUL, CYL_MERGE_SCALE } CylMergeMode;
+typedef enum {
+    CYL_MERGE_SUM = 0,
+    CYL_MERGE_MUL,
+    CYL_MERGE_SUB,
+    CYL_MERGE_MAX,
+    CYL_MERGE_MIN,
+    CYL_MERGE_DIV,
+    CYL_MERGE_COPY,
+    CYL_MERGE_SCALE /* y = y * scale, without x */
+} CylMergeMode;
 
 /* ---- the model ---- */
 
+/* a length to floor((length + add) / divide) * multiply: what strides, padding, cropping, upsampling make of time */
+typedef struct {
+    int64_t add, divide, multiply;
+} CylTimeRule;
+
+#define CYL_MAX_TIME_RULES 4
+
+/* A time axis: as many steps as an input has, those by some rules, or a constant number. */
+typedef struct {
+    int32_t input;    /* -1 for a constant */
+    int64_t constant; /* steps of a constant axis, 0 for others */
+    int32_t rule_count;
+    CylTimeRule rules[CYL_MAX_TIME_RULES];
+} CylTimeAxis;
+
 typedef struct {
     CylKind kind;
-    int32_t features;
-    int32_t axis;    /* index of the model input whose time this sequence or mask has, -1 for none */
+    int32_t features;            /* numbers of one step, or of the whole if there is no time axis */
+    int32_t rank;                /* of one step, or of the whole */
+    int32_t shape[CYL_MAX_RANK]; /* of one step, or of the whole */
+    bool has_time;
+    int64_t time;    /* steps if known in advance, else 0 */
+    int32_t axis;    /* index in the model's axes, -1 for a value without time; axis i is that of input i */
+    int32_t slot;    /* mask: index in the workspace's masks, those of the inputs first; else -1 */
     int32_t output;  /* index of the model output that this is, -1 for none */
+    int32_t limit;   /* indices: all must be below this */
     bool is_read;    /* by a node, or an output */
     bool feeds_node; /* so that it is stored with the subnormal rule */
     bool is_given;   /* while planning: an input, or written by a node already planned */
+    bool is_chunked; /* its time is an input's, so that a piece of a sequence has a piece of it */
+    bool is_late;    /* known after the last step only */
+    int32_t first_node, last_node; /* the nodes between which it is needed; first -1 for an input */
 } CylValue;
 
 #define CYL_MAX_STATES 2
@@ -171,8 +217,19 @@ typedef struct {
     void (*run)(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team);
 } CylLayer;
 
+/* how a node's outputs with time relate to the time of its input */
+typedef enum {
+    CYL_TIME_KEPT = 0, /* the same axis */
+    CYL_TIME_RULED,    /* by node->rule */
+    CYL_TIME_FIXED     /* a number of steps of its own, checked by the layer */
+} CylTimeKind;
+
 extern const CylLayer cyl_layer_lstm, cyl_layer_gru, cyl_layer_rnn, cyl_layer_conv_lstm, cyl_layer_reverse,
-    cyl_layer_dense, cyl_layer_activation, cyl_layer_last, cyl_layer_merge;
+    cyl_layer_dense, cyl_layer_activation, cyl_layer_last, cyl_layer_merge, cyl_layer_conv1d, cyl_layer_pool1d,
+    cyl_layer_batch_norm, cyl_layer_layer_norm, cyl_layer_group_norm, cyl_layer_embedding, cyl_layer_prelu,
+    cyl_layer_glu, cyl_layer_reshape, cyl_layer_permute, cyl_layer_slice, cyl_layer_pad, cyl_layer_upsample,
+    cyl_layer_repeat_vector, cyl_layer_softmax, cyl_layer_reduce, cyl_layer_masking, cyl_layer_mask_merge,
+    cyl_layer_index_mask, cyl_layer_attention, cyl_layer_dot;
 
 /* One part of a recurrent step: items [begin, end) of it for every row. Phases that share a partition of their
    items need no barrier between them; `barrier_after` says that the next phase reads what other threads wrote. */
@@ -199,16 +256,26 @@ typedef struct {
 struct CylNode {
     const CylLayer *layer;
     int32_t index;
-    int32_t x, y, mask;      /* values, -1 for none */
-    int32_t states_in[2];    /* values h0, c0 */
-    int32_t states_out[2];   /* values h, c */
-    int32_t first_state;     /* index of the node's first state array in the model */
-    bool is_per_sequence;    /* reads or writes no sequence: runs once, after the last step */
+    int32_t x, y, mask;    /* values, -1 for none */
+    int32_t mask_out;      /* the mask that it computes, -1 for none */
+    int32_t states_in[2];  /* values h0, c0 */
+    int32_t states_out[2]; /* values h, c */
+    int32_t first_state;   /* index of the node's first state array in the model */
+    CylTimeKind time_kind;
+    CylTimeRule rule;
+    int32_t time_from;       /* the value whose axis the outputs take or derive theirs from; x unless changed */
+    bool mixes_times;        /* its inputs may have times of their own */
+    bool repeats_time;       /* an input of one step is repeated */
+    bool is_whole;           /* needs all steps at once */
+    bool is_chunked;         /* runs for every piece of a sequence; others run once */
+    bool is_late;            /* runs after the last piece */
+    int32_t history_size;    /* reals per row of the steps before, carried as a state; 0 for none */
     int64_t work;            /* multiply-adds of one row at one step */
     CylRecurrent *recurrent; /* NULL if the layer has no state; owned through data */
     void *data;              /* the layer's own, owned */
-    const int32_t *inputs;   /* merge: all its inputs, owned */
-    int32_t input_count;
+    int32_t *inputs;         /* all values that it reads, in the order of the spec, owned */
+    int32_t *outputs;        /* all that it writes, owned */
+    int32_t input_count, output_count;
 };
 
 struct CylModel {
@@ -220,6 +287,10 @@ struct CylModel {
     int32_t value_count, node_count;
     int32_t *inputs, *masks, *outputs;
     int32_t input_count, output_count;
+    CylTimeAxis *axes; /* those of the inputs first */
+    int32_t axis_count;
+    int32_t slot_count;    /* masks, those of the inputs first */
+    int64_t step_multiple; /* pieces of a sequence are multiples of this many steps */
     int32_t state_count;
     int32_t *state_sizes;
     int64_t work, bytes;
@@ -266,17 +337,22 @@ struct CylWorkspace {
     int64_t rows_capacity, time_capacity;
     int threads;
     int64_t rows, first_row;
-    int64_t *times;                     /* (inputs): steps of the current run of each axis */
+    int64_t *times;                     /* (axes): steps of the current run */
+    int64_t *capacities;                /* (axes): steps that there is room for */
+    bool in_pieces;                     /* a long sequence is run piece by piece */
     bool is_first_chunk, is_last_chunk; /* to be read between a node's barriers only */
     CylView *views;                     /* (values) */
     CylView *own;                       /* (values): views of the workspace's own memory; data NULL for model outputs */
-    const uint8_t **masks;              /* (inputs): (rows, time) of this run or NULL */
-    int64_t *mask_strides;              /* (inputs) */
+    const uint8_t **masks;              /* (slots): (rows, time) of this run or NULL */
+    int64_t *mask_strides;              /* (slots) */
+    uint8_t **own_masks;                /* (slots): memory of the computed ones */
     CylNodeState *states;               /* (nodes) */
     char *memory;
 };
 
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, int64_t time, int threads, CylWorkspace **out);
+/* `times` (inputs): steps that there is to be room for */
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, int threads,
+                               CylWorkspace **out);
 void cyl_workspace_free(CylWorkspace *workspace);
 void cyl_workspace_reset(CylWorkspace *workspace);
 /* copies state array `index` of this workspace's rows from or to real (rows, size) */
@@ -285,9 +361,29 @@ void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, void 
 /* the steps that one run takes at most, for a sequence of `time` steps */
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
 
+/* steps of an axis where the inputs have `times` (inputs); below 1 if there are none (axes.c) */
+int64_t cyl_axis_length(const CylModel *model, int32_t axis, const int64_t *times);
+/* the axis of a constant number of steps, or the one that a rule makes of another; CYL_E_VALUE if it cannot be said */
+CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
+CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32_t *axis);
+/* whether both always have the same number of steps */
+bool cyl_axis_same(const CylModel *model, int32_t a, int32_t b);
+
+/* steps of a value in this run, 1 for one without time */
+static inline int64_t cyl_steps(const CylWorkspace *workspace, int32_t value) {
+    int32_t axis = workspace->model->values[value].axis;
+    return axis >= 0 ? workspace->times[axis] : 1;
+}
+
 static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 * 16; }
 static inline char *cyl_at(const CylModel *model, const void *base, int64_t reals) {
     return (char *)base + reals * (int64_t)model->kernels->real_size;
+}
+
+/* one step of one row of a value; its steps follow each other without gaps */
+static inline char *cyl_step_at(const CylWorkspace *workspace, int32_t value, int64_t row, int64_t step) {
+    const CylView *view = &workspace->views[value];
+    return cyl_at(workspace->model, view->data, row * view->row_stride + step * view->step_stride);
 }
 
 /* places the next `bytes` in a region that starts at `memory` (NULL while only counting), aligned */
@@ -296,6 +392,22 @@ static inline void *cyl_place(char *memory, size_t *used, size_t bytes) {
     *used += (bytes + CYL_ALIGNMENT - 1) / CYL_ALIGNMENT * CYL_ALIGNMENT;
     return at;
 }
+
+/* ---- windows over time (time1d.c) ---- */
+
+typedef enum { CYL_PAD_VALID = 0, CYL_PAD_SAME, CYL_PAD_CAUSAL, CYL_PAD_EXPLICIT } CylPadding;
+
+typedef struct {
+    CylPadding padding;
+    int32_t kernel, stride, dilation, before, after; /* before, after: explicit padding */
+    int32_t counted_after;                           /* of `after`, what an average may count */
+    int64_t reach;                                   /* steps from the first tap to the last, both counted */
+} CylTime1d;
+
+/* reads stride, dilation, padding, pad_before, pad_after and ceil_mode (if there), and sets the node's rule of time */
+CylStatus cyl_time1d_read(const CylNodeSpec *spec, CylNode *node, int32_t kernel, CylTime1d *time);
+/* steps of padding around `steps` */
+void cyl_time1d_pads(const CylTime1d *time, int64_t steps, int64_t *before, int64_t *after);
 
 /* ---- the recurrent scheduler (recurrent.c) ---- */
 

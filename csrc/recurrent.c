@@ -85,12 +85,12 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspa
 static void code_steps(const CylNode *node, const CylWorkspace *workspace, int64_t time) {
     CylNodeState *state = &workspace->states[node->index];
     const CylRecurrent *recurrent = node->recurrent;
-    int32_t axis = workspace->model->values[node->mask].axis;
-    const uint8_t *mask = workspace->masks[axis];
+    int32_t slot = workspace->model->values[node->mask].slot;
+    const uint8_t *mask = workspace->masks[slot];
     for (int64_t n = 0; n < time; n++) {
         int64_t t = recurrent->is_reverse ? time - 1 - n : n;
         for (int64_t row = 0; row < workspace->rows; row++) {
-            bool used = mask[row * workspace->mask_strides[axis] + t] != 0;
+            bool used = mask[row * workspace->mask_strides[slot] + t] != 0;
             uint8_t *code = &state->codes[t * workspace->rows + row];
             state->seen[row] |= used;
             *code = used                                             ? CYL_CODE_USE
@@ -155,7 +155,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
     CylNodeState *state = &workspace->states[node->index];
     int64_t time = workspace->times[model->values[node->x].axis];
-    bool is_masked = node->mask >= 0 && workspace->masks[model->values[node->mask].axis];
+    bool is_masked = node->mask >= 0 && workspace->masks[model->values[node->mask].slot];
     if (team->thread == 0) {
         load_states(node, workspace);
         if (is_masked) {

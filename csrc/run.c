@@ -12,7 +12,15 @@
 static bool runs_rows_apart(const CylCall *call) { return call->rows >= call->threads; }
 
 static bool is_sequence_input(const CylModel *model, int32_t input) {
-    return model->values[model->inputs[input]].kind == CYL_SEQUENCE;
+    return model->values[model->inputs[input]].has_time;
+}
+
+/* steps of an axis that come from the first `steps` of the input, a multiple of what its rules divide by */
+static int64_t steps_before(const CylModel *model, int32_t axis, int64_t steps) {
+    for (int32_t r = 0; r < model->axes[axis].rule_count; r++) {
+        steps = steps / model->axes[axis].rules[r].divide * model->axes[axis].rules[r].multiply;
+    }
+    return steps;
 }
 
 /* Points the views at steps [first_step, first_step + steps) of rows [first_row, first_row + rows) of the call. */
@@ -21,24 +29,40 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     const CylModel *model = w->model;
     w->rows = rows;
     w->first_row = first_row;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
-        w->times[i] = model->is_chunkable && is_sequence_input(model, i) ? steps : time;
-        const uint8_t *mask = call->masks ? call->masks[i] : NULL;
-        w->masks[i] = mask ? mask + first_row * time + first_step : NULL;
-        w->mask_strides[i] = time;
-    }
     memcpy(w->views, w->own, (size_t)model->value_count * sizeof *w->views);
     for (int32_t i = 0; i < model->input_count; i++) {
-        w->views[model->inputs[i]].row_stride = w->times[i] * model->values[model->inputs[i]].features;
+        const CylValue *value = &model->values[model->inputs[i]];
+        bool in_pieces = w->in_pieces && value->is_chunked;
+        int64_t time = value->has_time ? call->times[i] : 1, skipped = in_pieces ? first_step : 0;
+        w->times[i] = in_pieces ? steps : time;
+        const uint8_t *mask = call->masks ? call->masks[i] : NULL;
+        w->masks[i] = mask ? mask + first_row * time + skipped : NULL;
+        w->mask_strides[i] = time;
+        w->views[model->inputs[i]].row_stride = w->times[i] * value->features;
+        if (value->kind == CYL_INDEX) { /* read where they are */
+            const int32_t *indices = call->inputs[i];
+            w->views[model->inputs[i]].data =
+                (char *)(uintptr_t)(indices + (first_row * time + skipped) * value->features);
+            w->views[model->inputs[i]].row_stride = time * value->features;
+        }
+    }
+    for (int32_t a = model->input_count; a < model->axis_count; a++) {
+        w->times[a] = cyl_axis_length(model, a, w->times);
+    }
+    for (int32_t v = 0; v < model->value_count; v++) {
+        int32_t slot = model->values[v].slot;
+        if (slot >= model->input_count) {
+            w->masks[slot] = w->own_masks[slot];
+            w->mask_strides[slot] = w->times[model->values[v].axis];
+        }
     }
     for (int32_t v = 0; v < model->value_count; v++) {
         const CylValue *value = &model->values[v];
         if (value->output < 0) {
             continue;
         }
-        int64_t time = value->kind == CYL_SEQUENCE ? call->times[value->axis] : 1;
-        int64_t skipped = value->kind == CYL_SEQUENCE ? first_step : 0;
+        int64_t time = value->axis >= 0 ? cyl_axis_length(model, value->axis, call->times) : 1;
+        int64_t skipped = value->is_chunked ? steps_before(model, value->axis, first_step) : 0;
         w->views[v].step_stride = value->features;
         w->views[v].row_stride = time * value->features;
         w->views[v].data = cyl_at(model, call->outputs[value->output], (first_row * time + skipped) * value->features);
@@ -50,29 +74,38 @@ static void load_inputs(CylWorkspace *w, const CylCall *call, int64_t first_step
     const CylModel *model = w->model;
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylView *view = &w->views[model->inputs[i]];
-        if (!view->data) {
+        const CylValue *value = &model->values[model->inputs[i]];
+        if (!view->data || value->kind == CYL_INDEX || (!value->is_chunked && !w->is_first_chunk)) {
             continue;
         }
-        int64_t features = model->values[model->inputs[i]].features, begin, end;
+        int64_t features = value->features, begin, end;
         int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
-        int64_t steps = is_sequence_input(model, i) ? w->times[i] : 1;
+        int64_t steps = w->times[i], skipped = w->in_pieces && value->is_chunked ? first_step : 0;
         cyl_share(team, w->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
-            int64_t from = ((w->first_row + row) * time + (is_sequence_input(model, i) ? first_step : 0)) * features;
+            int64_t from = ((w->first_row + row) * time + skipped) * features;
             model->kernels->flush(cyl_at(model, call->inputs[i], from),
                                   cyl_at(model, view->data, row * view->row_stride), steps * features);
         }
     }
 }
 
+/* steps of the inputs that pieces are taken of: of the one there is if they are, else the most of any */
+static int64_t longest_input(const CylModel *model, const CylCall *call) {
+    int64_t longest = 1;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        bool counts = model->values[model->inputs[i]].is_chunked;
+        longest = counts && call->times[i] > longest ? call->times[i] : longest;
+    }
+    return longest;
+}
+
 static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, const CylTeam *team) {
     const CylModel *model = w->model;
-    int64_t total = 1;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
-        total = time > total ? time : total;
+    int64_t total = longest_input(model, call), chunk = total;
+    for (int32_t i = 0; w->in_pieces && i < model->input_count; i++) {
+        chunk = model->values[model->inputs[i]].is_chunked ? w->capacities[i] : chunk;
     }
-    int64_t chunk = model->is_chunkable ? w->time_capacity : total;
     for (int64_t first_step = 0; first_step < total; first_step += chunk) {
         int64_t steps = total - first_step < chunk ? total - first_step : chunk;
         bool is_last_chunk = first_step + steps >= total;
@@ -86,7 +119,7 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
         cyl_barrier(team);
         for (int32_t n = 0; n < model->node_count; n++) {
             const CylNode *node = &model->nodes[n];
-            if (!node->is_per_sequence || is_last_chunk) {
+            if (node->is_chunked || (node->is_late ? is_last_chunk : first_step == 0)) {
                 node->layer->run(model, node, w, team);
             }
         }
@@ -159,8 +192,24 @@ static CylStatus check_call(const CylModel *model, const CylCall *call) {
         return CYL_E_ARGUMENT;
     }
     for (int32_t i = 0; i < model->input_count; i++) {
-        if (is_sequence_input(model, i) && call->times[i] < 1) {
+        const CylValue *value = &model->values[model->inputs[i]];
+        if (!value->has_time) {
+            continue;
+        }
+        if (call->times[i] < 1 || (value->time && call->times[i] != value->time)) {
             return CYL_E_ARGUMENT;
+        }
+        const int32_t *indices = call->inputs[i];
+        int64_t count = value->kind == CYL_INDEX ? call->rows * call->times[i] * value->features : 0;
+        for (int64_t k = 0; k < count; k++) {
+            if (indices[k] < 0 || indices[k] >= value->limit) {
+                return CYL_E_INDEX;
+            }
+        }
+    }
+    for (int32_t a = model->input_count; a < model->axis_count; a++) {
+        if (cyl_axis_length(model, a, call->times) < 1) {
+            return CYL_E_TIME;
         }
     }
     return CYL_OK;
@@ -171,9 +220,9 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     if (status != CYL_OK) {
         return status;
     }
-    int64_t longest = 1;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        longest = is_sequence_input(model, i) && call->times[i] > longest ? call->times[i] : longest;
+    int64_t *capacities = calloc((size_t)model->input_count, sizeof *capacities);
+    if (!capacities) {
+        return CYL_E_MEMORY;
     }
     bool apart = runs_rows_apart(call);
     Prediction p = {model, call, NULL, call->rows, 1, 0};
@@ -188,12 +237,19 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     CylWorkspace *one = NULL;
     p.workspaces = workspaces == 1 ? &one : calloc((size_t)workspaces, sizeof *p.workspaces);
     if (!p.workspaces) {
+        free(capacities);
         return CYL_E_MEMORY;
     }
     int team_threads = apart ? workspaces : call->threads;
-    int64_t chunk = cyl_chunk_steps(model, p.tile_rows, longest);
+    for (int32_t i = 0; i < model->input_count; i++) {
+        bool in_pieces = model->is_chunkable && model->values[model->inputs[i]].is_chunked;
+        capacities[i] = in_pieces ? cyl_chunk_steps(model, p.tile_rows, call->times[i]) : call->times[i];
+    }
     for (int i = 0; i < workspaces && status == CYL_OK; i++) {
-        status = cyl_workspace_create(model, p.tile_rows, chunk, apart ? 1 : team_threads, &p.workspaces[i]);
+        status = cyl_workspace_create(model, p.tile_rows, capacities, apart ? 1 : team_threads, &p.workspaces[i]);
+    }
+    for (int i = 0; i < workspaces && status == CYL_OK; i++) {
+        p.workspaces[i]->in_pieces = model->is_chunkable;
     }
     if (status == CYL_OK) {
         CylIeee saved = cyl_ieee_enter();
@@ -208,6 +264,7 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     if (workspaces > 1) {
         free(p.workspaces);
     }
+    free(capacities);
     return status;
 }
 
@@ -263,13 +320,19 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
     }
     atomic_flag_clear(&s->busy);
     s->threads = threads;
+    int64_t *capacities = calloc((size_t)model->input_count, sizeof *capacities);
+    for (int32_t i = 0; capacities && i < model->input_count; i++) {
+        capacities[i] = cyl_chunk_steps(model, rows, INT64_MAX);
+    }
     CylStatus status =
-        cyl_workspace_create(model, rows, cyl_chunk_steps(model, rows, INT64_MAX), threads, &s->workspace);
+        capacities ? cyl_workspace_create(model, rows, capacities, threads, &s->workspace) : CYL_E_MEMORY;
+    free(capacities);
     if (status != CYL_OK) {
         free(s);
         return status;
     }
     s->workspace->rows = rows;
+    s->workspace->in_pieces = true;
     *stream = s;
     return CYL_OK;
 }
@@ -291,6 +354,10 @@ CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) {
     CylStatus status = check_call(model, call);
     if (status == CYL_OK && call->rows != stream->workspace->rows_capacity) {
         status = CYL_E_ARGUMENT;
+    }
+    for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
+        bool is_right = call->times[i] == call->times[0] && call->times[i] % model->step_multiple == 0;
+        status = is_right ? CYL_OK : CYL_E_TIME;
     }
     if (status == CYL_OK) {
         status = enter(stream);

@@ -4,19 +4,84 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* places everything; with memory NULL only counts the bytes */
-static size_t place(CylWorkspace *w, char *memory) {
+/* A piece of the arena that is in use until a node has run. */
+typedef struct {
+    size_t begin, end;
+    int32_t last_node;
+} Region;
+
+/* the first gap of `bytes` among the regions still in use when `node` runs; `regions` are sorted by their begin */
+static size_t take_region(Region *regions, int32_t *count, size_t bytes, int32_t node, int32_t last_node) {
+    int32_t kept = 0;
+    for (int32_t i = 0; i < *count; i++) {
+        if (regions[i].last_node >= node) {
+            regions[kept++] = regions[i];
+        }
+    }
+    size_t begin = 0;
+    int32_t at = 0;
+    while (at < kept && regions[at].begin < begin + bytes) {
+        begin = regions[at].end > begin ? regions[at].end : begin;
+        at++;
+    }
+    memmove(regions + at + 1, regions + at, (size_t)(kept - at) * sizeof *regions);
+    regions[at] = (Region){begin, begin + bytes, last_node};
+    *count = kept + 1;
+    return begin;
+}
+
+static size_t value_bytes(const CylWorkspace *w, const CylValue *value) {
+    size_t used = 0;
+    int64_t steps = value->axis >= 0 ? w->capacities[value->axis] : 1;
+    cyl_place(NULL, &used, (size_t)(w->rows_capacity * steps * value->features) * w->model->kernels->real_size);
+    return used;
+}
+
+/* whether a value has memory in the arena */
+static bool is_stored(const CylValue *value) {
+    return value->kind != CYL_MASK && value->kind != CYL_INDEX && value->output < 0 && value->is_read &&
+           value->is_given;
+}
+
+/* Places the values: one may take the place of another that no later node reads. What is carried from one piece of a
+   sequence to the next is kept. Returns the bytes of the arena. */
+static size_t place_values(CylWorkspace *w, char *memory, Region *regions) {
     const CylModel *model = w->model;
-    size_t used = 0, real = model->kernels->real_size;
+    bool in_pieces = model->is_chunkable || model->can_stream;
+    size_t arena = 0;
+    int32_t count = 0;
+    for (int32_t node = -1; node < model->node_count; node++) {
+        for (int32_t v = 0; v < model->value_count; v++) {
+            const CylValue *value = &model->values[v];
+            bool is_kept = in_pieces && !value->is_chunked;
+            if (!is_stored(value) || (is_kept ? -1 : value->first_node) != node) {
+                continue;
+            }
+            int64_t steps = value->axis >= 0 ? w->capacities[value->axis] : 1;
+            int32_t last_node = is_kept ? INT32_MAX : value->last_node;
+            size_t bytes = value_bytes(w, value), begin = take_region(regions, &count, bytes, node, last_node);
+            w->own[v].row_stride = steps * value->features;
+            w->own[v].data = memory ? memory + begin : NULL;
+            arena = begin + bytes > arena ? begin + bytes : arena;
+        }
+    }
+    return arena;
+}
+
+/* places everything; with memory NULL only counts the bytes */
+static size_t place(CylWorkspace *w, char *memory, Region *regions) {
+    const CylModel *model = w->model;
     for (int32_t v = 0; v < model->value_count; v++) {
         const CylValue *value = &model->values[v];
         w->own[v] = (CylView){NULL, value->features, value->features};
-        if (value->kind == CYL_MASK || value->output >= 0 || !value->is_read) {
-            continue;
+    }
+    size_t used = place_values(w, memory, regions);
+    for (int32_t v = 0; v < model->value_count; v++) {
+        const CylValue *value = &model->values[v];
+        if (value->slot >= model->input_count) {
+            int64_t steps = w->capacities[value->axis];
+            w->own_masks[value->slot] = cyl_place(memory, &used, (size_t)(w->rows_capacity * steps));
         }
-        int64_t steps = value->kind == CYL_SEQUENCE ? w->time_capacity : 1;
-        w->own[v].row_stride = steps * value->features;
-        w->own[v].data = cyl_place(memory, &used, (size_t)(w->rows_capacity * w->own[v].row_stride) * real);
     }
     for (int32_t n = 0; n < model->node_count; n++) {
         if (model->nodes[n].layer->bind) {
@@ -26,7 +91,23 @@ static size_t place(CylWorkspace *w, char *memory) {
     return used;
 }
 
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, int64_t time, int threads, CylWorkspace **out) {
+/* the arrays that the workspace counts by inputs, axes, values and nodes; false if there is no memory */
+static bool create_arrays(CylWorkspace *w) {
+    const CylModel *model = w->model;
+    size_t axes = (size_t)model->axis_count, slots = (size_t)model->slot_count, values = (size_t)model->value_count;
+    w->times = calloc(axes, sizeof *w->times);
+    w->capacities = calloc(axes, sizeof *w->capacities);
+    w->masks = calloc(slots, sizeof *w->masks);
+    w->mask_strides = calloc(slots, sizeof *w->mask_strides);
+    w->own_masks = calloc(slots, sizeof *w->own_masks);
+    w->views = calloc(values, sizeof *w->views);
+    w->own = calloc(values, sizeof *w->own);
+    w->states = calloc((size_t)model->node_count, sizeof *w->states);
+    return w->times && w->capacities && w->masks && w->mask_strides && w->own_masks && w->views && w->own && w->states;
+}
+
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, int threads,
+                               CylWorkspace **out) {
     *out = NULL;
     CylWorkspace *w = calloc(1, sizeof *w);
     if (!w) {
@@ -34,36 +115,38 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, int64_t time
     }
     w->model = model;
     w->rows_capacity = rows;
-    w->time_capacity = time;
     w->threads = threads;
-    size_t inputs = (size_t)model->input_count, values = (size_t)model->value_count;
-    w->times = calloc(inputs, sizeof *w->times);
-    w->masks = calloc(inputs, sizeof *w->masks);
-    w->mask_strides = calloc(inputs, sizeof *w->mask_strides);
-    w->views = calloc(values, sizeof *w->views);
-    w->own = calloc(values, sizeof *w->own);
-    w->states = calloc((size_t)model->node_count, sizeof *w->states);
-    if (!w->times || !w->masks || !w->mask_strides || !w->views || !w->own || !w->states) {
+    Region *regions = calloc((size_t)model->value_count + 1, sizeof *regions);
+    if (!regions || !create_arrays(w)) {
+        free(regions);
         cyl_workspace_free(w);
         return CYL_E_MEMORY;
+    }
+    w->time_capacity = 1;
+    for (int32_t a = 0; a < model->axis_count; a++) {
+        w->capacities[a] = cyl_axis_length(model, a, times);
+        w->time_capacity = w->capacities[a] > w->time_capacity ? w->capacities[a] : w->time_capacity;
     }
     /* sizes that could overflow are far beyond what a machine holds */
-    double estimate = 0.0;
+    double estimate = (double)rows * (double)w->time_capacity;
     for (int32_t v = 0; v < model->value_count; v++) {
-        estimate += (double)rows * (double)time * model->values[v].features * 8.0;
+        int32_t axis = model->values[v].axis;
+        double steps = axis >= 0 ? (double)w->capacities[axis] : 1.0;
+        estimate += (double)rows * steps * model->values[v].features * 8.0;
     }
-    if (estimate > 1e15) {
+    CylStatus status = estimate > 1e15 ? CYL_E_MEMORY : CYL_OK;
+    if (status == CYL_OK) {
+        w->memory = cyl_aligned_alloc(place(w, NULL, regions));
+        status = w->memory ? CYL_OK : CYL_E_MEMORY;
+    }
+    if (status == CYL_OK) {
+        place(w, w->memory, regions);
+        *out = w;
+    } else {
         cyl_workspace_free(w);
-        return CYL_E_MEMORY;
     }
-    w->memory = cyl_aligned_alloc(place(w, NULL));
-    if (!w->memory) {
-        cyl_workspace_free(w);
-        return CYL_E_MEMORY;
-    }
-    place(w, w->memory);
-    *out = w;
-    return CYL_OK;
+    free(regions);
+    return status;
 }
 
 void cyl_workspace_free(CylWorkspace *w) {
@@ -71,8 +154,10 @@ void cyl_workspace_free(CylWorkspace *w) {
         return;
     }
     free(w->times);
+    free(w->capacities);
     free(w->masks);
     free(w->mask_strides);
+    free(w->own_masks);
     free(w->views);
     free(w->own);
     free(w->states);
@@ -84,10 +169,13 @@ void cyl_workspace_reset(CylWorkspace *w) {
     size_t real = w->model->kernels->real_size, rows = (size_t)w->rows_capacity;
     for (int32_t n = 0; n < w->model->node_count; n++) {
         const CylRecurrent *recurrent = w->model->nodes[n].recurrent;
+        CylNodeState *state = &w->states[n];
+        if (w->model->nodes[n].history_size) {
+            memset(state->h[0], 0, rows * (size_t)cyl_state_stride(w->model->nodes[n].history_size) * real);
+        }
         if (!recurrent) {
             continue;
         }
-        CylNodeState *state = &w->states[n];
         state->current = 0;
         memset(state->h[0], 0, rows * (size_t)cyl_state_stride(recurrent->output_size) * real);
         if (recurrent->state_count > 1) {
@@ -104,6 +192,9 @@ static char *state_rows(const CylWorkspace *w, int32_t index, int64_t *size, int
     *stride = cyl_state_stride(*size);
     for (int32_t n = 0; n < model->node_count; n++) {
         const CylNode *node = &model->nodes[n];
+        if (node->history_size && index == node->first_state) {
+            return w->states[n].h[0];
+        }
         if (node->recurrent && index >= node->first_state && index < node->first_state + node->recurrent->state_count) {
             const CylNodeState *state = &w->states[n];
             return index == node->first_state ? state->h[state->current] : state->c;
@@ -130,7 +221,7 @@ void cyl_workspace_get_state(const CylWorkspace *w, int32_t index, void *to) {
 }
 
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time) {
-    if (!model->is_chunkable) {
+    if (!model->is_chunkable && !model->can_stream) {
         return time;
     }
     /* a chunk's values should stay in the second cache */
@@ -139,7 +230,8 @@ int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time) {
     for (int32_t v = 0; v < model->value_count; v++) {
         widest = model->values[v].features > widest ? model->values[v].features : widest;
     }
-    int64_t steps = reals / rows / widest;
+    int64_t steps = reals / rows / widest, multiple = model->step_multiple;
     steps = steps < least ? least : steps;
+    steps = (steps + multiple - 1) / multiple * multiple;
     return steps < time ? steps : time;
 }

@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 
-from .arrays import as_input, as_state, check_out
+from .arrays import as_input, as_state, check_out, index_error
 from .errors import CylstmError, ShapeError, StreamBusyError, UnsupportedError
 
 cnp.import_array()
@@ -97,10 +97,10 @@ cdef class PackedModel:
     cdef int64_t input_features[MAX_PORTS]
     cdef int64_t output_features[MAX_PORTS]
     cdef bint input_is_sequence[MAX_PORTS]
-    cdef bint output_is_sequence[MAX_PORTS]
-    cdef int32_t output_axis[MAX_PORTS]
     cdef bint is_flat
-    cdef readonly list input_names, output_names, output_shapes, state_groups
+    cdef readonly int64_t step_multiple
+    cdef readonly list input_names, output_names, output_shapes, output_times, state_groups, derived
+    cdef readonly dict limits
     cdef object __weakref__
 
     def __cinit__(self, graph, str engine, str isa, blas, dtype):
@@ -132,10 +132,26 @@ cdef class PackedModel:
         cdef int32_t inputs[MAX_PORTS]
         cdef int32_t masks[MAX_PORTS]
         cdef int32_t outputs[MAX_PORTS]
-        kinds = {"sequence": CYL_SEQUENCE, "vector": CYL_VECTOR, "mask": CYL_MASK, "state": CYL_STATE}
+        from .streaming import derived_axes, index_limits
+
+        cdef int32_t shape[CYL_MAX_RANK]
+        kinds = {
+            "sequence": CYL_SEQUENCE,
+            "vector": CYL_VECTOR,
+            "mask": CYL_MASK,
+            "state": CYL_STATE,
+            "index": CYL_INDEX,
+        }
         indices = {}
         for value in graph.values.values():
-            check(cyl_model_add_value(self.model, kinds[value.kind], value.size, &index), value.name)
+            if len(value.shape) > CYL_MAX_RANK:
+                raise UnsupportedError(f"value {value.name!r}: at most {CYL_MAX_RANK} axes are supported")
+            for axis, size in enumerate(value.shape):
+                shape[axis] = size or 0
+            check(
+                cyl_model_add_tensor(self.model, kinds[value.kind], shape, len(value.shape), &index),
+                f"value {value.name!r} of shape {value.shape}",
+            )
             indices[value.name] = index
         for node in graph.nodes:
             self.add_node(node, graph.node_tensors(node), indices)
@@ -149,21 +165,22 @@ cdef class PackedModel:
             inputs[i] = indices[name]
             masks[i] = indices[value.mask] if value.mask is not None else -1
             self.input_features[i] = value.size
-            self.input_is_sequence[i] = value.kind == "sequence"
-            self.is_flat = self.is_flat and value.size == value.features
-        axes = time_axes(graph)
-        self.output_shapes = []
+            self.input_is_sequence[i] = value.has_time
+            self.is_flat = self.is_flat and len(value.step_shape) == 1 and value.kind != "index"
+        self.derived, self.limits = derived_axes(graph), index_limits(graph)
+        self.output_shapes, self.output_times = [], []
         for i, name in enumerate(graph.outputs):
             value = graph.values[name]
             outputs[i] = indices[name]
             self.output_features[i] = value.size
-            self.output_shapes.append(value.shape[1:] if value.kind == "sequence" else value.shape)
-            self.is_flat = self.is_flat and value.size == value.features
-            self.output_is_sequence[i] = value.kind == "sequence"
-            self.output_axis[i] = self.input_names.index(axes[name]) if value.kind == "sequence" else 0
+            self.output_shapes.append(value.step_shape)
+            self.output_times.append(value.axis if value.axis is not None else value.shape[0] if value.has_time else None)
+            self.is_flat = self.is_flat and len(value.step_shape) == 1
+            self.is_flat = self.is_flat and (value.axis is None) == (not value.has_time) and not self.derived
         check(cyl_model_finish(self.model, inputs, masks, self.input_count, outputs, self.output_count), "model")
         self.state_count = cyl_model_state_count(self.model)
         self.state_groups = [(name, tuple(shape for _, shape in parts)) for name, parts in graph.states()]
+        self.step_multiple = cyl_model_step_multiple(self.model)
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)
 
@@ -205,14 +222,36 @@ cdef class PackedModel:
         spec.option_count, spec.tensor_count = len(node.options), len(tensors)
         check(cyl_model_add_node(self.model, &spec), f"layer {node.name!r}")
 
-    def result_shapes(self, int64_t batch, list times):
-        """Shapes of the outputs for inputs of these numbers of steps."""
-        return [
-            (batch, times[self.output_axis[i]], *self.output_shapes[i])
-            if self.output_is_sequence[i]
-            else (batch, *self.output_shapes[i])
-            for i in range(self.output_count)
-        ]
+    def result_shapes(self, int64_t batch, list times, bint is_step=False):
+        """Shapes of the outputs for inputs of these numbers of steps.
+
+        With `is_step`, for a stream's single step, those without the time axis that are of one step each.
+
+        Raises
+        ------
+        ShapeError
+            If there are too few steps for a layer.
+        """
+        if self.derived:
+            from .streaming import check_lengths
+
+            check_lengths(self.derived, dict(zip(self.input_names, times)))
+        shapes = []
+        for shape, time in zip(self.output_shapes, self.output_times):
+            if time is None or (is_step and not isinstance(time, int) and not time.rules):
+                shapes.append((batch, *shape))
+            elif isinstance(time, int):
+                shapes.append((batch, time, *shape))
+            else:
+                shapes.append((batch, time.length(times[self.input_names.index(time.source)]), *shape))
+        return shapes
+
+    def refuse_index(self, list inputs):
+        """Raise `ShapeError` about the first index out of range of the inputs."""
+        for name, array in zip(self.input_names, inputs):
+            error = index_error(name, array, self.limits[name]) if name in self.limits else None
+            if error is not None:
+                raise error
 
     def worthwhile_threads(self, int64_t rows, int64_t time, int threads):
         """How many of `threads` threads are worth using for `rows` rows of `time` steps."""
@@ -276,18 +315,9 @@ cdef class PackedModel:
         else:
             status = cyl_predict(self.model, &call)
         PyMem_Free(states)
+        if status == CYL_E_INDEX:
+            self.refuse_index(inputs)
         check(status, "predict")
-
-
-def time_axes(graph):
-    """Sequence value -> name of the input whose time it has."""
-    axes = {name: name for name in graph.inputs}
-    for node in graph.nodes:
-        source = axes.get(node.inputs["x"])
-        for name in node.outputs.values():
-            if graph.values[name].kind == "sequence":
-                axes[name] = source
-    return axes
 
 
 cdef class Stream:
@@ -334,6 +364,8 @@ cdef class Stream:
         call.rows, call.times, call.threads = self.batch, times, self.threads
         call.inputs, call.masks, call.outputs = in_data, NULL, out_data
         call.initial_state, call.final_state = NULL, NULL
+        if self.packed.limits:
+            self.packed.refuse_index(inputs)
         self.run_call(&call, time)
 
     cdef int run_call(self, CylCall *call, int64_t time) except -1:
@@ -457,15 +489,15 @@ cdef class Stream:
                 raise ShapeError(f"inputs: expected equal time, found {time} and {array.shape[1]}")
             alone, time = is_alone, array.shape[1]
             inputs.append(array)
+        if time % packed.step_multiple:
+            raise ShapeError(f"stream: expected a multiple of {packed.step_multiple} steps at once, found {time}")
         outputs, results = [], []
+        shapes = packed.result_shapes(self.batch, [time] * packed.input_count, is_step)
         given = [None] * packed.output_count if out is None else (out if isinstance(out, (list, tuple)) else [out])
         if len(given) != packed.output_count:
             raise ShapeError(f"out: expected {packed.output_count} arrays, found {len(given)}")
         for i in range(packed.output_count):
-            shape = (self.batch, *packed.output_shapes[i])
-            if packed.output_is_sequence[i] and not is_step:
-                shape = (self.batch, time, *packed.output_shapes[i])
-            shape = shape[1:] if alone else shape
+            shape = shapes[i][1:] if alone else shapes[i]
             if given[i] is None:
                 result = np.empty(shape, packed.dtype)
             else:

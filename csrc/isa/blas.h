@@ -11,4 +11,6 @@
 
 #include "../kernels/elementwise.h"
 
+#include "../kernels/layers.h"
+
 #define CYL_TABLE_IS_PACKED false

@@ -9,4 +9,6 @@
 
 #include "../kernels/elementwise.h"
 
+#include "../kernels/layers.h"
+
 #define CYL_TABLE_IS_PACKED true

@@ -22,13 +22,31 @@ from .activation import (
     Softsign,
     Tanh,
 )
+from .attention import AttentionOp, DotOp
+from .conv1d import AvgPool1d, Conv1d, Conv1dOp, MaxPool1d, Pool1dOp
 from .conv_lstm import ConvLSTM, ConvLstmOp
 from .dense import Dense, DenseOp, Linear
 from .dropout import Dropout, DropoutOp
+from .embedding import Embedding, EmbeddingOp
+from .gated import GLU, GluOp, PReLU, PreluOp
 from .gru import GRU, GruOp
+from .input import Input
 from .last import Last, LastOp, LastState
 from .lstm import LSTM, LstmOp
+from .masking import IndexMaskOp, MaskingOp, MaskMergeOp
 from .merge import MergeOp
+from .norm import BatchNorm1d, BatchNormOp, GroupNorm, GroupNormOp, LayerNorm, LayerNormOp, RMSNorm
+from .rearrange import (
+    Flatten,
+    PadOp,
+    PermuteOp,
+    RepeatVectorOp,
+    ReshapeOp,
+    SliceOp,
+    Transpose,
+    UpsampleOp,
+)
+from .reduce import GlobalPool1d, ReduceOp, SoftmaxOp
 from .reverse import Reverse, ReverseOp
 from .rnn import RNN, RnnOp
 
@@ -45,28 +63,62 @@ OPS: dict[str, Op] = {
         LastOp(),
         MergeOp(),
         ReverseOp(),
+        Conv1dOp(),
+        Pool1dOp(),
+        BatchNormOp(),
+        LayerNormOp(),
+        GroupNormOp(),
+        EmbeddingOp(),
+        PreluOp(),
+        GluOp(),
+        ReshapeOp(),
+        PermuteOp(),
+        SliceOp(),
+        PadOp(),
+        UpsampleOp(),
+        RepeatVectorOp(),
+        ReduceOp(),
+        SoftmaxOp(),
+        MaskingOp(),
+        IndexMaskOp(),
+        MaskMergeOp(),
+        AttentionOp(),
+        DotOp(),
     )
 }
 
 __all__ = [
     "ELU",
     "GELU",
+    "GLU",
     "GRU",
     "LSTM",
     "OPS",
     "RNN",
     "SELU",
     "Activation",
+    "AvgPool1d",
+    "BatchNorm1d",
+    "Conv1d",
     "ConvLSTM",
     "Dense",
     "Dropout",
+    "Embedding",
+    "Flatten",
+    "GlobalPool1d",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardtanh",
+    "Input",
     "Last",
     "LastState",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MaxPool1d",
+    "PReLU",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "Reverse",
@@ -76,4 +128,5 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "Transpose",
 ]
