@@ -115,7 +115,7 @@ static void zero_empty_rows(const CylModel *model, const CylNode *node, const Cy
     int64_t h_stride = cyl_state_stride(node->recurrent->output_size);
     int64_t c_stride = cyl_state_stride(node->recurrent->hidden_size);
     for (int64_t row = 0; row < workspace->rows; row++) {
-        if (!state->seen[row] && workspace->is_last_chunk) {
+        if (!state->seen[row] && (workspace->is_last_chunk || !node->is_chunked)) {
             memset(cyl_at(model, state->h[state->current], row * h_stride), 0, (size_t)h_stride * real);
             if (node->recurrent->state_count > 1) {
                 memset(cyl_at(model, state->c, row * c_stride), 0, (size_t)c_stride * real);

@@ -610,3 +610,21 @@ def test_random_networks_give_the_same_bits_everywhere(parts, seed):
         pieces = [piece if isinstance(piece, list) else [piece] for piece in pieces]
         for i, wanted in enumerate(run(x[:, : 6 * multiple])):
             np.testing.assert_array_equal(bits(np.concatenate([p[i] for p in pieces], axis=1)), bits(wanted))
+
+
+def test_the_last_step_of_a_sequence_made_at_the_end_is_zero_where_none_counts(rng):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    last = builder.add("slice", "last", {"x": x}, options={"axis": 0, "start": -1, "count": 1})["y"]
+    zero = builder.add("merge", "zero", {"x": last, "x1": last}, options={"mode": "sub"})["y"]
+    masked = builder.add("masking", "masking", {"x": zero})
+    builder.output(builder.add("last", "end", {"x": masked["y"]})["y"])
+    vector = builder.add("last", "vector", {"x": x})["y"]
+    steps = builder.add("repeat_vector", "steps", {"x": vector}, options={"count": 4})["y"]
+    nothing = builder.add("merge", "nothing", {"x": steps, "x1": steps}, options={"mode": "sub"})["y"]
+    masked = builder.add("masking", "none", {"x": nothing})
+    builder.output(builder.add("last", "of none", {"x": masked["y"]})["y"])
+    model = cylstm.Model(builder.build())
+    for time in (5, 6000):
+        for y in model.predict(rng.normal(size=(2, time, 3)).astype("f")):
+            np.testing.assert_array_equal(y, np.zeros((2, 3)))

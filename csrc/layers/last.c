@@ -26,7 +26,7 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
         void *to = cyl_at(model, y->data, row * y->row_stride);
         if (t >= 0) {
             memcpy(to, cyl_at(model, x->data, row * x->row_stride + t * x->step_stride), bytes);
-        } else if (workspace->is_first_chunk) {
+        } else if (workspace->is_first_chunk || !node->is_chunked) {
             memset(to, 0, bytes);
         }
     }
