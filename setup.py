@@ -24,11 +24,15 @@ class BuildExtension(build_ext):
 
     def build_extension(self, ext):
         common = FLAGS + (WARNINGS if os.environ.get("CYLSTM_WERROR") else [])
+        macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in self.instruction_sets()]
+        threads = os.environ.get("CYLSTM_THREADS", "openmp" if os.name == "nt" else "pool")
         link = []
-        if self.can_compile(["-fopenmp"]):
+        if threads == "openmp" and self.can_compile(["-fopenmp"]):
             common.append("-fopenmp")
             link.append("-fopenmp")
-        macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in self.instruction_sets()]
+            macros.append(("CYL_THREADS_OPENMP", "1"))
+        elif threads == "pool":
+            macros.append(("CYL_THREADS_POOL", "1"))
         objects = []
         for source in sorted(Path("csrc").glob("**/*.c")):
             name = source.stem
@@ -41,7 +45,8 @@ class BuildExtension(build_ext):
                 extra_postargs=common + ISA_FLAGS.get(name, []),
                 depends=[str(path) for path in Path("csrc").glob("**/*.h")],
             )
-        ext.extra_objects = ext.depends = objects  # linked again when one is newer
+        ext.extra_objects = objects
+        ext.depends = objects  # linked again when one of them is newer
         ext.extra_compile_args = [flag for flag in common if flag not in WARNINGS]
         ext.extra_link_args = link
         super().build_extension(ext)

@@ -22,10 +22,12 @@ PARTS: dict[str, list[str]] = {
     "cells-2": ["cells.py", "--threads", "2", "--section", "cells-2", "--limit-s", "4"],
     "kinds-1": ["cells.py", "--kinds", "gru", "rnn", "--section", "kinds-1", "--rounds", "30", "--limit-s", "1.5"],
     "roofline": ["roofline.py", "--threads", "1", "2", "--limit-s", "0.7"],
+    "product": ["product.py"],
     "parallel": ["parallel.py"],
+    "streams": ["streams.py"],
     "call": ["call.py"],
     "scaling": ["scaling.py", "--limit-s", "0.6"],
-    "import": ["import_time.py"],
+    "cold-start": ["cold_start.py"],
 }
 
 

@@ -165,23 +165,105 @@ void cyl_workspace_free(CylWorkspace *w) {
     free(w);
 }
 
-void cyl_workspace_reset(CylWorkspace *w) {
-    size_t real = w->model->kernels->real_size, rows = (size_t)w->rows_capacity;
+/* bytes from one row to the next of h, or the history, and of c; 0 for a state that the node does not have */
+static size_t h_bytes(const CylModel *model, const CylNode *node) {
+    int32_t size = node->recurrent ? node->recurrent->output_size : node->history_size;
+    return (size_t)cyl_state_stride(size) * model->kernels->real_size;
+}
+static size_t c_bytes(const CylModel *model, const CylNode *node) {
+    bool has_c = node->recurrent->state_count > 1;
+    return has_c ? (size_t)cyl_state_stride(node->recurrent->hidden_size) * model->kernels->real_size : 0;
+}
+
+static char *h_row(const CylModel *model, const CylNode *node, const CylNodeState *state, int64_t row) {
+    return (char *)state->h[state->current] + (size_t)row * h_bytes(model, node);
+}
+static char *c_row(const CylModel *model, const CylNode *node, const CylNodeState *state, int64_t row) {
+    return (char *)state->c + (size_t)row * c_bytes(model, node);
+}
+
+void cyl_node_state_reset(const CylModel *model, const CylNode *node, CylNodeState *state, int64_t first,
+                          int64_t count) {
+    memset(h_row(model, node, state, first), 0, (size_t)count * h_bytes(model, node));
+    memset(c_row(model, node, state, first), 0, (size_t)count * c_bytes(model, node));
+    memset(state->seen + first, 0, (size_t)count);
+}
+
+static void reset_rows(CylWorkspace *w, int64_t first, int64_t count) {
     for (int32_t n = 0; n < w->model->node_count; n++) {
-        const CylRecurrent *recurrent = w->model->nodes[n].recurrent;
+        const CylNode *node = &w->model->nodes[n];
         CylNodeState *state = &w->states[n];
-        if (w->model->nodes[n].history_size) {
-            memset(state->h[0], 0, rows * (size_t)cyl_state_stride(w->model->nodes[n].history_size) * real);
+        if (node->recurrent) {
+            cyl_node_state_reset(w->model, node, state, first, count);
+        } else if (node->history_size) {
+            memset(h_row(w->model, node, state, first), 0, (size_t)count * h_bytes(w->model, node));
         }
-        if (!recurrent) {
-            continue;
+    }
+}
+
+void cyl_workspace_reset(CylWorkspace *w) { reset_rows(w, 0, w->rows_capacity); }
+
+void cyl_workspace_reset_row(CylWorkspace *w, int64_t row) { reset_rows(w, row, 1); }
+
+/* rows are whole groups of 16 reals, so the pieces are of one size, which the compiler makes plain moves of */
+static void swap_row(char *a, char *b, size_t bytes) {
+    char kept[CYL_ALIGNMENT];
+    for (size_t at = 0; at < bytes; at += sizeof kept) {
+        memcpy(kept, a + at, sizeof kept);
+        memcpy(a + at, b + at, sizeof kept);
+        memcpy(b + at, kept, sizeof kept);
+    }
+}
+
+void cyl_workspace_swap_rows(CylWorkspace *w, int64_t a, int64_t b) {
+    const CylModel *model = w->model;
+    for (int32_t n = 0; n < model->node_count; n++) {
+        const CylNode *node = &model->nodes[n];
+        CylNodeState *state = &w->states[n];
+        if (h_bytes(model, node) > 0) {
+            swap_row(h_row(model, node, state, a), h_row(model, node, state, b), h_bytes(model, node));
         }
-        state->current = 0;
-        memset(state->h[0], 0, rows * (size_t)cyl_state_stride(recurrent->output_size) * real);
-        if (recurrent->state_count > 1) {
-            memset(state->c, 0, rows * (size_t)cyl_state_stride(recurrent->hidden_size) * real);
+        if (node->recurrent) {
+            swap_row(c_row(model, node, state, a), c_row(model, node, state, b), c_bytes(model, node));
+            uint8_t seen = state->seen[a];
+            state->seen[a] = state->seen[b];
+            state->seen[b] = seen;
         }
-        memset(state->seen, 0, rows);
+    }
+}
+
+void cyl_workspace_leave_rows(CylWorkspace *w, int64_t count) {
+    w->rows = count;
+    for (int32_t n = 0; n < w->model->node_count; n++) {
+        w->states[n].resting = w->states[n].current;
+    }
+}
+
+void cyl_workspace_rejoin_rows(CylWorkspace *w) {
+    for (int32_t n = 0; n < w->model->node_count; n++) {
+        const CylNode *node = &w->model->nodes[n];
+        CylNodeState *state = &w->states[n];
+        if (node->recurrent && state->current != state->resting) {
+            memcpy(state->h[state->resting], state->h[state->current], (size_t)w->rows * h_bytes(w->model, node));
+            state->current = state->resting;
+        }
+    }
+    w->rows = w->rows_capacity;
+}
+
+void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace *from, int64_t from_row) {
+    const CylModel *model = to->model;
+    for (int32_t n = 0; n < model->node_count; n++) {
+        const CylNode *node = &model->nodes[n];
+        const CylNodeState *source = &from->states[n];
+        CylNodeState *state = &to->states[n];
+        if (h_bytes(model, node) > 0) {
+            memcpy(h_row(model, node, state, to_row), h_row(model, node, source, from_row), h_bytes(model, node));
+        }
+        if (node->recurrent) {
+            memcpy(c_row(model, node, state, to_row), c_row(model, node, source, from_row), c_bytes(model, node));
+            state->seen[to_row] = source->seen[from_row];
+        }
     }
 }
 

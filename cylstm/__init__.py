@@ -13,7 +13,6 @@ from .errors import (
     UnsupportedError,
 )
 from .model import Model, from_keras, from_state_dict, from_torch, load
-from .show import show_config
 
 if TYPE_CHECKING:
     from .layers import (
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
         Tanh,
         Transpose,
     )
+    from .show import show_config
 
 __all__ = [
     "ELU",
@@ -116,7 +116,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # the layers that describe a state dict: loaded at first use, because most programs load a file that needs none
+    # what most programs never use, loaded when it is: above all the layers that describe a state dict
+    if name == "show_config":
+        from .show import show_config
+
+        return show_config
     if name in __all__:
         from . import layers
 

@@ -291,7 +291,7 @@ def _value(name, /, **changed):
         (_metadata(format_version="2"), "newer CyLSTM: format_version 2, this one reads up to 1"),
         (_metadata(format_version="x"), "format_version expected a number, found 'x'"),
         (_metadata(format_version=None), "format_version expected a number"),
-        (_metadata(layout_version="1"), "unknown entries in __metadata__: layout_version"),
+        (_metadata(mood="good"), "unknown entries in __metadata__: mood"),
         (_metadata(graph=None), "not valid JSON"),
         (_metadata(graph="[]"), "expected an object with values, nodes, inputs, outputs"),
         (_metadata(metadata='{"a": 1}'), "mapping of strings to strings"),

@@ -58,6 +58,18 @@ static inline V v_activate(int id, V x, REAL alpha, REAL beta) {
     }
 }
 
+/* v_flush of v_activate */
+static inline V v_activate_flushed(int id, V x, REAL alpha, REAL beta) {
+    switch (id) {
+    case CYL_ACT_TANH:
+        return v_tanh_flushed(x);
+    case CYL_ACT_SIGMOID:
+        return v_sigmoid_flushed(x);
+    default:
+        return v_flush(v_activate(id, x, alpha, beta));
+    }
+}
+
 /* 16 lanes to one: lane i takes lane i + 8, then i + 4, i + 2, i + 1 */
 #define FOLD_LANES(lane, expression)                                                                                   \
     for (int width = 8; width; width /= 2) {                                                                           \

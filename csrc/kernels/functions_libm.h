@@ -26,5 +26,8 @@ LANEWISE(v_gelu, (x == -INFINITY ? 0 : x / 2 * LIBM(erfc, x *(REAL)-0.7071067811
 #undef LIBM
 
 static inline V v_guard(V x) { return x; }
+/* the subnormal rule is the packed engine's */
+static inline V v_tanh_flushed(V x) { return v_tanh(x); }
+static inline V v_sigmoid_flushed(V x) { return v_sigmoid(x); }
 
 #endif

@@ -31,15 +31,11 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (status != CYL_OK) {
         return status;
     }
-    CylPart part = {weight->data, input};
+    const CylPart part = {"weight", 0};
     dense->positions = x->features / input;
     node->work = (int64_t)input * output * dense->positions;
-    status = cyl_matrix_pack(model, &dense->weight, output, 1, &part, 1, bias ? bias->data : NULL);
-    model->bytes += dense->weight.bytes;
-    return status;
+    return cyl_matrix_prepare(model, node, spec, &dense->weight, output, 1, &part, 1, "bias");
 }
-
-static void release(CylNode *node) { cyl_matrix_free(&((Dense *)node->data)->weight); }
 
 static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
     const Dense *dense = node->data;
@@ -136,4 +132,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     }
 }
 
-const CylLayer cyl_layer_dense = {"dense", prepare, release, bind, run};
+const CylLayer cyl_layer_dense = {"dense", prepare, NULL, bind, run};

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CylstmError, FormatError, UnsupportedError
-from ..graph import Graph
-from ..layers import Layer
 
-__all__ = ["read", "write"]
+if TYPE_CHECKING:
+    from ..graph import Graph
+    from ..layers import Layer
+
+__all__ = ["open_file", "read", "write"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
@@ -72,18 +75,49 @@ def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None)
     UnsupportedError
         If the file is of a kind, or holds a layer or an option, that CyLSTM does not compute.
     """
+    graph, arrays = open_file(path, layers=layers)
+    if arrays is not None:
+        from ..model import Model
+
+        graph = Model(graph, arrays=arrays).graph
+    return graph._replace(tensors=dict(graph.tensors))
+
+
+def open_file(
+    path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None, mmap: bool = False
+) -> tuple[Graph, dict[str, list] | None]:
+    """As `read`, without reading tensors that can wait until they are packed.
+
+    Parameters
+    ----------
+    path, layers
+        As in `read`.
+    mmap : bool
+        Map the weights of a packed file; another file is refused.
+
+    Returns
+    -------
+    graph : Graph
+    arrays : dict of str to list of ndarray, or None
+        The weights of a packed file, as `cylstm._engine.PackedModel` takes them; the graph has their shapes only.
+    """
     path = os.fspath(path)
     if not isinstance(path, str):
         path = os.fsdecode(path)
     try:
-        return _reader(path)(path, layers)
+        reader = _reader(path)
+        if reader.__name__ == "read_safetensors":
+            return reader(path, layers, mmap=mmap)
+        if mmap:
+            raise UnsupportedError(f"{path}: mmap=True maps packed .cylstm files only")
+        return reader(path, layers), None
     except CylstmError as error:
         if path in str(error):
             raise
         raise type(error)(f"{path}: {error}") from error
 
 
-def write(graph: Graph, path: str | os.PathLike[str]) -> None:
+def write(graph: Graph, path: str | os.PathLike[str], arrays: dict[str, list] | None = None) -> None:
     """Write a network to a native ``.cylstm`` file; see `cylstm.formats.safetensors.write_cylstm`.
 
     Raises
@@ -100,10 +134,10 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
         raise UnsupportedError(f"{path}: networks are written as .cylstm files only")
     from .safetensors import write_cylstm
 
-    write_cylstm(graph, path)
+    write_cylstm(graph, path, arrays)
 
 
-def _reader(path: str) -> Callable[..., Graph]:
+def _reader(path: str) -> Callable[..., Any]:
     """The function that reads the file's format, found by its first bytes."""
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, "saved_model.pb")):
@@ -148,7 +182,7 @@ def _reader(path: str) -> Callable[..., Graph]:
     )
 
 
-def _zip_reader(path: str) -> Callable[..., Graph]:
+def _zip_reader(path: str) -> Callable[..., Any]:
     from ._zip import Archive
 
     with Archive(path) as archive:

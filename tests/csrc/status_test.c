@@ -194,6 +194,20 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
     }
 }
 
+static void packed_arrays_of_another_size_are_refused(void) {
+    static const float weights[16];
+    for (int k = 0; k <= RECURRENT_KINDS; k++) {
+        Network *network = one_node(k);
+        CylNodeSpec spec = network->nodes[0].spec;
+        CylModel *model = values_of(network);
+        spec.arrays = &(CylArray){weights, 16};
+        spec.array_count = 1;
+        CHECK_STATUS(cyl_model_add_node(model, &spec), CYL_E_LAYOUT);
+        cyl_model_free(model);
+        network_free(network);
+    }
+}
+
 static void values_missing_or_out_of_range_are_refused(void) {
     static const int32_t wrong[] = {-1, -2, 1000, INT32_MAX, INT32_MIN};
     for (int k = 0; k < NODE_KINDS; k++) {
@@ -440,6 +454,24 @@ static void calls_out_of_range_are_refused(void) {
         CHECK_STATUS(cyl_stream_get_state(stream, s, x), CYL_E_ARGUMENT);
         CHECK_STATUS(cyl_stream_set_state(stream, s, x), CYL_E_ARGUMENT);
     }
+    CylStream *other;
+    CHECK_STATUS(cyl_stream_create(model, 3, 1, &other), CYL_OK);
+    static const int64_t own[] = {1, 0}, beyond[] = {0, 2}, before[] = {-1, 0};
+    CHECK_STATUS(cyl_stream_reset_rows(stream, own, 2), CYL_OK);
+    CHECK_STATUS(cyl_stream_reset_rows(stream, beyond, 2), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_stream_reset_rows(stream, before, 2), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_stream_reset_rows(stream, own, -1), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_stream_copy_rows(stream, own, other, beyond, 2), CYL_OK);
+    CHECK_STATUS(cyl_stream_copy_rows(stream, beyond, other, own, 2), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_stream_copy_rows(stream, own, other, before, 2), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_stream_copy_rows(stream, own, other, own, -1), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_stream_copy_rows(stream, own, stream, own, 2), CYL_E_ARGUMENT);
+    cyl_stream_free(other);
+    CylModel *twin = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
+    CHECK_STATUS(cyl_stream_create(twin, 2, 1, &other), CYL_OK);
+    CHECK_STATUS(cyl_stream_copy_rows(stream, own, other, own, 2), CYL_E_ARGUMENT);
+    cyl_stream_free(other);
+    cyl_model_free(twin);
     static const int64_t huge[] = {(int64_t)1 << 46, (int64_t)1 << 55, INT64_MAX / 8, INT64_MAX};
     for (int i = 0; i < 4; i++) {
         CylStream *none;
@@ -480,7 +512,7 @@ static void models_that_cannot_stream_say_so(void) {
 
 /* ---- a stream entered twice: a BLAS function that calls back is inside it for certain ---- */
 
-static CylStream *entered;
+static CylStream *entered, *idle;
 static int calls_back;
 static int blas_threads = 4;
 
@@ -502,6 +534,11 @@ static void gemv(int order, int trans, int m, int n, float alpha, const float *a
     CylCall call = {.rows = 1, .times = &time, .inputs = &input, .outputs = outputs, .threads = 1};
     CHECK_STATUS(cyl_stream_run(entered, &call), CYL_E_BUSY);
     CHECK_STATUS(cyl_stream_reset(entered), CYL_E_BUSY);
+    int64_t row = 0;
+    CHECK_STATUS(cyl_stream_reset_rows(entered, &row, 1), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_copy_rows(entered, &row, idle, &row, 1), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_copy_rows(idle, &row, entered, &row, 1), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_reset_rows(idle, &row, 1), CYL_OK); /* neither attempt holds it */
     CHECK_STATUS(cyl_stream_get_state(entered, 0, values), CYL_E_BUSY);
     CHECK_STATUS(cyl_stream_set_state(entered, 0, values), CYL_E_BUSY);
     CHECK_STATUS(cyl_stream_get_flags(entered, flags), CYL_E_BUSY);
@@ -523,6 +560,7 @@ static void a_stream_that_is_running_is_busy(void) {
     CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_OK);
     CHECK_STATUS(cyl_model_finish(model, network->inputs, network->masks, 1, network->outputs, 3), CYL_OK);
     CHECK_STATUS(cyl_stream_create(model, 1, 1, &entered), CYL_OK);
+    CHECK_STATUS(cyl_stream_create(model, 1, 1, &idle), CYL_OK);
     float x[5] = {1, 2, 3, 4, 5}, y[5], h[5], c[5];
     const void *input = x;
     void *outputs[3] = {y, h, c};
@@ -535,6 +573,7 @@ static void a_stream_that_is_running_is_busy(void) {
     CHECK(blas_threads == 4, "the BLAS has %d threads afterwards", blas_threads);
     CHECK_STATUS(cyl_stream_reset(entered), CYL_OK);
     cyl_stream_free(entered);
+    cyl_stream_free(idle);
     cyl_model_free(model);
     network_free(network);
 }
@@ -549,8 +588,8 @@ static void indices_and_steps_that_do_not_fit_are_refused(void) {
     CylOption options[8] = {{"mode", "max", 0},      {"count_include_pad", NULL, 0}, {"pool", NULL, 2},
                             {"stride", NULL, 2},     {"dilation", NULL, 1},          {"padding", "valid", 0},
                             {"pad_before", NULL, 0}, {"pad_after", NULL, 0}};
-    CylNodeSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1},
-                            {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 8, 0}};
+    CylNodeSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0},
+                            {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 8, 0, NULL, 0}};
     CylModel *model;
     CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
     int32_t index, input = 0, output = 2, none = -1;
@@ -600,11 +639,13 @@ static void every_code_has_words_and_was_met(void) {
 }
 
 int main(void) {
+    cyl_threads_patience(INT64_MAX);
     RUN(the_networks_to_spoil_can_be_built);
     RUN(an_unknown_operation_is_refused);
     RUN(options_missing_or_unknown_are_refused);
     RUN(a_bias_that_the_layer_has_no_place_for_is_refused);
     RUN(tensors_missing_or_of_another_shape_are_refused);
+    RUN(packed_arrays_of_another_size_are_refused);
     RUN(values_missing_or_out_of_range_are_refused);
     RUN(values_of_another_kind_or_size_never_crash);
     RUN(finish_refuses_inputs_and_outputs_that_make_no_sense);
