@@ -14,9 +14,22 @@ from setuptools.command.build_ext import build_ext
 #: -ffp-contract=off: a fused multiply-add stands where the code says so and nowhere else, so that bits agree
 FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-ISA_FLAGS = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma", "-mprefer-vector-width=512"]}
+X86_FLAGS = {"sse2": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma", "-mprefer-vector-width=512"]}
+#: scheduling before registers are given moves loads so far ahead that sums go to the stack; after, it uses free ones
+ARM64_FLAGS = {"neon": ["-fno-schedule-insns", "-frename-registers"]}
+ARM32_FLAGS = {"neon": ["-march=armv7-a", "-mfpu=neon-vfpv4", *ARM64_FLAGS["neon"]]}
+ALL_SETS = {*X86_FLAGS, *ARM64_FLAGS, *ARM32_FLAGS}
 
-IS_X86 = any(name in sysconfig.get_platform() for name in ("x86_64", "amd64", "AMD64"))
+
+def flags_of_sets():
+    """Instruction set -> the flags of its file, for the machine that Python was built for."""
+    machine = sysconfig.get_platform().rpartition("-")[2].lower()
+    if machine in ("x86_64", "amd64"):
+        return X86_FLAGS
+    if machine not in ("aarch64", "arm64") and not machine.startswith("arm"):
+        return {}
+    # a 32-bit Python on a 64-bit kernel says aarch64
+    return ARM64_FLAGS if sys.maxsize > 2**32 else ARM32_FLAGS
 
 
 class BuildExtension(build_ext):
@@ -24,7 +37,8 @@ class BuildExtension(build_ext):
 
     def build_extension(self, ext):
         common = FLAGS + (WARNINGS if os.environ.get("CYLSTM_WERROR") else [])
-        macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in self.instruction_sets()]
+        sets = {name: flags for name, flags in flags_of_sets().items() if self.can_compile(flags)}
+        macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in sets]
         threads = os.environ.get("CYLSTM_THREADS", "openmp" if os.name == "nt" else "pool")
         link = []
         if threads == "openmp" and self.can_compile(["-fopenmp"]):
@@ -36,13 +50,13 @@ class BuildExtension(build_ext):
         objects = []
         for source in sorted(Path("csrc").glob("**/*.c")):
             name = source.stem
-            if name in ISA_FLAGS and name not in self.instruction_sets():
+            if name in ALL_SETS and name not in sets:
                 continue
             objects += self.compiler.compile(
                 [str(source)],
                 output_dir=self.build_temp,
                 macros=macros,
-                extra_postargs=common + ISA_FLAGS.get(name, []),
+                extra_postargs=common + sets.get(name, []),
                 depends=[str(path) for path in Path("csrc").glob("**/*.h")],
             )
         ext.extra_objects = objects
@@ -50,9 +64,6 @@ class BuildExtension(build_ext):
         ext.extra_compile_args = [flag for flag in common if flag not in WARNINGS]
         ext.extra_link_args = link
         super().build_extension(ext)
-
-    def instruction_sets(self):
-        return [name for name, flags in ISA_FLAGS.items() if IS_X86 and self.can_compile(flags)]
 
     def can_compile(self, flags):
         """Whether the compiler takes the flags and links what it makes with them."""

@@ -39,12 +39,21 @@ const char *cyl_status_text(CylStatus status);
 
 /* ---- instruction sets ---- */
 
-typedef enum { CYL_ISA_SCALAR = 0, CYL_ISA_AVX2, CYL_ISA_AVX512, CYL_ISA_COUNT } CylIsa;
+/* of one machine's, weakest first */
+typedef enum { CYL_ISA_SCALAR = 0, CYL_ISA_SSE2, CYL_ISA_AVX2, CYL_ISA_AVX512, CYL_ISA_NEON, CYL_ISA_COUNT } CylIsa;
 
 const char *cyl_isa_name(CylIsa isa);
 /* 1 if this build has the kernels and this CPU and system can run them */
 int cyl_isa_available(CylIsa isa);
+/* whether a multiply-add is one instruction there; else it is put together exactly, which takes some ten */
+int cyl_isa_fuses(CylIsa isa);
 CylIsa cyl_isa_best(void);
+
+/* what a newer ARM CPU has, beyond any set above: integer dot products (asimddp), arithmetic on float16 (asimdhp) */
+typedef enum { CYL_FEATURE_DOT_PRODUCT = 0, CYL_FEATURE_FP16, CYL_FEATURE_COUNT } CylFeature;
+
+/* 1 if the system says that this CPU has it */
+int cyl_feature_available(CylFeature feature);
 
 /* ---- engines ---- */
 
@@ -107,7 +116,7 @@ typedef struct {
     int32_t array_count;
 } CylNodeSpec;
 
-/* The model is owned by the caller and freed with cyl_model_free. `isa` matters to the packed engine only, `blas`
+/* The model is owned by the caller and freed with cyl_model_free. `isa` matters in float only, `blas`
    (copied) to the BLAS engines only and may be NULL otherwise. */
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model);
 void cyl_model_free(CylModel *model);

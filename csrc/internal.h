@@ -21,6 +21,11 @@
  */
 #define CYL_TINY 0x1p-40f
 
+/* the multiply-add of code without an instruction set's flags is one instruction */
+#if defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF) || defined(__ARM_FEATURE_FMA)
+#define CYL_HAVE_FMA
+#endif
+
 #define CYL_ALIGNMENT 64
 /* reals read past the end of a row of accumulators by the cells of a narrow tail block */
 #define CYL_ROW_PADDING 16
@@ -112,11 +117,11 @@ CylStatus cyl_tensor_place(CylNode *node, CylPlace place);
 CylStatus cyl_vector_place(CylNode *node, const CylTensor *tensor, const char *role, void *data);
 void cyl_arrays_free(CylNode *node);
 
-/* ---- kernels: one table per instruction set, and one per precision of the BLAS engine ---- */
+/* ---- kernels: a table per instruction set for each engine in float, and one for the BLAS engine in double ---- */
 
 typedef struct {
     const void *x;  /* real (n, count) */
-    int64_t stride; /* reals from one of the n to the next */
+    int64_t stride; /* reals from one of the n to the next; for a BLAS at least count */
     int32_t first;  /* the matrix column that x's first number multiplies */
     int32_t count;
 } CylOperand;
@@ -175,13 +180,18 @@ typedef struct {
     void (*gru_cell)(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end);
 } CylKernels;
 
-extern const CylKernels cyl_kernels_scalar, cyl_kernels_blas32, cyl_kernels_blas64;
-#ifdef CYL_HAVE_AVX2
-extern const CylKernels cyl_kernels_avx2;
-#endif
-#ifdef CYL_HAVE_AVX512
-extern const CylKernels cyl_kernels_avx512;
-#endif
+/* those whose CYL_HAVE_ is defined, beside the scalar ones */
+extern const CylKernels cyl_kernels_scalar, cyl_kernels_sse2, cyl_kernels_avx2, cyl_kernels_avx512, cyl_kernels_neon;
+extern const CylKernels cyl_kernels_blas32_scalar, cyl_kernels_blas32_sse2, cyl_kernels_blas32_avx2,
+    cyl_kernels_blas32_avx512, cyl_kernels_blas32_neon;
+extern const CylKernels cyl_kernels_blas64;
+/* the CylKernels.product of the BLAS engine, in float and in double precision */
+void cyl_product_blas32(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
+                        int64_t n, void *acc, int64_t acc_stride, bool continued, bool backward, int32_t begin,
+                        int32_t end);
+void cyl_product_blas64(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
+                        int64_t n, void *acc, int64_t acc_stride, bool continued, bool backward, int32_t begin,
+                        int32_t end);
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa);
 
 typedef enum {

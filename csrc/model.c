@@ -17,7 +17,7 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
     if ((unsigned)engine > CYL_ENGINE_BLAS64) {
         return CYL_E_ARGUMENT;
     }
-    if (engine == CYL_ENGINE_PACKED && !cyl_isa_available(isa)) {
+    if (engine != CYL_ENGINE_BLAS64 && !cyl_isa_available(isa)) {
         return CYL_E_ISA;
     }
     if (engine != CYL_ENGINE_PACKED) {

@@ -169,13 +169,10 @@ static void pack_row(const CylModel *model, void *packed, int64_t stride, const 
         for (int64_t j = 0; j < count; j++) {
             ((double *)packed)[j * stride] = ((const double *)source)[j];
         }
-    } else if (model->kernels->is_packed && !is_exact) {
-        for (int64_t j = 0; j < count; j++) {
-            ((float *)packed)[j * stride] = flushed(((const float *)source)[j]);
-        }
     } else {
         for (int64_t j = 0; j < count; j++) {
-            ((float *)packed)[j * stride] = ((const float *)source)[j];
+            float number = ((const float *)source)[j];
+            ((float *)packed)[j * stride] = is_exact ? number : flushed(number);
         }
     }
 }

@@ -49,11 +49,13 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpe
 }
 
 /* How many steps' input halves are computed at once: enough columns to reuse each weight that is read. A batch has
-   its columns already, and a small input matrix stays in the first cache. */
-static int64_t block_steps(const CylRecurrent *recurrent, int64_t rows, int64_t time) {
-    const int64_t columns = 24, small = 4096;
+   its columns already, and a small input matrix stays in the first cache. A gemm, which packs the weights anew at each
+   call, wants more columns, and costs less than many gemv for a small matrix too. */
+static int64_t block_steps(const CylModel *model, const CylRecurrent *recurrent, int64_t rows, int64_t time) {
+    const bool is_packed = model->kernels->is_packed;
+    const int64_t columns = is_packed ? 24 : 128, small = is_packed ? 4096 : 0, batch = is_packed ? 8 : 16;
     int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
-    if (rows >= 8 || weights <= small || time == 1 || recurrent->positions > 1) {
+    if (rows >= batch || weights <= small || time == 1 || recurrent->positions > 1) {
         return 1;
     }
     int64_t steps = columns / rows;
@@ -64,7 +66,7 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspa
     const CylRecurrent *recurrent = node->recurrent;
     size_t real = model->kernels->real_size, used = 0, rows = (size_t)workspace->rows_capacity;
     CylNodeState state = {0};
-    state.block_steps = block_steps(recurrent, workspace->rows_capacity, workspace->time_capacity);
+    state.block_steps = block_steps(model, recurrent, workspace->rows_capacity, workspace->time_capacity);
     size_t h_bytes = rows * (size_t)cyl_state_stride(recurrent->output_size) * real;
     size_t c_bytes = rows * (size_t)cyl_state_stride(recurrent->hidden_size) * real;
     size_t acc_rows = rows * (size_t)(state.block_steps * recurrent->positions);
@@ -151,17 +153,17 @@ static void store_states(const CylModel *model, const CylNode *node, const CylWo
     }
 }
 
-/* the input halves of steps [first, first + count) of the order of processing, for this thread's blocks */
+/* the input halves of steps [first, first + count) of the order of processing, for this thread's blocks; their
+   accumulators are in the order of time */
 static void input_products(const CylModel *model, const CylNode *node, const CylWorkspace *workspace, int64_t time,
                            int64_t first, int64_t count, int32_t begin, int32_t end) {
     const CylRecurrent *recurrent = node->recurrent;
     const CylMatrix *m = recurrent->input_matrix;
     const CylNodeState *state = &workspace->states[node->index];
     const CylView *x = &workspace->views[node->x];
-    int64_t start = recurrent->is_reverse ? time - 1 - first : first;
-    int64_t stride = recurrent->is_reverse ? -x->step_stride : x->step_stride;
+    int64_t start = recurrent->is_reverse ? time - first - count : first;
     for (int64_t row = 0; row < workspace->rows; row++) {
-        CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), stride, 0,
+        CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), x->step_stride, 0,
                               recurrent->input_size};
         void *acc = cyl_at(model, state->acc, row * state->block_steps * m->row_size);
         model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
@@ -199,11 +201,11 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
                     .continued = state->block_steps > 1};
     int current = state->current;
     bool backward = state->backward;
-    int64_t begin, end;
+    int64_t begin, end, count = 1;
     for (int64_t n = 0; n < time; n++) {
         int64_t t = recurrent->is_reverse ? time - 1 - n : n, in_block = n % state->block_steps;
         if (step.continued && in_block == 0) {
-            int64_t count = time - n < state->block_steps ? time - n : state->block_steps;
+            count = time - n < state->block_steps ? time - n : state->block_steps;
             cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
             input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);
         }
@@ -211,7 +213,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
         step.backward = backward;
         step.h_previous = state->h[current];
         step.h_next = state->h[1 - current];
-        step.acc = cyl_at(model, state->acc, in_block * acc_size);
+        step.acc = cyl_at(model, state->acc, (recurrent->is_reverse ? count - 1 - in_block : in_block) * acc_size);
         step.codes = is_masked ? state->codes + t * workspace->rows : NULL;
         step.y = y->data ? cyl_at(model, y->data, t * y->step_stride) : NULL;
         for (int32_t p = 0; p < recurrent->phase_count; p++) {

@@ -12,7 +12,7 @@ from .errors import (
     StreamBusyError,
     UnsupportedError,
 )
-from .model import Model, from_keras, from_state_dict, from_torch, load
+from .model import Model, convert, from_keras, from_state_dict, from_torch, load
 
 if TYPE_CHECKING:
     from .layers import (
@@ -107,6 +107,7 @@ __all__ = [
     "Transpose",
     "UnsupportedError",
     "__version__",
+    "convert",
     "from_keras",
     "from_state_dict",
     "from_torch",

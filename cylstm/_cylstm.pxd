@@ -21,7 +21,12 @@ cdef extern from "cylstm.h" nogil:
         CYL_ISA_COUNT
     const char *cyl_isa_name(CylIsa isa)
     int cyl_isa_available(CylIsa isa)
+    int cyl_isa_fuses(CylIsa isa)
     CylIsa cyl_isa_best()
+    ctypedef enum CylFeature:
+        CYL_FEATURE_DOT_PRODUCT
+        CYL_FEATURE_FP16
+    int cyl_feature_available(CylFeature feature)
 
     ctypedef enum CylEngine:
         CYL_ENGINE_PACKED

@@ -53,6 +53,11 @@ def isa_names():
     return [cyl_isa_name(<CylIsa>isa).decode() for isa in range(CYL_ISA_COUNT) if cyl_isa_available(<CylIsa>isa)]
 
 
+def isa_fuses(str isa):
+    """Whether a multiply-add is one instruction in this instruction set."""
+    return any(cyl_isa_name(<CylIsa>index).decode() == isa and cyl_isa_fuses(<CylIsa>index) for index in range(CYL_ISA_COUNT))
+
+
 def chosen_isa():
     """The instruction set of new models: ``CYLSTM_ISA`` if set, else the best one of `isa_names`.
 
@@ -68,6 +73,12 @@ def chosen_isa():
     if wanted not in names:
         raise UnsupportedError(f"CYLSTM_ISA={wanted}: expected one that this machine has: {', '.join(names)}")
     return wanted
+
+
+def cpu_features():
+    """What a newer ARM CPU has beyond its instruction set, as the system says."""
+    names = {CYL_FEATURE_DOT_PRODUCT: "dot products", CYL_FEATURE_FP16: "float16 arithmetic"}
+    return [name for feature, name in names.items() if cyl_feature_available(<CylFeature>feature)]
 
 
 def threads_name():
@@ -99,7 +110,7 @@ cdef class PackedModel:
         Without dropout nodes.
     engine : {"packed", "blas"}
     isa : str
-        For the packed engine.
+        Of everything in float32 but the products of the BLAS.
     blas : Blas or None
         For the BLAS engine.
     dtype : numpy.dtype
@@ -141,10 +152,9 @@ cdef class PackedModel:
             c_blas.dgemv, c_blas.dgemm = addresses["dgemv"], addresses["dgemm"]
             c_blas.set_threads, c_blas.get_threads = addresses["set_threads"], addresses["get_threads"]
             c_blas.is_int64 = blas.is_int64
-        else:
-            for index in range(CYL_ISA_COUNT):
-                if cyl_isa_name(<CylIsa>index).decode() == isa:
-                    c_isa = <CylIsa>index
+        for index in range(CYL_ISA_COUNT):
+            if cyl_isa_name(<CylIsa>index).decode() == isa:
+                c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
         self.kept = arrays
         self.build(graph, arrays)
@@ -226,13 +236,14 @@ cdef class PackedModel:
         self.nbytes = cyl_model_bytes(self.model)
 
     cdef refuse_variance(self, graph):
-        """Raise `ShapeError` about the first batch normalisation by numbers that are not above 0."""
+        """Raise `FormatError` about the first batch normalisation by numbers that are not above 0."""
         from .layers.norm import check_variance
 
         for node in graph.nodes:
             if node.op == "batch_norm":
                 shape = graph.stored_tensors(node)["variance"].shape
-                check_variance(node.name, self.read_tensor(node.name, "variance", shape, 0, shape[0]), node.options)
+                variance = self.read_tensor(node.name, "variance", shape, 0, shape[0])
+                check_variance(node.name, variance, node.options, FormatError)
 
     cdef add_node(self, node, tensors, indices, packed):
         """One node: names and arrays are kept alive in Python lists while C reads them."""

@@ -242,6 +242,7 @@ class GraphBuilder:
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
         self._nodes: list[Node] = []
+        self._node_names: set[str] = set()
         self._inputs: list[str] = []
         self._outputs: list[str] = []
         self._tensors: dict[str, StoredTensor | np.ndarray] = {}
@@ -327,9 +328,8 @@ class GraphBuilder:
             raise UnsupportedError(f"layer {name!r}: no operation {op!r}; known are {', '.join(sorted(OPS))}")
         spec = OPS[op]
         unique = name
-        taken = {node.name for node in self._nodes}
         call = 1
-        while unique in taken:
+        while unique in self._node_names:
             call += 1
             unique = f"{name}#{call}"
         wires_mask = "mask" not in inputs
@@ -374,6 +374,7 @@ class GraphBuilder:
             merged,
         )
         self._nodes.append(node)
+        self._node_names.add(unique)
         return outputs
 
     def value(self, name: str) -> Value:

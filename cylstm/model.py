@@ -18,7 +18,7 @@ from .tensors import as_stored
 if TYPE_CHECKING:
     from .graph import Graph
 
-ENGINES = ("packed", "blas")
+ENGINES = ("packed", "blas", "auto")
 
 
 class Model:
@@ -29,8 +29,9 @@ class Model:
     Parameters
     ----------
     graph : Graph
-    engine : {"packed", "blas"}, optional
-        "packed" (the default) gives the same bits on every machine; "blas" computes through the process's BLAS.
+    engine : {"packed", "blas", "auto"}, optional
+        "packed" (the default) gives the same bits on every machine; "blas" computes through the process's BLAS;
+        "auto" takes the one that should be faster here (see `cylstm.auto`), hence not the same bits everywhere.
     dtype : {"float32", "float64"}, optional
         Of arithmetic and results. "float64" implies ``engine="blas"``.
     arrays : dict of str to list of ndarray, optional
@@ -40,8 +41,9 @@ class Model:
     ----------
     graph : Graph
         As loaded, with its tensors unpacked when asked for: the model holds its weights once. They are of `dtype`, and
-        with the packed engine those below 2**-40 are 0.
-    engine : str
+        in float32 those below 2**-40 are 0.
+    engine : {"packed", "blas"}
+        With ``engine="auto"`` the one that was chosen.
     dtype : numpy.dtype
     inputs, outputs : list of str
     metadata : dict of str to str
@@ -78,6 +80,12 @@ class Model:
                 'dtype="float64" keeps them, dtype="float32" says that this is meant',
                 stacklevel=3,
             )
+        isa = chosen_isa()
+        self._reason = None  # why "auto" chose this engine
+        if engine == "auto":
+            from .auto import choose_engine
+
+            engine, self._reason = choose_engine(isa, self.dtype == np.float64)
         self.graph = graph
         self.engine = engine
         self.metadata = dict(graph.metadata)
@@ -94,7 +102,7 @@ class Model:
 
             blas = find_blas()
         _threads.register(only_if_imported=True)
-        self._packed = PackedModel(_computed(graph), engine, chosen_isa(), blas, self.dtype, arrays)
+        self._packed = PackedModel(_computed(graph), engine, isa, blas, self.dtype, arrays)
         self.graph = graph._replace(tensors=self._packed.tensors(graph))
 
     def predict(
@@ -247,9 +255,10 @@ class Model:
         print(self._summary_text())
 
     def __repr__(self) -> str:
+        chosen = "" if self._reason is None else " by auto"
         return (
             f"<cylstm.Model {' -> '.join(node.op for node in self.graph.nodes)}, "
-            f"{self.graph.parameters():,} parameters, engine={self.engine!r}, {self.dtype}>"
+            f"{self.graph.parameters():,} parameters, engine={self.engine!r}{chosen}, {self.dtype}>"
         )
 
     def __copy__(self) -> Model:
@@ -259,7 +268,9 @@ class Model:
         return self
 
     def __reduce__(self):
-        return _rebuild, (self.graph, self.engine, str(self.dtype))
+        # "auto" chooses anew where the model is loaded
+        engine = self.engine if self._reason is None else "auto"
+        return _rebuild, (self.graph, engine, str(self.dtype))
 
     def _input_list(self, x: Any) -> list:
         """The inputs in the order of `inputs`."""
@@ -336,11 +347,12 @@ class Model:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
         streams = self._why_no_stream() or "yes"
+        chosen = "" if self._reason is None else f" (auto: {self._reason})"
         lines += [
             "",
             f"{self.graph.parameters():,} parameters, {self._packed.nbytes / 1024:,.1f} KB packed, "
             f"{self._packed.work:,} multiply-adds a step",
-            f"engine {self.engine}, {self.dtype}; outputs: {', '.join(self.outputs)}; streams: {streams}",
+            f"engine {self.engine}{chosen}, {self.dtype}; outputs: {', '.join(self.outputs)}; streams: {streams}",
         ]
         return "\n".join(lines)
 
@@ -387,6 +399,7 @@ def load(
     path: str | os.PathLike,
     *,
     layers: Sequence[object] | None = None,
+    key: str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
     mmap: bool = False,
@@ -400,10 +413,12 @@ def load(
     Parameters
     ----------
     path : path-like
-        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` or ``.cylstm``.
+        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` (or the index of several), ``.npz`` or ``.cylstm``.
     layers : list of layers, optional
         The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
+    key : str, optional
+        Which state dict, where a PyTorch checkpoint holds several: ``"model"``, ``"nets/generator"``.
     engine, dtype : str, optional
         See `Model`.
     mmap : bool
@@ -425,13 +440,51 @@ def load(
 
     if mmap and (engine not in (None, "packed") or dtype not in (None, "float32", np.float32)):
         raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
-    graph, arrays = open_file(path, layers=layers, mmap=mmap)
+    graph, arrays = open_file(path, layers=layers, key=key, mmap=mmap)
     try:
         return Model(graph, engine=engine, dtype=dtype, arrays=arrays)
     except FormatError as error:  # what shows only when tensors are packed
         if str(path) in str(error):
             raise
         raise FormatError(f"{path}: {error}") from error
+
+
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    layers: Sequence[object] | None = None,
+    key: str | None = None,
+    dtype: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Read a network from a file of any kind and write it as a native ``.cylstm``, which needs no further arguments.
+
+    Parameters
+    ----------
+    source, target : path-like
+    layers, key
+        As for `load`.
+    dtype : {"float32", "float64"}, optional
+        Of the weights written. None keeps each as it is.
+    metadata : dict of str to str, optional
+        Free text to put into the file: scaling, units, names. It is added to what the source has.
+
+    Raises
+    ------
+    FormatError, UnsupportedError, ShapeError
+        As `load` does.
+    OSError
+        If `target` cannot be written; a file that was there before is then untouched.
+    """
+    from .formats import read, write
+
+    graph = read(source, layers=layers, key=key)
+    if dtype not in (None, "float32", "float64"):
+        raise UnsupportedError(f"dtype: expected float32 or float64, found {dtype!r}")
+    if dtype is not None:
+        graph = graph._replace(tensors={name: array.astype(dtype) for name, array in graph.tensors.items()})
+    write(graph._replace(metadata={**graph.metadata, **(metadata or {})}), target)
 
 
 def from_state_dict(

@@ -31,6 +31,7 @@ def show_config() -> None:
         ("python", f"{platform.python_version()} on {platform.machine()}"),
         ("numpy", np.__version__),
         ("instruction set", f"{chosen} (available: {', '.join(_engine.isa_names())})"),
+        ("CPU features", ", ".join(_engine.cpu_features()) or "none beyond the instruction set"),
         ("threads", f"{available_threads()} ({THREADS[_engine.threads_name()]})"),
         ("blas", blas),
     ]

@@ -1,6 +1,6 @@
 /*
- * The activations, on any V: after kernels/functions.h in the packed engine, kernels/functions_libm.h in the BLAS
- * engine. Names, parameters and their defaults are in cylstm/activations.py.
+ * The activations, on any V: after kernels/functions.h in float, kernels/functions_libm.h in double
+ * precision. Names, parameters and their defaults are in cylstm/activations.py.
  */
 #ifndef CYL_ACTIVATION_H
 #define CYL_ACTIVATION_H

@@ -1,5 +1,5 @@
 /*
- * The elementwise functions of the packed engine, on the logical vector of simd/.
+ * The elementwise functions in float, on the logical vector of simd/.
  *
  * Only IEEE add, subtract, multiply, divide and fused multiply-add, in a fixed order, so that every machine gives the
  * same bits. The coefficients are minimax fits of our own, rounded to float. The errors over all floats are in

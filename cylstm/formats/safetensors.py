@@ -35,6 +35,7 @@ from ._json import parse_json
 
 if TYPE_CHECKING:
     from ..layers import Layer
+    from ._arrays import Tensors
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000
@@ -93,12 +94,32 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = 
     if file.metadata.get("format") == "cylstm":
         if layers is not None:
             raise FormatError(f"{path}: a .cylstm file holds its own wiring; leave out layers=")
-        return _read_native(file, mmap)
+        graph, arrays = _read_native(file, mmap)
+        return graph._replace(provenance={**graph.provenance, "layouts": file.layouts()}), arrays
     from .state_dict import graph_from_tensors
 
-    tensors = {name: file.array(name) for name in file.entries}
-    provenance = {"format": "safetensors", "version": None, "framework_version": None, "source": path}
-    return graph_from_tensors(tensors, layers, where=path, provenance=provenance), None
+    found = _tensors(file)
+    return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance), None
+
+
+def read_safetensors_tensors(path: str) -> Tensors:
+    """The tensors of a ``.safetensors`` file alone."""
+    return _tensors(_File(path))
+
+
+def _tensors(file: _File) -> Tensors:
+    from ._arrays import Tensors
+
+    arrays = {name: file.array(name) for name in file.entries}
+    provenance = {
+        "format": "safetensors",
+        "version": None,
+        "framework_version": None,
+        "source": file.path,
+        "metadata": dict(file.metadata),
+        "layouts": file.layouts(),
+    }
+    return Tensors(arrays, provenance)
 
 
 def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None) -> None:
@@ -108,9 +129,13 @@ def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None) -> None:
 
     Raises
     ------
+    FormatError
+        If the graph's metadata is not text.
     OSError
         If the file cannot be written.
     """
+    if not all(isinstance(text, str) for entry in graph.metadata.items() for text in entry):
+        raise FormatError(f"{path}: metadata expected a mapping of strings to strings, found {dict(graph.metadata)!r}")
     described = {
         "inputs": list(graph.inputs),
         "nodes": [
@@ -197,6 +222,10 @@ class _File:
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
+
+    def layouts(self) -> dict[str, str]:
+        """Name -> type, shape and place of each tensor as stored."""
+        return {name: f"{kind} {shape} at byte {begin}" for name, (begin, _, _, kind, shape) in self.entries.items()}
 
     def array(self, name: str) -> np.ndarray:
         """One tensor; half precision becomes float32."""
@@ -367,6 +396,8 @@ def _check_version(path: str, metadata: Mapping[str, str], key: str, known: int)
     version = metadata.get(key, "")
     if not (version.isascii() and version.isdigit() and len(version) <= 9):
         raise FormatError(f"{path}: {key} expected a number, found {version!r}")
+    if int(version) < 1:
+        raise FormatError(f"{path}: {key} expected 1 or more, found {version}")
     if int(version) > known:
         raise UnsupportedError(f"{path}: written by a newer CyLSTM: {key} {version}, this one reads up to {known}")
 
@@ -416,6 +447,8 @@ def _rebuild(
         if value.mask is not None:
             values[value.mask] = builder.value(value.mask)
     nodes = [_node(path, entry) for entry in graph["nodes"]]
+    if len({node.name for node in nodes}) < len(nodes):
+        raise FormatError(f"{path}: two layers of the graph have one name")
     for node in nodes:
         missing = [name for name in node.inputs.values() if name not in values]
         if missing:

@@ -16,10 +16,10 @@ def _same(x: Value) -> Value:
     return Value("", "sequence" if x.has_time else "vector", x.shape, x.mask, x.axis)
 
 
-def check_variance(where, variance, options):
-    """Raise `ShapeError` unless all numbers are above 0 with epsilon added."""
+def check_variance(where, variance, options, error=ShapeError):
+    """Raise `error` unless all numbers are above 0 with epsilon added."""
     if (variance + options["epsilon"] <= 0).any():
-        raise ShapeError(f"layer {where!r}, tensor 'variance': expected numbers above 0, found one that is not")
+        raise error(f"layer {where!r}, tensor 'variance': expected numbers above 0, found one that is not")
 
 
 class BatchNormOp(Op):

@@ -32,18 +32,28 @@ static const Mode MODES[] = {
 static uint64_t control(void) { return _mm_getcsr() & ~0x3fu; }
 static void set_control(uint64_t wanted) { _mm_setcsr((unsigned)wanted); }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(__arm__)
 
 static const Mode MODES[] = {
     {"as it was", 0, 0},       {"flush to zero", 1u << 24, 0}, {"upward", 1u << 22, 0},
     {"downward", 2u << 22, 0}, {"toward zero", 3u << 22, 0},   {"flush to zero, toward zero", 1u << 24 | 3u << 22, 0},
 };
+#ifdef __aarch64__
 static uint64_t control(void) {
     uint64_t now;
     __asm__ volatile("mrs %0, fpcr" : "=r"(now));
     return now;
 }
 static void set_control(uint64_t wanted) { __asm__ volatile("msr fpcr, %0" : : "r"(wanted)); }
+#else
+/* without the flags of past comparisons and exceptions */
+static uint64_t control(void) {
+    uint32_t now;
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(now));
+    return now & 0x07ffff00u;
+}
+static void set_control(uint64_t wanted) { __asm__ volatile("vmsr fpscr, %0" : : "r"((uint32_t)wanted)); }
+#endif
 
 #else
 
