@@ -1,7 +1,7 @@
-"""The matrix product alone: how near the kernel of batches comes to the core's peak of multiply-adds.
+"""The matrix product alone: how near its kernels come to the core's peak of multiply-adds, and to its reading rate.
 
-A C program calls the product of an LSTM's gates, [x, h] of a batch against all their weights, and the loop that
-measures the peak, in turns, on one thread.
+A C program calls the product of an LSTM's gates, [x, h] against all their weights, and the loops that measure the peak
+and the reading rate, in turns, on one thread: for a batch, and for one row beside the whole step.
 """
 
 from __future__ import annotations
@@ -14,55 +14,81 @@ from pathlib import Path
 
 import _common
 from _programs import BuildError, build_program, run
-from cells import BATCH, BATCH_CELLS, positive
+from cells import BATCH, BATCH_CELLS, CELLS, make_cell, measure, positive
+from peers.cylstm_ import PackedOut
 
 import cylstm
+
+Sizes = Sequence[tuple[int, int]]
+
+
+def products(program: Path, rounds: int, rows: int, sizes: Sizes) -> tuple[list[list[float]], list[float]]:
+    """For each size multiply-adds per second, best and median, bytes and bytes per second; and the peak's first two."""
+    numbers = [rounds, rows, *(n for size in sizes for n in size)]
+    *lines, peak = ([float(n) for n in line.split()] for line in run([program, *map(str, numbers)]).splitlines())
+    return lines, peak
+
+
+def batch_table(program: Path, rounds: int, sizes: Sizes) -> str:
+    lines, (best, median) = products(program, rounds, BATCH, sizes)
+    header = ["input, hidden", "best, G/s", "of the peak", "median, G/s", "of the median peak"]
+    body = [
+        [f"{i}, {h}", f"{most / 1e9:.1f}", f"{most / best:.1%}", f"{middle / 1e9:.1f}", f"{middle / median:.1%}"]
+        for (i, h), (most, middle, _, _) in zip(sizes, lines)
+    ]
+    return _common.markdown_table(header, body)
+
+
+def step_table(program: Path, rounds: int, sizes: Sizes) -> str:
+    """Where a step's time goes: reading at the machine's rate, what the product takes beyond it, and the rest."""
+    lines, _ = products(program, rounds, 1, sizes)
+    header = ["input, hidden", "step, us", "product alone, us", "reading alone, us", "step/reading", "product/reading"]
+    body = []
+    for (i, h), (most, _, size, reading) in zip(sizes, lines):
+        row = measure("step", make_cell((i, h, 1)), 1, 1, [PackedOut], rounds, 1000.0, 1.0, None)
+        step = min(row.times(next(iter(row.rounds_us))))
+        product, bound = 1e6 * 4 * h * (i + h) / most, 1e6 * size / reading
+        times = [_common.significant(us) for us in (step, product, bound)]
+        body.append([f"{i}, {h}", *times, f"{step / bound:.2f}", f"{product / bound:.2f}"])
+    return _common.markdown_table(header, body)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=positive, default=60, help="of 5 ms for each size; default: 60")
-    parser.add_argument("--markdown", metavar="FILE", help="also write the table into the section product of this file")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures")
+    parser.add_argument("--rounds", type=positive, default=40, help="of 5 ms for each size; default: 40")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the tables into its section product")
+    parser.add_argument("--json", metavar="FILE", help="also write the tables, as text")
     parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
     options = parser.parse_args(args)
     facts = _common.machine_facts()
-    sizes = [cell[:2] for cell in BATCH_CELLS]
+    rounds = 3 if options.quick else options.rounds
     try:
         with tempfile.TemporaryDirectory() as folder:
             # the peak is that of this machine's widest instructions
             flags = ("-O3", "-march=native", "-ffp-contract=fast")
             program = build_program(Path(folder), "_product.c", "_probe.c", flags=flags)
-            numbers = [3 if options.quick else options.rounds, BATCH, *(n for size in sizes for n in size)]
-            lines = run([program, *map(str, numbers)]).splitlines()
+            batch = batch_table(program, rounds, [cell[:2] for cell in BATCH_CELLS])
+            step = step_table(program, rounds, [cell[:2] for cell in CELLS if cell[2] == 1])
     except BuildError as error:
         print(f"left out: {error}")
         return 1
-    rates = [tuple(map(float, line.split())) for line in lines]
-    best, median = rates.pop()
-    body = [
-        [
-            f"{i}, {h}",
-            f"{rate[0] / 1e9:.1f}",
-            f"{rate[0] / best:.1%}",
-            f"{rate[1] / 1e9:.1f}",
-            f"{rate[1] / median:.1%}",
-        ]
-        for (i, h), rate in zip(sizes, rates)
-    ]
-    header = ["input, hidden", "best, G/s", "of the peak", "median, G/s", "of the peak"]
     parts = [
-        f"{_common.machine_text(facts)}; CyLSTM uses {cylstm._engine.chosen_isa()}. Multiply-adds per second of one "
-        f"thread at batch {BATCH}; the peak: {best / 1e9:.1f} G/s at best, {median / 1e9:.1f} in the median.",
+        f"{_common.machine_text(facts)}; CyLSTM uses {cylstm._engine.chosen_isa()}, one thread.",
         "",
-        _common.markdown_table(header, body),
+        f"Multiply-adds per second at batch {BATCH}:",
+        "",
+        batch,
+        "",
+        "One row, minima: a whole step from Python, its product called from C, and only reading as many bytes:",
+        "",
+        step,
     ]
     print("\n".join(parts))
     if options.markdown:
         _common.write_section(options.markdown, "product", "\n".join(parts))
     if options.json:
-        _common.write_json(options.json, {"machine": facts, "sizes": sizes, "rates": rates, "peak": [best, median]})
+        _common.write_json(options.json, {"machine": facts, "batch": batch, "step": step})
     return 0
 
 

@@ -29,7 +29,8 @@ PARALLEL = "model.predict(x, threads=2); stream = model.stream(threads=2)\nfor t
 
 def cpu_seconds(calls: str, rest: float) -> float:
     program = PROGRAM.format(calls=calls, rest=rest)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    # NumPy's BLAS keeps its own threads busy for a while when it is loaded
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert found.returncode == 0, found.stderr
     return float(found.stdout)
