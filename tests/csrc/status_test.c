@@ -411,7 +411,7 @@ static void values_and_models_out_of_range_are_refused(void) {
     CHECK(cyl_isa_available(CYL_ISA_SCALAR) && !cyl_isa_available(CYL_ISA_COUNT), "scalar code is everywhere");
     CHECK(cyl_isa_available(cyl_isa_best()), "the best can be run");
     CHECK(!cyl_isa_fuses(CYL_ISA_COUNT), "no set beyond the last");
-    for (int isa = CYL_ISA_SCALAR + 1; isa < CYL_ISA_COUNT; isa++) {
+    for (int isa = CYL_ISA_AVX2; isa < CYL_ISA_COUNT; isa++) { /* that of SSE2 is put together, like the scalar one */
         CHECK(!cyl_isa_fuses((CylIsa)isa) == !cyl_isa_available((CylIsa)isa), "vector sets have multiply-add");
     }
     CHECK(strcmp(cyl_isa_name(CYL_ISA_COUNT), "unknown") == 0, "a name for each set");
