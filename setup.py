@@ -1,6 +1,7 @@
 """Builds the extension: plain C from csrc/, each instruction set with its own flags, behind one Cython module."""
 
 import os
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -35,12 +36,24 @@ def flags_of_sets():
 class BuildExtension(build_ext):
     """Compiles each file of csrc/isa with the flags of its instruction set."""
 
+    def build_extensions(self):
+        self.is_msvc = self.compiler.compiler_type == "msvc"
+        if self.is_msvc:
+            # Microsoft's own compiler lacks GNU C and C11's atomics; clang-cl, which is installed beside it, has both
+            self.compiler.initialize()
+            self.compiler.cc = shutil.which("clang-cl") or "clang-cl"
+        super().build_extensions()
+
+    def spelled(self, flags):
+        """The flags as the compiler wants them."""
+        return [f"/clang:{flag}" for flag in flags] if self.is_msvc else flags
+
     def build_extension(self, ext):
         common = FLAGS + (WARNINGS if os.environ.get("CYLSTM_WERROR") else [])
         sets = {name: flags for name, flags in flags_of_sets().items() if self.can_compile(flags)}
         macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in sets]
-        threads = os.environ.get("CYLSTM_THREADS", "openmp" if os.name == "nt" else "pool")
-        link = []
+        threads = os.environ.get("CYLSTM_THREADS", "none" if self.is_msvc else "pool")
+        link = ["-s"] if sys.platform == "linux" else []
         if threads == "openmp" and self.can_compile(["-fopenmp"]):
             common.append("-fopenmp")
             link.append("-fopenmp")
@@ -56,12 +69,12 @@ class BuildExtension(build_ext):
                 [str(source)],
                 output_dir=self.build_temp,
                 macros=macros,
-                extra_postargs=common + sets.get(name, []),
+                extra_postargs=self.spelled(common + sets.get(name, [])),
                 depends=[str(path) for path in Path("csrc").glob("**/*.h")],
             )
         ext.extra_objects = objects
         ext.depends = objects  # linked again when one of them is newer
-        ext.extra_compile_args = [flag for flag in common if flag not in WARNINGS]
+        ext.extra_compile_args = self.spelled([flag for flag in common if flag not in WARNINGS])
         ext.extra_link_args = link
         super().build_extension(ext)
 
@@ -74,7 +87,9 @@ class BuildExtension(build_ext):
                 source = Path(folder, "probe.c")
                 source.write_text("int main(void) { return 0; }\n")
                 try:
-                    objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                    objects = self.compiler.compile(
+                        [str(source)], output_dir=folder, extra_postargs=self.spelled(flags)
+                    )
                     self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=flags)
                     known[key] = True
                 except Exception as error:  # each compiler class raises its own
@@ -92,7 +107,7 @@ setup(
                 ["cylstm/_engine.pyx"],
                 include_dirs=["csrc", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-                libraries=["m", "pthread"],
+                libraries=[] if os.name == "nt" else ["m", "pthread"],
             )
         ],
         build_dir="build",

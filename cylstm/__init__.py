@@ -2,7 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from ._engine import Stream
+try:
+    from ._engine import Stream
+except ImportError as error:
+    if error.name not in (
+        "cylstm._engine",
+        "_engine",
+    ):  # NumPy is missing, or the like; the dynamic linker says _engine
+        raise
+    from ._loading import explain
+
+    raise ImportError(explain(error), name=error.name, path=error.path) from None
 from ._version import __version__
 from .errors import (
     BlasNotFoundError,

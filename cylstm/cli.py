@@ -1,4 +1,4 @@
-"""The command line: ``python -m cylstm [config | summary FILE | convert SOURCE TARGET]``."""
+"""The command line: ``python -m cylstm [config | bench | summary FILE | convert SOURCE TARGET]``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 if a file could not be read or written; the reason goes to the standard error.
+        0, or 1 if a file could not be read or written, or the bits are not as expected; the reason goes to the
+        standard error.
     """
     options = _parser().parse_args(arguments)
     try:
-        {"config": _config, "summary": _summary, "convert": _convert}[options.command or "config"](options)
+        run = {"config": _config, "bench": _bench, "summary": _summary, "convert": _convert}
+        run[options.command or "config"](options)
     except (CylstmError, OSError) as error:
         print(f"cylstm: {error}", file=sys.stderr)
         return 1
@@ -74,8 +76,10 @@ def _layer(tree: ast.expr) -> object:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cylstm", description="Weight files of recurrent networks.")
-    commands = parser.add_subparsers(dest="command", metavar="config | summary | convert")
+    commands = parser.add_subparsers(dest="command", metavar="config | bench | summary | convert")
     commands.add_parser("config", help="show the installation: instruction set, threads, BLAS (the default)")
+    bench = commands.add_parser("bench", help="measure this machine and check its bits; takes seconds")
+    bench.add_argument("--seconds", type=_seconds, default=0.3, help="for each network, 0 to 60; default: %(default)s")
     summary = commands.add_parser("summary", help="show what a weights file holds, and where its tensors went")
     convert = commands.add_parser("convert", help="write a weights file as a native .cylstm")
     for command in (summary, convert):
@@ -92,10 +96,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seconds(text: str) -> float:
+    """A number of seconds from 0 to 60."""
+    seconds = float(text)
+    if not 0 <= seconds <= 60:
+        raise argparse.ArgumentTypeError(f"expected 0 to 60 seconds, found {text}")
+    return seconds
+
+
 def _config(options: argparse.Namespace) -> None:
     from .show import show_config
 
     show_config()
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from .bench import EXPECTED_BITS, output_bits, report
+
+    bits = output_bits()
+    for line in report(bits, options.seconds):
+        print(line, flush=True)
+    if bits != EXPECTED_BITS:
+        raise CylstmError(f"bench: the bits are {bits}, expected {EXPECTED_BITS}: please report the block above")
 
 
 def _summary(options: argparse.Namespace) -> None:
