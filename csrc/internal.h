@@ -49,6 +49,11 @@ int cyl_team_half(const CylTeam *team, CylTeam *half);
 
 /* This thread's contiguous share [*begin, *end) of `items`. */
 static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin, int64_t *end) {
+    if (team->threads == 1) { /* a division costs as much as a small layer's step has to spare */
+        *begin = 0;
+        *end = items;
+        return;
+    }
     *begin = items * team->thread / team->threads;
     *end = items * (team->thread + 1) / team->threads;
 }
@@ -398,11 +403,12 @@ struct CylWorkspace {
     int64_t *mask_strides;              /* (slots) */
     uint8_t **own_masks;                /* (slots): memory of the computed ones */
     CylNodeState *states;               /* (nodes) */
-    char *memory;
+    char *arrays;                       /* where the arrays above lie */
+    char *memory;                       /* of values, states and scratch */
 };
 
-/* `times` (inputs): steps that there is to be room for */
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, int threads,
+/* `times` (inputs): the steps to come, NULL where that is not known; `in_pieces`: there is room for a piece of them */
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
                                CylWorkspace **out);
 void cyl_workspace_free(CylWorkspace *workspace);
 void cyl_workspace_reset(CylWorkspace *workspace);

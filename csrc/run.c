@@ -23,6 +23,13 @@ static int64_t steps_before(const CylModel *model, int32_t axis, int64_t steps) 
     return steps;
 }
 
+/* steps of a value in the whole call */
+static int64_t steps_of_call(const CylModel *model, const CylCall *call, const CylValue *value) {
+    return value->axis < 0                    ? 1
+           : value->axis < model->input_count ? call->times[value->axis]
+                                              : cyl_axis_length(model, value->axis, call->times);
+}
+
 /* Points the views at steps [first_step, first_step + steps) of rows [first_row, first_row + rows) of the call. */
 static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, int64_t first_step,
                        int64_t steps) {
@@ -48,23 +55,21 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     for (int32_t a = model->input_count; a < model->axis_count; a++) {
         w->times[a] = cyl_axis_length(model, a, w->times);
     }
-    for (int32_t v = 0; v < model->value_count; v++) {
+    for (int32_t v = 0; v < model->value_count && model->slot_count > model->input_count; v++) {
         int32_t slot = model->values[v].slot;
         if (slot >= model->input_count) {
             w->masks[slot] = w->own_masks[slot];
             w->mask_strides[slot] = w->times[model->values[v].axis];
         }
     }
-    for (int32_t v = 0; v < model->value_count; v++) {
+    for (int32_t o = 0; o < model->output_count; o++) {
+        const int32_t v = model->outputs[o];
         const CylValue *value = &model->values[v];
-        if (value->output < 0) {
-            continue;
-        }
-        int64_t time = value->axis >= 0 ? cyl_axis_length(model, value->axis, call->times) : 1;
-        int64_t skipped = value->is_chunked ? steps_before(model, value->axis, first_step) : 0;
+        int64_t time = steps_of_call(model, call, value);
+        int64_t skipped = value->is_chunked && first_step > 0 ? steps_before(model, value->axis, first_step) : 0;
         w->views[v].step_stride = value->features;
         w->views[v].row_stride = time * value->features;
-        w->views[v].data = cyl_at(model, call->outputs[value->output], (first_row * time + skipped) * value->features);
+        w->views[v].data = cyl_at(model, call->outputs[o], (first_row * time + skipped) * value->features);
     }
 }
 
@@ -117,7 +122,7 @@ static bool loads_alone(const CylModel *model, int64_t rows, int64_t steps) {
 static int64_t steps_at_once(const CylWorkspace *w, int64_t total) {
     const CylModel *model = w->model;
     int64_t steps = total;
-    for (int32_t i = 0; w->in_pieces && i < model->input_count; i++) {
+    for (int32_t i = 0; w->in_pieces && total > 1 && i < model->input_count; i++) {
         bool is_less = model->values[model->inputs[i]].is_chunked && w->capacities[i] < steps;
         steps = is_less ? w->capacities[i] : steps;
     }
@@ -277,10 +282,6 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     if (status != CYL_OK) {
         return status;
     }
-    int64_t *capacities = calloc((size_t)model->input_count, sizeof *capacities);
-    if (!capacities) {
-        return CYL_E_MEMORY;
-    }
     bool apart = runs_rows_apart(call);
     Prediction p = {model, call, NULL, call->rows, 1, 0};
     int workspaces = 1;
@@ -294,19 +295,12 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     CylWorkspace *one = NULL;
     p.workspaces = workspaces == 1 ? &one : calloc((size_t)workspaces, sizeof *p.workspaces);
     if (!p.workspaces) {
-        free(capacities);
         return CYL_E_MEMORY;
     }
     int team_threads = apart ? workspaces : call->threads;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        bool in_pieces = model->is_chunkable && model->values[model->inputs[i]].is_chunked;
-        capacities[i] = in_pieces ? cyl_chunk_steps(model, p.tile_rows, call->times[i]) : call->times[i];
-    }
     for (int i = 0; i < workspaces && status == CYL_OK; i++) {
-        status = cyl_workspace_create(model, p.tile_rows, capacities, apart ? 1 : team_threads, &p.workspaces[i]);
-    }
-    for (int i = 0; i < workspaces && status == CYL_OK; i++) {
-        p.workspaces[i]->in_pieces = model->is_chunkable;
+        status = cyl_workspace_create(model, p.tile_rows, call->times, model->is_chunkable, apart ? 1 : team_threads,
+                                      &p.workspaces[i]);
     }
     if (status == CYL_OK) {
         CylIeee saved = cyl_ieee_enter();
@@ -325,7 +319,6 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     if (workspaces > 1) {
         free(p.workspaces);
     }
-    free(capacities);
     return status;
 }
 
@@ -377,13 +370,7 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
     }
     atomic_flag_clear(&s->busy);
     s->threads = threads;
-    int64_t *capacities = calloc((size_t)model->input_count, sizeof *capacities);
-    for (int32_t i = 0; capacities && i < model->input_count; i++) {
-        capacities[i] = cyl_chunk_steps(model, rows, INT64_MAX);
-    }
-    CylStatus status =
-        capacities ? cyl_workspace_create(model, rows, capacities, threads, &s->workspace) : CYL_E_MEMORY;
-    free(capacities);
+    CylStatus status = cyl_workspace_create(model, rows, NULL, true, threads, &s->workspace);
     if (status != CYL_OK) {
         free(s);
         return status;
@@ -395,7 +382,6 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
         return CYL_E_MEMORY;
     }
     s->workspace->rows = rows;
-    s->workspace->in_pieces = true;
     s->workspace->is_stream = true;
     *stream = s;
     return CYL_OK;
@@ -452,7 +438,7 @@ static void spread_outputs(const CylStream *stream, const CylCall *call, int64_t
     const CylModel *model = stream->workspace->model;
     for (int32_t o = 0; o < model->output_count; o++) {
         const CylValue *value = &model->values[model->outputs[o]];
-        int64_t time = value->axis >= 0 ? cyl_axis_length(model, value->axis, call->times) : 1;
+        int64_t time = steps_of_call(model, call, value);
         size_t bytes = (size_t)(time * value->features) * model->kernels->real_size;
         char *rows = call->outputs[o];
         for (int64_t row = 0; row < count; row++) {
@@ -502,7 +488,8 @@ CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const ui
         status = CYL_E_ARGUMENT;
     }
     for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
-        bool is_right = call->times[i] == call->times[0] && call->times[i] % model->step_multiple == 0;
+        bool is_whole = model->step_multiple == 1 || call->times[i] % model->step_multiple == 0;
+        bool is_right = call->times[i] == call->times[0] && is_whole;
         status = is_right ? CYL_OK : CYL_E_TIME;
     }
     if (status == CYL_OK) {

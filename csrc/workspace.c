@@ -91,22 +91,44 @@ static size_t place(CylWorkspace *w, char *memory, Region *regions) {
     return used;
 }
 
-/* the arrays that the workspace counts by inputs, axes, values and nodes; false if there is no memory */
-static bool create_arrays(CylWorkspace *w) {
-    const CylModel *model = w->model;
-    size_t axes = (size_t)model->axis_count, slots = (size_t)model->slot_count, values = (size_t)model->value_count;
-    w->times = calloc(axes, sizeof *w->times);
-    w->capacities = calloc(axes, sizeof *w->capacities);
-    w->masks = calloc(slots, sizeof *w->masks);
-    w->mask_strides = calloc(slots, sizeof *w->mask_strides);
-    w->own_masks = calloc(slots, sizeof *w->own_masks);
-    w->views = calloc(values, sizeof *w->views);
-    w->own = calloc(values, sizeof *w->own);
-    w->states = calloc((size_t)model->node_count, sizeof *w->states);
-    return w->times && w->capacities && w->masks && w->mask_strides && w->own_masks && w->views && w->own && w->states;
+/* an array of `bytes` within the workspace's block; with block NULL only counts */
+static void *take(char *block, size_t *used, size_t count, size_t bytes) {
+    void *at = block ? block + *used : NULL;
+    *used += (count * bytes + 7) / 8 * 8;
+    return at;
 }
 
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, int threads,
+/* The arrays that the workspace counts by inputs, axes, values and nodes, and the regions to plan with: one block,
+   since every call makes a workspace. Returns its bytes. */
+static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
+    const CylModel *model = w->model;
+    size_t axes = (size_t)model->axis_count, slots = (size_t)model->slot_count, values = (size_t)model->value_count;
+    size_t used = 0;
+    w->times = take(block, &used, axes, sizeof *w->times);
+    w->capacities = take(block, &used, axes, sizeof *w->capacities);
+    w->masks = take(block, &used, slots, sizeof *w->masks);
+    w->mask_strides = take(block, &used, slots, sizeof *w->mask_strides);
+    w->own_masks = take(block, &used, slots, sizeof *w->own_masks);
+    w->views = take(block, &used, values, sizeof *w->views);
+    w->own = take(block, &used, values, sizeof *w->own);
+    w->states = take(block, &used, (size_t)model->node_count, sizeof *w->states);
+    *regions = take(block, &used, values + 1, sizeof **regions);
+    return used;
+}
+
+/* room for all steps of an input, or for a piece of them */
+static void plan_capacities(CylWorkspace *w, const int64_t *times) {
+    const CylModel *model = w->model;
+    w->time_capacity = 1;
+    for (int32_t a = 0; a < model->axis_count; a++) {
+        bool is_input = a < model->input_count && model->axes[a].input >= 0;
+        int64_t steps = is_input ? (times ? times[a] : INT64_MAX) : cyl_axis_length(model, a, w->capacities);
+        w->capacities[a] = is_input && w->in_pieces ? cyl_chunk_steps(model, w->rows_capacity, steps) : steps;
+        w->time_capacity = w->capacities[a] > w->time_capacity ? w->capacities[a] : w->time_capacity;
+    }
+}
+
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
                                CylWorkspace **out) {
     *out = NULL;
     CylWorkspace *w = calloc(1, sizeof *w);
@@ -116,17 +138,15 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_
     w->model = model;
     w->rows_capacity = rows;
     w->threads = threads;
-    Region *regions = calloc((size_t)model->value_count + 1, sizeof *regions);
-    if (!regions || !create_arrays(w)) {
-        free(regions);
+    w->in_pieces = in_pieces;
+    Region *regions;
+    w->arrays = calloc(1, take_arrays(w, NULL, &regions));
+    if (!w->arrays) {
         cyl_workspace_free(w);
         return CYL_E_MEMORY;
     }
-    w->time_capacity = 1;
-    for (int32_t a = 0; a < model->axis_count; a++) {
-        w->capacities[a] = cyl_axis_length(model, a, times);
-        w->time_capacity = w->capacities[a] > w->time_capacity ? w->capacities[a] : w->time_capacity;
-    }
+    take_arrays(w, w->arrays, &regions);
+    plan_capacities(w, times);
     /* sizes that could overflow are far beyond what a machine holds */
     double estimate = (double)rows * (double)w->time_capacity;
     for (int32_t v = 0; v < model->value_count; v++) {
@@ -145,7 +165,6 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_
     } else {
         cyl_workspace_free(w);
     }
-    free(regions);
     return status;
 }
 
@@ -153,14 +172,7 @@ void cyl_workspace_free(CylWorkspace *w) {
     if (!w) {
         return;
     }
-    free(w->times);
-    free(w->capacities);
-    free(w->masks);
-    free(w->mask_strides);
-    free(w->own_masks);
-    free(w->views);
-    free(w->own);
-    free(w->states);
+    free(w->arrays);
     cyl_aligned_free(w->memory);
     free(w);
 }
