@@ -29,6 +29,8 @@ typedef enum {
     CYL_E_BLAS,      /* the BLAS engine without a BLAS */
     CYL_E_STREAM,    /* the model cannot run step by step */
     CYL_E_BUSY,      /* another thread is inside the stream */
+    CYL_E_INDEX,     /* an index out of the range of what it chooses from */
+    CYL_E_TIME,      /* a number of steps that the model cannot run */
     CYL_E_LAYOUT,    /* packed arrays that do not fit the node */
     CYL_STATUS_COUNT
 } CylStatus;
@@ -69,7 +71,10 @@ typedef struct {
 
 typedef struct CylModel CylModel;
 
-typedef enum { CYL_SEQUENCE = 0, CYL_VECTOR, CYL_MASK, CYL_STATE } CylKind;
+/* a sequence, a mask and indices have a time axis, a vector and a state have none; indices are int32_t */
+typedef enum { CYL_SEQUENCE = 0, CYL_VECTOR, CYL_MASK, CYL_STATE, CYL_INDEX } CylKind;
+
+#define CYL_MAX_RANK 8
 
 typedef struct {
     const char *role;
@@ -116,6 +121,10 @@ typedef struct {
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model);
 void cyl_model_free(CylModel *model);
 CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index);
+/* A value of any shape, without batch. With a time axis that comes first, 0 where its length is not known in advance;
+   indices and masks may have that axis alone. */
+CylStatus cyl_model_add_tensor(CylModel *model, CylKind kind, const int32_t *shape /* (rank) */, int32_t rank,
+                               int32_t *index);
 /* Nodes run in the order in which they are added. */
 CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec);
 /* Rows [first_row, first_row + rows) of a tensor of a node whose `data` was NULL; a tensor of rank 1 has rows of one
@@ -135,6 +144,8 @@ int32_t cyl_model_array_count(const CylModel *model, int32_t node);
 CylArray cyl_model_array(const CylModel *model, int32_t node, int32_t index);
 
 size_t cyl_model_real_size(const CylModel *model);
+/* A stream takes multiples of this many steps at once. */
+int64_t cyl_model_step_multiple(const CylModel *model);
 /* multiply-adds of one row at one step */
 int64_t cyl_model_work(const CylModel *model);
 /* bytes of packed weights */
@@ -150,9 +161,9 @@ int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t ti
 typedef struct {
     int64_t rows;                     /* batch; at least 1 */
     const int64_t *times;             /* (inputs): steps of each sequence input, at least 1; 1 for a vector */
-    const void *const *inputs;        /* (inputs) of real (rows, time, features) or (rows, features), C order */
+    const void *const *inputs;        /* (inputs) of real or int32_t (rows, [time,] features), C order */
     const uint8_t *const *masks;      /* (inputs) of (rows, time) or NULL; or NULL. Non-zero means: use the step */
-    void *const *outputs;             /* (outputs) of real (rows, time, features) or (rows, features), C order */
+    void *const *outputs;             /* (outputs) of real (rows, [time,] features), C order */
     const void *const *initial_state; /* (states) of real (rows, size); or NULL for zeros */
     void *const *final_state;         /* (states) of real (rows, size); or NULL */
     int threads;                      /* at least 1 */

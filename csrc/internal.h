@@ -49,6 +49,11 @@ int cyl_team_half(const CylTeam *team, CylTeam *half);
 
 /* This thread's contiguous share [*begin, *end) of `items`. */
 static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin, int64_t *end) {
+    if (team->threads == 1) { /* a division costs as much as a small layer's step has to spare */
+        *begin = 0;
+        *end = items;
+        return;
+    }
     *begin = items * team->thread / team->threads;
     *end = items * (team->thread + 1) / team->threads;
 }
@@ -73,7 +78,7 @@ typedef struct {
     void *bias;                        /* real (row_size), zeros where there is none */
 } CylMatrix;
 
-/* rows first_row .. first_row + gates*units of a tensor of rank 2 that is in the spec */
+/* rows first_row .. first_row + gates*units of a tensor that is in the spec; axes behind the first are one */
 typedef struct {
     const char *role;
     int64_t first_row;
@@ -86,7 +91,9 @@ typedef struct {
     const CylMatrix *matrix; /* in its weights from first_column on, or in a row of its accumulators; NULL: plain */
     int32_t first_column;
     bool is_row;
-    void *data; /* real */
+    bool is_transposed; /* plain, as (columns, rows) */
+    bool is_exact;      /* kept without the subnormal rule */
+    void *data;         /* real */
 } CylPlace;
 
 static inline int32_t cyl_block_width(const CylMatrix *m, int32_t block) {
@@ -109,6 +116,8 @@ CylStatus cyl_row_prepare(const CylModel *model, CylNode *node, const CylNodeSpe
 /* a tensor of rank 1 and this size, whose shape is checked here, padded */
 CylStatus cyl_vector_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const char *role,
                              int64_t size, void **vector);
+/* says where rows of a tensor lie, in an array of the node */
+CylStatus cyl_tensor_place(CylNode *node, CylPlace place);
 /* says that a tensor of rank 1 lies plainly at `data`, in an array of the node */
 CylStatus cyl_vector_place(CylNode *node, const CylTensor *tensor, const char *role, void *data);
 void cyl_arrays_free(CylNode *node);
@@ -117,7 +126,7 @@ void cyl_arrays_free(CylNode *node);
 
 typedef struct {
     const void *x;  /* real (n, count) */
-    int64_t stride; /* reals from one of the n to the next, at least count */
+    int64_t stride; /* reals from one of the n to the next; for a BLAS at least count */
     int32_t first;  /* the matrix column that x's first number multiplies */
     int32_t count;
 } CylOperand;
@@ -150,8 +159,21 @@ typedef struct {
                          int32_t end);
     void (*activate)(const CylActivationSpec *activation, const void *x, void *y, int64_t size);
     void (*flush)(const void *x, void *y, int64_t size);
-    /* y = y (op) x * scale, see CylMergeMode */
-    void (*merge)(int mode, const void *x, void *y, int64_t size, double scale);
+    /* y = y (op) x, see CylMergeMode; with step 0 x is one number */
+    void (*merge)(int mode, const void *x, int step, void *y, int64_t size, double scale);
+    /* see kernels/layers.h */
+    void (*scale_shift)(const void *x, const void *scale, const void *shift, void *y, int64_t size);
+    void (*moments)(const void *x, int64_t count, int64_t stride, int64_t size, bool is_centred,
+                    double *found /* (2) */);
+    void (*normalise)(const void *x, const void *gain, const void *shift, int step, void *y, int64_t size, double mean,
+                      double variance, double epsilon);
+    void (*prelu)(const void *x, const void *slope, int step, void *y, int64_t size);
+    void (*gated)(const CylActivationSpec *spec, const void *a, const void *b, void *y, int64_t size);
+    void (*depthwise)(const CylActivationSpec *spec, const void *weight, const void *bias, const void *x,
+                      int64_t x_stride, int64_t taps, int64_t multiplier, void *y, int64_t units);
+    double (*dot)(const void *a, const void *b, int64_t size);
+    double (*additive)(const void *a, const void *b, const void *scale, int step, double factor, int64_t size);
+    void (*add_scaled)(const void *x, double weight, void *y, int64_t size);
     void (*lstm_cell)(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end);
     /* layer normalisation: gates and the new cell before its norm (scratch: see layers/lstm.c), then the norm and h */
     void (*lstm_norm_gates)(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end);
@@ -177,18 +199,51 @@ void cyl_product_blas64(const CylModel *model, const CylMatrix *m, const CylOper
                         int32_t end);
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa);
 
-typedef enum { CYL_MERGE_SUM = 0, CYL_MERGE_MUL, CYL_MERGE_SCALE } CylMergeMode;
+typedef enum {
+    CYL_MERGE_SUM = 0,
+    CYL_MERGE_MUL,
+    CYL_MERGE_SUB,
+    CYL_MERGE_MAX,
+    CYL_MERGE_MIN,
+    CYL_MERGE_DIV,
+    CYL_MERGE_COPY,
+    CYL_MERGE_SCALE /* y = y * scale, without x */
+} CylMergeMode;
 
 /* ---- the model ---- */
 
+/* a length to floor((length + add) / divide) * multiply: what strides, padding, cropping, upsampling make of time */
+typedef struct {
+    int64_t add, divide, multiply;
+} CylTimeRule;
+
+#define CYL_MAX_TIME_RULES 4
+
+/* A time axis: as many steps as an input has, those by some rules, or a constant number. */
+typedef struct {
+    int32_t input;    /* -1 for a constant */
+    int64_t constant; /* steps of a constant axis, 0 for others */
+    int32_t rule_count;
+    CylTimeRule rules[CYL_MAX_TIME_RULES];
+} CylTimeAxis;
+
 typedef struct {
     CylKind kind;
-    int32_t features;
-    int32_t axis;    /* index of the model input whose time this sequence or mask has, -1 for none */
+    int32_t features;            /* numbers of one step, or of the whole if there is no time axis */
+    int32_t rank;                /* of one step, or of the whole */
+    int32_t shape[CYL_MAX_RANK]; /* of one step, or of the whole */
+    bool has_time;
+    int64_t time;    /* steps if known in advance, else 0 */
+    int32_t axis;    /* index in the model's axes, -1 for a value without time; axis i is that of input i */
+    int32_t slot;    /* mask: index in the workspace's masks, those of the inputs first; else -1 */
     int32_t output;  /* index of the model output that this is, -1 for none */
+    int32_t limit;   /* indices: all must be below this */
     bool is_read;    /* by a node, or an output */
     bool feeds_node; /* so that it is stored with the subnormal rule */
     bool is_given;   /* while planning: an input, or written by a node already planned */
+    bool is_chunked; /* its time is an input's, so that a piece of a sequence has a piece of it */
+    bool is_late;    /* known after the last step only */
+    int32_t first_node, last_node; /* the nodes between which it is needed; first -1 for an input */
 } CylValue;
 
 #define CYL_MAX_STATES 2
@@ -200,14 +255,27 @@ typedef struct {
     const char *op;
     /* checks the spec, fills node->data, and says where the weights go (pack.c) */
     CylStatus (*prepare)(CylModel *model, CylNode *node, const CylNodeSpec *spec);
+    /* makes node->derived of the weights when all are there; NULL where there is nothing to make */
+    CylStatus (*finish)(const CylModel *model, CylNode *node);
     /* bytes of memory that a workspace of this capacity needs for the node, and its placing there */
     size_t (*bind)(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory);
     /* computes the node's outputs for the workspace's current rows and steps; called by every thread of the team */
     void (*run)(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team);
 } CylLayer;
 
+/* how a node's outputs with time relate to the time of its input */
+typedef enum {
+    CYL_TIME_KEPT = 0, /* the same axis */
+    CYL_TIME_RULED,    /* by node->rule */
+    CYL_TIME_FIXED     /* a number of steps of its own, checked by the layer */
+} CylTimeKind;
+
 extern const CylLayer cyl_layer_lstm, cyl_layer_gru, cyl_layer_rnn, cyl_layer_conv_lstm, cyl_layer_reverse,
-    cyl_layer_dense, cyl_layer_activation, cyl_layer_last, cyl_layer_merge;
+    cyl_layer_dense, cyl_layer_activation, cyl_layer_last, cyl_layer_merge, cyl_layer_conv1d, cyl_layer_pool1d,
+    cyl_layer_batch_norm, cyl_layer_layer_norm, cyl_layer_group_norm, cyl_layer_embedding, cyl_layer_prelu,
+    cyl_layer_glu, cyl_layer_reshape, cyl_layer_permute, cyl_layer_slice, cyl_layer_pad, cyl_layer_upsample,
+    cyl_layer_repeat_vector, cyl_layer_softmax, cyl_layer_reduce, cyl_layer_masking, cyl_layer_mask_merge,
+    cyl_layer_index_mask, cyl_layer_attention, cyl_layer_dot;
 
 /* One part of a recurrent step: items [begin, end) of it for every row. Phases that share a partition of their
    items need no barrier between them; `barrier_after` says that the next phase reads what other threads wrote. */
@@ -234,21 +302,32 @@ typedef struct {
 struct CylNode {
     const CylLayer *layer;
     int32_t index;
-    int32_t x, y, mask;      /* values, -1 for none */
-    int32_t states_in[2];    /* values h0, c0 */
-    int32_t states_out[2];   /* values h, c */
-    int32_t first_state;     /* index of the node's first state array in the model */
-    bool is_per_sequence;    /* reads or writes no sequence: runs once, after the last step */
+    int32_t x, y, mask;    /* values, -1 for none */
+    int32_t mask_out;      /* the mask that it computes, -1 for none */
+    int32_t states_in[2];  /* values h0, c0 */
+    int32_t states_out[2]; /* values h, c */
+    int32_t first_state;   /* index of the node's first state array in the model */
+    CylTimeKind time_kind;
+    CylTimeRule rule;
+    int32_t time_from;       /* the value whose axis the outputs take or derive theirs from; x unless changed */
+    bool mixes_times;        /* its inputs may have times of their own */
+    bool repeats_time;       /* an input of one step is repeated */
+    bool is_whole;           /* needs all steps at once */
+    bool is_chunked;         /* runs for every piece of a sequence; others run once */
+    bool is_late;            /* runs after the last piece */
     bool runs_beside_next;   /* neither reads what the other writes, and they cost the same: two directions */
+    int32_t history_size;    /* reals per row of the steps before, carried as a state; 0 for none */
     int64_t work;            /* multiply-adds of one row at one step */
     CylRecurrent *recurrent; /* NULL if the layer has no state; owned through data */
     void *data;              /* the layer's own, owned */
     CylArray *arrays;        /* packed weights in the order of `prepare`; owned unless keeps_arrays */
     CylPlace *places;
     int32_t array_count, place_count;
-    bool keeps_arrays;     /* they are the caller's, and read-only */
-    const int32_t *inputs; /* merge: all its inputs, owned */
-    int32_t input_count;
+    bool keeps_arrays; /* they are the caller's, and read-only */
+    void *derived;     /* real: what `finish` makes of the weights, owned */
+    int32_t *inputs;   /* all values that it reads, in the order of the spec, owned */
+    int32_t *outputs;  /* all that it writes, owned */
+    int32_t input_count, output_count;
 };
 
 struct CylModel {
@@ -260,6 +339,10 @@ struct CylModel {
     int32_t value_count, node_count;
     int32_t *inputs, *masks, *outputs;
     int32_t input_count, output_count;
+    CylTimeAxis *axes; /* those of the inputs first */
+    int32_t axis_count;
+    int32_t slot_count;    /* masks, those of the inputs first */
+    int64_t step_multiple; /* pieces of a sequence are multiples of this many steps */
     int32_t state_count;
     int32_t *state_sizes;
     int64_t work, bytes;
@@ -310,17 +393,23 @@ struct CylWorkspace {
     int64_t rows, first_row;
     const int64_t *order; /* (rows): row n of this run is row first_row + order[n] of the call; NULL: first_row + n */
     bool is_stream;       /* what follows the call's last step is not known yet */
-    int64_t *times;       /* (inputs): steps of the current run of each axis */
+    int64_t *times;       /* (axes): steps of the current run */
+    int64_t *capacities;  /* (axes): steps that there is room for */
+    bool in_pieces;       /* a long sequence is run piece by piece */
     bool is_first_chunk, is_last_chunk; /* to be read between a node's barriers only */
     CylView *views;                     /* (values) */
     CylView *own;                       /* (values): views of the workspace's own memory; data NULL for model outputs */
-    const uint8_t **masks;              /* (inputs): (call's rows, time) from this run's first step on, or NULL */
-    int64_t *mask_strides;              /* (inputs) */
+    const uint8_t **masks;              /* (slots): from this run's first step on, or NULL; see cyl_mask_row */
+    int64_t *mask_strides;              /* (slots) */
+    uint8_t **own_masks;                /* (slots): memory of the computed ones */
     CylNodeState *states;               /* (nodes) */
-    char *memory;
+    char *arrays;                       /* where the arrays above lie */
+    char *memory;                       /* of values, states and scratch */
 };
 
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, int64_t time, int threads, CylWorkspace **out);
+/* `times` (inputs): the steps to come, NULL where that is not known; `in_pieces`: there is room for a piece of them */
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
+                               CylWorkspace **out);
 void cyl_workspace_free(CylWorkspace *workspace);
 void cyl_workspace_reset(CylWorkspace *workspace);
 /* all that is remembered of one row: to the start, exchanged with another row's, copied from another workspace's */
@@ -339,18 +428,43 @@ void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, void 
 /* the steps that one run takes at most, for a sequence of `time` steps */
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
 
+/* steps of an axis where the inputs have `times` (inputs); below 1 if there are none (axes.c) */
+int64_t cyl_axis_length(const CylModel *model, int32_t axis, const int64_t *times);
+/* the axis of a constant number of steps, or the one that a rule makes of another; CYL_E_VALUE if it cannot be said */
+CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
+CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32_t *axis);
+/* whether both always have the same number of steps */
+bool cyl_axis_same(const CylModel *model, int32_t a, int32_t b);
+
+/* steps of a value in this run, 1 for one without time */
+static inline int64_t cyl_steps(const CylWorkspace *workspace, int32_t value) {
+    int32_t axis = workspace->model->values[value].axis;
+    return axis >= 0 ? workspace->times[axis] : 1;
+}
 /* the row of the call's arrays that is row `row` of this run */
 static inline int64_t cyl_call_row(const CylWorkspace *workspace, int64_t row) {
     return workspace->first_row + (workspace->order ? workspace->order[row] : row);
 }
-/* (time): the mask of a row of this run on time axis `axis`, which must have one */
-static inline const uint8_t *cyl_mask_row(const CylWorkspace *workspace, int32_t axis, int64_t row) {
-    return workspace->masks[axis] + cyl_call_row(workspace, row) * workspace->mask_strides[axis];
+/* the slot of a mask value that says something in this run; -1 if there is no such value, or all steps count */
+static inline int32_t cyl_mask_slot(const CylWorkspace *workspace, int32_t value) {
+    int32_t slot = value >= 0 ? workspace->model->values[value].slot : -1;
+    return slot >= 0 && workspace->masks[slot] ? slot : -1;
+}
+/* (time): a row of this run of the mask in `slot`, which must have one; an input's are in the order of the call */
+static inline const uint8_t *cyl_mask_row(const CylWorkspace *workspace, int32_t slot, int64_t row) {
+    int64_t at = slot < workspace->model->input_count ? cyl_call_row(workspace, row) : row;
+    return workspace->masks[slot] + at * workspace->mask_strides[slot];
 }
 
 static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 * 16; }
 static inline char *cyl_at(const CylModel *model, const void *base, int64_t reals) {
     return (char *)base + reals * (int64_t)model->kernels->real_size;
+}
+
+/* one step of one row of a value; its steps follow each other without gaps */
+static inline char *cyl_step_at(const CylWorkspace *workspace, int32_t value, int64_t row, int64_t step) {
+    const CylView *view = &workspace->views[value];
+    return cyl_at(workspace->model, view->data, row * view->row_stride + step * view->step_stride);
 }
 
 /* places the next `bytes` in a region that starts at `memory` (NULL while only counting), aligned */
@@ -359,6 +473,22 @@ static inline void *cyl_place(char *memory, size_t *used, size_t bytes) {
     *used += (bytes + CYL_ALIGNMENT - 1) / CYL_ALIGNMENT * CYL_ALIGNMENT;
     return at;
 }
+
+/* ---- windows over time (time1d.c) ---- */
+
+typedef enum { CYL_PAD_VALID = 0, CYL_PAD_SAME, CYL_PAD_CAUSAL, CYL_PAD_EXPLICIT } CylPadding;
+
+typedef struct {
+    CylPadding padding;
+    int32_t kernel, stride, dilation, before, after; /* before, after: explicit padding */
+    int32_t counted_after;                           /* of `after`, what an average may count */
+    int64_t reach;                                   /* steps from the first tap to the last, both counted */
+} CylTime1d;
+
+/* reads stride, dilation, padding, pad_before, pad_after and ceil_mode (if there), and sets the node's rule of time */
+CylStatus cyl_time1d_read(const CylNodeSpec *spec, CylNode *node, int32_t kernel, CylTime1d *time);
+/* steps of padding around `steps` */
+void cyl_time1d_pads(const CylTime1d *time, int64_t steps, int64_t *before, int64_t *after);
 
 /* ---- the recurrent scheduler (recurrent.c) ---- */
 

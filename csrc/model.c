@@ -4,9 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const CylLayer *const layers[] = {&cyl_layer_lstm,      &cyl_layer_gru,   &cyl_layer_rnn,
-                                         &cyl_layer_conv_lstm, &cyl_layer_dense, &cyl_layer_activation,
-                                         &cyl_layer_last,      &cyl_layer_merge, &cyl_layer_reverse};
+static const CylLayer *const layers[] = {
+    &cyl_layer_lstm,       &cyl_layer_gru,        &cyl_layer_rnn,           &cyl_layer_conv_lstm,  &cyl_layer_dense,
+    &cyl_layer_activation, &cyl_layer_last,       &cyl_layer_merge,         &cyl_layer_reverse,    &cyl_layer_conv1d,
+    &cyl_layer_pool1d,     &cyl_layer_batch_norm, &cyl_layer_layer_norm,    &cyl_layer_group_norm, &cyl_layer_embedding,
+    &cyl_layer_prelu,      &cyl_layer_glu,        &cyl_layer_reshape,       &cyl_layer_permute,    &cyl_layer_slice,
+    &cyl_layer_pad,        &cyl_layer_upsample,   &cyl_layer_repeat_vector, &cyl_layer_softmax,    &cyl_layer_reduce,
+    &cyl_layer_masking,    &cyl_layer_mask_merge, &cyl_layer_index_mask,    &cyl_layer_attention,  &cyl_layer_dot};
 
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model) {
     *model = NULL;
@@ -38,8 +42,10 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
 
 static void node_free(CylNode *node) {
     cyl_arrays_free(node);
+    cyl_aligned_free(node->derived);
     free(node->data);
-    free((void *)node->inputs);
+    free(node->inputs);
+    free(node->outputs);
 }
 
 void cyl_model_free(CylModel *model) {
@@ -50,6 +56,7 @@ void cyl_model_free(CylModel *model) {
         node_free(&model->nodes[i]);
     }
     free(model->nodes);
+    free(model->axes);
     free(model->values);
     free(model->inputs);
     free(model->masks);
@@ -58,18 +65,40 @@ void cyl_model_free(CylModel *model) {
     free(model);
 }
 
-CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index) {
-    if (model->is_finished || features < 1 || (unsigned)kind > CYL_STATE) {
+CylStatus cyl_model_add_tensor(CylModel *model, CylKind kind, const int32_t *shape, int32_t rank, int32_t *index) {
+    if (model->is_finished || (unsigned)kind > CYL_INDEX || rank < 1 || rank > CYL_MAX_RANK) {
         return CYL_E_ARGUMENT;
+    }
+    CylValue value = {.kind = kind, .axis = -1, .slot = -1, .output = -1, .limit = INT32_MAX, .features = 1};
+    value.has_time = kind == CYL_SEQUENCE || kind == CYL_MASK || kind == CYL_INDEX;
+    if (value.has_time && (shape[0] < 0 || (rank == 1 && kind == CYL_SEQUENCE) || (rank > 1 && kind == CYL_MASK))) {
+        return CYL_E_ARGUMENT;
+    }
+    value.time = value.has_time ? shape[0] : 0;
+    for (int32_t i = value.has_time ? 1 : 0; i < rank; i++) {
+        if (shape[i] < 1 || shape[i] > (1 << 28) / value.features) {
+            return CYL_E_ARGUMENT;
+        }
+        value.features *= shape[i];
+        value.shape[value.rank++] = shape[i];
     }
     CylValue *grown = realloc(model->values, (size_t)(model->value_count + 1) * sizeof *grown);
     if (!grown) {
         return CYL_E_MEMORY;
     }
     model->values = grown;
-    grown[model->value_count] = (CylValue){kind, features, -1, -1, false, false, false};
+    grown[model->value_count] = value;
     *index = model->value_count++;
     return CYL_OK;
+}
+
+CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index) {
+    int32_t shape[2] = {0, features};
+    bool has_time = kind == CYL_SEQUENCE || kind == CYL_MASK || kind == CYL_INDEX;
+    if (features < 1) {
+        return CYL_E_ARGUMENT;
+    }
+    return cyl_model_add_tensor(model, kind, has_time ? shape : shape + 1, has_time && kind != CYL_MASK ? 2 : 1, index);
 }
 
 const CylTensor *cyl_spec_tensor(const CylNodeSpec *spec, const char *role) {
@@ -152,9 +181,10 @@ static CylStatus check_ports(const CylModel *model, const CylPort *ports, int32_
         if (ports[i].value < 0 || ports[i].value >= model->value_count) {
             return CYL_E_VALUE;
         }
-        /* a mask has no memory of its own: only what is made for it may read it */
-        bool is_mask = model->values[ports[i].value].kind == CYL_MASK;
-        if (is_mask != (strcmp(ports[i].role, "mask") == 0)) {
+        /* masks and indices are no real numbers: only what is made for them may read them */
+        CylKind kind = model->values[ports[i].value].kind;
+        if ((kind == CYL_MASK) != (strncmp(ports[i].role, "mask", 4) == 0) ||
+            (kind == CYL_INDEX) != (strcmp(ports[i].role, "indices") == 0)) {
             return CYL_E_VALUE;
         }
     }
@@ -179,8 +209,12 @@ static CylStatus check_sizes(const CylNodeSpec *spec) {
 
 /* makes room for the states of a prepared node */
 static CylStatus add_states(CylModel *model, CylNode *node) {
-    int32_t sizes[CYL_MAX_STATES] = {node->recurrent->output_size, node->recurrent->hidden_size};
-    int32_t count = node->recurrent->state_count;
+    int32_t sizes[CYL_MAX_STATES] = {node->history_size, 0}, count = 1;
+    if (node->recurrent) {
+        sizes[0] = node->recurrent->output_size;
+        sizes[1] = node->recurrent->hidden_size;
+        count = node->recurrent->state_count;
+    }
     int32_t *state_sizes = realloc(model->state_sizes, (size_t)(model->state_count + count) * sizeof *state_sizes);
     if (!state_sizes) {
         return CYL_E_MEMORY;
@@ -190,6 +224,15 @@ static CylStatus add_states(CylModel *model, CylNode *node) {
     memcpy(state_sizes + model->state_count, sizes, (size_t)count * sizeof *sizes);
     model->state_count += count;
     return CYL_OK;
+}
+
+/* the values of ports; NULL if there is no memory */
+static int32_t *copy_ports(const CylPort *ports, int32_t count) {
+    int32_t *values = calloc((size_t)(count > 0 ? count : 1), sizeof *values);
+    for (int32_t i = 0; values && i < count; i++) {
+        values[i] = ports[i].value;
+    }
+    return values;
 }
 
 /* packs the tensors of the last node whose numbers are in the spec; one that the layer has no place for is ignored */
@@ -236,18 +279,29 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
                       .x = cyl_spec_input(spec, "x"),
                       .y = cyl_spec_output(spec, "y"),
                       .mask = cyl_spec_input(spec, "mask"),
+                      .mask_out = cyl_spec_output(spec, "mask"),
                       .states_in = {-1, -1},
                       .states_out = {-1, -1},
                       .first_state = -1,
-                      .keeps_arrays = spec->arrays != NULL};
-    if (node->x < 0 || node->y < 0) {
-        return CYL_E_VALUE;
+                      .keeps_arrays = spec->arrays != NULL,
+                      .inputs = copy_ports(spec->inputs, spec->input_count),
+                      .outputs = copy_ports(spec->outputs, spec->output_count),
+                      .input_count = spec->input_count,
+                      .output_count = spec->output_count};
+    if (node->x < 0) {
+        node->x = cyl_spec_input(spec, "indices");
     }
-    status = layer->prepare(model, node, spec);
+    if (node->x < 0 && node->mask_out >= 0) {
+        node->x = node->mask;
+    }
+    node->time_from = node->x;
+    status = !node->inputs || !node->outputs                      ? CYL_E_MEMORY
+             : node->x < 0 || (node->y < 0 && node->mask_out < 0) ? CYL_E_VALUE
+                                                                  : layer->prepare(model, node, spec);
     if (status == CYL_OK && spec->arrays && node->array_count != spec->array_count) {
         status = CYL_E_LAYOUT;
     }
-    if (status == CYL_OK && node->recurrent) {
+    if (status == CYL_OK && (node->recurrent || node->history_size)) {
         status = add_states(model, node);
     }
     if (status != CYL_OK) {
@@ -263,15 +317,11 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
         model->values[spec->inputs[i].value].is_read = true;
         model->values[spec->inputs[i].value].feeds_node = true;
     }
-    if (!node->recurrent) {
+    if (!node->recurrent && node->y >= 0) {
         model->values[node->y].is_read = true; /* these layers write their output whether or not it is used */
     }
     model->work += node->work;
     return CYL_OK;
-}
-
-static bool is_sequence(const CylModel *model, int32_t value) {
-    return value >= 0 && model->values[value].kind == CYL_SEQUENCE;
 }
 
 /* marks a value as given from here on; CYL_E_VALUE if there is none, or it was given before */
@@ -283,58 +333,114 @@ static CylStatus give(CylModel *model, int32_t value) {
     return CYL_OK;
 }
 
+/* the axis of each input, and of its mask */
 static CylStatus plan_inputs(CylModel *model) {
     for (int32_t v = 0; v < model->value_count; v++) {
-        model->values[v].axis = model->values[v].output = -1;
-        model->values[v].is_given = false;
+        CylValue *value = &model->values[v];
+        value->axis = value->output = value->slot = -1;
+        value->is_given = value->is_chunked = value->is_late = false;
+        value->first_node = value->last_node = -1;
     }
+    model->axes = calloc((size_t)model->input_count, sizeof *model->axes);
+    if (!model->axes) {
+        return CYL_E_MEMORY;
+    }
+    model->axis_count = model->slot_count = model->input_count;
     for (int32_t i = 0; i < model->input_count; i++) {
         int32_t input = model->inputs[i], mask = model->masks[i];
         if (give(model, input) != CYL_OK || model->values[input].kind == CYL_MASK || mask < -1) {
             return CYL_E_VALUE;
         }
-        if (mask >= 0 && (give(model, mask) != CYL_OK || model->values[mask].kind != CYL_MASK)) {
+        if (mask >= 0 && (give(model, mask) != CYL_OK || model->values[mask].kind != CYL_MASK ||
+                          !model->values[input].has_time || model->values[mask].time != model->values[input].time)) {
             return CYL_E_VALUE;
         }
-        if (is_sequence(model, input)) {
-            model->values[input].axis = i;
+        CylValue *value = &model->values[input];
+        int64_t constant = value->has_time ? value->time : 1;
+        model->axes[i] = (CylTimeAxis){.input = constant ? -1 : i, .constant = constant};
+        if (value->has_time) {
+            value->axis = i;
+            value->is_chunked = !value->time;
         }
         if (mask >= 0) {
-            model->values[mask].axis = i;
+            model->values[mask].axis = model->values[mask].slot = i;
+            model->values[mask].is_chunked = value->is_chunked;
         }
     }
     return CYL_OK;
 }
 
-/* what a node reads is there before it, and of one length; what it writes nobody else writes */
+/* the axis of what a node writes */
+static CylStatus plan_output_axis(CylModel *model, const CylNode *node, CylValue *value) {
+    int32_t from = model->values[node->time_from].axis;
+    CylStatus status = CYL_OK;
+    if (node->time_kind == CYL_TIME_FIXED) {
+        status = cyl_axis_constant(model, value->time, &value->axis);
+    } else if (from < 0) {
+        status = CYL_E_VALUE;
+    } else if (node->time_kind == CYL_TIME_RULED) {
+        status = cyl_axis_derive(model, from, node->rule, &value->axis);
+    } else {
+        value->axis = from;
+    }
+    if (status == CYL_OK && model->axes[value->axis].constant != value->time) {
+        status = CYL_E_VALUE;
+    }
+    value->is_chunked = status == CYL_OK && !value->time;
+    return status;
+}
+
+/* what a node reads is there before it; what it writes nobody else writes */
 static CylStatus plan_node(CylModel *model, CylNode *node) {
-    const int32_t reads[] = {node->x, node->mask, node->states_in[0], node->states_in[1]};
-    for (int32_t i = 0; i < 4 + node->input_count; i++) {
-        int32_t value = i < 4 ? reads[i] : node->inputs[i - 4];
-        if (value >= 0 && !model->values[value].is_given) {
+    bool reads_chunked = false, reads_late = false, writes_chunked = false;
+    for (int32_t i = 0; i < node->input_count; i++) {
+        CylValue *value = &model->values[node->inputs[i]];
+        if (!value->is_given) {
+            return CYL_E_VALUE;
+        }
+        value->last_node = node->index;
+        reads_chunked = reads_chunked || value->is_chunked;
+        reads_late = reads_late || value->is_late;
+        /* of a broadcast, what has one step or has the axes behind the time alone */
+        bool is_lower = node->y >= 0 && value->rank < model->values[node->y].rank;
+        bool is_repeated = node->repeats_time && (value->time == 1 || is_lower);
+        if (value->has_time && !node->mixes_times && !is_repeated &&
+            !cyl_axis_same(model, value->axis, model->values[node->time_from].axis)) {
             return CYL_E_VALUE;
         }
     }
-    int32_t axis = model->values[node->x].axis;
-    if (node->mask >= 0 && model->values[node->mask].axis != axis) {
+    if (node->mask >= 0 && !cyl_axis_same(model, model->values[node->mask].axis, model->values[node->x].axis)) {
         return CYL_E_VALUE;
     }
-    if (is_sequence(model, node->y)) {
-        if (axis < 0) {
+    for (int32_t i = 0; i < node->output_count; i++) {
+        CylValue *value = &model->values[node->outputs[i]];
+        if (give(model, node->outputs[i]) != CYL_OK) {
             return CYL_E_VALUE;
         }
-        model->values[node->y].axis = axis;
-        for (int32_t i = 0; i < node->input_count; i++) {
-            if (model->values[node->inputs[i]].axis != axis) {
-                return CYL_E_VALUE;
-            }
+        value->first_node = value->last_node = node->index;
+        if (value->kind == CYL_INDEX) {
+            return CYL_E_VALUE;
         }
+        if (value->kind == CYL_MASK) {
+            value->slot = model->slot_count++;
+        }
+        CylStatus status = value->has_time ? plan_output_axis(model, node, value) : CYL_OK;
+        if (status != CYL_OK) {
+            return status;
+        }
+        writes_chunked = writes_chunked || value->is_chunked;
+        value->is_late = !value->is_chunked && (reads_chunked || reads_late);
     }
-    const int32_t writes[] = {node->y, node->states_out[0], node->states_out[1]};
-    for (int32_t i = 0; i < 3; i++) {
-        if (writes[i] >= 0 && give(model, writes[i]) != CYL_OK) {
-            return CYL_E_VALUE;
-        }
+    node->is_chunked = reads_chunked || writes_chunked;
+    node->is_late = reads_late && !node->is_chunked;
+    if (node->is_chunked && (node->is_whole || reads_late)) {
+        model->is_chunkable = model->can_stream = false;
+    }
+    if (node->recurrent && (node->recurrent->is_reverse || node->states_in[0] >= 0 || node->states_in[1] >= 0)) {
+        model->is_chunkable = model->can_stream = false;
+    }
+    if (node->recurrent || node->history_size) {
+        model->can_stream = model->can_stream && node->is_chunked;
     }
     return CYL_OK;
 }
@@ -360,16 +466,46 @@ static CylStatus plan_outputs(CylModel *model) {
     return CYL_OK;
 }
 
-/* two recurrent nodes of equal cost of which the second does not read what the first writes */
+static int64_t common_multiple(int64_t a, int64_t b) {
+    int64_t p = a, q = b;
+    while (q) {
+        int64_t rest = p % q;
+        p = q;
+        q = rest;
+    }
+    return a / p * b;
+}
+
+/* the steps of the inputs after which every strided axis has whole steps too */
+static CylStatus plan_steps(CylModel *model) {
+    model->step_multiple = 1;
+    for (int32_t a = 0; a < model->axis_count; a++) {
+        const CylTimeAxis *axis = &model->axes[a];
+        int64_t divide = 1;
+        for (int32_t r = 0; r < axis->rule_count; r++) {
+            divide *= axis->rules[r].divide;
+            if (divide > (1 << 24)) {
+                return CYL_E_OPTION;
+            }
+        }
+        model->step_multiple = common_multiple(model->step_multiple, divide);
+        if (model->step_multiple > (1 << 24)) {
+            return CYL_E_OPTION;
+        }
+    }
+    return CYL_OK;
+}
+
+/* two recurrent nodes of equal cost, run for the same pieces, of which the second does not read what the first writes
+ */
 static bool is_pair(const CylNode *first, const CylNode *second) {
-    if (!first->recurrent || !second->recurrent || first->work != second->work) {
+    if (!first->recurrent || !second->recurrent || first->work != second->work ||
+        first->is_chunked != second->is_chunked || first->is_late != second->is_late) {
         return false;
     }
-    const int32_t writes[] = {first->y, first->states_out[0], first->states_out[1]};
-    const int32_t reads[] = {second->x, second->mask, second->states_in[0], second->states_in[1]};
-    for (int32_t i = 0; i < 3; i++) {
-        for (int32_t j = 0; j < 4; j++) {
-            if (writes[i] >= 0 && writes[i] == reads[j]) {
+    for (int32_t i = 0; i < first->output_count; i++) {
+        for (int32_t j = 0; j < second->input_count; j++) {
+            if (first->outputs[i] == second->inputs[j]) {
                 return false;
             }
         }
@@ -377,33 +513,58 @@ static bool is_pair(const CylNode *first, const CylNode *second) {
     return true;
 }
 
-/* time axes, and whether pieces of a sequence can be run one after the other */
-static CylStatus plan(CylModel *model) {
-    CylStatus status = plan_inputs(model);
-    int32_t sequences = 0;
-    for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
-        sequences += is_sequence(model, model->inputs[i]);
-        model->input_reals += model->values[model->inputs[i]].features;
-    }
-    model->is_chunkable = sequences == 1;
-    model->can_stream = sequences == model->input_count;
-    for (int32_t i = 0; status == CYL_OK && i < model->node_count; i++) {
-        CylNode *node = &model->nodes[i];
-        status = plan_node(model, node);
-        node->is_per_sequence = !is_sequence(model, node->x) && !is_sequence(model, node->y);
-        if (node->layer == &cyl_layer_reverse) {
-            model->is_chunkable = model->can_stream = false;
-        }
-        if (node->recurrent && (node->recurrent->is_reverse || node->states_in[0] >= 0 || node->states_in[1] >= 0)) {
-            model->is_chunkable = model->can_stream = false;
-        }
-    }
-    for (int32_t i = 0; status == CYL_OK && i + 1 < model->node_count; i++) {
+/* finds the nodes that run beside each other: what either needs is needed while the other runs */
+static void plan_pairs(CylModel *model) {
+    for (int32_t i = 0; i + 1 < model->node_count; i++) {
         CylNode *node = &model->nodes[i];
         node->runs_beside_next = is_pair(node, node + 1) && !(i > 0 && (node - 1)->runs_beside_next);
         model->has_pairs |= node->runs_beside_next;
+        for (int32_t v = 0; node->runs_beside_next && v < model->value_count; v++) {
+            CylValue *value = &model->values[v];
+            value->first_node -= value->first_node == i + 1;
+            value->last_node += value->last_node == i;
+        }
+    }
+}
+
+/* time axes, and whether pieces of a sequence can be run one after the other */
+static CylStatus plan(CylModel *model) {
+    CylStatus status = plan_inputs(model);
+    int32_t chunked = 0;
+    model->input_reals = 0;
+    model->has_pairs = false;
+    for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
+        const CylValue *value = &model->values[model->inputs[i]];
+        chunked += value->is_chunked;
+        model->input_reals += value->kind == CYL_INDEX ? 0 : value->features * (value->time ? value->time : 1);
+    }
+    model->is_chunkable = chunked == 1;
+    model->can_stream = chunked == model->input_count;
+    for (int32_t i = 0; status == CYL_OK && i < model->node_count; i++) {
+        status = plan_node(model, &model->nodes[i]);
+    }
+    status = status == CYL_OK ? plan_steps(model) : status;
+    if (status == CYL_OK) {
+        plan_pairs(model);
     }
     return status == CYL_OK ? plan_outputs(model) : status;
+}
+
+static CylStatus finish_nodes(CylModel *model) {
+    CylIeee saved = cyl_ieee_enter();
+    CylStatus status = CYL_OK;
+    for (int32_t n = 0; status == CYL_OK && n < model->node_count; n++) {
+        CylNode *node = &model->nodes[n];
+        if (node->layer->finish && !node->derived) {
+            status = node->layer->finish(model, node);
+        }
+        if (status != CYL_OK) {
+            cyl_aligned_free(node->derived);
+            node->derived = NULL;
+        }
+    }
+    cyl_ieee_leave(saved);
+    return status;
 }
 
 static int32_t *copy_indices(const int32_t *indices, int32_t count) {
@@ -425,17 +586,23 @@ CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t
     model->input_count = input_count;
     model->output_count = output_count;
     CylStatus status = model->inputs && model->masks && model->outputs ? plan(model) : CYL_E_MEMORY;
+    if (status == CYL_OK) {
+        status = finish_nodes(model);
+    }
     model->is_finished = status == CYL_OK;
     if (status != CYL_OK) {
         free(model->inputs);
         free(model->masks);
         free(model->outputs);
+        free(model->axes);
         model->inputs = model->masks = model->outputs = NULL;
+        model->axes = NULL;
     }
     return status;
 }
 
 size_t cyl_model_real_size(const CylModel *model) { return model->kernels->real_size; }
+int64_t cyl_model_step_multiple(const CylModel *model) { return model->step_multiple; }
 int64_t cyl_model_work(const CylModel *model) { return model->work; }
 int64_t cyl_model_bytes(const CylModel *model) { return model->bytes; }
 int32_t cyl_model_state_count(const CylModel *model) { return model->state_count; }

@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* of a matrix, and rows: their products stay far from what 64 bits hold */
+#define MOST_COLUMNS (1 << 24)
+
 /* Full blocks of 16 units, or of 64 where there is one gate: four chains hide the latency of a multiply-add. */
 static int32_t block_width(int32_t gates) { return gates == 1 ? 64 : 16; }
 
@@ -49,7 +52,7 @@ CylStatus cyl_array_prepare(const CylModel *model, CylNode *node, const CylNodeS
     return CYL_OK;
 }
 
-static CylStatus add_place(CylNode *node, CylPlace place) {
+CylStatus cyl_tensor_place(CylNode *node, CylPlace place) {
     CylPlace *grown = realloc(node->places, (size_t)(node->place_count + 1) * sizeof *grown);
     if (!grown) {
         return CYL_E_MEMORY;
@@ -60,7 +63,7 @@ static CylStatus add_place(CylNode *node, CylPlace place) {
 }
 
 CylStatus cyl_vector_place(CylNode *node, const CylTensor *tensor, const char *role, void *data) {
-    return add_place(node, (CylPlace){.role = role, .rows = tensor->shape[0], .columns = 1, .data = data});
+    return cyl_tensor_place(node, (CylPlace){.role = role, .rows = tensor->shape[0], .columns = 1, .data = data});
 }
 
 CylStatus cyl_vector_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const char *role,
@@ -79,12 +82,21 @@ CylStatus cyl_row_prepare(const CylModel *model, CylNode *node, const CylNodeSpe
     if (status != CYL_OK || !role || !cyl_spec_tensor(spec, role)) {
         return status;
     }
-    return add_place(node, (CylPlace){.role = role,
-                                      .rows = (int64_t)m->gates * m->units,
-                                      .columns = 1,
-                                      .matrix = m,
-                                      .is_row = true,
-                                      .data = *row});
+    return cyl_tensor_place(node, (CylPlace){.role = role,
+                                             .rows = (int64_t)m->gates * m->units,
+                                             .columns = 1,
+                                             .matrix = m,
+                                             .is_row = true,
+                                             .data = *row});
+}
+
+/* numbers of one row of a tensor; more than MOST_COLUMNS of any that has too many */
+static int64_t columns_of(const CylTensor *tensor) {
+    int64_t columns = 1;
+    for (int32_t axis = 1; axis < tensor->rank && columns <= MOST_COLUMNS; axis++) {
+        columns *= tensor->shape[axis];
+    }
+    return columns;
 }
 
 CylStatus cyl_matrix_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, CylMatrix *m, int32_t units,
@@ -93,9 +105,10 @@ CylStatus cyl_matrix_prepare(const CylModel *model, CylNode *node, const CylNode
     memset(m, 0, sizeof *m);
     int64_t columns = 0;
     for (int32_t p = 0; p < part_count; p++) {
-        columns += cyl_spec_tensor(spec, parts[p].role)->shape[1];
+        int64_t part_columns = columns_of(cyl_spec_tensor(spec, parts[p].role));
+        columns = part_columns > MOST_COLUMNS ? MOST_COLUMNS + 1 : columns + part_columns;
     }
-    if (units < 1 || gates < 1 || columns < 1 || units > (1 << 24) || columns > (1 << 24)) {
+    if (units < 1 || gates < 1 || columns < 1 || units > MOST_COLUMNS || columns > MOST_COLUMNS) {
         return CYL_E_TENSOR;
     }
     m->units = units;
@@ -114,14 +127,14 @@ CylStatus cyl_matrix_prepare(const CylModel *model, CylNode *node, const CylNode
     CylStatus status = cyl_array_prepare(model, node, spec, rows * columns, &m->weights);
     int32_t column = 0;
     for (int32_t p = 0; status == CYL_OK && p < part_count; p++) {
-        int64_t part_columns = cyl_spec_tensor(spec, parts[p].role)->shape[1];
-        status = add_place(node, (CylPlace){.role = parts[p].role,
-                                            .first_row = parts[p].first_row,
-                                            .rows = (int64_t)gates * units,
-                                            .columns = part_columns,
-                                            .matrix = m,
-                                            .first_column = column,
-                                            .data = m->weights});
+        int64_t part_columns = columns_of(cyl_spec_tensor(spec, parts[p].role));
+        status = cyl_tensor_place(node, (CylPlace){.role = parts[p].role,
+                                                   .first_row = parts[p].first_row,
+                                                   .rows = (int64_t)gates * units,
+                                                   .columns = part_columns,
+                                                   .matrix = m,
+                                                   .first_column = column,
+                                                   .data = m->weights});
         column += (int32_t)part_columns;
     }
     return status == CYL_OK ? cyl_row_prepare(model, node, spec, m, bias, &m->bias) : status;
@@ -132,7 +145,8 @@ static int64_t find_row(const CylPlace *place, int64_t row, bool is_packed, int6
     const CylMatrix *m = place->matrix;
     *stride = 1;
     if (!m) {
-        return row;
+        *stride = place->is_transposed ? place->rows : 1;
+        return place->is_transposed ? row : row * place->columns;
     }
     int32_t gate = (int32_t)(row / m->units), unit = (int32_t)(row % m->units), block = unit / m->width;
     int64_t in_block = (int64_t)gate * cyl_block_width(m, block) + unit % m->width;
@@ -149,14 +163,16 @@ static int64_t find_row(const CylPlace *place, int64_t row, bool is_packed, int6
 
 static float flushed(float x) { return fabsf(x) < CYL_TINY ? 0.0f : x; } /* the subnormal rule */
 
-static void pack_row(const CylModel *model, void *packed, int64_t stride, const void *source, int64_t count) {
+static void pack_row(const CylModel *model, void *packed, int64_t stride, const void *source, int64_t count,
+                     bool is_exact) {
     if (model->kernels->real_size == sizeof(double)) {
         for (int64_t j = 0; j < count; j++) {
             ((double *)packed)[j * stride] = ((const double *)source)[j];
         }
     } else {
         for (int64_t j = 0; j < count; j++) {
-            ((float *)packed)[j * stride] = flushed(((const float *)source)[j]);
+            float number = ((const float *)source)[j];
+            ((float *)packed)[j * stride] = is_exact ? number : flushed(number);
         }
     }
 }
@@ -191,7 +207,8 @@ static CylStatus copy_tensor(const CylModel *model, int32_t node, const char *ro
             int64_t stride, at = find_row(place, row - place->first_row, model->kernels->is_packed, &stride);
             void *packed = cyl_at(model, place->data, at);
             if (source) {
-                pack_row(model, packed, stride, cyl_at(model, source, (row - first) * place->columns), place->columns);
+                pack_row(model, packed, stride, cyl_at(model, source, (row - first) * place->columns), place->columns,
+                         place->is_exact);
             } else {
                 unpack_row(model, packed, stride, cyl_at(model, target, (row - first) * place->columns),
                            place->columns);

@@ -87,11 +87,11 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspa
 static void code_steps(const CylNode *node, const CylWorkspace *workspace, int64_t time) {
     CylNodeState *state = &workspace->states[node->index];
     const CylRecurrent *recurrent = node->recurrent;
-    int32_t axis = workspace->model->values[node->mask].axis;
+    int32_t slot = workspace->model->values[node->mask].slot;
     for (int64_t n = 0; n < time; n++) {
         int64_t t = recurrent->is_reverse ? time - 1 - n : n;
         for (int64_t row = 0; row < workspace->rows; row++) {
-            bool used = cyl_mask_row(workspace, axis, row)[t] != 0;
+            bool used = cyl_mask_row(workspace, slot, row)[t] != 0;
             uint8_t *code = &state->codes[t * workspace->rows + row];
             state->seen[row] |= used;
             *code = used                                             ? CYL_CODE_USE
@@ -175,7 +175,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
     CylNodeState *state = &workspace->states[node->index];
     int64_t time = workspace->times[model->values[node->x].axis];
-    bool is_masked = node->mask >= 0 && workspace->masks[model->values[node->mask].axis];
+    bool is_masked = cyl_mask_slot(workspace, node->mask) >= 0;
     if (team->thread == 0) {
         load_states(node, workspace);
         if (is_masked) {
@@ -231,7 +231,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
         state->current = current;
         state->backward = backward;
         store_states(model, node, workspace);
-        if (recurrent->zeroes_empty && workspace->is_last_chunk) {
+        if (recurrent->zeroes_empty && (workspace->is_last_chunk || !node->is_chunked)) {
             zero_empty_rows(model, node, workspace);
         }
     }

@@ -12,7 +12,22 @@
 static bool runs_rows_apart(const CylCall *call) { return call->rows >= call->threads; }
 
 static bool is_sequence_input(const CylModel *model, int32_t input) {
-    return model->values[model->inputs[input]].kind == CYL_SEQUENCE;
+    return model->values[model->inputs[input]].has_time;
+}
+
+/* steps of an axis that come from the first `steps` of the input, a multiple of what its rules divide by */
+static int64_t steps_before(const CylModel *model, int32_t axis, int64_t steps) {
+    for (int32_t r = 0; r < model->axes[axis].rule_count; r++) {
+        steps = steps / model->axes[axis].rules[r].divide * model->axes[axis].rules[r].multiply;
+    }
+    return steps;
+}
+
+/* steps of a value in the whole call */
+static int64_t steps_of_call(const CylModel *model, const CylCall *call, const CylValue *value) {
+    return value->axis < 0                    ? 1
+           : value->axis < model->input_count ? call->times[value->axis]
+                                              : cyl_axis_length(model, value->axis, call->times);
 }
 
 /* Points the views at steps [first_step, first_step + steps) of rows [first_row, first_row + rows) of the call. */
@@ -21,27 +36,40 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     const CylModel *model = w->model;
     w->rows = rows;
     w->first_row = first_row;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
-        w->times[i] = model->is_chunkable && is_sequence_input(model, i) ? steps : time;
-        const uint8_t *mask = call->masks ? call->masks[i] : NULL;
-        w->masks[i] = mask ? mask + first_step : NULL;
-        w->mask_strides[i] = time;
-    }
     memcpy(w->views, w->own, (size_t)model->value_count * sizeof *w->views);
     for (int32_t i = 0; i < model->input_count; i++) {
-        w->views[model->inputs[i]].row_stride = w->times[i] * model->values[model->inputs[i]].features;
-    }
-    for (int32_t v = 0; v < model->value_count; v++) {
-        const CylValue *value = &model->values[v];
-        if (value->output < 0) {
-            continue;
+        const CylValue *value = &model->values[model->inputs[i]];
+        bool in_pieces = w->in_pieces && value->is_chunked;
+        int64_t time = value->has_time ? call->times[i] : 1, skipped = in_pieces ? first_step : 0;
+        w->times[i] = in_pieces ? steps : time;
+        const uint8_t *mask = call->masks ? call->masks[i] : NULL;
+        w->masks[i] = mask ? mask + skipped : NULL;
+        w->mask_strides[i] = time;
+        w->views[model->inputs[i]].row_stride = w->times[i] * value->features;
+        if (value->kind == CYL_INDEX) { /* read where they are, in the rows of the call */
+            const int32_t *indices = call->inputs[i];
+            w->views[model->inputs[i]].data = (char *)(uintptr_t)(indices + skipped * value->features);
+            w->views[model->inputs[i]].row_stride = time * value->features;
         }
-        int64_t time = value->kind == CYL_SEQUENCE ? call->times[value->axis] : 1;
-        int64_t skipped = value->kind == CYL_SEQUENCE ? first_step : 0;
+    }
+    for (int32_t a = model->input_count; a < model->axis_count; a++) {
+        w->times[a] = cyl_axis_length(model, a, w->times);
+    }
+    for (int32_t v = 0; v < model->value_count && model->slot_count > model->input_count; v++) {
+        int32_t slot = model->values[v].slot;
+        if (slot >= model->input_count) {
+            w->masks[slot] = w->own_masks[slot];
+            w->mask_strides[slot] = w->times[model->values[v].axis];
+        }
+    }
+    for (int32_t o = 0; o < model->output_count; o++) {
+        const int32_t v = model->outputs[o];
+        const CylValue *value = &model->values[v];
+        int64_t time = steps_of_call(model, call, value);
+        int64_t skipped = value->is_chunked && first_step > 0 ? steps_before(model, value->axis, first_step) : 0;
         w->views[v].step_stride = value->features;
         w->views[v].row_stride = time * value->features;
-        w->views[v].data = cyl_at(model, call->outputs[value->output], (first_row * time + skipped) * value->features);
+        w->views[v].data = cyl_at(model, call->outputs[o], (first_row * time + skipped) * value->features);
     }
 }
 
@@ -50,32 +78,38 @@ static void load_inputs(CylWorkspace *w, const CylCall *call, int64_t first_step
     const CylModel *model = w->model;
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylView *view = &w->views[model->inputs[i]];
-        if (!view->data) {
+        const CylValue *value = &model->values[model->inputs[i]];
+        if (!view->data || value->kind == CYL_INDEX || (!value->is_chunked && !w->is_first_chunk)) {
             continue;
         }
-        int64_t features = model->values[model->inputs[i]].features, begin, end;
+        int64_t features = value->features, begin, end;
         int64_t time = is_sequence_input(model, i) ? call->times[i] : 1;
-        int64_t steps = is_sequence_input(model, i) ? w->times[i] : 1;
+        int64_t steps = w->times[i], skipped = w->in_pieces && value->is_chunked ? first_step : 0;
         cyl_share(team, w->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
-            int64_t from = (cyl_call_row(w, row) * time + (is_sequence_input(model, i) ? first_step : 0)) * features;
+            int64_t from = (cyl_call_row(w, row) * time + skipped) * features;
             model->kernels->flush(cyl_at(model, call->inputs[i], from),
                                   cyl_at(model, view->data, row * view->row_stride), steps * features);
         }
     }
 }
 
-/* steps of the longest input */
-static int64_t longest_time(const CylModel *model, const CylCall *call) {
+/* steps of the inputs that pieces are taken of: of the one there is if they are, else the most of any */
+static int64_t longest_input(const CylModel *model, const CylCall *call) {
     int64_t longest = 1;
     for (int32_t i = 0; i < model->input_count; i++) {
-        longest = is_sequence_input(model, i) && call->times[i] > longest ? call->times[i] : longest;
+        bool counts = model->values[model->inputs[i]].is_chunked;
+        longest = counts && call->times[i] > longest ? call->times[i] : longest;
     }
     return longest;
 }
 
 static double work_of(const CylModel *model, const CylCall *call, int64_t rows) {
-    return (double)model->work * (double)rows * (double)longest_time(model, call);
+    int64_t longest = 1;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        longest = is_sequence_input(model, i) && call->times[i] > longest ? call->times[i] : longest;
+    }
+    return (double)model->work * (double)rows * (double)longest;
 }
 
 /* Whether the thread that calls loads the inputs alone, before the others begin: a barrier costs more. */
@@ -84,11 +118,21 @@ static bool loads_alone(const CylModel *model, int64_t rows, int64_t steps) {
     return rows * steps * model->input_reals <= reals;
 }
 
+/* the most steps that are run at once, of `total` */
+static int64_t steps_at_once(const CylWorkspace *w, int64_t total) {
+    const CylModel *model = w->model;
+    int64_t steps = total;
+    for (int32_t i = 0; w->in_pieces && total > 1 && i < model->input_count; i++) {
+        bool is_less = model->values[model->inputs[i]].is_chunked && w->capacities[i] < steps;
+        steps = is_less ? w->capacities[i] : steps;
+    }
+    return steps;
+}
+
 /* the first chunk, by the calling thread before the team starts */
 static void begin_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
     const CylTeam alone = {0, 1, NULL};
-    int64_t total = longest_time(w->model, call);
-    int64_t steps = w->model->is_chunkable && w->time_capacity < total ? w->time_capacity : total;
+    int64_t total = longest_input(w->model, call), steps = steps_at_once(w, total);
     bind_views(w, call, first_row, rows, 0, steps);
     w->is_first_chunk = true;
     w->is_last_chunk = steps == total;
@@ -108,8 +152,7 @@ static void run_pair(CylWorkspace *w, const CylNode *node, const CylTeam *team) 
 /* the rows that begin_rows has begun, by all of the team */
 static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, const CylTeam *team) {
     const CylModel *model = w->model;
-    int64_t total = longest_time(model, call);
-    int64_t chunk = model->is_chunkable ? w->time_capacity : total;
+    int64_t total = longest_input(model, call), chunk = steps_at_once(w, total);
     for (int64_t first_step = 0; first_step < total; first_step += chunk) {
         int64_t steps = total - first_step < chunk ? total - first_step : chunk;
         bool is_last_chunk = first_step + steps >= total;
@@ -127,10 +170,13 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
         }
         for (int32_t n = 0; n < model->node_count; n++) {
             const CylNode *node = &model->nodes[n];
+            if (!node->is_chunked && !(node->is_late ? is_last_chunk : first_step == 0)) {
+                continue;
+            }
             if (node->runs_beside_next && team->threads % 2 == 0) {
                 run_pair(w, node, team);
                 n++;
-            } else if (!node->is_per_sequence || is_last_chunk) {
+            } else {
                 node->layer->run(model, node, w, team);
             }
         }
@@ -195,20 +241,44 @@ static void predict_together(void *context, const CylTeam *team) {
     }
 }
 
-static CylStatus check_call(const CylModel *model, const CylCall *call) {
+/* whether all indices of an input are in range; of all rows, or the active ones */
+static bool are_in_range(const CylModel *model, const CylCall *call, int32_t input, const uint8_t *active) {
+    const CylValue *value = &model->values[model->inputs[input]];
+    int64_t count = call->times[input] * value->features;
+    for (int64_t row = 0; row < call->rows; row++) {
+        const int32_t *indices = (const int32_t *)call->inputs[input] + row * count;
+        for (int64_t k = 0; k < count && (!active || active[row]); k++) {
+            if (indices[k] < 0 || indices[k] >= value->limit) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static CylStatus check_call(const CylModel *model, const CylCall *call, const uint8_t *active) {
     if (!model->is_finished || call->rows < 1 || call->threads < 1 || call->threads > CYL_MAX_THREADS) {
         return CYL_E_ARGUMENT;
     }
     for (int32_t i = 0; i < model->input_count; i++) {
-        if (is_sequence_input(model, i) && call->times[i] < 1) {
+        const CylValue *value = &model->values[model->inputs[i]];
+        if (value->has_time && (call->times[i] < 1 || (value->time && call->times[i] != value->time))) {
             return CYL_E_ARGUMENT;
+        }
+        if (value->kind == CYL_INDEX && !are_in_range(model, call, i, active)) {
+            return CYL_E_INDEX;
+        }
+    }
+    for (int32_t a = model->input_count; a < model->axis_count; a++) {
+        if (cyl_axis_length(model, a, call->times) < 1) {
+            return CYL_E_TIME;
         }
     }
     return CYL_OK;
 }
 
 CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
-    CylStatus status = check_call(model, call);
+    CylStatus status = check_call(model, call, NULL);
     if (status != CYL_OK) {
         return status;
     }
@@ -228,9 +298,9 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
         return CYL_E_MEMORY;
     }
     int team_threads = apart ? workspaces : call->threads;
-    int64_t chunk = cyl_chunk_steps(model, p.tile_rows, longest_time(model, call));
     for (int i = 0; i < workspaces && status == CYL_OK; i++) {
-        status = cyl_workspace_create(model, p.tile_rows, chunk, apart ? 1 : team_threads, &p.workspaces[i]);
+        status = cyl_workspace_create(model, p.tile_rows, call->times, model->is_chunkable, apart ? 1 : team_threads,
+                                      &p.workspaces[i]);
     }
     if (status == CYL_OK) {
         CylIeee saved = cyl_ieee_enter();
@@ -300,8 +370,7 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
     }
     atomic_flag_clear(&s->busy);
     s->threads = threads;
-    CylStatus status =
-        cyl_workspace_create(model, rows, cyl_chunk_steps(model, rows, INT64_MAX), threads, &s->workspace);
+    CylStatus status = cyl_workspace_create(model, rows, NULL, true, threads, &s->workspace);
     if (status != CYL_OK) {
         free(s);
         return status;
@@ -369,7 +438,7 @@ static void spread_outputs(const CylStream *stream, const CylCall *call, int64_t
     const CylModel *model = stream->workspace->model;
     for (int32_t o = 0; o < model->output_count; o++) {
         const CylValue *value = &model->values[model->outputs[o]];
-        int64_t time = value->kind == CYL_SEQUENCE ? call->times[value->axis] : 1;
+        int64_t time = steps_of_call(model, call, value);
         size_t bytes = (size_t)(time * value->features) * model->kernels->real_size;
         char *rows = call->outputs[o];
         for (int64_t row = 0; row < count; row++) {
@@ -413,9 +482,15 @@ static void run_active(CylStream *stream, const CylCall *call, int64_t count) {
 CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) { return cyl_stream_run_active(stream, call, NULL); }
 
 CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active) {
-    CylStatus status = check_call(stream->workspace->model, call);
+    const CylModel *model = stream->workspace->model;
+    CylStatus status = check_call(model, call, active);
     if (status == CYL_OK && call->rows != stream->workspace->rows_capacity) {
         status = CYL_E_ARGUMENT;
+    }
+    for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
+        bool is_whole = model->step_multiple == 1 || call->times[i] % model->step_multiple == 0;
+        bool is_right = call->times[i] == call->times[0] && is_whole;
+        status = is_right ? CYL_OK : CYL_E_TIME;
     }
     if (status == CYL_OK) {
         status = enter(stream);

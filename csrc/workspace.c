@@ -4,19 +4,84 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* places everything; with memory NULL only counts the bytes */
-static size_t place(CylWorkspace *w, char *memory) {
+/* A piece of the arena that is in use until a node has run. */
+typedef struct {
+    size_t begin, end;
+    int32_t last_node;
+} Region;
+
+/* the first gap of `bytes` among the regions still in use when `node` runs; `regions` are sorted by their begin */
+static size_t take_region(Region *regions, int32_t *count, size_t bytes, int32_t node, int32_t last_node) {
+    int32_t kept = 0;
+    for (int32_t i = 0; i < *count; i++) {
+        if (regions[i].last_node >= node) {
+            regions[kept++] = regions[i];
+        }
+    }
+    size_t begin = 0;
+    int32_t at = 0;
+    while (at < kept && regions[at].begin < begin + bytes) {
+        begin = regions[at].end > begin ? regions[at].end : begin;
+        at++;
+    }
+    memmove(regions + at + 1, regions + at, (size_t)(kept - at) * sizeof *regions);
+    regions[at] = (Region){begin, begin + bytes, last_node};
+    *count = kept + 1;
+    return begin;
+}
+
+static size_t value_bytes(const CylWorkspace *w, const CylValue *value) {
+    size_t used = 0;
+    int64_t steps = value->axis >= 0 ? w->capacities[value->axis] : 1;
+    cyl_place(NULL, &used, (size_t)(w->rows_capacity * steps * value->features) * w->model->kernels->real_size);
+    return used;
+}
+
+/* whether a value has memory in the arena */
+static bool is_stored(const CylValue *value) {
+    return value->kind != CYL_MASK && value->kind != CYL_INDEX && value->output < 0 && value->is_read &&
+           value->is_given;
+}
+
+/* Places the values: one may take the place of another that no later node reads. What is carried from one piece of a
+   sequence to the next is kept. Returns the bytes of the arena. */
+static size_t place_values(CylWorkspace *w, char *memory, Region *regions) {
     const CylModel *model = w->model;
-    size_t used = 0, real = model->kernels->real_size;
+    bool in_pieces = model->is_chunkable || model->can_stream;
+    size_t arena = 0;
+    int32_t count = 0;
+    for (int32_t node = -1; node < model->node_count; node++) {
+        for (int32_t v = 0; v < model->value_count; v++) {
+            const CylValue *value = &model->values[v];
+            bool is_kept = in_pieces && !value->is_chunked;
+            if (!is_stored(value) || (is_kept ? -1 : value->first_node) != node) {
+                continue;
+            }
+            int64_t steps = value->axis >= 0 ? w->capacities[value->axis] : 1;
+            int32_t last_node = is_kept ? INT32_MAX : value->last_node;
+            size_t bytes = value_bytes(w, value), begin = take_region(regions, &count, bytes, node, last_node);
+            w->own[v].row_stride = steps * value->features;
+            w->own[v].data = memory ? memory + begin : NULL;
+            arena = begin + bytes > arena ? begin + bytes : arena;
+        }
+    }
+    return arena;
+}
+
+/* places everything; with memory NULL only counts the bytes */
+static size_t place(CylWorkspace *w, char *memory, Region *regions) {
+    const CylModel *model = w->model;
     for (int32_t v = 0; v < model->value_count; v++) {
         const CylValue *value = &model->values[v];
         w->own[v] = (CylView){NULL, value->features, value->features};
-        if (value->kind == CYL_MASK || value->output >= 0 || !value->is_read) {
-            continue;
+    }
+    size_t used = place_values(w, memory, regions);
+    for (int32_t v = 0; v < model->value_count; v++) {
+        const CylValue *value = &model->values[v];
+        if (value->slot >= model->input_count) {
+            int64_t steps = w->capacities[value->axis];
+            w->own_masks[value->slot] = cyl_place(memory, &used, (size_t)(w->rows_capacity * steps));
         }
-        int64_t steps = value->kind == CYL_SEQUENCE ? w->time_capacity : 1;
-        w->own[v].row_stride = steps * value->features;
-        w->own[v].data = cyl_place(memory, &used, (size_t)(w->rows_capacity * w->own[v].row_stride) * real);
     }
     for (int32_t n = 0; n < model->node_count; n++) {
         if (model->nodes[n].layer->bind) {
@@ -26,7 +91,45 @@ static size_t place(CylWorkspace *w, char *memory) {
     return used;
 }
 
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, int64_t time, int threads, CylWorkspace **out) {
+/* an array of `bytes` within the workspace's block; with block NULL only counts */
+static void *take(char *block, size_t *used, size_t count, size_t bytes) {
+    void *at = block ? block + *used : NULL;
+    *used += (count * bytes + 7) / 8 * 8;
+    return at;
+}
+
+/* The arrays that the workspace counts by inputs, axes, values and nodes, and the regions to plan with: one block,
+   since every call makes a workspace. Returns its bytes. */
+static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
+    const CylModel *model = w->model;
+    size_t axes = (size_t)model->axis_count, slots = (size_t)model->slot_count, values = (size_t)model->value_count;
+    size_t used = 0;
+    w->times = take(block, &used, axes, sizeof *w->times);
+    w->capacities = take(block, &used, axes, sizeof *w->capacities);
+    w->masks = take(block, &used, slots, sizeof *w->masks);
+    w->mask_strides = take(block, &used, slots, sizeof *w->mask_strides);
+    w->own_masks = take(block, &used, slots, sizeof *w->own_masks);
+    w->views = take(block, &used, values, sizeof *w->views);
+    w->own = take(block, &used, values, sizeof *w->own);
+    w->states = take(block, &used, (size_t)model->node_count, sizeof *w->states);
+    *regions = take(block, &used, values + 1, sizeof **regions);
+    return used;
+}
+
+/* room for all steps of an input, or for a piece of them */
+static void plan_capacities(CylWorkspace *w, const int64_t *times) {
+    const CylModel *model = w->model;
+    w->time_capacity = 1;
+    for (int32_t a = 0; a < model->axis_count; a++) {
+        bool is_input = a < model->input_count && model->axes[a].input >= 0;
+        int64_t steps = is_input ? (times ? times[a] : INT64_MAX) : cyl_axis_length(model, a, w->capacities);
+        w->capacities[a] = is_input && w->in_pieces ? cyl_chunk_steps(model, w->rows_capacity, steps) : steps;
+        w->time_capacity = w->capacities[a] > w->time_capacity ? w->capacities[a] : w->time_capacity;
+    }
+}
+
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
+                               CylWorkspace **out) {
     *out = NULL;
     CylWorkspace *w = calloc(1, sizeof *w);
     if (!w) {
@@ -34,55 +137,50 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, int64_t time
     }
     w->model = model;
     w->rows_capacity = rows;
-    w->time_capacity = time;
     w->threads = threads;
-    size_t inputs = (size_t)model->input_count, values = (size_t)model->value_count;
-    w->times = calloc(inputs, sizeof *w->times);
-    w->masks = calloc(inputs, sizeof *w->masks);
-    w->mask_strides = calloc(inputs, sizeof *w->mask_strides);
-    w->views = calloc(values, sizeof *w->views);
-    w->own = calloc(values, sizeof *w->own);
-    w->states = calloc((size_t)model->node_count, sizeof *w->states);
-    if (!w->times || !w->masks || !w->mask_strides || !w->views || !w->own || !w->states) {
+    w->in_pieces = in_pieces;
+    Region *regions;
+    w->arrays = calloc(1, take_arrays(w, NULL, &regions));
+    if (!w->arrays) {
         cyl_workspace_free(w);
         return CYL_E_MEMORY;
     }
+    take_arrays(w, w->arrays, &regions);
+    plan_capacities(w, times);
     /* sizes that could overflow are far beyond what a machine holds */
-    double estimate = 0.0;
+    double estimate = (double)rows * (double)w->time_capacity;
     for (int32_t v = 0; v < model->value_count; v++) {
-        estimate += (double)rows * (double)time * model->values[v].features * 8.0;
+        int32_t axis = model->values[v].axis;
+        double steps = axis >= 0 ? (double)w->capacities[axis] : 1.0;
+        estimate += (double)rows * steps * model->values[v].features * 8.0;
     }
-    if (estimate > 1e15) {
+    CylStatus status = estimate > 1e15 ? CYL_E_MEMORY : CYL_OK;
+    if (status == CYL_OK) {
+        w->memory = cyl_aligned_alloc(place(w, NULL, regions));
+        status = w->memory ? CYL_OK : CYL_E_MEMORY;
+    }
+    if (status == CYL_OK) {
+        place(w, w->memory, regions);
+        *out = w;
+    } else {
         cyl_workspace_free(w);
-        return CYL_E_MEMORY;
     }
-    w->memory = cyl_aligned_alloc(place(w, NULL));
-    if (!w->memory) {
-        cyl_workspace_free(w);
-        return CYL_E_MEMORY;
-    }
-    place(w, w->memory);
-    *out = w;
-    return CYL_OK;
+    return status;
 }
 
 void cyl_workspace_free(CylWorkspace *w) {
     if (!w) {
         return;
     }
-    free(w->times);
-    free(w->masks);
-    free(w->mask_strides);
-    free(w->views);
-    free(w->own);
-    free(w->states);
+    free(w->arrays);
     cyl_aligned_free(w->memory);
     free(w);
 }
 
-/* bytes from one row to the next of h and c; 0 for a state that the node does not have */
+/* bytes from one row to the next of h, or the history, and of c; 0 for a state that the node does not have */
 static size_t h_bytes(const CylModel *model, const CylNode *node) {
-    return (size_t)cyl_state_stride(node->recurrent->output_size) * model->kernels->real_size;
+    int32_t size = node->recurrent ? node->recurrent->output_size : node->history_size;
+    return (size_t)cyl_state_stride(size) * model->kernels->real_size;
 }
 static size_t c_bytes(const CylModel *model, const CylNode *node) {
     bool has_c = node->recurrent->state_count > 1;
@@ -105,8 +203,12 @@ void cyl_node_state_reset(const CylModel *model, const CylNode *node, CylNodeSta
 
 static void reset_rows(CylWorkspace *w, int64_t first, int64_t count) {
     for (int32_t n = 0; n < w->model->node_count; n++) {
-        if (w->model->nodes[n].recurrent) {
-            cyl_node_state_reset(w->model, &w->model->nodes[n], &w->states[n], first, count);
+        const CylNode *node = &w->model->nodes[n];
+        CylNodeState *state = &w->states[n];
+        if (node->recurrent) {
+            cyl_node_state_reset(w->model, node, state, first, count);
+        } else if (node->history_size) {
+            memset(h_row(w->model, node, state, first), 0, (size_t)count * h_bytes(w->model, node));
         }
     }
 }
@@ -130,8 +232,10 @@ void cyl_workspace_swap_rows(CylWorkspace *w, int64_t a, int64_t b) {
     for (int32_t n = 0; n < model->node_count; n++) {
         const CylNode *node = &model->nodes[n];
         CylNodeState *state = &w->states[n];
-        if (node->recurrent) {
+        if (h_bytes(model, node) > 0) {
             swap_row(h_row(model, node, state, a), h_row(model, node, state, b), h_bytes(model, node));
+        }
+        if (node->recurrent) {
             swap_row(c_row(model, node, state, a), c_row(model, node, state, b), c_bytes(model, node));
             uint8_t seen = state->seen[a];
             state->seen[a] = state->seen[b];
@@ -165,8 +269,10 @@ void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace
         const CylNode *node = &model->nodes[n];
         const CylNodeState *source = &from->states[n];
         CylNodeState *state = &to->states[n];
-        if (node->recurrent) {
+        if (h_bytes(model, node) > 0) {
             memcpy(h_row(model, node, state, to_row), h_row(model, node, source, from_row), h_bytes(model, node));
+        }
+        if (node->recurrent) {
             memcpy(c_row(model, node, state, to_row), c_row(model, node, source, from_row), c_bytes(model, node));
             state->seen[to_row] = source->seen[from_row];
         }
@@ -180,6 +286,9 @@ static char *state_rows(const CylWorkspace *w, int32_t index, int64_t *size, int
     *stride = cyl_state_stride(*size);
     for (int32_t n = 0; n < model->node_count; n++) {
         const CylNode *node = &model->nodes[n];
+        if (node->history_size && index == node->first_state) {
+            return w->states[n].h[0];
+        }
         if (node->recurrent && index >= node->first_state && index < node->first_state + node->recurrent->state_count) {
             const CylNodeState *state = &w->states[n];
             return index == node->first_state ? state->h[state->current] : state->c;
@@ -206,7 +315,7 @@ void cyl_workspace_get_state(const CylWorkspace *w, int32_t index, void *to) {
 }
 
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time) {
-    if (!model->is_chunkable) {
+    if (!model->is_chunkable && !model->can_stream) {
         return time;
     }
     /* a chunk's values should stay in the second cache */
@@ -215,7 +324,8 @@ int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time) {
     for (int32_t v = 0; v < model->value_count; v++) {
         widest = model->values[v].features > widest ? model->values[v].features : widest;
     }
-    int64_t steps = reals / rows / widest;
+    int64_t steps = reals / rows / widest, multiple = model->step_multiple;
     steps = steps < least ? least : steps;
+    steps = (steps + multiple - 1) / multiple * multiple;
     return steps < time ? steps : time;
 }

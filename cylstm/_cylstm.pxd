@@ -6,9 +6,12 @@ cdef extern from "cylstm.h" nogil:
         CYL_OK
         CYL_E_MEMORY
         CYL_E_ISA
+        CYL_E_TENSOR
         CYL_E_BLAS
         CYL_E_STREAM
         CYL_E_BUSY
+        CYL_E_INDEX
+        CYL_E_TIME
         CYL_E_LAYOUT
         CYL_STATUS_COUNT
     const char *cyl_status_text(CylStatus status)
@@ -41,6 +44,9 @@ cdef extern from "cylstm.h" nogil:
         CYL_VECTOR
         CYL_MASK
         CYL_STATE
+        CYL_INDEX
+    enum:
+        CYL_MAX_RANK
     ctypedef struct CylPort:
         const char *role
         int32_t value
@@ -70,6 +76,7 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model)
     void cyl_model_free(CylModel *model)
     CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index)
+    CylStatus cyl_model_add_tensor(CylModel *model, CylKind kind, const int32_t *shape, int32_t rank, int32_t *index)
     CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec)
     CylStatus cyl_model_write_tensor(CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
                                      const void *data)
@@ -79,6 +86,7 @@ cdef extern from "cylstm.h" nogil:
     CylArray cyl_model_array(const CylModel *model, int32_t node, int32_t index)
     CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t *masks, int32_t input_count,
                                const int32_t *outputs, int32_t output_count)
+    int64_t cyl_model_step_multiple(const CylModel *model)
     int64_t cyl_model_work(const CylModel *model)
     int64_t cyl_model_bytes(const CylModel *model)
     int32_t cyl_model_state_count(const CylModel *model)

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from . import threads as _threads
-from .arrays import as_active, as_input, as_rows, as_state, check_out
+from .arrays import as_active, as_input, as_rows, as_state, check_out, index_error
 from .errors import CylstmError, FormatError, ShapeError, StreamBusyError, UnsupportedError
 from .tensors import StoredTensor, StoredTensors, as_stored
 
@@ -128,10 +128,12 @@ cdef class PackedModel:
     cdef int64_t input_features[MAX_PORTS]
     cdef int64_t output_features[MAX_PORTS]
     cdef bint input_is_sequence[MAX_PORTS]
-    cdef bint output_is_sequence[MAX_PORTS]
-    cdef int32_t output_axis[MAX_PORTS]
+    # whether arrays of one sequence or vector of features go straight to C, without the checks in Python
     cdef bint is_flat
-    cdef readonly list input_names, output_names, output_shapes, state_groups
+    cdef bint output_has_time[MAX_PORTS]
+    cdef readonly int64_t step_multiple
+    cdef readonly list input_names, output_names, output_shapes, output_times, state_groups, derived
+    cdef readonly dict limits
     cdef dict node_indices
     cdef object kept
     cdef object __weakref__
@@ -165,10 +167,24 @@ cdef class PackedModel:
         cdef int32_t inputs[MAX_PORTS]
         cdef int32_t masks[MAX_PORTS]
         cdef int32_t outputs[MAX_PORTS]
-        kinds = {"sequence": CYL_SEQUENCE, "vector": CYL_VECTOR, "mask": CYL_MASK, "state": CYL_STATE}
+        cdef int32_t shape[CYL_MAX_RANK]
+        kinds = {
+            "sequence": CYL_SEQUENCE,
+            "vector": CYL_VECTOR,
+            "mask": CYL_MASK,
+            "state": CYL_STATE,
+            "index": CYL_INDEX,
+        }
         indices = {}
         for value in graph.values.values():
-            check(cyl_model_add_value(self.model, kinds[value.kind], value.size, &index), value.name)
+            if len(value.shape) > CYL_MAX_RANK:
+                raise UnsupportedError(f"value {value.name!r}: at most {CYL_MAX_RANK} axes are supported")
+            for axis, size in enumerate(value.shape):
+                shape[axis] = size or 0
+            check(
+                cyl_model_add_tensor(self.model, kinds[value.kind], shape, len(value.shape), &index),
+                f"value {value.name!r} of shape {value.shape}",
+            )
             indices[value.name] = index
         self.node_indices = {node.name: i for i, node in enumerate(graph.nodes)}
         for node in graph.nodes:
@@ -189,23 +205,45 @@ cdef class PackedModel:
             inputs[i] = indices[name]
             masks[i] = indices[value.mask] if value.mask is not None else -1
             self.input_features[i] = value.size
-            self.input_is_sequence[i] = value.kind == "sequence"
-            self.is_flat = self.is_flat and value.size == value.features
-        axes = time_axes(graph)
-        self.output_shapes = []
+            self.input_is_sequence[i] = value.has_time
+            self.is_flat = self.is_flat and len(value.step_shape) == 1 and value.kind != "index"
+            self.is_flat = self.is_flat and (value.axis is not None) == value.has_time
+        self.derived, self.limits = [], {}
+        if any(value.kind == "index" or value.axis is not None and value.axis.rules for value in graph.values.values()):
+            from .streaming import derived_axes, index_limits
+
+            self.derived, self.limits = derived_axes(graph), index_limits(graph)
+        self.output_shapes, self.output_times = [], []
         for i, name in enumerate(graph.outputs):
             value = graph.values[name]
             outputs[i] = indices[name]
             self.output_features[i] = value.size
-            self.output_shapes.append(value.shape[1:] if value.kind == "sequence" else value.shape)
-            self.is_flat = self.is_flat and value.size == value.features
-            self.output_is_sequence[i] = value.kind == "sequence"
-            self.output_axis[i] = self.input_names.index(axes[name]) if value.kind == "sequence" else 0
-        check(cyl_model_finish(self.model, inputs, masks, self.input_count, outputs, self.output_count), "model")
+            self.output_has_time[i] = value.has_time
+            self.output_shapes.append(value.step_shape)
+            self.output_times.append(value.axis if value.axis is not None else value.shape[0] if value.has_time else None)
+            self.is_flat = self.is_flat and len(value.step_shape) == 1
+            self.is_flat = self.is_flat and (value.axis is not None) == value.has_time and not self.derived
+        cdef CylStatus status = cyl_model_finish(
+            self.model, inputs, masks, self.input_count, outputs, self.output_count
+        )
+        if status == CYL_E_TENSOR:
+            self.refuse_variance(graph)
+        check(status, "model")
         self.state_count = cyl_model_state_count(self.model)
         self.state_groups = [(name, tuple(shape for _, shape in parts)) for name, parts in graph.states()]
+        self.step_multiple = cyl_model_step_multiple(self.model)
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)
+
+    cdef refuse_variance(self, graph):
+        """Raise `FormatError` about the first batch normalisation by numbers that are not above 0."""
+        from .layers.norm import check_variance
+
+        for node in graph.nodes:
+            if node.op == "batch_norm":
+                shape = graph.stored_tensors(node)["variance"].shape
+                variance = self.read_tensor(node.name, "variance", shape, 0, shape[0])
+                check_variance(node.name, variance, node.options, FormatError)
 
     cdef add_node(self, node, tensors, indices, packed):
         """One node: names and arrays are kept alive in Python lists while C reads them."""
@@ -213,16 +251,11 @@ cdef class PackedModel:
         cdef CylPort outputs[MAX_PORTS]
         cdef CylOption options[MAX_PORTS]
         cdef CylTensor arrays[MAX_PORTS]
-        cdef CylArray packed_arrays[MAX_PORTS]
+        cdef CylArray *packed_arrays
         cdef CylNodeSpec spec
+        cdef CylStatus status
         cdef cnp.ndarray array
         memset(&spec, 0, sizeof(spec))
-        if packed is not None:
-            if len(packed) > MAX_PORTS:
-                raise FormatError(f"layer {node.name!r}: {len(packed)} packed arrays are more than any layer has")
-            for i, array in enumerate(packed):
-                packed_arrays[i].data, packed_arrays[i].size = cnp.PyArray_DATA(array), array.shape[0]
-            spec.arrays, spec.array_count = packed_arrays, len(packed)
         if max(len(node.inputs), len(node.outputs), len(node.options), len(tensors)) > MAX_PORTS:
             raise UnsupportedError(f"layer {node.name!r}: at most {MAX_PORTS} inputs, options and tensors are supported")
         kept = [node.op.encode()]
@@ -250,7 +283,17 @@ cdef class PackedModel:
         spec.inputs, spec.outputs, spec.options, spec.tensors = inputs, outputs, options, arrays
         spec.input_count, spec.output_count = len(node.inputs), len(node.outputs)
         spec.option_count, spec.tensor_count = len(node.options), len(tensors)
-        check(cyl_model_add_node(self.model, &spec), f"layer {node.name!r}")
+        if packed is not None:
+            # a convolution in groups has two of each group
+            packed_arrays = <CylArray *>PyMem_Calloc(max(1, len(packed)), sizeof(CylArray))
+            if packed_arrays == NULL:
+                raise MemoryError
+            for i, array in enumerate(packed):
+                packed_arrays[i].data, packed_arrays[i].size = cnp.PyArray_DATA(array), array.shape[0]
+            spec.arrays, spec.array_count = packed_arrays, len(packed)
+        status = cyl_model_add_node(self.model, &spec)
+        PyMem_Free(<void *>spec.arrays)
+        check(status, f"layer {node.name!r}")
 
     cdef write_tensor(self, str node, str role, tensor):
         """Pack one tensor; a stored one is read piece by piece, so that no copy of it is ever whole in memory."""
@@ -307,14 +350,37 @@ cdef class PackedModel:
                 found[name] = arrays
         return found
 
-    def result_shapes(self, int64_t batch, list times):
-        """Shapes of the outputs for inputs of these numbers of steps."""
-        return [
-            (batch, times[self.output_axis[i]], *self.output_shapes[i])
-            if self.output_is_sequence[i]
-            else (batch, *self.output_shapes[i])
-            for i in range(self.output_count)
-        ]
+    def result_shapes(self, int64_t batch, list times, bint is_step=False):
+        """Shapes of the outputs for inputs of these numbers of steps.
+
+        With `is_step`, for a stream's single step, those without the time axis that are of one step each.
+
+        Raises
+        ------
+        ShapeError
+            If there are too few steps for a layer.
+        """
+        if self.derived:
+            from .streaming import check_lengths
+
+            check_lengths(self.derived, dict(zip(self.input_names, times)))
+        shapes = []
+        for shape, time in zip(self.output_shapes, self.output_times):
+            if time is None or (is_step and not isinstance(time, int) and not time.rules):
+                shapes.append((batch, *shape))
+            elif isinstance(time, int):
+                shapes.append((batch, time, *shape))
+            else:
+                shapes.append((batch, time.length(times[self.input_names.index(time.source)]), *shape))
+        return shapes
+
+    cdef refuse_index(self, list inputs, const uint8_t *active):
+        """Raise `ShapeError` about the first index out of range of the inputs, in the active rows; NULL: all."""
+        rows = None if active == NULL else [row for row in range(len(inputs[0])) if active[row]]
+        for name, array in zip(self.input_names, inputs):
+            error = index_error(name, array, self.limits[name], rows) if name in self.limits else None
+            if error is not None:
+                raise error
 
     def worthwhile_threads(self, int64_t rows, int64_t time, int threads):
         """How many of `threads` threads are worth using for `rows` rows of `time` steps."""
@@ -360,7 +426,7 @@ cdef class PackedModel:
             array = cnp.PyArray_FROM_OTF(x, self.real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
         shape[0] = call.rows
         out_rank = first
-        if self.output_is_sequence[0]:
+        if self.output_has_time[0]:
             shape[out_rank] = time
             out_rank += 1
         shape[out_rank] = self.output_features[0]
@@ -451,6 +517,8 @@ cdef class PackedModel:
         else:
             status = cyl_predict(self.model, &call)
         PyMem_Free(states)
+        if status == CYL_E_INDEX:
+            self.refuse_index(inputs, NULL)
         check(status, "predict")
 
 
@@ -459,17 +527,6 @@ cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
     cdef const char *a_data = <const char *>cnp.PyArray_DATA(a)
     cdef const char *b_data = <const char *>cnp.PyArray_DATA(b)
     return a_data < b_data + cnp.PyArray_NBYTES(b) and b_data < a_data + cnp.PyArray_NBYTES(a)
-
-
-def time_axes(graph):
-    """Sequence value -> name of the input whose time it has."""
-    axes = {name: name for name in graph.inputs}
-    for node in graph.nodes:
-        source = axes.get(node.inputs["x"])
-        for name in node.outputs.values():
-            if graph.values[name].kind == "sequence":
-                axes[name] = source
-    return axes
 
 
 cdef const uint8_t *plain_mask(active, int64_t batch) noexcept:
@@ -534,6 +591,8 @@ cdef class Stream:
         call.rows, call.times, call.threads = self.batch, times, self.threads
         call.inputs, call.masks, call.outputs = in_data, NULL, out_data
         call.initial_state, call.final_state = NULL, NULL
+        if self.packed.limits:
+            self.packed.refuse_index(inputs, active)
         if active == NULL:
             self.run_call(&call, time)
         else:
@@ -718,15 +777,15 @@ cdef class Stream:
                 raise ShapeError(f"inputs: expected equal time, found {time} and {array.shape[1]}")
             alone, time = is_alone, array.shape[1]
             inputs.append(array)
+        if time % packed.step_multiple:
+            raise ShapeError(f"stream: expected a multiple of {packed.step_multiple} steps at once, found {time}")
         outputs, results = [], []
+        shapes = packed.result_shapes(self.batch, [time] * packed.input_count, is_step)
         given = [None] * packed.output_count if out is None else (out if isinstance(out, (list, tuple)) else [out])
         if len(given) != packed.output_count:
             raise ShapeError(f"out: expected {packed.output_count} arrays, found {len(given)}")
         for i in range(packed.output_count):
-            shape = (self.batch, *packed.output_shapes[i])
-            if packed.output_is_sequence[i] and not is_step:
-                shape = (self.batch, time, *packed.output_shapes[i])
-            shape = shape[1:] if alone else shape
+            shape = shapes[i][1:] if alone else shapes[i]
             if given[i] is None:
                 result = np.empty(shape, packed.dtype)
             else:

@@ -12,8 +12,8 @@ from .errors import ShapeError
 if TYPE_CHECKING:
     from .graph import Value
 
-#: names of the axes before the features, by the number of axes of one step
-_SPATIAL_NAMES = {1: (), 2: ("columns",), 3: ("rows", "columns")}
+#: names of the axes of one step, by their number; of those of higher rank the features alone have one
+_STEP_NAMES = {0: (), 1: ("features",), 2: ("columns", "features"), 3: ("rows", "columns", "features")}
 
 
 def as_real(array: object, dtype: np.dtype | None, what: str) -> np.ndarray:
@@ -64,10 +64,16 @@ def as_input(
         For another rank, feature count or batch, an empty batch or time, or a dtype that is not real.
     """
     what = f"input {value.name!r}"
-    array = as_real(array, dtype if active is None else None, what)
-    inner = value.shape[1:] if value.kind == "sequence" else value.shape
-    names = (*_SPATIAL_NAMES[len(inner)], "features")
-    if value.kind == "sequence" and not is_step:
+    is_index = value.kind == "index"
+    if active is not None:
+        array = as_real(array, None, what)
+    else:
+        array = as_indices(array, what) if is_index else as_real(array, dtype, what)
+    inner = value.step_shape
+    names = _STEP_NAMES.get(len(inner), (*map(str, inner[:-1]), "features"))
+    if is_index and inner:
+        names = (*names[:-1], "indices")
+    if value.has_time and not is_step:
         names = ("time", *names)
     rank = len(names)
     if array.ndim not in (rank, rank + 1):
@@ -75,23 +81,63 @@ def as_input(
             f"{what}: expected rank {rank + 1} ({', '.join(('batch', *names))}) or {rank} ({', '.join(names)})"
             f", found shape {array.shape}"
         )
-    if array.shape[-1] != value.features:
+    if inner and array.shape[-1] != value.features:
         raise ShapeError(f"{what}: expected {value.features} features, found {array.shape[-1]} in shape {array.shape}")
-    if array.shape[array.ndim - len(inner) :] != inner:
+    if array.shape[array.ndim - len(inner) :] != inner:  # () of a scalar step
         raise ShapeError(f"{what}: expected {names[-len(inner) :]} = {inner}, found shape {array.shape}")
     is_alone = array.ndim == rank
     if is_alone:
         array = array[np.newaxis]
     if array.size == 0:
         raise ShapeError(f"{what}: expected at least one sample and one step, found shape {array.shape}")
+    if value.has_time and not is_step and value.shape[0] is not None and array.shape[1] != value.shape[0]:
+        raise ShapeError(f"{what}: expected {value.shape[0]} steps, found {array.shape[1]}")
     if batch is not None and array.shape[0] != batch:
         raise ShapeError(f"{what}: expected a batch of {batch}, found {array.shape[0]}")
     if active is not None:
-        given, array = array, np.zeros(array.shape, dtype)
+        given, array = array, np.zeros(array.shape, array.dtype if is_index else dtype)
         array[active] = given[active]
+        array = as_indices(array, what) if is_index else array
     if is_step:
         array = array[:, np.newaxis]
     return array, is_alone
+
+
+def as_indices(array: object, what: str) -> np.ndarray:
+    """`array` as C-contiguous int32; whole numbers of any type are converted, floats too if they are whole.
+
+    Raises
+    ------
+    ShapeError
+        If it is not real, or a number is not whole or does not fit; says which.
+    """
+    array = as_real(array, np.dtype(np.float64), what) if np.asarray(array).dtype.kind == "f" else np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise ShapeError(f"{what}: expected whole numbers, found dtype {array.dtype}")
+    if array.dtype == np.int32:
+        return np.ascontiguousarray(array).reshape(array.shape)
+    is_wrong = (array < 0) | (array > np.iinfo(np.int32).max)
+    if array.dtype.kind == "f":
+        is_wrong |= array != np.floor(array)
+    if is_wrong.any():
+        place = tuple(int(i) for i in np.argwhere(is_wrong)[0])
+        raise ShapeError(f"{what}: expected whole numbers of at least 0, found {array[place]} at {place}")
+    return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
+
+
+def index_error(name: str, array: np.ndarray, limit: int, rows: Sequence[int] | None = None) -> ShapeError | None:
+    """The error about the first index of (batch, ...), in these rows, that is not in [0, limit); None without such."""
+    is_wrong = (array < 0) | (array >= limit)
+    if rows is not None:
+        is_wrong[np.setdiff1d(np.arange(len(array)), rows)] = False
+    places = np.argwhere(is_wrong)
+    if not places.size:
+        return None
+    row, *position = (int(i) for i in places[0])
+    at = position[0] if len(position) == 1 else tuple(position)
+    return ShapeError(
+        f"input {name!r}: index {array[tuple(places[0])]} in row {row}, position {at}: expected 0 to {limit - 1}"
+    )
 
 
 def as_active(active: object, batch: int) -> np.ndarray:

@@ -18,8 +18,16 @@ import numpy as np
 from .errors import FormatError, ShapeError, UnsupportedError
 from .tensors import StoredTensor, StoredTensors, as_stored
 
-Kind = Literal["sequence", "vector", "mask", "state"]
+Kind = Literal["sequence", "vector", "mask", "state", "index"]
 Option = str | float | int | bool
+
+
+#: the most axes of a value, batch not counted
+MAX_RANK = 8
+
+
+class StaticTimeNeeded(ShapeError):
+    """A layer needs to know the number of steps in advance: give the input a shape with a number instead of None."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -60,6 +68,46 @@ class Record(tuple):
         return type(self)(**dict(zip(self._fields, self)) | changes)
 
 
+class Axis(Record):
+    """A time axis whose length is an input's, or follows from it by rules.
+
+    A rule ``(add, divide, multiply)`` makes ``floor((length + add) / divide) * multiply`` of a length: a convolution or
+    pooling with stride s that reaches over r steps, p steps of padding added, has ``(p - r + s, s, 1)``; cropping n
+    steps ``(-n, 1, 1)``; upsampling ``(0, 1, k)``. Rules in a row with multiply 1 become one, so that axes of the same
+    length are equal, however they came about.
+
+    Attributes
+    ----------
+    source : str
+        The input's name.
+    rules : tuple of (int, int, int)
+    """
+
+    __slots__ = ()
+
+    source: str
+    rules: tuple[tuple[int, int, int], ...] = ()
+
+    def after(self, add: int, divide: int, multiply: int) -> Axis:
+        """The axis that one more rule gives."""
+        if (add, divide, multiply) == (0, 1, 1):
+            return self
+        rules = self.rules
+        if rules and rules[-1][2] == 1:
+            last_add, last_divide, _ = rules[-1]
+            add, divide = last_add + add * last_divide, last_divide * divide
+            rules = rules[:-1]
+            if (add, divide, multiply) == (0, 1, 1):
+                return Axis(self.source, rules)
+        return Axis(self.source, (*rules, (add, divide, multiply)))
+
+    def length(self, time: int) -> int:
+        """Steps where the input has `time`; 0 if there are too few."""
+        for add, divide, multiply in self.rules:
+            time = max(time + add, 0) // divide * multiply
+        return time
+
+
 class Value(Record):
     """What flows along an edge.
 
@@ -67,12 +115,16 @@ class Value(Record):
     ----------
     name : str
         Unique in the graph.
-    kind : {"sequence", "vector", "mask", "state"}
+    kind : {"sequence", "vector", "mask", "state", "index"}
+        Sequences, masks and indices have a time axis, which comes first; vectors and states have none.
     shape : tuple of int or None
-        Without the batch axis; None stands for time. A sequence is (None, features), or with
-        spatial axes (None, rows, columns, channels); a vector or a state (features,), a mask (None,).
+        Without the batch axis; None stands for a time that is not known in advance. A sequence is (time, features),
+        or of any higher rank; a vector or a state (features,) or of any rank; a mask (time,); indices (time,) or of
+        any rank.
     mask : str or None
         Name of the mask that says which steps of this value count.
+    axis : Axis or None
+        Where the time comes from, if it is not known in advance.
     """
 
     __slots__ = ()
@@ -81,16 +133,27 @@ class Value(Record):
     kind: Kind
     shape: tuple[int | None, ...]
     mask: str | None = None
+    axis: Axis | None = None
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the first axis is time."""
+        return self.kind in ("sequence", "mask", "index")
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """The shape of one step, or of the whole where there is no time."""
+        return self.shape[1:] if self.has_time else self.shape
 
     @property
     def features(self) -> int:
         """Size of the last axis (1 for a mask)."""
-        return 1 if self.kind == "mask" else int(self.shape[-1])
+        return int(self.step_shape[-1]) if self.step_shape else 1
 
     @property
     def size(self) -> int:
         """Numbers of one row at one step (1 for a mask)."""
-        return math.prod(self.shape[1:] if self.kind in ("sequence", "mask") else self.shape)
+        return math.prod(self.step_shape)
 
 
 class Node(Record):
@@ -184,22 +247,36 @@ class GraphBuilder:
         self._outputs: list[str] = []
         self._tensors: dict[str, StoredTensor | np.ndarray] = {}
 
-    def input(self, name: str, shape: tuple[int | None, ...], *, masked: bool = True) -> Value:
-        """Add an input of `shape` without batch; a sequence gets an optional mask beside it."""
-        kind: Kind = "sequence" if len(shape) > 1 and shape[0] is None else "vector"
-        inner = shape[1:] if kind == "sequence" else shape
+    def input(self, name: str, shape: tuple[int | None, ...], *, masked: bool = True, indices: bool = False) -> Value:
+        """Add an input of `shape` without batch; one with time gets an optional mask beside it.
+
+        Parameters
+        ----------
+        name : str
+        shape : tuple of int or None
+            (features,), or with the time first, None where any number of steps will do: (None, features),
+            (20, features), (None, rows, columns, channels). Indices: (None,), (20,), (None, n).
+        masked : bool
+            Whether `predict` takes a mask or lengths for it.
+        indices : bool
+            Whole numbers that choose rows of an embedding.
+        """
+        shape = tuple(shape)
+        kind: Kind = "index" if indices else "sequence" if len(shape) > 1 else "vector"
+        has_time = kind != "vector"
         if (
-            len(inner) > (3 if kind == "sequence" else 1)
-            or not inner
-            or any(size is None or size < 1 for size in inner)
+            not 1 <= len(shape) <= MAX_RANK
+            or any(size is None for size in (shape[1:] if has_time else shape))
+            or any(size is not None and not 0 < size < 1 << 28 for size in shape)
         ):
             raise UnsupportedError(
                 f"input {name!r}: shape {shape} is neither (None, features), (None, ..., channels) nor (features,)"
             )
+        axis = Axis(name) if has_time and shape[0] is None else None
         mask = None
-        if kind == "sequence" and masked:
-            mask = self._add_value(Value(f"{name}.mask", "mask", (None,))).name
-        value = self._add_value(Value(name, kind, tuple(shape), mask))
+        if has_time and masked:
+            mask = self._add_value(Value(f"{name}.mask", "mask", shape[:1], axis=axis)).name
+        value = self._add_value(Value(name, kind, shape, mask, axis))
         self._inputs.append(name)
         return value
 
@@ -219,7 +296,7 @@ class GraphBuilder:
         self,
         op: str,
         name: str,
-        inputs: Mapping[str, Value],
+        inputs: Mapping[str, Value | None],
         weights: Mapping[str, np.ndarray | str] | None = None,
         options: Mapping[str, Option] | None = None,
         output_names: Mapping[str, str] | None = None,
@@ -233,7 +310,8 @@ class GraphBuilder:
         name : str
             The layer's name; a second call of it gets ``name#2`` and so on.
         inputs : dict of str to Value
-            By role. If "x" carries a mask and the op reads masks, "mask" is wired by itself.
+            By role. If "x" carries a mask and the op reads masks, "mask" is wired by itself; ``"mask": None`` prevents
+            it.
         weights : dict of str to (ndarray or str)
             By role; an array is registered as ``name.role``, a string names a registered tensor (shared layers).
         options : dict
@@ -254,12 +332,13 @@ class GraphBuilder:
         while unique in self._node_names:
             call += 1
             unique = f"{name}#{call}"
+        wires_mask = "mask" not in inputs
+        inputs = {role: value for role, value in inputs.items() if value is not None}
         for role, value in inputs.items():
             if self._values.get(value.name) != value:
                 raise ShapeError(f"layer {unique!r}: input {role!r} is not a value of this graph: {value}")
-        inputs = dict(inputs)
         first = inputs.get("x")
-        if spec.reads_mask and "mask" not in inputs and first is not None and first.mask is not None:
+        if spec.reads_mask and wires_mask and first is not None and first.mask is not None:
             inputs["mask"] = self._values[first.mask]
         merged = dict(spec.defaults)
         for key, option in (options or {}).items():
@@ -281,7 +360,11 @@ class GraphBuilder:
         outputs: dict[str, Value] = {}
         for role, value in produced.items():
             default = unique if role == "y" else f"{unique}.{role}"
-            outputs[role] = self._add_value(value._replace(name=(output_names or {}).get(role, default)))
+            produced[role] = value._replace(name=(output_names or {}).get(role, default))
+        for role, value in produced.items():
+            if role == "y" and "mask" in produced:
+                value = value._replace(mask=produced["mask"].name)
+            outputs[role] = self._add_value(value)
         node = Node(
             op,
             unique,
@@ -293,6 +376,12 @@ class GraphBuilder:
         self._nodes.append(node)
         self._node_names.add(unique)
         return outputs
+
+    def value(self, name: str) -> Value:
+        """A value of the graph by its name, for example the mask of another: ``builder.value(x.mask)``."""
+        if name not in self._values:
+            raise FormatError(f"no value is named {name!r}")
+        return self._values[name]
 
     def output(self, value: Value) -> None:
         """Declare a value as the next output of the graph."""

@@ -300,7 +300,7 @@ class Model:
 
     def _times(self, inputs: list[np.ndarray]) -> list[int]:
         """Steps of each input, 1 for one without time."""
-        return [x.shape[1] if value.kind == "sequence" else 1 for value, x in zip(self._input_values, inputs)]
+        return [x.shape[1] if value.has_time else 1 for value, x in zip(self._input_values, inputs)]
 
     def _masks(self, inputs: list[np.ndarray], alone: bool, lengths: Any, mask: Any) -> list[np.ndarray | None]:
         """One mask (batch, time) of uint8, or None, per input."""
@@ -326,16 +326,9 @@ class Model:
         return masks
 
     def _why_no_stream(self) -> str | None:
-        from .layers import OPS
+        from .streaming import why_no_stream
 
-        for node in self.graph.nodes:
-            reason = OPS[node.op].streams(node.options)
-            if reason is None and {"h0", "c0"} & set(node.inputs):
-                reason = "its initial state comes from another layer"
-            if reason is not None:
-                return f"layer {node.name!r} cannot run step by step: {reason}"
-        vectors = [value.name for value in self._input_values if value.kind != "sequence"]
-        return f"input {vectors[0]!r} has no time axis, so there are no steps to stream" if vectors else None
+        return why_no_stream(self.graph)
 
     def _summary_text(self) -> str:
         values = self.graph.values

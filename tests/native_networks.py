@@ -12,6 +12,7 @@ import numpy as np
 import cylstm
 from cylstm import layers as L
 from cylstm.formats.safetensors import FORMAT_VERSION
+from cylstm.graph import GraphBuilder
 
 from weight_files import linear_tensors, lstm_tensors
 
@@ -98,7 +99,74 @@ def networks():
             linear_tensors(rng, "fc", 4, 4) | lstm(), L.Linear("fc"), L.ReLU(), L.Linear("fc", "tanh"), L.LSTM("lstm")
         ),
     }
-    return found
+    return found | layer_networks(rng)
+
+
+def layer_networks(rng):
+    """Networks of the layers around recurrent ones, each of several."""
+
+    def convolutions(builder, x):
+        weights = {"weight": random(rng, (6, 3, 2)), "bias": random(rng, (6,))}
+        options = {"padding": "causal", "dilation": 2, "groups": 2, "activation": "tanh"}
+        y = builder.add("conv1d", "causal", {"x": x}, weights, options)["y"]
+        options = {"padding": "explicit", "pad_before": 1, "pad_after": 2, "stride": 2, "groups": 6}
+        y = builder.add("conv1d", "depthwise", {"x": y}, {"weight": random(rng, (12, 2, 1))}, options)["y"]
+        options = {"mode": "average", "pool": 2, "padding": "same"}
+        y = builder.add("pool1d", "pool", {"x": y}, options=options)["y"]
+        y = builder.add("prelu", "prelu", {"x": y}, {"slope": random(rng, (12,))})["y"]
+        return builder.add("glu", "glu", {"x": y}, options={"activation": "sigmoid"})["y"]
+
+    def norms(builder, x):
+        weights = {role: random(rng, (4,)) for role in ("gain", "shift", "mean")}
+        weights["variance"] = np.abs(random(rng, (4,))) + np.float32(0.1)
+        y = builder.add("batch_norm", "batch", {"x": x}, weights, {"epsilon": 1e-3})["y"]
+        for mode in ("layer", "rms", "scaled"):
+            weights = {"gain": random(rng, (4,)), "shift": random(rng, (4,))}
+            y = builder.add("layer_norm", mode, {"x": y}, weights, {"mode": mode})["y"]
+        weights = {"gain": random(rng, (4,)), "shift": random(rng, (4,))}
+        return builder.add("group_norm", "group", {"x": y}, weights, {"groups": 2})["y"]
+
+    def shapes(builder, x):
+        y = builder.add("reshape", "reshape", {"x": x}, options={"shape": "time,2,-1"})["y"]
+        y = builder.add("permute", "permute", {"x": y}, options={"order": "021"})["y"]
+        y = builder.add("pad", "pad", {"x": y}, options={"before": 2, "after": 1, "mode": "reflect"})["y"]
+        y = builder.add("upsample", "upsample", {"x": y}, options={"size": 2, "axis": 1})["y"]
+        y = builder.add("slice", "slice", {"x": y}, options={"start": 1, "step": 2, "before_end": 1})["y"]
+        y = builder.add("softmax", "softmax", {"x": y}, options={"axis": 1})["y"]
+        y = builder.add("reduce", "reduce", {"x": y}, options={"mode": "max", "axis": 2})["y"]
+        y = builder.add("merge", "merge", {"x": y, "x1": y}, options={"mode": "sub"})["y"]
+        y = builder.add("reduce", "mean", {"x": y})["y"]
+        return builder.add("repeat_vector", "repeat", {"x": y}, options={"count": 3})["y"]
+
+    def masks(builder, x):
+        masked = builder.add("masking", "masking", {"x": x}, options={"mask_value": 0.0})
+        both = builder.add("mask_merge", "both", {"mask": masked["mask"], "mask1": builder.value(x.mask)})["mask"]
+        reads = {"x": x, "key": masked["y"], "value": masked["y"], "mask_value": both}
+        weights = {"weight": random(rng, (2,))}
+        options = {"score": "additive", "heads": 2, "scale": 0.7}
+        y = builder.add("attention", "attention", reads, weights, options)["y"]
+        return builder.add("dot", "dot", {"x": y, "x1": y}, options={"normalize": True})["y"]
+
+    def words(builder, x):
+        mask = builder.add("index_mask", "counts", {"indices": x}, options={"padding": 3})["mask"]
+        y = builder.add("embedding", "table", {"indices": x}, {"weight": random(rng, (9, 4))})["y"]
+        weights = {"weight_ih": random(rng, (12, 4)), "weight_hh": random(rng, (12, 3))}
+        return builder.add("lstm", "lstm", {"x": y, "mask": mask}, weights)["y"]
+
+    def build(make, x, shape=None, indices=False):
+        builder = GraphBuilder()
+        builder.output(make(builder, builder.input("input", shape or (None, *x.shape[2:]), indices=indices)))
+        return cylstm.Model(builder.build()), x
+
+    x = random(rng, (3, 6, 4))
+    x[1, 2:4] = 0
+    return {
+        "layers_convolutions": build(convolutions, x),
+        "layers_norms": build(norms, x),
+        "layers_shapes": build(shapes, x, (6, 4)),
+        "layers_masks": build(masks, x, (6, 4)),
+        "layers_words": build(words, rng.integers(0, 9, (3, 7)).astype(np.int32), indices=True),
+    }
 
 
 def main():

@@ -191,13 +191,211 @@ def last(x, mask):
     return y
 
 
-def merge(mode, values):
-    """Values of one length into one."""
+def merge(options, values):
+    """Several values (batch, ...) into one; shapes without batch are matched from the last axis on."""
+    mode = options["mode"]
     if mode == "concat":
-        return np.concatenate(values, axis=-1)
-    if mode == "mul":
-        return np.prod(values, axis=0)
-    return np.sum(values, axis=0) if mode == "sum" else np.mean(values, axis=0)
+        return np.concatenate(values, axis=options["axis"])
+    rank = max(value.ndim for value in values)
+    values = [v.reshape(v.shape[0], *[1] * (rank - v.ndim), *v.shape[1:]) for v in values]
+    steps = {"mul": np.multiply, "sub": np.subtract, "max": np.maximum, "min": np.minimum, "div": np.divide}
+    y = values[0]
+    for value in values[1:]:
+        y = steps.get(mode, np.add)(y, value)
+    return y / len(values) if mode == "ave" else y
+
+
+def window_pads(options, reach, time):
+    """Steps of padding before and after."""
+    if options["padding"] == "causal":
+        return reach - 1, 0
+    if options["padding"] == "same":
+        total = max((-(-time // options["stride"]) - 1) * options["stride"] + reach - time, 0)
+        return total // 2, total - total // 2
+    return options["pad_before"], options["pad_after"]
+
+
+def conv1d(weights, options, x):
+    """x (batch, time, channels), weight (filters, kernel, channels/groups) -> y (batch, steps, filters)."""
+    weight, groups = weights["weight"], options["groups"]
+    filters, kernel, channels = weight.shape
+    reach = (kernel - 1) * options["dilation"] + 1
+    x = np.pad(x, ((0, 0), window_pads(options, reach, x.shape[1]), (0, 0)))
+    starts = range(0, x.shape[1] - reach + 1, options["stride"])
+    y = np.zeros((x.shape[0], len(starts), filters))
+    for f in range(filters):
+        first = f // (filters // groups) * channels
+        for i, t in enumerate(starts):
+            taps = x[:, t : t + reach : options["dilation"], first : first + channels]
+            y[:, i, f] = (taps * weight[f]).sum(axis=(1, 2))
+    return _slot(options, "activation")(y + weights.get("bias", 0.0))
+
+
+def pool1d(options, x):
+    """x (batch, time, ...) -> y (batch, steps, ...)."""
+    reach = (options["pool"] - 1) * options["dilation"] + 1
+    time = x.shape[1]
+    before, after = window_pads(options, reach, time)
+    length = time + before + after
+    steps = (length - reach + (options["stride"] - 1 if options["ceil_mode"] else 0)) // options["stride"] + 1
+    y = np.zeros((x.shape[0], steps, *x.shape[2:]))
+    for i in range(steps):
+        places = [i * options["stride"] - before + k * options["dilation"] for k in range(options["pool"])]
+        inside = [t for t in places if 0 <= t < time]
+        if options["mode"] == "max":
+            y[:, i] = x[:, inside].max(axis=1)
+        else:
+            counted = [t for t in places if t < time + after] if options["count_include_pad"] else inside
+            y[:, i] = x[:, inside].sum(axis=1) / len(counted)
+    return y
+
+
+def normalise(op, weights, options, x):
+    """batch_norm, layer_norm and group_norm of x (batch, ...)."""
+    gain, shift = weights.get("gain", 1.0), weights.get("shift", 0.0)
+    if op == "batch_norm":
+        return gain * (x - weights["mean"]) / np.sqrt(weights["variance"] + options["epsilon"]) + shift
+    if op == "group_norm":
+        grouped = x.reshape(x.shape[0], -1, options["groups"], x.shape[-1] // options["groups"])
+        mean = grouped.mean(axis=(1, 3), keepdims=True)
+        variance = grouped.var(axis=(1, 3), keepdims=True)
+        return gain * ((grouped - mean) / np.sqrt(variance + options["epsilon"])).reshape(x.shape) + shift
+    axes = tuple(range(x.ndim - options["axes"], x.ndim))
+    shape = x.shape[x.ndim - options["axes"] :]
+    gain, shift = np.broadcast_to(gain, math.prod(shape)), np.broadcast_to(shift, math.prod(shape))
+    variance = (x**2).mean(axis=axes, keepdims=True) if options["mode"] == "rms" else x.var(axis=axes, keepdims=True)
+    centred = x - x.mean(axis=axes, keepdims=True) if options["mode"] == "layer" else x
+    return gain.reshape(shape) * centred / np.sqrt(variance + options["epsilon"]) + shift.reshape(shape)
+
+
+def rearrange(op, options, x):
+    """reshape, permute, slice, pad, upsample and repeat_vector of x (batch, ...)."""
+    if op == "reshape":
+        sizes = options["shape"].split(",")
+        start = x.shape[:2] if sizes[0] == "time" else x.shape[:1]
+        return x.reshape(*start, *map(int, sizes[len(start) - 1 :]))
+    if op == "permute":
+        return x.transpose(0, *(1 + int(i) for i in options["order"]))
+    if op == "repeat_vector":
+        return np.repeat(x[:, np.newaxis], options["count"], axis=1)
+    axis = 1 + options["axis"]
+    if op == "upsample":
+        return np.repeat(x, options["size"], axis=axis)
+    if op == "pad":
+        modes = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+        pads = [(0, 0)] * x.ndim
+        pads[axis] = (options["before"], options["after"])
+        return np.pad(x, pads, mode=modes[options["mode"]])
+    size = x.shape[axis]
+    start = options["start"] % size if options["start"] < 0 else options["start"]
+    if options["count"]:
+        places = start + options["step"] * np.arange(options["count"])
+    else:
+        places = np.arange(start, size - options["before_end"], options["step"])
+    return np.take(x, places, axis=axis)
+
+
+def reduce(options, x, mask):
+    """x (batch, ...) along one axis; mask (batch, time) or None."""
+    axis = 1 + options["axis"]
+    if mask is not None:
+        counts = mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
+        y = np.where(counts, x, 0.0).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            y = y / counts.sum(axis=1) if options["mode"] == "mean" else y
+    else:
+        y = getattr(np, options["mode"])(x, axis=axis)
+    return y[..., np.newaxis] if (y.ndim == 1 or (y.ndim == 2 and x.ndim > 2 and axis == 2)) else y
+
+
+def attention(weights, options, query, key, value, mask, mask_value):
+    """query (batch, q, n), key (batch, k, n), value (batch, k, m) -> y (batch, q, m)."""
+    heads = options["heads"]
+
+    def split(x):
+        return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+    query, key, value = split(query), split(key), split(value)
+    if options["score"] == "dot":
+        scores = query @ key.swapaxes(2, 3)
+    else:
+        both = query[:, :, :, np.newaxis] + key[:, :, np.newaxis]
+        scores = (weights["weight"] * np.tanh(options["factor"] * both)).sum(axis=-1)
+    scores = scores * options["scale"]
+    counts = np.ones(scores.shape, bool)
+    if mask_value is not None:
+        counts &= mask_value[:, np.newaxis, np.newaxis]
+    if options["causal"]:
+        counts &= np.tri(*scores.shape[2:], dtype=bool)
+    scores = np.where(counts, scores, scores - 1e9 if options["masked"] == "penalty" else -np.inf)
+    with np.errstate(invalid="ignore"):
+        w = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        w = w / w.sum(axis=-1, keepdims=True)
+    if options["masked"] == "zero":
+        w = np.where(counts.any(axis=-1, keepdims=True), w, 0.0)
+    y = (w @ value).transpose(0, 2, 1, 3)
+    y = y.reshape(*y.shape[:2], -1)
+    return y if mask is None else np.where(mask[..., np.newaxis], y, 0.0)
+
+
+def dot(options, a, b):
+    """Products of the steps of a (batch, [time,] n) and b (batch, [time,] n)."""
+    has_time = a.ndim == 3
+    a, b = (x if x.ndim == 3 else x[:, np.newaxis] for x in (a, b))
+    if options["normalize"]:
+        a, b = (x / np.sqrt(np.maximum((x**2).sum(axis=-1, keepdims=True), 1e-12)) for x in (a, b))
+    y = a @ b.swapaxes(1, 2)
+    return y if has_time else y[:, 0]
+
+
+def plain_layer(node, weights, values):
+    """Outputs by role of a node that carries no state from step to step."""
+    op, options = node.op, node.options
+    given = {role: values[name] for role, name in node.inputs.items()}
+    x = given.get("x")
+    if op == "conv1d":
+        y = conv1d(weights, options, x)
+    elif op == "pool1d":
+        y = pool1d(options, x)
+    elif op in ("batch_norm", "layer_norm", "group_norm"):
+        y = normalise(op, weights, options, x)
+    elif op in ("reshape", "permute", "slice", "pad", "upsample", "repeat_vector"):
+        y = rearrange(op, options, x)
+    elif op == "embedding":
+        y = weights["weight"][given["indices"]]
+    elif op == "prelu":
+        slope = weights["slope"]
+        slope = slope.reshape(x.shape[2:]) if slope.size not in (1, x.shape[-1]) else slope
+        y = np.where(x > 0, x, slope * x)
+    elif op == "glu":
+        a, b = np.split(x, 2, axis=-1)
+        y = a * _slot(options, "activation")(b)
+    elif op == "reduce":
+        y = reduce(options, x, given.get("mask"))
+    elif op == "softmax":
+        e = np.exp(x - x.max(axis=1 + options["axis"], keepdims=True))
+        y = e / e.sum(axis=1 + options["axis"], keepdims=True)
+    elif op == "masking":
+        mask = (x != options["mask_value"]).any(axis=tuple(range(2, x.ndim)))
+        return {"y": np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0.0), "mask": mask}
+    elif op == "index_mask":
+        return {"mask": given["indices"] != options["padding"]}
+    elif op == "mask_merge":
+        return {"mask": getattr(np, options["mode"])(list(given.values()), axis=0)}
+    elif op == "attention":
+        roles = ("x", "key", "value", "mask", "mask_value")
+        y = attention(weights, options, *(given.get(role) for role in roles))
+    elif op == "dot":
+        y = dot(options, x, given["x1"])
+    else:
+        raise NotImplementedError(op)
+    return {"y": y}
+
+
+def history_of(parts, x):
+    """The last steps of x that a causal convolution carries on, zeros before the first."""
+    steps = parts[0][1][0]
+    return (np.concatenate([np.zeros((x.shape[0], steps, x.shape[2])), x], axis=1)[:, -steps:],)
 
 
 def predict(graph, *inputs, mask=None, initial_state=None):
@@ -219,15 +417,16 @@ def predict(graph, *inputs, mask=None, initial_state=None):
     """
     values = {}
     for name, x in zip(graph.inputs, inputs):
-        values[name] = np.asarray(x, np.float64)
+        values[name] = np.asarray(x) if graph.values[name].kind == "index" else np.asarray(x, np.float64)
         if graph.values[name].mask is not None:
-            values[graph.values[name].mask] = np.ones(x.shape[:2], bool) if mask is None else mask
+            given = mask.get(name) if isinstance(mask, dict) else mask
+            values[graph.values[name].mask] = np.ones(x.shape[:2], bool) if given is None else given
     batch = len(inputs[0])
     groups = dict(graph.states())
     given = dict(zip(groups, initial_state)) if initial_state is not None else {}
     finals = []
     for node in graph.nodes:
-        x = values[node.inputs["x"]]
+        x = values.get(node.inputs.get("x"))
         weights = {role: np.asarray(w, np.float64) for role, w in graph.node_tensors(node).items()}
         if node.op in STEPS:
             states = [np.zeros((batch, *shape)) for _, shape in groups[node.name]]
@@ -251,8 +450,12 @@ def predict(graph, *inputs, mask=None, initial_state=None):
         elif node.op == "last":
             y = last(x, values[node.inputs["mask"]] if "mask" in node.inputs else np.ones(x.shape[:2], bool))
         elif node.op == "merge":
-            y = merge(node.options["mode"], [values[name] for name in node.inputs.values()])
+            y = merge(node.options, [values[name] for name in node.inputs.values()])
         else:
-            raise NotImplementedError(node.op)
+            found = plain_layer(node, weights, values)
+            values.update((node.outputs[role], value) for role, value in found.items())
+            if node.op == "conv1d" and groups.get(node.name):
+                finals.append(history_of(groups[node.name], x))
+            continue
         values[node.outputs["y"]] = y
     return [values[name] for name in graph.outputs], finals

@@ -328,7 +328,7 @@ def _value(name, /, **changed):
         (_option("rnn.l0", "padding", "same"), "expected 'zero' or 'repeat', found 'same'"),
         (_option("rnn.l0", "activation", "softmax"), "softmax needs the whole axis"),
         (_option("dropout", "rate", 1.5), r"dropout rate expected in \[0, 1\]"),
-        (_option("rnn.l0.merge", "mode", "max"), "merge mode expected one of"),
+        (_option("rnn.l0.merge", "mode", "median"), "merge mode expected one of"),
         (_value("fc", shape=[3]), "do not follow from its layers"),
         (_value("fc", shape=[0]), "positive integers or null"),
         (_value("fc", shape=["2"]), "positive integers or null"),

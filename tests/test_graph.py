@@ -5,7 +5,7 @@ import pytest
 
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats import read, write
-from cylstm.graph import GraphBuilder, Value
+from cylstm.graph import Axis, GraphBuilder, Value
 from cylstm.layers import OPS
 
 
@@ -69,7 +69,7 @@ def test_an_encoder_decoder_with_states_passed_and_a_shared_layer_is_wired(rng):
         "c0": "bridge.c.narrow",
         "mask": "target.mask",
     }
-    assert graph.values["head"] == Value("head", "sequence", (None, 7), "target.mask")
+    assert graph.values["head"] == Value("head", "sequence", (None, 7), "target.mask", Axis("target"))
     assert graph.values["decoder.c"] == Value("decoder.c", "state", (8,))
     assert graph.states() == [
         ("encoder.forward", (("h", (5,)), ("c", (5,)))),
@@ -154,7 +154,7 @@ _LSTM = {"weight_ih": _zeros(20, 3), "weight_hh": _zeros(20, 5), "bias": _zeros(
         ("activation", {}, {"activation": "elu", "activation_alpha": np.inf}, UnsupportedError, "not finite"),
         ("activation", {"weight": _zeros(1)}, {}, ShapeError, "weights expected none; found weight"),
         ("dropout", {}, {"rate": -0.1}, ShapeError, r"expected in \[0, 1\], found -0.1"),
-        ("merge", {}, {"mode": "max"}, UnsupportedError, "merge mode expected one of concat, sum, mul, ave"),
+        ("merge", {}, {"mode": "median"}, UnsupportedError, "merge mode expected one of concat, sum, mul, ave"),
         ("lstm", {**_LSTM, "weight_ih": _zeros(20, 4)}, {}, ShapeError, r"expected shape \(20, 3\), found \(20, 4\)"),
         ("lstm", {**_LSTM, "weight_hh": _zeros(20, 4)}, {}, ShapeError, r"'weight_hh': expected shape \(20, 5\)"),
         ("lstm", {**_LSTM, "weight_hh": _zeros(22, 5)}, {}, ShapeError, r"expected shape \(4\*hidden, size\)"),
@@ -225,9 +225,9 @@ def test_a_value_of_the_wrong_kind_is_refused(rng, builder):
         builder.add("last", "b", {"x": x, "mask": vector})
     with pytest.raises(ShapeError, match="'b': expected a sequence"):
         builder.add("last", "b", {"x": vector})
-    with pytest.raises(ShapeError, match="'c': expected a sequence as input, found the vector"):
+    with pytest.raises(ShapeError, match="'c': expected equal shapes but for axis -1, found"):
         builder.add("merge", "c", {"x": x, "x1": vector})
-    with pytest.raises(ShapeError, match=r"expected equal sizes, found \[3, 5\]"):
+    with pytest.raises(ShapeError, match=r"'c': shapes \(None, 3\) of 'x' and \(None, 5\) of 'w' do not match"):
         builder.add("merge", "c", {"x": x, "x1": wide}, options={"mode": "sum"})
 
 
@@ -237,7 +237,7 @@ def test_a_value_of_another_graph_is_refused(rng, builder):
         builder.add("lstm", "a", {"x": other}, _LSTM)
 
 
-@pytest.mark.parametrize("shape", [(), (None,), (None, None), (0,), (2, 3), (None, None, 3), (None, 2, 3, 4, 5)])
+@pytest.mark.parametrize("shape", [(), (None,), (None, None), (0,), (None, None, 3), (None, *range(1, 9))])
 def test_an_input_that_is_neither_sequence_nor_vector_is_refused(builder, shape):
     with pytest.raises(UnsupportedError, match="input 'x': shape"):
         builder.input("x", shape)

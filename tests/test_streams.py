@@ -3,6 +3,7 @@
 import pickle
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import cylstm
 from cylstm import ShapeError, StreamBusyError
+from cylstm.graph import GraphBuilder
 
 from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states, same, same_states
 
@@ -45,6 +47,8 @@ def streaming_goldens():
 
 def random_input(rng, model, *shape):
     (value,) = model._input_values
+    if value.kind == "index":
+        return rng.integers(0, model._packed.limits[value.name], (*shape, *value.shape[1:]))
     return rng.normal(size=(*shape, *value.shape[1:])).astype(np.float32)
 
 
@@ -66,9 +70,10 @@ def check_against_separate_streams(rng, model, batch, turns, threads=1, toleranc
 
     for _ in range(turns):
         active = rng.random(batch) < rng.choice([0.0, 0.2, 0.5, 0.9, 1.0])
-        time = int(rng.choice([0, 1, 2, 5]))  # 0: a step
+        multiple = model._packed.step_multiple
+        time = int(rng.choice([0, 1, 2, 5] if multiple == 1 else [multiple, 3 * multiple]))  # 0: a step
         x = random_input(rng, model, *((batch, time) if time else (batch,)))
-        x[~active] = rng.choice([np.nan, np.inf, 3e38])
+        x[~active] = rng.choice([np.nan, np.inf, 3e38] if x.dtype.kind == "f" else [-7, 10**6])
         found = outputs_of(many.run(x, active=active) if time else many.step(x, active=active))
         for row, one in enumerate(ones):
             if active[row]:
@@ -110,6 +115,55 @@ def test_rows_of_the_blas_engine_agree_with_streams_of_their_own(input_size, hid
 @pytest.mark.parametrize("path", streaming_goldens(), ids=lambda path: path.stem)
 def test_rows_of_every_kind_of_layer_give_the_bits_of_streams_of_their_own(rng, path):
     check_against_separate_streams(rng, cylstm.load(path), 5, 10)
+
+
+def convolution_graph(rng, stride):
+    """Convolutions that carry history, of which one in groups, then an LSTM and normalisation."""
+    builder = GraphBuilder()
+    x = builder.input("input", (None, 6))
+    wide = {"weight": rng.normal(size=(9, 3, 6)).astype("f"), "bias": rng.normal(size=9).astype("f")}
+    y = builder.add("conv1d", "wide", {"x": x}, wide, {"padding": "causal", "dilation": 2, "activation": "tanh"})["y"]
+    groups = {"weight": rng.normal(size=(9, 4, 3)).astype("f")}
+    y = builder.add("conv1d", "groups", {"x": y}, groups, {"padding": "causal", "groups": 3, "stride": stride})["y"]
+    lstm = {"weight_ih": rng.normal(size=(20, 9)).astype("f"), "weight_hh": rng.normal(size=(20, 5)).astype("f")}
+    y = builder.add("lstm", "lstm", {"x": y}, lstm)["y"]
+    y = builder.add("layer_norm", "norm", {"x": y}, {"gain": rng.normal(size=5).astype("f")})["y"]
+    builder.output(builder.add("upsample", "twice", {"x": y}, options={"size": 2})["y"] if stride > 1 else y)
+    return builder.build()
+
+
+def word_graph(rng):
+    """Indices that say which steps count."""
+    builder = GraphBuilder()
+    words = builder.input("words", (None,), indices=True)
+    mask = builder.add("index_mask", "counts", {"indices": words})["mask"]
+    y = builder.add("embedding", "table", {"indices": words}, {"weight": rng.normal(size=(4, 7)).astype("f")})["y"]
+    gru = {"weight_ih": rng.normal(size=(15, 7)).astype("f"), "weight_hh": rng.normal(size=(15, 5)).astype("f")}
+    builder.output(builder.add("gru", "gru", {"x": y, "mask": mask}, gru, {"padding": "repeat"})["y"])
+    return builder.build()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "make", [partial(convolution_graph, stride=1), partial(convolution_graph, stride=3), word_graph]
+)
+def test_rows_carry_history_and_masks_with_them(rng, make, threads):
+    check_against_separate_streams(rng, cylstm.Model(make(rng)), 7, 40, threads)
+
+
+def test_an_index_out_of_range_is_named_in_active_rows_alone(rng):
+    stream = cylstm.Model(word_graph(rng)).stream(3)
+    words = np.array([[1, 99], [2, 3], [-1, 0]])
+    active = np.array([False, True, False])
+    assert bits(stream.run(words, active=active)[1]).any()
+    state = stream.state
+    active[0] = True
+    with pytest.raises(ShapeError, match="index 99 in row 0, position 1: expected 0 to 3"):
+        stream.run(words, active=active)
+    active[:] = False, True, True
+    with pytest.raises(ShapeError, match=r"at least 0, found -1 at \(2, 0\)"):
+        stream.run(words, active=active)
+    assert same_states(stream.state, state)
 
 
 def test_the_goldens_have_streams_of_every_recurrent_layer():

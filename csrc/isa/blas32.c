@@ -17,6 +17,8 @@
 
 #include "../kernels/elementwise.h"
 
+#include "../kernels/layers.h"
+
 #define CYL_TABLE cyl_kernels_blas32_scalar
 #define CYL_TABLE_NAME "blas32, scalar"
 #define CYL_TABLE_PRODUCT cyl_product_blas32

@@ -16,6 +16,8 @@
 
 #include "../kernels/elementwise.h"
 
+#include "../kernels/layers.h"
+
 #define CYL_TABLE cyl_kernels_blas64
 #define CYL_TABLE_NAME "blas64"
 #define CYL_TABLE_PRODUCT cyl_product_blas64

@@ -9,6 +9,8 @@
 
 #include "../kernels/elementwise.h"
 
+#include "../kernels/layers.h"
+
 #define CYL_JOIN_(a, b) a##b
 #define CYL_JOIN(a, b) CYL_JOIN_(a, b)
 

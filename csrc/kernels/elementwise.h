@@ -29,22 +29,43 @@ static void activate(const CylActivationSpec *spec, const void *x, void *y, int6
     }
 }
 
-static void merge(int mode, const void *x_data, void *y_data, int64_t size, double scale) {
+/* 0, or NaN where a is NaN */
+static inline V nan_of(V a) {
+    V bounded = v_min(v_set1((REAL)1), v_max(v_set1((REAL)-1), a));
+    return v_sub(bounded, bounded);
+}
+
+static void merge(int mode, const void *x_data, int step, void *y_data, int64_t size, double scale) {
     const REAL *x = x_data;
     REAL *y = y_data;
     EACH_SPAN(size) {
-        V a = load_lanes(x + at, (int32_t)lanes), b = load_lanes(y + at, (int32_t)lanes);
+        V b = load_lanes(y + at, (int32_t)lanes), a = b;
+        if (mode != CYL_MERGE_SCALE) {
+            a = step ? load_lanes(x + at, (int32_t)lanes) : v_set1(x[0]);
+        }
         switch (mode) {
         case CYL_MERGE_SUM:
             a = v_add(b, a);
             break;
         case CYL_MERGE_MUL:
-            a = v_mul(b, a);
+            a = v_mul(v_guard(b), v_guard(a));
+            break;
+        case CYL_MERGE_SUB:
+            a = v_sub(b, a);
+            break;
+        case CYL_MERGE_MAX: /* NaN if either is */
+            a = v_add(v_max(a, b), nan_of(a));
+            break;
+        case CYL_MERGE_MIN:
+            a = v_add(v_min(a, b), nan_of(a));
+            break;
+        case CYL_MERGE_DIV:
+            a = v_div(b, a);
             break;
         case CYL_MERGE_SCALE:
-            a = v_mul(a, v_set1((REAL)scale));
+            a = v_mul(v_guard(b), v_set1((REAL)scale));
             break;
-        default:
+        default: /* CYL_MERGE_COPY */
             break;
         }
         store_lanes(y + at, v_flush(a), (int32_t)lanes);

@@ -5,7 +5,7 @@
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
     const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
-    if (x->features != y->features || (x->kind == CYL_SEQUENCE) != (y->kind == CYL_SEQUENCE)) {
+    if (x->features != y->features || x->has_time != y->has_time || !x->rank) {
         return CYL_E_VALUE;
     }
     CylActivationSpec *activation = calloc(1, sizeof *activation);
@@ -19,13 +19,18 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
     const CylValue *value = &model->values[node->y];
+    const CylActivationSpec *activation = node->data;
+    /* softmax is over the last axis */
+    int64_t size = activation->id == CYL_ACT_SOFTMAX ? value->shape[value->rank - 1] : value->features;
     int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1, begin, end;
     cyl_share(team, workspace->rows * steps, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
         int64_t row = j / steps, t = j % steps;
-        void *at = cyl_at(model, y->data, row * y->row_stride + t * y->step_stride);
-        model->kernels->activate(node->data, cyl_at(model, x->data, row * x->row_stride + t * x->step_stride), at,
-                                 value->features);
+        char *at = cyl_at(model, y->data, row * y->row_stride + t * y->step_stride);
+        const char *from = cyl_at(model, x->data, row * x->row_stride + t * x->step_stride);
+        for (int64_t first = 0; first < value->features; first += size) {
+            model->kernels->activate(activation, cyl_at(model, from, first), cyl_at(model, at, first), size);
+        }
         if (value->feeds_node) {
             model->kernels->flush(at, at, value->features);
         }
@@ -33,4 +38,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_activation = {"activation", prepare, NULL, run};
+const CylLayer cyl_layer_activation = {"activation", prepare, NULL, NULL, run};

@@ -163,4 +163,4 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     return cyl_recurrent_prepare(model, node, spec, r);
 }
 
-const CylLayer cyl_layer_conv_lstm = {"conv_lstm", prepare, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayer cyl_layer_conv_lstm = {"conv_lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

@@ -9,13 +9,14 @@ static int64_t columns_at_once(const CylModel *model) { return model->kernels->i
 typedef struct {
     CylMatrix weight;
     CylActivationSpec activation;
+    int64_t positions; /* of a step: all the axes before the last */
 } Dense;
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
     const CylTensor *weight = cyl_spec_tensor(spec, "weight"), *bias = cyl_spec_tensor(spec, "bias");
     const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
-    int32_t output = y->features, input = x->features;
-    if ((x->kind == CYL_SEQUENCE) != (y->kind == CYL_SEQUENCE)) {
+    int32_t output = y->rank ? y->shape[y->rank - 1] : 0, input = x->rank ? x->shape[x->rank - 1] : 0;
+    if (x->has_time != y->has_time || !output || !input || x->features / input != y->features / output) {
         return CYL_E_VALUE;
     }
     if (cyl_check_tensor(weight, output, input) || (bias && cyl_check_tensor(bias, output, -1))) {
@@ -31,7 +32,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         return status;
     }
     const CylPart part = {"weight", 0};
-    node->work = (int64_t)input * output;
+    dense->positions = x->features / input;
+    node->work = (int64_t)input * output * dense->positions;
     return cyl_matrix_prepare(model, node, spec, &dense->weight, output, 1, &part, 1, "bias");
 }
 
@@ -61,14 +63,12 @@ static void run_columns(const CylModel *model, const Dense *dense, void *acc, co
     }
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+/* one position of each step: columns are the steps or the rows, whichever are more */
+static void run_flat(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team,
+                     void *acc) {
     const Dense *dense = node->data;
-    const CylKernels *kernels = model->kernels;
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
-    const CylValue *value = &model->values[node->y];
-    int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1, rows = workspace->rows;
-    void *acc = cyl_at(model, workspace->states[node->index].acc,
-                       team->thread * columns_at_once(model) * dense->weight.row_size);
+    int64_t steps = cyl_steps(workspace, node->y), rows = workspace->rows;
     /* the longer axis is the one of the product's columns; threads share it, or the blocks where it is short */
     bool along_time = steps > rows;
     int64_t outer = along_time ? rows : steps, inner = along_time ? steps : rows;
@@ -87,14 +87,42 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
                     cyl_at(model, y->data, o * y_outer + begin * y_inner), y_inner, end - begin, (int32_t)first_block,
                     (int32_t)last_block);
     }
+}
+
+/* several positions of each step: they are the columns */
+static void run_positions(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team,
+                          void *acc) {
+    const Dense *dense = node->data;
+    int64_t steps = cyl_steps(workspace, node->y), begin, end;
+    cyl_share(team, workspace->rows * steps, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        run_columns(model, dense, acc, cyl_step_at(workspace, node->x, j / steps, j % steps), dense->weight.columns,
+                    cyl_step_at(workspace, node->y, j / steps, j % steps), dense->weight.units, dense->positions, 0,
+                    dense->weight.blocks);
+    }
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Dense *dense = node->data;
+    const CylKernels *kernels = model->kernels;
+    const CylValue *value = &model->values[node->y];
+    int64_t steps = cyl_steps(workspace, node->y), begin, end;
+    void *acc = cyl_at(model, workspace->states[node->index].acc,
+                       team->thread * columns_at_once(model) * dense->weight.row_size);
+    if (dense->positions == 1) {
+        run_flat(model, node, workspace, team, acc);
+    } else {
+        run_positions(model, node, workspace, team, acc);
+    }
     cyl_barrier(team);
     if (dense->activation.id == CYL_ACT_SOFTMAX || value->feeds_node) {
-        cyl_share(team, rows, &begin, &end);
+        cyl_share(team, workspace->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
             for (int64_t t = 0; t < steps; t++) {
-                void *at = cyl_at(model, y->data, row * y->row_stride + t * y->step_stride);
-                if (dense->activation.id == CYL_ACT_SOFTMAX) {
-                    kernels->activate(&dense->activation, at, at, value->features);
+                char *at = cyl_step_at(workspace, node->y, row, t);
+                for (int64_t p = 0; dense->activation.id == CYL_ACT_SOFTMAX && p < dense->positions; p++) {
+                    void *position = cyl_at(model, at, p * dense->weight.units);
+                    kernels->activate(&dense->activation, position, position, dense->weight.units);
                 }
                 if (value->feeds_node) {
                     kernels->flush(at, at, value->features);
@@ -105,4 +133,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     }
 }
 
-const CylLayer cyl_layer_dense = {"dense", prepare, bind, run};
+const CylLayer cyl_layer_dense = {"dense", prepare, NULL, bind, run};

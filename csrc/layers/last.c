@@ -16,22 +16,21 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     const CylValue *value = &model->values[node->x];
     int64_t time = workspace->times[value->axis];
     size_t bytes = (size_t)value->features * model->kernels->real_size;
-    int32_t mask_axis = node->mask >= 0 ? model->values[node->mask].axis : -1;
-    bool is_masked = mask_axis >= 0 && workspace->masks[mask_axis];
+    int32_t slot = cyl_mask_slot(workspace, node->mask);
     for (int64_t row = 0; team->thread == 0 && row < workspace->rows; row++) {
         int64_t t = time - 1;
-        const uint8_t *mask = is_masked ? cyl_mask_row(workspace, mask_axis, row) : NULL;
+        const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
         while (mask && t >= 0 && !mask[t]) {
             t--;
         }
         void *to = cyl_at(model, y->data, row * y->row_stride);
         if (t >= 0) {
             memcpy(to, cyl_at(model, x->data, row * x->row_stride + t * x->step_stride), bytes);
-        } else if (workspace->is_first_chunk) {
+        } else if (workspace->is_first_chunk || !node->is_chunked) {
             memset(to, 0, bytes);
         }
     }
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_last = {"last", prepare, NULL, run};
+const CylLayer cyl_layer_last = {"last", prepare, NULL, NULL, run};

@@ -256,4 +256,4 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     return cyl_recurrent_prepare(model, node, spec, r);
 }
 
-const CylLayer cyl_layer_lstm = {"lstm", prepare, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayer cyl_layer_lstm = {"lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

@@ -1,4 +1,7 @@
-/* Merge: several values of one length side by side, or added, multiplied or averaged in the order of the inputs. */
+/*
+ * Merge: several values side by side along an axis, or added, multiplied, ... element by element in the order of the
+ * inputs, an axis of size 1, or one that is not there, repeated as the others need it.
+ */
 #include "../internal.h"
 
 #include <stdio.h>
@@ -9,92 +12,234 @@ typedef struct {
     bool is_concat;
     CylMergeMode mode; /* of the others */
     double scale;      /* applied at the end, 1 for none */
-    int64_t positions; /* spatial positions of a step: concat joins the channels of each */
+    int32_t axis;      /* concat: counted from the last one */
 } Merge;
+
+static const struct {
+    const char *name;
+    CylMergeMode mode;
+} MODES[] = {{"sum", CYL_MERGE_SUM}, {"ave", CYL_MERGE_SUM}, {"mul", CYL_MERGE_MUL}, {"sub", CYL_MERGE_SUB},
+             {"max", CYL_MERGE_MAX}, {"min", CYL_MERGE_MIN}, {"div", CYL_MERGE_DIV}};
+
+/* sizes of the axes of a value from the last to the first, time included, 0 for one unknown; returns their number */
+static int32_t sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
+    int32_t rank = 0;
+    for (int32_t i = value->rank - 1; i >= 0; i--) {
+        sizes[rank++] = value->shape[i];
+    }
+    if (value->has_time) {
+        sizes[rank++] = steps;
+    }
+    return rank;
+}
+
+static CylStatus check_concat(const CylModel *model, CylNode *node, Merge *merge) {
+    const CylValue *y = &model->values[node->y];
+    int64_t whole[CYL_MAX_RANK] = {0}, sizes[CYL_MAX_RANK], total = 0;
+    int32_t rank = sizes_of(y, y->time, whole);
+    if (merge->axis >= rank) {
+        return CYL_E_OPTION;
+    }
+    bool along_time = y->has_time && merge->axis == rank - 1;
+    for (int32_t i = 0; i < node->input_count; i++) {
+        const CylValue *x = &model->values[node->inputs[i]];
+        if (x->has_time != y->has_time || sizes_of(x, x->time, sizes) != rank) {
+            return CYL_E_VALUE;
+        }
+        for (int32_t a = 0; a < rank; a++) {
+            if (a != merge->axis && sizes[a] != whole[a]) {
+                return CYL_E_VALUE;
+            }
+        }
+        if (along_time && !x->time) {
+            return CYL_E_VALUE;
+        }
+        total += sizes[merge->axis];
+    }
+    if (along_time) {
+        node->time_kind = CYL_TIME_FIXED;
+        node->mixes_times = true;
+    }
+    return total == whole[merge->axis] ? CYL_OK : CYL_E_VALUE;
+}
+
+static CylStatus check_broadcast(const CylModel *model, CylNode *node) {
+    const CylValue *y = &model->values[node->y];
+    int64_t whole[CYL_MAX_RANK] = {0}, sizes[CYL_MAX_RANK];
+    int32_t rank = sizes_of(y, y->time, whole);
+    bool found_time = !y->has_time;
+    for (int32_t i = 0; i < node->input_count; i++) {
+        const CylValue *x = &model->values[node->inputs[i]];
+        int32_t x_rank = sizes_of(x, x->time, sizes);
+        if (x_rank > rank) {
+            return CYL_E_VALUE;
+        }
+        for (int32_t a = 0; a < x_rank; a++) {
+            if (sizes[a] != whole[a] && sizes[a] != 1) {
+                return CYL_E_VALUE;
+            }
+        }
+        /* the time of the result is the time of the first that has all of it */
+        if (!found_time && x_rank == rank && x->has_time && x->time == y->time) {
+            node->time_from = node->inputs[i];
+            found_time = true;
+        }
+    }
+    if (!found_time && y->time) {
+        node->time_kind = CYL_TIME_FIXED;
+        found_time = true;
+    }
+    node->repeats_time = true;
+    return found_time ? CYL_OK : CYL_E_VALUE;
+}
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
     const CylOption *mode = cyl_spec_option(spec, "mode");
-    if (!mode || !mode->text) {
+    const CylOption *axis = cyl_spec_option(spec, "axis");
+    if (!mode || !mode->text || !axis || axis->text || !(axis->number <= -1.0 && axis->number >= -CYL_MAX_RANK) ||
+        axis->number != (int32_t)axis->number) {
         return CYL_E_OPTION;
     }
     Merge *merge = calloc(1, sizeof *merge);
-    int32_t *inputs = calloc((size_t)spec->input_count, sizeof *inputs);
-    if (!merge || !inputs) {
-        free(merge);
-        free(inputs);
+    if (!merge) {
         return CYL_E_MEMORY;
     }
     node->data = merge;
-    node->inputs = inputs;
-    node->input_count = spec->input_count;
-    merge->scale = 1.0;
-    if (strcmp(mode->text, "concat") == 0) {
-        merge->is_concat = true;
-    } else if (strcmp(mode->text, "mul") == 0) {
-        merge->mode = CYL_MERGE_MUL;
-    } else if (strcmp(mode->text, "sum") == 0 || strcmp(mode->text, "ave") == 0) {
-        merge->mode = CYL_MERGE_SUM;
-        merge->scale = mode->text[0] == 'a' ? 1.0 / spec->input_count : 1.0;
-    } else {
+    merge->is_concat = strcmp(mode->text, "concat") == 0;
+    merge->scale = strcmp(mode->text, "ave") == 0 ? 1.0 / spec->input_count : 1.0;
+    merge->axis = -1 - (int32_t)axis->number;
+    bool is_known = merge->is_concat;
+    for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++) {
+        if (strcmp(mode->text, MODES[i].name) == 0) {
+            merge->mode = MODES[i].mode;
+            is_known = true;
+        }
+    }
+    if (!is_known) {
         return CYL_E_OPTION;
     }
-    double positions;
-    if (cyl_spec_number(spec, "positions", 1.0, &positions) != CYL_OK) {
-        return CYL_E_OPTION;
-    }
-    merge->positions = (int64_t)positions;
-    const CylValue *y = &model->values[node->y];
-    int64_t total = 0;
     for (int32_t i = 0; i < spec->input_count; i++) {
         char role[16] = "x";
         if (i > 0) {
             snprintf(role, sizeof role, "x%d", (int)i);
         }
-        inputs[i] = cyl_spec_input(spec, role);
-        if (inputs[i] < 0) {
-            return CYL_E_VALUE;
-        }
-        const CylValue *x = &model->values[inputs[i]];
-        total += x->features;
-        if ((x->kind == CYL_SEQUENCE) != (y->kind == CYL_SEQUENCE) ||
-            (!merge->is_concat && x->features != y->features) || x->features % merge->positions != 0) {
+        if (node->inputs[i] != cyl_spec_input(spec, role)) {
             return CYL_E_VALUE;
         }
     }
-    return merge->is_concat && total != y->features ? CYL_E_VALUE : CYL_OK;
+    node->work = model->values[node->y].features;
+    return merge->is_concat ? check_concat(model, node, merge) : check_broadcast(model, node);
+}
+
+/* the parts of one row side by side: of each number of the axes before, all of the axis and those behind */
+static void concat_row(const CylModel *model, const CylNode *node, CylWorkspace *workspace, int64_t row, int64_t step,
+                       int64_t steps) {
+    const Merge *merge = node->data;
+    int64_t sizes[CYL_MAX_RANK];
+    char *y = cyl_step_at(workspace, node->y, row, step);
+    size_t real = model->kernels->real_size;
+    int64_t whole[CYL_MAX_RANK], inner = 1, outer = 1;
+    int32_t rank = sizes_of(&model->values[node->y], steps, whole);
+    for (int32_t a = 0; a < rank; a++) {
+        inner *= a < merge->axis ? whole[a] : 1;
+        outer *= a > merge->axis ? whole[a] : 1;
+    }
+    int64_t offset = 0;
+    for (int32_t i = 0; i < node->input_count; i++) {
+        int32_t value = node->inputs[i];
+        bool along_time = model->values[value].has_time && merge->axis == rank - 1;
+        sizes_of(&model->values[value], along_time ? cyl_steps(workspace, value) : steps, sizes);
+        int64_t part = sizes[merge->axis] * inner;
+        const char *x = cyl_step_at(workspace, value, row, step);
+        for (int64_t o = 0; o < outer; o++) {
+            memcpy(cyl_at(model, y, o * whole[merge->axis] * inner + offset), cyl_at(model, x, o * part),
+                   (size_t)part * real);
+        }
+        offset += part;
+    }
+}
+
+typedef struct {
+    const CylModel *model;
+    const Merge *merge;
+    CylMergeMode mode;
+    int64_t sizes[CYL_MAX_RANK], y_strides[CYL_MAX_RANK], x_strides[CYL_MAX_RANK]; /* from the last axis on */
+} Broadcast;
+
+/* y (op) x over `axis` and those behind it; axes 0..plain-1 lie side by side in both */
+static void broadcast(const Broadcast *b, int32_t axis, int32_t plain, const char *x, char *y) {
+    if (axis < plain) {
+        int64_t size = b->sizes[0];
+        for (int32_t a = 1; a < plain; a++) {
+            size *= b->sizes[a];
+        }
+        b->model->kernels->merge(b->mode, x, b->x_strides[0] ? 1 : 0, y, size, 1.0);
+        return;
+    }
+    for (int64_t i = 0; i < b->sizes[axis]; i++) {
+        broadcast(b, axis - 1, plain, cyl_at(b->model, x, i * b->x_strides[axis]),
+                  cyl_at(b->model, y, i * b->y_strides[axis]));
+    }
+}
+
+static void combine(const CylModel *model, const CylNode *node, CylWorkspace *workspace, int64_t row, int64_t step,
+                    int64_t steps) {
+    const Merge *merge = node->data;
+    const CylValue *value = &model->values[node->y];
+    Broadcast b = {.model = model, .merge = merge};
+    char *y = cyl_step_at(workspace, node->y, row, step);
+    int32_t rank = sizes_of(value, steps, b.sizes);
+    int64_t stride = 1;
+    for (int32_t a = 0; a < rank; a++) {
+        b.y_strides[a] = stride;
+        stride *= b.sizes[a];
+    }
+    for (int32_t i = 0; i < node->input_count; i++) {
+        const CylValue *x = &model->values[node->inputs[i]];
+        int64_t sizes[CYL_MAX_RANK], x_stride = 1;
+        /* a step of x, or the one that there is */
+        int64_t x_steps = cyl_steps(workspace, node->inputs[i]);
+        bool is_full = x->rank + x->has_time == rank;
+        int32_t x_rank = sizes_of(x, is_full && x_steps > 1 ? steps : x_steps, sizes), plain = 0;
+        for (int32_t a = 0; a < rank; a++) {
+            bool is_there = a < x_rank && sizes[a] > 1;
+            b.x_strides[a] = is_there ? x_stride : 0;
+            x_stride *= a < x_rank ? sizes[a] : 1;
+        }
+        bool repeats = !b.x_strides[0] && b.sizes[0] > 1;
+        for (plain = 1; plain < rank && !repeats; plain++) {
+            if (b.x_strides[plain] != b.y_strides[plain] && b.sizes[plain] > 1) {
+                break;
+            }
+        }
+        if (b.sizes[0] == 1) {
+            b.x_strides[0] = 1;
+        }
+        b.mode = i == 0 ? CYL_MERGE_COPY : merge->mode;
+        bool has_step = value->has_time && x->has_time && is_full && x_steps > 1;
+        broadcast(&b, rank - 1, plain, cyl_step_at(workspace, node->inputs[i], row, has_step ? step : 0), y);
+    }
+    if (merge->scale != 1.0) {
+        model->kernels->merge(CYL_MERGE_SCALE, y, 1, y, stride, merge->scale);
+    }
 }
 
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Merge *merge = node->data;
-    const CylView *y = &workspace->views[node->y];
     const CylValue *value = &model->values[node->y];
-    int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1, begin, end;
-    cyl_share(team, workspace->rows * steps, &begin, &end);
+    int64_t steps = cyl_steps(workspace, node->y), begin, end, rank = value->rank + value->has_time;
+    /* step by step, but where the axis is time itself */
+    bool of_rows = merge->is_concat && value->has_time && merge->axis == rank - 1;
+    int64_t pieces = of_rows ? 1 : steps;
+    cyl_share(team, workspace->rows * pieces, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
-        int64_t row = j / steps, t = j % steps;
-        char *to = cyl_at(model, y->data, row * y->row_stride + t * y->step_stride);
-        for (int32_t i = 0; i < node->input_count; i++) {
-            const CylView *x = &workspace->views[node->inputs[i]];
-            int64_t features = model->values[node->inputs[i]].features;
-            const void *from = cyl_at(model, x->data, row * x->row_stride + t * x->step_stride);
-            if (merge->is_concat) {
-                int64_t channels = features / merge->positions, all = value->features / merge->positions;
-                for (int64_t p = 0; p < merge->positions; p++) {
-                    memcpy(cyl_at(model, to, p * all), cyl_at(model, from, p * channels),
-                           (size_t)channels * model->kernels->real_size);
-                }
-                to = cyl_at(model, to, channels);
-            } else if (i == 0) {
-                memcpy(to, from, (size_t)features * model->kernels->real_size);
-            } else {
-                model->kernels->merge(merge->mode, from, to, features, 1.0);
-            }
-        }
-        if (merge->scale != 1.0) {
-            model->kernels->merge(CYL_MERGE_SCALE, to, to, value->features, merge->scale);
+        if (merge->is_concat) {
+            concat_row(model, node, workspace, j / pieces, j % pieces, of_rows ? steps : 1);
+        } else {
+            combine(model, node, workspace, j / pieces, j % pieces, 1);
         }
     }
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_merge = {"merge", prepare, NULL, run};
+const CylLayer cyl_layer_merge = {"merge", prepare, NULL, NULL, run};

@@ -5,6 +5,7 @@
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
     (void)spec;
+    node->is_whole = true;
     const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
     bool is_valid = x->kind == CYL_SEQUENCE && y->kind == CYL_SEQUENCE && x->features == y->features;
     return is_valid ? CYL_OK : CYL_E_VALUE;
@@ -24,4 +25,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_reverse = {"reverse", prepare, NULL, run};
+const CylLayer cyl_layer_reverse = {"reverse", prepare, NULL, NULL, run};

@@ -57,4 +57,4 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     return cyl_recurrent_prepare(model, node, spec, r);
 }
 
-const CylLayer cyl_layer_rnn = {"rnn", prepare, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayer cyl_layer_rnn = {"rnn", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

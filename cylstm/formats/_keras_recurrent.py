@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import FormatError, UnsupportedError
 from ..graph import GraphBuilder, Option, Value
-from ..layers.merge import MERGE_MODES
+from ..layers.merge import DIRECTION_MERGES
 from ._keras_config import LayerConfig
 from ._keras_weights import Part, numbered
 
@@ -104,14 +104,14 @@ def add_bidirectional(target: Target, layer: LayerConfig, value: Value, *, is_la
     """Add a Bidirectional layer; returns its output (two with merge_mode None) and perhaps its final states."""
     layer.check_options({"merge_mode", "layer", "backward_layer"})
     mode = layer.config.get("merge_mode", "concat")
-    if mode is not None and (not isinstance(mode, str) or mode not in MERGE_MODES):
+    if mode is not None and (not isinstance(mode, str) or mode not in DIRECTION_MERGES):
         raise UnsupportedError(
-            f"{layer.what}: option merge_mode expected None or one of {', '.join(MERGE_MODES)}, found {mode!r:.80}"
+            f"{layer.what}: option merge_mode expected None or one of {', '.join(DIRECTION_MERGES)}, found {mode!r:.80}"
         )
     if mode is None and not is_last:
         raise UnsupportedError(
             f"{layer.what}: option merge_mode=None gives two outputs, which is supported in the last layer only; "
-            f"choose one of {', '.join(MERGE_MODES)}"
+            f"choose one of {', '.join(DIRECTION_MERGES)}"
         )
     forward = _read(layer.inner(layer.config.get("layer"), "forward layer"))
     forward_names: tuple[str, ...] = (f"forward_{forward.layer.name}", forward.layer.name)

@@ -440,10 +440,12 @@ def _rebuild(
     for name in _names(path, "inputs", graph["inputs"]):
         if name not in by_name:
             raise FormatError(f"{path}: input {name!r} is no value of the graph")
-        value = builder.input(name, by_name[name].shape, masked=by_name[name].mask is not None)
+        declared_value = by_name[name]
+        is_masked, is_index = declared_value.mask is not None, declared_value.kind == "index"
+        value = builder.input(name, declared_value.shape, masked=is_masked, indices=is_index)
         values[name] = value
         if value.mask is not None:
-            values[value.mask] = Value(value.mask, "mask", (None,))
+            values[value.mask] = builder.value(value.mask)
     nodes = [_node(path, entry) for entry in graph["nodes"]]
     if len({node.name for node in nodes}) < len(nodes):
         raise FormatError(f"{path}: two layers of the graph have one name")
@@ -454,7 +456,7 @@ def _rebuild(
         outputs = builder.add(
             node.op,
             node.name,
-            {role: values[name] for role, name in node.inputs.items()},
+            {"mask": None, **{role: values[name] for role, name in node.inputs.items()}},
             node.weights,
             node.options,
             node.outputs,
@@ -482,7 +484,9 @@ def _rebuild(
         (made.name, made.inputs, made.outputs, made.weights) == (node.name, node.inputs, node.outputs, node.weights)
         for made, node in zip(built.nodes, nodes, strict=True)
     )
-    if not same or len(declared) != len(by_name) or built.values != by_name:
+    # the axes are not in the file: they follow from the layers
+    found = {name: value._replace(axis=None) for name, value in built.values.items()}
+    if not same or len(declared) != len(by_name) or found != by_name:
         raise FormatError(f"{path}: the values and names of the graph do not follow from its layers")
     return built
 

@@ -17,9 +17,37 @@ import numpy as np
 
 from ..errors import CylstmError, FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Value
-from ..layers import GRU, LSTM, RNN, Activation, ConvLSTM, Dropout, Last, LastState, Layer, Linear, Reverse
+from ..layers import (
+    GLU,
+    GRU,
+    LSTM,
+    RNN,
+    Activation,
+    AvgPool1d,
+    BatchNorm1d,
+    Conv1d,
+    ConvLSTM,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalPool1d,
+    GroupNorm,
+    Input,
+    Last,
+    LastState,
+    Layer,
+    LayerNorm,
+    Linear,
+    MaxPool1d,
+    PReLU,
+    Reverse,
+    RMSNorm,
+    Transpose,
+)
 from ..layers.activation import slot_options
+from ..layers.conv1d import window_options
 from ..layers.lstm import lstm_gates
+from ..layers.merge import DIRECTION_MERGES
 from ._arrays import as_numpy, shape_text, warn_not_finite
 
 # What torch.compile, FSDP and activation checkpointing put into names, and DataParallel before them.
@@ -35,6 +63,10 @@ _MAX_NAME = 500
 _MAX_PROPOSED = 64
 _CHAIN_STEPS = 20_000
 _RECURRENT = (LSTM, GRU, RNN, ConvLSTM)
+# layers with tensors, and those that need a time axis
+_WEIGHTED = (*_RECURRENT, Linear, Conv1d, BatchNorm1d, LayerNorm, RMSNorm, GroupNorm, Embedding, PReLU)
+_TIMED = (*_RECURRENT, Last, Reverse, Conv1d, MaxPool1d, AvgPool1d, GlobalPool1d, Embedding, Transpose)
+_NORM_NAMES = {"weight": "gain", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
 _OPS = {LSTM: "lstm", GRU: "gru", RNN: "rnn"}
 _KINDS = {4: LSTM, 3: GRU, 1: RNN}
 # tensors of the classical variants, role -> the name before "_l{k}", and the part behind it
@@ -156,13 +188,8 @@ class _Assembler:
                 )
 
     def assemble(self, layers: list[Layer], provenance: Mapping[str, object]) -> Graph:
-        sequence = any(isinstance(layer, (*_RECURRENT, Last)) for layer in layers)
-        features = self.input_features(layers)
-        first = next(layer for layer in layers if isinstance(layer, (*_RECURRENT, Linear)))
-        spatial = first.spatial_shape if isinstance(first, ConvLSTM) else ()
-        names = {layer.prefix for layer in layers if isinstance(layer, (*_RECURRENT, Linear))}
-        name = next(name for name in ("input" + "_" * i for i in itertools.count()) if name not in names)
-        value = self.builder.input(name, (None, *spatial, features) if sequence else (features,))
+        value = self.add_input(layers)
+        layers = [layer for layer in layers if not isinstance(layer, Input)]
         for layer, following in itertools.zip_longest(layers, layers[1:]):
             value = self.add(layer, value, following)
         self.builder.output(value)
@@ -172,6 +199,24 @@ class _Assembler:
         warn_not_finite(self.where, self.tensors)
         used = {self.names.get(name, name): role for name, role in self.used.items()}
         return self.builder.build(provenance={**provenance, "prefix": self.prefix, "tensors": used})
+
+    def add_input(self, layers: list[Layer]) -> Value:
+        """The network's input: its shape from an `Input`, else from the first tensor and what the layers need."""
+        given = layers[0] if isinstance(layers[0], Input) else None
+        if any(isinstance(layer, Input) for layer in layers[1:]):
+            raise FormatError(f"{self.where}: Input() has to be the first layer")
+        weighted = [layer for layer in layers if isinstance(layer, _WEIGHTED)]
+        names = {layer.prefix for layer in weighted}
+        name = next(name for name in ("input" + "_" * i for i in itertools.count()) if name not in names)
+        first = layers[1 if given else 0] if len(layers) > bool(given) else None
+        if isinstance(first, Embedding):
+            return self.builder.input(name, given.shape if given else (None,), indices=True)
+        if given:
+            return self.builder.input(name, given.shape)
+        features = self.input_features(layers)
+        spatial = weighted[0].spatial_shape if isinstance(weighted[0], ConvLSTM) else ()
+        sequence = any(isinstance(layer, _TIMED) for layer in layers)
+        return self.builder.input(name, (None, *spatial, features) if sequence else (features,))
 
     def add(self, layer: Layer, value: Value, following: Layer | None) -> Value:
         """Add the nodes of one layer and return its result."""
@@ -190,6 +235,27 @@ class _Assembler:
                 return self.builder.add("dropout", "dropout", {"x": value}, options={"rate": float(layer.rate)})["y"]
             case Reverse():
                 return self.builder.add("reverse", "reverse", {"x": value})["y"]
+            case Conv1d():
+                return self.add_conv1d(layer, value)
+            case MaxPool1d() | AvgPool1d():
+                return self.add_pool1d(layer, value)
+            case BatchNorm1d() | LayerNorm() | RMSNorm() | GroupNorm():
+                return self.add_norm(layer, value)
+            case Embedding():
+                return self.add_embedding(layer, value)
+            case PReLU():
+                name, what = layer.prefix or "prelu", f"PReLU({layer.prefix!r})"
+                self.take(what, _join(layer.prefix, "weight"))
+                weights = self.register(name, {"slope": _join(layer.prefix, "weight")})
+                return self.builder.add("prelu", name, {"x": value}, weights)["y"]
+            case GLU():
+                return self.builder.add("glu", "glu", {"x": value})["y"]
+            case GlobalPool1d():
+                return self.builder.add("reduce", "pool", {"x": value}, options={"mode": layer.mode})["y"]
+            case Flatten():
+                return self.builder.add("reshape", "flatten", {"x": value}, options={"shape": "-1"})["y"]
+            case Transpose():
+                return self.builder.add("permute", "transpose", {"x": value}, options={"order": "10"})["y"]
             case Last():
                 return self.builder.add("last", "last", {"x": value})["y"]
             case LastState():
@@ -209,6 +275,63 @@ class _Assembler:
         options = slot_options("activation", layer.activation, where=what)
         return self.builder.add("dense", name, {"x": value}, self.register(name, weights), options)["y"]
 
+    def add_conv1d(self, layer: Conv1d, value: Value) -> Value:
+        prefix, name = layer.prefix, layer.prefix or "conv1d"
+        what, weight_name = f"Conv1d({prefix!r})", _join(prefix, "weight")
+        weight = self.take(what, weight_name)
+        if weight.ndim != 3 or not weight.size or weight.shape[1] * layer.groups != value.features:
+            raise self.misshaped(what, weight_name, f"(filters, {value.features}/{layer.groups}, kernel)")
+        weights = {"weight": self.register_as(name, "weight", weight_name, weight.transpose(0, 2, 1))}
+        if _join(prefix, "bias") in self.tensors:
+            self.expect(what, _join(prefix, "bias"), (weight.shape[0],))
+            weights |= self.register(name, {"bias": _join(prefix, "bias")})
+        options = {
+            **window_options(layer.stride, layer.dilation, layer.padding),
+            "groups": layer.groups,
+            **slot_options("activation", layer.activation, where=what),
+        }
+        return self.builder.add("conv1d", name, {"x": value}, weights, options)["y"]
+
+    def add_pool1d(self, layer: MaxPool1d | AvgPool1d, value: Value) -> Value:
+        is_max = isinstance(layer, MaxPool1d)
+        options = {
+            **window_options(layer.stride, layer.dilation if is_max else 1, layer.padding),
+            "mode": "max" if is_max else "average",
+            "pool": layer.kernel_size,
+            "count_include_pad": False if is_max else layer.count_include_pad,
+            "ceil_mode": layer.ceil_mode,
+        }
+        return self.builder.add("pool1d", "pool", {"x": value}, options=options)["y"]
+
+    def add_norm(self, layer: BatchNorm1d | LayerNorm | RMSNorm | GroupNorm, value: Value) -> Value:
+        kind = type(layer).__name__
+        prefix, name, what = layer.prefix, layer.prefix or kind.lower(), f"{kind}({layer.prefix!r})"
+        found = {role: _join(prefix, part) for part, role in _NORM_NAMES.items() if _join(prefix, part) in self.tensors}
+        if isinstance(layer, BatchNorm1d):
+            found |= {"mean": _join(prefix, "running_mean"), "variance": _join(prefix, "running_var")}
+            counter = _join(prefix, "num_batches_tracked")
+            if counter in self.tensors:
+                self.used[counter] = f"{name}/not used in prediction"
+        for tensor in found.values():
+            self.expect(what, tensor, (value.features,))
+        options: dict[str, object] = {"epsilon": float(layer.eps)}
+        op = "batch_norm" if isinstance(layer, BatchNorm1d) else "layer_norm"
+        if isinstance(layer, GroupNorm):
+            op = "group_norm"
+            options["groups"] = layer.num_groups
+        elif isinstance(layer, RMSNorm):
+            options["mode"] = "rms"
+        return self.builder.add(op, name, {"x": value}, self.register(name, found), options)["y"]
+
+    def add_embedding(self, layer: Embedding, value: Value) -> Value:
+        name, what = layer.prefix or "embedding", f"Embedding({layer.prefix!r})"
+        tensor = _join(layer.prefix, "weight")
+        if self.take(what, tensor).ndim != 2:
+            raise self.misshaped(what, tensor, "(rows, size)")
+        if value.kind != "index":
+            raise UnsupportedError(f"{self.where}: layer {what}: an embedding has to be the first layer")
+        return self.builder.add("embedding", name, {"indices": value}, self.register(name, {"weight": tensor}))["y"]
+
     def add_recurrent(self, layer: LSTM | GRU | RNN, value: Value, *, state: bool, is_last: bool) -> Value:
         """One node per layer and direction; the result is the sequence, or with `state` the final h."""
         op = _OPS[type(layer)]
@@ -220,6 +343,11 @@ class _Assembler:
         if type(backward) is not type(layer):
             raise UnsupportedError(
                 f"{self.where}: layer {what}: backward expected {type(layer).__name__}(...), found {backward!r}"
+            )
+        if layer.merge is not None and layer.merge not in DIRECTION_MERGES:
+            raise UnsupportedError(
+                f"{self.where}: layer {what}: merge mode expected None or one of {', '.join(DIRECTION_MERGES)}, "
+                f"found {layer.merge!r}"
             )
         if layer.reverse and directions == 2:
             raise UnsupportedError(
@@ -459,11 +587,20 @@ class _Assembler:
             self.used.update(dict.fromkeys(sources, f"{node}/{role}"))
         return found
 
+    def register_as(self, node: str, role: str, source: str, array: np.ndarray) -> str:
+        """Name in the graph of a tensor in another layout; a layer called again finds it there already."""
+        if self.used.get(source) != f"{node}/{role}":
+            self.builder.tensor(f"{node}.{role}", array)
+            self.used[source] = f"{node}/{role}"
+        return f"{node}.{role}"
+
     def input_features(self, layers: list[Layer]) -> int:
         """Size of the last axis of the network's input, from the first tensor met."""
-        first = next((layer for layer in layers if isinstance(layer, (*_RECURRENT, Linear))), None)
+        first = next((layer for layer in layers if isinstance(layer, _WEIGHTED)), None)
         if first is None:
-            raise FormatError(f"{self.where}: no layer with weights among {layers}")
+            raise FormatError(f"{self.where}: no layer with weights among {layers}; begin with Input(shape)")
+        if isinstance(first, (Embedding, PReLU)):
+            raise FormatError(f"{self.where}: {first} does not say what comes before it; begin with Input(shape)")
         what = f"{type(first).__name__}({first.prefix!r})"
         name = _join(first.prefix, "weight")
         if isinstance(first, ConvLSTM):
@@ -474,7 +611,14 @@ class _Assembler:
         if isinstance(first, _RECURRENT):
             cell = _join(first.prefix, "weight_ih")
             name = cell if cell in self.tensors else _join(first.prefix, "weight_ih_l0")
+        if isinstance(first, (BatchNorm1d, LayerNorm, RMSNorm, GroupNorm)):
+            name = _join(first.prefix, "running_mean") if isinstance(first, BatchNorm1d) else name
+            return self.take(what, name).size
         weight = self.take(what, name)
+        if isinstance(first, Conv1d):
+            if weight.ndim != 3 or not weight.size:
+                raise self.misshaped(what, name, "(filters, channels/groups, kernel)")
+            return weight.shape[1] * first.groups
         if weight.ndim != 2 or not weight.size:
             expected = "(gates*hidden, input)" if isinstance(first, _RECURRENT) else "(output, input)"
             raise self.misshaped(what, name, expected)

@@ -30,12 +30,19 @@ if TYPE_CHECKING:
         Softsign,
         Tanh,
     )
+    from .conv1d import AvgPool1d, Conv1d, MaxPool1d
     from .conv_lstm import ConvLSTM
     from .dense import Dense, Linear
     from .dropout import Dropout
+    from .embedding import Embedding
+    from .gated import GLU, PReLU
     from .gru import GRU
+    from .input import Input
     from .last import Last, LastState
     from .lstm import LSTM
+    from .norm import BatchNorm1d, GroupNorm, LayerNorm, RMSNorm
+    from .rearrange import Flatten, Transpose
+    from .reduce import GlobalPool1d
     from .reverse import Reverse
     from .rnn import RNN
 
@@ -51,6 +58,27 @@ _OPS = {
     "last": ("last", "LastOp"),
     "merge": ("merge", "MergeOp"),
     "reverse": ("reverse", "ReverseOp"),
+    "conv1d": ("conv1d", "Conv1dOp"),
+    "pool1d": ("conv1d", "Pool1dOp"),
+    "batch_norm": ("norm", "BatchNormOp"),
+    "layer_norm": ("norm", "LayerNormOp"),
+    "group_norm": ("norm", "GroupNormOp"),
+    "embedding": ("embedding", "EmbeddingOp"),
+    "prelu": ("gated", "PreluOp"),
+    "glu": ("gated", "GluOp"),
+    "reshape": ("rearrange", "ReshapeOp"),
+    "permute": ("rearrange", "PermuteOp"),
+    "slice": ("rearrange", "SliceOp"),
+    "pad": ("rearrange", "PadOp"),
+    "upsample": ("rearrange", "UpsampleOp"),
+    "repeat_vector": ("rearrange", "RepeatVectorOp"),
+    "reduce": ("reduce", "ReduceOp"),
+    "softmax": ("reduce", "SoftmaxOp"),
+    "masking": ("masking", "MaskingOp"),
+    "index_mask": ("masking", "IndexMaskOp"),
+    "mask_merge": ("masking", "MaskMergeOp"),
+    "attention": ("attention", "AttentionOp"),
+    "dot": ("attention", "DotOp"),
 }
 #: layer of a state dict -> its file, where that is not ``activation``
 _LAYERS = {
@@ -64,6 +92,20 @@ _LAYERS = {
     "Last": "last",
     "LastState": "last",
     "Reverse": "reverse",
+    "AvgPool1d": "conv1d",
+    "Conv1d": "conv1d",
+    "MaxPool1d": "conv1d",
+    "Embedding": "embedding",
+    "GLU": "gated",
+    "PReLU": "gated",
+    "Input": "input",
+    "BatchNorm1d": "norm",
+    "GroupNorm": "norm",
+    "LayerNorm": "norm",
+    "RMSNorm": "norm",
+    "Flatten": "rearrange",
+    "Transpose": "rearrange",
+    "GlobalPool1d": "reduce",
 }
 
 
@@ -94,22 +136,35 @@ OPS: Mapping[str, Op] = _Operations()
 __all__ = [
     "ELU",
     "GELU",
+    "GLU",
     "GRU",
     "LSTM",
     "OPS",
     "RNN",
     "SELU",
     "Activation",
+    "AvgPool1d",
+    "BatchNorm1d",
+    "Conv1d",
     "ConvLSTM",
     "Dense",
     "Dropout",
+    "Embedding",
+    "Flatten",
+    "GlobalPool1d",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardtanh",
+    "Input",
     "Last",
     "LastState",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MaxPool1d",
+    "PReLU",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "Reverse",
@@ -119,6 +174,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "Transpose",
 ]
 
 

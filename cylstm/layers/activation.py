@@ -24,11 +24,7 @@ class ActivationOp(Op):
         x = inputs["x"]
         check_kind(where, x, ("sequence", "vector", "state"))
         check_activation(where, options, "activation")
-        if options["activation"] == "softmax" and x.size != x.features:
-            raise UnsupportedError(
-                f"layer {where!r}: softmax over an input with spatial axes {x.shape} is not supported"
-            )
-        return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask)}
+        return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask, x.axis)}
 
 
 class Activation(Layer):

@@ -70,7 +70,7 @@ class ConvLstmOp(RecurrentOp):
         options["input_rows"], options["input_columns"] = sizes
         options["spatial_axes"] = len(shape) - 2
         return {
-            "y": Value("", "sequence", (None, *state), inputs["x"].mask),
+            "y": Value("", "sequence", (inputs["x"].shape[0], *state), inputs["x"].mask, inputs["x"].axis),
             "h": Value("", "state", state),
             "c": Value("", "state", state),
         }

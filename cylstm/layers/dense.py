@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ShapeError, UnsupportedError
+from ..errors import ShapeError
 from ..graph import Value
 from ._layer import Layer
 from ._op import Op, check_activation, check_kind, check_roles, check_shape
@@ -29,8 +29,6 @@ class DenseOp(Op):
         x, weight = inputs["x"], weights["weight"]
         check_kind(where, x, ("sequence", "vector", "state"))
         check_activation(where, options, "activation")
-        if x.size != x.features:
-            raise UnsupportedError(f"layer {where!r}: Dense over an input with spatial axes {x.shape} is not supported")
         if weight.ndim != 2 or not weight.size:
             raise ShapeError(
                 f"layer {where!r}, tensor 'weight': expected shape (output, {x.features}), found {weight.shape}"
@@ -39,7 +37,7 @@ class DenseOp(Op):
         if "bias" in weights:
             check_shape(where, "bias", weights["bias"], (weight.shape[0],))
         kind = "sequence" if x.kind == "sequence" else "vector"
-        return {"y": Value("", kind, (*x.shape[:-1], weight.shape[0]), x.mask)}
+        return {"y": Value("", kind, (*x.shape[:-1], weight.shape[0]), x.mask, x.axis)}
 
 
 class Linear(Layer):

@@ -21,7 +21,7 @@ class DropoutOp(Op):
         check_kind(where, x, ("sequence", "vector", "state"))
         if not 0.0 <= options["rate"] <= 1.0:
             raise ShapeError(f"layer {where!r}: dropout rate expected in [0, 1], found {options['rate']}")
-        return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask)}
+        return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask, x.axis)}
 
 
 class Dropout(Layer):

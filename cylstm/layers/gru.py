@@ -44,7 +44,7 @@ class GruOp(RecurrentOp):
         check_vectors(where, weights, {"bias_ih": 3 * hidden, "bias_hh": 3 * hidden})
         if not options["reset_after"] and "bias_hh" in weights:
             raise ShapeError(f"layer {where!r}: a GRU with reset_after=False has no second bias, found 'bias_hh'")
-        return {"y": Value("", "sequence", (None, hidden), x.mask), "h": Value("", "state", (hidden,))}
+        return {"y": Value("", "sequence", (x.shape[0], hidden), x.mask, x.axis), "h": Value("", "state", (hidden,))}
 
     def state(self, weights, options):
         return (("h", (weights["weight_hh"].shape[1],)),)

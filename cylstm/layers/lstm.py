@@ -100,7 +100,7 @@ class LstmOp(RecurrentOp):
         elif norms:
             raise UnsupportedError(f"layer {where!r}: tensor {norms[0]!r} contradicts option layer_norm=''")
         return {
-            "y": Value("", "sequence", (None, output), x.mask),
+            "y": Value("", "sequence", (x.shape[0], output), x.mask, x.axis),
             "h": Value("", "state", (output,)),
             "c": Value("", "state", (hidden,)),
         }

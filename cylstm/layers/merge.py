@@ -1,23 +1,29 @@
-"""Several values of one length into one."""
+"""Several values into one."""
 
 from __future__ import annotations
 
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
-from ._op import Op, check_kind, check_roles
+from ._op import Op, check_kind, check_roles, kind_of
 
-MERGE_MODES = ("concat", "sum", "mul", "ave")
+MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")
+#: those that join the directions of a Keras Bidirectional
+DIRECTION_MERGES = MERGE_MODES[:4]
 
 
 class MergeOp(Op):
-    """``y = merge(x, x1, x2, ...)``; with mode "concat" along the last axis, else element by element.
+    """``y = merge(x, x1, x2, ...)``: side by side along `axis`, or element by element in the order of the inputs.
 
-    Inputs: ``x``, ``x1``, ... all sequences, or all vectors or states. Options: ``mode``, one of
-    `MERGE_MODES`; ``positions``, the spatial positions of a step, filled in from x.
+    Inputs: ``x``, ``x1``, ... sequences, vectors or states. Options: ``mode``, one of `MERGE_MODES`; ``axis`` of
+    "concat", counted from the last one (-1, which is also what any other is stored as); ``positions``, filled in.
+
+    Element by element, shapes without batch are matched from the last axis on, as NumPy does; an axis of size 1, or one
+    that is not there, is repeated. (Keras's merge layers with inputs of different rank do the same.) Joining along a
+    time needs the steps of all in advance. Values whose times come from different inputs do not mix.
     """
 
     name = "merge"
-    defaults = {"mode": "concat", "positions": 1}
+    defaults = {"mode": "concat", "axis": -1, "positions": 1}
 
     def infer(self, where, inputs, weights, options):
         roles = ["x", *(f"x{i}" for i in range(1, len(inputs)))]
@@ -28,21 +34,64 @@ class MergeOp(Op):
                 f"layer {where!r}: merge mode expected one of {', '.join(MERGE_MODES)}, found {options['mode']!r}"
             )
         values = [inputs[role] for role in roles]
-        kinds = ("sequence",) if values[0].kind == "sequence" else ("vector", "state")
         for value in values:
-            check_kind(where, value, kinds)
-            if value.shape[:-1] != values[0].shape[:-1]:
-                raise ShapeError(
-                    f"layer {where!r}: expected equal shapes but for the last axis, "
-                    f"found {values[0].shape} and {value.shape}"
-                )
-        sizes = [value.features for value in values]
-        if options["mode"] == "concat":
-            size = sum(sizes)
-        elif len(set(sizes)) == 1:
-            size = sizes[0]
-        else:
-            raise ShapeError(f"layer {where!r}: merge mode {options['mode']!r} expected equal sizes, found {sizes}")
+            check_kind(where, value, ("sequence", "vector", "state"))
         options["positions"] = values[0].size // values[0].features
-        kind = "sequence" if values[0].kind == "sequence" else "vector"
-        return {"y": Value("", kind, (*values[0].shape[:-1], size), values[0].mask)}
+        return {"y": self.concat(where, values, options) if options["mode"] == "concat" else broadcast(where, values)}
+
+    @staticmethod
+    def concat(where, values, options):
+        rank = len(values[0].shape)
+        axis = options["axis"]
+        if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
+            raise ShapeError(
+                f"layer {where!r}: expected an axis of {values[0].shape} (batch not counted), found {axis!r}"
+            )
+        axis = options["axis"] = axis - rank if axis >= 0 else axis
+        shape, total = list(values[0].shape), 0
+        for value in values:
+            others = list(value.shape)
+            if len(others) == rank and value.has_time == values[0].has_time:
+                others[axis] = shape[axis]
+            if others != shape or (value.axis != values[0].axis and shape[axis] is not None):
+                raise ShapeError(
+                    f"layer {where!r}: expected equal shapes but for axis {axis}, "
+                    f"found {values[0].shape} of {values[0].name!r} and {value.shape} of {value.name!r}"
+                )
+            if value.shape[axis] is None:
+                raise ShapeError(
+                    f"layer {where!r}: joining along the time needs the number of steps in advance, "
+                    f"found {value.shape} of {value.name!r}"
+                )
+            total += value.shape[axis]
+        shape[axis] = total
+        kind = "sequence" if values[0].has_time else "vector"
+        mask = values[0].mask if axis != -rank or not values[0].has_time else None
+        return Value("", kind, tuple(shape), mask, values[0].axis)
+
+
+def broadcast(where: str, values: list[Value]) -> Value:
+    """The value of the shape to which all others are repeated. Raises `ShapeError`."""
+    rank = max(len(value.shape) for value in values)
+    first = next((v for v in values if len(v.shape) == rank), values[0])
+    shape: list[int | None] = [1] * rank
+    time_from = first
+    for value in values:
+        padded = (1,) * (rank - len(value.shape)) + value.shape
+        for i, size in enumerate(padded):
+            if size == 1 and len(values) > 1:
+                continue
+            if shape[i] == 1:
+                shape[i] = size
+                time_from = value if i == 0 else time_from
+            elif shape[i] != size or (i == 0 and value.axis != time_from.axis):
+                raise ShapeError(
+                    f"layer {where!r}: shapes {first.shape} of {first.name!r} and {value.shape} of {value.name!r} "
+                    "do not match" + (", or their times come from different inputs" if i == 0 and size is None else "")
+                )
+    has_time = any(value.has_time and len(value.shape) == rank for value in values) or None in shape
+    kind = "sequence" if has_time else "vector"
+    if not has_time and rank > 1 and any(value.has_time for value in values):
+        kind = kind_of(tuple(shape))
+    masked = next((v.mask for v in values if v.mask is not None and v.shape[:1] == tuple(shape[:1])), None)
+    return Value("", kind, tuple(shape), masked if has_time else None, time_from.axis if shape[0] is None else None)

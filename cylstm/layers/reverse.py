@@ -19,7 +19,7 @@ class ReverseOp(Op):
         check_roles(where, inputs, ("x",), (), "inputs")
         check_roles(where, weights, (), (), "weights")
         check_kind(where, inputs["x"], ("sequence",))
-        return {"y": Value("", "sequence", inputs["x"].shape, inputs["x"].mask)}
+        return {"y": Value("", "sequence", inputs["x"].shape, inputs["x"].mask, inputs["x"].axis)}
 
     def streams(self, options):
         return "reversed time needs the end of the sequence"

@@ -33,7 +33,7 @@ class RnnOp(RecurrentOp):
         check_shape(where, "weight_ih", weights["weight_ih"], (hidden, x.size))
         check_shape(where, "weight_hh", weights["weight_hh"], (hidden, hidden))
         check_vectors(where, weights, {"bias": hidden})
-        return {"y": Value("", "sequence", (None, hidden), x.mask), "h": Value("", "state", (hidden,))}
+        return {"y": Value("", "sequence", (x.shape[0], hidden), x.mask, x.axis), "h": Value("", "state", (hidden,))}
 
     def state(self, weights, options):
         return (("h", (weights["weight_hh"].shape[1],)),)

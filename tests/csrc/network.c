@@ -408,7 +408,7 @@ int32_t network_merge(Network *network, const char *mode, const int32_t *values,
     int32_t y = value_along(network, values[0], features);
     node_output(node, "y", y);
     node_text(node, "mode", mode);
-    node_number(node, "positions", 1.0);
+    node_number(node, "axis", -1.0);
     return y;
 }
 

@@ -1,0 +1,147 @@
+/*
+ * The bodies of the layers around recurrent ones. A sum over a row of numbers is 16 chains, number i in chain i mod 16,
+ * and then the chains by halves, 8, 4, 2, 1: one order on every machine.
+ */
+
+static inline REAL fold_sum(V a) {
+    REAL lane[16];
+    v_store(lane, a);
+    for (int width = 8; width; width /= 2) {
+        for (int i = 0; i < width; i++) {
+            lane[i] = lane[i] + lane[i + width];
+        }
+    }
+    return lane[0];
+}
+
+/* y = x * scale + shift, of batch normalisation */
+static void scale_shift(const void *x_data, const void *scale_data, const void *shift_data, void *y_data,
+                        int64_t size) {
+    const REAL *x = x_data, *scale = scale_data, *shift = shift_data;
+    REAL *y = y_data;
+    EACH_SPAN(size) {
+        V a = load_lanes(x + at, (int32_t)lanes), b = load_lanes(scale + at, (int32_t)lanes);
+        store_lanes(y + at, v_flush(v_fma(a, b, load_lanes(shift + at, (int32_t)lanes))), (int32_t)lanes);
+    }
+}
+
+/* sum of (x - mean) or (x - mean)^2 over `count` segments of `size` numbers, `stride` apart */
+static inline REAL sum_of(const REAL *x, int64_t count, int64_t stride, int64_t size, REAL mean, const bool is_square) {
+    V sum = v_zero();
+    for (int64_t s = 0; s < count; s++) {
+        const REAL *segment = x + s * stride;
+        EACH_SPAN(size) {
+            V a = v_sub(load_lanes(segment + at, (int32_t)lanes), load_lanes_of(mean, (int32_t)lanes));
+            a = v_guard(a);
+            sum = is_square ? v_fma(a, a, sum) : v_add(sum, a);
+        }
+    }
+    return fold_sum(sum);
+}
+
+/* moments[0] = mean, moments[1] = biased variance about it; or, not centred, 0 and the mean of squares */
+static void moments(const void *x, int64_t count, int64_t stride, int64_t size, bool is_centred, double *found) {
+    REAL total = (REAL)(count * size), mean = 0;
+    if (is_centred) {
+        mean = sum_of(x, count, stride, size, 0, false) / total;
+    }
+    found[0] = (double)mean;
+    found[1] = (double)(sum_of(x, count, stride, size, mean, true) / total);
+}
+
+/* y = (x - mean) / sqrt(variance + epsilon) * gain + shift; gain and shift of `size` or, with step 0, of one number */
+static void normalise_row(const void *x_data, const void *gain_data, const void *shift_data, int step, void *y_data,
+                          int64_t size, double mean, double variance, double epsilon) {
+    const REAL *x = x_data, *gain = gain_data, *shift = shift_data;
+    REAL *y = y_data;
+    V centre = v_set1((REAL)mean), root = v_sqrt(v_add(v_set1((REAL)variance), v_set1((REAL)epsilon)));
+    EACH_SPAN(size) {
+        V a = v_div(v_sub(load_lanes(x + at, (int32_t)lanes), centre), root);
+        V g = step ? load_lanes(gain + at, (int32_t)lanes) : v_set1(gain[0]);
+        V s = step ? load_lanes(shift + at, (int32_t)lanes) : v_set1(shift[0]);
+        store_lanes(y + at, v_flush(v_fma(v_guard(a), g, s)), (int32_t)lanes);
+    }
+}
+
+/* y = x where x > 0, else slope * x; the slope of one number with step 0 */
+static void prelu(const void *x_data, const void *slope_data, int step, void *y_data, int64_t size) {
+    const REAL *x = x_data, *slope = slope_data;
+    REAL *y = y_data;
+    EACH_SPAN(size) {
+        V a = load_lanes(x + at, (int32_t)lanes);
+        V s = step ? load_lanes(slope + at, (int32_t)lanes) : v_set1(slope[0]);
+        store_lanes(y + at, v_flush(v_where_positive(a, v_mul(s, v_guard(a)))), (int32_t)lanes);
+    }
+}
+
+/* y = a * activation(b), of gated linear units */
+static void gated(const CylActivationSpec *spec, const void *a_data, const void *b_data, void *y_data, int64_t size) {
+    const REAL *a = a_data, *b = b_data;
+    REAL *y = y_data;
+    EACH_SPAN(size) {
+        V value = v_guard(load_lanes(a + at, (int32_t)lanes));
+        V factor = v_flush(gate(spec, spec->id, load_lanes(b + at, (int32_t)lanes)));
+        store_lanes(y + at, v_flush(v_mul(value, factor)), (int32_t)lanes);
+    }
+}
+
+/*
+ * Depthwise convolution at one step: y[u] = activation(bias[u] + sum over taps k, ascending, of weight[k][u] *
+ * x[k*x_stride + u / multiplier]), one fused multiply-add each; weights (taps, units)
+ */
+static void depthwise(const CylActivationSpec *spec, const void *weight_data, const void *bias_data, const void *x_data,
+                      int64_t x_stride, int64_t taps, int64_t multiplier, void *y_data, int64_t units) {
+    const REAL *weight = weight_data, *bias = bias_data, *x = x_data;
+    REAL *y = y_data;
+    for (int64_t at = 0; at < units; at += 16) {
+        int32_t lanes = units - at < 16 ? (int32_t)(units - at) : 16;
+        V sum = load_lanes(bias + at, lanes);
+        for (int64_t k = 0; k < taps; k++) {
+            V a;
+            if (multiplier == 1) {
+                a = load_lanes(x + k * x_stride + at, lanes);
+            } else {
+                REAL lane[16] = {0};
+                for (int32_t i = 0; i < lanes; i++) {
+                    lane[i] = x[k * x_stride + (at + i) / multiplier];
+                }
+                a = v_load(lane);
+            }
+            sum = v_fma(load_lanes(weight + k * units + at, lanes), a, sum);
+        }
+        store_lanes(y + at, v_flush(gate(spec, spec->id, sum)), lanes);
+    }
+}
+
+/* sum of a * b */
+static double dot(const void *a_data, const void *b_data, int64_t size) {
+    const REAL *a = a_data, *b = b_data;
+    V sum = v_zero();
+    EACH_SPAN(size) { sum = v_fma(load_lanes(a + at, (int32_t)lanes), load_lanes(b + at, (int32_t)lanes), sum); }
+    return (double)fold_sum(sum);
+}
+
+/* sum of scale * tanh(factor * (a + b)); the scale of one number with step 0 */
+static double additive(const void *a_data, const void *b_data, const void *scale_data, int step, double factor,
+                       int64_t size) {
+    const REAL *a = a_data, *b = b_data, *scale = scale_data;
+    V sum = v_zero();
+    EACH_SPAN(size) {
+        V c = v_mul(v_set1((REAL)factor),
+                    v_guard(v_add(load_lanes(a + at, (int32_t)lanes), load_lanes(b + at, (int32_t)lanes))));
+        V s = step ? load_lanes(scale + at, (int32_t)lanes) : load_lanes_of(scale[0], (int32_t)lanes);
+        sum = v_fma(s, v_flush(v_tanh(c)), sum);
+    }
+    return (double)fold_sum(sum);
+}
+
+/* y = y + weight * x */
+static void add_scaled(const void *x_data, double weight, void *y_data, int64_t size) {
+    const REAL *x = x_data;
+    REAL *y = y_data;
+    V w = v_set1((REAL)weight);
+    EACH_SPAN(size) {
+        V sum = v_fma(w, load_lanes(x + at, (int32_t)lanes), load_lanes(y + at, (int32_t)lanes));
+        store_lanes(y + at, v_flush(sum), (int32_t)lanes);
+    }
+}

@@ -1,0 +1,111 @@
+/*
+ * Batch normalisation with fixed statistics: y = gain * (x - mean) / sqrt(variance + epsilon) + shift over the last
+ * axis, folded when the model is finished into y = x * scale + offset.
+ */
+#include "../internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { GAIN = 0, SHIFT, MEAN, VARIANCE, TENSORS };
+
+typedef struct {
+    void *tensors[TENSORS]; /* real (features) each; NULL for no gain or shift */
+    int32_t features;       /* of the last axis */
+    double epsilon;
+} BatchNorm;
+
+static double number_at(const CylModel *model, const void *data, int64_t i, double other) {
+    if (!data) {
+        return other;
+    }
+    return model->kernels->real_size == sizeof(float) ? (double)((const float *)data)[i] : ((const double *)data)[i];
+}
+
+static void write_number(const CylModel *model, void *data, int64_t i, double value) {
+    if (model->kernels->real_size == sizeof(float)) {
+        ((float *)data)[i] = (float)value;
+    } else {
+        ((double *)data)[i] = value;
+    }
+}
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    static const char *const roles[TENSORS] = {"gain", "shift", "mean", "variance"};
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    if (x->features != y->features || x->has_time != y->has_time || !x->rank) {
+        return CYL_E_VALUE;
+    }
+    BatchNorm *norm = calloc(1, sizeof *norm);
+    if (!norm) {
+        return CYL_E_MEMORY;
+    }
+    node->data = norm;
+    norm->features = x->shape[x->rank - 1];
+    node->work = x->features;
+    if (cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon)) {
+        return CYL_E_OPTION;
+    }
+    for (int i = 0; i < TENSORS; i++) {
+        const CylTensor *tensor = cyl_spec_tensor(spec, roles[i]);
+        if (!tensor && (i == GAIN || i == SHIFT)) {
+            continue;
+        }
+        CylStatus status = cyl_check_tensor(tensor, norm->features, -1);
+        if (status == CYL_OK) {
+            status = cyl_array_prepare(model, node, spec, cyl_state_stride(norm->features), &norm->tensors[i]);
+        }
+        if (status == CYL_OK) {
+            /* a variance is a square: the subnormal rule would make 0 of that of numbers far above it */
+            status = cyl_tensor_place(node, (CylPlace){.role = roles[i],
+                                                       .rows = norm->features,
+                                                       .columns = 1,
+                                                       .is_exact = i == VARIANCE,
+                                                       .data = norm->tensors[i]});
+        }
+        if (status != CYL_OK) {
+            return status;
+        }
+    }
+    return CYL_OK;
+}
+
+/* derived: real (2, state_stride(features)), scale and offset */
+static CylStatus finish(const CylModel *model, CylNode *node) {
+    const BatchNorm *norm = node->data;
+    int64_t stride = cyl_state_stride(norm->features);
+    node->derived = cyl_aligned_alloc((size_t)(2 * stride) * model->kernels->real_size);
+    if (!node->derived) {
+        return CYL_E_MEMORY;
+    }
+    for (int32_t i = 0; i < norm->features; i++) {
+        double variance = number_at(model, norm->tensors[VARIANCE], i, 1.0) + norm->epsilon;
+        if (variance <= 0.0) {
+            return CYL_E_TENSOR;
+        }
+        double scale = number_at(model, norm->tensors[GAIN], i, 1.0) / sqrt(variance);
+        write_number(model, node->derived, i, scale);
+        write_number(model, node->derived, stride + i,
+                     number_at(model, norm->tensors[SHIFT], i, 0.0) -
+                         number_at(model, norm->tensors[MEAN], i, 0.0) * scale);
+    }
+    model->kernels->flush(node->derived, node->derived, 2 * stride);
+    return CYL_OK;
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const BatchNorm *norm = node->data;
+    const void *scale = node->derived, *offset = cyl_at(model, node->derived, cyl_state_stride(norm->features));
+    int64_t steps = cyl_steps(workspace, node->y), features = model->values[node->x].features, begin, end;
+    cyl_share(team, workspace->rows * steps, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
+        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        for (int64_t at = 0; at < features; at += norm->features) {
+            model->kernels->scale_shift(cyl_at(model, x, at), scale, offset, cyl_at(model, y, at), norm->features);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_batch_norm = {"batch_norm", prepare, finish, NULL, run};

@@ -1,0 +1,219 @@
+/*
+ * Convolution over time, channels last, in groups (depthwise where a group has one channel):
+ * y[t][f] = activation(b[f] + sum over taps k and channels c of the group of W[f][k][c] * x[t*stride + k*dilation -
+ * before][c]), a cross-correlation with zeros outside x, taps ascending, one chain of multiply-adds.
+ *
+ * The input is copied behind `before` steps of zeros, or of history: a causal convolution carries the steps before as
+ * its state, so that a sequence may come in pieces.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* columns (steps) whose accumulators are held at once */
+#define COLUMNS_AT_ONCE 24
+
+typedef struct {
+    CylTime1d time;
+    int32_t groups, channels, filters; /* channels and filters of all groups */
+    bool is_depthwise;
+    void *taps, *bias; /* depthwise: real (kernel, filters) and (filters) */
+    CylActivationSpec activation;
+    CylMatrix matrices[]; /* (groups); none if depthwise */
+} Conv;
+
+/* depthwise: taps (kernel, filters), so that the filters of one tap lie side by side */
+static CylStatus prepare_taps(CylModel *model, CylNode *node, const CylNodeSpec *spec, Conv *conv) {
+    CylStatus status = cyl_array_prepare(model, node, spec, (int64_t)conv->time.kernel * conv->filters, &conv->taps);
+    if (status == CYL_OK) {
+        status = cyl_tensor_place(node, (CylPlace){.role = "weight",
+                                                   .rows = conv->filters,
+                                                   .columns = conv->time.kernel,
+                                                   .is_transposed = true,
+                                                   .data = conv->taps});
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    return cyl_spec_tensor(spec, "bias")
+               ? cyl_vector_prepare(model, node, spec, "bias", conv->filters, &conv->bias)
+               : cyl_array_prepare(model, node, spec, cyl_state_stride(conv->filters), &conv->bias);
+}
+
+static CylStatus prepare_group(CylModel *model, CylNode *node, const CylNodeSpec *spec, CylMatrix *m, int32_t units,
+                               int64_t first_row) {
+    const CylPart part = {"weight", first_row};
+    CylStatus status = cyl_matrix_prepare(model, node, spec, m, units, 1, &part, 1, NULL);
+    if (status != CYL_OK || !cyl_spec_tensor(spec, "bias")) {
+        return status;
+    }
+    return cyl_tensor_place(node, (CylPlace){.role = "bias",
+                                             .first_row = first_row,
+                                             .rows = units,
+                                             .columns = 1,
+                                             .matrix = m,
+                                             .is_row = true,
+                                             .data = m->bias});
+}
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylTensor *weight = cyl_spec_tensor(spec, "weight"), *bias = cyl_spec_tensor(spec, "bias");
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    double groups;
+    if (cyl_spec_number(spec, "groups", 1.0, &groups) || groups > 1e6 || groups != (int32_t)groups) {
+        return CYL_E_OPTION;
+    }
+    bool is_depthwise = groups > 1.0 && groups == x->features;
+    Conv *conv = calloc(1, sizeof *conv + (is_depthwise ? 0 : (size_t)groups * sizeof(CylMatrix)));
+    if (!conv) {
+        return CYL_E_MEMORY;
+    }
+    node->data = conv;
+    if (cyl_spec_activation(spec, "activation", &conv->activation)) {
+        return CYL_E_OPTION;
+    }
+    conv->is_depthwise = is_depthwise;
+    conv->groups = (int32_t)groups;
+    conv->channels = x->features;
+    conv->filters = y->features;
+    if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE || x->rank != 1 || y->rank != 1 ||
+        conv->channels % conv->groups || conv->filters % conv->groups) {
+        return CYL_E_VALUE;
+    }
+    if (!weight || weight->rank != 3 || weight->shape[0] != conv->filters ||
+        weight->shape[2] != conv->channels / conv->groups || weight->shape[1] > (1 << 20) ||
+        (bias && cyl_check_tensor(bias, conv->filters, -1))) {
+        return CYL_E_TENSOR;
+    }
+    CylStatus status = cyl_time1d_read(spec, node, (int32_t)weight->shape[1], &conv->time);
+    if (status == CYL_OK && is_depthwise) {
+        status = prepare_taps(model, node, spec, conv);
+    }
+    int32_t units = conv->filters / conv->groups;
+    for (int32_t g = 0; status == CYL_OK && !is_depthwise && g < conv->groups; g++) {
+        status = prepare_group(model, node, spec, &conv->matrices[g], units, (int64_t)g * units);
+    }
+    int64_t history = conv->time.padding == CYL_PAD_CAUSAL ? (conv->time.reach - 1) * conv->channels : 0;
+    if (history > (1 << 28)) {
+        return CYL_E_OPTION;
+    }
+    node->history_size = (int32_t)history;
+    node->work = weight->shape[0] * weight->shape[1] * weight->shape[2] / conv->time.stride + 1;
+    return status;
+}
+
+/* steps of the padded copy of x, 0 if x is read where it lies */
+static int64_t padded_steps(const Conv *conv, int64_t steps) {
+    int64_t before, after;
+    cyl_time1d_pads(&conv->time, steps, &before, &after);
+    return before || after ? before + steps + after : 0;
+}
+
+static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
+    const Conv *conv = node->data;
+    size_t used = 0, real = model->kernels->real_size, rows = (size_t)workspace->rows_capacity;
+    int64_t steps = workspace->capacities[model->values[node->x].axis];
+    int64_t acc = conv->is_depthwise ? 0 : conv->matrices[0].row_size * COLUMNS_AT_ONCE * workspace->threads;
+    /* "same" pads most where the last stride reaches farthest */
+    int64_t padded =
+        conv->time.padding == CYL_PAD_SAME ? steps + conv->time.reach + conv->time.stride : padded_steps(conv, steps);
+    CylNodeState state = {0};
+    state.h[0] = cyl_place(memory, &used, rows * (size_t)cyl_state_stride(node->history_size) * real);
+    state.acc = cyl_place(memory, &used, (size_t)acc * real);
+    state.scratch = cyl_place(memory, &used, rows * (size_t)(padded * conv->channels) * real);
+    if (memory) {
+        workspace->states[node->index] = state;
+    }
+    return used;
+}
+
+/* copies a row of x behind its padding or history, and keeps the last steps as the new history */
+static void pad_row(const CylModel *model, const CylNode *node, CylWorkspace *workspace, int64_t row, int64_t steps,
+                    int64_t before, int64_t after) {
+    const Conv *conv = node->data;
+    const CylView *x = &workspace->views[node->x];
+    CylNodeState *state = &workspace->states[node->index];
+    size_t real = model->kernels->real_size, step = (size_t)conv->channels * real;
+    char *to = cyl_at(model, state->scratch, row * (before + steps + after) * conv->channels);
+    memcpy(to + (size_t)before * step, cyl_at(model, x->data, row * x->row_stride), (size_t)steps * step);
+    memset(to + (size_t)(before + steps) * step, 0, (size_t)after * step);
+    if (node->history_size) {
+        void *history = cyl_at(model, state->h[0], row * cyl_state_stride(node->history_size));
+        memcpy(to, history, (size_t)before * step);
+        memcpy(history, to + (size_t)steps * step, (size_t)before * step);
+    } else {
+        memset(to, 0, (size_t)before * step);
+    }
+}
+
+/* `count` outputs from x, the first of them at the first tap */
+static void run_group(const CylModel *model, const Conv *conv, int32_t group, void *acc, const char *x, char *y,
+                      int64_t y_stride, int64_t count) {
+    const CylMatrix *m = &conv->matrices[group];
+    int64_t stride = (int64_t)conv->time.stride * conv->channels;
+    int32_t channels = conv->channels / conv->groups, kernel = conv->time.kernel;
+    /* taps that lie side by side are one run of numbers; BLAS wants columns that do not overlap */
+    bool is_one = conv->groups == 1 && conv->time.dilation == 1 &&
+                  (model->kernels->is_packed || stride >= (int64_t)kernel * channels);
+    if (is_one) {
+        CylOperand operand = {x, stride, 0, kernel * channels};
+        model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, 0, m->blocks);
+    }
+    for (int32_t k = 0; !is_one && k < kernel; k++) {
+        CylOperand operand = {cyl_at(model, x, (int64_t)k * conv->time.dilation * conv->channels), stride, k * channels,
+                              channels};
+        model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, k > 0, false, 0, m->blocks);
+    }
+    model->kernels->dense_output(m, &conv->activation, count, acc, m->row_size, y, y_stride, 0, m->blocks);
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Conv *conv = node->data;
+    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
+    CylNodeState *state = &workspace->states[node->index];
+    int64_t steps = cyl_steps(workspace, node->x), outputs = cyl_steps(workspace, node->y), before, after, begin, end;
+    cyl_time1d_pads(&conv->time, steps, &before, &after);
+    bool is_padded = before || after;
+    if (is_padded) {
+        cyl_share(team, workspace->rows, &begin, &end);
+        for (int64_t row = begin; row < end; row++) {
+            pad_row(model, node, workspace, row, steps, before, after);
+        }
+        cyl_barrier(team);
+    }
+    int64_t row_stride = is_padded ? (before + steps + after) * conv->channels : x->row_stride;
+    const char *from = is_padded ? state->scratch : x->data;
+    void *acc = conv->is_depthwise
+                    ? NULL
+                    : cyl_at(model, state->acc, team->thread * COLUMNS_AT_ONCE * conv->matrices[0].row_size);
+    int64_t pieces = (outputs + COLUMNS_AT_ONCE - 1) / COLUMNS_AT_ONCE;
+    cyl_share(team, workspace->rows * pieces, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        int64_t row = j / pieces, first = j % pieces * COLUMNS_AT_ONCE;
+        int64_t count = outputs - first < COLUMNS_AT_ONCE ? outputs - first : COLUMNS_AT_ONCE;
+        const char *at = cyl_at(model, from, row * row_stride + first * conv->time.stride * conv->channels);
+        char *to = cyl_at(model, y->data, row * y->row_stride + first * y->step_stride);
+        for (int32_t g = 0; !conv->is_depthwise && g < conv->groups; g++) {
+            int32_t units = conv->filters / conv->groups, channels = conv->channels / conv->groups;
+            run_group(model, conv, g, acc, cyl_at(model, at, (int64_t)g * channels),
+                      cyl_at(model, to, (int64_t)g * units), y->step_stride, count);
+        }
+        for (int64_t t = 0; conv->is_depthwise && t < count; t++) {
+            model->kernels->depthwise(
+                &conv->activation, conv->taps, conv->bias, cyl_at(model, at, t * conv->time.stride * conv->channels),
+                (int64_t)conv->time.dilation * conv->channels, conv->time.kernel, conv->filters / conv->channels,
+                cyl_at(model, to, t * y->step_stride), conv->filters);
+        }
+        for (int64_t t = 0; t < count; t++) {
+            void *step = cyl_at(model, to, t * y->step_stride);
+            if (conv->activation.id == CYL_ACT_SOFTMAX) {
+                model->kernels->activate(&conv->activation, step, step, conv->filters);
+            }
+            model->kernels->flush(step, step, conv->filters);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_conv1d = {"conv1d", prepare, NULL, bind, run};

@@ -1,0 +1,58 @@
+/* Embedding: y = rows of a table chosen by indices; and the mask of the indices that are not 0. */
+#include "../internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    void *table; /* real (rows, size) */
+    int32_t rows, size;
+} Embedding;
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylTensor *weight = cyl_spec_tensor(spec, "weight");
+    CylValue *x = &model->values[node->x];
+    const CylValue *y = &model->values[node->y];
+    if (!weight || weight->rank != 2 || weight->shape[1] > (1 << 28)) {
+        return CYL_E_TENSOR;
+    }
+    if (x->kind != CYL_INDEX || y->kind != CYL_SEQUENCE || (int64_t)x->features * weight->shape[1] != y->features) {
+        return CYL_E_VALUE;
+    }
+    Embedding *embedding = calloc(1, sizeof *embedding);
+    if (!embedding) {
+        return CYL_E_MEMORY;
+    }
+    node->data = embedding;
+    int64_t rows = weight->shape[0], size = weight->shape[1];
+    embedding->rows = (int32_t)rows;
+    embedding->size = (int32_t)size;
+    x->limit = weight->shape[0] < x->limit ? (int32_t)weight->shape[0] : x->limit;
+    node->work = y->features;
+    CylStatus status = cyl_array_prepare(model, node, spec, rows * size, &embedding->table);
+    return status != CYL_OK
+               ? status
+               : cyl_tensor_place(
+                     node, (CylPlace){.role = "weight", .rows = rows, .columns = size, .data = embedding->table});
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Embedding *embedding = node->data;
+    const CylView *x = &workspace->views[node->x];
+    int64_t steps = cyl_steps(workspace, node->x), count = model->values[node->x].features, begin, end;
+    cyl_share(team, workspace->rows * steps, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        const int32_t *indices = (const int32_t *)(const void *)x->data +
+                                 cyl_call_row(workspace, j / steps) * x->row_stride + j % steps * count;
+        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        for (int64_t i = 0; i < count; i++) {
+            /* all have been checked, but lie in the caller's memory */
+            int64_t index = indices[i] >= 0 && indices[i] < embedding->rows ? indices[i] : 0;
+            memcpy(cyl_at(model, y, i * embedding->size), cyl_at(model, embedding->table, index * embedding->size),
+                   (size_t)embedding->size * model->kernels->real_size);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_embedding = {"embedding", prepare, NULL, NULL, run};

@@ -1,0 +1,161 @@
+/*
+ * Normalisation by statistics of the input itself.
+ *
+ * Layer normalisation (Ba et al., 2016) over the last `axes` axes, per step unless they reach to the time:
+ *   "layer"   y = (x - mean) / sqrt(variance + epsilon) * gain + shift
+ *   "rms"     y = x / sqrt(mean of x^2 + epsilon) * gain + shift
+ *   "scaled"  y = x / sqrt(variance + epsilon) * gain + shift, Keras's rms_scaling
+ * Group normalisation (Wu and He, 2018): as "layer", over all steps and the channels of each group.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    bool is_centred, subtracts_mean;
+    double epsilon;
+    int64_t size;       /* layer: numbers that are normalised together */
+    int32_t groups;     /* group normalisation */
+    void *gain, *shift; /* real (affine_size); NULL until `finish` where there is none */
+    int64_t affine_size;
+} Norm;
+
+static CylStatus prepare_affine(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t size,
+                                Norm *norm) {
+    norm->affine_size = size;
+    CylStatus status = CYL_OK;
+    if (cyl_spec_tensor(spec, "gain")) {
+        status = cyl_vector_prepare(model, node, spec, "gain", size, &norm->gain);
+    }
+    if (status == CYL_OK && cyl_spec_tensor(spec, "shift")) {
+        status = cyl_vector_prepare(model, node, spec, "shift", size, &norm->shift);
+    }
+    return status;
+}
+
+/* ones or zeros in place of what is not given */
+static CylStatus finish(const CylModel *model, CylNode *node) {
+    Norm *norm = node->data;
+    if (norm->gain && norm->shift) {
+        return CYL_OK;
+    }
+    int64_t size = norm->affine_size;
+    node->derived = cyl_aligned_alloc((size_t)(2 * size) * model->kernels->real_size);
+    if (!node->derived) {
+        return CYL_E_MEMORY;
+    }
+    for (int64_t i = 0; i < size; i++) {
+        if (model->kernels->real_size == sizeof(float)) {
+            ((float *)node->derived)[i] = 1.0f;
+        } else {
+            ((double *)node->derived)[i] = 1.0;
+        }
+    }
+    norm->gain = norm->gain ? norm->gain : node->derived;
+    norm->shift = norm->shift ? norm->shift : cyl_at(model, node->derived, size);
+    return CYL_OK;
+}
+
+static CylStatus prepare_layer(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylOption *mode = cyl_spec_option(spec, "mode");
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    Norm *norm = calloc(1, sizeof *norm);
+    if (!norm) {
+        return CYL_E_MEMORY;
+    }
+    node->data = norm;
+    double axes;
+    if (!mode || !mode->text || cyl_spec_number(spec, "axes", 1.0, &axes) ||
+        cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon)) {
+        return CYL_E_OPTION;
+    }
+    norm->is_centred = strcmp(mode->text, "rms") != 0;
+    norm->subtracts_mean = strcmp(mode->text, "layer") == 0;
+    if (norm->is_centred && !norm->subtracts_mean && strcmp(mode->text, "scaled") != 0) {
+        return CYL_E_OPTION;
+    }
+    int32_t rank = x->rank + x->has_time;
+    if (axes > rank || axes != (int32_t)axes) {
+        return CYL_E_OPTION;
+    }
+    if (x->features != y->features || x->has_time != y->has_time) {
+        return CYL_E_VALUE;
+    }
+    bool is_whole = axes > x->rank;
+    norm->size = 1;
+    for (int32_t i = 0; i < x->rank; i++) {
+        norm->size *= x->rank - i <= (int32_t)axes ? x->shape[i] : 1;
+    }
+    if (is_whole && (!x->time || x->time * norm->size > (1 << 28))) {
+        return CYL_E_VALUE;
+    }
+    norm->size *= is_whole ? x->time : 1;
+    node->is_whole = is_whole;
+    node->work = 4 * (int64_t)x->features;
+    return prepare_affine(model, node, spec, norm->size, norm);
+}
+
+static void run_layer(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Norm *norm = node->data;
+    int64_t features = model->values[node->x].features, steps = cyl_steps(workspace, node->x), begin, end;
+    int64_t size = norm->size, together = size > features ? steps : 1, pieces = steps / together;
+    cyl_share(team, workspace->rows * pieces, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        const char *x = cyl_step_at(workspace, node->x, j / pieces, j % pieces);
+        char *y = cyl_step_at(workspace, node->y, j / pieces, j % pieces);
+        for (int64_t at = 0; at < features * together; at += size) {
+            double found[2];
+            model->kernels->moments(cyl_at(model, x, at), 1, size, size, norm->is_centred, found);
+            model->kernels->normalise(cyl_at(model, x, at), norm->gain, norm->shift, 1, cyl_at(model, y, at), size,
+                                      norm->subtracts_mean ? found[0] : 0.0, found[1], norm->epsilon);
+        }
+    }
+    cyl_barrier(team);
+}
+
+static CylStatus prepare_group(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    Norm *norm = calloc(1, sizeof *norm);
+    if (!norm) {
+        return CYL_E_MEMORY;
+    }
+    node->data = norm;
+    double groups;
+    if (cyl_spec_number(spec, "groups", 1.0, &groups) || cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon) ||
+        groups > 1e6 || groups != (int32_t)groups) {
+        return CYL_E_OPTION;
+    }
+    norm->groups = (int32_t)groups;
+    int32_t channels = x->rank ? x->shape[x->rank - 1] : 1;
+    if (x->features != y->features || x->has_time != y->has_time || !x->rank || channels % norm->groups) {
+        return CYL_E_VALUE;
+    }
+    node->is_whole = true;
+    node->work = 4 * (int64_t)x->features;
+    return prepare_affine(model, node, spec, channels, norm);
+}
+
+static void run_group(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Norm *norm = node->data;
+    const CylValue *value = &model->values[node->x];
+    int64_t channels = value->shape[value->rank - 1], size = channels / norm->groups, begin, end;
+    int64_t segments = cyl_steps(workspace, node->x) * (value->features / channels);
+    cyl_share(team, workspace->rows * norm->groups, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        int64_t first = j % norm->groups * size;
+        const char *x = cyl_at(model, cyl_step_at(workspace, node->x, j / norm->groups, 0), first);
+        char *y = cyl_at(model, cyl_step_at(workspace, node->y, j / norm->groups, 0), first);
+        double found[2];
+        model->kernels->moments(x, segments, channels, size, true, found);
+        for (int64_t s = 0; s < segments; s++) {
+            model->kernels->normalise(cyl_at(model, x, s * channels), cyl_at(model, norm->gain, first),
+                                      cyl_at(model, norm->shift, first), 1, cyl_at(model, y, s * channels), size,
+                                      found[0], found[1], norm->epsilon);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_layer_norm = {"layer_norm", prepare_layer, finish, NULL, run_layer};
+const CylLayer cyl_layer_group_norm = {"group_norm", prepare_group, finish, NULL, run_group};

@@ -1,0 +1,136 @@
+/*
+ * Masks that the network computes. masking: a step counts where any of its numbers differs from `mask_value`; the
+ * others become 0. index_mask: a step counts where its index is not `padding`. mask_merge: several masks into one,
+ * where any or all of them count; one that was not given counts everywhere.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    double value; /* masking: what does not count; index_mask: the padding; mask_merge: 1 for all, 0 for any */
+} Masking;
+
+static CylStatus create(const CylModel *model, CylNode *node, double value) {
+    Masking *masking = calloc(1, sizeof *masking);
+    if (!masking) {
+        return CYL_E_MEMORY;
+    }
+    masking->value = value;
+    node->data = masking;
+    node->work = model->values[node->x].features;
+    return node->mask_out < 0 ? CYL_E_VALUE : CYL_OK;
+}
+
+static uint8_t *mask_at(const CylModel *model, const CylWorkspace *workspace, int32_t value, int64_t row) {
+    int32_t slot = model->values[value].slot;
+    return workspace->own_masks[slot] + row * workspace->mask_strides[slot];
+}
+
+static CylStatus prepare_masking(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylValue *x = &model->values[node->x];
+    const CylOption *value = cyl_spec_option(spec, "mask_value");
+    if (!value || value->text) {
+        return CYL_E_OPTION;
+    }
+    if (!x->has_time || x->kind != CYL_SEQUENCE || node->y < 0 || model->values[node->y].features != x->features ||
+        model->values[node->y].kind != CYL_SEQUENCE) {
+        return CYL_E_VALUE;
+    }
+    return create(model, node, value->number);
+}
+
+static bool differs(const CylModel *model, const char *x, int64_t size, double value) {
+    bool is_float = model->kernels->real_size == sizeof(float);
+    for (int64_t i = 0; i < size; i++) {
+        if (is_float ? ((const float *)(const void *)x)[i] != (float)value
+                     : ((const double *)(const void *)x)[i] != value) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void run_masking(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Masking *masking = node->data;
+    int64_t steps = cyl_steps(workspace, node->x), size = model->values[node->x].features, begin, end;
+    size_t bytes = (size_t)size * model->kernels->real_size;
+    cyl_share(team, workspace->rows, &begin, &end);
+    for (int64_t row = begin; row < end; row++) {
+        uint8_t *mask = mask_at(model, workspace, node->mask_out, row);
+        for (int64_t t = 0; t < steps; t++) {
+            const char *x = cyl_step_at(workspace, node->x, row, t);
+            char *y = cyl_step_at(workspace, node->y, row, t);
+            mask[t] = differs(model, x, size, masking->value);
+            if (mask[t]) {
+                memcpy(y, x, bytes);
+            } else {
+                memset(y, 0, bytes);
+            }
+        }
+    }
+    cyl_barrier(team);
+}
+
+static CylStatus prepare_index_mask(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylValue *x = &model->values[node->x];
+    double padding;
+    if (cyl_spec_number(spec, "padding", 0.0, &padding) || padding != (double)(int32_t)padding) {
+        return CYL_E_OPTION;
+    }
+    return x->kind != CYL_INDEX || x->features != 1 ? CYL_E_VALUE : create(model, node, padding);
+}
+
+static void run_index_mask(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Masking *masking = node->data;
+    const CylView *x = &workspace->views[node->x];
+    int64_t steps = cyl_steps(workspace, node->x), begin, end;
+    cyl_share(team, workspace->rows, &begin, &end);
+    for (int64_t row = begin; row < end; row++) {
+        const int32_t *indices = (const int32_t *)(const void *)x->data + cyl_call_row(workspace, row) * x->row_stride;
+        uint8_t *mask = mask_at(model, workspace, node->mask_out, row);
+        for (int64_t t = 0; t < steps; t++) {
+            mask[t] = indices[t] != (int32_t)masking->value;
+        }
+    }
+    cyl_barrier(team);
+}
+
+static CylStatus prepare_merge(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylOption *mode = cyl_spec_option(spec, "mode");
+    bool is_all = mode && mode->text && strcmp(mode->text, "all") == 0;
+    if (!is_all && (!mode || !mode->text || strcmp(mode->text, "any") != 0)) {
+        return CYL_E_OPTION;
+    }
+    for (int32_t i = 0; i < node->input_count; i++) {
+        if (model->values[node->inputs[i]].kind != CYL_MASK) {
+            return CYL_E_VALUE;
+        }
+    }
+    return create(model, node, is_all);
+}
+
+static void run_merge(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Masking *masking = node->data;
+    bool is_all = masking->value != 0.0;
+    int64_t steps = cyl_steps(workspace, node->mask_out), begin, end;
+    cyl_share(team, workspace->rows, &begin, &end);
+    for (int64_t row = begin; row < end; row++) {
+        uint8_t *mask = mask_at(model, workspace, node->mask_out, row);
+        for (int64_t t = 0; t < steps; t++) {
+            bool counts = is_all;
+            for (int32_t i = 0; i < node->input_count; i++) {
+                int32_t slot = cyl_mask_slot(workspace, node->inputs[i]);
+                bool one = slot < 0 || cyl_mask_row(workspace, slot, row)[t];
+                counts = is_all ? counts && one : counts || one;
+            }
+            mask[t] = counts;
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_masking = {"masking", prepare_masking, NULL, NULL, run_masking};
+const CylLayer cyl_layer_index_mask = {"index_mask", prepare_index_mask, NULL, NULL, run_index_mask};
+const CylLayer cyl_layer_mask_merge = {"mask_merge", prepare_merge, NULL, NULL, run_merge};

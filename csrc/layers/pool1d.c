@@ -1,0 +1,86 @@
+/*
+ * Pooling over time: the maximum or the average of windows of `pool` steps. Steps of the padding never win a maximum;
+ * they count in an average if `counts_padding`. Sums are taken in ascending order of time.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    CylTime1d time;
+    bool is_max, counts_padding;
+} Pool;
+
+static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylOption *mode = cyl_spec_option(spec, "mode"), *counts = cyl_spec_option(spec, "count_include_pad");
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    Pool *pool = calloc(1, sizeof *pool);
+    if (!pool) {
+        return CYL_E_MEMORY;
+    }
+    node->data = pool;
+    double size;
+    if (!mode || !mode->text || !counts || counts->text || cyl_spec_number(spec, "pool", 1.0, &size) || size > 1e6 ||
+        size != (int32_t)size) {
+        return CYL_E_OPTION;
+    }
+    pool->is_max = strcmp(mode->text, "max") == 0;
+    pool->counts_padding = counts->number != 0.0;
+    if (!pool->is_max && strcmp(mode->text, "average") != 0) {
+        return CYL_E_OPTION;
+    }
+    if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE || x->features != y->features) {
+        return CYL_E_VALUE;
+    }
+    CylStatus status = cyl_time1d_read(spec, node, (int32_t)size, &pool->time);
+    const CylTime1d *time = &pool->time;
+    if (status == CYL_OK && (time->padding == CYL_PAD_CAUSAL || time->before > time->reach / 2 ||
+                             time->after > time->reach / 2 + time->stride)) {
+        return CYL_E_OPTION;
+    }
+    node->work = x->features;
+    return status;
+}
+
+static void pool_step(const CylModel *model, const Pool *pool, const char *x, int64_t steps, int64_t first,
+                      int64_t before, void *y, int64_t features) {
+    const CylKernels *kernels = model->kernels;
+    int64_t count = 0, padded = 0, start = first * pool->time.stride - before;
+    for (int32_t k = 0; k < pool->time.kernel; k++) {
+        int64_t t = start + (int64_t)k * pool->time.dilation;
+        if (t < 0 || t >= steps) {
+            /* what the padding adds; the ceiling of the last window is beyond it and never counts */
+            padded += t < 0 || t < steps + pool->time.counted_after;
+            continue;
+        }
+        int mode = !count ? CYL_MERGE_COPY : pool->is_max ? CYL_MERGE_MAX : CYL_MERGE_SUM;
+        kernels->merge(mode, cyl_at(model, x, t * features), 1, y, features, 1.0);
+        count++;
+    }
+    if (!pool->is_max) {
+        double divisor = (double)(count + (pool->counts_padding ? padded : 0));
+        if (kernels->real_size == sizeof(float)) {
+            float narrow = (float)divisor;
+            kernels->merge(CYL_MERGE_DIV, &narrow, 0, y, features, 1.0);
+        } else {
+            kernels->merge(CYL_MERGE_DIV, &divisor, 0, y, features, 1.0);
+        }
+    }
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Pool *pool = node->data;
+    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
+    int64_t steps = cyl_steps(workspace, node->x), outputs = cyl_steps(workspace, node->y), before, after, begin, end;
+    cyl_time1d_pads(&pool->time, steps, &before, &after);
+    cyl_share(team, workspace->rows * outputs, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        int64_t row = j / outputs, t = j % outputs;
+        pool_step(model, pool, cyl_at(model, x->data, row * x->row_stride), steps, t, before,
+                  cyl_at(model, y->data, row * y->row_stride + t * y->step_stride), model->values[node->x].features);
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_pool1d = {"pool1d", prepare, NULL, NULL, run};

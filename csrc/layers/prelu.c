@@ -1,0 +1,82 @@
+/*
+ * Activations with weights or of two halves: PReLU (He et al., 2015), y = x where x > 0, else slope * x, the slope of
+ * one number, of the last axis or of a whole step; and gated linear units (Dauphin et al., 2017), y = a *
+ * activation(b), a and b the halves of the last axis.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+
+typedef struct {
+    void *slope;
+    int64_t size; /* numbers of the slope */
+} Prelu;
+
+static CylStatus prepare_prelu(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylTensor *slope = cyl_spec_tensor(spec, "slope");
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    if (x->features != y->features || x->has_time != y->has_time || !x->rank) {
+        return CYL_E_VALUE;
+    }
+    if (!slope || slope->rank != 1 ||
+        (slope->shape[0] != 1 && slope->shape[0] != x->shape[x->rank - 1] && slope->shape[0] != x->features)) {
+        return CYL_E_TENSOR;
+    }
+    Prelu *prelu = calloc(1, sizeof *prelu);
+    if (!prelu) {
+        return CYL_E_MEMORY;
+    }
+    node->data = prelu;
+    prelu->size = slope->shape[0];
+    node->work = x->features;
+    return cyl_vector_prepare(model, node, spec, "slope", prelu->size, &prelu->slope);
+}
+
+static void run_prelu(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Prelu *prelu = node->data;
+    int64_t features = model->values[node->x].features, steps = cyl_steps(workspace, node->x), begin, end;
+    int64_t size = prelu->size == 1 ? features : prelu->size;
+    cyl_share(team, workspace->rows * steps, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
+        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        for (int64_t at = 0; at < features; at += size) {
+            model->kernels->prelu(cyl_at(model, x, at), prelu->slope, prelu->size > 1, cyl_at(model, y, at), size);
+        }
+    }
+    cyl_barrier(team);
+}
+
+static CylStatus prepare_glu(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    if (x->features != 2 * (int64_t)y->features || x->has_time != y->has_time || !x->rank ||
+        x->shape[x->rank - 1] != 2 * (int64_t)y->shape[y->rank - 1]) {
+        return CYL_E_VALUE;
+    }
+    CylActivationSpec *activation = calloc(1, sizeof *activation);
+    if (!activation) {
+        return CYL_E_MEMORY;
+    }
+    node->data = activation;
+    node->work = x->features;
+    CylStatus status = cyl_spec_activation(spec, "activation", activation);
+    return status == CYL_OK && activation->id == CYL_ACT_SOFTMAX ? CYL_E_OPTION : status;
+}
+
+static void run_glu(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const CylValue *value = &model->values[node->y];
+    int64_t size = value->shape[value->rank - 1], steps = cyl_steps(workspace, node->x), begin, end;
+    cyl_share(team, workspace->rows * steps, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
+        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        for (int64_t at = 0; at < value->features; at += size) {
+            model->kernels->gated(node->data, cyl_at(model, x, 2 * at), cyl_at(model, x, 2 * at + size),
+                                  cyl_at(model, y, at), size);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_prelu = {"prelu", prepare_prelu, NULL, NULL, run_prelu};
+const CylLayer cyl_layer_glu = {"glu", prepare_glu, NULL, NULL, run_glu};

@@ -1,0 +1,374 @@
+/*
+ * Layers that only move numbers: each axis of the result takes its numbers from one axis of x.
+ *
+ * Number i of an axis comes from number (i*step + start) / divide of x's axis; where that lies outside x it is what the
+ * padding says. reshape: the same numbers in the same order. permute: the axes in another order. slice: start and step.
+ * pad: start negative. upsample: divide. repeat_vector: an axis that x has not, of step 0.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum { FILL_ZERO = 0, FILL_REFLECT, FILL_REPLICATE, FILL_CIRCULAR } Fill;
+
+typedef struct {
+    int32_t rank;               /* of the result, time included */
+    int32_t from[CYL_MAX_RANK]; /* axis of x */
+    int64_t step[CYL_MAX_RANK], start[CYL_MAX_RANK], divide[CYL_MAX_RANK];
+    bool starts_at_end[CYL_MAX_RANK]; /* start counts from the end of x's axis */
+    Fill fill;
+} Map;
+
+/* whole number of an option, with sign */
+static CylStatus read_whole(const CylNodeSpec *spec, const char *name, int64_t *number) {
+    const CylOption *option = cyl_spec_option(spec, name);
+    if (!option || option->text || !(option->number >= -(1 << 24) && option->number <= (1 << 24)) ||
+        option->number != (double)(int64_t)option->number) {
+        return CYL_E_OPTION;
+    }
+    *number = (int64_t)option->number;
+    return CYL_OK;
+}
+
+/* sizes of all axes of a value, time first; returns their number */
+static int32_t sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
+    int32_t rank = 0;
+    if (value->has_time) {
+        sizes[rank++] = steps;
+    }
+    for (int32_t i = 0; i < value->rank; i++) {
+        sizes[rank++] = value->shape[i];
+    }
+    return rank;
+}
+
+/* the map that changes nothing, for values of one rank */
+static CylStatus create(CylModel *model, CylNode *node, Map **map) {
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    *map = calloc(1, sizeof **map);
+    if (!*map) {
+        return CYL_E_MEMORY;
+    }
+    node->data = *map;
+    node->work = 1;
+    (*map)->rank = y->rank + y->has_time;
+    for (int32_t i = 0; i < (*map)->rank; i++) {
+        (*map)->from[i] = i;
+        (*map)->step[i] = (*map)->divide[i] = 1;
+    }
+    return x->kind == CYL_INDEX || x->kind == CYL_MASK ? CYL_E_VALUE : CYL_OK;
+}
+
+/* an axis of values of one rank, whose other axes are equal */
+static CylStatus read_axis(const CylModel *model, const CylNode *node, const CylNodeSpec *spec, int32_t *axis) {
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    int64_t given, a[CYL_MAX_RANK], b[CYL_MAX_RANK];
+    int32_t rank = sizes_of(x, x->time, a);
+    if (read_whole(spec, "axis", &given) || given < 0 || given >= rank) {
+        return CYL_E_OPTION;
+    }
+    if (x->has_time != y->has_time || sizes_of(y, y->time, b) != rank) {
+        return CYL_E_VALUE;
+    }
+    *axis = (int32_t)given;
+    for (int32_t i = 0; i < rank; i++) {
+        if (i != *axis && a[i] != b[i]) {
+            return CYL_E_VALUE;
+        }
+    }
+    return CYL_OK;
+}
+
+static bool is_time(const CylModel *model, const CylNode *node, int32_t axis) {
+    return model->values[node->x].has_time && axis == 0;
+}
+
+/* sets the rule of the time axis, or checks the size of another */
+static CylStatus finish_axis(const CylModel *model, CylNode *node, int32_t axis, CylTimeRule rule) {
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    if (is_time(model, node, axis)) {
+        node->time_kind = CYL_TIME_RULED;
+        node->rule = rule;
+        return CYL_OK;
+    }
+    int32_t at = axis - x->has_time;
+    int64_t sum = x->shape[at] + rule.add;
+    return sum >= rule.divide && sum / rule.divide * rule.multiply == y->shape[at] ? CYL_OK : CYL_E_VALUE;
+}
+
+static CylStatus prepare_reshape(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    (void)spec;
+    Map *map;
+    CylStatus status = create(model, node, &map);
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    if (status != CYL_OK) {
+        return status;
+    }
+    if (x->has_time && y->has_time && x->features == y->features && x->time == y->time) {
+        return CYL_OK; /* of each step */
+    }
+    int64_t in = x->features * (x->has_time ? x->time : 1), out = y->features * (y->has_time ? y->time : 1);
+    node->time_kind = CYL_TIME_FIXED;
+    return in == out && in ? CYL_OK : CYL_E_VALUE;
+}
+
+static void run_reshape(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    int64_t size = model->values[node->x].features * cyl_steps(workspace, node->x), begin, end;
+    cyl_share(team, workspace->rows, &begin, &end);
+    for (int64_t row = begin; row < end; row++) {
+        memcpy(cyl_step_at(workspace, node->y, row, 0), cyl_step_at(workspace, node->x, row, 0),
+               (size_t)size * model->kernels->real_size);
+    }
+    cyl_barrier(team);
+}
+
+static CylStatus prepare_permute(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    Map *map;
+    CylStatus status = create(model, node, &map);
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylOption *order = cyl_spec_option(spec, "order");
+    if (status != CYL_OK) {
+        return status;
+    }
+    int64_t a[CYL_MAX_RANK], b[CYL_MAX_RANK];
+    int32_t rank = sizes_of(x, x->time, a);
+    bool used[CYL_MAX_RANK] = {false};
+    if (!order || !order->text || strlen(order->text) != (size_t)rank) {
+        return CYL_E_OPTION;
+    }
+    if (sizes_of(y, y->time, b) != rank || x->has_time != y->has_time) {
+        return CYL_E_VALUE;
+    }
+    for (int32_t i = 0; i < rank; i++) {
+        int32_t from = order->text[i] - '0';
+        if (from < 0 || from >= rank || used[from]) {
+            return CYL_E_OPTION;
+        }
+        if (a[from] != b[i]) {
+            return CYL_E_VALUE;
+        }
+        used[from] = true;
+        map->from[i] = from;
+    }
+    if (x->has_time && map->from[0] != 0) {
+        if (!x->time) {
+            return CYL_E_VALUE;
+        }
+        node->time_kind = CYL_TIME_FIXED;
+    }
+    return CYL_OK;
+}
+
+/* start (negative: from the end), count numbers `step` apart; count 0: all that there are up to `end` from the end */
+static CylStatus prepare_slice(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    Map *map;
+    CylStatus status = create(model, node, &map);
+    int32_t axis;
+    int64_t start, count, step, before_end;
+    if (status == CYL_OK) {
+        status = read_axis(model, node, spec, &axis);
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    if (read_whole(spec, "start", &start) || read_whole(spec, "count", &count) || read_whole(spec, "step", &step) ||
+        read_whole(spec, "before_end", &before_end) || step < 1 || count < 0 || before_end < 0) {
+        return CYL_E_OPTION;
+    }
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    map->start[axis] = start;
+    map->starts_at_end[axis] = start < 0;
+    map->step[axis] = step;
+    node->is_whole = is_time(model, node, axis);
+    if (!count) {
+        return start < 0 ? CYL_E_OPTION
+                         : finish_axis(model, node, axis, (CylTimeRule){step - 1 - start - before_end, step, 1});
+    }
+    /* a number of them: all must be there, whatever the time */
+    bool of_time = is_time(model, node, axis);
+    int64_t size = of_time ? x->time : x->shape[axis - x->has_time];
+    int64_t given = of_time ? y->time : y->shape[axis - x->has_time];
+    bool is_any = !size && count == 1 && (start == 0 || start == -1);
+    int64_t first = start < 0 ? size + start : start;
+    if (given != count || before_end || (!is_any && (first < 0 || first + (count - 1) * step >= size))) {
+        return CYL_E_VALUE;
+    }
+    node->time_kind = of_time ? CYL_TIME_FIXED : CYL_TIME_KEPT;
+    return CYL_OK;
+}
+
+static CylStatus prepare_pad(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    static const char *const fills[] = {"zero", "reflect", "replicate", "circular"};
+    const CylOption *mode = cyl_spec_option(spec, "mode");
+    Map *map;
+    CylStatus status = create(model, node, &map);
+    int32_t axis;
+    int64_t before, after;
+    if (status == CYL_OK) {
+        status = read_axis(model, node, spec, &axis);
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    if (!mode || !mode->text || read_whole(spec, "before", &before) || read_whole(spec, "after", &after) ||
+        before < 0 || after < 0) {
+        return CYL_E_OPTION;
+    }
+    int32_t found = -1;
+    for (int32_t i = 0; i < 4; i++) {
+        found = strcmp(mode->text, fills[i]) == 0 ? i : found;
+    }
+    const CylValue *x = &model->values[node->x];
+    int64_t size = is_time(model, node, axis) ? x->time : x->shape[axis - x->has_time];
+    int64_t most = before > after ? before : after;
+    if (found < 0 || ((found == FILL_REFLECT || found == FILL_CIRCULAR) && most > size - (found == FILL_REFLECT))) {
+        return CYL_E_OPTION;
+    }
+    map->fill = (Fill)found;
+    map->start[axis] = -before;
+    node->is_whole = is_time(model, node, axis) && (before || after);
+    return finish_axis(model, node, axis, (CylTimeRule){before + after, 1, 1});
+}
+
+static CylStatus prepare_upsample(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    Map *map;
+    CylStatus status = create(model, node, &map);
+    int32_t axis;
+    int64_t size;
+    if (status == CYL_OK) {
+        status = read_axis(model, node, spec, &axis);
+    }
+    if (status != CYL_OK) {
+        return status;
+    }
+    if (read_whole(spec, "size", &size) || size < 1) {
+        return CYL_E_OPTION;
+    }
+    map->divide[axis] = size;
+    return finish_axis(model, node, axis, (CylTimeRule){0, 1, size});
+}
+
+static CylStatus prepare_repeat(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    Map *map;
+    CylStatus status = create(model, node, &map);
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    int64_t count;
+    if (status != CYL_OK) {
+        return status;
+    }
+    if (read_whole(spec, "count", &count) || count < 1) {
+        return CYL_E_OPTION;
+    }
+    if (x->has_time || !y->has_time || y->time != count || x->features != y->features || x->rank != y->rank) {
+        return CYL_E_VALUE;
+    }
+    map->step[0] = 0;
+    map->from[0] = -1;
+    for (int32_t i = 1; i < map->rank; i++) {
+        map->from[i] = i - 1;
+    }
+    node->time_kind = CYL_TIME_FIXED;
+    return CYL_OK;
+}
+
+/* where number i of axis `axis` lies in x, of `size` numbers there; -1 for a zero */
+static int64_t place_of(const Map *map, int32_t axis, int64_t i, int64_t size) {
+    int64_t start = map->start[axis] + (map->starts_at_end[axis] ? size : 0), at = i * map->step[axis] + start;
+    if (at >= 0 && map->divide[axis] > 1) {
+        at /= map->divide[axis];
+    }
+    if (at >= 0 && at < size) {
+        return at;
+    }
+    switch (map->fill) {
+    case FILL_REFLECT:
+        return at < 0 ? -at : 2 * (size - 1) - at;
+    case FILL_REPLICATE:
+        return at < 0 ? 0 : size - 1;
+    case FILL_CIRCULAR:
+        return at < 0 ? at + size : at - size;
+    default:
+        return -1;
+    }
+}
+
+typedef struct {
+    const CylModel *model;
+    const Map *map;
+    int64_t x_sizes[CYL_MAX_RANK], x_strides[CYL_MAX_RANK], y_sizes[CYL_MAX_RANK], y_strides[CYL_MAX_RANK];
+    int32_t plain; /* axes from this one on are copied as they are */
+} Move;
+
+static void move(const Move *m, int32_t axis, const char *x, char *y) {
+    size_t real = m->model->kernels->real_size;
+    if (axis == m->plain) {
+        int64_t size = axis == m->map->rank ? 1 : m->y_sizes[axis] * m->y_strides[axis];
+        memcpy(y, x, (size_t)size * real);
+        return;
+    }
+    int32_t from = m->map->from[axis];
+    for (int64_t i = 0; i < m->y_sizes[axis]; i++) {
+        int64_t at = from < 0 ? 0 : place_of(m->map, axis, i, m->x_sizes[from]);
+        char *to = cyl_at(m->model, y, i * m->y_strides[axis]);
+        if (at < 0) {
+            memset(to, 0, (size_t)m->y_strides[axis] * real);
+        } else {
+            move(m, axis + 1, from < 0 ? x : cyl_at(m->model, x, at * m->x_strides[from]), to);
+        }
+    }
+}
+
+static void strides_of(const int64_t *sizes, int32_t rank, int64_t *strides) {
+    int64_t stride = 1;
+    for (int32_t i = rank - 1; i >= 0; i--) {
+        strides[i] = stride;
+        stride *= sizes[i];
+    }
+}
+
+static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Map *map = node->data;
+    Move m = {.model = model, .map = map};
+    int32_t x_rank = sizes_of(&model->values[node->x], cyl_steps(workspace, node->x), m.x_sizes);
+    int32_t y_rank = sizes_of(&model->values[node->y], cyl_steps(workspace, node->y), m.y_sizes);
+    strides_of(m.x_sizes, x_rank, m.x_strides);
+    strides_of(m.y_sizes, y_rank, m.y_strides);
+    m.plain = y_rank;
+    while (m.plain > 0) {
+        int32_t axis = m.plain - 1, from = map->from[axis];
+        if (from < 0 || from != x_rank - (y_rank - axis) || map->start[axis] || map->step[axis] != 1 ||
+            map->divide[axis] != 1 || m.x_sizes[from] != m.y_sizes[axis]) {
+            break;
+        }
+        m.plain--;
+    }
+    /* threads share the rows and the numbers of the first axis */
+    int64_t outer = m.plain == 0 ? 1 : m.y_sizes[0], begin, end;
+    cyl_share(team, workspace->rows * outer, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        const char *x = cyl_step_at(workspace, node->x, j / outer, 0);
+        char *y = cyl_step_at(workspace, node->y, j / outer, 0);
+        if (m.plain == 0) {
+            move(&m, 0, x, y);
+            continue;
+        }
+        int64_t i = j % outer;
+        int32_t from = map->from[0];
+        int64_t at = from < 0 ? 0 : place_of(map, 0, i, m.x_sizes[from]);
+        char *to = cyl_at(model, y, i * m.y_strides[0]);
+        if (at < 0) {
+            memset(to, 0, (size_t)m.y_strides[0] * model->kernels->real_size);
+        } else {
+            move(&m, 1, from < 0 ? x : cyl_at(model, x, at * m.x_strides[from]), to);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_reshape = {"reshape", prepare_reshape, NULL, NULL, run_reshape};
+const CylLayer cyl_layer_permute = {"permute", prepare_permute, NULL, NULL, run};
+const CylLayer cyl_layer_slice = {"slice", prepare_slice, NULL, NULL, run};
+const CylLayer cyl_layer_pad = {"pad", prepare_pad, NULL, NULL, run};
+const CylLayer cyl_layer_upsample = {"upsample", prepare_upsample, NULL, NULL, run};
+const CylLayer cyl_layer_repeat_vector = {"repeat_vector", prepare_repeat, NULL, NULL, run};

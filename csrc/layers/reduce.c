@@ -1,0 +1,176 @@
+/*
+ * Layers over one axis, wherever it is: reduce, y = the sum, mean, maximum or minimum of the numbers along it, taken in
+ * ascending order; over time a mask may say which steps count, and the mean of none is NaN. softmax, y = e^x / sum e^x.
+ */
+#include "../internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    bool over_time, is_mean;
+    CylMergeMode mode;
+    int64_t outer, size, inner; /* of one step, or with over_time of the whole: size is then that of the run */
+} Reduce;
+
+static CylStatus read_axis(const CylModel *model, const CylNode *node, const CylNodeSpec *spec, Reduce *reduce) {
+    const CylValue *x = &model->values[node->x];
+    double axis;
+    if (cyl_spec_number(spec, "axis", 0.0, &axis) || axis >= x->rank + x->has_time || axis != (int32_t)axis) {
+        return CYL_E_OPTION;
+    }
+    reduce->over_time = x->has_time && axis == 0.0;
+    reduce->outer = reduce->inner = 1;
+    for (int32_t i = 0; i < x->rank; i++) {
+        int32_t at = i + x->has_time;
+        if (at < (int32_t)axis) {
+            reduce->outer *= x->shape[i];
+        } else if (at > (int32_t)axis) {
+            reduce->inner *= x->shape[i];
+        } else {
+            reduce->size = x->shape[i];
+        }
+    }
+    return CYL_OK;
+}
+
+static CylStatus prepare_reduce(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    static const struct {
+        const char *name;
+        CylMergeMode mode;
+    } modes[] = {{"sum", CYL_MERGE_SUM}, {"mean", CYL_MERGE_SUM}, {"max", CYL_MERGE_MAX}, {"min", CYL_MERGE_MIN}};
+    const CylOption *mode = cyl_spec_option(spec, "mode");
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    Reduce *reduce = calloc(1, sizeof *reduce);
+    if (!reduce) {
+        return CYL_E_MEMORY;
+    }
+    node->data = reduce;
+    int found = -1;
+    for (int i = 0; mode && mode->text && i < 4; i++) {
+        found = strcmp(mode->text, modes[i].name) == 0 ? i : found;
+    }
+    if (found < 0 || read_axis(model, node, spec, reduce)) {
+        return CYL_E_OPTION;
+    }
+    reduce->mode = modes[found].mode;
+    reduce->is_mean = found == 1;
+    if (node->mask >= 0 && (!reduce->over_time || reduce->mode != CYL_MERGE_SUM)) {
+        return CYL_E_VALUE;
+    }
+    /* the result has the axes left; the first of several is its time */
+    bool keeps_time = x->has_time && !reduce->over_time;
+    int64_t left = reduce->outer * reduce->inner, given = y->features * (y->has_time && !keeps_time ? y->time : 1);
+    if (left != given || (keeps_time && !y->has_time)) {
+        return CYL_E_VALUE;
+    }
+    node->time_kind = keeps_time ? CYL_TIME_KEPT : CYL_TIME_FIXED;
+    node->is_whole = reduce->over_time;
+    node->work = x->features;
+    return CYL_OK;
+}
+
+static void divide(const CylModel *model, void *y, int64_t size, double divisor) {
+    float narrow = (float)divisor;
+    const void *number = model->kernels->real_size == sizeof(float) ? (const void *)&narrow : (const void *)&divisor;
+    model->kernels->merge(CYL_MERGE_DIV, number, 0, y, size, 1.0);
+}
+
+static void run_reduce(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Reduce *reduce = node->data;
+    const CylValue *value = &model->values[node->x];
+    int32_t slot = cyl_mask_slot(workspace, node->mask);
+    int64_t steps = cyl_steps(workspace, node->x), pieces = reduce->over_time ? 1 : steps, begin, end;
+    int64_t size = reduce->over_time ? steps : reduce->size;
+    cyl_share(team, workspace->rows * pieces, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        int64_t row = j / pieces;
+        const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
+        const char *x = cyl_step_at(workspace, node->x, row, j % pieces);
+        char *y = cyl_step_at(workspace, node->y, row, value->has_time && !reduce->over_time ? j % pieces : 0);
+        for (int64_t o = 0; o < reduce->outer; o++) {
+            char *to = cyl_at(model, y, o * reduce->inner);
+            int64_t count = 0;
+            for (int64_t i = 0; i < size; i++) {
+                if (mask && !mask[i]) {
+                    continue;
+                }
+                model->kernels->merge(count++ ? reduce->mode : CYL_MERGE_COPY,
+                                      cyl_at(model, x, (o * size + i) * reduce->inner), 1, to, reduce->inner, 1.0);
+            }
+            if (!count) {
+                memset(to, 0, (size_t)reduce->inner * model->kernels->real_size);
+            }
+            if (reduce->is_mean) {
+                divide(model, to, reduce->inner, (double)count);
+            }
+        }
+    }
+    cyl_barrier(team);
+}
+
+static CylStatus prepare_softmax(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    Reduce *softmax = calloc(1, sizeof *softmax);
+    if (!softmax) {
+        return CYL_E_MEMORY;
+    }
+    node->data = softmax;
+    if (read_axis(model, node, spec, softmax)) {
+        return CYL_E_OPTION;
+    }
+    if (x->features != y->features || x->has_time != y->has_time) {
+        return CYL_E_VALUE;
+    }
+    node->is_whole = softmax->over_time;
+    node->work = 8 * (int64_t)x->features;
+    return CYL_OK;
+}
+
+static int64_t longest(const CylModel *model, const CylNode *node, const CylWorkspace *workspace) {
+    const Reduce *softmax = node->data;
+    return softmax->over_time ? workspace->capacities[model->values[node->x].axis] : softmax->size;
+}
+
+static size_t bind_softmax(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
+    size_t used = 0;
+    CylNodeState state = {0};
+    int64_t stride = cyl_state_stride(longest(model, node, workspace));
+    state.scratch = cyl_place(memory, &used, (size_t)(workspace->threads * stride) * model->kernels->real_size);
+    if (memory) {
+        workspace->states[node->index] = state;
+    }
+    return used;
+}
+
+static void run_softmax(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Reduce *softmax = node->data;
+    const CylActivationSpec spec = {CYL_ACT_SOFTMAX, 0.0, 0.0};
+    size_t real = model->kernels->real_size;
+    int64_t steps = cyl_steps(workspace, node->x), pieces = softmax->over_time ? 1 : steps, begin, end;
+    int64_t size = softmax->over_time ? steps : softmax->size, inner = softmax->inner;
+    char *line = cyl_at(model, workspace->states[node->index].scratch,
+                        team->thread * cyl_state_stride(longest(model, node, workspace)));
+    cyl_share(team, workspace->rows * pieces, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        const char *x = cyl_step_at(workspace, node->x, j / pieces, j % pieces);
+        char *y = cyl_step_at(workspace, node->y, j / pieces, j % pieces);
+        for (int64_t at = 0; at < softmax->outer * inner; at++) {
+            int64_t first = at / inner * size * inner + at % inner;
+            for (int64_t i = 0; i < size; i++) {
+                memcpy(cyl_at(model, line, i), cyl_at(model, x, first + i * inner), real);
+            }
+            model->kernels->activate(&spec, line, line, size);
+            for (int64_t i = 0; i < size; i++) {
+                memcpy(cyl_at(model, y, first + i * inner), cyl_at(model, line, i), real);
+            }
+        }
+        if (model->values[node->y].feeds_node) {
+            model->kernels->flush(y, y, softmax->outer * size * inner);
+        }
+    }
+    cyl_barrier(team);
+}
+
+const CylLayer cyl_layer_reduce = {"reduce", prepare_reduce, NULL, NULL, run_reduce};
+const CylLayer cyl_layer_softmax = {"softmax", prepare_softmax, NULL, bind_softmax, run_softmax};

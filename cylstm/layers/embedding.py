@@ -1,0 +1,41 @@
+"""Rows of a table, chosen by indices."""
+
+from __future__ import annotations
+
+from ..errors import ShapeError
+from ..graph import Value
+from ._layer import Layer
+from ._op import Op, check_kind, check_roles
+
+
+class EmbeddingOp(Op):
+    """``y = weight[indices]``.
+
+    Weights: ``weight`` (rows, size). Inputs: ``indices``, an input of the network made with ``indices=True``, of shape
+    (time,) or (time, ..., n). Outputs: ``y`` (time, ..., size), with the mask of the input; another mask is the
+    loader's to wire (`IndexMaskOp`). An index that is not in [0, rows) is an error before anything runs.
+    """
+
+    name = "embedding"
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, inputs, ("indices",), (), "inputs")
+        check_roles(where, weights, ("weight",), (), "weights")
+        x, weight = inputs["indices"], weights["weight"]
+        check_kind(where, x, ("index",))
+        if weight.ndim != 2 or not weight.size:
+            raise ShapeError(f"layer {where!r}, tensor 'weight': expected shape (rows, size), found {weight.shape}")
+        return {"y": Value("", "sequence", (*x.shape, weight.shape[1]), x.mask, x.axis)}
+
+    def limit(self, weights, options):
+        return weights["weight"].shape[0]
+
+
+class Embedding(Layer):
+    """``torch.nn.Embedding`` of a state dict: ``prefix.weight`` (rows, size). Only as the first layer.
+
+    The network's input is then indices, (batch, time) of whole numbers.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix=prefix)

@@ -1,0 +1,67 @@
+"""Masks that the network computes."""
+
+from __future__ import annotations
+
+from ..errors import ShapeError
+from ..graph import Value
+from ._op import Op, check_kind, check_roles, check_steps, check_whole_number
+from ._recurrent import check_choice, check_number
+
+
+class MaskingOp(Op):
+    """A step counts where any of its numbers differs from ``mask_value``; the others become 0.
+
+    Inputs: ``x`` (sequence). Outputs: ``y``, which carries ``mask``. Option ``mask_value``.
+    """
+
+    name = "masking"
+    defaults = {"mask_value": 0.0}
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, inputs, ("x",), (), "inputs")
+        check_roles(where, weights, (), (), "weights")
+        x = inputs["x"]
+        check_steps(where, x)
+        check_number(where, options, "mask_value", least=-3e38)
+        return {"y": Value("", "sequence", x.shape, None, x.axis), "mask": Value("", "mask", x.shape[:1], None, x.axis)}
+
+
+class IndexMaskOp(Op):
+    """A step counts where its index is not ``padding``, Keras's ``Embedding(mask_zero=True)``.
+
+    Inputs: ``indices`` of shape (time,). Outputs: ``mask``. Option ``padding``.
+    """
+
+    name = "index_mask"
+    defaults = {"padding": 0}
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, inputs, ("indices",), (), "inputs")
+        check_roles(where, weights, (), (), "weights")
+        x = inputs["indices"]
+        check_kind(where, x, ("index",))
+        check_whole_number(where, options, "padding", 0)
+        if len(x.shape) != 1:
+            raise ShapeError(f"layer {where!r}: expected indices of shape (time,), found {x.shape}")
+        return {"mask": Value("", "mask", x.shape, None, x.axis)}
+
+
+class MaskMergeOp(Op):
+    """Several masks into one: ``mode`` "any" or "all" of them count. One that was not given counts everywhere.
+
+    Inputs: ``mask``, ``mask1``, ... Outputs: ``mask``.
+    """
+
+    name = "mask_merge"
+    defaults = {"mode": "any"}
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, inputs, ["mask", *(f"mask{i}" for i in range(1, len(inputs)))], (), "inputs")
+        check_roles(where, weights, (), (), "weights")
+        check_choice(where, options, "mode", ("any", "all"))
+        first = inputs["mask"]
+        for value in inputs.values():
+            check_kind(where, value, ("mask",))
+            if value.shape != first.shape or value.axis != first.axis:
+                raise ShapeError(f"layer {where!r}: masks of different times, {first.name!r} and {value.name!r}")
+        return {"mask": Value("", "mask", first.shape, None, first.axis)}

@@ -1,0 +1,278 @@
+"""The layers around recurrent ones against PyTorch and Keras, in double precision."""
+
+import numpy as np
+import pytest
+
+import cylstm
+from cylstm.graph import GraphBuilder
+
+pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
+
+T = 13
+
+
+@pytest.fixture
+def torch():
+    found = pytest.importorskip("torch")
+    found.set_num_threads(1)
+    found.manual_seed(7)
+    return found
+
+
+@pytest.fixture
+def keras():
+    found = pytest.importorskip("keras")
+    found.utils.set_random_seed(7)
+    return found
+
+
+def check(op, shape, x, expected, options=None, weights=None, *, others=(), masks=None, tolerance=1e-11):
+    """One node of `op` gives `expected` in float64; `others` are (role, array), `masks` role -> (input, its mask)."""
+    builder = GraphBuilder()
+    inputs = {"x": builder.input("x", shape)}
+    for role, array in others:
+        inputs[role] = builder.input(role, array.shape[1:])
+    given = {}
+    for role, (of, mask) in (masks or {}).items():
+        inputs[role] = builder.value(inputs[of].mask)
+        given[of] = mask
+    arrays = {role: np.asarray(array, np.float64) for role, array in (weights or {}).items()}
+    builder.output(builder.add(op, "node", inputs, arrays, options)["y"])
+    model = cylstm.Model(builder.build(), engine="blas", dtype="float64")
+    data = [x, *(array for _, array in others)]
+    found = model.predict(data if others else x, mask=given or None)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def channels_first(torch, layer, x):
+    return layer(torch.from_numpy(x).transpose(1, 2)).transpose(1, 2).detach().numpy()
+
+
+def state(layer):
+    return {name: tensor.detach().numpy() for name, tensor in layer.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "options, window",
+    [
+        ({}, {}),
+        ({"stride": 2, "dilation": 2}, {}),
+        ({"padding": 2, "stride": 3}, {"padding": "explicit", "pad_before": 2, "pad_after": 2}),
+        ({"padding": "same", "dilation": 3}, {}),
+        ({"padding": "same", "kernel_size": 4}, {}),
+        ({"groups": 3}, {}),
+        ({"groups": 6, "out_channels": 12}, {}),
+        ({"bias": False}, {}),
+    ],
+)
+def test_convolutions_are_torchs(torch, rng, options, window):
+    options = {"in_channels": 6, "out_channels": 9, "kernel_size": 3, **options}
+    layer = torch.nn.Conv1d(**options).double()
+    x = rng.normal(size=(3, T, 6))
+    tensors = state(layer)
+    weights = {"weight": tensors["weight"].transpose(0, 2, 1)}
+    if "bias" in tensors:
+        weights["bias"] = tensors["bias"]
+    kept = {key: options[key] for key in ("stride", "dilation", "groups") if key in options}
+    if isinstance(options.get("padding"), str):
+        kept["padding"] = options["padding"]
+    check("conv1d", (None, 6), x, channels_first(torch, layer, x), {**kept, **window}, weights)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "same", "strides": 3, "kernel_size": 4},
+        {"padding": "same", "dilation_rate": 2, "kernel_size": 2},
+        {"padding": "causal", "dilation_rate": 3},
+        {"padding": "causal", "strides": 2, "kernel_size": 5},
+        {"groups": 2, "activation": "relu"},
+    ],
+)
+def test_convolutions_are_kerass(keras, rng, options):
+    layer = keras.layers.Conv1D(**{"filters": 8, "kernel_size": 3, "dtype": "float64", **options})
+    x = rng.normal(size=(3, T, 6))
+    expected = keras.ops.convert_to_numpy(layer(x))
+    kernel, bias = layer.get_weights()
+    names = {"strides": "stride", "dilation_rate": "dilation"}
+    kept = {names.get(key, key): value for key, value in options.items() if key != "kernel_size"}
+    check("conv1d", (None, 6), x, expected, kept, {"weight": kernel.transpose(2, 0, 1), "bias": bias})
+
+
+def test_depthwise_convolutions_are_kerass(keras, rng):
+    layer = keras.layers.DepthwiseConv1D(3, depth_multiplier=2, padding="same", strides=2, dtype="float64")
+    x = rng.normal(size=(3, T, 5))
+    expected = keras.ops.convert_to_numpy(layer(x))
+    kernel, bias = layer.get_weights()  # (kernel, channels, multiplier)
+    weight = kernel.reshape(3, 10).T[:, :, np.newaxis]
+    check(
+        "conv1d",
+        (None, 5),
+        x,
+        expected,
+        {"groups": 5, "padding": "same", "stride": 2},
+        {"weight": weight, "bias": bias},
+    )
+
+
+@pytest.mark.parametrize(
+    "name, arguments, options",
+    [
+        ("MaxPool1d", (3,), {"stride": 3}),
+        (
+            "MaxPool1d",
+            (3, 2, 1, 2),
+            {"stride": 2, "dilation": 2, "padding": "explicit", "pad_before": 1, "pad_after": 1},
+        ),
+        ("MaxPool1d", (3, 2, 0, 1, False, True), {"stride": 2, "ceil_mode": True}),
+        ("AvgPool1d", (4, 2), {"stride": 2}),
+        ("AvgPool1d", (4, 3, 1), {"stride": 3, "padding": "explicit", "pad_before": 1, "pad_after": 1}),
+        (
+            "AvgPool1d",
+            (4, 3, 1, True),
+            {"stride": 3, "padding": "explicit", "pad_before": 1, "pad_after": 1, "ceil_mode": True},
+        ),
+        (
+            "AvgPool1d",
+            (4, 3, 1, True, False),
+            {
+                "stride": 3, "padding": "explicit", "pad_before": 1, "pad_after": 1, "ceil_mode": True,
+                "count_include_pad": False,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_pooling_is_torchs(torch, rng, name, arguments, options):
+    layer = getattr(torch.nn, name)(*arguments)
+    for time in range(8, 16):
+        x = rng.normal(size=(2, time, 5))
+        average = {"mode": "average", "count_include_pad": True} if name == "AvgPool1d" else {}
+        check("pool1d", (None, 5), x, channels_first(torch, layer, x), {"pool": arguments[0], **average, **options})
+
+
+@pytest.mark.parametrize("name, mode", [("MaxPooling1D", "max"), ("AveragePooling1D", "average")])
+@pytest.mark.parametrize("size, stride, padding", [(2, 2, "valid"), (3, 2, "same"), (4, 1, "same"), (3, 5, "same")])
+def test_pooling_is_kerass(keras, rng, name, mode, size, stride, padding):
+    if (mode, size) == ("average", 4):
+        pytest.skip("Keras on PyTorch counts an odd step of padding as a repeated one, on TensorFlow not at all")
+    layer = getattr(keras.layers, name)(size, strides=stride, padding=padding, dtype="float64")
+    x = rng.normal(size=(2, T, 5))
+    expected = keras.ops.convert_to_numpy(layer(x))
+    check("pool1d", (None, 5), x, expected, {"mode": mode, "pool": size, "stride": stride, "padding": padding})
+
+
+def test_normalisation_is_torchs(torch, rng):
+    x = rng.normal(size=(3, T, 12)) * 3 + 1
+
+    def random(layer):
+        for tensor in layer.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand_like(tensor) + 0.2)
+        return layer.double().eval()
+
+    batch = random(torch.nn.BatchNorm1d(12))
+    roles = {"weight": "gain", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
+    weights = {roles[name]: array for name, array in state(batch).items() if name in roles}
+    check("batch_norm", (None, 12), x, channels_first(torch, batch, x), {}, weights)
+    for op, layer, options in (
+        ("layer_norm", torch.nn.LayerNorm(12), {}),
+        ("layer_norm", torch.nn.RMSNorm(12, eps=1e-6), {"mode": "rms", "epsilon": 1e-6}),
+    ):
+        layer = random(layer)
+        weights = {roles[name]: array for name, array in state(layer).items()}
+        check(op, (None, 12), x, layer(torch.from_numpy(x)).detach().numpy(), options, weights)
+    for groups in (1, 3, 12):
+        layer = random(torch.nn.GroupNorm(groups, 12))
+        weights = {roles[name]: array for name, array in state(layer).items()}
+        check("group_norm", (None, 12), x, channels_first(torch, layer, x), {"groups": groups}, weights)
+
+
+def test_normalisation_is_kerass(keras, rng):
+    x = rng.normal(size=(3, T, 12)) * 3 + 1
+    for op, layer, options in (
+        ("layer_norm", keras.layers.LayerNormalization(dtype="float64"), {"epsilon": 1e-3}),
+        (
+            "layer_norm",
+            keras.layers.LayerNormalization(rms_scaling=True, dtype="float64"),
+            {"epsilon": 1e-3, "mode": "scaled"},
+        ),
+        ("group_norm", keras.layers.GroupNormalization(4, dtype="float64"), {"epsilon": 1e-3, "groups": 4}),
+        ("batch_norm", keras.layers.BatchNormalization(dtype="float64"), {"epsilon": 1e-3}),
+    ):
+        layer.build(x.shape)
+        layer.set_weights([rng.uniform(0.2, 1.5, w.shape) for w in layer.get_weights()])
+        weights = dict(zip(("gain", "shift", "mean", "variance"), layer.get_weights()))
+        check(op, (None, 12), x, keras.ops.convert_to_numpy(layer(x)), options, weights, tolerance=2e-6)
+
+
+def test_attention_is_kerass(keras, rng):
+    q, v, k = rng.normal(size=(3, T, 6)), rng.normal(size=(3, 9, 5)), rng.normal(size=(3, 9, 6))
+    mask, mask_value = rng.random((3, T)) > 0.3, rng.random((3, 9)) > 0.3
+    mask_value[:, 0] = True
+    for layer, options, has_weight in (
+        (keras.layers.Attention(dtype="float64"), {}, None),
+        (keras.layers.Attention(use_scale=True, dtype="float64"), {"scale": 0.37}, None),
+        (keras.layers.Attention(score_mode="concat", dtype="float64"), {"score": "concat"}, True),
+        (keras.layers.AdditiveAttention(dtype="float64"), {"score": "additive"}, True),
+    ):
+        layer([q, v, k])
+        layer.set_weights(
+            [np.full(w.shape, 0.37) if not w.ndim else rng.normal(size=w.shape) for w in layer.get_weights()]
+        )
+        weights = {"weight": layer.get_weights()[-1].reshape(-1)} if has_weight else {}
+        for causal in (False, True):
+            expected = layer([q, v, k], mask=[mask, mask_value], use_causal_mask=causal)
+            check(
+                "attention", (None, 6), q, keras.ops.convert_to_numpy(expected),
+                {**options, "masked": "penalty", "causal": causal}, weights, others=[("key", k), ("value", v)],
+                masks={"mask": ("x", mask), "mask_value": ("value", mask_value)}, tolerance=4e-6,
+            )  # fmt: skip
+
+
+def test_multi_head_attention_of_torch_is_attention_between_dense_layers(torch, rng):
+    layer = torch.nn.MultiheadAttention(8, 2, batch_first=True).double()
+    x, memory = rng.normal(size=(3, T, 8)), rng.normal(size=(3, 9, 8))
+    padding = rng.random((3, 9)) > 0.6
+    padding[:, 0] = False
+    tensors = [torch.from_numpy(a) for a in (x, memory, memory)]
+    expected, _ = layer(*tensors, key_padding_mask=torch.from_numpy(padding))
+    builder = GraphBuilder()
+    query, other = builder.input("x", (None, 8)), builder.input("memory", (None, 8))
+    parts = {}
+    for i, (role, value) in enumerate((("x", query), ("key", other), ("value", other))):
+        rows = slice(8 * i, 8 * i + 8)
+        weights = {"weight": state(layer)["in_proj_weight"][rows], "bias": state(layer)["in_proj_bias"][rows]}
+        parts[role] = builder.add("dense", f"in.{role}", {"x": value}, weights)["y"]
+    parts["mask_value"] = builder.value(other.mask)
+    y = builder.add("attention", "heads", parts, options={"heads": 2, "scale": 0.5})["y"]
+    out = {"weight": state(layer)["out_proj.weight"], "bias": state(layer)["out_proj.bias"]}
+    builder.output(builder.add("dense", "out", {"x": y}, out)["y"])
+    model = cylstm.Model(builder.build(), engine="blas", dtype="float64")
+    found = model.predict([x, memory], mask={"memory": ~padding})
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=0, atol=1e-12)
+
+
+def test_masked_means_merges_and_products_are_kerass(keras, rng):
+    x, mask = rng.normal(size=(3, T, 6)), rng.random((3, T)) > 0.4
+    mask[:, 0] = True
+    expected = keras.layers.GlobalAveragePooling1D(dtype="float64")(x, mask=keras.ops.convert_to_tensor(mask))
+    check("reduce", (None, 6), x, keras.ops.convert_to_numpy(expected), {}, masks={"mask": ("x", mask)}, tolerance=2e-6)
+    vector = rng.normal(size=(3, 6))
+    for name, mode in (("Add", "sum"), ("Multiply", "mul"), ("Average", "ave"), ("Maximum", "max"), ("Minimum", "min")):
+        expected = keras.ops.convert_to_numpy(getattr(keras.layers, name)(dtype="float64")([x, vector]))
+        check("merge", (None, 6), x, expected, {"mode": mode}, others=[("x1", vector)], tolerance=2e-6)
+    expected = keras.ops.convert_to_numpy(keras.layers.Dot(1, normalize=True, dtype="float64")([vector, x[:, 2]]))
+    check("dot", (6,), vector, expected, {"normalize": True}, others=[("x1", x[:, 2])], tolerance=2e-6)
+
+
+def test_separate_activations_are_torchs(torch, rng):
+    x = rng.normal(size=(3, T, 6))
+    tensor = torch.from_numpy(x)
+    check("glu", (None, 6), x, torch.nn.functional.glu(tensor, -1).numpy())
+    slope = rng.normal(size=6)
+    expected = torch.nn.functional.prelu(tensor.transpose(1, 2), torch.from_numpy(slope)).transpose(1, 2).numpy()
+    check("prelu", (None, 6), x, expected, {}, {"slope": slope})
+    check("softmax", (None, 6), x, torch.softmax(tensor, 1).numpy(), {"axis": 0})
+    for mode, name in (("reflect", "reflect"), ("replicate", "replicate"), ("circular", "circular")):
+        expected = torch.nn.functional.pad(tensor.transpose(1, 2), (3, 2), mode=name).transpose(1, 2).numpy()
+        check("pad", (T, 6), x, expected, {"before": 3, "after": 2, "mode": mode})
