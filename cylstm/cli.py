@@ -6,6 +6,7 @@ import argparse
 import ast
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from .errors import CylstmError, FormatError
 
@@ -88,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
             "--layers", help='the wiring of a state dict: \'LSTM("lstm"), Last(), Linear("fc")\'', type=str
         )
         command.add_argument("--key", help="which state dict of a PyTorch checkpoint that holds several")
+        command.add_argument(
+            "--architecture", metavar="FILE", help="the model that Keras weights alone belong to: .json, .keras or .h5"
+        )
+        command.add_argument("--keras-version", metavar="VERSION", help="read a Keras model as this version wrote it")
     convert.add_argument("target", help="the .cylstm file to write")
     convert.add_argument("--dtype", choices=("float32", "float64"), help="of the weights; default: as they are")
     convert.add_argument(
@@ -126,7 +131,7 @@ def _summary(options: argparse.Namespace) -> None:
     from .formats import read
     from .model import Model
 
-    graph = read(options.source, layers=_given_layers(options), key=options.key)
+    graph = read(options.source, **_given(options))
     wide = any(array.dtype == np.float64 for array in graph.tensors.values())
     Model(graph, dtype="float32" if wide else None).summary()
     print()
@@ -153,12 +158,17 @@ def _convert(options: argparse.Namespace) -> None:
     convert(
         options.source,
         options.target,
-        layers=_given_layers(options),
-        key=options.key,
         dtype=options.dtype,
         metadata=metadata,
+        **_given(options),
     )
 
 
-def _given_layers(options: argparse.Namespace) -> list[object] | None:
-    return None if options.layers is None else parse_layers(options.layers)
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What the file itself does not say."""
+    return {
+        "layers": None if options.layers is None else parse_layers(options.layers),
+        "key": options.key,
+        "architecture": options.architecture,
+        "keras_version": options.keras_version,
+    }

@@ -400,6 +400,8 @@ def load(
     *,
     layers: Sequence[object] | None = None,
     key: str | None = None,
+    architecture: object = None,
+    keras_version: str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
     mmap: bool = False,
@@ -419,6 +421,12 @@ def load(
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
     key : str, optional
         Which state dict, where a PyTorch checkpoint holds several: ``"model"``, ``"nets/generator"``.
+    architecture : str, path-like or mapping, optional
+        The model that a file of Keras weights alone belongs to (``.weights.h5``, ``.weights.json``, an older ``.h5``):
+        the text of ``model.to_json()``, a file that holds it, a ``.keras`` or ``.h5`` file of the whole model, or the
+        config as a dict. Instead, `layers` may say the wiring.
+    keras_version : str, optional
+        Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
     engine, dtype : str, optional
         See `Model`.
     mmap : bool
@@ -440,7 +448,9 @@ def load(
 
     if mmap and (engine not in (None, "packed") or dtype not in (None, "float32", np.float32)):
         raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
-    graph, arrays = open_file(path, layers=layers, key=key, mmap=mmap)
+    graph, arrays = open_file(
+        path, layers=layers, key=key, architecture=architecture, keras_version=keras_version, mmap=mmap
+    )
     try:
         return Model(graph, engine=engine, dtype=dtype, arrays=arrays)
     except FormatError as error:  # what shows only when tensors are packed
@@ -455,6 +465,8 @@ def convert(
     *,
     layers: Sequence[object] | None = None,
     key: str | None = None,
+    architecture: object = None,
+    keras_version: str | None = None,
     dtype: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
@@ -463,7 +475,7 @@ def convert(
     Parameters
     ----------
     source, target : path-like
-    layers, key
+    layers, key, architecture, keras_version
         As for `load`.
     dtype : {"float32", "float64"}, optional
         Of the weights written. None keeps each as it is.
@@ -479,7 +491,7 @@ def convert(
     """
     from .formats import read, write
 
-    graph = read(source, layers=layers, key=key)
+    graph = read(source, layers=layers, key=key, architecture=architecture, keras_version=keras_version)
     if dtype not in (None, "float32", "float64"):
         raise UnsupportedError(f"dtype: expected float32 or float64, found {dtype!r}")
     if dtype is not None:

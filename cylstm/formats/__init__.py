@@ -48,9 +48,17 @@ _KNOWN_EXTENSIONS = {
     ".npz": "a NumPy archive (zip)",
     ".cylstm": "a CyLSTM file (safetensors)",
 }
+_KERAS_READERS = ("read_keras", "read_h5", "read_keras_index")
 
 
-def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None, key: str | None = None) -> Graph:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    layers: Sequence[Layer] | None = None,
+    key: str | None = None,
+    architecture: object = None,
+    keras_version: str | None = None,
+) -> Graph:
     """Read a network from a file: ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors``, ``.npz`` or ``.cylstm``.
 
     The content decides what a file is; the extension only serves the message if the content is unknown.
@@ -64,6 +72,11 @@ def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None,
     key : str, optional
         Which state dict of a PyTorch checkpoint that holds several, for example ``"model"``; see
         `cylstm.formats.torch.read_torch`.
+    architecture : str, path-like or mapping, optional
+        The model that weights alone of Keras (``.weights.h5``, ``.weights.json``, older ``.h5``) belong to; see
+        `cylstm.formats.keras_files.read_h5`.
+    keras_version : str, optional
+        Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
 
     Returns
     -------
@@ -81,7 +94,7 @@ def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None,
     UnsupportedError
         If the file is of a kind, or holds a layer or an option, that CyLSTM does not compute.
     """
-    graph, arrays = open_file(path, layers=layers, key=key)
+    graph, arrays = open_file(path, layers=layers, key=key, architecture=architecture, keras_version=keras_version)
     if arrays is not None:
         from ..model import Model
 
@@ -94,13 +107,15 @@ def open_file(
     *,
     layers: Sequence[Layer] | None = None,
     key: str | None = None,
+    architecture: object = None,
+    keras_version: str | None = None,
     mmap: bool = False,
 ) -> tuple[Graph, dict[str, list] | None]:
     """As `read`, without reading tensors that can wait until they are packed.
 
     Parameters
     ----------
-    path, layers, key
+    path, layers, key, architecture, keras_version
         As in `read`.
     mmap : bool
         Map the weights of a packed file; another file is refused.
@@ -122,6 +137,10 @@ def open_file(
                     f"{path}: key= chooses a state dict in a PyTorch checkpoint; this file has no such entries"
                 )
             reader = partial(reader, key=key)
+        elif reader.__name__ in _KERAS_READERS:
+            reader = partial(reader, architecture=architecture, keras_version=keras_version)
+        elif architecture is not None or keras_version is not None:
+            raise FormatError(f"{path}: architecture= and keras_version= are for Keras files; this is none")
         elif reader.__name__ == "read_safetensors":
             return reader(path, layers, mmap=mmap)
         if mmap:
@@ -167,11 +186,15 @@ def _reader(path: str) -> Callable[..., Any]:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip_reader(path)
     if head.startswith(_HDF5):
-        from .keras import read_h5
+        from .keras_files import read_h5
 
         return read_h5
     extension = os.path.splitext(path)[1].lower()
     if extension == ".json" and head.lstrip()[:1] == b"{":
+        if path.lower().endswith(".weights.json"):
+            from .keras_files import read_keras_index
+
+            return read_keras_index
         from .index import read_index
 
         return read_index
@@ -214,7 +237,7 @@ def _zip_reader(path: str) -> Callable[..., Any]:
 
         return read_torch
     if "config.json" in names or "model.weights.h5" in names:
-        from .keras import read_keras
+        from .keras_files import read_keras
 
         return read_keras
     if names and all(name.endswith(".npy") for name in names):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import FormatError
-from . import _hdf5
-from ._arrays import as_numpy
+from ._arrays import as_numpy, shape_text
+from ._hdf5 import Hdf5File
+from ._keras_2 import from_cudnn
 from ._keras_config import LayerConfig
+
+#: what an older .h5 file calls its groups of layers' weights, at its root
+LEGACY_NAMES = ("layer_names", "layer_names0")
+#: what an archive calls its groups of layers; Keras 2.12 and 2.13 had another name
+ARCHIVE_ROOTS = ("layers", "_layer_checkpoint_dependencies")
 
 
 class Part(NamedTuple):
@@ -41,8 +47,17 @@ class Tensor(Protocol):
 
     name: str
     shape: tuple[int, ...]
+    layout: str
 
     def read(self) -> np.ndarray: ...
+
+
+class Taken(NamedTuple):
+    """A weight that was read: its name in the file, how it was stored and laid out anew, and its numbers."""
+
+    name: str
+    layout: str
+    array: np.ndarray
 
 
 class Weights(Protocol):
@@ -60,6 +75,7 @@ class _LiveTensor:
         self.name = name
         self.array = as_numpy(name, value)
         self.shape = self.array.shape
+        self.layout = f"{self.array.dtype} {shape_text(self.shape)}"
 
     def read(self) -> np.ndarray:
         return self.array
@@ -89,65 +105,65 @@ class LiveWeights:
 
 
 class ArchiveWeights:
-    """``model.weights.h5`` of a ``.keras`` archive: ``layers/<class>[_<n>]/.../vars/<j>``."""
+    """``model.weights.h5`` of a ``.keras`` archive, or the files it is spread over.
 
-    def __init__(self, where: str, file, layers: Sequence[LayerConfig]) -> None:
+    The path of a weight is ``layers/<class>[_<n>]/.../vars/<j>``, with a counter per class.
+    """
+
+    def __init__(self, where: str, files: Sequence[Hdf5File], layers: Sequence[LayerConfig]) -> None:
         self.where = where
-        self.file = file
-        # Keras 2.12 and 2.13 had another name for the same group.
-        self.root = next((name for name in ("layers", "_layer_checkpoint_dependencies") if name in file), "layers")
+        self.files: dict[str, Hdf5File] = {}
+        self.vars: dict[str, list[str]] = {}
+        self.root = next((root for root in ARCHIVE_ROOTS for file in files if root in file), ARCHIVE_ROOTS[0])
+        for file in files:
+            for root in (self.root, "vars"):
+                for path in file.datasets(root) if root in file else ():
+                    if path in self.files:
+                        raise FormatError(f"{where}: {path!r} stands in {self.files[path].path} and in {file.path}")
+                    self.files[path] = file
+                    group, _, variable = path.rpartition("/")
+                    self.vars.setdefault(group, []).append(variable)
         groups = numbered([layer.class_name for layer in layers])
         self.groups = {layer.name: group for layer, group in zip(layers, groups, strict=True)}
 
     def tensors(self, layer, parts, index, roles):
         path = "/".join((self.root, self.groups[layer.name], *parts[index].path, "vars"))
-        group = _hdf5.child(self.where, self.file, path)
-        if set(group) != {str(j) for j in range(len(roles))}:
+        found = self.vars.get(path, [])
+        if set(found) != {str(j) for j in range(len(roles))}:
             raise FormatError(
                 f"{self.where}: layer {layer.name!r}: expected {', '.join(roles)} as {path}/0 to {len(roles) - 1}, "
-                f"found {', '.join(group) or 'nothing'}"
+                f"found {', '.join(sorted(found)[:40]) or 'nothing'}"
             )
-        return {role: self.tensor(f"{path}/{j}") for j, role in enumerate(roles)}
-
-    def tensor(self, path: str) -> _hdf5.Hdf5Tensor:
-        return _hdf5.Hdf5Tensor(self.where, path, _hdf5.child(self.where, self.file, path, dataset=True))
+        return {role: self.files[f"{path}/{j}"].tensor(f"{path}/{j}") for j, role in enumerate(roles)}
 
     def left(self, used):
-        found = []
-        waiting = [self.root] if self.root in self.file else []
-        visited = 0
-        while waiting:
-            path = waiting.pop()
-            visited += 1
-            if visited > _hdf5.MAX_DATASETS or path.count("/") > _hdf5.MAX_PATH_PARTS:
-                raise FormatError(f"{self.where}: too many or too deeply nested groups")
-            for name in _hdf5.child(self.where, self.file, path):
-                inner = f"{path}/{name}"
-                child = _hdf5.child(self.where, self.file, inner, dataset=None)
-                if hasattr(child, "shape"):
-                    # Dropout keeps its random generator's state beside the weights.
-                    if inner not in used and "seed_generator" not in inner.split("/"):
-                        found.append(inner)
-                else:
-                    waiting.append(inner)
-        return found
+        # Dropout keeps its random generator's state beside the weights.
+        return [path for path in self.files if path not in used and "seed_generator" not in path.split("/")]
 
 
 class LegacyWeights:
     """``model_weights`` of an ``.h5`` file: a group per layer, the weights' names in its attribute.
 
-    `weighted` are the layers that have weights: Keras too matches these by their order, not by name.
+    Parameters
+    ----------
+    where : str
+    file : Hdf5File
+    root : str
+        The group that has them; "" for the file itself.
+    weighted : sequence of LayerConfig
+        The layers that have weights: Keras too matches these by their order, not by name.
     """
 
-    def __init__(self, where: str, group, weighted: Sequence[LayerConfig]) -> None:
+    def __init__(self, where: str, file: Hdf5File, root: str, weighted: Sequence[LayerConfig]) -> None:
         self.where = where
-        self.group = group
-        stored: list[tuple[str, list[str]]] = []
-        for name in _hdf5.names(where, group, "layer_names"):
-            names = _hdf5.names(where, _hdf5.child(where, group, name), "weight_names")
-            if names:
-                stored.append((name, names))
-        self.all = [f"{name}/{weight}" for name, names in stored for weight in names]
+        self.file = file
+        self.start = f"{root}/" if root else ""
+        stored = legacy_names(file, root)
+        in_layers = {f"{name}/{weight}" for name, weights in stored for weight in weights}
+        start = len(self.start)
+        present = [path[start:] for path in file.datasets(root) if root or not path.startswith("optimizer_weights/")]
+        self.all = [*in_layers, *(path for path in present if path not in in_layers)]
+        stored = [(name, weights) for name, weights in stored if weights]
         self.stored = {layer.name: found for layer, found in zip(weighted, stored, strict=False)}
 
     def tensors(self, layer, parts, index, roles):
@@ -156,22 +172,26 @@ class LegacyWeights:
         group, names = self.stored[layer.name]
         if len(parts) > 1:
             names = self.divided(layer, parts, names)[index]
-        by_role = {}
+        by_role: dict[str, str] = {}
         for name in names:
-            role = name.rsplit("/", 1)[-1].split(":")[0]
+            role = _role(name)
+            role = role if role in roles else _COUNTER.sub("", role)
             if role not in roles or role in by_role:
                 raise FormatError(
                     f"{self.where}: layer {layer.name!r}: weight {name!r} is not expected; expected {', '.join(roles)}"
                 )
-            path = f"{group}/{name}"
-            child = _hdf5.child(self.where, self.group, path, dataset=True)
-            by_role[role] = _hdf5.Hdf5Tensor(self.where, path, child)
+            by_role[role] = f"{group}/{name}"
         missing = [role for role in roles if role not in by_role]
         if missing:
             raise FormatError(
                 f"{self.where}: layer {layer.name!r}: weight {missing[0]!r} is missing; found {', '.join(names)}"
             )
-        return by_role
+        return {role: self.tensor(by_role[role]) for role in roles}
+
+    def tensor(self, path: str) -> Tensor:
+        found = self.file.tensor(self.start + path)
+        found.name, found.is_legacy = path, True
+        return found
 
     def divided(self, layer: LayerConfig, parts: Sequence[Part], names: list[str]) -> list[list[str]]:
         """The names of each part: by the names in their paths, else in the order in which Keras writes them.
@@ -181,6 +201,8 @@ class LegacyWeights:
         parents: dict[str, list[str]] = {}
         for name in names:
             parents.setdefault(name.rpartition("/")[0], []).append(name)
+        if len(parents) == 1:
+            parents = _counted(names)
         if len(parents) != len(parts):
             what = (
                 "two directions" if len(parts) == 2 and layer.class_name == "Bidirectional" else f"{len(parts)} cells"
@@ -206,6 +228,82 @@ def _only_parent(part: Part, parents: Sequence[str]) -> str | None:
         if len(found) == 1:
             return found[0]
     return None
+
+
+#: What TensorFlow 1 appends to a name that it has given before: ``kernel``, ``kernel_1``.
+_COUNTER = re.compile(r"_\d{1,6}$")
+
+
+def _role(name: str) -> str:
+    """The last part of a weight's name, without TensorFlow's ``:0``."""
+    return name.rsplit("/", 1)[-1].split(":")[0]
+
+
+def _counted(names: Sequence[str]) -> dict[str, list[str]]:
+    """The names by their counter, in order: the cells of one layer, where Keras before 2.4 gave them no names."""
+    found: dict[int, list[str]] = {}
+    for name in names:
+        counter = _COUNTER.search(_role(name))
+        found.setdefault(int(counter[0][1:]) if counter else 0, []).append(name)
+    return {str(count): found[count] for count in sorted(found)}
+
+
+def legacy_names(file: Hdf5File, root: str) -> list[tuple[str, list[str]]]:
+    """Layer -> its weights, in the model's order, as the attributes of an ``.h5`` file name them."""
+    start = f"{root}/" if root else ""
+    names = file.names(file.group(root), "layer_names")
+    return [(name, file.names(file.group(start + name), "weight_names")) for name in names]
+
+
+def take_weights(
+    weights: Weights,
+    layer: LayerConfig,
+    parts: Sequence[Part],
+    index: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    cudnn_bias: int | None = None,
+) -> dict[str, Taken]:
+    """Keras role -> weight of ``parts[index]`` of a layer; their number and shapes are those of the config.
+
+    `cudnn_bias` is the length of a bias that tells the weights of a CuDNN layer, which are converted.
+    """
+    tensors = weights.tensors(layer, parts, index, list(shapes))
+    cudnn = "bias" in shapes and cudnn_bias is not None and tensors["bias"].shape == (cudnn_bias,)
+    gates = shapes["recurrent_kernel"][-1] // shapes["recurrent_kernel"][-2] if "recurrent_kernel" in shapes else 1
+    if cudnn and gates == 3 and shapes["bias"] != (2, cudnn_bias // 2):
+        raise FormatError(
+            f"{layer.what}, tensor {tensors['bias'].name!r}: the weights of a CuDNNGRU, which resets after the "
+            "product, and the config says reset_after=False"
+        )
+    arrays = {}
+    for role, shape in shapes.items():
+        tensor = tensors[role]
+        if tensor.shape != shape and not (cudnn and role == "bias"):
+            raise FormatError(
+                f"{layer.what}, tensor {tensor.name!r}: expected shape {shape_text(shape)}, "
+                f"found {shape_text(tensor.shape)}"
+            )
+        arrays[role] = tensor.read()
+        if arrays[role].dtype.kind != "f":
+            raise FormatError(
+                f"{layer.what}, tensor {tensor.name!r}: expected floating-point numbers, found {arrays[role].dtype}"
+            )
+    if cudnn:
+        arrays = from_cudnn(arrays, gates)
+    found = {}
+    for role, array in arrays.items():
+        notes = [tensors[role].layout]
+        if cudnn:
+            notes.append("both biases added" if role == "bias" and gates == 4 else "CuDNN's layout undone")
+        if "recurrent_kernel" in shapes and gates == 3:
+            notes.append("gates z r h as r z h")
+        if role == "bias" and array.ndim == 2:
+            notes.append("rows as two biases")
+        if role != "bias" and role.endswith("kernel"):
+            notes.append("transposed" if array.ndim == 2 else "taps and channels transposed")
+        found[role] = Taken(tensors[role].name, "; ".join(notes), array)
+    return found
 
 
 def numbered(class_names: Sequence[str]) -> list[str]:

@@ -1,14 +1,10 @@
-"""Keras models: ``.keras`` archives (Keras 3, and 2.12 on), legacy ``.h5`` files, and live models.
+"""Keras models as graphs: what a JSON config says of the layers, with weights from anywhere; live models.
 
-Neither Keras nor TensorFlow is needed; reading a file needs h5py. A model's JSON config says what its layers are,
-and the weights stand in HDF5: in a ``.keras`` archive under the class names in snake case with a counter per class,
-in an ``.h5`` file under names listed in attributes. Keras's matrices are ``(input, gates*units)``.
+The files that hold them are read by `keras_files`. Keras's matrices are ``(input, gates*units)``.
 """
 
 from __future__ import annotations
 
-import io
-import mmap
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,17 +14,12 @@ import numpy as np
 from ..activations import activation_options
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Value
-from ..layers import Layer
-from . import _hdf5
-from ._arrays import shape_text, warn_not_finite
+from ._arrays import warn_not_finite
 from ._json import parse_json
 from ._keras_config import ACTIVATION_LAYERS, MAX_UNITS, LayerConfig, read_layer, read_object
 from ._keras_recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
-from ._keras_weights import WHOLE, ArchiveWeights, LegacyWeights, LiveWeights, Part, Weights
-from ._zip import Archive
+from ._keras_weights import WHOLE, LiveWeights, Part, Weights, take_weights
 
-_MAX_CONFIG_BYTES = 64 << 20
-_MAX_WEIGHTS_BYTES = 16 << 30
 _MAX_LAYERS = 10_000
 
 #: Layers that have weights.
@@ -37,69 +28,9 @@ _WEIGHTED = (*RECURRENT_LAYERS, "Bidirectional", "Dense")
 #: Layers that are not computed -> what to do instead.
 _INSTEAD = {
     "Masking": "take it out of the model and give the mask to predict(mask=...)",
-    "CuDNNLSTM": "load its weights into a model with LSTM in Keras 2, and save that",
-    "CuDNNGRU": "load its weights into a model with GRU(reset_after=True) in Keras 2, and save that",
     "ConvLSTM3D": "ConvLSTM1D and ConvLSTM2D are",
     "Lambda": "use layers of Keras's own: a Lambda is a program, which is not run",
 }
-
-
-def read_keras(path: str, layers: Sequence[Layer] | None = None) -> Graph:
-    """Read a ``.keras`` archive into a graph.
-
-    Parameters
-    ----------
-    path : str
-    layers : None
-        The archive holds its own wiring.
-
-    Raises
-    ------
-    FormatError
-        If the archive is damaged, or its weights do not fit its config.
-    UnsupportedError
-        If the model has a layer or an option that is not computed, or h5py is missing.
-    """
-    _refuse_layers(path, layers)
-    with Archive(path) as archive:
-        for name in ("config.json", "model.weights.h5"):
-            if name not in archive.names:
-                raise FormatError(f"{path}: {name} is missing; found {', '.join(archive.names[:20])}")
-        config = parse_json(archive.read("config.json", _MAX_CONFIG_BYTES), f"{path}: config.json")
-        metadata: object = {}
-        if "metadata.json" in archive.names:
-            metadata = parse_json(archive.read("metadata.json", _MAX_CONFIG_BYTES), f"{path}: metadata.json")
-        version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-        if not isinstance(version, str):
-            raise FormatError(f"{path}: metadata.json names no keras_version")
-        model = _Model(path, config, version)
-        content = archive.read("model.weights.h5", _MAX_WEIGHTS_BYTES)
-        _hdf5.check_heaps(path, content)
-        with _hdf5.open_hdf5(path, io.BytesIO(content)) as file:
-            return model.graph(ArchiveWeights(path, file, model.layers), "keras", path)
-
-
-def read_h5(path: str, layers: Sequence[Layer] | None = None) -> Graph:
-    """Read a whole model saved as legacy ``.h5`` or ``.hdf5`` into a graph; takes and raises as `read_keras`."""
-    _refuse_layers(path, layers)
-    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        _hdf5.check_heaps(path, data)
-    with open(path, "rb") as raw, _hdf5.open_hdf5(path, raw) as file:
-        text = _hdf5.attribute(path, file, "model_config")
-        if text is None:
-            if "layers" in file or "layer_names" in file.attrs or "_layer_checkpoint_dependencies" in file:
-                raise UnsupportedError(
-                    f"{path}: weights without the model's config, so their wiring is unknown; save the whole model"
-                )
-            raise FormatError(f"{path}: an HDF5 file, but not a Keras model: it has no model_config")
-        if not isinstance(text, str) or len(text) > _MAX_CONFIG_BYTES:
-            raise FormatError(f"{path}: model_config expected text of at most {_MAX_CONFIG_BYTES} bytes")
-        group = _hdf5.child(path, file, "model_weights")
-        version = _hdf5.attribute(path, file, "keras_version") or _hdf5.attribute(path, group, "keras_version") or "1"
-        if not isinstance(version, str):
-            raise FormatError(f"{path}: keras_version expected text, found {version!r}")
-        model = _Model(path, parse_json(text, f"{path}: model_config"), version)
-        return model.graph(LegacyWeights(path, group, model.weighted()), "keras h5", path)
 
 
 def from_keras(model: object) -> Graph:
@@ -121,16 +52,12 @@ def from_keras(model: object) -> Graph:
         text = model.to_json()
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UnsupportedError(f"from_keras: the model cannot be described: {error}") from error
-    described = _Model("Keras model", parse_json(text, "Keras model"), library.__version__)
-    return described.graph(LiveWeights(model, described.layers), "keras live", "live model")
+    described = KerasModel("Keras model", parse_json(text, "Keras model"), library.__version__)
+    weights = LiveWeights(model, described.layers)
+    return described.graph(weights, {"format": "keras live", "source": "live model"})
 
 
-def _refuse_layers(path: str, layers: Sequence[Layer] | None) -> None:
-    if layers is not None:
-        raise FormatError(f"{path}: a Keras model holds its own wiring; leave out layers=")
-
-
-class _Model:
+class KerasModel:
     """A Sequential model's config, checked layer by layer as the graph is built."""
 
     def __init__(self, where: str, config: object, version: str) -> None:
@@ -169,10 +96,12 @@ class _Model:
         """The layers that have weights."""
         return [layer for layer in self.layers if layer.class_name in _WEIGHTED]
 
-    def graph(self, weights: Weights, format_: str, source: str) -> Graph:
+    def graph(self, weights: Weights, provenance: Mapping[str, object]) -> Graph:
+        """The graph with `weights`; `provenance` tells their format and source."""
         self.weights = weights
         self.builder = GraphBuilder()
         self.used: dict[str, str] = {}
+        self.layouts: dict[str, str] = {}
         self.arrays: dict[str, np.ndarray] = {}
         values = [self.add_input()]
         for layer in self.layers:
@@ -183,14 +112,16 @@ class _Model:
         if left:
             raise FormatError(f"{self.where}: weights that belong to no layer of the config: {', '.join(left[:40])}")
         warn_not_finite(self.where, self.arrays)
-        provenance = {
-            "format": format_,
+        told = {
+            "format": None,
             "version": None,
             "framework_version": self.version,
-            "source": source,
+            "backend": None,
+            **provenance,
+            "layouts": self.layouts,
             "tensors": self.used,
         }
-        return self.builder.build(provenance=provenance)
+        return self.builder.build(provenance=told)
 
     def add_input(self) -> Value:
         """The input, whose shape stands in the InputLayer, the first layer or the model, by version."""
@@ -271,27 +202,11 @@ class _Model:
         """Keras role -> array of ``parts[index]`` of a layer; their number and shapes are those of the config.
 
         `roles` says what each becomes, for the provenance; `cudnn_bias` is the length of a bias that tells the
-        weights of a CuDNN layer, whose matrices have another layout.
+        weights of a CuDNN layer, which are converted.
         """
-        tensors = self.weights.tensors(layer, parts, index, list(shapes))
-        found = {}
-        for role, shape in shapes.items():
-            tensor = tensors[role]
-            if tensor.shape != shape:
-                if role == "bias" and tensor.shape == (cudnn_bias,):
-                    raise UnsupportedError(
-                        f"{layer.what}: weights of a CuDNNLSTM or CuDNNGRU are not supported yet; load them into the "
-                        "model in Keras 2, which converts them, and save that"
-                    )
-                raise FormatError(
-                    f"{layer.what}, tensor {tensor.name!r}: expected shape {shape_text(shape)}, "
-                    f"found {shape_text(tensor.shape)}"
-                )
-            found[role] = tensor.read()
-            if found[role].dtype.kind != "f":
-                raise FormatError(
-                    f"{layer.what}, tensor {tensor.name!r}: expected floating-point numbers, found {found[role].dtype}"
-                )
-            self.used[tensor.name] = roles[role]
-            self.arrays[tensor.name] = found[role]
-        return found
+        taken = take_weights(self.weights, layer, parts, index, shapes, cudnn_bias=cudnn_bias)
+        for role, weight in taken.items():
+            self.used[weight.name] = roles[role]
+            self.layouts[weight.name] = weight.layout
+            self.arrays[weight.name] = weight.array
+        return {role: weight.array for role, weight in taken.items()}

@@ -1,0 +1,130 @@
+"""Writes the files beside it: ``python generate.py`` in an environment with tensorflow-cpu==2.15.* (Keras 2.15).
+
+Each model is saved with seeded weights, all different, and ``expected.npz`` holds what Keras itself predicts: for a
+model NAME the input ``NAME.x`` and the outputs ``NAME.y0``, ``NAME.y1``, ... Files whose names differ only in their
+ending are of one model.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.compat.v1.keras.layers import CuDNNGRU, CuDNNLSTM
+from tensorflow.keras import Input, Sequential
+from tensorflow.keras.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Activation,
+    Bidirectional,
+    ConvLSTM1D,
+    ConvLSTM2D,
+    Dense,
+    Dropout,
+    GRUCell,
+    LeakyReLU,
+    LSTMCell,
+    Masking,
+    SimpleRNN,
+)
+
+FOLDER = Path(__file__).parent
+rng = np.random.default_rng(215)
+expected: dict[str, np.ndarray] = {}
+
+
+def model_of(name, shape, *layers):
+    model = Sequential([Input(shape), *layers], name=name)
+    model.set_weights([rng.normal(0.0, 0.6, array.shape).astype(np.float32) for array in model.get_weights()])
+    return model
+
+
+def predict(name, model, x):
+    outputs = model.predict(x, verbose=0)
+    expected[f"{name}.x"] = x
+    for i, y in enumerate(outputs if isinstance(outputs, list) else [outputs]):
+        expected[f"{name}.y{i}"] = y
+
+
+def save(name, model, *endings, shape=(3, 6, 3), x=None):
+    """Predict and write `model` under each of the endings."""
+    if model is not None:
+        predict(name, model, rng.standard_normal(shape).astype(np.float32) if x is None else x)
+    for ending in endings:
+        path = FOLDER / f"{name}{ending}"
+        if ending == ".json":
+            path.write_text(model.to_json())
+        elif ending in (".h5", ".keras"):
+            model.save(path)  # never compiled, so without an optimizer
+        else:  # ".weights.h5" is written as Keras 3 does, any other ".h5" in the older way
+            model.save_weights(path)
+
+
+def main() -> None:
+    stacked = model_of(
+        "stacked",
+        (6, 3),
+        LSTM(5, return_sequences=True, name="first"),
+        Dropout(0.3),
+        LSTM(4, name="a.name-of_its.own", unroll=True),
+        Dense(2, activation="relu"),
+    )
+    save("stacked", stacked, ".h5", ".keras")
+
+    save("gru_reset_after", model_of("g", (None, 3), GRU(5, return_sequences=True)), ".h5")
+    before = GRU(5, reset_after=False, recurrent_activation="hard_sigmoid", implementation=1, go_backwards=True)
+    save("gru_reset_before", model_of("g", (None, 3), before, Dense(2)), ".weights-only.h5", ".json")
+    save("simple_rnn", model_of("r", (None, 3), SimpleRNN(5, activation="relu", use_bias=False), LeakyReLU(0.1)), ".h5")
+    activations = LSTM(5, activation="softsign", recurrent_activation="hard_sigmoid", return_sequences=True)
+    save("hard_sigmoid", model_of("h", (None, 3), activations, Activation("hard_sigmoid")), ".keras")
+
+    frozen = Bidirectional(LSTM(4, return_sequences=True), merge_mode="concat")
+    differing = Bidirectional(GRU(5), backward_layer=GRU(5, go_backwards=True, name="other"), merge_mode="sum")
+    both = model_of("b", (None, 3), frozen, differing, Dense(2))
+    frozen.forward_layer.trainable = False
+    save("bidirectional", both, ".h5", ".weights.h5", ".json")
+
+    cells = model_of("c", (None, 3), RNN([LSTMCell(5), GRUCell(4), LSTMCell(2)], return_sequences=True))
+    save("cells", cells, ".h5", ".keras")
+    save("conv_lstm_1d", model_of("c1", (None, 6, 2), ConvLSTM1D(3, 3, padding="same")), ".h5", shape=(3, 4, 6, 2))
+    two = ConvLSTM2D(2, (2, 3), return_sequences=True, recurrent_activation="hard_sigmoid")
+    save("conv_lstm_2d", model_of("c2", (None, 5, 6, 2), two), ".keras", shape=(3, 4, 5, 6, 2))
+
+    x = rng.standard_normal((3, 6, 3)).astype(np.float32)
+    x[0, 4:] = x[1, :2] = x[2, 3] = 0.0
+    masked = model_of("m", (None, 3), Masking(0.0), Bidirectional(LSTM(4, return_sequences=True)), GRU(3))
+    save("masking", masked, ".keras", x=x)
+
+    inner = model_of("inner", (None, 3), LSTM(4, return_sequences=True, name="a"), LSTM(3, name="b"))
+    inner.layers[0].trainable = False
+    nested = model_of("nested", (None, 3), inner, Dense(2))
+    save("nested", nested, ".h5", ".keras")
+
+    # A CuDNN layer computes on a GPU only: Keras loads its weights into the layers that it stands for.
+    fast = [
+        Sequential([Input((6, 3)), CuDNNLSTM(5, return_sequences=True), CuDNNGRU(4), Dense(2)]),
+        Sequential([Input((6, 3)), Bidirectional(CuDNNLSTM(4), merge_mode="ave")]),
+    ]
+    plain = [
+        Sequential([Input((6, 3)), LSTM(5, return_sequences=True), GRU(4), Dense(2)]),
+        Sequential([Input((6, 3)), Bidirectional(LSTM(4), merge_mode="ave")]),
+    ]
+    for name, model, same in zip(("cudnn", "cudnn_bidirectional"), fast, plain):
+        model.set_weights([rng.normal(0.0, 0.6, array.shape).astype(np.float32) for array in model.get_weights()])
+        model.save_weights(FOLDER / f"{name}.weights-only.h5")
+        if name == "cudnn":
+            model.save(FOLDER / "cudnn.h5")
+        same.load_weights(FOLDER / f"{name}.weights-only.h5")
+        save(name, same, ".json")
+
+    np.savez_compressed(FOLDER / "expected.npz", **expected)
+    print(tf.__version__, sum(path.stat().st_size for path in FOLDER.iterdir()) // 1024, "KB")
+
+
+if __name__ == "__main__":
+    main()
