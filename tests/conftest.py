@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hostile import refused, runner  # noqa: F401
 from hypothesis import settings
 
 from cylstm import _engine, threads

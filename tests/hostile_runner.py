@@ -36,7 +36,12 @@ def reset_peak() -> None:
         file.write("5")
 
 
-def attempt(path: str, room: int, layers: bool) -> dict[str, object]:
+def wiring(path: str) -> list | None:
+    """The layers of a state dict; other files hold their own."""
+    return None if path.endswith((".cylstm", ".keras", ".h5")) else LAYERS
+
+
+def attempt(path: str, room: int, layers: bool, options: dict[str, object]) -> dict[str, object]:
     """Read `path` with at most `room` more bytes of address space than now."""
     limit = address_space() + room
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -44,7 +49,7 @@ def attempt(path: str, room: int, layers: bool) -> dict[str, object]:
     reset_peak()
     before, start = peak(), time.process_time()
     try:
-        graph = read(path, layers=LAYERS if layers and not path.endswith(".cylstm") else None)
+        graph = read(path, layers=wiring(path) if layers else None, **options)
         result: dict[str, object] = {"error": "none", "message": f"a graph of {len(graph.tensors)} tensors"}
     except BaseException as error:
         result = {"error": type(error).__name__, "message": str(error)[:1000] + str(error)[-1000:]}
@@ -55,7 +60,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     warm = sys.argv[1:]
     for path in warm:  # import everything, so that a child pays for the file alone
-        read(path, layers=None if path.endswith(".cylstm") else LAYERS)
+        read(path, layers=wiring(path))
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

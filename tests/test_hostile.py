@@ -1,20 +1,16 @@
 """Hostile files: each is made here, and refused quickly, in little memory, with one of our own errors.
 
 The limits are enforced where they cannot flake: the reader runs in a process that may take 64 MB beyond the file's
-size, and that is given far more time than it needs. (Keras's files, which are HDF5, have tests of their own.)
+size, and that is given far more time than it needs. (Keras's files are in test_hostile_keras.py.)
 """
 
 import json
-import os
-import select
 import struct
-import subprocess
-import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import MB, needs_proc
 
 from weight_files import (
     call,
@@ -29,77 +25,11 @@ from weight_files import (
     tensor,
     text,
     tuple_of,
-    write_safetensors,
     write_torch,
     write_zip,
 )
 
-pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
-
-_MB = 1 << 20
-_ROOM = 64 * _MB
-_TIMEOUT = 120
-
-
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory):
-    """A process that reads files in children; `None` ends it."""
-    import cylstm
-    from cylstm import layers as L
-
-    folder = tmp_path_factory.mktemp("warm")
-    rng = np.random.default_rng(2)
-    tensors = lstm_tensors(rng, "lstm", 3, 5) | linear_tensors(rng, "fc", 5, 2)
-    warm = [write_torch(folder / "a.pt", tensors), write_safetensors(folder / "a.safetensors", tensors)]
-    np.savez(folder / "a.npz", **tensors)
-    cylstm.from_state_dict(tensors, [L.LSTM("lstm"), L.Last(), L.Linear("fc")]).save(folder / "a.cylstm")
-    index = {"weight_map": dict.fromkeys(tensors, "a.safetensors")}
-    (folder / "a.index.json").write_text(json.dumps(index))
-    warm += [folder / "a.npz", folder / "a.cylstm", folder / "a.index.json"]
-    package = str(Path(cylstm.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": package, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, Path(__file__).parent / "hostile_runner.py", *warm],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
-    assert _line(process) == b"ready\n"
-    yield process
-    process.stdin.close()
-    process.wait(_TIMEOUT)
-    process.stdout.close()
-
-
-def _line(process):
-    ready, _, _ = select.select([process.stdout], [], [], _TIMEOUT)
-    if not ready:
-        process.kill()
-        pytest.fail(f"no answer in {_TIMEOUT} s")
-    return process.stdout.readline()
-
-
-@pytest.fixture
-def refused(runner):
-    """``refused(path, message)``: the file is refused within its memory, with a `CylstmError` that says so."""
-
-    def check(path, message, layers=True):
-        import re
-
-        size = os.path.getsize(path)
-        request = {"path": str(path), "room": size + _ROOM, "layers": layers}
-        runner.stdin.write(json.dumps(request).encode() + b"\n")
-        runner.stdin.flush()
-        found = json.loads(_line(runner))
-        if "CYLSTM_HOSTILE_LOG" in os.environ:
-            with open(os.environ["CYLSTM_HOSTILE_LOG"], "a") as file:
-                file.write(json.dumps({"test": os.environ["PYTEST_CURRENT_TEST"], "size": size, **found}) + "\n")
-        assert found["error"] in ("FormatError", "UnsupportedError", "ShapeError"), found
-        assert re.search(message, found["message"]), found
-        assert str(path) in found["message"]
-        assert found["memory"] <= size + _ROOM
-
-    return check
+pytestmark = needs_proc
 
 
 def torch_file(path, body, storage_bytes=bytes(48), **options):
@@ -323,14 +253,14 @@ def test_an_encrypted_member_is_refused(tmp_path, refused):
 @pytest.mark.parametrize("extension", [".pt", ".npz"])
 def test_a_zip_bomb_is_refused(tmp_path, refused, extension):
     name = b"net/data.pkl" if extension == ".pt" else b"a.npy"
-    data = deflated(bytes(100 * _MB))
-    entries = [zip_entry(name, 0, 100 * _MB, stored=len(data), method=8)]
+    data = deflated(bytes(100 * MB))
+    entries = [zip_entry(name, 0, 100 * MB, stored=len(data), method=8)]
     path = raw_zip(tmp_path / f"a{extension}", [zip_local(name, data, 8)], entries)
     refused(path, "claims 104857600 bytes from")
 
 
 def test_a_bomb_that_claims_to_be_small_is_refused(tmp_path, refused):
-    data = deflated(bytes(100 * _MB))
+    data = deflated(bytes(100 * MB))
     entries = [zip_entry(b"a.npy", 0, 1000, stored=len(data), method=8)]
     refused(raw_zip(tmp_path / "a.npz", [zip_local(b"a.npy", data, 8)], entries), "expands to another size")
 
