@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hostile import refused, runner  # noqa: F401
 from hypothesis import settings
 
 from cylstm import _engine, threads
+
+from hostile import refused, runner  # noqa: F401
 
 # machines are shared and noisy: no test fails for being slow; and the same examples every time
 settings.register_profile("default", deadline=None, derandomize=True)

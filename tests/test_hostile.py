@@ -10,8 +10,8 @@ import zlib
 
 import numpy as np
 import pytest
-from hostile import MB, needs_proc
 
+from hostile import MB, needs_proc
 from weight_files import (
     call,
     dictionary,

@@ -8,8 +8,8 @@ import zlib
 
 import numpy as np
 import pytest
-from hostile import MB, needs_proc
 
+from hostile import MB, needs_proc
 from weight_files import (
     keras_bidirectional,
     keras_dense,
@@ -293,29 +293,57 @@ def test_an_attribute_of_references_is_refused(tmp_path, refused):
     refused(older(tmp_path / "a.h5", edit), "attribute 'layer_names' expected text")
 
 
+def reference_of(data, attribute):
+    """Where a file has the length, heap and index of an attribute's first text."""
+    place = data.index(attribute.encode() + b"\0")
+    while data[int.from_bytes(data[place + 4 : place + 12], "little") :][:4] != b"GCOL":
+        place += 1
+    return place
+
+
 def test_names_that_are_all_one_large_text_are_refused(tmp_path, refused):
     """3000 names of 1 MB, which is in the file once."""
 
     def edit(file):
         root = file["model_weights"]
-        root.attrs["backend"] = "b" * MB
+        root.attrs["large"] = "b" * MB
         root.attrs["layer_names"] = [f"n{i:04}" for i in range(3000)]
 
     path = older(tmp_path / "a.h5", edit)
     data = path.read_bytes()
-    large = data.index(struct.pack("<I", MB), data.index(b"backend\0"))
-    reference = data[large : large + 16]
-    place = data.index(struct.pack("<I", 5), data.index(b"layer_names\0"))
-    path.write_bytes(data[:place] + reference * 3000 + data[place + 48000 :])
-    refused(path, "3000 texts that may take")
+    large, names = reference_of(data, "large"), reference_of(data, "layer_names")
+    path.write_bytes(data[:names] + data[large : large + 16] * 3000 + data[names + 48000 :])
+    refused(path, "attribute 'layer_names': the texts are too long, or all the same one")
 
 
-def test_a_heap_of_texts_in_which_the_library_would_loop_is_refused(tmp_path, refused):
+@pytest.mark.parametrize(
+    ("offset", "size", "value", "message"),
+    [
+        (0, 4, 0xF0000000, "has a text of 4026531840 bytes"),
+        (4, 8, 1 << 40, "no text heap at byte"),
+        (4, 8, 100, "no text heap at byte 100"),
+        (12, 4, 999, "has no object 999"),
+    ],
+)
+def test_a_text_that_is_not_where_it_should_be_is_refused(tmp_path, refused, offset, size, value, message):
+    """The library would allocate and clear what the attribute claims."""
     path = older(tmp_path / "a.h5")
     data = bytearray(path.read_bytes())
-    data[data.index(b"\x06" + bytes(7) + b"2.15.0") + 1] = 2
+    place = reference_of(data, "model_config") + offset
+    data[place : place + size] = value.to_bytes(size, "little")
     path.write_bytes(data)
-    refused(path, "the text heap at byte")
+    refused(path, message)
+
+
+@pytest.mark.parametrize("size", [24, (1 << 32) - 16, (1 << 64) - 16, 1 << 63])
+def test_a_heap_of_texts_that_lies_about_a_size_is_refused(tmp_path, refused, size):
+    """The library would loop for ever."""
+    path = older(tmp_path / "a.h5")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\x06" + bytes(7) + b"2.15.0")
+    data[place : place + 8] = size.to_bytes(8, "little")
+    path.write_bytes(data)
+    refused(path, "the text heap at byte|has no object|a text of")
 
 
 def test_a_user_block_is_refused(tmp_path, refused):

@@ -120,6 +120,16 @@ def test_an_archive_may_be_the_architecture(tmp_path):
     assert_expected(model, "stacked")
 
 
+def test_the_folder_of_an_archive_is_read(tmp_path):
+    with zipfile.ZipFile(FOLDER / "stacked.keras") as archive:
+        archive.extractall(tmp_path / "model")
+    assert_expected(cylstm.load(tmp_path / "model"), "stacked")
+    shutil.move(tmp_path / "model" / "model.weights.h5", tmp_path / "a.weights.h5")
+    assert_expected(cylstm.load(tmp_path / "a.weights.h5", architecture=tmp_path / "model"), "stacked")
+    with pytest.raises(FormatError, match=r"model\.weights\.h5 is missing; found config\.json"):
+        read(tmp_path / "model")
+
+
 def test_the_config_decides_which_keras_version_weights_alone_are_of(tmp_path):
     weights, text = FOLDER / "gru_reset_before.weights-only.h5", (FOLDER / "gru_reset_before.json").read_text()
     config = json.loads(text)
@@ -556,11 +566,12 @@ def test_what_keras_3_saves_in_any_format_predicts_the_same(tmp_path, keras):
     expected = model.predict(x, verbose=0)
     for name in ("a.keras", "a.h5"):
         model.save(tmp_path / name)
+    model.save(tmp_path / "folder", zipped=False)
     model.save_weights(tmp_path / "a.weights.h5")
     model.save_weights(tmp_path / "b.weights.json", max_shard_size=1e-6)
     assert len(list(tmp_path.glob("b_*.weights.h5"))) > 1
     text = model.to_json()
-    for name in ("a.keras", "a.h5", "a.weights.h5", "b.weights.json"):
+    for name in ("a.keras", "a.h5", "folder", "a.weights.h5", "b.weights.json"):
         loaded = cylstm.load(tmp_path / name, architecture=text if "weights" in name else None)
         assert np.abs(loaded.predict(x) - expected).max() <= TOLERANCE * max(1.0, np.abs(expected).max()), name
 

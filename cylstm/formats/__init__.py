@@ -177,6 +177,10 @@ def _reader(path: str) -> Callable[..., Any]:
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, "saved_model.pb")):
             raise UnsupportedError(f"{path}: TensorFlow SavedModels are not supported; {_RESAVE_KERAS}")
+        if os.path.exists(os.path.join(path, "config.json")):
+            from .keras_files import read_keras
+
+            return read_keras
         raise FormatError(f"{path}: a directory, expected a file")
     with open(path, "rb") as file:
         head = file.read(512)

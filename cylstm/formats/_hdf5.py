@@ -1,7 +1,7 @@
 """HDF5 files read on guard: nothing outside the file, nothing larger than what is stored, nothing twice.
 
-Links are looked at before they are followed, compressed chunks are expanded here, with a limit, and the heap of texts
-is checked before the library, which can loop in a damaged one, sees it.
+Links are looked at before they are followed, compressed chunks are expanded here, with a limit, and texts of variable
+length are read by `_hdf5_texts`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import CylstmError, FormatError, UnsupportedError
 from ._arrays import as_numpy, bfloat16_bits_to_float32, shape_text
+from ._hdf5_texts import Texts
 
 _MAX_OBJECTS = 100_000
 _MAX_PATH_PARTS = 32
@@ -26,9 +27,7 @@ _FREE_SIZE = 1 << 20
 # For the names of links and the texts in attributes, all together.
 _MAX_TEXT = 32 << 20
 _LINK_BYTES = 100
-# The first bytes of a file, and of a global heap collection, version 1.
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\x01\0\0\0"
 _DEFLATE, _SHUFFLE = 1, 2
 
 
@@ -139,18 +138,21 @@ class Hdf5File:
     path : str
         For messages.
     file : h5py.File
+    data : bytes or mmap
+        Those of the file.
+
+    Attributes
+    ----------
     size : int
         Bytes of the file.
-    largest_text : int
-        Bytes of the largest text of variable length, from `check_heaps`.
     """
 
-    def __init__(self, path: str, file, size: int, largest_text: int) -> None:
+    def __init__(self, path: str, file, data: bytes | bytearray | mmap.mmap) -> None:
         self.path = path
         self.file = file
-        self.size = size
-        self._largest_text = largest_text
-        self._text_left = _MAX_TEXT + size
+        self.size = len(data)
+        self._texts = Texts(path, data)
+        self._text_left = _MAX_TEXT + len(data)
         self._read: set[str] = set()
         self._stored = self._expanded = 0
 
@@ -209,17 +211,16 @@ class Hdf5File:
         # Keras writes an empty list as an array of no numbers.
         if not is_text and not (type_.kind == "f" and count == 0):
             raise FormatError(f"{self.path}: attribute {name!r} expected text")
-        # Texts of variable length may all be the same one in the file.
-        size = count * (self._largest_text if type_.kind == "O" else type_.itemsize)
+        size = count * type_.itemsize
         if count > _MAX_OBJECTS or size > _MAX_TEXT + self.size:
             raise FormatError(f"{self.path}: attribute {name!r}: {count} texts that may take {size} bytes")
-        value = owner.attrs[name]
-        if isinstance(value, np.ndarray):
-            texts = [self._text(name, item) for item in value.ravel().tolist()]
+        if type_.kind == "O":
+            values = self._texts.read(h5py.h5o.get_info(owner.id).addr, name, count, self._text_left)
         else:
-            texts = [self._text(name, value)]
-        self._spend_text(sum(len(text) + _LINK_BYTES for text in texts))
-        return texts if isinstance(value, np.ndarray) else texts[0]
+            values = np.ravel(owner.attrs[name]).tolist()
+        self._spend_text(sum(len(value) + _LINK_BYTES for value in values))
+        texts = [self._text(name, value) for value in values]
+        return texts if found.shape else texts[0]
 
     def names(self, group, name: str) -> list[str]:
         """A list of names in an attribute, which HDF5's size limit may have split into ``name0``, ``name1``, ..."""
@@ -280,15 +281,11 @@ class Hdf5File:
             raise FormatError(f"{self.path}: {path!r:.200} expected a {'dataset' if dataset else 'group'}")
         return found
 
-    def _text(self, name: str, value: object) -> str:
-        if isinstance(value, bytes):
-            try:
-                value = value.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise FormatError(f"{self.path}: attribute {name!r} is not UTF-8") from error
-        if not isinstance(value, str):
-            raise FormatError(f"{self.path}: attribute {name!r} expected text, found a {type(value).__name__}")
-        return value
+    def _text(self, name: str, value: bytes) -> str:
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{self.path}: attribute {name!r} is not UTF-8") from error
 
 
 @contextlib.contextmanager
@@ -318,39 +315,10 @@ def open_hdf5(path: str, file, data: bytes | bytearray | mmap.mmap) -> Iterator[
     # A user block before the signature would be found by the library.
     if data[: len(_SIGNATURE)] != _SIGNATURE:
         raise FormatError(f"{path}: expected an HDF5 file, found bytes that begin with {bytes(data[:8])!r}")
-    largest_text = check_heaps(path, data)
     try:
         with h5py.File(file, "r") as opened:
-            yield Hdf5File(path, opened, len(data), largest_text)
+            yield Hdf5File(path, opened, data)
     except CylstmError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise FormatError(f"{path}: a damaged or truncated HDF5 file: {error}") from error
-
-
-def check_heaps(path: str, data: bytes | bytearray | mmap.mmap) -> int:
-    """Refuse a damaged global heap (where HDF5 keeps texts of variable length): the library can loop in it for ever.
-
-    A collection is a 16-byte header with its size, then objects: index, references, reserved, size, data padded to
-    8 bytes; index 0 is the free rest (HDF5 File Format Specification, III.E).
-
-    Returns
-    -------
-    int
-        Size of the largest object.
-    """
-    largest = 0
-    start = data.find(_HEAP)
-    while start >= 0:
-        position, end = start + 16, start + int.from_bytes(data[start + 8 : start + 16], "little")
-        while position <= end - 16 <= len(data) - 16:
-            free = data[position : position + 2] == b"\0\0"
-            size = int.from_bytes(data[position + 8 : position + 16], "little")
-            if free and (size < 16 or position + size != end):
-                break
-            largest = max(largest, 0 if free else size)
-            position += size if free else 16 + (size + 7) // 8 * 8
-        if not end - 16 < position <= end <= len(data):
-            raise FormatError(f"{path}: a damaged or truncated HDF5 file: the text heap at byte {start}")
-        start = data.find(_HEAP, end)
-    return largest

@@ -1,9 +1,10 @@
 """Files of Keras models: ``.keras`` archives, ``.h5`` files, weights alone and spread over several files.
 
-Keras 3, and 2.12 on, write a ``.keras`` archive (zip): a config, the version, and weights in HDF5 under the names of
-classes, in snake case with a counter per class. ``.weights.h5`` is that HDF5 file alone, ``.weights.json`` the index of
-several. The older ``.h5`` has the config in an attribute, and the weights under names listed in attributes; weights
-alone are the same without the config. A file of weights needs ``architecture=`` or ``layers=``.
+Keras 3, and 2.12 on, write a ``.keras`` archive (zip, or a folder with ``zipped=False``): a config, the version, and
+weights in HDF5 under the names of classes, in snake case with a counter per class. ``.weights.h5`` is that HDF5 file
+alone, ``.weights.json`` the index of several. The older ``.h5`` has the config in an attribute, and the weights under
+names listed in attributes; weights alone are the same without the config. A file of weights needs ``architecture=`` or
+``layers=``.
 
 Reading any of them needs h5py, and neither Keras nor TensorFlow.
 """
@@ -49,6 +50,26 @@ class Architecture(NamedTuple):
     backend: str | None
 
 
+class _Folder:
+    """A folder with the members of an archive, read as one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        known = (_CONFIG, _METADATA, _WEIGHTS)
+        self.names = [name for name in known if os.path.isfile(os.path.join(path, name))]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of a member of at most `limit` bytes."""
+        with open(os.path.join(self.path, name), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise FormatError(f"{self.path}: {name} has {size} bytes; at most {limit} are read")
+            return file.read(size)
+
+
 class _View(io.RawIOBase):
     """Bytes in memory as a file that copies none of them."""
 
@@ -83,7 +104,7 @@ def read_keras(
     architecture: object = None,
     keras_version: str | None = None,
 ) -> Graph:
-    """Read a ``.keras`` archive into a graph.
+    """Read a ``.keras`` archive, or the folder of one, into a graph.
 
     Parameters
     ----------
@@ -101,10 +122,9 @@ def read_keras(
         If the model has a layer or an option that is not computed, or h5py is missing.
     """
     _refuse_wiring(path, layers, architecture)
-    with Archive(path) as archive:
-        for name in (_CONFIG, _WEIGHTS):
-            if name not in archive:
-                raise FormatError(f"{path}: {name} is missing; found {', '.join(archive.names[:20])}")
+    with _members(path) as archive:
+        if _WEIGHTS not in archive:
+            raise FormatError(f"{path}: {_WEIGHTS} is missing; found {', '.join(archive.names[:20])}")
         found = _archive_config(path, archive)
         model = _model(path, found, keras_version)
         content = archive.read(_WEIGHTS, _MAX_WEIGHTS_BYTES)
@@ -225,6 +245,8 @@ def read_architecture(path: str, given: object) -> Architecture:
             "is given as layers="
         )
     source = os.fsdecode(given)
+    if os.path.isdir(source):
+        return _archive_config(source, _Folder(source))
     with open(source, "rb") as file:
         head = file.read(8)
         if head[:2] != b"PK" and head[:1] != b"\x89":
@@ -234,8 +256,6 @@ def read_architecture(path: str, given: object) -> Architecture:
             return _described(source, parse_json(text, source))
     if head[:2] == b"PK":
         with Archive(source) as archive:
-            if _CONFIG not in archive:
-                raise FormatError(f"{source}: {_CONFIG} is missing; found {', '.join(archive.names[:20])}")
             return _archive_config(source, archive)
     with _opened(source) as file:
         if "model_config" not in file.file.attrs:
@@ -258,7 +278,13 @@ def _described(what: str, config: object) -> Architecture:
     )
 
 
-def _archive_config(path: str, archive: Archive) -> Architecture:
+def _members(path: str) -> contextlib.AbstractContextManager[Archive | _Folder]:
+    return contextlib.nullcontext(_Folder(path)) if os.path.isdir(path) else Archive(path)
+
+
+def _archive_config(path: str, archive: Archive | _Folder) -> Architecture:
+    if _CONFIG not in archive:
+        raise FormatError(f"{path}: {_CONFIG} is missing; found {', '.join(archive.names[:20]) or 'nothing'}")
     config = parse_json(archive.read(_CONFIG, _MAX_CONFIG_BYTES), f"{path}: {_CONFIG}")
     metadata: object = {}
     if _METADATA in archive:

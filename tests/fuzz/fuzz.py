@@ -6,6 +6,8 @@ folder named second. Keep a crash as ``tests/data/fuzz/<target>/<what it was>``:
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 from pathlib import Path
 
@@ -15,7 +17,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 with atheris.instrument_imports(include=["cylstm.formats", "cylstm.graph", "cylstm.layers"]):
+    import cylstm.formats
+
     import targets
+
+    # Readers are imported when first used, which would be too late.
+    for found in pkgutil.iter_modules(cylstm.formats.__path__, "cylstm.formats."):
+        importlib.import_module(found.name)
 
 
 def main() -> None:
@@ -24,7 +32,14 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i, seed in enumerate(targets.seeds(name)):
         (folder / f"seed-{i}").write_bytes(seed)
-    limits = ["-max_len=8192", "-timeout=20", "-rss_limit_mb=2048", "-seed=1", f"-artifact_prefix={corpus}/{name}-"]
+    limits = [
+        "-max_len=16384",
+        "-timeout=20",
+        "-rss_limit_mb=2048",
+        "-malloc_limit_mb=8192",
+        "-seed=1",
+        f"-artifact_prefix={corpus}/{name}-",
+    ]
     atheris.Setup([sys.argv[0], *limits, *options, str(folder)], lambda data: targets.run(name, data))
     atheris.Fuzz()
 

@@ -7,6 +7,8 @@ right, what is inside is the fuzzer's.
 from __future__ import annotations
 
 import atexit
+import functools
+import importlib.util
 import io
 import json
 import os
@@ -133,6 +135,34 @@ def fuzz_index(data: bytes) -> None:
     _read_both(_file(".index.json", data), _LAYERS)
 
 
+def fuzz_keras_config(data: bytes) -> None:
+    members = {"metadata.json": b'{"keras_version": "3.0"}', "config.json": data, "model.weights.h5": _hdf5_archive()}
+    read(_file(".keras", _zip_with_checksums(members)))
+
+
+def fuzz_keras_config_2(data: bytes) -> None:
+    read(_file(".weights.h5", _hdf5_archive()), architecture=data, keras_version="2.1.5")
+
+
+def fuzz_keras_hdf5(data: bytes) -> None:
+    read(_file(".weights.h5", data), architecture=_KERAS_MODEL)
+
+
+def fuzz_keras_hdf5_layers(data: bytes) -> None:
+    read(_file(".weights.h5", data), layers=[LSTM("lstm"), Last(), Linear("dense")])
+
+
+def fuzz_keras_h5(data: bytes) -> None:
+    read(_file(".h5", data))
+
+
+def fuzz_keras_index(data: bytes) -> None:
+    shard = _FOLDER / "a.weights.h5"
+    if not shard.exists():
+        shard.write_bytes(_hdf5_archive())
+    read(_file(".weights.json", data), architecture=_KERAS_MODEL)
+
+
 def fuzz_file(data: bytes) -> None:
     _read_both(_file(".bin", data), _LAYERS)
 
@@ -149,9 +179,68 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "index": fuzz_index,
     "file": fuzz_file,
 }
+if importlib.util.find_spec("h5py"):
+    TARGETS |= {
+        "keras_config": fuzz_keras_config,
+        "keras_config_2": fuzz_keras_config_2,
+        "keras_hdf5": fuzz_keras_hdf5,
+        "keras_hdf5_layers": fuzz_keras_hdf5_layers,
+        "keras_h5": fuzz_keras_h5,
+        "keras_index": fuzz_keras_index,
+    }
 
 
 # Seeds
+
+_KERAS_MODEL = made.keras_model(made.keras_input(None, 1), made.keras_lstm("rnn", 1), made.keras_dense("fc", 1))
+
+
+def _keras_weights() -> list[list[np.ndarray]]:
+    rng = np.random.default_rng(3)
+    return [made.keras_lstm_weights(rng, 1, 1), made.keras_dense_weights(rng, 1, 1)]
+
+
+@functools.cache
+def _hdf5_archive(version: str = "earliest", **options: object) -> bytes:
+    """The weights of `_KERAS_MODEL` as an archive has them; `version` is that of the HDF5 format."""
+    import h5py
+
+    content = io.BytesIO()
+    with h5py.File(content, "w", libver=version) as file:
+        for group, arrays in zip(("layers/lstm/cell", "layers/dense"), _keras_weights()):
+            for j, array in enumerate(arrays):
+                file.create_dataset(f"{group}/vars/{j}", data=array, **options)
+    return content.getvalue()
+
+
+def _older_h5(config: object, *, fixed: bool) -> bytes:
+    roles = ("kernel", "recurrent_kernel", "bias"), ("kernel", "bias")
+    weights = {
+        layer: {f"{layer}/{role}:0": array for role, array in zip(names, arrays)}
+        for layer, names, arrays in zip(("rnn", "fc"), roles, _keras_weights())
+    }
+    return made.write_h5(_FOLDER / "seed.h5", config, weights, fixed=fixed).read_bytes()
+
+
+def _keras_seeds(name: str) -> list[bytes]:
+    """As `seeds`, of the targets that need h5py."""
+    two = made.keras_bidirectional("b", made.keras_layer("GRU", "g", units=1, activation="relu", reset_after=True))
+    cells = {"class_name": "StackedRNNCells", "config": {"name": "s", "cells": [made.keras_lstm("c", 1)]}}
+    rich = made.keras_model(made.keras_input(None, 1), two, made.keras_layer("RNN", "r", cell=cells))
+    conv = made.keras_layer("ConvLSTM1D", "v", filters=1, kernel_size=[1], strides=[1], padding="same")
+    old = {"class_name": "Sequential", "config": _KERAS_MODEL["config"]["layers"]}
+    rnn, dense = "/layers/lstm/cell/vars", "/layers/dense/vars"
+    index = {"metadata": {}, "weight_map": {rnn: ["a.weights.h5"], dense: ["a.weights.h5"]}}
+    archives = [_hdf5_archive(), _hdf5_archive("latest"), _hdf5_archive(chunks=True, compression="gzip", shuffle=True)]
+    configs = [json.dumps(model).encode() for model in (_KERAS_MODEL, old, rich, made.keras_model(conv))]
+    return {
+        "keras_config": configs,
+        "keras_config_2": configs,
+        "keras_hdf5": archives,
+        "keras_hdf5_layers": archives,
+        "keras_h5": [_older_h5(_KERAS_MODEL, fixed=fixed) for fixed in (True, False)],
+        "keras_index": [json.dumps(index).encode()],
+    }[name]
 
 
 def _tensors() -> dict[str, np.ndarray]:
@@ -196,6 +285,8 @@ def _state_program() -> bytes:
 
 def seeds(name: str) -> list[bytes]:
     """A few files as they should be, in the form that target `name` takes."""
+    if name.startswith("keras"):
+        return _keras_seeds(name)
     import pickle
 
     tensors = _tensors()
