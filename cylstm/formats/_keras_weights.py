@@ -261,16 +261,29 @@ def take_weights(
     parts: Sequence[Part],
     index: int,
     shapes: Mapping[str, tuple[int, ...]],
+    known: dict[str, Taken],
     *,
     cudnn_bias: int | None = None,
 ) -> dict[str, Taken]:
     """Keras role -> weight of ``parts[index]`` of a layer; their number and shapes are those of the config.
 
-    `cudnn_bias` is the length of a bias that tells the weights of a CuDNN layer, which are converted.
+    `known` are the weights read before, by name, to which these are added. `cudnn_bias` is the length of a bias that
+    tells the weights of a CuDNN layer, which are converted.
     """
     tensors = weights.tensors(layer, parts, index, list(shapes))
+    if any(tensor.name not in known for tensor in tensors.values()):
+        for role, found in _read_weights(layer, tensors, shapes, cudnn_bias).items():
+            known[tensors[role].name] = found
+    return {role: known[tensor.name] for role, tensor in tensors.items()}
+
+
+def _read_weights(
+    layer: LayerConfig, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], cudnn_bias: int | None
+) -> dict[str, Taken]:
+    """The numbers of a layer's tensors, converted if they are those of a CuDNN layer."""
     cudnn = "bias" in shapes and cudnn_bias is not None and tensors["bias"].shape == (cudnn_bias,)
-    gates = shapes["recurrent_kernel"][-1] // shapes["recurrent_kernel"][-2] if "recurrent_kernel" in shapes else 1
+    is_recurrent = "recurrent_kernel" in shapes
+    gates = shapes["recurrent_kernel"][-1] // shapes["recurrent_kernel"][-2] if is_recurrent else 1
     if cudnn and gates == 3 and shapes["bias"] != (2, cudnn_bias // 2):
         raise FormatError(
             f"{layer.what}, tensor {tensors['bias'].name!r}: the weights of a CuDNNGRU, which resets after the "
@@ -296,11 +309,11 @@ def take_weights(
         notes = [tensors[role].layout]
         if cudnn:
             notes.append("both biases added" if role == "bias" and gates == 4 else "CuDNN's layout undone")
-        if "recurrent_kernel" in shapes and gates == 3:
+        if gates == 3:
             notes.append("gates z r h as r z h")
-        if role == "bias" and array.ndim == 2:
+        if is_recurrent and role == "bias" and array.ndim == 2:
             notes.append("rows as two biases")
-        if role != "bias" and role.endswith("kernel"):
+        if role in ("kernel", "recurrent_kernel"):
             notes.append("transposed" if array.ndim == 2 else "taps and channels transposed")
         found[role] = Taken(tensors[role].name, "; ".join(notes), array)
     return found

@@ -18,7 +18,7 @@ from ._arrays import warn_not_finite
 from ._json import parse_json
 from ._keras_config import ACTIVATION_LAYERS, MAX_UNITS, LayerConfig, read_layer, read_object
 from ._keras_recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
-from ._keras_weights import WHOLE, LiveWeights, Part, Weights, take_weights
+from ._keras_weights import WHOLE, LiveWeights, Part, Taken, Weights, take_weights
 
 _MAX_LAYERS = 10_000
 
@@ -101,8 +101,7 @@ class KerasModel:
         self.weights = weights
         self.builder = GraphBuilder()
         self.used: dict[str, str] = {}
-        self.layouts: dict[str, str] = {}
-        self.arrays: dict[str, np.ndarray] = {}
+        self.taken: dict[str, Taken] = {}
         values = [self.add_input()]
         for layer in self.layers:
             values = self.add(layer, values[0])
@@ -111,14 +110,14 @@ class KerasModel:
         left = weights.left(set(self.used))
         if left:
             raise FormatError(f"{self.where}: weights that belong to no layer of the config: {', '.join(left[:40])}")
-        warn_not_finite(self.where, self.arrays)
+        warn_not_finite(self.where, {name: weight.array for name, weight in self.taken.items()})
         told = {
             "format": None,
             "version": None,
             "framework_version": self.version,
             "backend": None,
             **provenance,
-            "layouts": self.layouts,
+            "layouts": {name: weight.layout for name, weight in self.taken.items()},
             "tensors": self.used,
         }
         return self.builder.build(provenance=told)
@@ -204,9 +203,6 @@ class KerasModel:
         `roles` says what each becomes, for the provenance; `cudnn_bias` is the length of a bias that tells the
         weights of a CuDNN layer, which are converted.
         """
-        taken = take_weights(self.weights, layer, parts, index, shapes, cudnn_bias=cudnn_bias)
-        for role, weight in taken.items():
-            self.used[weight.name] = roles[role]
-            self.layouts[weight.name] = weight.layout
-            self.arrays[weight.name] = weight.array
+        taken = take_weights(self.weights, layer, parts, index, shapes, self.taken, cudnn_bias=cudnn_bias)
+        self.used |= {weight.name: roles[role] for role, weight in taken.items()}
         return {role: weight.array for role, weight in taken.items()}
