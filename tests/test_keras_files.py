@@ -535,6 +535,58 @@ def test_a_file_cut_short_is_refused(tmp_path, file):
         refused(tmp_path / file, file, "truncated|empty|damaged|expected")
 
 
+# Configs: any value replaced by another
+
+
+ODD = [None, True, -1, 0, 1, 1 << 40, 1.5, "", "x", [], {}, [[]], [None], {"class_name": "x"}, {"a": {}}, ["x", 1]]
+
+
+def places_in(tree, start=()):
+    """The way to every value in a config."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in items:
+        yield (*start, key)
+        yield from places_in(value, (*start, key))
+
+
+def replaced(tree, place, value):
+    found = json.loads(json.dumps(tree))
+    inner = found
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN or infinity:UserWarning")
+@pytest.mark.parametrize("file", ["bidirectional.weights.h5", "cells.h5", "conv_lstm_2d.keras", "nested.keras"])
+def test_a_config_with_any_value_replaced_gives_a_graph_or_our_own_error(tmp_path, file, rng):
+    if file.endswith(".keras"):
+        with zipfile.ZipFile(FOLDER / file) as archive:
+            config = json.loads(archive.read("config.json"))
+            (tmp_path / "a.h5").write_bytes(archive.read("model.weights.h5"))
+    else:
+        shutil.copy(FOLDER / file, tmp_path / "a.h5")
+        with h5py.File(tmp_path / "a.h5", "r+") as opened:
+            text = opened.attrs.pop("model_config", None)
+            for name in opened.get("model_weights", {}):
+                opened.move(f"model_weights/{name}", name)
+            opened.attrs.update(opened["model_weights"].attrs if text else {})
+            if text:
+                del opened["model_weights"]
+        config = json.loads(text or (FOLDER / "bidirectional.json").read_text())
+    config["keras_version"] = "2.15.0"
+    places = list(places_in(config))
+    for _ in range(150):
+        place, value = places[rng.integers(len(places))], ODD[rng.integers(len(ODD))]
+        try:
+            read(tmp_path / "a.h5", architecture=replaced(config, place, value))
+        except CylstmError as error:
+            assert str(error)
+        except Exception as error:
+            pytest.fail(f"{place} = {value!r}: {error!r}")
+
+
 # Keras 3 itself
 
 
