@@ -653,3 +653,28 @@ def two_frequencies(keras, rng):
     coarse = L.UpSampling1D(2)(L.LSTM(4, return_sequences=True)(L.AveragePooling1D(2)(x)))
     cut = L.Cropping1D((0, 0))(L.GRU(3, return_sequences=True)(x))
     return keras.Model(x, [L.Dense(2)(coarse), L.GlobalMaxPooling1D()(cut)])
+
+
+def input_names(made):
+    """Names of the inputs in the order of `arrays`."""
+    return [tensor._keras_history.operation.name for tensor in made.inputs]
+
+
+def in_order_of_the_config(made, inputs):
+    """The inputs in the order in which they stand in the config."""
+    entry = made.get_config().get("input_layers")
+    if not isinstance(entry, dict):
+        return inputs
+    given = dict(zip(input_names(made), inputs))
+    return [given[layer] for layer, _, _ in entry.values()]
+
+
+def outputs(made, inputs):
+    """Keras's results in the order of the config."""
+    if isinstance(getattr(made, "_inputs_struct", None), dict):
+        inputs = [dict(zip(input_names(made), inputs))]
+    result = made(inputs if len(inputs) > 1 else inputs[0], training=False)
+    if isinstance(result, dict):
+        result = [result[key] for key in made.get_config()["output_layers"]]
+    result = result if isinstance(result, (list, tuple)) else [result]
+    return [np.asarray(y.detach().numpy()) for y in result]

@@ -27,20 +27,6 @@ def list_of(outputs):
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
-def input_names(made):
-    return [tensor._keras_history.operation.name for tensor in made.inputs]
-
-
-def their_outputs(made, inputs):
-    """Keras's results in the order of the config."""
-    if isinstance(getattr(made, "_inputs_struct", None), dict):
-        inputs = [dict(zip(input_names(made), inputs))]
-    result = made(inputs if len(inputs) > 1 else inputs[0], training=False)
-    if isinstance(result, dict):
-        result = [result[key] for key in made.get_config()["output_layers"]]
-    return [np.asarray(y.detach().numpy()) for y in list_of(result)]
-
-
 def check(found, theirs, exact):
     """`found` keeps the promise, given Keras's result and the float64 one. Returns the error on the scale of these."""
     assert found.shape == theirs.shape == exact.shape
@@ -67,10 +53,11 @@ def test_there_are_many_models():
 def test_a_model_gives_kerass_numbers(keras, tmp_path, name, record_property):
     made = keras_models.build(keras, name)
     inputs = keras_models.arrays(made, name)
-    theirs = their_outputs(made, inputs)
+    theirs = keras_models.outputs(made, inputs)
     model = cylstm.from_keras(made)
-    given = dict(zip(input_names(made) if len(model.inputs) > 1 else model.inputs, inputs))
-    exact, _ = reference.predict(model.graph, *(given[name] for name in model.inputs))
+    given = keras_models.in_order_of_the_config(made, inputs)
+    exact, _ = reference.predict(model.graph, *given)
+    given = given if len(given) > 1 else given[0]
     assert len(theirs) == len(exact)
     worst = 0.0
     for engine in ("packed", "blas"):

@@ -19,6 +19,8 @@ from ._keras_recurrent import RECURRENT_LAYERS
 from ._keras_weights import Part, Weights, numbered
 
 _MAX_NESTING = 50
+# of layers in all, those of models that are called several times counted each time
+_MAX_CALLS = 10_000
 
 
 class Model:
@@ -49,6 +51,8 @@ class Model:
         self.network = read_network(where, class_name, inner, self.version)
         if not self.network.calls:
             raise FormatError(f"{where}: a network needs at least one input, one layer and one output")
+        #: networks in it by the identity of their config
+        self.networks: dict[int, Network] = {}
         self.built_shape = inner.get("build_input_shape") if isinstance(inner, dict) else None
 
     def weighted(self) -> list[LayerConfig]:
@@ -95,6 +99,7 @@ class Model:
         self.known_steps = {name: shape[0] for name, shape in shapes.items() if shape and shape[0] is not None}
         self.origins: dict[str, frozenset[str]] = {}
         self.nesting = 0
+        self.count = 0
         flows = []
         for name, shape in shapes.items():
             is_index = name in self.special["indices"]
@@ -221,6 +226,9 @@ class Model:
     ) -> list[object]:
         """The outputs of one call."""
         layer = call.layer
+        self.count += 1
+        if self.count > _MAX_CALLS:
+            raise UnsupportedError(f"{layer.what}: more than {_MAX_CALLS} calls of layers are not supported")
 
         def given(entry: object) -> object:
             if isinstance(entry, Reference):
@@ -314,7 +322,10 @@ class Model:
 
     def call_network(self, call: LayerCall) -> list[Flow]:
         layer = call.layer
-        network = read_network(layer.what, layer.class_name, layer.config, layer.version)
+        if id(layer.config) not in self.networks:
+            network = read_network(layer.what, layer.class_name, layer.config, layer.version)
+            self.networks[id(layer.config)] = network
+        network = self.networks[id(layer.config)]
         flows = call.flows
         names = call.arguments.get("input names")
         if names is not None:

@@ -153,9 +153,9 @@ def _functional(
     else:
         found, (inputs, outputs) = calls(), ends()
         given = [*inputs, *outputs, *(r for call in found.values() for r in call.references())]
-        for layer in described:
-            count = len(entries[described.index(layer)].get("inbound_nodes", []))
-            if layer.class_name in MODELS and any(r[:2] == (layer.name, count) for r in given):
+        places = {reference[:2] for reference in given}
+        for layer, entry in zip(described, entries, strict=True):
+            if layer.class_name in MODELS and (layer.name, len(entry.get("inbound_nodes", []))) in places:
                 reader.offsets[layer.name] = 1
         if reader.offsets:
             found, (inputs, outputs) = calls(), ends()
