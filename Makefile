@@ -1,6 +1,10 @@
 # make demo             set up and run the forecaster on real or sample data
 # make test             set up and run the tests that need no framework
 # make test-frameworks  the same beside PyTorch, Keras and ONNX Runtime, live
+# make test-arm64       the tests on emulated CPUs, see tests/emulation/run.sh: a Raspberry Pi's on 64 bits,
+# make test-armhf       on 32 bits,
+# make test-armv6       the first Pi's (C tests only),
+# make test-old-x86     and on x86 without AVX
 # make bench            every table of docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
 # make lint             ruff and clang-format
@@ -12,7 +16,7 @@ PYTEST_ARGS ?=
 CSV ?=
 SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 
-.PHONY: demo test test-frameworks test-c bench csrc lint format clean
+.PHONY: demo test test-frameworks test-c test-arm64 test-armhf test-armv6 test-old-x86 bench csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -23,6 +27,12 @@ test: $(VENV)/test
 test-frameworks: $(VENV)/frameworks
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -m frameworks $(PYTEST_ARGS)
 
+test-arm64 test-armhf test-armv6:
+	PYTEST_ARGS="$(PYTEST_ARGS)" tests/emulation/run.sh $(@:test-%=%)
+
+test-old-x86: $(VENV)/test
+	PYTHON=$(BIN)/python PYTEST_ARGS="$(PYTEST_ARGS)" tests/emulation/run.sh old-x86
+
 bench: $(VENV)/peers
 	$(BIN)/python bench/run_all.py
 
@@ -30,7 +40,7 @@ csrc:
 	$(MAKE) -C csrc $(if $(BUILD),BUILD=$(BUILD)) $(if $(SANITIZE),SANITIZE=$(SANITIZE))
 
 test-c:
-	$(MAKE) -C csrc test $(if $(BUILD),BUILD=$(BUILD)) $(if $(SANITIZE),SANITIZE=$(SANITIZE))
+	$(MAKE) -C csrc test $(foreach name,BUILD SANITIZE THREADS,$(if $($(name)),$(name)=$($(name))))
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Builds the extension: plain C from csrc/, each instruction set with its own flags, behind one Cython module."""
 
 import os
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -14,40 +15,68 @@ from setuptools.command.build_ext import build_ext
 #: -ffp-contract=off: a fused multiply-add stands where the code says so and nowhere else, so that bits agree
 FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-ISA_FLAGS = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma", "-mprefer-vector-width=512"]}
+X86_FLAGS = {"sse2": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma", "-mprefer-vector-width=512"]}
+#: scheduling before registers are given moves loads so far ahead that sums go to the stack; after, it uses free ones
+ARM64_FLAGS = {"neon": ["-fno-schedule-insns", "-frename-registers"]}
+ARM32_FLAGS = {"neon": ["-march=armv7-a", "-mfpu=neon-vfpv4", *ARM64_FLAGS["neon"]]}
+ALL_SETS = {*X86_FLAGS, *ARM64_FLAGS, *ARM32_FLAGS}
 
-IS_X86 = any(name in sysconfig.get_platform() for name in ("x86_64", "amd64", "AMD64"))
+
+def flags_of_sets():
+    """Instruction set -> the flags of its file, for the machine that Python was built for."""
+    machine = sysconfig.get_platform().rpartition("-")[2].lower()
+    if machine in ("x86_64", "amd64"):
+        return X86_FLAGS
+    if machine not in ("aarch64", "arm64") and not machine.startswith("arm"):
+        return {}
+    # a 32-bit Python on a 64-bit kernel says aarch64
+    return ARM64_FLAGS if sys.maxsize > 2**32 else ARM32_FLAGS
 
 
 class BuildExtension(build_ext):
     """Compiles each file of csrc/isa with the flags of its instruction set."""
 
+    def build_extensions(self):
+        self.is_msvc = self.compiler.compiler_type == "msvc"
+        if self.is_msvc:
+            # Microsoft's own compiler lacks GNU C and C11's atomics; clang-cl, which is installed beside it, has both
+            self.compiler.initialize()
+            self.compiler.cc = shutil.which("clang-cl") or "clang-cl"
+        super().build_extensions()
+
+    def spelled(self, flags):
+        """The flags as the compiler wants them."""
+        return [f"/clang:{flag}" for flag in flags] if self.is_msvc else flags
+
     def build_extension(self, ext):
         common = FLAGS + (WARNINGS if os.environ.get("CYLSTM_WERROR") else [])
-        link = []
-        if self.can_compile(["-fopenmp"]):
+        sets = {name: flags for name, flags in flags_of_sets().items() if self.can_compile(flags)}
+        macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in sets]
+        threads = os.environ.get("CYLSTM_THREADS", "none" if self.is_msvc else "pool")
+        link = ["-s"] if sys.platform == "linux" else []
+        if threads == "openmp" and self.can_compile(["-fopenmp"]):
             common.append("-fopenmp")
             link.append("-fopenmp")
-        macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in self.instruction_sets()]
+            macros.append(("CYL_THREADS_OPENMP", "1"))
+        elif threads == "pool":
+            macros.append(("CYL_THREADS_POOL", "1"))
         objects = []
         for source in sorted(Path("csrc").glob("**/*.c")):
             name = source.stem
-            if name in ISA_FLAGS and name not in self.instruction_sets():
+            if name in ALL_SETS and name not in sets:
                 continue
             objects += self.compiler.compile(
                 [str(source)],
                 output_dir=self.build_temp,
                 macros=macros,
-                extra_postargs=common + ISA_FLAGS.get(name, []),
+                extra_postargs=self.spelled(common + sets.get(name, [])),
                 depends=[str(path) for path in Path("csrc").glob("**/*.h")],
             )
-        ext.extra_objects = ext.depends = objects  # linked again when one is newer
-        ext.extra_compile_args = [flag for flag in common if flag not in WARNINGS]
+        ext.extra_objects = objects
+        ext.depends = objects  # linked again when one of them is newer
+        ext.extra_compile_args = self.spelled([flag for flag in common if flag not in WARNINGS])
         ext.extra_link_args = link
         super().build_extension(ext)
-
-    def instruction_sets(self):
-        return [name for name, flags in ISA_FLAGS.items() if IS_X86 and self.can_compile(flags)]
 
     def can_compile(self, flags):
         """Whether the compiler takes the flags and links what it makes with them."""
@@ -58,7 +87,9 @@ class BuildExtension(build_ext):
                 source = Path(folder, "probe.c")
                 source.write_text("int main(void) { return 0; }\n")
                 try:
-                    objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                    objects = self.compiler.compile(
+                        [str(source)], output_dir=folder, extra_postargs=self.spelled(flags)
+                    )
                     self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=flags)
                     known[key] = True
                 except Exception as error:  # each compiler class raises its own
@@ -76,7 +107,7 @@ setup(
                 ["cylstm/_engine.pyx"],
                 include_dirs=["csrc", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-                libraries=["m", "pthread"],
+                libraries=[] if os.name == "nt" else ["m", "pthread"],
             )
         ],
         build_dir="build",

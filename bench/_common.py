@@ -1,7 +1,7 @@
 """What the benchmarks share: where things are, statistics of rounds, and the facts of the machine.
 
 Importing it makes ``cylstm`` importable where that is built in place but not installed, and the helpers of
-``tests/``; so it is imported first. It does not import NumPy: `import_time` must stay small.
+``tests/``; so it is imported first. It does not import NumPy: `cold_start` must stay small.
 """
 
 from __future__ import annotations

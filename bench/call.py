@@ -18,13 +18,10 @@ from pathlib import Path
 
 import _common
 import numpy as np
+from _programs import HERE, BuildError, build_library, build_program, run
 from cells import CELLS, make_cell, positive, time_round
 from peers.cylstm_ import Packed, PackedOut
 
-from cylstm.layers import OPS
-
-BUILD = _common.ROOT / "build" / "bench-csrc"
-HERE = Path(__file__).parent
 #: the larger ones spend nothing to speak of on calls
 SIZES = tuple(cell for cell in CELLS if cell[2] == 1 and cell[1] <= 128)
 #: prints allocations per call of step(x) and step(x, out=y); Python's own small objects come from the C library too
@@ -46,10 +43,6 @@ for peer_type in (Packed, PackedOut):
 """
 
 
-class BuildError(RuntimeError):
-    """The C program cannot be built, and why."""
-
-
 @dataclass
 class Row:
     """Nanoseconds of one step in each round, and its allocations."""
@@ -58,50 +51,8 @@ class Row:
     c_ns: list[float] = field(default_factory=list)
     out_ns: list[float] = field(default_factory=list)
     fresh_ns: list[float] = field(default_factory=list)
+    predict_ns: list[float] = field(default_factory=list)
     allocations: dict[str, float] = field(default_factory=dict)
-
-
-def run(command: Sequence[str], **options) -> str:
-    try:
-        done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True, **options)
-    except FileNotFoundError as error:
-        raise BuildError(f"{command[0]} not found") from error
-    except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout).strip().splitlines() or ["no message"]
-        raise BuildError(f"{command[0]} failed: {lines[-1]}") from error
-    return done.stdout
-
-
-def build(folder: Path) -> tuple[Path, Path]:
-    """The C program and the library that counts allocations."""
-    run(["make", "-C", _common.ROOT / "csrc", f"BUILD={BUILD}"])
-    options = []
-    for name, value in OPS["lstm"].defaults.items():
-        text, number = (f'"{value}"', 0.0) if isinstance(value, str) else ("NULL", float(value))
-        options.append(f'    {{"{name}", {text}, {number!r}}},')
-    text = "\n".join(["static const CylOption OPTIONS[] = {", *options, "};", ""])
-    (folder / "options.h").write_text(text)
-    compiler = os.environ.get("CC", "cc")
-    program, library = folder / "call", folder / "count.so"
-    sources = [HERE / "_call.c", HERE / "_count.c", BUILD / "libcylstm.a"]
-    includes = [f"-I{_common.ROOT / 'csrc'}", f"-I{folder}"]
-    run(
-        [
-            compiler,
-            "-std=c11",
-            "-D_GNU_SOURCE",
-            "-O2",
-            "-fopenmp",
-            *includes,
-            *sources,
-            "-lm",
-            "-lpthread",
-            "-o",
-            program,
-        ]
-    )
-    run([compiler, "-std=c11", "-O2", "-shared", "-fPIC", HERE / "_count.c", "-o", library])
-    return program, library
 
 
 def measure(row: Row, program: Path, library: Path, rounds: int, round_ms: float, limit_s: float) -> None:
@@ -121,6 +72,7 @@ def measure(row: Row, program: Path, library: Path, rounds: int, round_ms: float
 
         count = max(100, int(round_ms * 1e6 / from_c(1000)[0]) // 100 * 100)
         inputs = xs * (count // 100)
+        sequences = [x[np.newaxis, np.newaxis] for x in inputs]
         end = time.monotonic() + limit_s
         for turn in range(rounds):
             if turn and time.monotonic() > end:
@@ -129,6 +81,7 @@ def measure(row: Row, program: Path, library: Path, rounds: int, round_ms: float
             row.c_ns.append(ns)
             row.out_ns.append(1e3 * time_round(out, "step", inputs)[0])
             row.fresh_ns.append(1e3 * time_round(fresh, "step", inputs)[0])
+            row.predict_ns.append(1e3 * time_round(fresh, "sequence", sequences)[0])
         process.stdin.close()
     environment = os.environ | {"PYTHONMALLOC": "malloc", "LD_PRELOAD": str(library)}
     paths = [str(HERE), str(_common.ROOT)] if _common.IS_IN_PLACE else [str(HERE), str(HERE)]
@@ -144,7 +97,8 @@ def table(rows: Sequence[Row]) -> str:
             f"{ns:.0f} ({min(all_ns):.0f})" for ns, all_ns in ((c, row.c_ns), (out, row.out_ns), (fresh, row.fresh_ns))
         ]
         counts = [f"{row.allocations[name]:.2f}" for name in ("C", "step(x, out=y)", "step(x)")]
-        body.append([", ".join(map(str, row.cell)), *times, f"{out - c:.0f}", f"{fresh - c:.0f}", *counts])
+        predict = f"{_common.median(row.predict_ns):.0f} ({min(row.predict_ns):.0f})"
+        body.append([", ".join(map(str, row.cell)), *times, f"{out - c:.0f}", f"{fresh - c:.0f}", *counts, predict])
     header = [
         "input, hidden, layers",
         "C, ns",
@@ -155,6 +109,7 @@ def table(rows: Sequence[Row]) -> str:
         "allocations in C",
         "with out=",
         "without",
+        "predict(x) of one step, ns",
     ]
     return _common.markdown_table(header, body)
 
@@ -172,7 +127,8 @@ def main(args: Sequence[str] | None = None) -> int:
     how = (options.rounds or (3 if options.quick else 100), 0.2 if options.quick else 2.0, 5.0)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            program, library = build(Path(folder))
+            program = build_program(Path(folder), "_call.c", "_count.c")
+            library = build_library(Path(folder), "_count.c")
             for row in rows:
                 measure(row, program, library, *how)
         except BuildError as error:

@@ -1,4 +1,4 @@
-"""The whole suite: every table of docs/performance.md, its pictures, and JSON of every round. About ten minutes.
+"""The whole suite: every table of docs/performance.md, its pictures, and JSON of every round. Some fifteen minutes.
 
 Each part is a process of its own, as several engines take their number of threads once. A part that fails is named at
 the end, and its section stays as it was.
@@ -21,11 +21,14 @@ PARTS: dict[str, list[str]] = {
     "cells-1": ["cells.py", "--threads", "1", "--section", "cells-1", "--limit-s", "4"],
     "cells-2": ["cells.py", "--threads", "2", "--section", "cells-2", "--limit-s", "4"],
     "kinds-1": ["cells.py", "--kinds", "gru", "rnn", "--section", "kinds-1", "--rounds", "30", "--limit-s", "1.5"],
+    "engines": ["engines.py"],
     "roofline": ["roofline.py", "--threads", "1", "2", "--limit-s", "0.7"],
+    "product": ["product.py"],
     "parallel": ["parallel.py"],
+    "streams": ["streams.py"],
     "call": ["call.py"],
     "scaling": ["scaling.py", "--limit-s", "0.6"],
-    "import": ["import_time.py"],
+    "cold-start": ["cold_start.py"],
 }
 
 

@@ -31,6 +31,7 @@ typedef enum {
     CYL_E_BUSY,      /* another thread is inside the stream */
     CYL_E_INDEX,     /* an index out of the range of what it chooses from */
     CYL_E_TIME,      /* a number of steps that the model cannot run */
+    CYL_E_LAYOUT,    /* packed arrays that do not fit the node */
     CYL_STATUS_COUNT
 } CylStatus;
 
@@ -38,12 +39,21 @@ const char *cyl_status_text(CylStatus status);
 
 /* ---- instruction sets ---- */
 
-typedef enum { CYL_ISA_SCALAR = 0, CYL_ISA_AVX2, CYL_ISA_AVX512, CYL_ISA_COUNT } CylIsa;
+/* of one machine's, weakest first */
+typedef enum { CYL_ISA_SCALAR = 0, CYL_ISA_SSE2, CYL_ISA_AVX2, CYL_ISA_AVX512, CYL_ISA_NEON, CYL_ISA_COUNT } CylIsa;
 
 const char *cyl_isa_name(CylIsa isa);
 /* 1 if this build has the kernels and this CPU and system can run them */
 int cyl_isa_available(CylIsa isa);
+/* whether a multiply-add is one instruction there; else it is put together exactly, which takes some ten */
+int cyl_isa_fuses(CylIsa isa);
 CylIsa cyl_isa_best(void);
+
+/* what a newer ARM CPU has, beyond any set above: integer dot products (asimddp), arithmetic on float16 (asimdhp) */
+typedef enum { CYL_FEATURE_DOT_PRODUCT = 0, CYL_FEATURE_FP16, CYL_FEATURE_COUNT } CylFeature;
+
+/* 1 if the system says that this CPU has it */
+int cyl_feature_available(CylFeature feature);
 
 /* ---- engines ---- */
 
@@ -79,10 +89,19 @@ typedef struct {
 
 typedef struct {
     const char *role;
-    const void *data; /* real, C order, canonical layout; copied, not kept */
+    const void *data; /* real, C order, canonical layout; copied, not kept. NULL: cyl_model_write_tensor brings it */
     int32_t rank;
     int64_t shape[4];
 } CylTensor;
+
+/* packed weights: real (size) */
+typedef struct {
+    const void *data;
+    int64_t size;
+} CylArray;
+
+/* of the packed arrays of the packed engine, which are the same on every machine */
+#define CYL_LAYOUT_VERSION 1
 
 typedef struct {
     const char *op;
@@ -91,9 +110,13 @@ typedef struct {
     const CylOption *options;
     const CylTensor *tensors;
     int32_t input_count, output_count, option_count, tensor_count;
+    /* The node's weights as cyl_model_array gave them, for the packed engine; or NULL. Of `tensors` the shapes alone
+       count then. Used where they lie: aligned to 64 bytes, never written, and to outlive the model. */
+    const CylArray *arrays;
+    int32_t array_count;
 } CylNodeSpec;
 
-/* The model is owned by the caller and freed with cyl_model_free. `isa` matters to the packed engine only, `blas`
+/* The model is owned by the caller and freed with cyl_model_free. `isa` matters in float only, `blas`
    (copied) to the BLAS engines only and may be NULL otherwise. */
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model);
 void cyl_model_free(CylModel *model);
@@ -104,10 +127,21 @@ CylStatus cyl_model_add_tensor(CylModel *model, CylKind kind, const int32_t *sha
                                int32_t *index);
 /* Nodes run in the order in which they are added. */
 CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec);
+/* Rows [first_row, first_row + rows) of a tensor of a node whose `data` was NULL; a tensor of rank 1 has rows of one
+   number. Nodes count from 0 in the order in which they were added. */
+CylStatus cyl_model_write_tensor(CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+                                 const void *data /* real (rows, columns) */);
 /* masks[i] is the index of the mask value of inputs[i], or -1. No node can be added afterwards. */
 CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs /* (input_count) */,
                            const int32_t *masks /* (input_count) */, int32_t input_count,
                            const int32_t *outputs /* (output_count) */, int32_t output_count);
+
+/* What was written, in the packed engine after the rule that numbers below 2^-40 become +0. */
+CylStatus cyl_model_read_tensor(const CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+                                void *data /* real (rows, columns) */);
+/* a node's packed arrays, which belong to the model; data NULL where there is no such array */
+int32_t cyl_model_array_count(const CylModel *model, int32_t node);
+CylArray cyl_model_array(const CylModel *model, int32_t node, int32_t index);
 
 size_t cyl_model_real_size(const CylModel *model);
 /* A stream takes multiples of this many steps at once. */
@@ -142,10 +176,19 @@ typedef struct CylStream CylStream;
 /* Allocates all memory that the stream will ever use. Owned by the caller, freed with cyl_stream_free. */
 CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream);
 void cyl_stream_free(CylStream *stream);
-/* `call->rows` must be the stream's; its states are not read or written. Allocates nothing. Like every function of
-   a stream, CYL_E_BUSY if another thread is inside it. */
+/* `call->rows` must be the stream's, `call->threads` is cut to it; the call's states are not read or written.
+   Allocates nothing. Like every function of a stream, CYL_E_BUSY if another thread is inside it. */
 CylStatus cyl_stream_run(CylStream *stream, const CylCall *call);
+/* The same for the rows n whose active[n] is not 0: the others keep all that the stream remembers of them, their
+   inputs and masks are not read, and their outputs are zeros. `active` is (rows), or NULL for all. */
+CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active);
 CylStatus cyl_stream_reset(CylStream *stream);
+/* only rows[0..count), as if they had just been made */
+CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count);
+/* Row to_rows[n] of `to` goes on as row from_rows[n] of `from`, another stream of the same model, for n in 0..count.
+   CYL_E_BUSY if another thread is inside either. */
+CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
+                               int64_t count);
 /* real (rows, size) */
 CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state);
 CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state);
@@ -164,7 +207,11 @@ CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags);
 #define CYL_EXPORT
 #endif
 
-/* 1 if the library was built with OpenMP. Exported, because threadpoolctl knows a library by its symbols. */
-CYL_EXPORT int cyl_has_openmp(void);
+/* Whose threads the library was built with: "pool" (our own), "openmp" or "none". Exported, because threadpoolctl
+   knows a library by its symbols. */
+CYL_EXPORT const char *cyl_threads_name(void);
+/* At least for how long a call waits for threads that sleep; 0 at first: then it is a small part of the time that the
+   call takes alone. For tests that mean the threads they ask for: results do not depend on it. */
+void cyl_threads_patience(int64_t nanoseconds);
 
 #endif

@@ -39,6 +39,32 @@ void cyl_ieee_leave(CylIeee saved) {
     }
 }
 
+#elif defined(__arm__) && defined(__ARM_FP)
+
+/* of FPSCR: the modes (alternative half, default NaN, flush to zero, rounding) and traps; the rest are flags */
+#define MODES 0x07c09f00u
+
+static uint32_t read_fpscr(void) {
+    uint32_t fpscr;
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(fpscr));
+    return fpscr;
+}
+static void write_fpscr(uint32_t fpscr) { __asm__ volatile("vmsr fpscr, %0" : : "r"(fpscr)); }
+
+CylIeee cyl_ieee_enter(void) {
+    CylIeee saved = {read_fpscr()};
+    if (saved.control & MODES) {
+        write_fpscr((uint32_t)saved.control & ~MODES);
+    }
+    return saved;
+}
+
+void cyl_ieee_leave(CylIeee saved) {
+    if (saved.control & MODES) {
+        write_fpscr((read_fpscr() & ~MODES) | ((uint32_t)saved.control & MODES));
+    }
+}
+
 #else
 #include <fenv.h>
 

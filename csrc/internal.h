@@ -21,11 +21,16 @@
  */
 #define CYL_TINY 0x1p-40f
 
+/* the multiply-add of code without an instruction set's flags is one instruction */
+#if defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF) || defined(__ARM_FEATURE_FMA)
+#define CYL_HAVE_FMA
+#endif
+
 #define CYL_ALIGNMENT 64
 /* reals read past the end of a row of accumulators by the cells of a narrow tail block */
 #define CYL_ROW_PADDING 16
 
-/* ---- threads (threads.c) ---- */
+/* ---- threads (threads.c, and one of threads_pool.c and threads_openmp.c) ---- */
 
 typedef struct CylBarrier CylBarrier;
 
@@ -35,17 +40,27 @@ typedef struct {
     CylBarrier *barrier;
 } CylTeam;
 
-/* Runs fn(context, team) on up to `threads` threads at once, on this one too; returns when all have. */
-void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads);
+/* Runs fn(context, team) on up to `threads` threads at once, on this one too; returns when all have. `work`: the
+   multiply-adds of the call, to judge how long it is worth waiting for threads that sleep. */
+void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads, double work);
 void cyl_barrier(const CylTeam *team);
+/* The half of a team of at least two, not a half itself, to which this thread belongs: 0 or 1. */
+int cyl_team_half(const CylTeam *team, CylTeam *half);
 
 /* This thread's contiguous share [*begin, *end) of `items`. */
 static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin, int64_t *end) {
+    if (team->threads == 1) { /* a division costs as much as a small layer's step has to spare */
+        *begin = 0;
+        *end = items;
+        return;
+    }
     *begin = items * team->thread / team->threads;
     *end = items * (team->thread + 1) / team->threads;
 }
 
-/* ---- packed matrices (pack.c) ---- */
+/* ---- packed arrays (pack.c) ---- */
+
+typedef struct CylNode CylNode;
 
 /*
  * A matrix of gates*units rows and `columns` columns, cut into blocks of `width` units (the last may be narrower).
@@ -57,35 +72,61 @@ typedef struct {
     int32_t units, gates, columns;
     int32_t blocks, width, tail_width; /* tail_width: of the last block, = width if it is full */
     int64_t block_rows;                /* accumulators of a full block */
+    int64_t tail_rows;                 /* of the last block, rounded up in the packed engine */
     int64_t row_size;                  /* accumulators of all blocks, with CYL_ROW_PADDING */
-    void *weights;                     /* real */
+    void *weights;                     /* real; the node's, like bias */
     void *bias;                        /* real (row_size), zeros where there is none */
-    int64_t bytes;
 } CylMatrix;
 
+/* rows first_row .. first_row + gates*units of a tensor that is in the spec; axes behind the first are one */
 typedef struct {
-    const void *data; /* real (gates*units, columns), C order */
-    int32_t columns;
+    const char *role;
+    int64_t first_row;
 } CylPart;
+
+/* where some rows of a tensor lie in a packed array; the tensors of a layer and their places fill each other */
+typedef struct {
+    const char *role; /* a literal */
+    int64_t first_row, rows, columns;
+    const CylMatrix *matrix; /* in its weights from first_column on, or in a row of its accumulators; NULL: plain */
+    int32_t first_column;
+    bool is_row;
+    bool is_transposed; /* plain, as (columns, rows) */
+    bool is_exact;      /* kept without the subnormal rule */
+    void *data;         /* real */
+} CylPlace;
 
 static inline int32_t cyl_block_width(const CylMatrix *m, int32_t block) {
     return block == m->blocks - 1 ? m->tail_width : m->width;
 }
 static inline int64_t cyl_block_offset(const CylMatrix *m, int32_t block) { return block * m->block_rows; }
 
-/* Packs the parts side by side (their columns follow each other); bias is real (gates*units) or NULL. */
-CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, int32_t gates, const CylPart *parts,
-                          int32_t part_count, const void *bias);
-/* A vector of gates*units reals as a row of accumulators, zeros where `source` is NULL; owned by the caller; NULL if
-   there is no memory. */
-void *cyl_row_pack(const CylModel *model, const CylMatrix *m, const void *source);
-void cyl_matrix_free(CylMatrix *m);
+/*
+ * What `prepare` calls for each of its packed arrays, in an order that depends on the spec alone: each becomes the
+ * node's, zeroed and of `size` reals, or is the next of spec->arrays. A role that may be absent from the spec leaves
+ * zeros; the shapes of all others must have been checked.
+ */
+CylStatus cyl_array_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t size, void **data);
+/* the parts side by side (their columns follow each other), and bias (gates*units), NULL for none */
+CylStatus cyl_matrix_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, CylMatrix *m, int32_t units,
+                             int32_t gates, const CylPart *parts, int32_t part_count, const char *bias);
+/* a tensor of gates*units numbers as a row of m's accumulators; role may be NULL, for zeros */
+CylStatus cyl_row_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const CylMatrix *m,
+                          const char *role, void **row);
+/* a tensor of rank 1 and this size, whose shape is checked here, padded */
+CylStatus cyl_vector_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const char *role,
+                             int64_t size, void **vector);
+/* says where rows of a tensor lie, in an array of the node */
+CylStatus cyl_tensor_place(CylNode *node, CylPlace place);
+/* says that a tensor of rank 1 lies plainly at `data`, in an array of the node */
+CylStatus cyl_vector_place(CylNode *node, const CylTensor *tensor, const char *role, void *data);
+void cyl_arrays_free(CylNode *node);
 
-/* ---- kernels: one table per instruction set, and one per precision of the BLAS engine ---- */
+/* ---- kernels: a table per instruction set for each engine in float, and one for the BLAS engine in double ---- */
 
 typedef struct {
     const void *x;  /* real (n, count) */
-    int64_t stride; /* reals from one of the n to the next */
+    int64_t stride; /* reals from one of the n to the next; for a BLAS at least count */
     int32_t first;  /* the matrix column that x's first number multiplies */
     int32_t count;
 } CylOperand;
@@ -144,13 +185,18 @@ typedef struct {
     void (*gru_cell)(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end);
 } CylKernels;
 
-extern const CylKernels cyl_kernels_scalar, cyl_kernels_blas32, cyl_kernels_blas64;
-#ifdef CYL_HAVE_AVX2
-extern const CylKernels cyl_kernels_avx2;
-#endif
-#ifdef CYL_HAVE_AVX512
-extern const CylKernels cyl_kernels_avx512;
-#endif
+/* those whose CYL_HAVE_ is defined, beside the scalar ones */
+extern const CylKernels cyl_kernels_scalar, cyl_kernels_sse2, cyl_kernels_avx2, cyl_kernels_avx512, cyl_kernels_neon;
+extern const CylKernels cyl_kernels_blas32_scalar, cyl_kernels_blas32_sse2, cyl_kernels_blas32_avx2,
+    cyl_kernels_blas32_avx512, cyl_kernels_blas32_neon;
+extern const CylKernels cyl_kernels_blas64;
+/* the CylKernels.product of the BLAS engine, in float and in double precision */
+void cyl_product_blas32(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
+                        int64_t n, void *acc, int64_t acc_stride, bool continued, bool backward, int32_t begin,
+                        int32_t end);
+void cyl_product_blas64(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
+                        int64_t n, void *acc, int64_t acc_stride, bool continued, bool backward, int32_t begin,
+                        int32_t end);
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa);
 
 typedef enum {
@@ -202,15 +248,15 @@ typedef struct {
 
 #define CYL_MAX_STATES 2
 
-typedef struct CylNode CylNode;
 typedef struct CylWorkspace CylWorkspace;
 
 /* A layer: one file in layers/. */
 typedef struct {
     const char *op;
-    /* checks the spec and packs the weights into node->data */
+    /* checks the spec, fills node->data, and says where the weights go (pack.c) */
     CylStatus (*prepare)(CylModel *model, CylNode *node, const CylNodeSpec *spec);
-    void (*release)(CylNode *node);
+    /* makes node->derived of the weights when all are there; NULL where there is nothing to make */
+    CylStatus (*finish)(const CylModel *model, CylNode *node);
     /* bytes of memory that a workspace of this capacity needs for the node, and its placing there */
     size_t (*bind)(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory);
     /* computes the node's outputs for the workspace's current rows and steps; called by every thread of the team */
@@ -269,12 +315,18 @@ struct CylNode {
     bool is_whole;           /* needs all steps at once */
     bool is_chunked;         /* runs for every piece of a sequence; others run once */
     bool is_late;            /* runs after the last piece */
+    bool runs_beside_next;   /* neither reads what the other writes, and they cost the same: two directions */
     int32_t history_size;    /* reals per row of the steps before, carried as a state; 0 for none */
     int64_t work;            /* multiply-adds of one row at one step */
     CylRecurrent *recurrent; /* NULL if the layer has no state; owned through data */
     void *data;              /* the layer's own, owned */
-    int32_t *inputs;         /* all values that it reads, in the order of the spec, owned */
-    int32_t *outputs;        /* all that it writes, owned */
+    CylArray *arrays;        /* packed weights in the order of `prepare`; owned unless keeps_arrays */
+    CylPlace *places;
+    int32_t array_count, place_count;
+    bool keeps_arrays; /* they are the caller's, and read-only */
+    void *derived;     /* real: what `finish` makes of the weights, owned */
+    int32_t *inputs;   /* all values that it reads, in the order of the spec, owned */
+    int32_t *outputs;  /* all that it writes, owned */
     int32_t input_count, output_count;
 };
 
@@ -294,7 +346,9 @@ struct CylModel {
     int32_t state_count;
     int32_t *state_sizes;
     int64_t work, bytes;
+    int64_t input_reals; /* of all inputs, one row at one step */
     bool is_finished;
+    bool has_pairs;    /* of nodes that run beside each other */
     bool is_chunkable; /* a long sequence may be run in pieces, state carried on */
     bool can_stream;
 };
@@ -308,8 +362,6 @@ int32_t cyl_spec_output(const CylNodeSpec *spec, const char *role);
 CylStatus cyl_spec_activation(const CylNodeSpec *spec, const char *slot, CylActivationSpec *activation);
 /* the number of an option; CYL_E_OPTION unless it is there and at least `least` */
 CylStatus cyl_spec_number(const CylNodeSpec *spec, const char *name, double least, double *number);
-/* a tensor of rank 1 as padded reals that the caller owns (cyl_aligned_free), with the subnormal rule */
-CylStatus cyl_copy_vector(const CylModel *model, const CylTensor *tensor, int64_t size, void **vector);
 /* CYL_E_TENSOR unless the tensor is there with this shape; columns -1 for rank 1 */
 CylStatus cyl_check_tensor(const CylTensor *tensor, int64_t rows, int64_t columns);
 
@@ -329,6 +381,8 @@ typedef struct {
     uint8_t *codes; /* (time, rows) of CylCode */
     uint8_t *seen;  /* (rows): has a step counted since the start */
     int current;
+    int resting;   /* the h of the rows that a run on some rows leaves out */
+    bool backward; /* see CylStep; alternates, from one call of a stream to the next too */
     int64_t block_steps;
 } CylNodeState;
 
@@ -337,24 +391,37 @@ struct CylWorkspace {
     int64_t rows_capacity, time_capacity;
     int threads;
     int64_t rows, first_row;
-    int64_t *times;                     /* (axes): steps of the current run */
-    int64_t *capacities;                /* (axes): steps that there is room for */
-    bool in_pieces;                     /* a long sequence is run piece by piece */
+    const int64_t *order; /* (rows): row n of this run is row first_row + order[n] of the call; NULL: first_row + n */
+    bool is_stream;       /* what follows the call's last step is not known yet */
+    int64_t *times;       /* (axes): steps of the current run */
+    int64_t *capacities;  /* (axes): steps that there is room for */
+    bool in_pieces;       /* a long sequence is run piece by piece */
     bool is_first_chunk, is_last_chunk; /* to be read between a node's barriers only */
     CylView *views;                     /* (values) */
     CylView *own;                       /* (values): views of the workspace's own memory; data NULL for model outputs */
-    const uint8_t **masks;              /* (slots): (rows, time) of this run or NULL */
+    const uint8_t **masks;              /* (slots): from this run's first step on, or NULL; see cyl_mask_row */
     int64_t *mask_strides;              /* (slots) */
     uint8_t **own_masks;                /* (slots): memory of the computed ones */
     CylNodeState *states;               /* (nodes) */
-    char *memory;
+    char *arrays;                       /* where the arrays above lie */
+    char *memory;                       /* of values, states and scratch */
 };
 
-/* `times` (inputs): steps that there is to be room for */
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, int threads,
+/* `times` (inputs): the steps to come, NULL where that is not known; `in_pieces`: there is room for a piece of them */
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
                                CylWorkspace **out);
 void cyl_workspace_free(CylWorkspace *workspace);
 void cyl_workspace_reset(CylWorkspace *workspace);
+/* all that is remembered of one row: to the start, exchanged with another row's, copied from another workspace's */
+void cyl_workspace_reset_row(CylWorkspace *workspace, int64_t row);
+void cyl_workspace_swap_rows(CylWorkspace *workspace, int64_t a, int64_t b);
+/* the next run is on rows [0, count) only, the others keep their states; and afterwards on all rows again */
+void cyl_workspace_leave_rows(CylWorkspace *workspace, int64_t count);
+void cyl_workspace_rejoin_rows(CylWorkspace *workspace);
+void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace *from, int64_t from_row);
+/* the states of rows [first, first + count) of a recurrent node: to the start */
+void cyl_node_state_reset(const CylModel *model, const CylNode *node, CylNodeState *state, int64_t first,
+                          int64_t count);
 /* copies state array `index` of this workspace's rows from or to real (rows, size) */
 void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, const void *state);
 void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, void *state);
@@ -373,6 +440,20 @@ bool cyl_axis_same(const CylModel *model, int32_t a, int32_t b);
 static inline int64_t cyl_steps(const CylWorkspace *workspace, int32_t value) {
     int32_t axis = workspace->model->values[value].axis;
     return axis >= 0 ? workspace->times[axis] : 1;
+}
+/* the row of the call's arrays that is row `row` of this run */
+static inline int64_t cyl_call_row(const CylWorkspace *workspace, int64_t row) {
+    return workspace->first_row + (workspace->order ? workspace->order[row] : row);
+}
+/* the slot of a mask value that says something in this run; -1 if there is no such value, or all steps count */
+static inline int32_t cyl_mask_slot(const CylWorkspace *workspace, int32_t value) {
+    int32_t slot = value >= 0 ? workspace->model->values[value].slot : -1;
+    return slot >= 0 && workspace->masks[slot] ? slot : -1;
+}
+/* (time): a row of this run of the mask in `slot`, which must have one; an input's are in the order of the call */
+static inline const uint8_t *cyl_mask_row(const CylWorkspace *workspace, int32_t slot, int64_t row) {
+    int64_t at = slot < workspace->model->input_count ? cyl_call_row(workspace, row) : row;
+    return workspace->masks[slot] + at * workspace->mask_strides[slot];
 }
 
 static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 * 16; }

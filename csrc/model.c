@@ -17,7 +17,7 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
     if ((unsigned)engine > CYL_ENGINE_BLAS64) {
         return CYL_E_ARGUMENT;
     }
-    if (engine == CYL_ENGINE_PACKED && !cyl_isa_available(isa)) {
+    if (engine != CYL_ENGINE_BLAS64 && !cyl_isa_available(isa)) {
         return CYL_E_ISA;
     }
     if (engine != CYL_ENGINE_PACKED) {
@@ -40,10 +40,9 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
     return CYL_OK;
 }
 
-static void free_node(CylNode *node) {
-    if (node->data && node->layer->release) {
-        node->layer->release(node);
-    }
+static void node_free(CylNode *node) {
+    cyl_arrays_free(node);
+    cyl_aligned_free(node->derived);
     free(node->data);
     free(node->inputs);
     free(node->outputs);
@@ -54,7 +53,7 @@ void cyl_model_free(CylModel *model) {
         return;
     }
     for (int32_t i = 0; i < model->node_count; i++) {
-        free_node(&model->nodes[i]);
+        node_free(&model->nodes[i]);
     }
     free(model->nodes);
     free(model->axes);
@@ -169,19 +168,6 @@ CylStatus cyl_spec_number(const CylNodeSpec *spec, const char *name, double leas
     return CYL_OK;
 }
 
-CylStatus cyl_copy_vector(const CylModel *model, const CylTensor *tensor, int64_t size, void **vector) {
-    CylStatus status = cyl_check_tensor(tensor, size, -1);
-    if (status != CYL_OK) {
-        return status;
-    }
-    *vector = cyl_aligned_alloc((size_t)cyl_state_stride(size) * model->kernels->real_size);
-    if (!*vector) {
-        return CYL_E_MEMORY;
-    }
-    model->kernels->flush(tensor->data, *vector, size);
-    return CYL_OK;
-}
-
 CylStatus cyl_check_tensor(const CylTensor *tensor, int64_t rows, int64_t columns) {
     if (!tensor || tensor->rank != (columns < 0 ? 1 : 2) || tensor->shape[0] != rows ||
         (columns >= 0 && tensor->shape[1] != columns)) {
@@ -249,8 +235,18 @@ static int32_t *copy_ports(const CylPort *ports, int32_t count) {
     return values;
 }
 
+/* packs the tensors of the last node whose numbers are in the spec; one that the layer has no place for is ignored */
+static void write_given(CylModel *model, const CylNodeSpec *spec) {
+    for (int32_t t = 0; t < spec->tensor_count && !spec->arrays; t++) {
+        const CylTensor *tensor = &spec->tensors[t];
+        if (tensor->data) {
+            cyl_model_write_tensor(model, model->node_count - 1, tensor->role, 0, tensor->shape[0], tensor->data);
+        }
+    }
+}
+
 CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
-    if (model->is_finished) {
+    if (model->is_finished || (spec->arrays && !model->kernels->is_packed)) {
         return CYL_E_ARGUMENT;
     }
     CylStatus status = check_ports(model, spec->inputs, spec->input_count);
@@ -287,6 +283,7 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
                       .states_in = {-1, -1},
                       .states_out = {-1, -1},
                       .first_state = -1,
+                      .keeps_arrays = spec->arrays != NULL,
                       .inputs = copy_ports(spec->inputs, spec->input_count),
                       .outputs = copy_ports(spec->outputs, spec->output_count),
                       .input_count = spec->input_count,
@@ -298,19 +295,24 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
         node->x = node->mask;
     }
     node->time_from = node->x;
-    int64_t bytes = model->bytes;
     status = !node->inputs || !node->outputs                      ? CYL_E_MEMORY
              : node->x < 0 || (node->y < 0 && node->mask_out < 0) ? CYL_E_VALUE
                                                                   : layer->prepare(model, node, spec);
+    if (status == CYL_OK && spec->arrays && node->array_count != spec->array_count) {
+        status = CYL_E_LAYOUT;
+    }
     if (status == CYL_OK && (node->recurrent || node->history_size)) {
         status = add_states(model, node);
     }
     if (status != CYL_OK) {
-        model->bytes = bytes;
-        free_node(node);
+        node_free(node);
         return status;
     }
     model->node_count++;
+    write_given(model, spec);
+    for (int32_t i = 0; i < node->array_count; i++) {
+        model->bytes += node->arrays[i].size * (int64_t)model->kernels->real_size;
+    }
     for (int32_t i = 0; i < spec->input_count; i++) {
         model->values[spec->inputs[i].value].is_read = true;
         model->values[spec->inputs[i].value].feeds_node = true;
@@ -494,12 +496,47 @@ static CylStatus plan_steps(CylModel *model) {
     return CYL_OK;
 }
 
+/* two recurrent nodes of equal cost, run for the same pieces, of which the second does not read what the first writes
+ */
+static bool is_pair(const CylNode *first, const CylNode *second) {
+    if (!first->recurrent || !second->recurrent || first->work != second->work ||
+        first->is_chunked != second->is_chunked || first->is_late != second->is_late) {
+        return false;
+    }
+    for (int32_t i = 0; i < first->output_count; i++) {
+        for (int32_t j = 0; j < second->input_count; j++) {
+            if (first->outputs[i] == second->inputs[j]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* finds the nodes that run beside each other: what either needs is needed while the other runs */
+static void plan_pairs(CylModel *model) {
+    for (int32_t i = 0; i + 1 < model->node_count; i++) {
+        CylNode *node = &model->nodes[i];
+        node->runs_beside_next = is_pair(node, node + 1) && !(i > 0 && (node - 1)->runs_beside_next);
+        model->has_pairs |= node->runs_beside_next;
+        for (int32_t v = 0; node->runs_beside_next && v < model->value_count; v++) {
+            CylValue *value = &model->values[v];
+            value->first_node -= value->first_node == i + 1;
+            value->last_node += value->last_node == i;
+        }
+    }
+}
+
 /* time axes, and whether pieces of a sequence can be run one after the other */
 static CylStatus plan(CylModel *model) {
     CylStatus status = plan_inputs(model);
     int32_t chunked = 0;
+    model->input_reals = 0;
+    model->has_pairs = false;
     for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
-        chunked += model->values[model->inputs[i]].is_chunked;
+        const CylValue *value = &model->values[model->inputs[i]];
+        chunked += value->is_chunked;
+        model->input_reals += value->kind == CYL_INDEX ? 0 : value->features * (value->time ? value->time : 1);
     }
     model->is_chunkable = chunked == 1;
     model->can_stream = chunked == model->input_count;
@@ -507,7 +544,27 @@ static CylStatus plan(CylModel *model) {
         status = plan_node(model, &model->nodes[i]);
     }
     status = status == CYL_OK ? plan_steps(model) : status;
+    if (status == CYL_OK) {
+        plan_pairs(model);
+    }
     return status == CYL_OK ? plan_outputs(model) : status;
+}
+
+static CylStatus finish_nodes(CylModel *model) {
+    CylIeee saved = cyl_ieee_enter();
+    CylStatus status = CYL_OK;
+    for (int32_t n = 0; status == CYL_OK && n < model->node_count; n++) {
+        CylNode *node = &model->nodes[n];
+        if (node->layer->finish && !node->derived) {
+            status = node->layer->finish(model, node);
+        }
+        if (status != CYL_OK) {
+            cyl_aligned_free(node->derived);
+            node->derived = NULL;
+        }
+    }
+    cyl_ieee_leave(saved);
+    return status;
 }
 
 static int32_t *copy_indices(const int32_t *indices, int32_t count) {
@@ -529,6 +586,9 @@ CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t
     model->input_count = input_count;
     model->output_count = output_count;
     CylStatus status = model->inputs && model->masks && model->outputs ? plan(model) : CYL_E_MEMORY;
+    if (status == CYL_OK) {
+        status = finish_nodes(model);
+    }
     model->is_finished = status == CYL_OK;
     if (status != CYL_OK) {
         free(model->inputs);

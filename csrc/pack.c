@@ -1,8 +1,19 @@
-/* Canonical matrices into the layout that the kernels read. */
+/*
+ * Packed arrays: where each number of a canonical tensor lies in the layout that the kernels read.
+ *
+ * A layer's `prepare` asks for its packed arrays one after the other and so says where each of its tensors lies in
+ * them (CylPlace). Copying, either way, follows from that: cyl_model_write_tensor packs, cyl_model_read_tensor gives
+ * back what was packed, and arrays packed before (a file's) are taken as they are. The layout depends on the shapes
+ * alone, never on the instruction set; whoever changes it raises CYL_LAYOUT_VERSION.
+ */
 #include "internal.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* of a matrix, and rows: their products stay far from what 64 bits hold */
+#define MOST_COLUMNS (1 << 24)
 
 /* Full blocks of 16 units, or of 64 where there is one gate: four chains hide the latency of a multiply-add. */
 static int32_t block_width(int32_t gates) { return gates == 1 ? 64 : 16; }
@@ -18,48 +29,86 @@ static int32_t tail_block_width(int32_t units, int32_t gates, bool is_packed) {
     return units <= 4 ? 4 : units <= 8 ? 8 : 16;
 }
 
-static double read_real(const void *data, int64_t index, size_t real_size) {
-    return real_size == sizeof(float) ? (double)((const float *)data)[index] : ((const double *)data)[index];
-}
-
-static void write_real(void *data, int64_t index, double value, size_t real_size, bool is_packed) {
-    if (is_packed && fabs(value) < (double)CYL_TINY) {
-        value = 0.0; /* the subnormal rule */
-    }
-    if (real_size == sizeof(float)) {
-        ((float *)data)[index] = (float)value;
-    } else {
-        ((double *)data)[index] = value;
-    }
-}
-
-void *cyl_row_pack(const CylModel *model, const CylMatrix *m, const void *source) {
-    size_t real = model->kernels->real_size;
-    void *row = cyl_aligned_alloc((size_t)m->row_size * real);
-    if (!row || !source) {
-        return row;
-    }
-    for (int32_t gate = 0; gate < m->gates; gate++) {
-        for (int64_t unit = 0; unit < m->units; unit++) {
-            int32_t block = (int32_t)(unit / m->width);
-            int64_t at = cyl_block_offset(m, block) + (int64_t)gate * cyl_block_width(m, block) + unit % m->width;
-            write_real(row, at, read_real(source, (int64_t)gate * m->units + unit, real), real,
-                       model->kernels->is_packed);
+CylStatus cyl_array_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t size, void **data) {
+    int32_t index = node->array_count;
+    const CylArray *given = NULL;
+    if (spec->arrays) {
+        given = index < spec->array_count ? &spec->arrays[index] : NULL;
+        if (!given || given->size != size || !given->data || (uintptr_t)given->data % CYL_ALIGNMENT != 0) {
+            return CYL_E_LAYOUT;
         }
     }
-    return row;
+    CylArray *grown = realloc(node->arrays, (size_t)(index + 1) * sizeof *grown);
+    if (!grown) {
+        return CYL_E_MEMORY;
+    }
+    node->arrays = grown;
+    /* what is given is never written: see cyl_model_write_tensor */
+    *data = given ? (void *)given->data : cyl_aligned_alloc((size_t)size * model->kernels->real_size);
+    if (!*data) {
+        return CYL_E_MEMORY;
+    }
+    grown[node->array_count++] = (CylArray){*data, size};
+    return CYL_OK;
 }
 
-CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, int32_t gates, const CylPart *parts,
-                          int32_t part_count, const void *bias) {
-    size_t real = model->kernels->real_size;
+CylStatus cyl_tensor_place(CylNode *node, CylPlace place) {
+    CylPlace *grown = realloc(node->places, (size_t)(node->place_count + 1) * sizeof *grown);
+    if (!grown) {
+        return CYL_E_MEMORY;
+    }
+    node->places = grown;
+    grown[node->place_count++] = place;
+    return CYL_OK;
+}
+
+CylStatus cyl_vector_place(CylNode *node, const CylTensor *tensor, const char *role, void *data) {
+    return cyl_tensor_place(node, (CylPlace){.role = role, .rows = tensor->shape[0], .columns = 1, .data = data});
+}
+
+CylStatus cyl_vector_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const char *role,
+                             int64_t size, void **vector) {
+    const CylTensor *tensor = cyl_spec_tensor(spec, role);
+    CylStatus status = cyl_check_tensor(tensor, size, -1);
+    if (status == CYL_OK) {
+        status = cyl_array_prepare(model, node, spec, cyl_state_stride(size), vector);
+    }
+    return status == CYL_OK ? cyl_vector_place(node, tensor, role, *vector) : status;
+}
+
+CylStatus cyl_row_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const CylMatrix *m,
+                          const char *role, void **row) {
+    CylStatus status = cyl_array_prepare(model, node, spec, m->row_size, row);
+    if (status != CYL_OK || !role || !cyl_spec_tensor(spec, role)) {
+        return status;
+    }
+    return cyl_tensor_place(node, (CylPlace){.role = role,
+                                             .rows = (int64_t)m->gates * m->units,
+                                             .columns = 1,
+                                             .matrix = m,
+                                             .is_row = true,
+                                             .data = *row});
+}
+
+/* numbers of one row of a tensor; more than MOST_COLUMNS of any that has too many */
+static int64_t columns_of(const CylTensor *tensor) {
+    int64_t columns = 1;
+    for (int32_t axis = 1; axis < tensor->rank && columns <= MOST_COLUMNS; axis++) {
+        columns *= tensor->shape[axis];
+    }
+    return columns;
+}
+
+CylStatus cyl_matrix_prepare(const CylModel *model, CylNode *node, const CylNodeSpec *spec, CylMatrix *m, int32_t units,
+                             int32_t gates, const CylPart *parts, int32_t part_count, const char *bias) {
     bool is_packed = model->kernels->is_packed;
     memset(m, 0, sizeof *m);
     int64_t columns = 0;
     for (int32_t p = 0; p < part_count; p++) {
-        columns += parts[p].columns;
+        int64_t part_columns = columns_of(cyl_spec_tensor(spec, parts[p].role));
+        columns = part_columns > MOST_COLUMNS ? MOST_COLUMNS + 1 : columns + part_columns;
     }
-    if (units < 1 || gates < 1 || columns < 1 || units > (1 << 24) || columns > (1 << 24)) {
+    if (units < 1 || gates < 1 || columns < 1 || units > MOST_COLUMNS || columns > MOST_COLUMNS) {
         return CYL_E_TENSOR;
     }
     m->units = units;
@@ -69,47 +118,132 @@ CylStatus cyl_matrix_pack(const CylModel *model, CylMatrix *m, int32_t units, in
     m->blocks = (units + m->width - 1) / m->width;
     m->tail_width = tail_block_width(units - (m->blocks - 1) * m->width, gates, is_packed);
     m->block_rows = (int64_t)gates * m->width;
-    int64_t tail_rows = (int64_t)gates * m->tail_width;
+    m->tail_rows = (int64_t)gates * m->tail_width;
     if (is_packed) {
-        tail_rows = (tail_rows + 15) / 16 * 16;
+        m->tail_rows = (m->tail_rows + 15) / 16 * 16;
     }
-    int64_t rows = (m->blocks - 1) * m->block_rows + tail_rows;
+    int64_t rows = (m->blocks - 1) * m->block_rows + m->tail_rows;
     m->row_size = (rows + 15) / 16 * 16 + CYL_ROW_PADDING;
-    m->bytes = (rows * columns + m->row_size) * (int64_t)real;
-    m->weights = cyl_aligned_alloc((size_t)(rows * columns) * real);
-    m->bias = cyl_row_pack(model, m, bias);
-    if (!m->weights || !m->bias) {
-        cyl_matrix_free(m);
-        return CYL_E_MEMORY;
+    CylStatus status = cyl_array_prepare(model, node, spec, rows * columns, &m->weights);
+    int32_t column = 0;
+    for (int32_t p = 0; status == CYL_OK && p < part_count; p++) {
+        int64_t part_columns = columns_of(cyl_spec_tensor(spec, parts[p].role));
+        status = cyl_tensor_place(node, (CylPlace){.role = parts[p].role,
+                                                   .first_row = parts[p].first_row,
+                                                   .rows = (int64_t)gates * units,
+                                                   .columns = part_columns,
+                                                   .matrix = m,
+                                                   .first_column = column,
+                                                   .data = m->weights});
+        column += (int32_t)part_columns;
     }
-    for (int32_t block = 0; block < m->blocks; block++) {
-        int32_t width = cyl_block_width(m, block);
-        int64_t block_rows = block == m->blocks - 1 ? tail_rows : m->block_rows;
-        int64_t first_row = cyl_block_offset(m, block);
-        for (int32_t gate = 0; gate < gates; gate++) {
-            for (int32_t lane = 0; lane < width; lane++) {
-                int64_t unit = (int64_t)block * m->width + lane;
-                if (unit >= units) {
-                    break;
-                }
-                int64_t source_row = (int64_t)gate * units + unit, row = (int64_t)gate * width + lane;
-                int64_t k = 0;
-                for (int32_t p = 0; p < part_count; p++) {
-                    for (int32_t j = 0; j < parts[p].columns; j++, k++) {
-                        double w = read_real(parts[p].data, source_row * parts[p].columns + j, real);
-                        int64_t at =
-                            is_packed ? first_row * columns + k * block_rows + row : (first_row + row) * columns + k;
-                        write_real(m->weights, at, w, real, is_packed);
-                    }
-                }
+    return status == CYL_OK ? cyl_row_prepare(model, node, spec, m, bias, &m->bias) : status;
+}
+
+/* index of the first number of row `row` of a place, and how far its columns lie apart */
+static int64_t find_row(const CylPlace *place, int64_t row, bool is_packed, int64_t *stride) {
+    const CylMatrix *m = place->matrix;
+    *stride = 1;
+    if (!m) {
+        *stride = place->is_transposed ? place->rows : 1;
+        return place->is_transposed ? row : row * place->columns;
+    }
+    int32_t gate = (int32_t)(row / m->units), unit = (int32_t)(row % m->units), block = unit / m->width;
+    int64_t in_block = (int64_t)gate * cyl_block_width(m, block) + unit % m->width;
+    int64_t first_row = cyl_block_offset(m, block);
+    if (place->is_row) {
+        return first_row + in_block;
+    }
+    if (!is_packed) {
+        return (first_row + in_block) * m->columns + place->first_column;
+    }
+    *stride = block == m->blocks - 1 ? m->tail_rows : m->block_rows;
+    return first_row * m->columns + place->first_column * *stride + in_block;
+}
+
+static float flushed(float x) { return fabsf(x) < CYL_TINY ? 0.0f : x; } /* the subnormal rule */
+
+static void pack_row(const CylModel *model, void *packed, int64_t stride, const void *source, int64_t count,
+                     bool is_exact) {
+    if (model->kernels->real_size == sizeof(double)) {
+        for (int64_t j = 0; j < count; j++) {
+            ((double *)packed)[j * stride] = ((const double *)source)[j];
+        }
+    } else {
+        for (int64_t j = 0; j < count; j++) {
+            float number = ((const float *)source)[j];
+            ((float *)packed)[j * stride] = is_exact ? number : flushed(number);
+        }
+    }
+}
+
+static void unpack_row(const CylModel *model, const void *packed, int64_t stride, void *target, int64_t count) {
+    if (model->kernels->real_size == sizeof(double)) {
+        for (int64_t j = 0; j < count; j++) {
+            ((double *)target)[j] = ((const double *)packed)[j * stride];
+        }
+    } else {
+        for (int64_t j = 0; j < count; j++) {
+            ((float *)target)[j] = ((const float *)packed)[j * stride];
+        }
+    }
+}
+
+/* rows [first, first + rows) of a tensor: from `source` where there is one, else to `target` */
+static CylStatus copy_tensor(const CylModel *model, int32_t node, const char *role, int64_t first, int64_t rows,
+                             const void *source, void *target) {
+    if (node < 0 || node >= model->node_count || first < 0 || rows < 0) {
+        return CYL_E_ARGUMENT;
+    }
+    int64_t copied = 0;
+    for (int32_t p = 0; p < model->nodes[node].place_count; p++) {
+        const CylPlace *place = &model->nodes[node].places[p];
+        if (strcmp(place->role, role) != 0) {
+            continue;
+        }
+        int64_t begin = first > place->first_row ? first : place->first_row;
+        int64_t last = place->first_row + place->rows, end = rows < last - first ? first + rows : last;
+        for (int64_t row = begin; row < end; row++, copied++) {
+            int64_t stride, at = find_row(place, row - place->first_row, model->kernels->is_packed, &stride);
+            void *packed = cyl_at(model, place->data, at);
+            if (source) {
+                pack_row(model, packed, stride, cyl_at(model, source, (row - first) * place->columns), place->columns,
+                         place->is_exact);
+            } else {
+                unpack_row(model, packed, stride, cyl_at(model, target, (row - first) * place->columns),
+                           place->columns);
             }
         }
     }
-    return CYL_OK;
+    return copied == rows ? CYL_OK : CYL_E_TENSOR;
 }
 
-void cyl_matrix_free(CylMatrix *m) {
-    cyl_aligned_free(m->weights);
-    cyl_aligned_free(m->bias);
-    memset(m, 0, sizeof *m);
+CylStatus cyl_model_write_tensor(CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+                                 const void *data) {
+    if (model->is_finished || !data || node < 0 || node >= model->node_count || model->nodes[node].keeps_arrays) {
+        return CYL_E_ARGUMENT;
+    }
+    return copy_tensor(model, node, role, first_row, rows, data, NULL);
+}
+
+CylStatus cyl_model_read_tensor(const CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+                                void *data) {
+    return data ? copy_tensor(model, node, role, first_row, rows, NULL, data) : CYL_E_ARGUMENT;
+}
+
+int32_t cyl_model_array_count(const CylModel *model, int32_t node) {
+    return node >= 0 && node < model->node_count ? model->nodes[node].array_count : 0;
+}
+
+CylArray cyl_model_array(const CylModel *model, int32_t node, int32_t index) {
+    return index >= 0 && index < cyl_model_array_count(model, node) ? model->nodes[node].arrays[index]
+                                                                    : (CylArray){NULL, 0};
+}
+
+void cyl_arrays_free(CylNode *node) {
+    for (int32_t i = 0; i < node->array_count && !node->keeps_arrays; i++) {
+        cyl_aligned_free((void *)node->arrays[i].data);
+    }
+    free(node->arrays);
+    free(node->places);
 }

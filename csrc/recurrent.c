@@ -49,11 +49,13 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpe
 }
 
 /* How many steps' input halves are computed at once: enough columns to reuse each weight that is read. A batch has
-   its columns already, and a small input matrix stays in the first cache. */
-static int64_t block_steps(const CylRecurrent *recurrent, int64_t rows, int64_t time) {
-    const int64_t columns = 24, small = 4096;
+   its columns already, and a small input matrix stays in the first cache. A gemm, which packs the weights anew at each
+   call, wants more columns, and costs less than many gemv for a small matrix too. */
+static int64_t block_steps(const CylModel *model, const CylRecurrent *recurrent, int64_t rows, int64_t time) {
+    const bool is_packed = model->kernels->is_packed;
+    const int64_t columns = is_packed ? 24 : 128, small = is_packed ? 4096 : 0, batch = is_packed ? 8 : 16;
     int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
-    if (rows >= 8 || weights <= small || time == 1 || recurrent->positions > 1) {
+    if (rows >= batch || weights <= small || time == 1 || recurrent->positions > 1) {
         return 1;
     }
     int64_t steps = columns / rows;
@@ -64,7 +66,7 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspa
     const CylRecurrent *recurrent = node->recurrent;
     size_t real = model->kernels->real_size, used = 0, rows = (size_t)workspace->rows_capacity;
     CylNodeState state = {0};
-    state.block_steps = block_steps(recurrent, workspace->rows_capacity, workspace->time_capacity);
+    state.block_steps = block_steps(model, recurrent, workspace->rows_capacity, workspace->time_capacity);
     size_t h_bytes = rows * (size_t)cyl_state_stride(recurrent->output_size) * real;
     size_t c_bytes = rows * (size_t)cyl_state_stride(recurrent->hidden_size) * real;
     size_t acc_rows = rows * (size_t)(state.block_steps * recurrent->positions);
@@ -86,11 +88,10 @@ static void code_steps(const CylNode *node, const CylWorkspace *workspace, int64
     CylNodeState *state = &workspace->states[node->index];
     const CylRecurrent *recurrent = node->recurrent;
     int32_t slot = workspace->model->values[node->mask].slot;
-    const uint8_t *mask = workspace->masks[slot];
     for (int64_t n = 0; n < time; n++) {
         int64_t t = recurrent->is_reverse ? time - 1 - n : n;
         for (int64_t row = 0; row < workspace->rows; row++) {
-            bool used = mask[row * workspace->mask_strides[slot] + t] != 0;
+            bool used = cyl_mask_row(workspace, slot, row)[t] != 0;
             uint8_t *code = &state->codes[t * workspace->rows + row];
             state->seen[row] |= used;
             *code = used                                             ? CYL_CODE_USE
@@ -100,6 +101,8 @@ static void code_steps(const CylNode *node, const CylWorkspace *workspace, int64
     }
 }
 
+static bool has_connected_states(const CylNode *node) { return node->states_in[0] >= 0 || node->states_in[1] >= 0; }
+
 static void load_states(const CylNode *node, CylWorkspace *workspace) {
     for (int32_t i = 0; i < node->recurrent->state_count; i++) {
         if (node->states_in[i] >= 0) {
@@ -108,20 +111,37 @@ static void load_states(const CylNode *node, CylWorkspace *workspace) {
     }
 }
 
-/* rows without any step that counts: states 0, as ONNX Runtime has it for sequences of length 0 */
+/*
+ * Rows without any step that counts: final states 0, as ONNX Runtime has it for sequences of length 0. In a stream
+ * only the values that other layers read: its states carry on, for a later step may count, and before a first one
+ * must stand what the whole sequence would start from.
+ */
 static void zero_empty_rows(const CylModel *model, const CylNode *node, const CylWorkspace *workspace) {
-    const CylNodeState *state = &workspace->states[node->index];
-    size_t real = model->kernels->real_size;
-    int64_t h_stride = cyl_state_stride(node->recurrent->output_size);
-    int64_t c_stride = cyl_state_stride(node->recurrent->hidden_size);
+    CylNodeState *state = &workspace->states[node->index];
     for (int64_t row = 0; row < workspace->rows; row++) {
-        if (!state->seen[row] && (workspace->is_last_chunk || !node->is_chunked)) {
-            memset(cyl_at(model, state->h[state->current], row * h_stride), 0, (size_t)h_stride * real);
-            if (node->recurrent->state_count > 1) {
-                memset(cyl_at(model, state->c, row * c_stride), 0, (size_t)c_stride * real);
+        if (state->seen[row]) {
+            continue;
+        }
+        if (!workspace->is_stream) {
+            cyl_node_state_reset(model, node, state, row, 1);
+        }
+        for (int32_t i = 0; i < node->recurrent->state_count; i++) {
+            const CylView *view = node->states_out[i] >= 0 ? &workspace->views[node->states_out[i]] : NULL;
+            if (view && view->data) {
+                memset(cyl_at(model, view->data, row * view->row_stride), 0,
+                       (size_t)model->state_sizes[node->first_state + i] * model->kernels->real_size);
             }
         }
     }
+}
+
+static bool stores_states(const CylModel *model, const CylNode *node) {
+    for (int32_t i = 0; i < node->recurrent->state_count; i++) {
+        if (node->states_out[i] >= 0 && model->values[node->states_out[i]].is_read) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void store_states(const CylModel *model, const CylNode *node, const CylWorkspace *workspace) {
@@ -133,17 +153,17 @@ static void store_states(const CylModel *model, const CylNode *node, const CylWo
     }
 }
 
-/* the input halves of steps [first, first + count) of the order of processing, for this thread's blocks */
+/* the input halves of steps [first, first + count) of the order of processing, for this thread's blocks; their
+   accumulators are in the order of time */
 static void input_products(const CylModel *model, const CylNode *node, const CylWorkspace *workspace, int64_t time,
                            int64_t first, int64_t count, int32_t begin, int32_t end) {
     const CylRecurrent *recurrent = node->recurrent;
     const CylMatrix *m = recurrent->input_matrix;
     const CylNodeState *state = &workspace->states[node->index];
     const CylView *x = &workspace->views[node->x];
-    int64_t start = recurrent->is_reverse ? time - 1 - first : first;
-    int64_t stride = recurrent->is_reverse ? -x->step_stride : x->step_stride;
+    int64_t start = recurrent->is_reverse ? time - first - count : first;
     for (int64_t row = 0; row < workspace->rows; row++) {
-        CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), stride, 0,
+        CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), x->step_stride, 0,
                               recurrent->input_size};
         void *acc = cyl_at(model, state->acc, row * state->block_steps * m->row_size);
         model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
@@ -155,7 +175,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
     CylNodeState *state = &workspace->states[node->index];
     int64_t time = workspace->times[model->values[node->x].axis];
-    bool is_masked = node->mask >= 0 && workspace->masks[model->values[node->mask].slot];
+    bool is_masked = cyl_mask_slot(workspace, node->mask) >= 0;
     if (team->thread == 0) {
         load_states(node, workspace);
         if (is_masked) {
@@ -164,7 +184,10 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
             memset(state->seen, 1, (size_t)workspace->rows);
         }
     }
-    cyl_barrier(team);
+    /* a step is short: meet only where the others read what the first thread prepared */
+    if (is_masked || has_connected_states(node)) {
+        cyl_barrier(team);
+    }
     int64_t acc_size = recurrent->input_matrix->row_size * recurrent->positions;
     CylStep step = {.rows = workspace->rows,
                     .x_stride = x->row_stride,
@@ -177,19 +200,20 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
                     .y_stride = y->row_stride,
                     .continued = state->block_steps > 1};
     int current = state->current;
-    int64_t begin, end;
+    bool backward = state->backward;
+    int64_t begin, end, count = 1;
     for (int64_t n = 0; n < time; n++) {
         int64_t t = recurrent->is_reverse ? time - 1 - n : n, in_block = n % state->block_steps;
         if (step.continued && in_block == 0) {
-            int64_t count = time - n < state->block_steps ? time - n : state->block_steps;
+            count = time - n < state->block_steps ? time - n : state->block_steps;
             cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
             input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);
         }
         step.x = cyl_at(model, x->data, t * x->step_stride);
-        step.backward = current == 1; /* alternates, from one call of a stream to the next too */
+        step.backward = backward;
         step.h_previous = state->h[current];
         step.h_next = state->h[1 - current];
-        step.acc = cyl_at(model, state->acc, in_block * acc_size);
+        step.acc = cyl_at(model, state->acc, (recurrent->is_reverse ? count - 1 - in_block : in_block) * acc_size);
         step.codes = is_masked ? state->codes + t * workspace->rows : NULL;
         step.y = y->data ? cyl_at(model, y->data, t * y->step_stride) : NULL;
         for (int32_t p = 0; p < recurrent->phase_count; p++) {
@@ -201,13 +225,17 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
             }
         }
         current = 1 - current;
+        backward = !backward;
     }
     if (team->thread == 0) {
         state->current = current;
-        if (recurrent->zeroes_empty) {
+        state->backward = backward;
+        store_states(model, node, workspace);
+        if (recurrent->zeroes_empty && (workspace->is_last_chunk || !node->is_chunked)) {
             zero_empty_rows(model, node, workspace);
         }
-        store_states(model, node, workspace);
     }
-    cyl_barrier(team);
+    if (stores_states(model, node)) {
+        cyl_barrier(team);
+    }
 }

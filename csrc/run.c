@@ -23,6 +23,13 @@ static int64_t steps_before(const CylModel *model, int32_t axis, int64_t steps) 
     return steps;
 }
 
+/* steps of a value in the whole call */
+static int64_t steps_of_call(const CylModel *model, const CylCall *call, const CylValue *value) {
+    return value->axis < 0                    ? 1
+           : value->axis < model->input_count ? call->times[value->axis]
+                                              : cyl_axis_length(model, value->axis, call->times);
+}
+
 /* Points the views at steps [first_step, first_step + steps) of rows [first_row, first_row + rows) of the call. */
 static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, int64_t first_step,
                        int64_t steps) {
@@ -36,36 +43,33 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
         int64_t time = value->has_time ? call->times[i] : 1, skipped = in_pieces ? first_step : 0;
         w->times[i] = in_pieces ? steps : time;
         const uint8_t *mask = call->masks ? call->masks[i] : NULL;
-        w->masks[i] = mask ? mask + first_row * time + skipped : NULL;
+        w->masks[i] = mask ? mask + skipped : NULL;
         w->mask_strides[i] = time;
         w->views[model->inputs[i]].row_stride = w->times[i] * value->features;
-        if (value->kind == CYL_INDEX) { /* read where they are */
+        if (value->kind == CYL_INDEX) { /* read where they are, in the rows of the call */
             const int32_t *indices = call->inputs[i];
-            w->views[model->inputs[i]].data =
-                (char *)(uintptr_t)(indices + (first_row * time + skipped) * value->features);
+            w->views[model->inputs[i]].data = (char *)(uintptr_t)(indices + skipped * value->features);
             w->views[model->inputs[i]].row_stride = time * value->features;
         }
     }
     for (int32_t a = model->input_count; a < model->axis_count; a++) {
         w->times[a] = cyl_axis_length(model, a, w->times);
     }
-    for (int32_t v = 0; v < model->value_count; v++) {
+    for (int32_t v = 0; v < model->value_count && model->slot_count > model->input_count; v++) {
         int32_t slot = model->values[v].slot;
         if (slot >= model->input_count) {
             w->masks[slot] = w->own_masks[slot];
             w->mask_strides[slot] = w->times[model->values[v].axis];
         }
     }
-    for (int32_t v = 0; v < model->value_count; v++) {
+    for (int32_t o = 0; o < model->output_count; o++) {
+        const int32_t v = model->outputs[o];
         const CylValue *value = &model->values[v];
-        if (value->output < 0) {
-            continue;
-        }
-        int64_t time = value->axis >= 0 ? cyl_axis_length(model, value->axis, call->times) : 1;
-        int64_t skipped = value->is_chunked ? steps_before(model, value->axis, first_step) : 0;
+        int64_t time = steps_of_call(model, call, value);
+        int64_t skipped = value->is_chunked && first_step > 0 ? steps_before(model, value->axis, first_step) : 0;
         w->views[v].step_stride = value->features;
         w->views[v].row_stride = time * value->features;
-        w->views[v].data = cyl_at(model, call->outputs[value->output], (first_row * time + skipped) * value->features);
+        w->views[v].data = cyl_at(model, call->outputs[o], (first_row * time + skipped) * value->features);
     }
 }
 
@@ -83,7 +87,7 @@ static void load_inputs(CylWorkspace *w, const CylCall *call, int64_t first_step
         int64_t steps = w->times[i], skipped = w->in_pieces && value->is_chunked ? first_step : 0;
         cyl_share(team, w->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
-            int64_t from = ((w->first_row + row) * time + skipped) * features;
+            int64_t from = (cyl_call_row(w, row) * time + skipped) * features;
             model->kernels->flush(cyl_at(model, call->inputs[i], from),
                                   cyl_at(model, view->data, row * view->row_stride), steps * features);
         }
@@ -100,26 +104,79 @@ static int64_t longest_input(const CylModel *model, const CylCall *call) {
     return longest;
 }
 
+static double work_of(const CylModel *model, const CylCall *call, int64_t rows) {
+    int64_t longest = 1;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        longest = is_sequence_input(model, i) && call->times[i] > longest ? call->times[i] : longest;
+    }
+    return (double)model->work * (double)rows * (double)longest;
+}
+
+/* Whether the thread that calls loads the inputs alone, before the others begin: a barrier costs more. */
+static bool loads_alone(const CylModel *model, int64_t rows, int64_t steps) {
+    const int64_t reals = 4096;
+    return rows * steps * model->input_reals <= reals;
+}
+
+/* the most steps that are run at once, of `total` */
+static int64_t steps_at_once(const CylWorkspace *w, int64_t total) {
+    const CylModel *model = w->model;
+    int64_t steps = total;
+    for (int32_t i = 0; w->in_pieces && total > 1 && i < model->input_count; i++) {
+        bool is_less = model->values[model->inputs[i]].is_chunked && w->capacities[i] < steps;
+        steps = is_less ? w->capacities[i] : steps;
+    }
+    return steps;
+}
+
+/* the first chunk, by the calling thread before the team starts */
+static void begin_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
+    const CylTeam alone = {0, 1, NULL};
+    int64_t total = longest_input(w->model, call), steps = steps_at_once(w, total);
+    bind_views(w, call, first_row, rows, 0, steps);
+    w->is_first_chunk = true;
+    w->is_last_chunk = steps == total;
+    if (loads_alone(w->model, rows, steps)) {
+        load_inputs(w, call, 0, &alone);
+    }
+}
+
+/* a node and the next, each by half of the team: its threads need not meet the others at every step */
+static void run_pair(CylWorkspace *w, const CylNode *node, const CylTeam *team) {
+    CylTeam half;
+    node += cyl_team_half(team, &half);
+    node->layer->run(w->model, node, w, &half);
+    cyl_barrier(team);
+}
+
+/* the rows that begin_rows has begun, by all of the team */
 static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, const CylTeam *team) {
     const CylModel *model = w->model;
-    int64_t total = longest_input(model, call), chunk = total;
-    for (int32_t i = 0; w->in_pieces && i < model->input_count; i++) {
-        chunk = model->values[model->inputs[i]].is_chunked ? w->capacities[i] : chunk;
-    }
+    int64_t total = longest_input(model, call), chunk = steps_at_once(w, total);
     for (int64_t first_step = 0; first_step < total; first_step += chunk) {
         int64_t steps = total - first_step < chunk ? total - first_step : chunk;
         bool is_last_chunk = first_step + steps >= total;
-        if (team->thread == 0) {
-            bind_views(w, call, first_row, rows, first_step, steps);
-            w->is_first_chunk = first_step == 0;
-            w->is_last_chunk = is_last_chunk;
+        if (first_step > 0) {
+            if (team->thread == 0) {
+                bind_views(w, call, first_row, rows, first_step, steps);
+                w->is_first_chunk = false;
+                w->is_last_chunk = is_last_chunk;
+            }
+            cyl_barrier(team);
         }
-        cyl_barrier(team);
-        load_inputs(w, call, first_step, team);
-        cyl_barrier(team);
+        if (first_step > 0 || !loads_alone(model, rows, steps)) {
+            load_inputs(w, call, first_step, team);
+            cyl_barrier(team);
+        }
         for (int32_t n = 0; n < model->node_count; n++) {
             const CylNode *node = &model->nodes[n];
-            if (node->is_chunked || (node->is_late ? is_last_chunk : first_step == 0)) {
+            if (!node->is_chunked && !(node->is_late ? is_last_chunk : first_step == 0)) {
+                continue;
+            }
+            if (node->runs_beside_next && team->threads % 2 == 0) {
+                run_pair(w, node, team);
+                n++;
+            } else {
                 node->layer->run(model, node, w, team);
             }
         }
@@ -168,6 +225,7 @@ static void predict_apart(void *context, const CylTeam *team) {
         }
         int64_t rows = p->call->rows - first < p->tile_rows ? p->call->rows - first : p->tile_rows;
         start_rows(w, p->call, first, rows);
+        begin_rows(w, p->call, first, rows);
         run_rows(w, p->call, first, rows, &alone);
         finish_rows(w, p->call, first);
     }
@@ -177,34 +235,38 @@ static void predict_apart(void *context, const CylTeam *team) {
 static void predict_together(void *context, const CylTeam *team) {
     Prediction *p = context;
     CylWorkspace *w = p->workspaces[0];
-    if (team->thread == 0) {
-        start_rows(w, p->call, 0, p->call->rows);
-    }
-    cyl_barrier(team);
     run_rows(w, p->call, 0, p->call->rows, team);
     if (team->thread == 0) {
         finish_rows(w, p->call, 0);
     }
 }
 
-static CylStatus check_call(const CylModel *model, const CylCall *call) {
+/* whether all indices of an input are in range; of all rows, or the active ones */
+static bool are_in_range(const CylModel *model, const CylCall *call, int32_t input, const uint8_t *active) {
+    const CylValue *value = &model->values[model->inputs[input]];
+    int64_t count = call->times[input] * value->features;
+    for (int64_t row = 0; row < call->rows; row++) {
+        const int32_t *indices = (const int32_t *)call->inputs[input] + row * count;
+        for (int64_t k = 0; k < count && (!active || active[row]); k++) {
+            if (indices[k] < 0 || indices[k] >= value->limit) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static CylStatus check_call(const CylModel *model, const CylCall *call, const uint8_t *active) {
     if (!model->is_finished || call->rows < 1 || call->threads < 1 || call->threads > CYL_MAX_THREADS) {
         return CYL_E_ARGUMENT;
     }
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
-        if (!value->has_time) {
-            continue;
-        }
-        if (call->times[i] < 1 || (value->time && call->times[i] != value->time)) {
+        if (value->has_time && (call->times[i] < 1 || (value->time && call->times[i] != value->time))) {
             return CYL_E_ARGUMENT;
         }
-        const int32_t *indices = call->inputs[i];
-        int64_t count = value->kind == CYL_INDEX ? call->rows * call->times[i] * value->features : 0;
-        for (int64_t k = 0; k < count; k++) {
-            if (indices[k] < 0 || indices[k] >= value->limit) {
-                return CYL_E_INDEX;
-            }
+        if (value->kind == CYL_INDEX && !are_in_range(model, call, i, active)) {
+            return CYL_E_INDEX;
         }
     }
     for (int32_t a = model->input_count; a < model->axis_count; a++) {
@@ -216,13 +278,9 @@ static CylStatus check_call(const CylModel *model, const CylCall *call) {
 }
 
 CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
-    CylStatus status = check_call(model, call);
+    CylStatus status = check_call(model, call, NULL);
     if (status != CYL_OK) {
         return status;
-    }
-    int64_t *capacities = calloc((size_t)model->input_count, sizeof *capacities);
-    if (!capacities) {
-        return CYL_E_MEMORY;
     }
     bool apart = runs_rows_apart(call);
     Prediction p = {model, call, NULL, call->rows, 1, 0};
@@ -237,24 +295,21 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     CylWorkspace *one = NULL;
     p.workspaces = workspaces == 1 ? &one : calloc((size_t)workspaces, sizeof *p.workspaces);
     if (!p.workspaces) {
-        free(capacities);
         return CYL_E_MEMORY;
     }
     int team_threads = apart ? workspaces : call->threads;
-    for (int32_t i = 0; i < model->input_count; i++) {
-        bool in_pieces = model->is_chunkable && model->values[model->inputs[i]].is_chunked;
-        capacities[i] = in_pieces ? cyl_chunk_steps(model, p.tile_rows, call->times[i]) : call->times[i];
-    }
     for (int i = 0; i < workspaces && status == CYL_OK; i++) {
-        status = cyl_workspace_create(model, p.tile_rows, capacities, apart ? 1 : team_threads, &p.workspaces[i]);
-    }
-    for (int i = 0; i < workspaces && status == CYL_OK; i++) {
-        p.workspaces[i]->in_pieces = model->is_chunkable;
+        status = cyl_workspace_create(model, p.tile_rows, call->times, model->is_chunkable, apart ? 1 : team_threads,
+                                      &p.workspaces[i]);
     }
     if (status == CYL_OK) {
         CylIeee saved = cyl_ieee_enter();
         cyl_blas_hold(model);
-        cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads);
+        if (!apart) {
+            start_rows(p.workspaces[0], call, 0, call->rows);
+            begin_rows(p.workspaces[0], call, 0, call->rows);
+        }
+        cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads, work_of(model, call, call->rows));
         cyl_blas_release(model);
         cyl_ieee_leave(saved);
     }
@@ -264,28 +319,21 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     if (workspaces > 1) {
         free(p.workspaces);
     }
-    free(capacities);
     return status;
 }
 
 int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads) {
-    /* multiply-adds: one core does some 50 per nanosecond from its own cache; entering a region costs some 2 us,
-       a barrier some 0.1 us */
-    const double least_call = 1e6, least_step = 48e3;
-    double step = (double)model->work, call = step * (double)rows * (double)time;
-    if (threads <= 1 || call < least_call) {
-        return 1;
+    /* in multiply-adds, of which one core does some 50 per nanosecond from its own cache. Threads that run rows apart
+       meet at the end of the call, those that share rows (one row, or a stream's) at every step. */
+    const double rows_apart = 1e5, rows_shared = 32e3;
+    double step = (double)model->work * (double)rows, call = step * (double)time;
+    double apart = call / rows_apart < (double)rows ? call / rows_apart : (double)rows;
+    double shared = step / rows_shared;
+    double useful = apart > shared ? apart : shared;
+    if (model->has_pairs && useful < 2.0 && call >= 2.0 * rows_apart) {
+        useful = 2.0;
     }
-    if (rows >= 2) {
-        double useful = call / (least_call / 2.0);
-        int64_t most = rows < threads ? rows : threads;
-        return useful < (double)most ? (int)useful : (int)most;
-    }
-    double useful = step / (least_step / 2.0);
-    if (step < least_step) {
-        return 1;
-    }
-    return useful < (double)threads ? (int)useful : threads;
+    return useful < 2.0 ? 1 : useful < (double)threads ? (int)useful : threads;
 }
 
 /* ---- streams ---- */
@@ -293,6 +341,8 @@ int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t ti
 struct CylStream {
     CylWorkspace *workspace;
     int threads;
+    uint8_t *active; /* (rows): of the current run, whatever becomes of the caller's */
+    int64_t *order;  /* (rows): see CylWorkspace, of the current run; after the active rows come the others */
     atomic_flag busy;
 };
 
@@ -320,19 +370,19 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
     }
     atomic_flag_clear(&s->busy);
     s->threads = threads;
-    int64_t *capacities = calloc((size_t)model->input_count, sizeof *capacities);
-    for (int32_t i = 0; capacities && i < model->input_count; i++) {
-        capacities[i] = cyl_chunk_steps(model, rows, INT64_MAX);
-    }
-    CylStatus status =
-        capacities ? cyl_workspace_create(model, rows, capacities, threads, &s->workspace) : CYL_E_MEMORY;
-    free(capacities);
+    CylStatus status = cyl_workspace_create(model, rows, NULL, true, threads, &s->workspace);
     if (status != CYL_OK) {
         free(s);
         return status;
     }
+    s->active = calloc((size_t)rows, sizeof *s->active);
+    s->order = calloc((size_t)rows, sizeof *s->order);
+    if (!s->active || !s->order) {
+        cyl_stream_free(s);
+        return CYL_E_MEMORY;
+    }
     s->workspace->rows = rows;
-    s->workspace->in_pieces = true;
+    s->workspace->is_stream = true;
     *stream = s;
     return CYL_OK;
 }
@@ -340,23 +390,106 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
 void cyl_stream_free(CylStream *stream) {
     if (stream) {
         cyl_workspace_free(stream->workspace);
+        free(stream->active);
+        free(stream->order);
         free(stream);
     }
 }
 
 static void stream_run(void *context, const CylTeam *team) {
     StreamRun *run = context;
-    run_rows(run->stream->workspace, run->call, 0, run->call->rows, team);
+    run_rows(run->stream->workspace, run->call, 0, run->stream->workspace->rows, team);
 }
 
-CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) {
+/* ---- some rows of a stream: they change places with others, so that a run finds them side by side ---- */
+
+/* fills `order`, the active rows first, moving as few as possible; returns their number */
+static int64_t order_rows(CylStream *stream, const uint8_t *active) {
+    int64_t rows = stream->workspace->rows_capacity, *order = stream->order, count = 0;
+    for (int64_t row = 0; row < rows; row++) {
+        stream->active[row] = active[row] != 0;
+        count += stream->active[row];
+        order[row] = row;
+    }
+    int64_t next = count; /* where to look for active rows that stand behind the first `count` */
+    for (int64_t row = 0; row < count; row++) {
+        if (!stream->active[row]) {
+            while (!stream->active[next]) {
+                next++;
+            }
+            order[row] = next;
+            order[next++] = row;
+        }
+    }
+    return count;
+}
+
+/* exchanges the first `count` rows with those that `order` says; done twice, all stand where they stood */
+static void swap_rows(CylStream *stream, int64_t count) {
+    for (int64_t row = 0; row < count; row++) {
+        if (stream->order[row] != row) {
+            cyl_workspace_swap_rows(stream->workspace, row, stream->order[row]);
+        }
+    }
+}
+
+/* the run left the outputs of the first `count` rows side by side: each to its row, and zeros to the others */
+static void spread_outputs(const CylStream *stream, const CylCall *call, int64_t count) {
     const CylModel *model = stream->workspace->model;
-    CylStatus status = check_call(model, call);
+    for (int32_t o = 0; o < model->output_count; o++) {
+        const CylValue *value = &model->values[model->outputs[o]];
+        int64_t time = steps_of_call(model, call, value);
+        size_t bytes = (size_t)(time * value->features) * model->kernels->real_size;
+        char *rows = call->outputs[o];
+        for (int64_t row = 0; row < count; row++) {
+            if (stream->order[row] != row) {
+                memcpy(rows + (size_t)stream->order[row] * bytes, rows + (size_t)row * bytes, bytes);
+            }
+        }
+        for (int64_t row = count; row < call->rows; row++) {
+            memset(rows + (size_t)stream->order[row] * bytes, 0, bytes);
+        }
+    }
+}
+
+static void run_on_team(CylStream *stream, const CylCall *call) {
+    const CylModel *model = stream->workspace->model;
+    int64_t rows = stream->workspace->rows;
+    StreamRun run = {stream, call};
+    CylIeee saved = cyl_ieee_enter();
+    cyl_blas_hold(model);
+    begin_rows(stream->workspace, call, 0, rows);
+    cyl_parallel(stream_run, &run, call->threads < stream->threads ? call->threads : stream->threads,
+                 work_of(model, call, rows));
+    cyl_blas_release(model);
+    cyl_ieee_leave(saved);
+}
+
+static void run_active(CylStream *stream, const CylCall *call, int64_t count) {
+    CylWorkspace *w = stream->workspace;
+    if (count > 0) {
+        swap_rows(stream, count);
+        cyl_workspace_leave_rows(w, count);
+        w->order = stream->order;
+        run_on_team(stream, call);
+        w->order = NULL;
+        cyl_workspace_rejoin_rows(w);
+        swap_rows(stream, count);
+    }
+    spread_outputs(stream, call, count);
+}
+
+CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) { return cyl_stream_run_active(stream, call, NULL); }
+
+CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active) {
+    const CylModel *model = stream->workspace->model;
+    CylStatus status = check_call(model, call, active);
     if (status == CYL_OK && call->rows != stream->workspace->rows_capacity) {
         status = CYL_E_ARGUMENT;
     }
     for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
-        bool is_right = call->times[i] == call->times[0] && call->times[i] % model->step_multiple == 0;
+        bool is_whole = model->step_multiple == 1 || call->times[i] % model->step_multiple == 0;
+        bool is_right = call->times[i] == call->times[0] && is_whole;
         status = is_right ? CYL_OK : CYL_E_TIME;
     }
     if (status == CYL_OK) {
@@ -365,12 +498,12 @@ CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) {
     if (status != CYL_OK) {
         return status;
     }
-    StreamRun run = {stream, call};
-    CylIeee saved = cyl_ieee_enter();
-    cyl_blas_hold(model);
-    cyl_parallel(stream_run, &run, stream->threads);
-    cyl_blas_release(model);
-    cyl_ieee_leave(saved);
+    int64_t count = active ? order_rows(stream, active) : call->rows;
+    if (count == call->rows) {
+        run_on_team(stream, call);
+    } else {
+        run_active(stream, call, count);
+    }
     leave(stream);
     return CYL_OK;
 }
@@ -381,6 +514,47 @@ CylStatus cyl_stream_reset(CylStream *stream) {
         cyl_workspace_reset(stream->workspace);
         leave(stream);
     }
+    return status;
+}
+
+static bool are_rows(const CylStream *stream, const int64_t *rows, int64_t count) {
+    for (int64_t n = 0; n < count; n++) {
+        if (rows[n] < 0 || rows[n] >= stream->workspace->rows_capacity) {
+            return false;
+        }
+    }
+    return count >= 0;
+}
+
+CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count) {
+    CylStatus status = are_rows(stream, rows, count) ? enter(stream) : CYL_E_ARGUMENT;
+    if (status == CYL_OK) {
+        for (int64_t n = 0; n < count; n++) {
+            cyl_workspace_reset_row(stream->workspace, rows[n]);
+        }
+        leave(stream);
+    }
+    return status;
+}
+
+CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
+                               int64_t count) {
+    if (to == from || to->workspace->model != from->workspace->model || !are_rows(to, to_rows, count) ||
+        !are_rows(from, from_rows, count)) {
+        return CYL_E_ARGUMENT;
+    }
+    CylStatus status = enter(to);
+    if (status != CYL_OK) {
+        return status;
+    }
+    status = enter(from);
+    if (status == CYL_OK) {
+        for (int64_t n = 0; n < count; n++) {
+            cyl_workspace_copy_row(to->workspace, to_rows[n], from->workspace, from_rows[n]);
+        }
+        leave(from);
+    }
+    leave(to);
     return status;
 }
 

@@ -29,6 +29,8 @@ const char *cyl_status_text(CylStatus status) {
         return "an index is out of the range of what it chooses from";
     case CYL_E_TIME:
         return "the model cannot run this number of steps";
+    case CYL_E_LAYOUT:
+        return "packed arrays that do not fit the layer";
     case CYL_STATUS_COUNT:
         break;
     }

@@ -1,134 +1,59 @@
 /*
- * Threads: the only file that knows OpenMP.
+ * The barrier at which the threads of one call meet: it spins for a bounded time and then sleeps.
  *
- * One parallel region per call; inside it the threads meet at our own barrier, which spins for a bounded time and
- * then sleeps. After fork the child runs serially, because libgomp's threads do not survive it and the next
- * parallel region would wait for them for ever.
+ * Who the threads are is chosen when building: our own pool (threads_pool.c, CYL_THREADS_POOL), OpenMP's
+ * (threads_openmp.c, CYL_THREADS_OPENMP), or with neither of the two the calling thread alone.
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include "internal.h"
+#include "barrier.h"
+#include "threads.h"
 
-#include <stdatomic.h>
-#include <time.h>
+#if !defined(CYL_THREADS_POOL) && !defined(CYL_THREADS_OPENMP)
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+const char *cyl_threads_name(void) { return "none"; }
 
-#if defined(_WIN32)
-#include <windows.h>
-#else
-#include <pthread.h>
-#include <sched.h>
-#endif
+void cyl_threads_patience(int64_t nanoseconds) { (void)nanoseconds; }
 
-/* A thread waits awake for this long before it sleeps: on a busy machine being woken can take a whole scheduler tick
-   of 4 ms, which a step of microseconds would pay at every barrier. */
-#define CYL_SPIN_NANOSECONDS 2000000
-#define CYL_SPINS_PER_LOOK 64
-
-struct CylBarrier {
-    _Alignas(CYL_ALIGNMENT) atomic_int arrived;
-    _Alignas(CYL_ALIGNMENT) atomic_uint generation;
-    _Alignas(CYL_ALIGNMENT) atomic_int sleepers;
-#if !defined(_WIN32)
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-#endif
-};
-
-static void pause_briefly(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__) || defined(__arm__)
-    __asm__ volatile("yield");
-#endif
-}
-
-/* where there are more threads than cores, the one waited for may need this core */
-static void let_others_run(void) {
-#if defined(_WIN32)
-    SwitchToThread();
-#else
-    sched_yield();
-#endif
-}
-
-static int64_t nanoseconds(void) {
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-int cyl_has_openmp(void) {
-#ifdef _OPENMP
-    return 1;
-#else
-    return 0;
-#endif
-}
-
-#ifdef _OPENMP
-
-static atomic_bool is_forked_child;
-
-#if !defined(_WIN32)
-static void after_fork(void) { atomic_store(&is_forked_child, true); }
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-static void watch_fork(void) { pthread_atfork(NULL, NULL, after_fork); }
-#endif
-
-static void barrier_start(CylBarrier *barrier) {
-    atomic_init(&barrier->arrived, 0);
-    atomic_init(&barrier->generation, 0);
-    atomic_init(&barrier->sleepers, 0);
-#if !defined(_WIN32)
-    pthread_mutex_init(&barrier->mutex, NULL);
-    pthread_cond_init(&barrier->wake, NULL);
-#endif
-}
-
-static void barrier_end(CylBarrier *barrier) {
-#if !defined(_WIN32)
-    pthread_cond_destroy(&barrier->wake);
-    pthread_mutex_destroy(&barrier->mutex);
-#else
-    (void)barrier;
-#endif
-}
-
-void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads) {
-#if !defined(_WIN32)
-    pthread_once(&fork_once, watch_fork);
-#endif
-    if (threads <= 1 || atomic_load(&is_forked_child)) {
-        CylTeam alone = {0, 1, NULL};
-        fn(context, &alone);
-        return;
-    }
-    CylBarrier barrier;
-    barrier_start(&barrier);
-#pragma omp parallel num_threads(threads)
-    {
-        /* the runtime may give fewer threads than were asked for */
-        CylTeam team = {omp_get_thread_num(), omp_get_num_threads(), &barrier};
-        CylIeee saved = cyl_ieee_enter();
-        fn(context, &team);
-        cyl_ieee_leave(saved);
-    }
-    barrier_end(&barrier);
-}
-
-#else
-
-void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads) {
+void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads, double work) {
     (void)threads;
+    (void)work;
     CylTeam alone = {0, 1, NULL};
     fn(context, &alone);
 }
 
 #endif
+
+void cyl_barriers_start(CylBarrier *barriers) {
+    for (int i = 0; i < CYL_TEAM_BARRIERS; i++) {
+        CylBarrier *barrier = &barriers[i];
+        atomic_init(&barrier->arrived, 0);
+        atomic_init(&barrier->generation, 0);
+        atomic_init(&barrier->sleepers, 0);
+#if !defined(_WIN32)
+        pthread_mutex_init(&barrier->mutex, NULL);
+        pthread_cond_init(&barrier->wake, NULL);
+#endif
+    }
+}
+
+void cyl_barriers_end(CylBarrier *barriers) {
+#if !defined(_WIN32)
+    for (int i = 0; i < CYL_TEAM_BARRIERS; i++) {
+        pthread_cond_destroy(&barriers[i].wake);
+        pthread_mutex_destroy(&barriers[i].mutex);
+    }
+#else
+    (void)barriers;
+#endif
+}
+
+int cyl_team_half(const CylTeam *team, CylTeam *half) {
+    int first = team->threads / 2, which = team->thread >= first;
+    *half = which ? (CylTeam){team->thread - first, team->threads - first, team->barrier + 2}
+                  : (CylTeam){team->thread, first, team->barrier + 1};
+    return which;
+}
 
 /* the slow half of waiting: asleep until the generation changes */
 static void sleep_until_passed(CylBarrier *barrier, unsigned generation) {
@@ -172,10 +97,8 @@ void cyl_barrier(const CylTeam *team) {
             if (atomic_load_explicit(&barrier->generation, memory_order_acquire) != generation) {
                 return;
             }
-            pause_briefly();
+            cyl_pause();
         }
-        let_others_run();
-        start = start ? start : nanoseconds();
-    } while (nanoseconds() - start < CYL_SPIN_NANOSECONDS);
+    } while (cyl_keeps_waiting(&start));
     sleep_until_passed(barrier, generation);
 }

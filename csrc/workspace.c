@@ -91,22 +91,44 @@ static size_t place(CylWorkspace *w, char *memory, Region *regions) {
     return used;
 }
 
-/* the arrays that the workspace counts by inputs, axes, values and nodes; false if there is no memory */
-static bool create_arrays(CylWorkspace *w) {
-    const CylModel *model = w->model;
-    size_t axes = (size_t)model->axis_count, slots = (size_t)model->slot_count, values = (size_t)model->value_count;
-    w->times = calloc(axes, sizeof *w->times);
-    w->capacities = calloc(axes, sizeof *w->capacities);
-    w->masks = calloc(slots, sizeof *w->masks);
-    w->mask_strides = calloc(slots, sizeof *w->mask_strides);
-    w->own_masks = calloc(slots, sizeof *w->own_masks);
-    w->views = calloc(values, sizeof *w->views);
-    w->own = calloc(values, sizeof *w->own);
-    w->states = calloc((size_t)model->node_count, sizeof *w->states);
-    return w->times && w->capacities && w->masks && w->mask_strides && w->own_masks && w->views && w->own && w->states;
+/* an array of `bytes` within the workspace's block; with block NULL only counts */
+static void *take(char *block, size_t *used, size_t count, size_t bytes) {
+    void *at = block ? block + *used : NULL;
+    *used += (count * bytes + 7) / 8 * 8;
+    return at;
 }
 
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, int threads,
+/* The arrays that the workspace counts by inputs, axes, values and nodes, and the regions to plan with: one block,
+   since every call makes a workspace. Returns its bytes. */
+static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
+    const CylModel *model = w->model;
+    size_t axes = (size_t)model->axis_count, slots = (size_t)model->slot_count, values = (size_t)model->value_count;
+    size_t used = 0;
+    w->times = take(block, &used, axes, sizeof *w->times);
+    w->capacities = take(block, &used, axes, sizeof *w->capacities);
+    w->masks = take(block, &used, slots, sizeof *w->masks);
+    w->mask_strides = take(block, &used, slots, sizeof *w->mask_strides);
+    w->own_masks = take(block, &used, slots, sizeof *w->own_masks);
+    w->views = take(block, &used, values, sizeof *w->views);
+    w->own = take(block, &used, values, sizeof *w->own);
+    w->states = take(block, &used, (size_t)model->node_count, sizeof *w->states);
+    *regions = take(block, &used, values + 1, sizeof **regions);
+    return used;
+}
+
+/* room for all steps of an input, or for a piece of them */
+static void plan_capacities(CylWorkspace *w, const int64_t *times) {
+    const CylModel *model = w->model;
+    w->time_capacity = 1;
+    for (int32_t a = 0; a < model->axis_count; a++) {
+        bool is_input = a < model->input_count && model->axes[a].input >= 0;
+        int64_t steps = is_input ? (times ? times[a] : INT64_MAX) : cyl_axis_length(model, a, w->capacities);
+        w->capacities[a] = is_input && w->in_pieces ? cyl_chunk_steps(model, w->rows_capacity, steps) : steps;
+        w->time_capacity = w->capacities[a] > w->time_capacity ? w->capacities[a] : w->time_capacity;
+    }
+}
+
+CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
                                CylWorkspace **out) {
     *out = NULL;
     CylWorkspace *w = calloc(1, sizeof *w);
@@ -116,17 +138,15 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_
     w->model = model;
     w->rows_capacity = rows;
     w->threads = threads;
-    Region *regions = calloc((size_t)model->value_count + 1, sizeof *regions);
-    if (!regions || !create_arrays(w)) {
-        free(regions);
+    w->in_pieces = in_pieces;
+    Region *regions;
+    w->arrays = calloc(1, take_arrays(w, NULL, &regions));
+    if (!w->arrays) {
         cyl_workspace_free(w);
         return CYL_E_MEMORY;
     }
-    w->time_capacity = 1;
-    for (int32_t a = 0; a < model->axis_count; a++) {
-        w->capacities[a] = cyl_axis_length(model, a, times);
-        w->time_capacity = w->capacities[a] > w->time_capacity ? w->capacities[a] : w->time_capacity;
-    }
+    take_arrays(w, w->arrays, &regions);
+    plan_capacities(w, times);
     /* sizes that could overflow are far beyond what a machine holds */
     double estimate = (double)rows * (double)w->time_capacity;
     for (int32_t v = 0; v < model->value_count; v++) {
@@ -145,7 +165,6 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_
     } else {
         cyl_workspace_free(w);
     }
-    free(regions);
     return status;
 }
 
@@ -153,35 +172,110 @@ void cyl_workspace_free(CylWorkspace *w) {
     if (!w) {
         return;
     }
-    free(w->times);
-    free(w->capacities);
-    free(w->masks);
-    free(w->mask_strides);
-    free(w->own_masks);
-    free(w->views);
-    free(w->own);
-    free(w->states);
+    free(w->arrays);
     cyl_aligned_free(w->memory);
     free(w);
 }
 
-void cyl_workspace_reset(CylWorkspace *w) {
-    size_t real = w->model->kernels->real_size, rows = (size_t)w->rows_capacity;
+/* bytes from one row to the next of h, or the history, and of c; 0 for a state that the node does not have */
+static size_t h_bytes(const CylModel *model, const CylNode *node) {
+    int32_t size = node->recurrent ? node->recurrent->output_size : node->history_size;
+    return (size_t)cyl_state_stride(size) * model->kernels->real_size;
+}
+static size_t c_bytes(const CylModel *model, const CylNode *node) {
+    bool has_c = node->recurrent->state_count > 1;
+    return has_c ? (size_t)cyl_state_stride(node->recurrent->hidden_size) * model->kernels->real_size : 0;
+}
+
+static char *h_row(const CylModel *model, const CylNode *node, const CylNodeState *state, int64_t row) {
+    return (char *)state->h[state->current] + (size_t)row * h_bytes(model, node);
+}
+static char *c_row(const CylModel *model, const CylNode *node, const CylNodeState *state, int64_t row) {
+    return (char *)state->c + (size_t)row * c_bytes(model, node);
+}
+
+void cyl_node_state_reset(const CylModel *model, const CylNode *node, CylNodeState *state, int64_t first,
+                          int64_t count) {
+    memset(h_row(model, node, state, first), 0, (size_t)count * h_bytes(model, node));
+    memset(c_row(model, node, state, first), 0, (size_t)count * c_bytes(model, node));
+    memset(state->seen + first, 0, (size_t)count);
+}
+
+static void reset_rows(CylWorkspace *w, int64_t first, int64_t count) {
     for (int32_t n = 0; n < w->model->node_count; n++) {
-        const CylRecurrent *recurrent = w->model->nodes[n].recurrent;
+        const CylNode *node = &w->model->nodes[n];
         CylNodeState *state = &w->states[n];
-        if (w->model->nodes[n].history_size) {
-            memset(state->h[0], 0, rows * (size_t)cyl_state_stride(w->model->nodes[n].history_size) * real);
+        if (node->recurrent) {
+            cyl_node_state_reset(w->model, node, state, first, count);
+        } else if (node->history_size) {
+            memset(h_row(w->model, node, state, first), 0, (size_t)count * h_bytes(w->model, node));
         }
-        if (!recurrent) {
-            continue;
+    }
+}
+
+void cyl_workspace_reset(CylWorkspace *w) { reset_rows(w, 0, w->rows_capacity); }
+
+void cyl_workspace_reset_row(CylWorkspace *w, int64_t row) { reset_rows(w, row, 1); }
+
+/* rows are whole groups of 16 reals, so the pieces are of one size, which the compiler makes plain moves of */
+static void swap_row(char *a, char *b, size_t bytes) {
+    char kept[CYL_ALIGNMENT];
+    for (size_t at = 0; at < bytes; at += sizeof kept) {
+        memcpy(kept, a + at, sizeof kept);
+        memcpy(a + at, b + at, sizeof kept);
+        memcpy(b + at, kept, sizeof kept);
+    }
+}
+
+void cyl_workspace_swap_rows(CylWorkspace *w, int64_t a, int64_t b) {
+    const CylModel *model = w->model;
+    for (int32_t n = 0; n < model->node_count; n++) {
+        const CylNode *node = &model->nodes[n];
+        CylNodeState *state = &w->states[n];
+        if (h_bytes(model, node) > 0) {
+            swap_row(h_row(model, node, state, a), h_row(model, node, state, b), h_bytes(model, node));
         }
-        state->current = 0;
-        memset(state->h[0], 0, rows * (size_t)cyl_state_stride(recurrent->output_size) * real);
-        if (recurrent->state_count > 1) {
-            memset(state->c, 0, rows * (size_t)cyl_state_stride(recurrent->hidden_size) * real);
+        if (node->recurrent) {
+            swap_row(c_row(model, node, state, a), c_row(model, node, state, b), c_bytes(model, node));
+            uint8_t seen = state->seen[a];
+            state->seen[a] = state->seen[b];
+            state->seen[b] = seen;
         }
-        memset(state->seen, 0, rows);
+    }
+}
+
+void cyl_workspace_leave_rows(CylWorkspace *w, int64_t count) {
+    w->rows = count;
+    for (int32_t n = 0; n < w->model->node_count; n++) {
+        w->states[n].resting = w->states[n].current;
+    }
+}
+
+void cyl_workspace_rejoin_rows(CylWorkspace *w) {
+    for (int32_t n = 0; n < w->model->node_count; n++) {
+        const CylNode *node = &w->model->nodes[n];
+        CylNodeState *state = &w->states[n];
+        if (node->recurrent && state->current != state->resting) {
+            memcpy(state->h[state->resting], state->h[state->current], (size_t)w->rows * h_bytes(w->model, node));
+            state->current = state->resting;
+        }
+    }
+    w->rows = w->rows_capacity;
+}
+
+void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace *from, int64_t from_row) {
+    const CylModel *model = to->model;
+    for (int32_t n = 0; n < model->node_count; n++) {
+        const CylNode *node = &model->nodes[n];
+        const CylNodeState *source = &from->states[n];
+        CylNodeState *state = &to->states[n];
+        if (h_bytes(model, node) > 0) {
+            memcpy(h_row(model, node, state, to_row), h_row(model, node, source, from_row), h_bytes(model, node));
+        }
+        if (node->recurrent) {
+            memcpy(c_row(model, node, state, to_row), c_row(model, node, source, from_row), c_bytes(model, node));
+            state->seen[to_row] = source->seen[from_row];
+        }
     }
 }
 

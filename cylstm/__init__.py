@@ -2,7 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from ._engine import Stream
+try:
+    from ._engine import Stream
+except ImportError as error:
+    if error.name not in (
+        "cylstm._engine",
+        "_engine",
+    ):  # NumPy is missing, or the like; the dynamic linker says _engine
+        raise
+    from ._loading import explain
+
+    raise ImportError(explain(error), name=error.name, path=error.path) from None
 from ._version import __version__
 from .errors import (
     BlasNotFoundError,
@@ -12,8 +22,7 @@ from .errors import (
     StreamBusyError,
     UnsupportedError,
 )
-from .model import Model, from_keras, from_state_dict, from_torch, load
-from .show import show_config
+from .model import Model, convert, from_keras, from_state_dict, from_torch, load
 
 if TYPE_CHECKING:
     from .layers import (
@@ -57,6 +66,7 @@ if TYPE_CHECKING:
         Tanh,
         Transpose,
     )
+    from .show import show_config
 
 __all__ = [
     "ELU",
@@ -107,6 +117,7 @@ __all__ = [
     "Transpose",
     "UnsupportedError",
     "__version__",
+    "convert",
     "from_keras",
     "from_state_dict",
     "from_torch",
@@ -116,7 +127,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # the layers that describe a state dict: loaded at first use, because most programs load a file that needs none
+    # what most programs never use, loaded when it is: above all the layers that describe a state dict
+    if name == "show_config":
+        from .show import show_config
+
+        return show_config
     if name in __all__:
         from . import layers
 

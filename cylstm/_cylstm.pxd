@@ -6,11 +6,13 @@ cdef extern from "cylstm.h" nogil:
         CYL_OK
         CYL_E_MEMORY
         CYL_E_ISA
+        CYL_E_TENSOR
         CYL_E_BLAS
         CYL_E_STREAM
         CYL_E_BUSY
         CYL_E_INDEX
         CYL_E_TIME
+        CYL_E_LAYOUT
         CYL_STATUS_COUNT
     const char *cyl_status_text(CylStatus status)
 
@@ -19,7 +21,12 @@ cdef extern from "cylstm.h" nogil:
         CYL_ISA_COUNT
     const char *cyl_isa_name(CylIsa isa)
     int cyl_isa_available(CylIsa isa)
+    int cyl_isa_fuses(CylIsa isa)
     CylIsa cyl_isa_best()
+    ctypedef enum CylFeature:
+        CYL_FEATURE_DOT_PRODUCT
+        CYL_FEATURE_FP16
+    int cyl_feature_available(CylFeature feature)
 
     ctypedef enum CylEngine:
         CYL_ENGINE_PACKED
@@ -52,6 +59,10 @@ cdef extern from "cylstm.h" nogil:
         const void *data
         int32_t rank
         int64_t shape[4]
+    enum: CYL_LAYOUT_VERSION
+    ctypedef struct CylArray:
+        const void *data
+        int64_t size
     ctypedef struct CylNodeSpec:
         const char *op
         const CylPort *inputs
@@ -59,12 +70,20 @@ cdef extern from "cylstm.h" nogil:
         const CylOption *options
         const CylTensor *tensors
         int32_t input_count, output_count, option_count, tensor_count
+        const CylArray *arrays
+        int32_t array_count
 
     CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model)
     void cyl_model_free(CylModel *model)
     CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index)
     CylStatus cyl_model_add_tensor(CylModel *model, CylKind kind, const int32_t *shape, int32_t rank, int32_t *index)
     CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec)
+    CylStatus cyl_model_write_tensor(CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+                                     const void *data)
+    CylStatus cyl_model_read_tensor(const CylModel *model, int32_t node, const char *role, int64_t first_row,
+                                    int64_t rows, void *data)
+    int32_t cyl_model_array_count(const CylModel *model, int32_t node)
+    CylArray cyl_model_array(const CylModel *model, int32_t node, int32_t index)
     CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t *masks, int32_t input_count,
                                const int32_t *outputs, int32_t output_count)
     int64_t cyl_model_step_multiple(const CylModel *model)
@@ -90,11 +109,16 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream)
     void cyl_stream_free(CylStream *stream)
     CylStatus cyl_stream_run(CylStream *stream, const CylCall *call)
+    CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active)
     CylStatus cyl_stream_reset(CylStream *stream)
+    CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count)
+    CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from_, const int64_t *from_rows,
+                                   int64_t count)
     CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state)
     CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state)
     int64_t cyl_stream_flags_size(const CylStream *stream)
     CylStatus cyl_stream_get_flags(CylStream *stream, uint8_t *flags)
     CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags)
 
-    int cyl_has_openmp()
+    const char *cyl_threads_name()
+    void cyl_threads_patience(int64_t nanoseconds)

@@ -9,11 +9,14 @@ from libc.string cimport memset
 from ._cylstm cimport *
 
 import os
+from functools import partial
 
 import numpy as np
 
-from .arrays import as_input, as_state, check_out, index_error
-from .errors import CylstmError, ShapeError, StreamBusyError, UnsupportedError
+from . import threads as _threads
+from .arrays import as_active, as_input, as_rows, as_state, check_out, index_error
+from .errors import CylstmError, FormatError, ShapeError, StreamBusyError, UnsupportedError
+from .tensors import StoredTensor, StoredTensors, as_stored
 
 cnp.import_array()
 
@@ -22,6 +25,8 @@ cdef enum:
 
 # multiply-adds that take about 20 us: longer calls release the GIL, shorter ones keep it
 cdef int64_t GIL_WORK = 1000000
+# the small integer, which exists once
+cdef object one_thread = 1
 
 
 class EngineError(CylstmError, RuntimeError):
@@ -38,12 +43,19 @@ cdef int check(CylStatus status, str what) except -1:
         raise UnsupportedError(text)
     if status == CYL_E_BUSY:
         raise StreamBusyError(f"{what}: another thread is inside this stream; give each thread its own stream")
+    if status == CYL_E_LAYOUT:
+        raise FormatError(text)
     raise EngineError(text)
 
 
 def isa_names():
     """The instruction sets that this build knows and this machine can run, weakest first."""
     return [cyl_isa_name(<CylIsa>isa).decode() for isa in range(CYL_ISA_COUNT) if cyl_isa_available(<CylIsa>isa)]
+
+
+def isa_fuses(str isa):
+    """Whether a multiply-add is one instruction in this instruction set."""
+    return any(cyl_isa_name(<CylIsa>index).decode() == isa and cyl_isa_fuses(<CylIsa>index) for index in range(CYL_ISA_COUNT))
 
 
 def chosen_isa():
@@ -63,9 +75,25 @@ def chosen_isa():
     return wanted
 
 
-def has_openmp():
-    """Whether this build runs threads."""
-    return bool(cyl_has_openmp())
+def cpu_features():
+    """What a newer ARM CPU has beyond its instruction set, as the system says."""
+    names = {CYL_FEATURE_DOT_PRODUCT: "dot products", CYL_FEATURE_FP16: "float16 arithmetic"}
+    return [name for feature, name in names.items() if cyl_feature_available(<CylFeature>feature)]
+
+
+def threads_name():
+    """Whose threads this build uses: "pool" (its own), "openmp" or "none"."""
+    return cyl_threads_name().decode()
+
+
+def wait_for_threads(double seconds):
+    """At least for how long a call waits for threads that sleep; tests mean the threads that they ask for."""
+    cyl_threads_patience(<int64_t>(seconds * 1e9))
+
+
+def layout_version():
+    """Of the packed arrays that `PackedModel.arrays` gives; the same on every machine."""
+    return CYL_LAYOUT_VERSION
 
 
 def status_texts():
@@ -82,11 +110,14 @@ cdef class PackedModel:
         Without dropout nodes.
     engine : {"packed", "blas"}
     isa : str
-        For the packed engine.
+        Of everything in float32 but the products of the BLAS.
     blas : Blas or None
         For the BLAS engine.
     dtype : numpy.dtype
         float32, or float64 with the BLAS engine.
+    arrays : dict of str to list of ndarray of float32, optional
+        The packed weights of every node that has any, by its name, as `arrays` gives them; the packed engine only.
+        The graph's tensors are not read then; the arrays are kept, are aligned to 64 bytes and must never change.
     """
 
     cdef CylModel *model
@@ -97,13 +128,17 @@ cdef class PackedModel:
     cdef int64_t input_features[MAX_PORTS]
     cdef int64_t output_features[MAX_PORTS]
     cdef bint input_is_sequence[MAX_PORTS]
+    # whether arrays of one sequence or vector of features go straight to C, without the checks in Python
     cdef bint is_flat
+    cdef bint output_has_time[MAX_PORTS]
     cdef readonly int64_t step_multiple
     cdef readonly list input_names, output_names, output_shapes, output_times, state_groups, derived
     cdef readonly dict limits
+    cdef dict node_indices
+    cdef object kept
     cdef object __weakref__
 
-    def __cinit__(self, graph, str engine, str isa, blas, dtype):
+    def __cinit__(self, graph, str engine, str isa, blas, dtype, arrays=None):
         cdef CylBlas c_blas
         cdef CylIsa c_isa = CYL_ISA_SCALAR
         cdef CylEngine c_engine = CYL_ENGINE_PACKED
@@ -117,23 +152,21 @@ cdef class PackedModel:
             c_blas.dgemv, c_blas.dgemm = addresses["dgemv"], addresses["dgemm"]
             c_blas.set_threads, c_blas.get_threads = addresses["set_threads"], addresses["get_threads"]
             c_blas.is_int64 = blas.is_int64
-        else:
-            for index in range(CYL_ISA_COUNT):
-                if cyl_isa_name(<CylIsa>index).decode() == isa:
-                    c_isa = <CylIsa>index
+        for index in range(CYL_ISA_COUNT):
+            if cyl_isa_name(<CylIsa>index).decode() == isa:
+                c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
-        self.build(graph)
+        self.kept = arrays
+        self.build(graph, arrays)
 
     def __dealloc__(self):
         cyl_model_free(self.model)
 
-    cdef build(self, graph):
+    cdef build(self, graph, arrays):
         cdef int32_t index
         cdef int32_t inputs[MAX_PORTS]
         cdef int32_t masks[MAX_PORTS]
         cdef int32_t outputs[MAX_PORTS]
-        from .streaming import derived_axes, index_limits
-
         cdef int32_t shape[CYL_MAX_RANK]
         kinds = {
             "sequence": CYL_SEQUENCE,
@@ -153,8 +186,15 @@ cdef class PackedModel:
                 f"value {value.name!r} of shape {value.shape}",
             )
             indices[value.name] = index
+        self.node_indices = {node.name: i for i, node in enumerate(graph.nodes)}
         for node in graph.nodes:
-            self.add_node(node, graph.node_tensors(node), indices)
+            tensors = graph.stored_tensors(node)
+            if arrays is None:
+                self.add_node(node, tensors, indices, None)
+                for role, tensor in tensors.items():
+                    self.write_tensor(node.name, role, tensor)
+            else:
+                self.add_node(node, tensors, indices, arrays.get(node.name, []))
         if len(graph.inputs) > MAX_PORTS or len(graph.outputs) > MAX_PORTS:
             raise UnsupportedError(f"at most {MAX_PORTS} inputs and outputs are supported")
         self.is_flat = True
@@ -167,31 +207,55 @@ cdef class PackedModel:
             self.input_features[i] = value.size
             self.input_is_sequence[i] = value.has_time
             self.is_flat = self.is_flat and len(value.step_shape) == 1 and value.kind != "index"
-        self.derived, self.limits = derived_axes(graph), index_limits(graph)
+            self.is_flat = self.is_flat and (value.axis is not None) == value.has_time
+        self.derived, self.limits = [], {}
+        if any(value.kind == "index" or value.axis is not None and value.axis.rules for value in graph.values.values()):
+            from .streaming import derived_axes, index_limits
+
+            self.derived, self.limits = derived_axes(graph), index_limits(graph)
         self.output_shapes, self.output_times = [], []
         for i, name in enumerate(graph.outputs):
             value = graph.values[name]
             outputs[i] = indices[name]
             self.output_features[i] = value.size
+            self.output_has_time[i] = value.has_time
             self.output_shapes.append(value.step_shape)
             self.output_times.append(value.axis if value.axis is not None else value.shape[0] if value.has_time else None)
             self.is_flat = self.is_flat and len(value.step_shape) == 1
-            self.is_flat = self.is_flat and (value.axis is None) == (not value.has_time) and not self.derived
-        check(cyl_model_finish(self.model, inputs, masks, self.input_count, outputs, self.output_count), "model")
+            self.is_flat = self.is_flat and (value.axis is not None) == value.has_time and not self.derived
+        cdef CylStatus status = cyl_model_finish(
+            self.model, inputs, masks, self.input_count, outputs, self.output_count
+        )
+        if status == CYL_E_TENSOR:
+            self.refuse_variance(graph)
+        check(status, "model")
         self.state_count = cyl_model_state_count(self.model)
         self.state_groups = [(name, tuple(shape for _, shape in parts)) for name, parts in graph.states()]
         self.step_multiple = cyl_model_step_multiple(self.model)
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)
 
-    cdef add_node(self, node, tensors, indices):
+    cdef refuse_variance(self, graph):
+        """Raise `FormatError` about the first batch normalisation by numbers that are not above 0."""
+        from .layers.norm import check_variance
+
+        for node in graph.nodes:
+            if node.op == "batch_norm":
+                shape = graph.stored_tensors(node)["variance"].shape
+                variance = self.read_tensor(node.name, "variance", shape, 0, shape[0])
+                check_variance(node.name, variance, node.options, FormatError)
+
+    cdef add_node(self, node, tensors, indices, packed):
         """One node: names and arrays are kept alive in Python lists while C reads them."""
         cdef CylPort inputs[MAX_PORTS]
         cdef CylPort outputs[MAX_PORTS]
         cdef CylOption options[MAX_PORTS]
         cdef CylTensor arrays[MAX_PORTS]
+        cdef CylArray *packed_arrays
         cdef CylNodeSpec spec
+        cdef CylStatus status
         cdef cnp.ndarray array
+        memset(&spec, 0, sizeof(spec))
         if max(len(node.inputs), len(node.outputs), len(node.options), len(tensors)) > MAX_PORTS:
             raise UnsupportedError(f"layer {node.name!r}: at most {MAX_PORTS} inputs, options and tensors are supported")
         kept = [node.op.encode()]
@@ -211,16 +275,80 @@ cdef class PackedModel:
             else:
                 options[i].number = float(option)
         for i, (role, tensor) in enumerate(tensors.items()):
-            array = np.ascontiguousarray(tensor, dtype=self.dtype).reshape(tensor.shape)
-            kept.extend((role.encode(), array))
-            arrays[i].role, arrays[i].data = <bytes>kept[-2], cnp.PyArray_DATA(array)
-            arrays[i].rank = array.ndim
-            for axis in range(min(array.ndim, 4)):
-                arrays[i].shape[axis] = array.shape[axis]
+            kept.append(role.encode())
+            arrays[i].role, arrays[i].data = <bytes>kept[-1], NULL
+            arrays[i].rank = tensor.ndim
+            for axis in range(min(tensor.ndim, 4)):
+                arrays[i].shape[axis] = tensor.shape[axis]
         spec.inputs, spec.outputs, spec.options, spec.tensors = inputs, outputs, options, arrays
         spec.input_count, spec.output_count = len(node.inputs), len(node.outputs)
         spec.option_count, spec.tensor_count = len(node.options), len(tensors)
-        check(cyl_model_add_node(self.model, &spec), f"layer {node.name!r}")
+        if packed is not None:
+            # a convolution in groups has two of each group
+            packed_arrays = <CylArray *>PyMem_Calloc(max(1, len(packed)), sizeof(CylArray))
+            if packed_arrays == NULL:
+                raise MemoryError
+            for i, array in enumerate(packed):
+                packed_arrays[i].data, packed_arrays[i].size = cnp.PyArray_DATA(array), array.shape[0]
+            spec.arrays, spec.array_count = packed_arrays, len(packed)
+        status = cyl_model_add_node(self.model, &spec)
+        PyMem_Free(<void *>spec.arrays)
+        check(status, f"layer {node.name!r}")
+
+    cdef write_tensor(self, str node, str role, tensor):
+        """Pack one tensor; a stored one is read piece by piece, so that no copy of it is ever whole in memory."""
+        cdef cnp.ndarray array
+        cdef int32_t index = self.node_indices[node]
+        cdef bytes name = role.encode()
+        cdef const char *role_text = name
+        cdef int64_t first, rows
+        cdef const void *data
+        cdef CylStatus status
+        for first, piece in tensor.pieces() if isinstance(tensor, StoredTensor) else ((0, tensor),):
+            array = np.ascontiguousarray(piece, dtype=self.dtype)
+            rows, data = array.shape[0], cnp.PyArray_DATA(array)
+            with nogil:
+                status = cyl_model_write_tensor(self.model, index, role_text, first, rows, data)
+            check(status, f"layer {node!r}, tensor {role!r}")
+
+    def read_tensor(self, str node, str role, tuple shape, int64_t first, int64_t count):
+        """Rows of a tensor as it was packed: of the model's dtype, in the packed engine after the subnormal rule."""
+        cdef cnp.ndarray array = np.empty((count, *shape[1:]), self.dtype)
+        cdef int32_t index = self.node_indices[node]
+        cdef bytes name = role.encode()
+        check(
+            cyl_model_read_tensor(self.model, index, name, first, count, cnp.PyArray_DATA(array)),
+            f"layer {node!r}, tensor {role!r}",
+        )
+        return array
+
+    def tensors(self, graph):
+        """The tensors of the graph that this was made from, unpacked when asked for: its weights are held once."""
+        stored = dict(as_stored(graph.tensors))
+        for node in graph.nodes:
+            for role, name in node.weights.items():
+                shape = tuple(stored[name].shape)
+                stored[name] = StoredTensor(shape, self.dtype, partial(self.read_tensor, node.name, role, shape))
+        return StoredTensors(stored)
+
+    def arrays(self):
+        """Node name -> its packed weights, read-only arrays of one axis that lie in this model."""
+        cdef CylArray packed
+        cdef cnp.npy_intp size
+        cdef cnp.ndarray array
+        found = {}
+        for name, index in self.node_indices.items():
+            arrays = []
+            for i in range(cyl_model_array_count(self.model, index)):
+                packed = cyl_model_array(self.model, index, i)
+                size = packed.size
+                array = cnp.PyArray_SimpleNewFromData(1, &size, self.real_type, <void *>packed.data)
+                cnp.set_array_base(array, self)
+                array.setflags(write=False)
+                arrays.append(array)
+            if arrays:
+                found[name] = arrays
+        return found
 
     def result_shapes(self, int64_t batch, list times, bint is_step=False):
         """Shapes of the outputs for inputs of these numbers of steps.
@@ -246,16 +374,90 @@ cdef class PackedModel:
                 shapes.append((batch, time.length(times[self.input_names.index(time.source)]), *shape))
         return shapes
 
-    def refuse_index(self, list inputs):
-        """Raise `ShapeError` about the first index out of range of the inputs."""
+    cdef refuse_index(self, list inputs, const uint8_t *active):
+        """Raise `ShapeError` about the first index out of range of the inputs, in the active rows; NULL: all."""
+        rows = None if active == NULL else [row for row in range(len(inputs[0])) if active[row]]
         for name, array in zip(self.input_names, inputs):
-            error = index_error(name, array, self.limits[name]) if name in self.limits else None
+            error = index_error(name, array, self.limits[name], rows) if name in self.limits else None
             if error is not None:
                 raise error
 
     def worthwhile_threads(self, int64_t rows, int64_t time, int threads):
         """How many of `threads` threads are worth using for `rows` rows of `time` steps."""
         return cyl_model_worthwhile_threads(self.model, rows, time, threads)
+
+    def predict_array(self, x, out, threads):
+        """The common call of `Model.predict`: one array in, one out, on one thread.
+
+        Returns
+        -------
+        ndarray or None
+            None for anything else, and for anything wrong: `Model.predict` then goes the long way, which says what.
+        """
+        cdef CylCall call
+        cdef const void *in_data
+        cdef void *out_data
+        cdef int64_t time = 1
+        cdef cnp.ndarray array, result
+        cdef cnp.npy_intp shape[3]
+        cdef int rank = 2 if self.input_is_sequence[0] else 1, first, last, out_rank
+        cdef CylStatus status
+        if self.input_count != 1 or self.output_count != 1 or not self.is_flat or not cnp.PyArray_CheckExact(x):
+            return None
+        array = x
+        first = cnp.PyArray_NDIM(array) - rank
+        # with a batch axis or without it
+        if first != 0 and first != 1 or cnp.PyArray_SIZE(array) == 0:
+            return None
+        last = first + rank - 1
+        if array.shape[last] != self.input_features[0]:
+            return None
+        call.rows = array.shape[0] if first else 1
+        if rank == 2:
+            time = array.shape[first]
+        if threads is None:
+            if self.work * call.rows * time >= GIL_WORK:
+                return None
+        elif threads is not one_thread:
+            return None
+        if cnp.PyArray_TYPE(array) != self.real_type or not cnp.PyArray_ISCARRAY_RO(array):
+            if not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
+                return None
+            array = cnp.PyArray_FROM_OTF(x, self.real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
+        shape[0] = call.rows
+        out_rank = first
+        if self.output_has_time[0]:
+            shape[out_rank] = time
+            out_rank += 1
+        shape[out_rank] = self.output_features[0]
+        out_rank += 1
+        if out is None:
+            result = cnp.PyArray_EMPTY(out_rank, shape, self.real_type, 0)
+        else:
+            if not cnp.PyArray_CheckExact(out):
+                return None
+            result = out
+            if not (
+                cnp.PyArray_TYPE(result) == self.real_type
+                and cnp.PyArray_ISCARRAY(result)
+                and cnp.PyArray_NDIM(result) == out_rank
+                and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(result), shape, out_rank)
+                and not overlap(array, result)
+            ):
+                return None
+        in_data = cnp.PyArray_DATA(array)
+        out_data = cnp.PyArray_DATA(result)
+        call.times, call.threads = &time, 1
+        call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
+        call.initial_state, call.final_state = NULL, NULL
+        if self.work * call.rows * time > GIL_WORK:
+            with nogil:
+                status = cyl_predict(self.model, &call)
+        else:
+            status = cyl_predict(self.model, &call)
+        if status != CYL_OK:
+            check(status, "predict")
+        return result
 
     def predict(self, list inputs, list masks, list outputs, initial_state, final_state, int threads):
         """Run a whole call; every array is checked, C-contiguous and of the right dtype already.
@@ -316,14 +518,40 @@ cdef class PackedModel:
             status = cyl_predict(self.model, &call)
         PyMem_Free(states)
         if status == CYL_E_INDEX:
-            self.refuse_index(inputs)
+            self.refuse_index(inputs, NULL)
         check(status, "predict")
+
+
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
+    """Whether two C-contiguous arrays share memory."""
+    cdef const char *a_data = <const char *>cnp.PyArray_DATA(a)
+    cdef const char *b_data = <const char *>cnp.PyArray_DATA(b)
+    return a_data < b_data + cnp.PyArray_NBYTES(b) and b_data < a_data + cnp.PyArray_NBYTES(a)
+
+
+cdef const uint8_t *plain_mask(active, int64_t batch) noexcept:
+    """The data of a mask (batch,) that C can read as it is, else NULL."""
+    cdef cnp.ndarray mask
+    if not cnp.PyArray_CheckExact(active):
+        return NULL
+    mask = active
+    if (
+        cnp.PyArray_TYPE(mask) == cnp.NPY_BOOL
+        and cnp.PyArray_ISCARRAY_RO(mask)
+        and cnp.PyArray_NDIM(mask) == 1
+        and mask.shape[0] == batch
+    ):
+        return <const uint8_t *>cnp.PyArray_DATA(mask)
+    return NULL
 
 
 cdef class Stream:
     """One running state of a model: feed it step by step, or chunk by chunk.
 
     Made by `Model.stream`. One thread at a time may use it (`StreamBusyError` otherwise); give each thread its own.
+
+    The rows of its batch advance together, or some of them (``active`` of `step`), each as in a stream of its own;
+    `reset`, `copy` and `replace` take single rows, so that users can come, go and change places.
 
     Attributes
     ----------
@@ -343,12 +571,11 @@ cdef class Stream:
         self.batch = batch
         self.threads = threads
         check(cyl_stream_create(self.packed.model, batch, threads, &self.stream), "stream")
-        check(cyl_stream_reset(self.stream), "stream")
 
     def __dealloc__(self):
         cyl_stream_free(self.stream)
 
-    cdef run_arrays(self, list inputs, list outputs, int64_t time):
+    cdef run_arrays(self, list inputs, list outputs, int64_t time, const uint8_t *active):
         cdef CylCall call
         cdef const void *in_data[MAX_PORTS]
         cdef void *out_data[MAX_PORTS]
@@ -365,8 +592,11 @@ cdef class Stream:
         call.inputs, call.masks, call.outputs = in_data, NULL, out_data
         call.initial_state, call.final_state = NULL, NULL
         if self.packed.limits:
-            self.packed.refuse_index(inputs)
-        self.run_call(&call, time)
+            self.packed.refuse_index(inputs, active)
+        if active == NULL:
+            self.run_call(&call, time)
+        else:
+            self.run_active_call(&call, time, active)
 
     cdef int run_call(self, CylCall *call, int64_t time) except -1:
         cdef CylStatus status
@@ -379,7 +609,23 @@ cdef class Stream:
             check(status, "stream")
         return 0
 
-    def step(self, x, *, out=None):
+    cdef int run_active_call(self, CylCall *call, int64_t time, const uint8_t *active) except -1:
+        cdef CylStatus status
+        cdef int64_t row, rows = 0
+        for row in range(self.batch):
+            rows += active[row] != 0
+        if self.threads > 1:
+            call.threads = _threads.useful_threads(self.packed, rows, 1, self.threads)
+        if self.packed.work * rows * time > GIL_WORK:
+            with nogil:
+                status = cyl_stream_run_active(self.stream, call, active)
+        else:
+            status = cyl_stream_run_active(self.stream, call, active)
+        if status != CYL_OK:
+            check(status, "stream")
+        return 0
+
+    def step(self, x, *, out=None, active=None):
         """Advance by one step.
 
         Parameters
@@ -390,6 +636,10 @@ cdef class Stream:
         out : ndarray, optional
             Where to write the result: C-contiguous, of the model's dtype and the result's shape. Then nothing is
             allocated.
+        active : array_like of bool, optional
+            (batch,): which rows advance, as each would in a stream of its own. The others keep their whole running
+            state, their x is not looked at (it may be NaN), and their outputs are zeros. The cost is that of the
+            active rows. Default: all.
 
         Returns
         -------
@@ -399,7 +649,7 @@ cdef class Stream:
         Raises
         ------
         ShapeError
-            If x or out has another shape, rank or dtype.
+            If x, active or out has another shape, rank or dtype.
         StreamBusyError
             If another thread is inside this stream.
         """
@@ -412,12 +662,14 @@ cdef class Stream:
         cdef cnp.npy_intp shape[2]
         cdef int rank
         if packed.input_count != 1 or packed.output_count != 1 or not packed.is_flat or not cnp.PyArray_CheckExact(x):
-            return self.step_any(x, out)
+            return self.step_any(x, active, out)
+        if active is not None:
+            return self.step_active(x, active, out)
         array = x
         if cnp.PyArray_TYPE(array) != packed.real_type or not cnp.PyArray_ISCARRAY_RO(array):
             # NumPy's default is float64: converted here without the long way of step_any
             if not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
-                return self.step_any(x, out)
+                return self.step_any(x, active, out)
             array = cnp.PyArray_FROM_OTF(x, packed.real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
         rank = cnp.PyArray_NDIM(array)
         # (features,) of one row or (batch, features); all else goes the long way, which says what is wrong
@@ -425,14 +677,14 @@ cdef class Stream:
             (rank == 2 and array.shape[0] == self.batch or rank == 1 and self.batch == 1)
             and array.shape[rank - 1] == packed.input_features[0]
         ):
-            return self.step_any(x, out)
+            return self.step_any(x, active, out)
         shape[0] = self.batch
         shape[rank - 1] = packed.output_features[0]
         if out is None:
             result = cnp.PyArray_EMPTY(rank, shape, packed.real_type, 0)
         else:
             if not cnp.PyArray_CheckExact(out):
-                return self.step_any(x, out)
+                return self.step_any(x, active, out)
             result = out
             if not (
                 cnp.PyArray_TYPE(result) == packed.real_type
@@ -441,7 +693,7 @@ cdef class Stream:
                 and result.shape[rank - 1] == shape[rank - 1]
                 and result.shape[0] == shape[0]
             ):
-                return self.step_any(x, out)
+                return self.step_any(x, active, out)
         in_data = cnp.PyArray_DATA(array)
         out_data = cnp.PyArray_DATA(result)
         call.rows, call.times, call.threads = self.batch, &one, self.threads
@@ -450,11 +702,40 @@ cdef class Stream:
         self.run_call(&call, 1)
         return result
 
-    def step_any(self, x, out=None):
-        """`step` for every other kind of input: lists, other dtypes, several inputs and outputs."""
-        return self.run_any(x, out, True)
+    cdef step_active(self, x, active, out):
+        """`step` of some rows of one input that C can read as it is: converting would look at the other rows too."""
+        cdef PackedModel packed = self.packed
+        cdef CylCall call
+        cdef const uint8_t *mask = plain_mask(active, self.batch)
+        cdef const void *in_data
+        cdef void *out_data
+        cdef int64_t one = 1
+        cdef cnp.ndarray array = x, result
+        cdef cnp.npy_intp shape[2]
+        if not (
+            mask != NULL
+            and out is None
+            and cnp.PyArray_TYPE(array) == packed.real_type
+            and cnp.PyArray_ISCARRAY_RO(array)
+            and cnp.PyArray_NDIM(array) == 2
+            and array.shape[0] == self.batch
+            and array.shape[1] == packed.input_features[0]
+        ):
+            return self.step_any(x, active, out)
+        shape[0], shape[1] = self.batch, packed.output_features[0]
+        result = cnp.PyArray_EMPTY(2, shape, packed.real_type, 0)
+        in_data, out_data = cnp.PyArray_DATA(array), cnp.PyArray_DATA(result)
+        call.rows, call.times, call.threads = self.batch, &one, self.threads
+        call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
+        call.initial_state, call.final_state = NULL, NULL
+        self.run_active_call(&call, 1, mask)
+        return result
 
-    def run(self, chunk, *, out=None):
+    def step_any(self, x, active=None, out=None):
+        """`step` for every other kind of input: lists, other dtypes, several inputs and outputs."""
+        return self.run_any(x, active, out, True)
+
+    def run(self, chunk, *, out=None, active=None):
         """Advance by the steps of a chunk.
 
         Parameters
@@ -463,6 +744,8 @@ cdef class Stream:
             (time, features) for a stream of batch 1, or (batch, time, features); several inputs as in `step`.
         out : ndarray, optional
             As in `step`.
+        active : array_like of bool, optional
+            (batch,): which rows advance, by the whole chunk; as in `step`.
 
         Returns
         -------
@@ -475,14 +758,19 @@ cdef class Stream:
         ShapeError, StreamBusyError
             As in `step`.
         """
-        return self.run_any(chunk, out, False)
+        return self.run_any(chunk, active, out, False)
 
-    cdef run_any(self, x, out, bint is_step):
+    cdef run_any(self, x, active, out, bint is_step):
         cdef PackedModel packed = self.packed
+        cdef cnp.ndarray mask
+        cdef const uint8_t *active_data = NULL
+        if active is not None:
+            mask = active = as_active(active, self.batch)
+            active_data = <const uint8_t *>cnp.PyArray_DATA(mask)
         model = self.model
         inputs, alone, time = [], None, None
         for value, array in zip(model._input_values, model._input_list(x)):
-            array, is_alone = as_input(array, value, packed.dtype, is_step=is_step, batch=self.batch)
+            array, is_alone = as_input(array, value, packed.dtype, is_step=is_step, batch=self.batch, active=active)
             if alone is not None and alone != is_alone:
                 raise ShapeError("inputs: expected all with a batch axis or all without")
             if time is not None and time != array.shape[1]:
@@ -504,7 +792,7 @@ cdef class Stream:
                 result = check_out(given[i], shape, packed.dtype, inputs)
             results.append(result)
             outputs.append(result)
-        self.run_arrays(inputs, outputs, time)
+        self.run_arrays(inputs, outputs, time, active_data)
         return results if packed.output_count > 1 else results[0]
 
     @property
@@ -529,21 +817,113 @@ cdef class Stream:
 
     @state.setter
     def state(self, state):
+        self.set_arrays(as_state(state, self.packed.state_groups, self.batch, self.packed.dtype))
+
+    cdef set_arrays(self, list arrays):
         cdef cnp.ndarray array
         cdef int32_t index = 0
-        for array in as_state(state, self.packed.state_groups, self.batch, self.packed.dtype):
+        for array in arrays:
             check(cyl_stream_set_state(self.stream, index, cnp.PyArray_DATA(array)), "stream")
             index += 1
 
-    def reset(self):
-        """Set every state to zero, as at the start."""
-        check(cyl_stream_reset(self.stream), "stream")
+    def reset(self, rows=None):
+        """Start again: states of zero, and nothing remembered.
 
-    def copy(self):
-        """A stream of its own that goes on from the same state."""
-        cdef Stream other = Stream(self.model, self.batch, self.threads)
-        other._restore(*self._saved())
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,), optional
+            Only these rows, chosen as NumPy chooses. Default: all.
+
+        Raises
+        ------
+        ShapeError
+            If there are no such rows.
+        StreamBusyError
+            If another thread is inside this stream.
+        """
+        cdef cnp.ndarray indices
+        if rows is None:
+            check(cyl_stream_reset(self.stream), "stream")
+            return
+        indices = as_rows(rows, self.batch)
+        check(cyl_stream_reset_rows(self.stream, <const int64_t *>cnp.PyArray_DATA(indices), len(indices)), "stream")
+
+    def copy(self, rows=None):
+        """A stream of its own that goes on from the same running state.
+
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,), optional
+            Only these rows, in this order: row n of the copy is row ``rows[n]`` of this stream. Default: all.
+
+        Returns
+        -------
+        Stream
+            As many rows as were chosen; the same model, at most as many threads.
+
+        Raises
+        ------
+        ShapeError
+            If there are no such rows, or none is chosen.
+        StreamBusyError
+            If another thread is inside this stream.
+        """
+        indices = as_rows(rows, self.batch)
+        if len(indices) == 0:
+            raise ShapeError("rows: expected at least one, found none")
+        threads = _threads.useful_threads(self.packed, len(indices), 1, self.threads)
+        cdef Stream other = Stream(self.model, len(indices), threads)
+        other.copy_rows(as_rows(None, len(indices)), self, indices)
         return other
+
+    def replace(self, rows, source):
+        """Let some rows go on from another running state: the opposite of `copy`.
+
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,)
+            Which rows, chosen as NumPy chooses, each once.
+        source : Stream, or list of tuple of array_like
+            Row n goes to row ``rows[n]``. A stream of the same `Model`; or a state in the form of `state`, arrays
+            (number of rows, size), for which the rows start again with it as their initial state.
+
+        Raises
+        ------
+        ShapeError
+            If there are no such rows, one is named twice, or source has another number of rows, other shapes or
+            another model.
+        StreamBusyError
+            If another thread is inside either stream.
+        """
+        cdef Stream other
+        indices = as_rows(rows, self.batch)
+        if len(np.unique(indices)) != len(indices):
+            raise ShapeError(f"rows: expected each row once, found {indices.tolist()}")
+        if isinstance(source, Stream):
+            if source.model is not self.model:
+                raise ShapeError("source: expected a stream of the same Model object, or its state as a list of tuples")
+            if source.batch != len(indices):
+                raise ShapeError(f"source: expected {len(indices)} rows, found a stream of {source.batch}")
+            # what is read must not have been written yet
+            other = source.copy() if source is self else source
+        else:
+            arrays = as_state(source, self.packed.state_groups, len(indices), self.packed.dtype)
+            if len(indices) == 0:
+                return
+            other = Stream(self.model, len(indices), 1)
+            other.set_arrays(arrays)
+        self.copy_rows(indices, other, as_rows(None, len(indices)))
+
+    cdef copy_rows(self, cnp.ndarray rows, Stream source, cnp.ndarray source_rows):
+        """Rows of source, both as `as_rows` gives them, in the order of `rows`."""
+        cdef CylStatus status = cyl_stream_copy_rows(
+            self.stream,
+            <const int64_t *>cnp.PyArray_DATA(rows),
+            source.stream,
+            <const int64_t *>cnp.PyArray_DATA(source_rows),
+            len(rows),
+        )
+        check(status, "stream")
 
     def _saved(self):
         cdef bytearray flags = bytearray(cyl_stream_flags_size(self.stream))

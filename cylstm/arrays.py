@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import ShapeError
-from .graph import Value
+
+if TYPE_CHECKING:
+    from .graph import Value
 
 #: names of the axes of one step, by their number; of those of higher rank the features alone have one
 _STEP_NAMES = {0: (), 1: ("features",), 2: ("columns", "features"), 3: ("rows", "columns", "features")}
 
 
-def as_real(array: object, dtype: np.dtype, what: str) -> np.ndarray:
-    """`array` as a C-contiguous array of `dtype`; real numbers of any type and stride are converted.
+def as_real(array: object, dtype: np.dtype | None, what: str) -> np.ndarray:
+    """`array` as a C-contiguous array of `dtype`; real numbers of any type and stride are converted. None: of its own.
 
     Raises
     ------
@@ -31,7 +34,13 @@ def as_real(array: object, dtype: np.dtype, what: str) -> np.ndarray:
 
 
 def as_input(
-    array: object, value: Value, dtype: np.dtype, *, is_step: bool = False, batch: int | None = None
+    array: object,
+    value: Value,
+    dtype: np.dtype,
+    *,
+    is_step: bool = False,
+    batch: int | None = None,
+    active: np.ndarray | None = None,
 ) -> tuple[np.ndarray, bool]:
     """One input as (batch, time, features) or (batch, features), and whether it came without a batch axis.
 
@@ -45,6 +54,9 @@ def as_input(
         The array has no time axis: it is one step, given to a stream.
     batch : int, optional
         The batch that it must have.
+    active : ndarray of bool, optional
+        (batch,): rows to convert. The others may hold anything and are left out: what cannot be converted there must
+        not warn.
 
     Raises
     ------
@@ -52,10 +64,14 @@ def as_input(
         For another rank, feature count or batch, an empty batch or time, or a dtype that is not real.
     """
     what = f"input {value.name!r}"
-    array = as_indices(array, what) if value.kind == "index" else as_real(array, dtype, what)
+    is_index = value.kind == "index"
+    if active is not None:
+        array = as_real(array, None, what)
+    else:
+        array = as_indices(array, what) if is_index else as_real(array, dtype, what)
     inner = value.step_shape
     names = _STEP_NAMES.get(len(inner), (*map(str, inner[:-1]), "features"))
-    if value.kind == "index" and inner:
+    if is_index and inner:
         names = (*names[:-1], "indices")
     if value.has_time and not is_step:
         names = ("time", *names)
@@ -78,6 +94,10 @@ def as_input(
         raise ShapeError(f"{what}: expected {value.shape[0]} steps, found {array.shape[1]}")
     if batch is not None and array.shape[0] != batch:
         raise ShapeError(f"{what}: expected a batch of {batch}, found {array.shape[0]}")
+    if active is not None:
+        given, array = array, np.zeros(array.shape, array.dtype if is_index else dtype)
+        array[active] = given[active]
+        array = as_indices(array, what) if is_index else array
     if is_step:
         array = array[:, np.newaxis]
     return array, is_alone
@@ -105,9 +125,12 @@ def as_indices(array: object, what: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
 
 
-def index_error(name: str, array: np.ndarray, limit: int) -> ShapeError | None:
-    """The error about the first index of (batch, ...) that is not in [0, limit); None if there is no such."""
-    places = np.argwhere((array < 0) | (array >= limit))
+def index_error(name: str, array: np.ndarray, limit: int, rows: Sequence[int] | None = None) -> ShapeError | None:
+    """The error about the first index of (batch, ...), in these rows, that is not in [0, limit); None without such."""
+    is_wrong = (array < 0) | (array >= limit)
+    if rows is not None:
+        is_wrong[np.setdiff1d(np.arange(len(array)), rows)] = False
+    places = np.argwhere(is_wrong)
     if not places.size:
         return None
     row, *position = (int(i) for i in places[0])
@@ -115,6 +138,54 @@ def index_error(name: str, array: np.ndarray, limit: int) -> ShapeError | None:
     return ShapeError(
         f"input {name!r}: index {array[tuple(places[0])]} in row {row}, position {at}: expected 0 to {limit - 1}"
     )
+
+
+def as_active(active: object, batch: int) -> np.ndarray:
+    """Which rows of a stream advance, as a C-contiguous array of bool (batch,). Raises `ShapeError`."""
+    try:
+        array = np.asarray(active)
+    except ValueError as error:
+        raise ShapeError(f"active: expected {batch} bools: {error}") from error
+    if array.dtype != np.bool_ or array.shape != (batch,):
+        raise ShapeError(f"active: expected bool of shape {(batch,)}, found {array.dtype} of shape {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def as_rows(rows: object, batch: int) -> np.ndarray:
+    """Rows of a stream, chosen as NumPy chooses, as a C-contiguous array of int64 (number of rows,).
+
+    Parameters
+    ----------
+    rows : int, slice, array_like of int, array_like of bool (batch,), or None
+        None: all of them. Negative indices count from the end.
+
+    Raises
+    ------
+    ShapeError
+        If it is none of these, or there is no such row.
+    """
+    every = np.arange(batch, dtype=np.int64)
+    if rows is None:
+        return every
+    if isinstance(rows, slice):
+        try:
+            return np.ascontiguousarray(every[rows])
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"rows: {error}") from error
+    expected = f"rows: expected an index, a slice, a list of indices or bool of shape {(batch,)}"
+    try:
+        array = np.asarray(rows)
+    except ValueError as error:
+        raise ShapeError(f"{expected}: {error}") from error
+    if array.shape == (0,) and isinstance(rows, (list, tuple)):
+        array = array.astype(np.int64)
+    is_mask = array.dtype == np.bool_ and array.shape == (batch,)
+    if not is_mask and (array.dtype.kind not in "iu" or array.ndim > 1):
+        raise ShapeError(f"{expected}, found {array.dtype} of shape {array.shape}")
+    try:
+        return np.ascontiguousarray(every[array]).reshape(-1)
+    except IndexError as error:
+        raise ShapeError(f"rows: expected -{batch} to {batch - 1}, found {array.tolist()}") from error
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequence[np.ndarray]) -> np.ndarray:

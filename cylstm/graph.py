@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from operator import itemgetter
+from typing import Literal, dataclass_transform
 
 import numpy as np
 
 from .errors import FormatError, ShapeError, UnsupportedError
+from .tensors import StoredTensor, StoredTensors, as_stored
 
 Kind = Literal["sequence", "vector", "mask", "state", "index"]
 Option = str | float | int | bool
@@ -28,7 +30,45 @@ class StaticTimeNeeded(ShapeError):
     """A layer needs to know the number of steps in advance: give the input a shape with a number instead of None."""
 
 
-class Axis(NamedTuple):
+@dataclass_transform(frozen_default=True)
+class Record(tuple):
+    """A tuple whose items have the names, and defaults, that a subclass lists.
+
+    (`typing.NamedTuple` compiles code for every class: 0.2 ms each at every start.)
+    """
+
+    __slots__ = ()
+    _fields: tuple[str, ...] = ()
+    _defaults: Mapping[str, object] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls._fields = tuple(cls.__annotations__)
+        cls._defaults = {name: vars(cls)[name] for name in cls._fields if name in vars(cls)}
+        for index, name in enumerate(cls._fields):
+            setattr(cls, name, property(itemgetter(index)))
+
+    def __new__(cls, *items: object, **named: object) -> Record:
+        if len(items) < len(cls._fields):
+            rest = cls._fields[len(items) :]
+            try:
+                items += tuple(named.pop(name) if name in named else cls._defaults[name] for name in rest)
+            except KeyError as error:
+                raise TypeError(f"{cls.__name__}: {error} is missing") from None
+        if named or len(items) > len(cls._fields):
+            raise TypeError(f"{cls.__name__}: expected {', '.join(cls._fields)}")
+        return tuple.__new__(cls, items)
+
+    def __getnewargs__(self) -> tuple:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={item!r}' for name, item in zip(self._fields, self))})"
+
+    def _replace(self, **changes: object) -> Record:
+        return type(self)(**dict(zip(self._fields, self)) | changes)
+
+
+class Axis(Record):
     """A time axis whose length is an input's, or follows from it by rules.
 
     A rule ``(add, divide, multiply)`` makes ``floor((length + add) / divide) * multiply`` of a length: a convolution or
@@ -42,6 +82,8 @@ class Axis(NamedTuple):
         The input's name.
     rules : tuple of (int, int, int)
     """
+
+    __slots__ = ()
 
     source: str
     rules: tuple[tuple[int, int, int], ...] = ()
@@ -66,7 +108,7 @@ class Axis(NamedTuple):
         return time
 
 
-class Value(NamedTuple):
+class Value(Record):
     """What flows along an edge.
 
     Attributes
@@ -84,6 +126,8 @@ class Value(NamedTuple):
     axis : Axis or None
         Where the time comes from, if it is not known in advance.
     """
+
+    __slots__ = ()
 
     name: str
     kind: Kind
@@ -112,7 +156,7 @@ class Value(NamedTuple):
         return math.prod(self.step_shape)
 
 
-class Node(NamedTuple):
+class Node(Record):
     """One call of one layer.
 
     Attributes
@@ -129,6 +173,8 @@ class Node(NamedTuple):
         Plain scalars and strings; every option of the op is present.
     """
 
+    __slots__ = ()
+
     op: str
     name: str
     inputs: Mapping[str, str]
@@ -137,7 +183,7 @@ class Node(NamedTuple):
     options: Mapping[str, Option]
 
 
-class Graph(NamedTuple):
+class Graph(Record):
     """A whole network. Make one with `GraphBuilder`, which validates it.
 
     Attributes
@@ -147,13 +193,15 @@ class Graph(NamedTuple):
         In an order in which each node comes after those it reads from.
     inputs, outputs : tuple of str
         Value names. The mask of an input is that value's `Value.mask`; giving it is optional.
-    tensors : dict of str to ndarray
-        float32 or float64, C order, canonical layout.
+    tensors : mapping of str to ndarray
+        float32 or float64, C order, canonical layout. A loaded model's are unpacked when asked for.
     metadata : dict of str to str
         Free text that travels in the native file (scaling, units, names).
     provenance : dict
         What the loader did: format, version, tensors used.
     """
+
+    __slots__ = ()
 
     values: Mapping[str, Value]
     nodes: tuple[Node, ...]
@@ -167,20 +215,25 @@ class Graph(NamedTuple):
         """Role -> array of one node's weights."""
         return {role: self.tensors[name] for role, name in node.weights.items()}
 
+    def stored_tensors(self, node: Node) -> dict[str, StoredTensor | np.ndarray]:
+        """As `node_tensors`, where shape and dtype are all that is asked."""
+        stored = as_stored(self.tensors)
+        return {role: stored[name] for role, name in node.weights.items()}
+
     def states(self) -> list[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]]:
         """``[(node name, ((label, shape without batch), ...)), ...]`` of the nodes that carry state, in graph order."""
         from .layers import OPS
 
         found = []
         for node in self.nodes:
-            parts = OPS[node.op].state(self.node_tensors(node), node.options)
+            parts = OPS[node.op].state(self.stored_tensors(node), node.options)
             if parts:
                 found.append((node.name, tuple(parts)))
         return found
 
     def parameters(self) -> int:
         """Number of weights, each tensor counted once."""
-        return sum(int(tensor.size) for tensor in self.tensors.values())
+        return sum(int(tensor.size) for tensor in as_stored(self.tensors).values())
 
 
 class GraphBuilder:
@@ -189,9 +242,10 @@ class GraphBuilder:
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
         self._nodes: list[Node] = []
+        self._node_names: set[str] = set()
         self._inputs: list[str] = []
         self._outputs: list[str] = []
-        self._tensors: dict[str, np.ndarray] = {}
+        self._tensors: dict[str, StoredTensor | np.ndarray] = {}
 
     def input(self, name: str, shape: tuple[int | None, ...], *, masked: bool = True, indices: bool = False) -> Value:
         """Add an input of `shape` without batch; one with time gets an optional mask beside it.
@@ -226,14 +280,16 @@ class GraphBuilder:
         self._inputs.append(name)
         return value
 
-    def tensor(self, name: str, array: np.ndarray) -> str:
+    def tensor(self, name: str, array: np.ndarray | StoredTensor) -> str:
         """Register a weight under a unique name and return that name; the array is not copied if it need not be."""
         if name in self._tensors:
             raise FormatError(f"tensor {name!r} is given twice")
-        array = np.asarray(array)
+        if not isinstance(array, StoredTensor):
+            array = np.asarray(array)
+            array = np.ascontiguousarray(array).reshape(array.shape)
         if array.dtype not in (np.float32, np.float64):
             raise FormatError(f"tensor {name!r}: expected float32 or float64, found {array.dtype}")
-        self._tensors[name] = np.ascontiguousarray(array).reshape(array.shape)
+        self._tensors[name] = array
         return name
 
     def add(
@@ -272,9 +328,8 @@ class GraphBuilder:
             raise UnsupportedError(f"layer {name!r}: no operation {op!r}; known are {', '.join(sorted(OPS))}")
         spec = OPS[op]
         unique = name
-        taken = {node.name for node in self._nodes}
         call = 1
-        while unique in taken:
+        while unique in self._node_names:
             call += 1
             unique = f"{name}#{call}"
         wires_mask = "mask" not in inputs
@@ -319,6 +374,7 @@ class GraphBuilder:
             merged,
         )
         self._nodes.append(node)
+        self._node_names.add(unique)
         return outputs
 
     def value(self, name: str) -> Value:
@@ -337,12 +393,13 @@ class GraphBuilder:
         """The finished graph. Raises `FormatError` if it has no input, node or output."""
         if not self._inputs or not self._nodes or not self._outputs:
             raise FormatError("a network needs at least one input, one layer and one output")
+        is_stored = any(isinstance(tensor, StoredTensor) for tensor in self._tensors.values())
         return Graph(
             dict(self._values),
             tuple(self._nodes),
             tuple(self._inputs),
             tuple(self._outputs),
-            dict(self._tensors),
+            StoredTensors(self._tensors) if is_stored else dict(self._tensors),
             dict(metadata or {}),
             dict(provenance or {}),
         )

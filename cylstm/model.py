@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import threads as _threads
 from ._engine import PackedModel, Stream, chosen_isa
 from .arrays import as_input, as_state, check_out
-from .errors import ShapeError, UnsupportedError
-from .graph import Graph
+from .errors import FormatError, ShapeError, UnsupportedError
+from .tensors import as_stored
 
-ENGINES = ("packed", "blas")
+if TYPE_CHECKING:
+    from .graph import Graph
+
+ENGINES = ("packed", "blas", "auto")
 
 
 class Model:
@@ -26,16 +29,21 @@ class Model:
     Parameters
     ----------
     graph : Graph
-    engine : {"packed", "blas"}, optional
-        "packed" (the default) gives the same bits on every machine; "blas" computes through the process's BLAS.
+    engine : {"packed", "blas", "auto"}, optional
+        "packed" (the default) gives the same bits on every machine; "blas" computes through the process's BLAS;
+        "auto" takes the one that should be faster here (see `cylstm.auto`), hence not the same bits everywhere.
     dtype : {"float32", "float64"}, optional
         Of arithmetic and results. "float64" implies ``engine="blas"``.
+    arrays : dict of str to list of ndarray, optional
+        The packed weights of a packed file, see `cylstm._engine.PackedModel`; the graph then has their shapes only.
 
     Attributes
     ----------
     graph : Graph
-        As loaded.
-    engine : str
+        As loaded, with its tensors unpacked when asked for: the model holds its weights once. They are of `dtype`, and
+        in float32 those below 2**-40 are 0.
+    engine : {"packed", "blas"}
+        With ``engine="auto"`` the one that was chosen.
     dtype : numpy.dtype
     inputs, outputs : list of str
     metadata : dict of str to str
@@ -44,7 +52,14 @@ class Model:
         What the loader did.
     """
 
-    def __init__(self, graph: Graph, *, engine: str | None = None, dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        engine: str | None = None,
+        dtype: str | None = None,
+        arrays: Mapping[str, list[np.ndarray]] | None = None,
+    ) -> None:
         dtype_given = dtype is not None
         try:
             self.dtype = np.dtype("float32" if dtype is None else dtype)
@@ -58,13 +73,19 @@ class Model:
             raise UnsupportedError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
         if engine == "packed" and self.dtype == np.float64:
             raise UnsupportedError('engine="packed" computes in float32; for dtype="float64" use engine="blas"')
-        wide = [name for name, tensor in graph.tensors.items() if tensor.dtype == np.float64]
+        wide = [name for name, tensor in as_stored(graph.tensors).items() if tensor.dtype == np.float64]
         if wide and not dtype_given:
             warnings.warn(
                 f"{len(wide)} float64 weights ({wide[0]}, ...) are converted to float32; "
                 'dtype="float64" keeps them, dtype="float32" says that this is meant',
                 stacklevel=3,
             )
+        isa = chosen_isa()
+        self._reason = None  # why "auto" chose this engine
+        if engine == "auto":
+            from .auto import choose_engine
+
+            engine, self._reason = choose_engine(isa, self.dtype == np.float64)
         self.graph = graph
         self.engine = engine
         self.metadata = dict(graph.metadata)
@@ -72,15 +93,17 @@ class Model:
         self.inputs = list(graph.inputs)
         self.outputs = list(graph.outputs)
         self._input_values = [graph.values[name] for name in graph.inputs]
-        from .passes import drop_dropout
-
+        if arrays is not None and engine != "packed":
+            self.graph = graph = Model(graph, arrays=arrays).graph
+            arrays = None
         blas = None
         if engine == "blas":
             from .blas import find_blas
 
             blas = find_blas()
         _threads.register(only_if_imported=True)
-        self._packed = PackedModel(drop_dropout(graph), engine, chosen_isa(), blas, self.dtype)
+        self._packed = PackedModel(_computed(graph), engine, isa, blas, self.dtype, arrays)
+        self.graph = graph._replace(tensors=self._packed.tensors(graph))
 
     def predict(
         self,
@@ -112,8 +135,8 @@ class Model:
         mask : array_like of bool, optional
             (batch, time), true where a step counts; instead of `lengths`.
         threads : int, optional
-            How many threads to use. None: as many as are worth it, up to the number of CPUs; see `threads.py` for
-            the limits. The result does not depend on it.
+            At most so many threads; None: up to the number of CPUs (see `threads.py` for the limits). A call too
+            small to gain from them uses fewer. The result does not depend on it.
         out : ndarray or list of ndarray, optional
             Where to write the outputs: C-contiguous, of `dtype`, of the result's shape.
 
@@ -130,6 +153,10 @@ class Model:
             If an array has another rank, feature count, batch or dtype than the model needs.
         """
         packed = self._packed
+        if initial_state is None and lengths is None and mask is None and not return_state:
+            y = packed.predict_array(x, out, threads)
+            if y is not None:
+                return y
         inputs, alone = [], None
         for value, array in zip(self._input_values, self._input_list(x)):
             array, is_alone = as_input(array, value, self.dtype)
@@ -146,13 +173,14 @@ class Model:
         final = None
         if return_state:
             final = [[np.empty((batch, *shape), self.dtype) for shape in shapes] for _, shapes in packed.state_groups]
-        if threads is None:
-            time = max(self._times(inputs))
-            # 64: more than any rule would give, only to ask whether more than one is worth while
-            threads = 1 if packed.worthwhile_threads(batch, time, 64) == 1 else _threads.available_threads()
-            threads = packed.worthwhile_threads(batch, time, threads)
-        else:
+        time = max(self._times(inputs))
+        if threads is not None:
             threads = _threads.check_threads(threads)
+        elif packed.work * batch * time < _threads.SMALL_WORK:
+            threads = 1
+        else:
+            threads = _threads.available_threads()
+        threads = _threads.useful_threads(packed, batch, time, threads)
         flat = None if final is None else [array for arrays in final for array in arrays]
         packed.predict(inputs, masks, results, state, flat, threads)
         y = results if len(results) > 1 else results[0]
@@ -164,9 +192,9 @@ class Model:
         Parameters
         ----------
         batch : int
-            Rows that advance together.
+            Rows that advance together, or some of them at a time: as many users of a server, say.
         threads : int
-            How many threads a step uses.
+            At most so many threads a step; a step too small to gain from them uses fewer (`Stream.threads`).
 
         Raises
         ------
@@ -178,7 +206,9 @@ class Model:
             raise UnsupportedError(reason)
         if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch.__index__() < 1:
             raise ShapeError(f"batch: expected a whole number of at least 1, found {batch!r}")
-        return Stream(self, batch.__index__(), _threads.check_threads(threads))
+        batch = batch.__index__()
+        threads = _threads.useful_threads(self._packed, batch, 1, _threads.check_threads(threads))
+        return Stream(self, batch, threads)
 
     @property
     def can_stream(self) -> bool:
@@ -190,8 +220,8 @@ class Model:
         """The label of every state array, in the form of a state: ``[("lstm.h", "lstm.c"), ...]``."""
         return [tuple(f"{name}.{label}" for label, _ in parts) for name, parts in self.graph.states()]
 
-    def save(self, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None) -> None:
-        """Write a native ``.cylstm`` file, which `load` reads back bit for bit.
+    def save(self, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None, packed: bool = False) -> None:
+        """Write a native ``.cylstm`` file, which `load` reads back to the same predictions, bit for bit.
 
         Parameters
         ----------
@@ -199,22 +229,36 @@ class Model:
             Must end in ``.cylstm``. An existing file is replaced once the new one is complete.
         metadata : dict of str to str, optional
             Free text kept with the model; `metadata` of the loaded model. Default: this model's own.
+        packed : bool
+            Write the weights as the engine packs them, the same on every machine: `load` then packs nothing, and
+            ``load(..., mmap=True)`` does not even copy them.
+
+        Raises
+        ------
+        UnsupportedError
+            If `path` ends otherwise, or for a packed file of a model with ``engine="blas"``.
         """
+        if packed and self.engine != "packed":
+            raise UnsupportedError(
+                f'save(packed=True) writes the weights of engine="packed", this model has engine={self.engine!r}; '
+                "save it unpacked and load that"
+            )
         from .formats import write
 
         graph = self.graph
         if metadata is not None:
             graph = graph._replace(metadata=dict(metadata))
-        write(graph, path)
+        write(graph, path, self._packed.arrays() if packed else None)
 
     def summary(self) -> None:
         """Print the layers, their output shapes, parameters and memory."""
         print(self._summary_text())
 
     def __repr__(self) -> str:
+        chosen = "" if self._reason is None else " by auto"
         return (
             f"<cylstm.Model {' -> '.join(node.op for node in self.graph.nodes)}, "
-            f"{self.graph.parameters():,} parameters, engine={self.engine!r}, {self.dtype}>"
+            f"{self.graph.parameters():,} parameters, engine={self.engine!r}{chosen}, {self.dtype}>"
         )
 
     def __copy__(self) -> Model:
@@ -224,7 +268,9 @@ class Model:
         return self
 
     def __reduce__(self):
-        return _rebuild, (self.graph, self.engine, str(self.dtype))
+        # "auto" chooses anew where the model is loaded
+        engine = self.engine if self._reason is None else "auto"
+        return _rebuild, (self.graph, engine, str(self.dtype))
 
     def _input_list(self, x: Any) -> list:
         """The inputs in the order of `inputs`."""
@@ -292,8 +338,9 @@ class Model:
         for name in self.inputs:
             rows.append((name, "input", "", _shape_text(values[name]), ""))
         counted: set[str] = set()
+        stored = as_stored(self.graph.tensors)
         for node in self.graph.nodes:
-            tensors = [self.graph.tensors[name] for name in node.weights.values() if name not in counted]
+            tensors = [stored[name] for name in node.weights.values() if name not in counted]
             counted.update(node.weights.values())
             data = [name for name in node.inputs.values() if values[name].kind != "mask"]
             y = values[node.outputs.get("y", next(iter(node.outputs.values())))]
@@ -302,13 +349,23 @@ class Model:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
         streams = self._why_no_stream() or "yes"
+        chosen = "" if self._reason is None else f" (auto: {self._reason})"
         lines += [
             "",
             f"{self.graph.parameters():,} parameters, {self._packed.nbytes / 1024:,.1f} KB packed, "
             f"{self._packed.work:,} multiply-adds a step",
-            f"engine {self.engine}, {self.dtype}; outputs: {', '.join(self.outputs)}; streams: {streams}",
+            f"engine {self.engine}{chosen}, {self.dtype}; outputs: {', '.join(self.outputs)}; streams: {streams}",
         ]
         return "\n".join(lines)
+
+
+def _computed(graph: Graph) -> Graph:
+    """What is left of the graph at inference."""
+    if all(node.op != "dropout" for node in graph.nodes):
+        return graph
+    from .passes import drop_dropout
+
+    return drop_dropout(graph)
 
 
 def _shape_text(value) -> str:
@@ -344,20 +401,33 @@ def load(
     path: str | os.PathLike,
     *,
     layers: Sequence[object] | None = None,
+    key: str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
+    mmap: bool = False,
 ) -> Model:
     """Load a trained network from a file.
+
+    The model holds its weights once, packed, and nothing of the file. A ``.cylstm`` file is read piece by piece, so at
+    no time does loading need more memory than that and some megabytes; other files are read whole before they are
+    packed.
 
     Parameters
     ----------
     path : path-like
-        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` or ``.cylstm``.
+        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` (or the index of several), ``.npz`` or ``.cylstm``.
     layers : list of layers, optional
         The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
+    key : str, optional
+        Which state dict, where a PyTorch checkpoint holds several: ``"model"``, ``"nets/generator"``.
     engine, dtype : str, optional
         See `Model`.
+    mmap : bool
+        Use the weights of a packed file (see `Model.save`) where they lie in it: loading reads none of them, and
+        processes share them. Whether they are finite is not looked at. While the model lives the file must not be
+        overwritten or truncated, which would change its predictions or end the process; replacing or removing it is
+        harmless, and so is `Model.save` to the same name.
 
     Raises
     ------
@@ -368,9 +438,55 @@ def load(
     ShapeError
         If tensors do not fit together.
     """
-    from .formats import read
+    from .formats import open_file
 
-    return Model(read(path, layers=layers), engine=engine, dtype=dtype)
+    if mmap and (engine not in (None, "packed") or dtype not in (None, "float32", np.float32)):
+        raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
+    graph, arrays = open_file(path, layers=layers, key=key, mmap=mmap)
+    try:
+        return Model(graph, engine=engine, dtype=dtype, arrays=arrays)
+    except FormatError as error:  # what shows only when tensors are packed
+        if str(path) in str(error):
+            raise
+        raise FormatError(f"{path}: {error}") from error
+
+
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    layers: Sequence[object] | None = None,
+    key: str | None = None,
+    dtype: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Read a network from a file of any kind and write it as a native ``.cylstm``, which needs no further arguments.
+
+    Parameters
+    ----------
+    source, target : path-like
+    layers, key
+        As for `load`.
+    dtype : {"float32", "float64"}, optional
+        Of the weights written. None keeps each as it is.
+    metadata : dict of str to str, optional
+        Free text to put into the file: scaling, units, names. It is added to what the source has.
+
+    Raises
+    ------
+    FormatError, UnsupportedError, ShapeError
+        As `load` does.
+    OSError
+        If `target` cannot be written; a file that was there before is then untouched.
+    """
+    from .formats import read, write
+
+    graph = read(source, layers=layers, key=key)
+    if dtype not in (None, "float32", "float64"):
+        raise UnsupportedError(f"dtype: expected float32 or float64, found {dtype!r}")
+    if dtype is not None:
+        graph = graph._replace(tensors={name: array.astype(dtype) for name, array in graph.tensors.items()})
+    write(graph._replace(metadata={**graph.metadata, **(metadata or {})}), target)
 
 
 def from_state_dict(

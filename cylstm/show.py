@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 
+THREADS = {"pool": "of its own pool", "openmp": "OpenMP's", "none": "built without threads: serial"}
+
 
 def show_config() -> None:
     """Print the version, the instruction set chosen and those available, the threads, and the BLAS found and where."""
@@ -29,7 +31,8 @@ def show_config() -> None:
         ("python", f"{platform.python_version()} on {platform.machine()}"),
         ("numpy", np.__version__),
         ("instruction set", f"{chosen} (available: {', '.join(_engine.isa_names())})"),
-        ("threads", f"{available_threads()} ({'OpenMP' if _engine.has_openmp() else 'built without OpenMP: serial'})"),
+        ("CPU features", ", ".join(_engine.cpu_features()) or "none beyond the instruction set"),
+        ("threads", f"{available_threads()} ({THREADS[_engine.threads_name()]})"),
         ("blas", blas),
     ]
     for name, text in rows:

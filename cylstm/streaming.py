@@ -28,7 +28,7 @@ def why_no_stream(graph: Graph) -> str | None:
             reason = "its initial state comes from another layer"
         if reason is None and in_pieces and any(value.name in late for value in reads):
             reason = "it needs at every step what is known after the last one only"
-        if reason is None and not in_pieces and OPS[node.op].state(graph.node_tensors(node), node.options):
+        if reason is None and not in_pieces and OPS[node.op].state(graph.stored_tensors(node), node.options):
             reason = "its sequence is not the input's, so its state would not go on from one piece to the next"
         if reason is not None:
             return what + reason
@@ -67,7 +67,7 @@ def index_limits(graph: Graph) -> dict[str, int]:
     """Input name -> what all its indices must be below."""
     limits: dict[str, int] = {}
     for node in graph.nodes:
-        limit = OPS[node.op].limit(graph.node_tensors(node), node.options)
+        limit = OPS[node.op].limit(graph.stored_tensors(node), node.options)
         name = node.inputs.get("indices")
         if limit is not None and name is not None:
             limits[name] = min(limit, limits.get(name, limit))

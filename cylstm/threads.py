@@ -1,4 +1,4 @@
-"""How many threads a call may use."""
+"""How many threads a call may use, and how many it does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import sys
 
 from .errors import ShapeError
+
+#: multiply-adds of a call, some 20 us, below which waking sleeping threads costs more than they bring
+SMALL_WORK = 1_000_000
 
 #: set through threadpoolctl; None means no limit
 _limit: int | None = None
@@ -45,6 +48,14 @@ def available_threads() -> int:
     return max(1, os.cpu_count() or 1)
 
 
+def useful_threads(packed, rows: int, time: int, threads: int) -> int:
+    """How many of `threads` threads a call of `rows` rows of `time` steps uses: fewer where more would be slower.
+
+    The rule is one of shape alone (``cyl_model_worthwhile_threads``); the result of a call does not depend on it.
+    """
+    return packed.worthwhile_threads(rows, time, threads)
+
+
 def register(only_if_imported: bool = False) -> None:
     """Make ``threadpoolctl.threadpool_limits`` govern CyLSTM too; once, at the first call that may be parallel.
 
@@ -60,7 +71,7 @@ def register(only_if_imported: bool = False) -> None:
         user_api = "cylstm"
         internal_api = "cylstm"
         filename_prefixes = ("_engine",)
-        check_symbols = ("cyl_has_openmp",)
+        check_symbols = ("cyl_threads_name",)
 
         def get_num_threads(self) -> int:
             return available_threads()

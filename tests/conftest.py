@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from cylstm import _engine, threads
+
 # machines are shared and noisy: no test fails for being slow; and the same examples every time
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def exact_threads():
+    """Tests are small, and mean the number of threads that they ask for: no rule of size lowers it. Gives the rule."""
+    rule, threads.useful_threads = threads.useful_threads, lambda packed, rows, time, threads: threads
+    _engine.wait_for_threads(10.0)
+    yield rule
+    _engine.wait_for_threads(0.0)
+    threads.useful_threads = rule
 
 
 @pytest.fixture

@@ -53,6 +53,25 @@ def lstm_model(rng, input_size, hidden_size, outputs=3, *, last=False, engine=No
     return cylstm.from_state_dict(tensors, layers, engine=engine, dtype=dtype)
 
 
+def reloaded(model, folder):
+    """The model saved and loaded in every way: unpacked, packed, mapped, and packed and then saved unpacked."""
+    plain, packed, unpacked = (folder / f"{name}.cylstm" for name in ("plain", "packed", "unpacked"))
+    model.save(plain)
+    model.save(packed, packed=True)
+    cylstm.load(packed).save(unpacked)
+    return [cylstm.load(plain), cylstm.load(packed), cylstm.load(packed, mmap=True), cylstm.load(unpacked)]
+
+
 def bits(array):
     """The bits of a float32 array, for comparisons that tell apart what == does not."""
     return np.ascontiguousarray(array, np.float32).view(np.uint32)
+
+
+def same(a, b):
+    """Whether two float32 arrays have the same bits."""
+    return np.array_equal(bits(a), bits(b))
+
+
+def same_states(a, b):
+    """Whether all arrays of two states have the same bits."""
+    return all(same(x, y) for left, right in zip(a, b) for x, y in zip(left, right))

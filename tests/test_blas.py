@@ -5,8 +5,10 @@ import pytest
 
 import cylstm
 from cylstm import BlasNotFoundError, blas
+from cylstm._engine import chosen_isa, isa_fuses, isa_names
+from cylstm.graph import GraphBuilder
 
-from networks import lstm_model
+from networks import bits, lstm_model
 
 
 @pytest.fixture
@@ -54,10 +56,35 @@ def test_a_library_of_another_integer_width_is_not_taken(fresh, monkeypatch):
 def test_the_librarys_own_threads_are_given_back(rng):
     threadpoolctl = pytest.importorskip("threadpoolctl")
     model = lstm_model(rng, 3, 200, engine="blas")
+    path = blas.find_blas().path
 
     def threads():
-        return [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
+        return [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["filepath"] == path]
 
-    before = threads()
-    model.predict(np.zeros((4, 10, 3), np.float32), threads=2)
-    assert threads() == before
+    for number in (3, 1):
+        with threadpoolctl.threadpool_limits(number, user_api="blas"):
+            model.predict(np.zeros((4, 10, 3), np.float32), threads=2)
+            model.stream().step(np.zeros(3, np.float32))
+            assert threads() == [number]
+
+
+@pytest.mark.skipif(not isa_fuses(chosen_isa()), reason="scalar code rounds the multiply-adds of this engine twice")
+def test_in_float32_the_engines_differ_in_their_products_only(rng):
+    builder = GraphBuilder()
+    value = builder.input("x", (None, 21))
+    for name in ("gelu", "tanh", "sigmoid", "softplus", "softmax"):
+        value = builder.add("activation", name, {"x": value}, {}, {"activation": name})["y"]
+    builder.output(value)
+    x = (rng.normal(size=(3, 11, 21)) * 3).astype(np.float32)
+    packed, through_blas = (cylstm.Model(builder.build(), engine=engine) for engine in ("packed", "blas"))
+    np.testing.assert_array_equal(bits(packed.predict(x)), bits(through_blas.predict(x)))
+
+
+@pytest.mark.parametrize("isa", isa_names())
+def test_every_instruction_set_serves_the_engine(isa, rng, monkeypatch):
+    monkeypatch.setenv("CYLSTM_ISA", isa)
+    model = lstm_model(rng, 5, 21, bidirectional=True, num_layers=2, engine="blas")
+    x = rng.normal(size=(4, 40, 5)).astype(np.float32)
+    exact = cylstm.Model(model.graph, dtype="float64").predict(x)
+    np.testing.assert_allclose(model.predict(x), exact, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(model.predict(x[0]), exact[0], rtol=0, atol=2e-6)

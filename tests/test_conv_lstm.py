@@ -9,7 +9,7 @@ from cylstm._engine import isa_names
 from cylstm.graph import GraphBuilder
 
 import reference
-from networks import bits, random_states
+from networks import bits, random_states, reloaded
 
 CASES = [
     pytest.param((7,), 3, 5, (1, 3), {}, id="one dimension"),
@@ -70,8 +70,7 @@ def test_it_gives_the_same_bits_everywhere_and_streams(
         monkeypatch.setenv("CYLSTM_ISA", isa)
         model = cylstm.Model(graph)
         results += [model.predict(x)[0], model.predict(x, threads=5)[0], np.stack([model.predict(row)[0] for row in x])]
-    model.save(tmp_path / "model.cylstm")
-    results.append(cylstm.load(tmp_path / "model.cylstm").predict(x)[0])
+    results += [again.predict(x)[0] for again in reloaded(model, tmp_path)]
     if model.can_stream:
         stream = model.stream(3)
         results.append(np.stack([stream.step(x[:, t])[0] for t in range(6)], axis=1))

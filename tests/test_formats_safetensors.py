@@ -183,6 +183,7 @@ def test_a_graph_is_written_and_read_back_bit_for_bit(tmp_path, graph):
     assert found.provenance["format"] == "cylstm"
     assert found.provenance["version"] == "1"
     assert found.provenance["tensors"]["rnn.l1.reverse.weight_hr"] == "rnn.l1.reverse/weight_hr"
+    assert found.provenance["layouts"]["rnn.l1.reverse.weight_hr"].startswith("F32 (3, 5) at byte ")
 
 
 def test_values_that_are_not_finite_survive_with_a_warning(tmp_path, rng):
@@ -291,7 +292,7 @@ def _value(name, /, **changed):
         (_metadata(format_version="2"), "newer CyLSTM: format_version 2, this one reads up to 1"),
         (_metadata(format_version="x"), "format_version expected a number, found 'x'"),
         (_metadata(format_version=None), "format_version expected a number"),
-        (_metadata(layout_version="1"), "unknown entries in __metadata__: layout_version"),
+        (_metadata(mood="good"), "unknown entries in __metadata__: mood"),
         (_metadata(graph=None), "not valid JSON"),
         (_metadata(graph="[]"), "expected an object with values, nodes, inputs, outputs"),
         (_metadata(metadata='{"a": 1}'), "mapping of strings to strings"),
@@ -304,13 +305,13 @@ def _value(name, /, **changed):
         (_graph(lambda g: g.update(outputs=[])), "at least one input, one layer and one output"),
         (_graph(lambda g: g["nodes"].reverse()), "which nothing before it gives"),
         (_graph(lambda g: g["nodes"].pop()), "output 'fc' is no value"),
-        (_graph(lambda g: g["nodes"].append(g["nodes"][-1])), "two values are named 'fc'"),
+        (_graph(lambda g: g["nodes"].append(g["nodes"][-1])), "two layers of the graph have one name"),
         (_graph(lambda g: g["values"].append(g["values"][-1])), "do not follow from its layers"),
         (_graph(lambda g: g["values"].pop()), "do not follow from its layers"),
         (_graph(lambda g: g["nodes"].insert(0, 3)), "expected an object with inputs, name, op"),
         (_node("fc", op="mamba"), "layer 'fc': no operation 'mamba'; known are activation"),
         (_node("fc", name=3), "name expected a str, found a int"),
-        (_node("fc", name="last"), "two values|do not follow"),
+        (_node("fc", name="last"), "two layers of the graph have one name"),
         (_node("fc", weights={"weight": "none"}), "tensor 'none' is not in the graph"),
         (_node("fc", weights={"weight": 3}), "mapping of roles to names"),
         (_node("fc", weights={"weight": "fc.weight"}), "tensors that no layer uses: fc.bias"),

@@ -202,8 +202,56 @@ def test_several_state_dicts_are_listed(tmp_path, tensors):
         other = ordered_dict({"x": tensor("Float", "0", 60, 0, (2,), (1,))})
         return dictionary({"model": state, "ema": other})
 
-    with pytest.raises(FormatError, match="several state dicts, under 'model', 'ema'"):
-        read(write_torch(tmp_path / "a.pt", tensors, wrap=wrap), layers=LAYERS)
+    path = write_torch(tmp_path / "a.pt", tensors, wrap=wrap)
+    with pytest.raises(FormatError, match="several state dicts; choose one with key='model' or key='ema'"):
+        read(path, layers=LAYERS)
+    graph = read(path, layers=LAYERS, key="model")
+    assert_same(graph, tensors)
+    assert (graph.provenance["key"], graph.provenance["beside"]) == ("model", ["ema"])
+    with pytest.raises(FormatError, match="no state dict under 'net'; found key='model' or key='ema'"):
+        read(path, layers=LAYERS, key="net")
+
+
+def module_of(parameters=None, modules=None, **state):
+    """The opcodes of a pickled module."""
+    parts = {"training": b"\x89", "_parameters": dictionary(parameters or {}), "_buffers": b"}"}
+    parts |= {"_modules": dictionary(modules or {}), **state}
+    return global_("__main__.Net") + b")\x81" + dictionary(parts) + b"b"
+
+
+@pytest.mark.parametrize("wrap", [lambda body: body, lambda body: dictionary({"net": body, "epoch": integer(1)})])
+def test_a_pickled_module_gives_its_weights(tmp_path, tensors, wrap):
+    def opcodes(prefix):
+        names = [name for name in tensors if name.startswith(prefix)]
+        return {name[len(prefix) :]: array_tensor(str(list(tensors).index(name)), tensors[name]) for name in names}
+
+    children = {"lstm": module_of(opcodes("lstm.")), "fc": module_of(opcodes("fc."))}
+    graph = read(write_torch(tmp_path / "a.pt", tensors, body=wrap(module_of(modules=children))), layers=LAYERS)
+    assert_same(graph, tensors)
+    assert graph.provenance["note"] == "the weights of a pickled module; its class is not imported"
+
+
+def test_a_torchscript_archive_gives_its_weights(tmp_path, tensors):
+    def child(prefix):
+        names = [name for name in tensors if name.startswith(prefix)]
+        state = {name[len(prefix) :]: array_tensor(str(list(tensors).index(name)), tensors[name]) for name in names}
+        return global_("__torch__.torch.nn.Any") + b")\x81" + dictionary({"training": b"\x89", **state}) + b"b"
+
+    state = {"training": b"\x88", "lstm": child("lstm."), "fc": child("fc.")}
+    body = global_("__torch__.Net") + b")\x81" + dictionary(state) + b"b"
+    path = write_torch(tmp_path / "a.pt", tensors, body=body, members=[("net/constants.pkl", program(b")"))])
+    graph = read(path, layers=LAYERS)
+    assert_same(graph, tensors)
+    assert graph.provenance["format"] == "torchscript"
+    assert "its program is not run" in graph.provenance["note"]
+
+
+def test_a_module_that_holds_itself_is_refused(tmp_path):
+    inner = b"h\x05"
+    body = global_("__main__.Net") + b")\x81q\x05"
+    body += dictionary({"_parameters": b"}", "_modules": dictionary({"a": inner, "b": inner})}) + b"b"
+    with pytest.raises(FormatError, match="nested without end"):
+        read(write_torch(tmp_path / "a.pt", {}, body=body), layers=LAYERS)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +282,7 @@ def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path, body, message):
         (tensor("Float", "0", 12, 0, (-2,), (1,)), "natural numbers"),
         (tensor("Float", "0", 12, 0, (2,), (-1,)), "natural numbers"),
         (tensor("Float", "0", 12, 0, (2, 3), (1,)), "natural numbers"),
-        (tensor("Float", "0", 12, 0, (1 << 40,), (0,)), "from a storage of only 12 elements"),
+        (tensor("Float", "0", 12, 0, (1 << 40,), (0,)), "4398046511104 bytes from storages of only 48"),
         (tensor("Float", "0", 12, 0, (0, 1 << 61), (1, 1)), "natural numbers"),
         (tensor("Float", "0", 12, 0, (1,) * 33, (1,) * 33), "natural numbers"),
         (tensor("Float", "0", 13, 0, (2,), (1,)), "expected 52 bytes, found 48"),
@@ -249,7 +297,7 @@ def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path, body, message):
                 "torch._utils._rebuild_tensor_v3", storage("Float", "0", 12), integer(0), tuple_of(integer(2)),
                 tuple_of(integer(1)), b"\x89", b"}", global_("torch.int64"),
             ),
-            "a i8 tensor in a f4 storage",
+            "a int64 tensor in a float32 storage",
         ),
         (
             call(
@@ -269,10 +317,9 @@ def test_a_hostile_tensor_is_refused(tmp_path, body, message):
 
 
 def test_many_small_repeated_tensors_do_not_add_up_to_gigabytes(tmp_path):
-    each = tensor("Float", "0", 12, 0, (1000, 1000), (0, 0))
-    state = ordered_dict({f"w{i}": each for i in range(2000)})
+    state = ordered_dict({f"w{i}": tensor("Float", "0", 12, 0, (1000, 1 + i), (0, 0)) for i in range(2000)})
     path = write_torch(tmp_path / "a.pt", {}, body=state, members=[("net/data/0", bytes(48))])
-    with pytest.raises(FormatError, match="from a storage of only 12 elements"):
+    with pytest.raises(FormatError, match="from storages of only 48"):
         read(path, layers=LAYERS)
 
 
@@ -288,7 +335,6 @@ def test_many_small_repeated_tensors_do_not_add_up_to_gigabytes(tmp_path):
         ([("net/data.pkl", b"x"), ("a\\b", b"y")], "unsafe member name"),
         ([("a/data.pkl", b"x"), ("b/data.pkl", b"y")], r"expected one data\.pkl.*found 2"),
         ([("net/data.pkl", b"x"), ("net/byteorder", b"middle")], "found 'middle'"),
-        ([("net/data.pkl", b"x"), ("net/constants.pkl", b"y")], "TorchScript"),
         ([("something", b"x")], "neither a PyTorch checkpoint nor a Keras model; it holds something"),
         ([], "it holds nothing"),
     ],
@@ -366,7 +412,7 @@ def test_a_changed_byte_gives_a_graph_or_our_own_error(tmp_path, rng):
     ("name", "data", "error", "message"),
     [
         ("a.pt", b"", FormatError, "the file is empty"),
-        ("a.pt", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", UnsupportedError, "stream format from before 1.6"),
+        ("a.pt", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", FormatError, "protocol: 1 bytes expected, 0 left"),
         ("a.pt", program(b"}"), UnsupportedError, "plain pickles"),
         ("a.pkl", b"(dp0\n.", UnsupportedError, "plain pickles"),
         ("a.pt", bytes(257) + b"ustar\x0000" + bytes(300), UnsupportedError, "tar archive"),
@@ -388,12 +434,6 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path, name, data, error, 
     with pytest.raises(error, match=message) as caught:
         read(path)
     assert str(path) in str(caught.value)
-
-
-def test_a_numpy_archive_is_not_yet_supported(tmp_path):
-    np.savez(tmp_path / "a.npz", a=np.zeros(3))
-    with pytest.raises(UnsupportedError, match="NumPy archives are not supported yet"):
-        read(tmp_path / "a.npz")
 
 
 def test_a_savedmodel_directory_is_refused_by_name(tmp_path):
@@ -478,18 +518,3 @@ def test_a_live_module_of_another_kind_is_refused_with_advice():
     for module in (torch.nn.Conv1d(3, 4, 2), torch.nn.Sequential(torch.nn.Linear(2, 2)), object()):
         with pytest.raises(UnsupportedError, match="from_state_dict"):
             from_torch(module)
-
-
-@pytest.mark.frameworks
-def test_other_files_that_pytorch_writes_are_refused_by_name(tmp_path):
-    torch = pytest.importorskip("torch")
-    module = torch.nn.LSTM(3, 4)
-    torch.save(module, tmp_path / "module.pt")
-    with pytest.raises(UnsupportedError, match=r"torch\.nn\.modules\.rnn\.LSTM"):
-        read(tmp_path / "module.pt", layers=[L.LSTM("")])
-    torch.save(module.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(UnsupportedError, match="before 1.6"):
-        read(tmp_path / "old.pt", layers=[L.LSTM("")])
-    torch.jit.save(torch.jit.script(torch.nn.Linear(3, 4)), tmp_path / "script.pt")
-    with pytest.raises(UnsupportedError, match="TorchScript"):
-        read(tmp_path / "script.pt", layers=[L.Linear("")])

@@ -2,6 +2,7 @@
 
 The files come from generate_goldens.py and, for the matrix, from matrix_goldens.py."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 
 import cylstm
 
+import golden_bits
+
+BITS = json.loads(golden_bits.FILE.read_text())
 MATRIX = sorted((Path(__file__).parent / "data" / "goldens" / "matrix").glob("*.cylstm"))
 FOLDER = Path(__file__).parent / "data" / "goldens"
 TORCH = ["torch_plain", "torch_stacked", "torch_bidirectional", "torch_lengths", "torch_projected", "torch_no_bias"]
@@ -79,3 +83,13 @@ def test_the_matrixs_results_are_repeated(path, engine):
         for k, y in enumerate(found):
             expected = golden[f"y{k}"]
             np.testing.assert_allclose(y, expected, rtol=0, atol=5e-6 * max(1.0, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("path", golden_bits.golden_files(), ids=lambda path: path.stem)
+def test_every_machine_gives_the_bits_of_the_golden_files(path):
+    assert golden_bits.digest_of_file(path) == BITS[path.stem]
+
+
+@pytest.mark.parametrize("name", golden_bits.decaying_networks())
+def test_every_machine_gives_the_bits_of_states_that_decay(name):
+    assert golden_bits.digest_of_decay(name) == BITS[name]

@@ -1,5 +1,11 @@
 """The layers around recurrent ones: each op against the float64 reference, in every engine, and what it refuses."""
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,11 +14,10 @@ from hypothesis import strategies as st
 import cylstm
 from cylstm._engine import isa_names
 from cylstm.errors import CylstmError, ShapeError, UnsupportedError
-from cylstm.formats import read, write
 from cylstm.graph import GraphBuilder, StaticTimeNeeded
 
 import reference
-from networks import bits
+from networks import bits, lstm_model, reloaded
 
 T = 11
 ENGINES = (("packed", "float32", 4e-6), ("blas", "float32", 4e-6), ("blas", "float64", 1e-12))
@@ -270,13 +275,82 @@ def test_a_layer_that_streams_gives_the_bits_of_the_whole_and_another_says_why_n
 
 
 @pytest.mark.parametrize("case", NODES, ids=IDS)
-def test_a_layer_survives_the_native_file(rng, case, tmp_path):
+def test_a_layer_survives_every_way_of_saving_and_loading(rng, case, tmp_path):
     graph = graph_of(rng, case)
-    write(graph, tmp_path / "a.cylstm")
-    found = read(tmp_path / "a.cylstm")
-    assert found.nodes == graph.nodes and found.values == graph.values
     inputs = inputs_of(rng, graph)
-    np.testing.assert_array_equal(ask(cylstm.Model(found), inputs), ask(cylstm.Model(graph), inputs))
+    model = cylstm.Model(graph)
+    expected = bits(ask(model, inputs))
+    for again in reloaded(model, tmp_path):
+        assert again.graph.nodes == graph.nodes
+        assert dict(again.graph.values) == dict(graph.values)
+        np.testing.assert_array_equal(bits(ask(again, inputs)), expected)
+        for name, array in graph.tensors.items():
+            np.testing.assert_array_equal(again.graph.tensors[name], array)
+
+
+def test_a_convolution_in_many_groups_survives_packing(rng, tmp_path):
+    graph = graph_of(rng, conv(groups=50, channels=100, filters=150))
+    (x,) = inputs_of(rng, graph)
+    expected = bits(cylstm.Model(graph).predict(x))
+    for again in reloaded(cylstm.Model(graph), tmp_path):
+        np.testing.assert_array_equal(bits(again.predict(x)), expected)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_files_variance_that_is_not_above_0_is_refused_by_name(rng, tmp_path, packed):
+    path = tmp_path / "a.cylstm"
+    graph = graph_of(rng, NORMS[0])
+    graph.tensors["node.variance"][3] = 77.25
+    cylstm.Model(graph).save(path, packed=packed)
+    data = path.read_bytes()
+    assert data.count(np.float32(77.25).tobytes()) == 1
+    path.write_bytes(data.replace(np.float32(77.25).tobytes(), np.float32(-77.25).tobytes()))
+    with pytest.raises(CylstmError, match="layer 'node', tensor 'variance': expected numbers above 0") as caught:
+        cylstm.load(path)
+    assert "a.cylstm" in str(caught.value)
+
+
+def test_a_tiny_variance_is_no_zero(rng):
+    graph = one_node(rng, "batch_norm", (None, 3), {"epsilon": 0.0}, {"mean": (3,), "variance": (3,)})
+    graph.tensors["node.variance"][:] = [1e-14, 1e-20, 0.3]
+    (x,) = inputs_of(rng, graph)
+    (expected,), _ = reference.predict(graph, x)
+    np.testing.assert_allclose(cylstm.Model(graph).predict(x), expected, rtol=1e-4)
+
+
+def test_layers_that_run_beside_each_other_keep_their_values_apart(rng):
+    builder = GraphBuilder()
+    x = builder.input("input", (None, 32))
+    y = builder.add("dense", "dense", {"x": x}, {"weight": weight(rng, 32, 32)})["y"]
+    values = []
+    for name, of in (("first", y), ("second", x), ("third", y), ("fourth", x)):
+        weights = {role: weight(rng, 128, 32) for role in ("weight_ih", "weight_hh")}
+        values.append(builder.add("lstm", name, {"x": of}, weights)["y"])
+    # the dense layer's values are read by the third for the last time: their place must not be the fourth's
+    merged = {"x" + str(i or ""): value for i, value in enumerate(values)}
+    y = builder.add("merge", "merge", merged, options={"mode": "concat"})["y"]
+    builder.output(builder.add("dense", "out", {"x": y}, {"weight": weight(rng, 3, 128)})["y"])
+    model = cylstm.Model(builder.build())
+    x = rng.normal(size=(1, 300, 32)).astype("f")
+    expected = bits(model.predict(x, threads=1))
+    for threads in (2, 4):
+        for _ in range(5):
+            np.testing.assert_array_equal(bits(model.predict(x, threads=threads)), expected)
+
+
+def test_loading_a_network_imports_the_layers_that_it_has_alone(rng, tmp_path):
+    lstm_model(rng, 3, 5).save(tmp_path / "a.cylstm")
+    code = (
+        "import sys, cylstm, numpy; cylstm.load(sys.argv[1]).predict(numpy.zeros((1, 2, 3), 'f')); "
+        "print(*(name for name in sys.modules if name.startswith('cylstm.')))"
+    )
+    root = Path(cylstm.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", code, tmp_path / "a.cylstm"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if re.fullmatch(r"cylstm\.layers\.[a-z]\w*", name)}
+    assert loaded == {"cylstm.layers.lstm", "cylstm.layers.dense"}
+    assert "cylstm.streaming" not in done.stdout.split()
 
 
 def test_a_sequence_longer_than_a_chunk_gives_the_bits_of_its_pieces(rng):

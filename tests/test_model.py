@@ -110,6 +110,17 @@ def test_activations_match_the_reference(rng, name, parameters, engine, dtype):
     np.testing.assert_allclose(model.predict(x), expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "exponential"])
+def test_tiny_outputs_of_an_activation_are_not_made_zero(rng, name):
+    tensors = linear_state_dict(rng, 7, 37)
+    tensors["fc.bias"] -= np.linspace(30, 70, 37, dtype=np.float32)  # results down to 1e-30, below CYL_TINY
+    x = rng.normal(size=(50, 7)).astype(np.float32)
+    (before,), _ = reference.predict(cylstm.from_state_dict(tensors, [cylstm.Linear("fc")]).graph, x)
+    for layers in ([cylstm.Linear("fc", activation=name)], [cylstm.Linear("fc"), cylstm.Activation(name)]):
+        model = cylstm.from_state_dict(tensors, layers)
+        np.testing.assert_allclose(model.predict(x), np.exp(before), rtol=1e-4)  # of sigmoid too, so far down
+
+
 def test_a_sample_without_batch_gives_a_result_without_batch(rng):
     model = lstm_model(rng, 3, 9)
     x = rng.normal(size=(6, 3)).astype(np.float32)
@@ -234,8 +245,8 @@ def test_a_number_of_threads_that_makes_no_sense_is_refused(rng, threads):
 
 def test_engine_and_dtype_are_checked(rng):
     graph = lstm_model(rng, 3, 9).graph
-    with pytest.raises(UnsupportedError, match="engine: expected one of packed, blas"):
-        cylstm.Model(graph, engine="auto")
+    with pytest.raises(UnsupportedError, match="engine: expected one of packed, blas, auto, found 'cuda'"):
+        cylstm.Model(graph, engine="cuda")
     with pytest.raises(UnsupportedError, match="float16"):
         cylstm.Model(graph, dtype="float16")
     with pytest.raises(ShapeError, match="dtype"):
@@ -380,3 +391,44 @@ def test_every_public_name_is_there():
         assert getattr(cylstm, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Transformer'"):
         _ = cylstm.Transformer
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_short_way_of_one_array_gives_the_long_ways_bits_and_errors(rng, last):
+    model = lstm_model(rng, 5, 18, last=last)
+    x = rng.normal(size=(3, 7, 5)).astype(np.float32)
+    whole = model.predict(x, lengths=[7, 7, 7])  # never the short way
+    wide = np.zeros((3, 7, 10), np.float32)
+    wide[..., ::2] = x
+    for same in (x, wide[..., ::2], np.asfortranarray(x), x.astype(">f4"), x.astype(np.float64), x.tolist()):
+        for threads in (None, 1, np.int64(1), 2):
+            np.testing.assert_array_equal(bits(model.predict(same, threads=threads)), bits(whole))
+    np.testing.assert_array_equal(bits(model.predict(x[1])), bits(whole[1]))
+    out = np.empty_like(whole)
+    assert model.predict(x, out=out) is out
+    np.testing.assert_array_equal(bits(out), bits(whole))
+    for dtype in (np.int8, np.uint64, np.float16, bool):
+        numbers = (x > 0).astype(dtype)
+        np.testing.assert_array_equal(bits(model.predict(numbers)), bits(model.predict(numbers.astype(np.float32))))
+    memory = np.zeros(1000, np.float32)
+    x = memory[: x.size].reshape(x.shape)
+    for wrong, message in [
+        (out[:2], "out: expected a writable C-contiguous"),
+        (out.astype(np.float64), "out: expected a writable C-contiguous"),
+        (memory[x.size - 1 :][: out.size].reshape(out.shape), "shares memory with an input"),
+        (out.tolist(), "out: expected"),
+    ]:
+        with pytest.raises(ShapeError, match=message):
+            model.predict(x, out=wrong)
+    for wrong, message in [
+        (x[0, 0], "expected rank 3"),
+        (x[np.newaxis], "expected rank 3"),
+        (x[:0], "at least one sample"),
+        (x[:, :0], "at least one sample"),
+        (x[..., :4], "expected 5 features"),
+        (x + 0j, "real numbers"),
+    ]:
+        with pytest.raises(ShapeError, match=message):
+            model.predict(wrong)
+    with pytest.raises(ShapeError, match="threads: expected"):
+        model.predict(x, threads=True)

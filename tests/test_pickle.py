@@ -133,7 +133,8 @@ def test_the_metadata_of_a_state_dict_is_accepted_as_its_state():
         (b"\x82\x01.", "opcode"),
         (b"I1\n.", "opcode b'I'"),
         (b"(" * 2000, "nested more than"),
-        (b"N" * 4_100_000, "on the stack"),
+        (b"N" * 700_000, "more than 600000 operations"),
+        (b"}" * 500_000, "MB of objects"),
     ],
 )
 def test_a_damaged_pickle_is_refused(body, message):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import cylstm
 from cylstm._engine import isa_names
 
-from networks import bits, lstm_model, random_states
+from networks import lstm_model, random_states, same, same_states
 
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 20, 31, 33, 50, 64, 67])
 NETWORKS = st.fixed_dictionaries(
@@ -23,14 +23,6 @@ NETWORKS = st.fixed_dictionaries(
 )
 STREAMING = NETWORKS.map(lambda network: network | {"bidirectional": False})
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def same(a, b):
-    return np.array_equal(bits(a), bits(b))
-
-
-def same_states(a, b):
-    return all(same(x, y) for left, right in zip(a, b) for x, y in zip(left, right))
 
 
 @settings(max_examples=25)

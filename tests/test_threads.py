@@ -46,13 +46,17 @@ def test_a_limit_that_is_lifted_leaves_none_behind(clean, monkeypatch):
     assert threads.available_threads() == 5
 
 
-def test_small_calls_stay_on_one_thread(rng):
-    packed = lstm_model(rng, 3, 9)._packed
-    assert packed.worthwhile_threads(1, 100, 8) == 1
-    assert packed.worthwhile_threads(64, 1000, 2) == 2
-    large = lstm_model(rng, 64, 256)._packed
-    assert large.worthwhile_threads(1, 100, 2) == 2
-    assert large.worthwhile_threads(1, 1, 2) == 1
+def test_small_calls_use_fewer_threads_than_they_may(rng, exact_threads, monkeypatch):
+    monkeypatch.setattr(threads, "useful_threads", exact_threads)
+    small, large = lstm_model(rng, 3, 9), lstm_model(rng, 64, 256)
+    assert threads.useful_threads(small._packed, 1, 100, 8) == 1
+    assert threads.useful_threads(small._packed, 64, 1000, 2) == 2
+    assert threads.useful_threads(large._packed, 1, 100, 2) == 2
+    assert threads.useful_threads(large._packed, 1, 1, 1) == 1
+    assert small.stream(threads=2).threads == 1
+    assert small.stream(1000, threads=2).threads == 2
+    assert large.stream(threads=2).threads == 2
+    assert large.stream(threads=1000).threads < 32
 
 
 def test_instruction_sets_and_status_codes_have_names():

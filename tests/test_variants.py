@@ -9,7 +9,7 @@ from cylstm.activations import ACTIVATIONS
 
 import reference
 from configurations import configurations, label, seed
-from networks import bits, random_states
+from networks import bits, random_states, reloaded
 
 INPUT, HIDDEN, TIME, BATCH = 5, 21, 9, 4
 
@@ -86,9 +86,8 @@ def test_a_variant_matches_the_reference_streams_and_survives_saving(c, tmp_path
             worst = max(worst, float(np.abs(y - exact).max() / scale))
     record_property("worst_error", worst)
     y = model.predict(x, initial_state=state)
-    model.save(tmp_path / "model.cylstm")
-    again = cylstm.load(tmp_path / "model.cylstm").predict(x, initial_state=state)
-    np.testing.assert_array_equal(bits(again), bits(y))
+    for again in reloaded(model, tmp_path):
+        np.testing.assert_array_equal(bits(again.predict(x, initial_state=state)), bits(y))
     if model.can_stream:
         stream = model.stream(BATCH)
         stream.state = state

@@ -63,8 +63,8 @@ class Ncnn(Peer):
         return y if len(y) == 1 else y[np.newaxis]
 
 
-def _net(cell: Cell, threads: int, with_states: bool) -> ncnn.Net:
-    """The net of the layers, loaded from a ``.param`` text and a ``.bin`` of float32 weights."""
+def net_files(cell: Cell, with_states: bool) -> tuple[str, bytes]:
+    """The layers as a ``.param`` text and a ``.bin`` of float32 weights."""
     layers, weights = [], bytearray()
     blobs = {"x"}
 
@@ -90,13 +90,20 @@ def _net(cell: Cell, threads: int, with_states: bool) -> ncnn.Net:
         for tensor in (weight_ih, bias_ih + bias_hh, weight_hh):
             i, f, g, o = np.split(tensor, 4)
             weights += bytes(4) + np.concatenate([i, f, o, g]).tobytes()  # the zero says: float32
+    # 7767517: ncnn's mark
+    return "\n".join(["7767517", f"{len(layers)} {len(blobs)}", *layers, ""]), bytes(weights)
+
+
+def _net(cell: Cell, threads: int, with_states: bool) -> ncnn.Net:
+    """The net of the layers, loaded from its files."""
     net = ncnn.Net()
     net.opt.num_threads = threads
     for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage"):
         setattr(net.opt, option, False)
     with tempfile.TemporaryDirectory() as folder:
         param, binary = Path(folder, "lstm.param"), Path(folder, "lstm.bin")
-        param.write_text("\n".join(["7767517", f"{len(layers)} {len(blobs)}", *layers, ""]))  # 7767517: ncnn's mark
+        text, weights = net_files(cell, with_states)
+        param.write_text(text)
         binary.write_bytes(weights)
         if net.load_param(str(param)) or net.load_model(str(binary)):
             raise ValueError("ncnn cannot load the network written for it")

@@ -1,10 +1,10 @@
-/* The packed kernels for the instruction set "avx2". */
+/* The kernels for the instruction set "avx2". */
 #include "../internal.h"
 
 #include "../simd/avx2.h"
 
+#define CYL_ISA avx2
+#define CYL_ISA_NAME "avx2"
 #include "packed.h"
 
-#define CYL_TABLE cyl_kernels_avx2
-#define CYL_TABLE_NAME "avx2"
-#include "table.h"
+#include "blas.h"

@@ -1,16 +1,6 @@
-/* The bodies of the BLAS engine, for the REAL, GEMV and GEMM defined before. */
-#include "../simd/plain.h"
-
-#include "../kernels/functions_libm.h"
-
-#include "../kernels/activation.h"
-
-#include "../kernels/product_blas.h"
-
-#include "../kernels/cells.h"
-
-#include "../kernels/elementwise.h"
-
-#include "../kernels/layers.h"
-
+/* The BLAS engine in float on an instruction set: all but the product is the packed engine's, included before. */
+#define CYL_TABLE CYL_JOIN(cyl_kernels_blas32_, CYL_ISA)
+#define CYL_TABLE_NAME "blas32, " CYL_ISA_NAME
+#define CYL_TABLE_PRODUCT cyl_product_blas32
 #define CYL_TABLE_IS_PACKED false
+#include "table.h"

@@ -1,12 +1,26 @@
-/* The BLAS engine in float precision: CBLAS for the products, libm for the functions. */
+/* The BLAS engine in float precision: its product, and its table for machines without a vector set. */
 #include "../internal.h"
 
-#define REAL float
+#define CYL_FMA_BY_DOUBLE
+#include "../simd/scalar.h"
+
+#include "../kernels/functions.h"
+
+#include "../kernels/activation.h"
+
 #define GEMV sgemv
 #define GEMM sgemm
+#define PRODUCT cyl_product_blas32
+#include "../kernels/product_blas.h"
 
-#include "blas.h"
+#include "../kernels/cells.h"
 
-#define CYL_TABLE cyl_kernels_blas32
-#define CYL_TABLE_NAME "blas32"
+#include "../kernels/elementwise.h"
+
+#include "../kernels/layers.h"
+
+#define CYL_TABLE cyl_kernels_blas32_scalar
+#define CYL_TABLE_NAME "blas32, scalar"
+#define CYL_TABLE_PRODUCT cyl_product_blas32
+#define CYL_TABLE_IS_PACKED false
 #include "table.h"

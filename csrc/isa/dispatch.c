@@ -29,8 +29,29 @@ static bool has_avx512(void) {
 }
 #endif
 
+#if defined(__linux__) && (defined(__aarch64__) || defined(__arm__))
+#include <sys/auxv.h>
+
+/* of AT_HWCAP, from the kernel's asm/hwcap.h */
+#ifdef __aarch64__
+#define HWCAP_NEON (1ul << 1)
+#define HWCAP_FP16 (1ul << 10)
+#define HWCAP_DOT_PRODUCT (1ul << 20)
+#else
+#define HWCAP_NEON (1ul << 12 | 1ul << 16) /* with VFPv4's fused multiply-add */
+#define HWCAP_FP16 (1ul << 23)
+#define HWCAP_DOT_PRODUCT (1ul << 24)
+#endif
+
+static bool has_hwcap(unsigned long bits) { return (getauxval(AT_HWCAP) & bits) == bits; }
+#elif defined(CYL_HAVE_NEON)
+/* other systems run on 64-bit ARM only, where NEON is everywhere */
+#define HWCAP_NEON 1
+static bool has_hwcap(unsigned long bits) { return bits == HWCAP_NEON; }
+#endif
+
 const char *cyl_isa_name(CylIsa isa) {
-    static const char *const names[CYL_ISA_COUNT] = {"scalar", "avx2", "avx512"};
+    static const char *const names[CYL_ISA_COUNT] = {"scalar", "sse2", "avx2", "avx512", "neon"};
     return (unsigned)isa < CYL_ISA_COUNT ? names[isa] : "unknown";
 }
 
@@ -38,6 +59,10 @@ int cyl_isa_available(CylIsa isa) {
     switch (isa) {
     case CYL_ISA_SCALAR:
         return 1;
+#ifdef CYL_HAVE_SSE2
+    case CYL_ISA_SSE2:
+        return 1;
+#endif
 #ifdef CYL_HAVE_AVX2
     case CYL_ISA_AVX2:
         return has_avx2();
@@ -46,9 +71,34 @@ int cyl_isa_available(CylIsa isa) {
     case CYL_ISA_AVX512:
         return has_avx2() && has_avx512();
 #endif
+#ifdef CYL_HAVE_NEON
+    case CYL_ISA_NEON:
+        return has_hwcap(HWCAP_NEON);
+#endif
     default:
         return 0;
     }
+}
+
+int cyl_feature_available(CylFeature feature) {
+    switch (feature) {
+#ifdef HWCAP_DOT_PRODUCT
+    case CYL_FEATURE_DOT_PRODUCT:
+        return has_hwcap(HWCAP_DOT_PRODUCT);
+    case CYL_FEATURE_FP16:
+        return has_hwcap(HWCAP_FP16);
+#endif
+    default:
+        return 0;
+    }
+}
+
+int cyl_isa_fuses(CylIsa isa) {
+#ifdef CYL_HAVE_FMA
+    return cyl_isa_available(isa);
+#else
+    return isa != CYL_ISA_SCALAR && isa != CYL_ISA_SSE2 && cyl_isa_available(isa);
+#endif
 }
 
 CylIsa cyl_isa_best(void) {
@@ -61,22 +111,28 @@ CylIsa cyl_isa_best(void) {
 }
 
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa) {
-    if (engine == CYL_ENGINE_BLAS32) {
-        return &cyl_kernels_blas32;
-    }
     if (engine == CYL_ENGINE_BLAS64) {
         return &cyl_kernels_blas64;
     }
-#ifdef CYL_HAVE_AVX512
-    if (isa == CYL_ISA_AVX512) {
-        return &cyl_kernels_avx512;
-    }
+    const bool is_packed = engine == CYL_ENGINE_PACKED;
+    switch (isa) {
+#ifdef CYL_HAVE_SSE2
+    case CYL_ISA_SSE2:
+        return is_packed ? &cyl_kernels_sse2 : &cyl_kernels_blas32_sse2;
 #endif
 #ifdef CYL_HAVE_AVX2
-    if (isa == CYL_ISA_AVX2) {
-        return &cyl_kernels_avx2;
-    }
+    case CYL_ISA_AVX2:
+        return is_packed ? &cyl_kernels_avx2 : &cyl_kernels_blas32_avx2;
 #endif
-    (void)isa;
-    return &cyl_kernels_scalar;
+#ifdef CYL_HAVE_AVX512
+    case CYL_ISA_AVX512:
+        return is_packed ? &cyl_kernels_avx512 : &cyl_kernels_blas32_avx512;
+#endif
+#ifdef CYL_HAVE_NEON
+    case CYL_ISA_NEON:
+        return is_packed ? &cyl_kernels_neon : &cyl_kernels_blas32_neon;
+#endif
+    default:
+        return is_packed ? &cyl_kernels_scalar : &cyl_kernels_blas32_scalar;
+    }
 }

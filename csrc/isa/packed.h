@@ -1,4 +1,4 @@
-/* The bodies of the packed engine, on whichever logical vector was included before. */
+/* The packed engine on the logical vector included before, with CYL_ISA and CYL_ISA_NAME defined. */
 #include "../kernels/functions.h"
 
 #include "../kernels/activation.h"
@@ -11,4 +11,11 @@
 
 #include "../kernels/layers.h"
 
+#define CYL_JOIN_(a, b) a##b
+#define CYL_JOIN(a, b) CYL_JOIN_(a, b)
+
+#define CYL_TABLE CYL_JOIN(cyl_kernels_, CYL_ISA)
+#define CYL_TABLE_NAME CYL_ISA_NAME
+#define CYL_TABLE_PRODUCT product
 #define CYL_TABLE_IS_PACKED true
+#include "table.h"

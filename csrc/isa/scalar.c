@@ -1,10 +1,8 @@
-/* The packed kernels for the instruction set "scalar". */
+/* The kernels for the instruction set "scalar". */
 #include "../internal.h"
 
 #include "../simd/scalar.h"
 
+#define CYL_ISA scalar
+#define CYL_ISA_NAME "scalar"
 #include "packed.h"
-
-#define CYL_TABLE cyl_kernels_scalar
-#define CYL_TABLE_NAME "scalar"
-#include "table.h"

@@ -1,10 +1,11 @@
-/* The table of one instruction set: included last, after the kernels, with CYL_TABLE and CYL_TABLE_NAME defined. */
+/* The table of the functions included before, with CYL_TABLE, CYL_TABLE_NAME, CYL_TABLE_PRODUCT and
+   CYL_TABLE_IS_PACKED defined. */
 
 const CylKernels CYL_TABLE = {
     .name = CYL_TABLE_NAME,
     .real_size = sizeof(REAL),
     .is_packed = CYL_TABLE_IS_PACKED,
-    .product = product,
+    .product = CYL_TABLE_PRODUCT,
     .dense_output = dense_output,
     .activate = activate,
     .flush = flush,
@@ -26,3 +27,8 @@ const CylKernels CYL_TABLE = {
     .gru_gates = gru_gates,
     .gru_cell = gru_cell,
 };
+
+#undef CYL_TABLE
+#undef CYL_TABLE_NAME
+#undef CYL_TABLE_PRODUCT
+#undef CYL_TABLE_IS_PACKED

@@ -1,6 +1,6 @@
 /*
- * The activations, on any V: after kernels/functions.h in the packed engine, kernels/functions_libm.h in the BLAS
- * engine. Names, parameters and their defaults are in cylstm/activations.py.
+ * The activations, on any V: after kernels/functions.h in float, kernels/functions_libm.h in double
+ * precision. Names, parameters and their defaults are in cylstm/activations.py.
  */
 #ifndef CYL_ACTIVATION_H
 #define CYL_ACTIVATION_H
@@ -55,6 +55,18 @@ static inline V v_activate(int id, V x, REAL alpha, REAL beta) {
         return v_min(b, v_max(a, x));
     default: /* CYL_ACT_LINEAR */
         return x;
+    }
+}
+
+/* v_flush of v_activate */
+static inline V v_activate_flushed(int id, V x, REAL alpha, REAL beta) {
+    switch (id) {
+    case CYL_ACT_TANH:
+        return v_tanh_flushed(x);
+    case CYL_ACT_SIGMOID:
+        return v_sigmoid_flushed(x);
+    default:
+        return v_flush(v_activate(id, x, alpha, beta));
     }
 }
 

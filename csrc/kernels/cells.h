@@ -5,14 +5,17 @@
  * output is zero or the previous output, as its code says.
  */
 
-/* units [unit, unit + lanes) of a block, `at` their place within each gate of the block */
-#define EACH_GROUP(m, begin, end)                                                                                      \
-    for (int32_t block = (begin); block < (end); block++)                                                              \
-        for (int32_t width = cyl_block_width((m), block), at = 0, unit = block * (m)->width,                           \
-                     lanes = lanes_left((m)->units, unit);                                                             \
-             at < width && lanes > 0; at += 16, unit += 16, lanes = lanes_left((m)->units, unit))
-
 static inline int32_t lanes_left(int32_t units, int32_t unit) { return units - unit < 16 ? units - unit : 16; }
+
+static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
+
+/* units [unit, unit + lanes) of a block, `at` their place within each gate of the block; one loop, so that the
+   constants of the functions stay in registers */
+#define EACH_GROUP(m, begin, end)                                                                                      \
+    for (int32_t unit = (begin) * (m)->width, last = smaller((m)->units, (end) * (m)->width), block, at, width, lanes; \
+         unit < last && (block = unit / (m)->width, at = unit % (m)->width, width = cyl_block_width((m), block),       \
+                        lanes = lanes_left((m)->units, unit), (void)block, (void)at, (void)width, true);               \
+         unit += 16)
 
 static inline V load_lanes(const REAL *p, int32_t lanes) { return lanes == 16 ? v_load(p) : v_load_part(p, lanes); }
 
@@ -31,8 +34,9 @@ static inline V load_lanes_of(REAL a, int32_t lanes) {
     return load_lanes(lane, lanes);
 }
 
+/* activation(x) with the subnormal rule */
 static inline __attribute__((always_inline)) V gate(const CylActivationSpec *spec, const int id, V x) {
-    return v_activate(id, x, (REAL)spec->alpha, (REAL)spec->beta);
+    return v_activate_flushed(id, x, (REAL)spec->alpha, (REAL)spec->beta);
 }
 
 /* the output of a row whose step does not count */
@@ -58,7 +62,7 @@ static inline V lstm_gate(const CylLstm *lstm, V a, int peephole, int32_t unit, 
         const REAL *weights = (const REAL *)lstm->peepholes + peephole * cyl_state_stride(lstm->gates.units) + unit;
         a = v_fma(v_load(weights), state, a);
     }
-    return v_flush(gate(activation, activation->id, clip(a, (REAL)lstm->gate_clip)));
+    return gate(activation, activation->id, clip(a, (REAL)lstm->gate_clip));
 }
 
 /* the gates i, f, g of a group, and the new cell; `a(at)` is the pre-activation of a gate */
@@ -84,41 +88,50 @@ static inline V lstm_gate(const CylLstm *lstm, V a, int peephole, int32_t unit, 
  * c = f*c + i*g, clipped
  * o = recurrent_activation(. + p_o*c) with the new c
  * h = o*output_activation(c)
+ *
+ * Two passes over a row, because a group's chain of operations to h is longer than what a CPU looks ahead: the gates of
+ * several groups run at once, and so do their outputs. Between the passes o and c lie where the group's accumulators
+ * were, of which each group has at least two vectors (CYL_ROW_PADDING).
  */
-static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *lstm, const CylStep *step,
+static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *lstm, const CylStep *shared,
                                                                  int32_t begin, int32_t end, const bool is_plain) {
-    const CylMatrix *m = &lstm->gates;
+    const CylMatrix gates_copy = lstm->gates, *m = &gates_copy; /* copies: vector stores may alias what is shared */
+    const CylStep step_copy = *shared, *step = &step_copy;
     const CylActivationSpec *f1 = &lstm->recurrent_activation, *f2 = &lstm->activation, *f3 = &lstm->output_activation;
     const bool is_projected = lstm->projection.units > 0;
     for (int64_t row = 0; row < step->rows; row++) {
-        const REAL *acc = (const REAL *)step->acc + row * step->acc_stride;
-        REAL *c_row = (REAL *)step->c + row * step->c_stride;
-        const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE;
-        EACH_GROUP(m, begin, end) {
-            if (!is_used) {
-                if (!is_projected) {
-                    V kept = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
-                    store_output(step, row, unit, lanes, kept, padded_output(step, row, kept));
-                }
-                continue;
+        REAL *acc = (REAL *)step->acc + row * step->acc_stride, *c_row = (REAL *)step->c + row * step->c_stride;
+        if (step->codes && step->codes[row] != CYL_CODE_USE) {
+            EACH_GROUP(m, begin, is_projected ? begin : end) {
+                V kept = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
+                store_output(step, row, unit, lanes, kept, padded_output(step, row, kept));
             }
-            const REAL *gates = acc + cyl_block_offset(m, block) + at;
-            V c = load_lanes(c_row + unit, lanes), o, h;
+            continue;
+        }
+        EACH_GROUP(m, begin, end) {
+            REAL *gates = acc + cyl_block_offset(m, block) + at;
+            V c = load_lanes(c_row + unit, lanes), o;
             if (is_plain) {
-                V i = v_flush(gate(f1, CYL_ACT_SIGMOID, v_load(gates)));
-                V f = v_flush(gate(f1, CYL_ACT_SIGMOID, v_load(gates + width)));
-                V g = v_flush(gate(f2, CYL_ACT_TANH, v_load(gates + 2 * width)));
-                o = v_flush(gate(f1, CYL_ACT_SIGMOID, v_load(gates + 3 * width)));
+                V i = gate(f1, CYL_ACT_SIGMOID, v_load(gates));
+                V f = gate(f1, CYL_ACT_SIGMOID, v_load(gates + width));
+                V g = gate(f2, CYL_ACT_TANH, v_load(gates + 2 * width));
+                o = gate(f1, CYL_ACT_SIGMOID, v_load(gates + 3 * width));
                 c = v_flush(v_fma(f, c, v_mul(i, g)));
-                h = v_flush(v_mul(o, v_flush(gate(f3, CYL_ACT_TANH, c))));
             } else {
 #define PRE_ACTIVATION(at_gate) v_load(gates + (at_gate) * width)
                 LSTM_NEW_CELL(PRE_ACTIVATION)
                 o = lstm_gate(lstm, PRE_ACTIVATION(lstm->at_o), 2, unit, c, f1);
 #undef PRE_ACTIVATION
-                h = v_flush(v_mul(o, v_flush(gate(f3, f3->id, c))));
             }
             store_lanes(c_row + unit, c, lanes);
+            v_store(gates, o);
+            v_store(gates + 16, c);
+        }
+        EACH_GROUP(m, begin, end) {
+            const REAL *kept = acc + cyl_block_offset(m, block) + at;
+            V o = v_load(kept), c = v_load(kept + 16);
+            /* c is +0 or not below the threshold of the subnormal rule, and so is its tanh */
+            V h = v_flush(v_mul(o, is_plain ? v_tanh(c) : gate(f3, f3->id, c)));
             if (is_projected) {
                 store_lanes((REAL *)step->scratch + row * step->scratch_stride + unit, h, lanes);
             } else {
@@ -241,7 +254,7 @@ static void lstm_norm_cell(const CylLstm *lstm, const CylStep *step, int32_t beg
             V raw = load_lanes(scratch + stride + unit, lanes);
             V c = v_flush(normalise(&lstm->cell_norm, unit, raw, of_c));
             V o = lstm_gate(lstm, load_lanes(scratch + unit, lanes), 2, unit, c, f1);
-            V h = v_flush(v_mul(o, v_flush(gate(f3, f3->id, c))));
+            V h = v_flush(v_mul(o, gate(f3, f3->id, c)));
             store_lanes((REAL *)step->c + row * step->c_stride + unit, lstm->carries_normalised_cell ? c : raw, lanes);
             store_output(step, row, unit, lanes, h, h);
         }
@@ -249,21 +262,31 @@ static void lstm_norm_cell(const CylLstm *lstm, const CylStep *step, int32_t beg
 }
 
 /* h = activation(.) */
-static void rnn_cell(const CylRnn *rnn, const CylStep *step, int32_t begin, int32_t end) {
-    const CylMatrix *m = &rnn->gates;
+static inline __attribute__((always_inline)) void rnn_cell_body(const CylRnn *rnn, const CylStep *shared, int32_t begin,
+                                                                int32_t end, const int id) {
+    const CylMatrix gates_copy = rnn->gates, *m = &gates_copy;
+    const CylStep step_copy = *shared, *step = &step_copy;
     for (int64_t row = 0; row < step->rows; row++) {
         const REAL *acc = (const REAL *)step->acc + row * step->acc_stride;
         const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE;
         EACH_GROUP(m, begin, end) {
             if (is_used) {
                 V a = clip(v_load(acc + cyl_block_offset(m, block) + at), (REAL)rnn->gate_clip);
-                V h = v_flush(gate(&rnn->activation, rnn->activation.id, a));
+                V h = gate(&rnn->activation, id, a);
                 store_output(step, row, unit, lanes, h, h);
             } else {
                 V kept = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
                 store_output(step, row, unit, lanes, kept, padded_output(step, row, kept));
             }
         }
+    }
+}
+
+static void rnn_cell(const CylRnn *rnn, const CylStep *step, int32_t begin, int32_t end) {
+    if (rnn->activation.id == CYL_ACT_TANH) {
+        rnn_cell_body(rnn, step, begin, end, CYL_ACT_TANH);
+    } else {
+        rnn_cell_body(rnn, step, begin, end, rnn->activation.id);
     }
 }
 
@@ -303,8 +326,8 @@ static void gru_gates(const CylGru *gru, const CylStep *step, int32_t begin, int
             V h = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
             V r = gate(f1, f1->id, clip(v_add(v_load(xs), v_load(hs)), limit));
             V z = gate(f1, f1->id, clip(v_add(v_load(xs + width), v_load(hs + width)), limit));
-            store_lanes(scratch + unit, v_flush(z), lanes);
-            store_lanes(scratch + stride + unit, v_flush(v_mul(v_flush(r), h)), lanes);
+            store_lanes(scratch + unit, z, lanes);
+            store_lanes(scratch + stride + unit, v_flush(v_mul(r, h)), lanes);
         }
     }
 }
@@ -313,40 +336,49 @@ static void gru_gates(const CylGru *gru, const CylStep *step, int32_t begin, int
  * GRU, the new state: h = z*h + (1 - z)*n
  * reset-after:  r, z = recurrent_activation(x part + h part), n = activation(x part + r * h part)
  * reset-before: z from the first half, n = activation(x part + product over r*h)
+ * Two passes as in an LSTM's cell, with n before its activation and z where the group's accumulators were.
  */
-static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gru, const CylStep *step, int32_t begin,
+static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gru, const CylStep *shared, int32_t begin,
                                                                 int32_t end, const int recurrent_id, const int id) {
-    const CylMatrix *x = &gru->input;
-    const CylMatrix *m = gru->is_reset_after ? &gru->gates : &gru->candidate;
+    const CylMatrix input = gru->input, gates = gru->is_reset_after ? gru->gates : gru->candidate;
+    const CylMatrix *x = &input, *m = &gates;
+    const CylStep step_copy = *shared, *step = &step_copy;
     const CylActivationSpec *f1 = &gru->recurrent_activation, *f2 = &gru->activation;
-    const int64_t stride = cyl_state_stride(m->units);
+    const int64_t stride = cyl_state_stride(m->units), skipped = 2 * stride + gru->gates.row_size;
     const REAL limit = (REAL)gru->gate_clip;
+    const bool is_reset_after = gru->is_reset_after;
     for (int64_t row = 0; row < step->rows; row++) {
-        const REAL *acc = (const REAL *)step->acc + row * step->acc_stride;
+        REAL *acc = (REAL *)step->acc + row * step->acc_stride;
         const REAL *scratch = (const REAL *)step->scratch + row * step->scratch_stride;
-        const REAL *products = gru->is_reset_after ? scratch : scratch + 2 * stride + gru->gates.row_size;
-        const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE;
-        EACH_GROUP(x, begin, end) {
-            V h = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
-            if (!is_used) {
-                store_output(step, row, unit, lanes, h, padded_output(step, row, h));
-                continue;
+        const REAL *h_row = (const REAL *)step->h_previous + row * step->h_stride;
+        if (step->codes && step->codes[row] != CYL_CODE_USE) {
+            EACH_GROUP(x, begin, end) {
+                V kept = load_lanes(h_row + unit, lanes);
+                store_output(step, row, unit, lanes, kept, padded_output(step, row, kept));
             }
-            const REAL *xs = acc + cyl_block_offset(x, block) + at;
+            continue;
+        }
+        EACH_GROUP(x, begin, end) {
+            REAL *xs = acc + cyl_block_offset(x, block) + at;
             V z, n;
-            if (gru->is_reset_after) {
-                const REAL *hs = products + cyl_block_offset(m, block) + at;
+            if (is_reset_after) {
+                const REAL *hs = scratch + cyl_block_offset(m, block) + at;
                 V r = gate(f1, recurrent_id, clip(v_add(v_load(xs), v_load(hs)), limit));
-                z = v_flush(gate(f1, recurrent_id, clip(v_add(v_load(xs + width), v_load(hs + width)), limit)));
-                n = v_fma(v_flush(r), v_flush(v_load(hs + 2 * width)), v_load(xs + 2 * width));
+                z = gate(f1, recurrent_id, clip(v_add(v_load(xs + width), v_load(hs + width)), limit));
+                n = v_fma(r, v_flush(v_load(hs + 2 * width)), v_load(xs + 2 * width));
             } else {
                 z = load_lanes(scratch + unit, lanes);
                 /* the candidate has one gate: its rows are the units themselves */
-                n = v_add(v_load(xs + 2 * width), v_load(products + unit));
+                n = v_add(v_load(xs + 2 * width), v_load(scratch + skipped + unit));
             }
-            n = v_flush(gate(f2, id, clip(n, limit)));
+            v_store(xs, n);
+            v_store(xs + 16, z);
+        }
+        EACH_GROUP(x, begin, end) {
+            const REAL *kept = acc + cyl_block_offset(x, block) + at;
+            V n = gate(f2, id, clip(v_load(kept), limit)), z = v_load(kept + 16);
             V rest = v_flush(v_sub(v_set1((REAL)1), z));
-            h = v_flush(v_fma(z, h, v_mul(rest, n)));
+            V h = v_flush(v_fma(z, load_lanes(h_row + unit, lanes), v_mul(rest, n)));
             store_output(step, row, unit, lanes, h, h);
         }
     }

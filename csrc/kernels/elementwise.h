@@ -11,9 +11,14 @@ static void flush(const void *x_data, void *y_data, int64_t size) {
     EACH_SPAN(size) { store_lanes(y + at, v_flush(load_lanes(x + at, (int32_t)lanes)), (int32_t)lanes); }
 }
 
+/* activation(x) as it is: the subnormal rule is for what another layer reads */
+static inline __attribute__((always_inline)) V activated(const CylActivationSpec *spec, const int id, V x) {
+    return v_activate(id, x, (REAL)spec->alpha, (REAL)spec->beta);
+}
+
 static inline __attribute__((always_inline)) void activate_body(const CylActivationSpec *spec, const REAL *x, REAL *y,
                                                                 int64_t size, const int id) {
-    EACH_SPAN(size) { store_lanes(y + at, gate(spec, id, load_lanes(x + at, (int32_t)lanes)), (int32_t)lanes); }
+    EACH_SPAN(size) { store_lanes(y + at, activated(spec, id, load_lanes(x + at, (int32_t)lanes)), (int32_t)lanes); }
 }
 
 static void activate(const CylActivationSpec *spec, const void *x, void *y, int64_t size) {
@@ -75,7 +80,7 @@ static void dense_output(const CylMatrix *m, const CylActivationSpec *spec, int6
         EACH_GROUP(m, begin, end) {
             V a = v_load(acc + cyl_block_offset(m, block) + at);
             if (spec->id != CYL_ACT_LINEAR && spec->id != CYL_ACT_SOFTMAX) {
-                a = gate(spec, spec->id, a);
+                a = activated(spec, spec->id, a);
             }
             store_lanes(y + unit, a, lanes);
         }

@@ -1,5 +1,5 @@
 /*
- * The elementwise functions of the packed engine, on the logical vector of simd/.
+ * The elementwise functions in float, on the logical vector of simd/.
  *
  * Only IEEE add, subtract, multiply, divide and fused multiply-add, in a fixed order, so that every machine gives the
  * same bits. The coefficients are minimax fits of our own, rounded to float. The errors over all floats are in
@@ -69,7 +69,7 @@ static inline V v_expm1(V x) {
  * 2r / 2E = x; from x = 8.5 on s - 1 and s + 1 round to the same number, which makes the result 1. Odd, but tanh(-0)
  * is +0.
  */
-static inline V v_tanh(V x) {
+static inline __attribute__((always_inline)) V v_tanh_of(V x, const bool is_flushed) {
     const V one = v_set1(1.0f);
     V a = v_max(v_set1(-10.0f), v_min(v_set1(10.0f), x));
     V n = v_round_product(a, 2.0f * LOG2_E);
@@ -77,16 +77,24 @@ static inline V v_tanh(V x) {
     V y = v_fma(r, r, v_set1(FLOOR));
     V e = v_fma(y, v_fma(y, v_set1(-2.2128059e-2f), v_set1(3.3333236e-1f)), one);
     V power = v_scale(one, n), plus = v_add(power, one), minus = v_sub(power, one);
-    return v_div(v_fma(minus, e, v_mul(plus, r)), v_fma(plus, e, v_mul(minus, r)));
+    V up = v_fma(minus, e, v_mul(plus, r));
+    if (is_flushed) {
+        up = v_select(v_less(v_abs(x), v_set1(CYL_TINY)), v_zero(), up);
+    }
+    return v_div(up, v_fma(plus, e, v_mul(minus, r)));
 }
+static inline V v_tanh(V x) { return v_tanh_of(x, false); }
+
+/* v_flush(v_tanh(x)): tanh is below CYL_TINY exactly where x is, and a comparison with x waits for nothing */
+static inline V v_tanh_flushed(V x) { return v_tanh_of(x, true); }
 
 /*
  * sigmoid(x) = 1 / (1 + e^-x) with x = r - n*ln2, |r| <= ln2/2, s = 2^n, e^-r = (E - r) / (E + r),
  * E = r coth(r/2) a polynomial in r^2: (E + r) / ((E + r) + s (E - r)), one division and accurate relative to the
- * result for negative x too. What LN_2 is too large, n times over, goes into s.
+ * result for negative x too. What LN_2 is too large, n times over, goes into s. +0 where x < lowest.
  */
-static inline V v_sigmoid(V x) {
-    const V lowest = v_set1(-87.33654f);
+static inline __attribute__((always_inline)) V v_sigmoid_from(V x, float least) {
+    const V lowest = v_set1(least);
     V a = v_max(lowest, v_min(v_set1(80.0f), x));
     V n = v_round_product(a, -LOG2_E);
     V r = v_fma(n, v_set1(LN_2), a);
@@ -96,6 +104,10 @@ static inline V v_sigmoid(V x) {
     V power = v_scale(v_fma(n, v_set1(LN_2_EXCESS), v_set1(1.0f)), n);
     return v_div(v_select(v_less(x, lowest), v_zero(), up), v_fma(power, down, up));
 }
+static inline V v_sigmoid(V x) { return v_sigmoid_from(x, -87.33654f); }
+
+/* v_flush(v_sigmoid(x)): v_sigmoid is below CYL_TINY exactly where x < -0x1.bb9d3ap+4 (functions_test.c) */
+static inline V v_sigmoid_flushed(V x) { return v_sigmoid_from(x, -0x1.bb9d3ap+4f); }
 
 /* ln(1 + e^x) = max(x, 0) + ln(1 + z), z = e^-|x|, and with w = z / (1 + z/2): ln(1 + z) = 2 atanh(w/2) = w P(w^2) */
 static inline V v_softplus(V x) {

@@ -1,4 +1,5 @@
-/* The functions of kernels/functions.h lane by lane through libm, for the BLAS engine; included in its place. */
+/* The functions of kernels/functions.h lane by lane through libm, for the BLAS engine in double precision; included
+   in its place. */
 #ifndef CYL_FUNCTIONS_H
 #define CYL_FUNCTIONS_H
 
@@ -6,25 +7,26 @@
 
 #define SMALLEST_NORMAL 0 /* libm's subnormals are kept */
 
-#define LIBM(name, x) (sizeof(REAL) == sizeof(float) ? (REAL)name##f((float)(x)) : (REAL)name((double)(x)))
 #define LANEWISE(name, expression)                                                                                     \
     static inline V name(V a) {                                                                                        \
         V r;                                                                                                           \
         EACH_LANE {                                                                                                    \
             REAL x = a.lane[lane];                                                                                     \
-            r.lane[lane] = (REAL)expression;                                                                           \
+            r.lane[lane] = expression;                                                                                 \
         }                                                                                                              \
         return r;                                                                                                      \
     }
-LANEWISE(v_exp, LIBM(exp, x))
-LANEWISE(v_expm1, LIBM(expm1, x))
-LANEWISE(v_tanh, LIBM(tanh, x))
-LANEWISE(v_sigmoid, (1 / (1 + LIBM(exp, -x))))
-LANEWISE(v_softplus, ((x > 0 ? x : x != x ? x : 0) + LIBM(log1p, LIBM(exp, x > 0 ? -x : x))))
-LANEWISE(v_gelu, (x == -INFINITY ? 0 : x / 2 * LIBM(erfc, x *(REAL)-0.70710678118654752)))
+LANEWISE(v_exp, exp(x))
+LANEWISE(v_expm1, expm1(x))
+LANEWISE(v_tanh, tanh(x))
+LANEWISE(v_sigmoid, (1 / (1 + exp(-x))))
+LANEWISE(v_softplus, ((x > 0 ? x : x != x ? x : 0) + log1p(exp(x > 0 ? -x : x))))
+LANEWISE(v_gelu, (x == -INFINITY ? 0 : x / 2 * erfc(x * -0.70710678118654752)))
 #undef LANEWISE
-#undef LIBM
 
 static inline V v_guard(V x) { return x; }
+/* the subnormal rule is the packed engine's */
+static inline V v_tanh_flushed(V x) { return v_tanh(x); }
+static inline V v_sigmoid_flushed(V x) { return v_sigmoid(x); }
 
 #endif

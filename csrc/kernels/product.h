@@ -7,16 +7,22 @@
  * vector width, on the number of columns or on the thread.
  */
 
+/* columns times vectors at most: fewer where registers are few */
+#ifndef TILE_CHAINS
+#define TILE_CHAINS (TILE_COLUMNS * TILE_VECTORS)
+#endif
+
+/* a loop whose count inlining makes a constant, unrolled before the compiler decides what stays in registers */
+#define UNROLLED _Pragma("GCC unroll 8")
+
 /* acc[c][v] for `vectors` vectors and `columns` columns; constants after inlining */
 static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k][k_stride] */, int64_t k_stride,
                                                        const CylOperand *operands, int32_t operand_count, int64_t first,
                                                        const REAL *start, int64_t start_stride, REAL *acc,
                                                        int64_t acc_stride, const int vectors, const int columns) {
-    V sum[TILE_COLUMNS][4];
-    for (int c = 0; c < columns; c++) {
-        for (int v = 0; v < vectors; v++) {
-            sum[c][v] = v_load(start + c * start_stride + v * 16);
-        }
+    V sum[TILE_COLUMNS][TILE_VECTORS];
+    UNROLLED for (int c = 0; c < columns; c++) {
+        UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_load(start + c * start_stride + v * 16); }
     }
     for (int32_t o = 0; o < operand_count; o++) {
         const REAL *w = weights + operands[o].first * k_stride;
@@ -24,24 +30,20 @@ static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k
         const REAL *x = (const REAL *)operands[o].x + first * stride;
         const int32_t count = operands[o].count;
         for (int32_t k = 0; k < count; k++, w += k_stride) {
-            V row[4];
-            for (int v = 0; v < vectors; v++) {
-                row[v] = v_load(w + v * 16);
-            }
-            for (int c = 0; c < columns; c++) {
+            V row[TILE_VECTORS];
+            UNROLLED for (int v = 0; v < vectors; v++) { row[v] = v_load(w + v * 16); }
+            UNROLLED for (int c = 0; c < columns; c++) {
                 V xk = v_set1(x[c * stride + k]);
-                for (int v = 0; v < vectors; v++) {
-                    sum[c][v] = v_fma(row[v], xk, sum[c][v]);
-                }
+                UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_fma(row[v], xk, sum[c][v]); }
             }
         }
     }
-    for (int c = 0; c < columns; c++) {
-        for (int v = 0; v < vectors; v++) {
-            v_store(acc + c * acc_stride + v * 16, sum[c][v]);
-        }
+    UNROLLED for (int c = 0; c < columns; c++) {
+        UNROLLED for (int v = 0; v < vectors; v++) { v_store(acc + c * acc_stride + v * 16, sum[c][v]); }
     }
 }
+
+#if GROUP_BLOCKS > 0
 
 /*
  * One column: several full blocks, and the narrow tail block behind the last of them, in one pass over k. A tail by
@@ -58,15 +60,13 @@ typedef struct {
 static inline __attribute__((always_inline)) void group_tile(const Group *group, const CylOperand *operands,
                                                              int32_t operand_count, const int blocks, const int vectors,
                                                              const int tail) {
-    V sum[3][4], tail_sum[3];
-    for (int b = 0; b < blocks; b++) {
-        for (int v = 0; v < vectors; v++) {
+    V sum[2 * GROUP_BLOCKS - 1][4], tail_sum[3];
+    UNROLLED for (int b = 0; b < blocks; b++) {
+        UNROLLED for (int v = 0; v < vectors; v++) {
             sum[b][v] = v_load(group->start + b * group->block_rows + v * 16);
         }
     }
-    for (int v = 0; v < tail; v++) {
-        tail_sum[v] = v_load(group->tail_start + v * 16);
-    }
+    UNROLLED for (int v = 0; v < tail; v++) { tail_sum[v] = v_load(group->tail_start + v * 16); }
     for (int32_t o = 0; o < operand_count; o++) {
         const REAL *w = group->weights + operands[o].first * group->k_stride;
         const REAL *tail_w = tail ? group->tail_weights + operands[o].first * group->tail_k_stride : w;
@@ -75,24 +75,18 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
         const int64_t block_size = group->block_size, k_stride = group->k_stride, tail_stride = group->tail_k_stride;
         for (int32_t k = 0; k < count; k++, w += k_stride, tail_w += tail_stride) {
             V xk = v_set1(x[k]);
-            for (int b = 0; b < blocks; b++) {
-                for (int v = 0; v < vectors; v++) {
+            UNROLLED for (int b = 0; b < blocks; b++) {
+                UNROLLED for (int v = 0; v < vectors; v++) {
                     sum[b][v] = v_fma(v_load(w + b * block_size + v * 16), xk, sum[b][v]);
                 }
             }
-            for (int v = 0; v < tail; v++) {
-                tail_sum[v] = v_fma(v_load(tail_w + v * 16), xk, tail_sum[v]);
-            }
+            UNROLLED for (int v = 0; v < tail; v++) { tail_sum[v] = v_fma(v_load(tail_w + v * 16), xk, tail_sum[v]); }
         }
     }
-    for (int b = 0; b < blocks; b++) {
-        for (int v = 0; v < vectors; v++) {
-            v_store(group->acc + b * group->block_rows + v * 16, sum[b][v]);
-        }
+    UNROLLED for (int b = 0; b < blocks; b++) {
+        UNROLLED for (int v = 0; v < vectors; v++) { v_store(group->acc + b * group->block_rows + v * 16, sum[b][v]); }
     }
-    for (int v = 0; v < tail; v++) {
-        v_store(group->tail_acc + v * 16, tail_sum[v]);
-    }
+    UNROLLED for (int v = 0; v < tail; v++) { v_store(group->tail_acc + v * 16, tail_sum[v]); }
 }
 
 #define GROUP_OF(blocks, vectors)                                                                                      \
@@ -172,6 +166,8 @@ static void product_of_column(const CylMatrix *m, const CylOperand *operands, in
     }
 }
 
+#endif
+
 #define TILE_ARGUMENTS w, k_stride, operands, operand_count, first, start, start_stride, acc, acc_stride
 
 /* a tile of a run-time size */
@@ -187,9 +183,11 @@ static void tile_of(const REAL *w, int64_t k_stride, const CylOperand *operands,
     case 2 * 8 + 1:
         tile(TILE_ARGUMENTS, 1, 2);
         break;
+#if TILE_CHAINS > 2
     case 2 * 8 + 2:
         tile(TILE_ARGUMENTS, 2, 2);
         break;
+#endif
 #if TILE_COLUMNS > 2
     case 3 * 8 + 1:
         tile(TILE_ARGUMENTS, 1, 3);
@@ -270,11 +268,14 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
     if (begin >= end) {
         return;
     }
+#if GROUP_BLOCKS > 0
     if (n == 1) {
         product_of_column(m, operands, operand_count, acc, continued, backward, begin, end);
         return;
     }
-    for (int32_t block = begin; block < end; block++) {
+#endif
+    for (int32_t i = begin; i < end; i++) {
+        const int32_t block = backward ? begin + end - 1 - i : i;
         const int64_t offset = cyl_block_offset(m, block);
         const int block_vectors = (m->gates * cyl_block_width(m, block) + 15) / 16;
         const int64_t k_stride = (int64_t)block_vectors * 16;
@@ -287,8 +288,9 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
             int columns = left >= 2 * TILE_COLUMNS ? TILE_COLUMNS
                           : left > TILE_COLUMNS    ? (int)((left + 1) / 2)
                                                    : (int)left;
-            for (int v = 0; v < block_vectors; v += TILE_VECTORS) {
-                int vectors = block_vectors - v < TILE_VECTORS ? block_vectors - v : TILE_VECTORS;
+            const int most = TILE_CHAINS / columns < TILE_VECTORS ? TILE_CHAINS / columns : TILE_VECTORS;
+            for (int v = 0; v < block_vectors; v += most) {
+                int vectors = block_vectors - v < most ? block_vectors - v : most;
                 tile_of(w + v * 16, k_stride, operands, operand_count, first, start + first * start_stride + v * 16,
                         start_stride, acc + first * acc_stride + offset + v * 16, acc_stride, vectors, columns);
             }

@@ -9,9 +9,8 @@ enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
 #define GEMM_TYPE(INT)                                                                                                 \
     void (*)(int, int, int, INT, INT, INT, REAL, const REAL *, INT, const REAL *, INT, REAL, REAL *, INT)
 
-static void product(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
-                    int64_t n, void *acc_data, int64_t acc_stride, bool continued, bool backward, int32_t begin,
-                    int32_t end) {
+void PRODUCT(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count, int64_t n,
+             void *acc_data, int64_t acc_stride, bool continued, bool backward, int32_t begin, int32_t end) {
     (void)backward; /* one call for all blocks */
     if (begin >= end) {
         return;
@@ -36,19 +35,12 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
             } else {
                 ((GEMV_TYPE(int))blas->GEMV)(ROW_MAJOR, NO_TRANS, (int)rows, k, 1, w, m->columns, x, 1, 1, acc, 1);
             }
-        } else if (stride >= k) {
-            if (blas->is_int64) {
-                ((GEMM_TYPE(int64_t))blas->GEMM)(ROW_MAJOR, NO_TRANS, TRANS, n, rows, k, 1, x, stride, w, m->columns, 1,
-                                                 acc, acc_stride);
-            } else {
-                ((GEMM_TYPE(int))blas->GEMM)(ROW_MAJOR, NO_TRANS, TRANS, (int)n, (int)rows, k, 1, x, (int)stride, w,
-                                             m->columns, 1, acc, (int)acc_stride);
-            }
-        } else { /* columns that run backwards in time: one by one */
-            for (int64_t j = 0; j < n; j++) {
-                CylOperand one = {x + j * stride, stride, operands[o].first, k};
-                product(model, m, &one, 1, 1, (REAL *)acc_data + j * acc_stride, acc_stride, true, false, begin, end);
-            }
+        } else if (blas->is_int64) {
+            ((GEMM_TYPE(int64_t))blas->GEMM)(ROW_MAJOR, NO_TRANS, TRANS, n, rows, k, 1, x, stride, w, m->columns, 1,
+                                             acc, acc_stride);
+        } else {
+            ((GEMM_TYPE(int))blas->GEMM)(ROW_MAJOR, NO_TRANS, TRANS, (int)n, (int)rows, k, 1, x, (int)stride, w,
+                                         m->columns, 1, acc, (int)acc_stride);
         }
     }
 }

@@ -87,10 +87,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if ((a->score == SCORE_DOT) != !weight) {
         return CYL_E_TENSOR;
     }
-    return weight ? cyl_copy_vector(model, weight, a->weight_size, &a->weight) : CYL_OK;
+    return weight ? cyl_vector_prepare(model, node, spec, "weight", a->weight_size, &a->weight) : CYL_OK;
 }
-
-static void release(CylNode *node) { cyl_aligned_free(((Attention *)node->data)->weight); }
 
 static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
     const Attention *a = node->data;
@@ -130,11 +128,11 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
     const CylActivationSpec softmax = {CYL_ACT_SOFTMAX, 0.0, 0.0};
     int64_t size = model->values[node->x].features / a->heads, width = model->values[a->value].features / a->heads;
     int64_t steps = cyl_steps(workspace, a->key), used = 0;
-    int32_t slot = a->mask_value >= 0 ? model->values[a->mask_value].slot : -1;
-    const uint8_t *mask = slot >= 0 ? workspace->masks[slot] : NULL;
+    int32_t slot = cyl_mask_slot(workspace, a->mask_value);
+    const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
     const char *q = cyl_at(model, cyl_step_at(workspace, node->x, row, step), head * size);
     for (int64_t k = 0; k < steps; k++) {
-        bool counts = (!mask || mask[row * workspace->mask_strides[slot] + k]) && (!a->is_causal || k <= step);
+        bool counts = (!mask || mask[k]) && (!a->is_causal || k <= step);
         double score = -INFINITY;
         if (counts || a->masked == MASKED_PENALTY) {
             score = score_of(model, a, q, cyl_at(model, cyl_step_at(workspace, a->key, row, k), head * size), size);
@@ -164,13 +162,12 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     int64_t width = model->values[a->value].features / a->heads, steps = cyl_steps(workspace, node->x), begin, end;
     int64_t stride = cyl_state_stride(workspace->capacities[model->values[a->key].axis]);
     void *scores = cyl_at(model, workspace->states[node->index].scratch, team->thread * stride);
-    int32_t slot = node->mask >= 0 ? model->values[node->mask].slot : -1;
-    const uint8_t *mask = slot >= 0 ? workspace->masks[slot] : NULL;
+    int32_t slot = cyl_mask_slot(workspace, node->mask);
     cyl_share(team, workspace->rows * steps, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
         int64_t row = j / steps, step = j % steps;
         char *y = cyl_step_at(workspace, node->y, row, step);
-        if (mask && !mask[row * workspace->mask_strides[slot] + step]) {
+        if (slot >= 0 && !cyl_mask_row(workspace, slot, row)[step]) {
             memset(y, 0, (size_t)(width * a->heads) * model->kernels->real_size);
             continue;
         }
@@ -238,5 +235,5 @@ static void run_dot(const CylModel *model, const CylNode *node, CylWorkspace *wo
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_attention = {"attention", prepare, release, bind, run};
+const CylLayer cyl_layer_attention = {"attention", prepare, NULL, bind, run};
 const CylLayer cyl_layer_dot = {"dot", prepare_dot, NULL, NULL, run_dot};

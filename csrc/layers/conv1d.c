@@ -17,62 +17,63 @@
 typedef struct {
     CylTime1d time;
     int32_t groups, channels, filters; /* channels and filters of all groups */
-    CylMatrix *matrices;               /* (groups); NULL if depthwise */
-    void *taps, *bias;                 /* depthwise: real (kernel, filters) and (filters) */
+    bool is_depthwise;
+    void *taps, *bias; /* depthwise: real (kernel, filters) and (filters) */
     CylActivationSpec activation;
+    CylMatrix matrices[]; /* (groups); none if depthwise */
 } Conv;
 
-static CylStatus pack(CylModel *model, Conv *conv, const CylTensor *weight, const CylTensor *bias) {
-    size_t real = model->kernels->real_size;
-    int64_t kernel = conv->time.kernel, channels = conv->channels / conv->groups, units = conv->filters / conv->groups;
-    if (channels == 1 && conv->groups > 1) {
-        conv->taps = cyl_aligned_alloc((size_t)(kernel * conv->filters) * real);
-        conv->bias = cyl_aligned_alloc((size_t)conv->filters * real);
-        if (!conv->taps || !conv->bias) {
-            return CYL_E_MEMORY;
-        }
-        for (int64_t f = 0; f < conv->filters; f++) {
-            for (int64_t k = 0; k < kernel; k++) {
-                memcpy(cyl_at(model, conv->taps, k * conv->filters + f), cyl_at(model, weight->data, f * kernel + k),
-                       real);
-            }
-        }
-        model->kernels->flush(conv->taps, conv->taps, kernel * conv->filters);
-        if (bias) {
-            model->kernels->flush(bias->data, conv->bias, conv->filters);
-        }
-        model->bytes += (kernel + 1) * conv->filters * (int64_t)real;
-        return CYL_OK;
+/* depthwise: taps (kernel, filters), so that the filters of one tap lie side by side */
+static CylStatus prepare_taps(CylModel *model, CylNode *node, const CylNodeSpec *spec, Conv *conv) {
+    CylStatus status = cyl_array_prepare(model, node, spec, (int64_t)conv->time.kernel * conv->filters, &conv->taps);
+    if (status == CYL_OK) {
+        status = cyl_tensor_place(node, (CylPlace){.role = "weight",
+                                                   .rows = conv->filters,
+                                                   .columns = conv->time.kernel,
+                                                   .is_transposed = true,
+                                                   .data = conv->taps});
     }
-    conv->matrices = calloc((size_t)conv->groups, sizeof *conv->matrices);
-    if (!conv->matrices) {
-        return CYL_E_MEMORY;
+    if (status != CYL_OK) {
+        return status;
     }
-    for (int64_t g = 0; g < conv->groups; g++) {
-        CylPart part = {cyl_at(model, weight->data, g * units * kernel * channels), (int32_t)(kernel * channels)};
-        CylStatus status = cyl_matrix_pack(model, &conv->matrices[g], (int32_t)units, 1, &part, 1,
-                                           bias ? cyl_at(model, bias->data, g * units) : NULL);
-        if (status != CYL_OK) {
-            return status;
-        }
-        model->bytes += conv->matrices[g].bytes;
+    return cyl_spec_tensor(spec, "bias")
+               ? cyl_vector_prepare(model, node, spec, "bias", conv->filters, &conv->bias)
+               : cyl_array_prepare(model, node, spec, cyl_state_stride(conv->filters), &conv->bias);
+}
+
+static CylStatus prepare_group(CylModel *model, CylNode *node, const CylNodeSpec *spec, CylMatrix *m, int32_t units,
+                               int64_t first_row) {
+    const CylPart part = {"weight", first_row};
+    CylStatus status = cyl_matrix_prepare(model, node, spec, m, units, 1, &part, 1, NULL);
+    if (status != CYL_OK || !cyl_spec_tensor(spec, "bias")) {
+        return status;
     }
-    return CYL_OK;
+    return cyl_tensor_place(node, (CylPlace){.role = "bias",
+                                             .first_row = first_row,
+                                             .rows = units,
+                                             .columns = 1,
+                                             .matrix = m,
+                                             .is_row = true,
+                                             .data = m->bias});
 }
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
     const CylTensor *weight = cyl_spec_tensor(spec, "weight"), *bias = cyl_spec_tensor(spec, "bias");
     const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
-    Conv *conv = calloc(1, sizeof *conv);
+    double groups;
+    if (cyl_spec_number(spec, "groups", 1.0, &groups) || groups > 1e6 || groups != (int32_t)groups) {
+        return CYL_E_OPTION;
+    }
+    bool is_depthwise = groups > 1.0 && groups == x->features;
+    Conv *conv = calloc(1, sizeof *conv + (is_depthwise ? 0 : (size_t)groups * sizeof(CylMatrix)));
     if (!conv) {
         return CYL_E_MEMORY;
     }
     node->data = conv;
-    double groups;
-    if (cyl_spec_number(spec, "groups", 1.0, &groups) || groups > 1e6 || groups != (int32_t)groups ||
-        cyl_spec_activation(spec, "activation", &conv->activation)) {
+    if (cyl_spec_activation(spec, "activation", &conv->activation)) {
         return CYL_E_OPTION;
     }
+    conv->is_depthwise = is_depthwise;
     conv->groups = (int32_t)groups;
     conv->channels = x->features;
     conv->filters = y->features;
@@ -86,8 +87,12 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         return CYL_E_TENSOR;
     }
     CylStatus status = cyl_time1d_read(spec, node, (int32_t)weight->shape[1], &conv->time);
-    if (status == CYL_OK) {
-        status = pack(model, conv, weight, bias);
+    if (status == CYL_OK && is_depthwise) {
+        status = prepare_taps(model, node, spec, conv);
+    }
+    int32_t units = conv->filters / conv->groups;
+    for (int32_t g = 0; status == CYL_OK && !is_depthwise && g < conv->groups; g++) {
+        status = prepare_group(model, node, spec, &conv->matrices[g], units, (int64_t)g * units);
     }
     int64_t history = conv->time.padding == CYL_PAD_CAUSAL ? (conv->time.reach - 1) * conv->channels : 0;
     if (history > (1 << 28)) {
@@ -96,16 +101,6 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     node->history_size = (int32_t)history;
     node->work = weight->shape[0] * weight->shape[1] * weight->shape[2] / conv->time.stride + 1;
     return status;
-}
-
-static void release(CylNode *node) {
-    Conv *conv = node->data;
-    for (int32_t g = 0; conv->matrices && g < conv->groups; g++) {
-        cyl_matrix_free(&conv->matrices[g]);
-    }
-    free(conv->matrices);
-    cyl_aligned_free(conv->taps);
-    cyl_aligned_free(conv->bias);
 }
 
 /* steps of the padded copy of x, 0 if x is read where it lies */
@@ -119,7 +114,7 @@ static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *wor
     const Conv *conv = node->data;
     size_t used = 0, real = model->kernels->real_size, rows = (size_t)workspace->rows_capacity;
     int64_t steps = workspace->capacities[model->values[node->x].axis];
-    int64_t acc = conv->matrices ? conv->matrices[0].row_size * COLUMNS_AT_ONCE * workspace->threads : 0;
+    int64_t acc = conv->is_depthwise ? 0 : conv->matrices[0].row_size * COLUMNS_AT_ONCE * workspace->threads;
     /* "same" pads most where the last stride reaches farthest */
     int64_t padded =
         conv->time.padding == CYL_PAD_SAME ? steps + conv->time.reach + conv->time.stride : padded_steps(conv, steps);
@@ -189,8 +184,9 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     }
     int64_t row_stride = is_padded ? (before + steps + after) * conv->channels : x->row_stride;
     const char *from = is_padded ? state->scratch : x->data;
-    void *acc =
-        conv->matrices ? cyl_at(model, state->acc, team->thread * COLUMNS_AT_ONCE * conv->matrices[0].row_size) : NULL;
+    void *acc = conv->is_depthwise
+                    ? NULL
+                    : cyl_at(model, state->acc, team->thread * COLUMNS_AT_ONCE * conv->matrices[0].row_size);
     int64_t pieces = (outputs + COLUMNS_AT_ONCE - 1) / COLUMNS_AT_ONCE;
     cyl_share(team, workspace->rows * pieces, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
@@ -198,12 +194,12 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
         int64_t count = outputs - first < COLUMNS_AT_ONCE ? outputs - first : COLUMNS_AT_ONCE;
         const char *at = cyl_at(model, from, row * row_stride + first * conv->time.stride * conv->channels);
         char *to = cyl_at(model, y->data, row * y->row_stride + first * y->step_stride);
-        for (int32_t g = 0; conv->matrices && g < conv->groups; g++) {
+        for (int32_t g = 0; !conv->is_depthwise && g < conv->groups; g++) {
             int32_t units = conv->filters / conv->groups, channels = conv->channels / conv->groups;
             run_group(model, conv, g, acc, cyl_at(model, at, (int64_t)g * channels),
                       cyl_at(model, to, (int64_t)g * units), y->step_stride, count);
         }
-        for (int64_t t = 0; !conv->matrices && t < count; t++) {
+        for (int64_t t = 0; conv->is_depthwise && t < count; t++) {
             model->kernels->depthwise(
                 &conv->activation, conv->taps, conv->bias, cyl_at(model, at, t * conv->time.stride * conv->channels),
                 (int64_t)conv->time.dilation * conv->channels, conv->time.kernel, conv->filters / conv->channels,
@@ -220,4 +216,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_conv1d = {"conv1d", prepare, release, bind, run};
+const CylLayer cyl_layer_conv1d = {"conv1d", prepare, NULL, bind, run};

@@ -141,8 +141,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     }
     conv->filters = (int32_t)filters;
     conv->channels = (int32_t)channels;
-    CylPart parts[2] = {{ih->data, (int32_t)ih->shape[1]}, {hh->data, (int32_t)hh->shape[1]}};
-    CylStatus status = cyl_matrix_pack(model, &lstm->gates, (int32_t)filters, 4, parts, 2, bias ? bias->data : NULL);
+    const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}};
+    CylStatus status = cyl_matrix_prepare(model, node, spec, &lstm->gates, (int32_t)filters, 4, parts, 2, "bias");
     if (status != CYL_OK) {
         return status;
     }
@@ -160,10 +160,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     r->phases[0] = (CylPhase){positions, (int32_t)outputs, true};
     r->phase_count = 1;
     node->work = 4 * outputs * filters * taps * (channels + filters);
-    model->bytes += lstm->gates.bytes;
     return cyl_recurrent_prepare(model, node, spec, r);
 }
 
-static void release(CylNode *node) { cyl_matrix_free(&((ConvLstm *)node->data)->lstm.gates); }
-
-const CylLayer cyl_layer_conv_lstm = {"conv_lstm", prepare, release, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayer cyl_layer_conv_lstm = {"conv_lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-/* columns (rows or steps) whose accumulators are held at once */
-#define COLUMNS_AT_ONCE 24
+/* columns (rows or steps) whose accumulators are held at once: a gemm packs the weights anew at each call */
+static int64_t columns_at_once(const CylModel *model) { return model->kernels->is_packed ? 24 : 96; }
 
 typedef struct {
     CylMatrix weight;
@@ -31,21 +31,17 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (status != CYL_OK) {
         return status;
     }
-    CylPart part = {weight->data, input};
+    const CylPart part = {"weight", 0};
     dense->positions = x->features / input;
     node->work = (int64_t)input * output * dense->positions;
-    status = cyl_matrix_pack(model, &dense->weight, output, 1, &part, 1, bias ? bias->data : NULL);
-    model->bytes += dense->weight.bytes;
-    return status;
+    return cyl_matrix_prepare(model, node, spec, &dense->weight, output, 1, &part, 1, "bias");
 }
-
-static void release(CylNode *node) { cyl_matrix_free(&((Dense *)node->data)->weight); }
 
 static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
     const Dense *dense = node->data;
     size_t used = 0, row = (size_t)dense->weight.row_size * model->kernels->real_size;
     CylNodeState state = {0};
-    state.acc = cyl_place(memory, &used, (size_t)workspace->threads * COLUMNS_AT_ONCE * row);
+    state.acc = cyl_place(memory, &used, (size_t)(workspace->threads * columns_at_once(model)) * row);
     if (memory) {
         workspace->states[node->index] = state;
     }
@@ -57,8 +53,9 @@ static void run_columns(const CylModel *model, const Dense *dense, void *acc, co
                         int64_t y_stride, int64_t n, int32_t begin, int32_t end) {
     const CylKernels *kernels = model->kernels;
     const CylMatrix *m = &dense->weight;
-    for (int64_t first = 0; first < n; first += COLUMNS_AT_ONCE) {
-        int64_t count = n - first < COLUMNS_AT_ONCE ? n - first : COLUMNS_AT_ONCE;
+    const int64_t at_once = columns_at_once(model);
+    for (int64_t first = 0; first < n; first += at_once) {
+        int64_t count = n - first < at_once ? n - first : at_once;
         CylOperand operand = {cyl_at(model, x, first * x_stride), x_stride, 0, m->columns};
         kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
         kernels->dense_output(m, &dense->activation, count, acc, m->row_size, cyl_at(model, y, first * y_stride),
@@ -111,7 +108,7 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     const CylValue *value = &model->values[node->y];
     int64_t steps = cyl_steps(workspace, node->y), begin, end;
     void *acc = cyl_at(model, workspace->states[node->index].acc,
-                       (int64_t)team->thread * COLUMNS_AT_ONCE * dense->weight.row_size);
+                       team->thread * columns_at_once(model) * dense->weight.row_size);
     if (dense->positions == 1) {
         run_flat(model, node, workspace, team, acc);
     } else {
@@ -136,4 +133,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     }
 }
 
-const CylLayer cyl_layer_dense = {"dense", prepare, release, bind, run};
+const CylLayer cyl_layer_dense = {"dense", prepare, NULL, bind, run};

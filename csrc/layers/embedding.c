@@ -6,7 +6,7 @@
 
 typedef struct {
     void *table; /* real (rows, size) */
-    int32_t size;
+    int32_t rows, size;
 } Embedding;
 
 static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
@@ -24,20 +24,17 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         return CYL_E_MEMORY;
     }
     node->data = embedding;
-    int64_t count = weight->shape[0] * weight->shape[1];
-    embedding->size = (int32_t)weight->shape[1];
-    embedding->table = cyl_aligned_alloc((size_t)count * model->kernels->real_size);
-    if (!embedding->table) {
-        return CYL_E_MEMORY;
-    }
-    model->kernels->flush(weight->data, embedding->table, count);
-    model->bytes += count * (int64_t)model->kernels->real_size;
+    int64_t rows = weight->shape[0], size = weight->shape[1];
+    embedding->rows = (int32_t)rows;
+    embedding->size = (int32_t)size;
     x->limit = weight->shape[0] < x->limit ? (int32_t)weight->shape[0] : x->limit;
     node->work = y->features;
-    return CYL_OK;
+    CylStatus status = cyl_array_prepare(model, node, spec, rows * size, &embedding->table);
+    return status != CYL_OK
+               ? status
+               : cyl_tensor_place(
+                     node, (CylPlace){.role = "weight", .rows = rows, .columns = size, .data = embedding->table});
 }
-
-static void release(CylNode *node) { cyl_aligned_free(((Embedding *)node->data)->table); }
 
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Embedding *embedding = node->data;
@@ -45,15 +42,17 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     int64_t steps = cyl_steps(workspace, node->x), count = model->values[node->x].features, begin, end;
     cyl_share(team, workspace->rows * steps, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
-        const int32_t *indices = (const int32_t *)(const void *)x->data + j / steps * x->row_stride + j % steps * count;
+        const int32_t *indices = (const int32_t *)(const void *)x->data +
+                                 cyl_call_row(workspace, j / steps) * x->row_stride + j % steps * count;
         char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
         for (int64_t i = 0; i < count; i++) {
-            memcpy(cyl_at(model, y, i * embedding->size),
-                   cyl_at(model, embedding->table, (int64_t)indices[i] * embedding->size),
+            /* all have been checked, but lie in the caller's memory */
+            int64_t index = indices[i] >= 0 && indices[i] < embedding->rows ? indices[i] : 0;
+            memcpy(cyl_at(model, y, i * embedding->size), cyl_at(model, embedding->table, index * embedding->size),
                    (size_t)embedding->size * model->kernels->real_size);
         }
     }
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_embedding = {"embedding", prepare, release, NULL, run};
+const CylLayer cyl_layer_embedding = {"embedding", prepare, NULL, NULL, run};

@@ -93,16 +93,14 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (status != CYL_OK) {
         return status;
     }
-    CylPart x = {ih->data, (int32_t)input}, h = {hh->data, (int32_t)hidden};
-    status = cyl_matrix_pack(model, &gru->input, (int32_t)hidden, 3, &x, 1, bias_ih ? bias_ih->data : NULL);
+    const CylPart x = {"weight_ih", 0}, h = {"weight_hh", 0}, n = {"weight_hh", 2 * hidden};
     int32_t h_gates = gru->is_reset_after ? 3 : 2;
+    status = cyl_matrix_prepare(model, node, spec, &gru->input, (int32_t)hidden, 3, &x, 1, "bias_ih");
     if (status == CYL_OK) {
-        status = cyl_matrix_pack(model, &gru->gates, (int32_t)hidden, h_gates, &h, 1, bias_hh ? bias_hh->data : NULL);
+        status = cyl_matrix_prepare(model, node, spec, &gru->gates, (int32_t)hidden, h_gates, &h, 1, "bias_hh");
     }
     if (status == CYL_OK && !gru->is_reset_after) {
-        CylPart n = {(const char *)hh->data + (size_t)(2 * hidden * hidden) * model->kernels->real_size,
-                     (int32_t)hidden};
-        status = cyl_matrix_pack(model, &gru->candidate, (int32_t)hidden, 1, &n, 1, NULL);
+        status = cyl_matrix_prepare(model, node, spec, &gru->candidate, (int32_t)hidden, 1, &n, 1, NULL);
     }
     if (status != CYL_OK) {
         return status;
@@ -123,15 +121,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         r->phase_count = 2;
     }
     node->work = 3 * hidden * (input + hidden);
-    model->bytes += gru->input.bytes + gru->gates.bytes + gru->candidate.bytes;
     return cyl_recurrent_prepare(model, node, spec, r);
 }
 
-static void release(CylNode *node) {
-    CylGru *gru = node->data;
-    cyl_matrix_free(&gru->input);
-    cyl_matrix_free(&gru->gates);
-    cyl_matrix_free(&gru->candidate);
-}
-
-const CylLayer cyl_layer_gru = {"gru", prepare, release, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayer cyl_layer_gru = {"gru", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

@@ -16,11 +16,11 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     const CylValue *value = &model->values[node->x];
     int64_t time = workspace->times[value->axis];
     size_t bytes = (size_t)value->features * model->kernels->real_size;
-    int32_t slot = node->mask >= 0 ? model->values[node->mask].slot : -1;
-    const uint8_t *mask = slot >= 0 ? workspace->masks[slot] : NULL;
+    int32_t slot = cyl_mask_slot(workspace, node->mask);
     for (int64_t row = 0; team->thread == 0 && row < workspace->rows; row++) {
         int64_t t = time - 1;
-        while (mask && t >= 0 && !mask[row * workspace->mask_strides[slot] + t]) {
+        const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
+        while (mask && t >= 0 && !mask[t]) {
             t--;
         }
         void *to = cyl_at(model, y->data, row * y->row_stride);

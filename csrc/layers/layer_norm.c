@@ -17,39 +17,44 @@ typedef struct {
     double epsilon;
     int64_t size;       /* layer: numbers that are normalised together */
     int32_t groups;     /* group normalisation */
-    void *gain, *shift; /* real, ones and zeros where there is none */
+    void *gain, *shift; /* real (affine_size); NULL until `finish` where there is none */
+    int64_t affine_size;
 } Norm;
 
-static CylStatus read_affine(const CylModel *model, const CylNodeSpec *spec, int64_t size, Norm *norm) {
-    const CylTensor *gain = cyl_spec_tensor(spec, "gain"), *shift = cyl_spec_tensor(spec, "shift");
-    if ((gain && cyl_check_tensor(gain, size, -1)) || (shift && cyl_check_tensor(shift, size, -1))) {
-        return CYL_E_TENSOR;
+static CylStatus prepare_affine(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t size,
+                                Norm *norm) {
+    norm->affine_size = size;
+    CylStatus status = CYL_OK;
+    if (cyl_spec_tensor(spec, "gain")) {
+        status = cyl_vector_prepare(model, node, spec, "gain", size, &norm->gain);
     }
-    norm->gain = cyl_aligned_alloc((size_t)size * model->kernels->real_size);
-    norm->shift = cyl_aligned_alloc((size_t)size * model->kernels->real_size);
-    if (!norm->gain || !norm->shift) {
-        return CYL_E_MEMORY;
+    if (status == CYL_OK && cyl_spec_tensor(spec, "shift")) {
+        status = cyl_vector_prepare(model, node, spec, "shift", size, &norm->shift);
     }
-    for (int64_t i = 0; i < size && !gain; i++) {
-        if (model->kernels->real_size == sizeof(float)) {
-            ((float *)norm->gain)[i] = 1.0f;
-        } else {
-            ((double *)norm->gain)[i] = 1.0;
-        }
-    }
-    if (gain) {
-        model->kernels->flush(gain->data, norm->gain, size);
-    }
-    if (shift) {
-        model->kernels->flush(shift->data, norm->shift, size);
-    }
-    return CYL_OK;
+    return status;
 }
 
-static void release(CylNode *node) {
+/* ones or zeros in place of what is not given */
+static CylStatus finish(const CylModel *model, CylNode *node) {
     Norm *norm = node->data;
-    cyl_aligned_free(norm->gain);
-    cyl_aligned_free(norm->shift);
+    if (norm->gain && norm->shift) {
+        return CYL_OK;
+    }
+    int64_t size = norm->affine_size;
+    node->derived = cyl_aligned_alloc((size_t)(2 * size) * model->kernels->real_size);
+    if (!node->derived) {
+        return CYL_E_MEMORY;
+    }
+    for (int64_t i = 0; i < size; i++) {
+        if (model->kernels->real_size == sizeof(float)) {
+            ((float *)node->derived)[i] = 1.0f;
+        } else {
+            ((double *)node->derived)[i] = 1.0;
+        }
+    }
+    norm->gain = norm->gain ? norm->gain : node->derived;
+    norm->shift = norm->shift ? norm->shift : cyl_at(model, node->derived, size);
+    return CYL_OK;
 }
 
 static CylStatus prepare_layer(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
@@ -88,7 +93,7 @@ static CylStatus prepare_layer(CylModel *model, CylNode *node, const CylNodeSpec
     norm->size *= is_whole ? x->time : 1;
     node->is_whole = is_whole;
     node->work = 4 * (int64_t)x->features;
-    return read_affine(model, spec, norm->size, norm);
+    return prepare_affine(model, node, spec, norm->size, norm);
 }
 
 static void run_layer(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
@@ -128,7 +133,7 @@ static CylStatus prepare_group(CylModel *model, CylNode *node, const CylNodeSpec
     }
     node->is_whole = true;
     node->work = 4 * (int64_t)x->features;
-    return read_affine(model, spec, channels, norm);
+    return prepare_affine(model, node, spec, channels, norm);
 }
 
 static void run_group(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
@@ -152,5 +157,5 @@ static void run_group(const CylModel *model, const CylNode *node, CylWorkspace *
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_layer_norm = {"layer_norm", prepare_layer, release, NULL, run_layer};
-const CylLayer cyl_layer_group_norm = {"group_norm", prepare_group, release, NULL, run_group};
+const CylLayer cyl_layer_layer_norm = {"layer_norm", prepare_layer, finish, NULL, run_layer};
+const CylLayer cyl_layer_group_norm = {"group_norm", prepare_group, finish, NULL, run_group};

@@ -127,8 +127,9 @@ static CylStatus read_options(const CylNodeSpec *spec, CylLstm *lstm) {
     return status;
 }
 
-static CylStatus read_peepholes(const CylModel *model, const CylNodeSpec *spec, CylLstm *lstm, int64_t hidden) {
-    const char *roles[3] = {"peephole_i", "peephole_f", "peephole_o"};
+static CylStatus prepare_peepholes(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t hidden) {
+    static const char *const roles[3] = {"peephole_i", "peephole_f", "peephole_o"};
+    CylLstm *lstm = node->data;
     const bool has_gate[3] = {lstm->at_i >= 0, lstm->at_f >= 0, true};
     int64_t stride = cyl_state_stride(hidden);
     for (int i = 0; i < 3; i++) {
@@ -136,74 +137,75 @@ static CylStatus read_peepholes(const CylModel *model, const CylNodeSpec *spec, 
         if (!tensor) {
             continue;
         }
-        if (!has_gate[i] || cyl_check_tensor(tensor, hidden, -1)) {
-            return CYL_E_TENSOR;
+        CylStatus status = has_gate[i] ? cyl_check_tensor(tensor, hidden, -1) : CYL_E_TENSOR;
+        if (status == CYL_OK && !lstm->peepholes) {
+            status = cyl_array_prepare(model, node, spec, 3 * stride, &lstm->peepholes);
         }
-        if (!lstm->peepholes) {
-            lstm->peepholes = cyl_aligned_alloc((size_t)(3 * stride) * model->kernels->real_size);
-            if (!lstm->peepholes) {
-                return CYL_E_MEMORY;
-            }
+        if (status == CYL_OK) {
+            status = cyl_vector_place(node, tensor, roles[i], cyl_at(model, lstm->peepholes, i * stride));
         }
-        model->kernels->flush(tensor->data, cyl_at(model, lstm->peepholes, i * stride), hidden);
+        if (status != CYL_OK) {
+            return status;
+        }
     }
     return CYL_OK;
 }
 
-/* gain and shift of one norm, of `size` numbers; rows of accumulators of m, or plain if m is NULL */
-static CylStatus read_norm(const CylModel *model, const CylNodeSpec *spec, const char *gain_role,
-                           const char *shift_role, const CylMatrix *m, int64_t size, CylNorm *norm) {
-    const CylTensor *gain = cyl_spec_tensor(spec, gain_role), *shift = cyl_spec_tensor(spec, shift_role);
-    if (cyl_check_tensor(gain, size, -1) || cyl_check_tensor(shift, size, -1)) {
+/* gain and shift of W x or R h, rows of accumulators of m */
+static CylStatus prepare_norm(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const char *gain,
+                              const char *shift, const CylMatrix *m, CylNorm *norm) {
+    int64_t size = (int64_t)m->gates * m->units;
+    if (cyl_check_tensor(cyl_spec_tensor(spec, gain), size, -1) ||
+        cyl_check_tensor(cyl_spec_tensor(spec, shift), size, -1)) {
         return CYL_E_TENSOR;
     }
-    if (!m) {
-        CylStatus status = cyl_copy_vector(model, gain, size, &norm->gain);
-        return status == CYL_OK ? cyl_copy_vector(model, shift, size, &norm->shift) : status;
-    }
-    norm->gain = cyl_row_pack(model, m, gain->data);
-    norm->shift = cyl_row_pack(model, m, shift->data);
-    return norm->gain && norm->shift ? CYL_OK : CYL_E_MEMORY;
+    CylStatus status = cyl_row_prepare(model, node, spec, m, gain, &norm->gain);
+    return status == CYL_OK ? cyl_row_prepare(model, node, spec, m, shift, &norm->shift) : status;
 }
 
-static CylStatus prepare_normalised(CylModel *model, const CylNodeSpec *spec, CylLstm *lstm, int64_t hidden,
-                                    int32_t gates, const CylPart *parts, const CylTensor *bias) {
-    CylStatus status = cyl_matrix_pack(model, &lstm->gates, (int32_t)hidden, gates, &parts[0], 1, NULL);
+static CylStatus prepare_normalised(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t hidden,
+                                    int32_t gates) {
+    static const CylPart x = {"weight_ih", 0}, h = {"weight_hh", 0};
+    CylLstm *lstm = node->data;
+    CylMatrix *m = &lstm->gates;
+    CylStatus status = cyl_matrix_prepare(model, node, spec, m, (int32_t)hidden, gates, &x, 1, NULL);
     if (status == CYL_OK) {
-        status = cyl_matrix_pack(model, &lstm->hidden_gates, (int32_t)hidden, gates, &parts[1], 1, NULL);
+        status = cyl_matrix_prepare(model, node, spec, &lstm->hidden_gates, (int32_t)hidden, gates, &h, 1, NULL);
     }
     if (status == CYL_OK) {
-        lstm->bias = cyl_row_pack(model, &lstm->gates, bias ? bias->data : NULL);
-        status = lstm->bias ? CYL_OK : CYL_E_MEMORY;
-    }
-    int64_t size = gates * hidden;
-    if (status == CYL_OK) {
-        status = read_norm(model, spec, "norm_ih_gain", "norm_ih_shift", &lstm->gates, size, &lstm->input_norm);
+        status = cyl_row_prepare(model, node, spec, m, "bias", &lstm->bias);
     }
     if (status == CYL_OK) {
-        status = read_norm(model, spec, "norm_hh_gain", "norm_hh_shift", &lstm->gates, size, &lstm->hidden_norm);
+        status = prepare_norm(model, node, spec, "norm_ih_gain", "norm_ih_shift", m, &lstm->input_norm);
     }
     if (status == CYL_OK) {
-        status = read_norm(model, spec, "norm_c_gain", "norm_c_shift", NULL, hidden, &lstm->cell_norm);
+        status = prepare_norm(model, node, spec, "norm_hh_gain", "norm_hh_shift", m, &lstm->hidden_norm);
+    }
+    if (status == CYL_OK) {
+        status = cyl_vector_prepare(model, node, spec, "norm_c_gain", hidden, &lstm->cell_norm.gain);
+    }
+    if (status == CYL_OK) {
+        status = cyl_vector_prepare(model, node, spec, "norm_c_shift", hidden, &lstm->cell_norm.shift);
     }
     CylRecurrent *r = &lstm->recurrent;
-    r->scratch_size = 2 * cyl_state_stride(hidden) + lstm->gates.row_size;
-    r->phases[0] = (CylPhase){separate_products, lstm->gates.blocks, true};
-    r->phases[1] = (CylPhase){normalised_gates, lstm->gates.blocks, true};
-    r->phases[2] = (CylPhase){normalised_cell, lstm->gates.blocks, true};
+    r->scratch_size = 2 * cyl_state_stride(hidden) + m->row_size;
+    r->phases[0] = (CylPhase){separate_products, m->blocks, true};
+    r->phases[1] = (CylPhase){normalised_gates, m->blocks, true};
+    r->phases[2] = (CylPhase){normalised_cell, m->blocks, true};
     r->phase_count = 3;
     return status;
 }
 
-static CylStatus prepare_plain(CylModel *model, CylLstm *lstm, int64_t hidden, int32_t gates, const CylPart *parts,
-                               const CylTensor *bias, const CylTensor *hr) {
-    CylStatus status = cyl_matrix_pack(model, &lstm->gates, (int32_t)hidden, gates, parts, 2, bias ? bias->data : NULL);
+static CylStatus prepare_plain(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t hidden,
+                               int32_t gates, const CylTensor *hr) {
+    static const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}}, part = {"weight_hr", 0};
+    CylLstm *lstm = node->data;
+    CylStatus status = cyl_matrix_prepare(model, node, spec, &lstm->gates, (int32_t)hidden, gates, parts, 2, "bias");
     CylRecurrent *r = &lstm->recurrent;
     r->phases[0] = (CylPhase){gates_and_cell, lstm->gates.blocks, true};
     r->phase_count = 1;
     if (status == CYL_OK && hr) {
-        CylPart part = {hr->data, (int32_t)hidden};
-        status = cyl_matrix_pack(model, &lstm->projection, (int32_t)hr->shape[0], 1, &part, 1, NULL);
+        status = cyl_matrix_prepare(model, node, spec, &lstm->projection, (int32_t)hr->shape[0], 1, &part, 1, NULL);
         r->scratch_size = cyl_state_stride(hidden) + lstm->projection.row_size;
         r->phases[1] = (CylPhase){projection, lstm->projection.blocks, true};
         r->phase_count = 2;
@@ -236,11 +238,10 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         (bias && cyl_check_tensor(bias, gates * hidden, -1))) {
         return CYL_E_TENSOR;
     }
-    CylPart parts[2] = {{ih->data, (int32_t)input}, {hh->data, (int32_t)output}};
-    status = lstm->is_normalised ? prepare_normalised(model, spec, lstm, hidden, gates, parts, bias)
-                                 : prepare_plain(model, lstm, hidden, gates, parts, bias, hr);
+    status = lstm->is_normalised ? prepare_normalised(model, node, spec, hidden, gates)
+                                 : prepare_plain(model, node, spec, hidden, gates, hr);
     if (status == CYL_OK) {
-        status = read_peepholes(model, spec, lstm, hidden);
+        status = prepare_peepholes(model, node, spec, hidden);
     }
     if (status != CYL_OK) {
         return status;
@@ -252,22 +253,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     r->state_count = 2;
     r->input_matrix = &lstm->gates;
     node->work = gates * hidden * (input + output) + (hr ? output * hidden : 0);
-    model->bytes += lstm->gates.bytes + lstm->hidden_gates.bytes + lstm->projection.bytes;
     return cyl_recurrent_prepare(model, node, spec, r);
 }
 
-static void release(CylNode *node) {
-    CylLstm *lstm = node->data;
-    cyl_matrix_free(&lstm->gates);
-    cyl_matrix_free(&lstm->hidden_gates);
-    cyl_matrix_free(&lstm->projection);
-    cyl_aligned_free(lstm->peepholes);
-    cyl_aligned_free(lstm->bias);
-    CylNorm *norms[3] = {&lstm->input_norm, &lstm->hidden_norm, &lstm->cell_norm};
-    for (int i = 0; i < 3; i++) {
-        cyl_aligned_free(norms[i]->gain);
-        cyl_aligned_free(norms[i]->shift);
-    }
-}
-
-const CylLayer cyl_layer_lstm = {"lstm", prepare, release, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayer cyl_layer_lstm = {"lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

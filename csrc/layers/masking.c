@@ -88,7 +88,7 @@ static void run_index_mask(const CylModel *model, const CylNode *node, CylWorksp
     int64_t steps = cyl_steps(workspace, node->x), begin, end;
     cyl_share(team, workspace->rows, &begin, &end);
     for (int64_t row = begin; row < end; row++) {
-        const int32_t *indices = (const int32_t *)(const void *)x->data + row * x->row_stride;
+        const int32_t *indices = (const int32_t *)(const void *)x->data + cyl_call_row(workspace, row) * x->row_stride;
         uint8_t *mask = mask_at(model, workspace, node->mask_out, row);
         for (int64_t t = 0; t < steps; t++) {
             mask[t] = indices[t] != (int32_t)masking->value;
@@ -121,9 +121,8 @@ static void run_merge(const CylModel *model, const CylNode *node, CylWorkspace *
         for (int64_t t = 0; t < steps; t++) {
             bool counts = is_all;
             for (int32_t i = 0; i < node->input_count; i++) {
-                int32_t slot = model->values[node->inputs[i]].slot;
-                const uint8_t *given = workspace->masks[slot];
-                bool one = !given || given[row * workspace->mask_strides[slot] + t];
+                int32_t slot = cyl_mask_slot(workspace, node->inputs[i]);
+                bool one = slot < 0 || cyl_mask_row(workspace, slot, row)[t];
                 counts = is_all ? counts && one : counts || one;
             }
             mask[t] = counts;

@@ -29,10 +29,8 @@ static CylStatus prepare_prelu(CylModel *model, CylNode *node, const CylNodeSpec
     node->data = prelu;
     prelu->size = slope->shape[0];
     node->work = x->features;
-    return cyl_copy_vector(model, slope, prelu->size, &prelu->slope);
+    return cyl_vector_prepare(model, node, spec, "slope", prelu->size, &prelu->slope);
 }
-
-static void release_prelu(CylNode *node) { cyl_aligned_free(((Prelu *)node->data)->slope); }
 
 static void run_prelu(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Prelu *prelu = node->data;
@@ -80,5 +78,5 @@ static void run_glu(const CylModel *model, const CylNode *node, CylWorkspace *wo
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_prelu = {"prelu", prepare_prelu, release_prelu, NULL, run_prelu};
+const CylLayer cyl_layer_prelu = {"prelu", prepare_prelu, NULL, NULL, run_prelu};
 const CylLayer cyl_layer_glu = {"glu", prepare_glu, NULL, NULL, run_glu};

@@ -79,20 +79,20 @@ static void divide(const CylModel *model, void *y, int64_t size, double divisor)
 static void run_reduce(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Reduce *reduce = node->data;
     const CylValue *value = &model->values[node->x];
-    int32_t slot = node->mask >= 0 ? model->values[node->mask].slot : -1;
-    const uint8_t *mask = slot >= 0 ? workspace->masks[slot] : NULL;
+    int32_t slot = cyl_mask_slot(workspace, node->mask);
     int64_t steps = cyl_steps(workspace, node->x), pieces = reduce->over_time ? 1 : steps, begin, end;
     int64_t size = reduce->over_time ? steps : reduce->size;
     cyl_share(team, workspace->rows * pieces, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
         int64_t row = j / pieces;
+        const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
         const char *x = cyl_step_at(workspace, node->x, row, j % pieces);
         char *y = cyl_step_at(workspace, node->y, row, value->has_time && !reduce->over_time ? j % pieces : 0);
         for (int64_t o = 0; o < reduce->outer; o++) {
             char *to = cyl_at(model, y, o * reduce->inner);
             int64_t count = 0;
             for (int64_t i = 0; i < size; i++) {
-                if (mask && !mask[row * workspace->mask_strides[slot] + i]) {
+                if (mask && !mask[i]) {
                     continue;
                 }
                 model->kernels->merge(count++ ? reduce->mode : CYL_MERGE_COPY,

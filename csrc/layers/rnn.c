@@ -41,8 +41,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (status != CYL_OK) {
         return status;
     }
-    CylPart parts[2] = {{ih->data, (int32_t)input}, {hh->data, (int32_t)hidden}};
-    status = cyl_matrix_pack(model, &rnn->gates, (int32_t)hidden, 1, parts, 2, bias ? bias->data : NULL);
+    const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}};
+    status = cyl_matrix_prepare(model, node, spec, &rnn->gates, (int32_t)hidden, 1, parts, 2, "bias");
     if (status != CYL_OK) {
         return status;
     }
@@ -54,10 +54,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     r->phases[0] = (CylPhase){gate_and_cell, rnn->gates.blocks, true};
     r->phase_count = 1;
     node->work = hidden * (input + hidden);
-    model->bytes += rnn->gates.bytes;
     return cyl_recurrent_prepare(model, node, spec, r);
 }
 
-static void release(CylNode *node) { cyl_matrix_free(&((CylRnn *)node->data)->gates); }
-
-const CylLayer cyl_layer_rnn = {"rnn", prepare, release, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayer cyl_layer_rnn = {"rnn", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

@@ -1,12 +1,14 @@
 /*
- * The logical vector as an array of 16 REAL, float or double as the includer defined it, for the BLAS engine: the
- * operations of scalar.h that its kernels use, without their promise of identical bits.
+ * The logical vector as an array of 16 doubles, for the BLAS engine in double precision: the operations of scalar.h
+ * that its kernels use, without their promise of identical bits.
  */
 #ifndef CYL_SIMD_H
 #define CYL_SIMD_H
 
 #include <stddef.h>
 #include <string.h>
+
+#define REAL double
 
 typedef struct {
     REAL lane[16];
@@ -60,13 +62,12 @@ static inline V v_neg(V a) { return v_sub(v_zero(), a); }
 static inline V v_fma(V a, V b, V c) { return v_add(v_mul(a, b), c); }
 static inline V v_sqrt(V a) {
     V r;
-    EACH_LANE r.lane[lane] =
-        sizeof(REAL) == sizeof(float) ? (REAL)__builtin_sqrtf((float)a.lane[lane]) : (REAL)__builtin_sqrt(a.lane[lane]);
+    EACH_LANE r.lane[lane] = __builtin_sqrt(a.lane[lane]);
     return r;
 }
 static inline V v_abs(V a) {
     V r;
-    EACH_LANE r.lane[lane] = (REAL)__builtin_fabs(a.lane[lane]);
+    EACH_LANE r.lane[lane] = __builtin_fabs(a.lane[lane]);
     return r;
 }
 /* false where either is NaN */
@@ -81,7 +82,7 @@ static inline V v_select(M m, V a, V b) {
     EACH_LANE r.lane[lane] = m.lane[lane] ? a.lane[lane] : b.lane[lane];
     return r;
 }
-/* the subnormal rule is the packed engine's */
+/* the subnormal rule is one of float */
 static inline V v_flush(V a) { return a; }
 
 #endif

@@ -7,6 +7,7 @@
 #ifndef CYL_SIMD_H
 #define CYL_SIMD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -27,12 +28,18 @@ typedef struct {
 
 #define EACH_LANE for (int lane = 0; lane < 16; lane++)
 
-/* a*b + c rounded once. Without the instruction: the product is exact in double, the sum is rounded to odd,
-   and rounding that to float is then the one rounding (Boldo & Melquiond, 2008). */
-static inline float fma_once(float a, float b, float c) {
-#if defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF)
-    return __builtin_fmaf(a, b, c);
+/*
+ * a*b + c rounded once. Without the instruction: the product is exact in double, and rounding the sum first to double
+ * and then to float differs from rounding it once only where it lies in the middle between two floats, or the result
+ * is subnormal. There the sum is rounded to odd before (Boldo & Melquiond, 2008), but not for the BLAS engine, which
+ * promises no bits.
+ */
+#if defined(CYL_HAVE_FMA)
+static inline float fma_once(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+#elif defined(CYL_FMA_BY_DOUBLE)
+static inline float fma_once(float a, float b, float c) { return (float)((double)a * (double)b + (double)c); }
 #else
+static __attribute__((noinline)) float fma_to_odd(float a, float b, float c) {
     double product = (double)a * (double)b, sum = product + (double)c;
     double virtual_c = sum - product;
     double error = (product - (sum - virtual_c)) + ((double)c - virtual_c);
@@ -43,8 +50,19 @@ static inline float fma_once(float a, float b, float c) {
         memcpy(&sum, &bits, sizeof sum);
     }
     return (float)sum;
-#endif
 }
+static inline float fma_once(float a, float b, float c) {
+    double sum = (double)a * (double)b + (double)c;
+    float result = (float)sum;
+    uint64_t bits;
+    uint32_t result_bits;
+    memcpy(&bits, &sum, sizeof bits);
+    memcpy(&result_bits, &result, sizeof result_bits);
+    /* the 29 bits that float lacks are 100...0, or 0 < |result| <= 2^-126 */
+    bool is_doubtful = (uint32_t)bits << 3 == 0x80000000u || (result_bits & 0x7fffffffu) - 1 < 0x00800000u;
+    return __builtin_expect(is_doubtful, 0) ? fma_to_odd(a, b, c) : result;
+}
+#endif
 
 static inline V v_set1(float a) {
     V r;

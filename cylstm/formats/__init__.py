@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CylstmError, FormatError, UnsupportedError
-from ..graph import Graph
-from ..layers import Layer
 
-__all__ = ["read", "write"]
+if TYPE_CHECKING:
+    from ..graph import Graph
+    from ..layers import Layer
+
+__all__ = ["open_file", "read", "write"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
+# what the first pickle of PyTorch's stream holds, behind a protocol and perhaps a frame
+_STREAM_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
 
 _RESAVE_KERAS = "save the model as .keras or .h5 instead"
-_RESAVE_TORCH = "save the state dict with torch.save of PyTorch 1.6 or later instead"
+_RESAVE_TORCH = "save the state dict with a later PyTorch instead"
 
 #: extension -> what such a file is, and what to do
 _OTHER_EXTENSIONS = {
@@ -27,7 +32,6 @@ _OTHER_EXTENSIONS = {
     ".tflite": f"TensorFlow Lite models are not supported; {_RESAVE_KERAS}",
     ".pb": f"TensorFlow graphs and SavedModels are not supported; {_RESAVE_KERAS}",
     ".index": f"TensorFlow checkpoints are not supported; {_RESAVE_KERAS}",
-    ".npz": "NumPy archives are not supported yet; use cylstm.from_state_dict(numpy.load(...), layers=[...])",
     ".npy": "a single NumPy array holds no network",
     ".pkl": "plain pickles are programs and are not run; save the tensors as .safetensors",
     ".pickle": "plain pickles are programs and are not run; save the tensors as .safetensors",
@@ -39,13 +43,15 @@ _KNOWN_EXTENSIONS = {
     ".hdf5": "an HDF5 file",
     ".pt": "a PyTorch checkpoint (zip)",
     ".pth": "a PyTorch checkpoint (zip)",
+    ".ckpt": "a PyTorch checkpoint (zip)",
     ".safetensors": "a safetensors file",
+    ".npz": "a NumPy archive (zip)",
     ".cylstm": "a CyLSTM file (safetensors)",
 }
 
 
-def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None) -> Graph:
-    """Read a network from a file: ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` or ``.cylstm``.
+def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None, key: str | None = None) -> Graph:
+    """Read a network from a file: ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors``, ``.npz`` or ``.cylstm``.
 
     The content decides what a file is; the extension only serves the message if the content is unknown.
 
@@ -53,8 +59,11 @@ def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None)
     ----------
     path : str or path-like
     layers : sequence of Layer, optional
-        What a state dict (``.pt``, ``.pth``, ``.safetensors``) is wired to, for example
+        What a state dict (``.pt``, ``.pth``, ``.safetensors``, ``.npz``) is wired to, for example
         ``[LSTM("lstm"), Last(), Linear("fc")]``. The other formats hold it themselves.
+    key : str, optional
+        Which state dict of a PyTorch checkpoint that holds several, for example ``"model"``; see
+        `cylstm.formats.torch.read_torch`.
 
     Returns
     -------
@@ -72,18 +81,59 @@ def read(path: str | os.PathLike[str], *, layers: Sequence[Layer] | None = None)
     UnsupportedError
         If the file is of a kind, or holds a layer or an option, that CyLSTM does not compute.
     """
+    graph, arrays = open_file(path, layers=layers, key=key)
+    if arrays is not None:
+        from ..model import Model
+
+        graph = Model(graph, arrays=arrays).graph
+    return graph._replace(tensors=dict(graph.tensors))
+
+
+def open_file(
+    path: str | os.PathLike[str],
+    *,
+    layers: Sequence[Layer] | None = None,
+    key: str | None = None,
+    mmap: bool = False,
+) -> tuple[Graph, dict[str, list] | None]:
+    """As `read`, without reading tensors that can wait until they are packed.
+
+    Parameters
+    ----------
+    path, layers, key
+        As in `read`.
+    mmap : bool
+        Map the weights of a packed file; another file is refused.
+
+    Returns
+    -------
+    graph : Graph
+    arrays : dict of str to list of ndarray, or None
+        The weights of a packed file, as `cylstm._engine.PackedModel` takes them; the graph has their shapes only.
+    """
     path = os.fspath(path)
     if not isinstance(path, str):
         path = os.fsdecode(path)
     try:
-        return _reader(path)(path, layers)
+        reader = _reader(path)
+        if key is not None:
+            if reader.__name__ != "read_torch":
+                raise FormatError(
+                    f"{path}: key= chooses a state dict in a PyTorch checkpoint; this file has no such entries"
+                )
+            reader = partial(reader, key=key)
+        elif reader.__name__ == "read_safetensors":
+            return reader(path, layers, mmap=mmap)
+        if mmap:
+            raise UnsupportedError(f"{path}: mmap=True maps packed .cylstm files only")
+        return reader(path, layers), None
     except CylstmError as error:
         if path in str(error):
             raise
         raise type(error)(f"{path}: {error}") from error
 
 
-def write(graph: Graph, path: str | os.PathLike[str]) -> None:
+def write(graph: Graph, path: str | os.PathLike[str], arrays: dict[str, list] | None = None) -> None:
     """Write a network to a native ``.cylstm`` file; see `cylstm.formats.safetensors.write_cylstm`.
 
     Raises
@@ -100,10 +150,10 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
         raise UnsupportedError(f"{path}: networks are written as .cylstm files only")
     from .safetensors import write_cylstm
 
-    write_cylstm(graph, path)
+    write_cylstm(graph, path, arrays)
 
 
-def _reader(path: str) -> Callable[..., Graph]:
+def _reader(path: str) -> Callable[..., Any]:
     """The function that reads the file's format, found by its first bytes."""
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, "saved_model.pb")):
@@ -121,13 +171,19 @@ def _reader(path: str) -> Callable[..., Graph]:
 
         return read_h5
     extension = os.path.splitext(path)[1].lower()
+    if extension == ".json" and head.lstrip()[:1] == b"{":
+        from .index import read_index
+
+        return read_index
     length = int.from_bytes(head[:8], "little")
     if len(head) > 8 and head[8:9] in b"{ " and (length <= size - 8 or extension in (".safetensors", ".cylstm")):
         from .safetensors import read_safetensors
 
         return read_safetensors
-    if head.startswith(_LEGACY_TORCH):
-        raise UnsupportedError(f"{path}: PyTorch's stream format from before 1.6 is not supported yet; {_RESAVE_TORCH}")
+    if head[:1] == b"\x80" and _STREAM_MAGIC in head[:32]:
+        from .torch import read_torch
+
+        return read_torch
     if head[257:262] == b"ustar":
         raise UnsupportedError(f"{path}: a tar archive, PyTorch's format from before 0.1.10; {_RESAVE_TORCH}")
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -148,7 +204,7 @@ def _reader(path: str) -> Callable[..., Graph]:
     )
 
 
-def _zip_reader(path: str) -> Callable[..., Graph]:
+def _zip_reader(path: str) -> Callable[..., Any]:
     from ._zip import Archive
 
     with Archive(path) as archive:
@@ -162,7 +218,9 @@ def _zip_reader(path: str) -> Callable[..., Graph]:
 
         return read_keras
     if names and all(name.endswith(".npy") for name in names):
-        raise UnsupportedError(f"{path}: {_OTHER_EXTENSIONS['.npz']}")
+        from .npz import read_npz
+
+        return read_npz
     raise FormatError(
         f"{path}: a zip archive, but neither a PyTorch checkpoint nor a Keras model; "
         f"it holds {', '.join(names[:10]) or 'nothing'}"

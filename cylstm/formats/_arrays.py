@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import FormatError, UnsupportedError
+
+
+class Tensors(NamedTuple):
+    """What a file of tensors holds: name -> array, and the provenance that tells how they were found.
+
+    The provenance has ``format``, ``version``, ``framework_version``, ``source`` and ``layouts`` (name -> how the
+    tensor was stored), and what else there is to tell of the format.
+    """
+
+    arrays: dict[str, np.ndarray]
+    provenance: dict[str, object]
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

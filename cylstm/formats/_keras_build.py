@@ -337,12 +337,12 @@ class Model:
             raise FormatError(f"{call.what}: expected {len(network.inputs)} inputs, found {len(flows)}")
         if call.first and len(network.inputs) != 1:
             raise UnsupportedError(f"{call.what}: a model of several inputs inside TimeDistributed is not supported")
-        is_explicit, mask = (False, None) if isinstance(call.arguments.get("mask"), list) else call.explicit_mask()
-        if is_explicit:
-            flows = [Flow(flows[0].value, Mask(mask)), *flows[1:]]
-        elif isinstance(call.arguments.get("mask"), list):
-            masks = [call.readable(call.as_mask(given)) for given in call.arguments["mask"]]
-            flows = [Flow(flow.value, Mask(one)) for flow, one in zip(flows, masks, strict=False)]
+        given = call.arguments.get("mask")
+        if given is not None:
+            masks = call.listed_masks() if isinstance(given, list) else [call.as_mask(given)]
+            flows = [Flow(flow.value, Mask(mask)) for flow, mask in zip(flows, masks, strict=False)] + flows[
+                len(masks) :
+            ]
         for flow, entry in zip(flows, network.input_layers, strict=False):
             expected = self.shape_of(entry, entry.config)[1:]
             shape = flow.value.shape[call.first :]

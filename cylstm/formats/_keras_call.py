@@ -280,29 +280,38 @@ class LayerCall:
         roles = {f"mask{k or ''}": mask for k, mask in enumerate(distinct)}
         return self.node("mask_merge", name, roles, None, {"mode": mode})["mask"]
 
-    def as_mask(self, given: object) -> object:
-        """An argument, where it is a comparison the mask that it makes."""
+    def as_mask(self, given: object, key: str = "mask") -> Value | NoMask | None:
+        """An argument that is a mask, a comparison as the mask that it makes."""
+        if isinstance(given, Everywhere):
+            return None
         if isinstance(given, Spread):
             raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
-        if not isinstance(given, Comparison):
-            return given
-        if not given.is_reduced and given.flow.value.kind != "index" and len(given.flow.value.shape) > 1:
-            raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
-        return self.maker.mask_of(given.flow.value, given.number, self.what)
-
-    def explicit_mask(self, key: str = "mask") -> tuple[bool, Value | NoMask | None]:
-        """Whether the call gives a mask itself, and which."""
-        given = self.as_mask(self.arguments.get(key))
+        if isinstance(given, Comparison):
+            if not given.is_reduced and given.flow.value.kind != "index" and len(given.flow.value.shape) > 1:
+                raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
+            return self.maker.mask_of(given.flow.value, given.number, self.what)
         if isinstance(given, Flow):
             raise UnsupportedError(
                 f"{self.what}: argument {key} is computed from numbers, which is not supported; masks come from "
                 "Masking, Embedding(mask_zero=True) and comparisons with != as Keras writes them"
             )
-        if isinstance(given, Everywhere):
-            return True, None
         if given is not None and not isinstance(given, (Value, NoMask)):
             raise UnsupportedError(f"{self.what}: argument {key}={given!r:.80} is not supported")
-        return given is not None, given
+        return given
+
+    def explicit_mask(self, key: str = "mask") -> tuple[bool, Value | NoMask | None]:
+        """Whether the call gives a mask itself, and which."""
+        given = self.arguments.get(key)
+        return given is not None, self.as_mask(given, key)
+
+    def listed_masks(self) -> list[Value | NoMask | None]:
+        """The masks of all inputs, those that the call gives if it does."""
+        given = self.arguments.get("mask")
+        if given is None:
+            return [flow.mask.value for flow in self.flows]
+        if not isinstance(given, list) or len(given) != len(self.flows):
+            raise FormatError(f"{self.what}: argument mask expected a list of {len(self.flows)}, found {given!r:.80}")
+        return [self.as_mask(one) for one in given]
 
     def flag_argument(self, key: str) -> bool:
         """An argument that is true or false."""

@@ -15,7 +15,7 @@ import numpy as np
 from ..activations import activation_options
 from ..errors import FormatError, ShapeError, UnsupportedError
 from ..graph import Value
-from ._keras_call import Everywhere, Flow, LayerCall, Mask, NoMask, Rebuild, shape_text
+from ._keras_call import Flow, LayerCall, Mask, NoMask, Rebuild, shape_text
 from ._keras_config import LayerConfig
 from ._keras_network import MODELS
 from ._keras_recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
@@ -543,13 +543,6 @@ def _merged_mask(call: LayerCall, masks: Sequence[Value | NoMask | None], *, at_
     return call.merged_mask(found, "all" if is_old else "any", f"{call.name}.mask")
 
 
-def _input_masks(call: LayerCall) -> list[Value | NoMask | None]:
-    given = call.arguments.get("mask")
-    if isinstance(given, list):
-        return [None if isinstance(one, Everywhere) else call.as_mask(one) for one in given]
-    return [flow.mask.value for flow in call.flows]
-
-
 def _merge(mode: str) -> Callable[[LayerCall], list[Flow]]:
     def add(call: LayerCall) -> list[Flow]:
         call.layer.check_options(set())
@@ -558,7 +551,7 @@ def _merge(mode: str) -> Callable[[LayerCall], list[Flow]]:
         if len(call.flows) < 2:
             return [Flow(call.x, call.flow.mask)]
         roles = {f"x{k or ''}": value for k, value in enumerate(call.values)}
-        mask = _merged_mask(call, _input_masks(call), at_end=True)
+        mask = _merged_mask(call, call.listed_masks(), at_end=True)
         return [Flow(call.add("merge", roles, mode=mode), Mask(mask))]
 
     return add
@@ -571,7 +564,7 @@ def _concatenate(call: LayerCall) -> list[Flow]:
         return [Flow(call.x, call.flow.mask)]
     roles = {f"x{k or ''}": value for k, value in enumerate(call.values)}
     is_time = axis == 0 and call.values[0].has_time
-    mask = _merged_mask(call, _input_masks(call), at_end=not is_time)
+    mask = _merged_mask(call, call.listed_masks(), at_end=not is_time)
     return [Flow(call.add("merge", roles, mode="concat", axis=axis), Mask(mask))]
 
 
@@ -642,7 +635,7 @@ def _attention(call: LayerCall) -> list[Flow]:
             weights["weight"] = arrays["concat_score_weight"].reshape(1)
         else:
             options["scale"] = scale
-    masks = [*_input_masks(call), None, None]
+    masks = [*call.listed_masks(), None, None]
     inputs = {
         "x": query, "key": key, "value": value,
         "mask": call.readable(masks[0]), "mask_value": call.readable(masks[1]),

@@ -295,9 +295,8 @@ def _any(call: LayerCall, args: list[object]) -> Result:
 
 def _masks(call: LayerCall, given: Sequence[object]) -> list[Value | NoMask]:
     found = [call.as_mask(item) for item in given]
-    for item in found:
-        if not isinstance(item, (Value, NoMask)):
-            raise UnsupportedError(f"{call.what}: expected masks, found {item!r:.80}")
+    if not found or None in found:
+        raise UnsupportedError(f"{call.what}: expected masks, found {given!r:.80}")
     return found
 
 

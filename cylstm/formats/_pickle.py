@@ -10,15 +10,23 @@ The opcodes are those of protocols 2 to 5 that Python's pickler writes; see the 
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from ..errors import FormatError
 
-_MAX_ENTRIES = 4_000_000
+# Far above any checkpoint: one tensor takes about 50 operations and 5 kB.
+_MAX_OPERATIONS = 600_000
+_MAX_MEMORY = 48 << 20
 _MAX_MARKS = 1_000
 _MAX_INTEGER_BYTES = 128
+_MAX_NAME_BYTES = 256
+# Roughly what Python takes for an object, a container, one of its entries and an entry of the memo.
+_OBJECT_BYTES, _CONTAINER_BYTES, _ENTRY_BYTES, _MEMO_BYTES = 40, 80, 8, 100
+_CALL_BYTES = 1000
 
 
 @dataclass(frozen=True)
@@ -39,35 +47,41 @@ class Placeholder:
     ----------
     made_by : str
         What was to be called, for messages.
+    state : dict or None
+        The last plain dict that the pickle set as its state: the attributes of an object.
     """
 
-    __slots__ = ("made_by",)
+    __slots__ = ("made_by", "state")
 
     def __init__(self, made_by: object) -> None:
         self.made_by = str(made_by)
+        self.state: dict[object, object] | None = None
 
     def __str__(self) -> str:
         return self.made_by
 
 
 def load_pickle(
-    data: bytes | bytearray,
+    source: bytes | bytearray | BinaryIO,
     what: str,
     functions: Mapping[str, Callable[..., object]],
     persistent: Callable[[object], object],
+    size: int | None = None,
 ) -> object:
     """Interpret a pickle.
 
     Parameters
     ----------
-    data : bytes
-        One pickle; what follows its STOP is not looked at.
+    source : bytes or file
+        One pickle; what follows its STOP is not read.
     what : str
         For messages.
     functions : dict of str to callable
         Dotted name -> what is called in its place; it is to raise `FormatError` on arguments it does not like.
     persistent : callable
         Persistent id -> object.
+    size : int, optional
+        Bytes that `source`, if it is a file, has left from where it stands.
 
     Returns
     -------
@@ -78,29 +92,31 @@ def load_pickle(
     Raises
     ------
     FormatError
-        If the pickle is damaged, uses an opcode that checkpoints do not, or is of absurd size.
+        If the pickle is damaged, uses an opcode that checkpoints do not, or makes more objects than they do.
     """
-    return _Interpreter(memoryview(data), what, functions, persistent).run()
+    if isinstance(source, (bytes, bytearray)):
+        source, size = io.BytesIO(source), len(source)
+    return _Interpreter(source, what, functions, persistent, size or 0).run()
 
 
 class _Interpreter:
-    def __init__(self, data, what, functions, persistent) -> None:
-        self.data = data
+    def __init__(self, file, what, functions, persistent, size) -> None:
+        self.file = file
         self.what = what
         self.functions = functions
         self.persistent = persistent
+        self.size = size
         self.position = 0
         self.stack: list[object] = []
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
-        # Entries put into containers so far: memoised containers make it larger than the file.
-        self.entries = 0
+        self.memory = 0
 
     def fail(self, message: str) -> FormatError:
         return FormatError(f"{self.what}: {message}, at byte {self.position} of the pickle")
 
     def run(self) -> object:
-        while True:
+        for _ in range(_MAX_OPERATIONS):
             code = self.take(1)[0]
             if code == 0x2E:  # STOP
                 if len(self.stack) != 1 or self.marks:
@@ -110,28 +126,36 @@ class _Interpreter:
             if operation is None:
                 raise self.fail(f"opcode {bytes([code])!r} has no place in a checkpoint")
             operation(self)
-            if len(self.stack) > _MAX_ENTRIES:
-                raise self.fail(f"more than {_MAX_ENTRIES} objects on the stack")
+        raise self.fail(f"more than {_MAX_OPERATIONS} operations; save the state dict on its own")
 
     # Reading, pushing and popping
 
+    def spend(self, size: int) -> None:
+        """Count the memory that is about to be taken; what is given back is not counted."""
+        self.memory += size
+        if self.memory > _MAX_MEMORY:
+            raise self.fail(f"more than {_MAX_MEMORY >> 20} MB of objects; save the state dict on its own")
+
     def take(self, size: int) -> bytes:
-        end = self.position + size
-        if end > len(self.data):
-            raise self.fail(f"{size} bytes expected, {len(self.data) - self.position} left; truncated?")
-        found = bytes(self.data[self.position : end])
-        self.position = end
+        if size > self.size - self.position:
+            raise self.fail(f"{size} bytes expected, {self.size - self.position} left; truncated?")
+        if size > _OBJECT_BYTES:
+            self.spend(size)
+        found = self.file.read(size)
+        self.position += len(found)
+        if len(found) != size:
+            raise self.fail(f"{size} bytes expected, {len(found)} left; truncated?")
         return found
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")
 
     def line(self) -> str:
-        rest = self.data[self.position : self.position + 1024]
-        end = bytes(rest).find(b"\n")
-        if end < 0:
+        found = self.file.readline(min(_MAX_NAME_BYTES, self.size - self.position))
+        self.position += len(found)
+        if not found.endswith(b"\n"):
             raise self.fail("a name without an end")
-        return self.text(self.take(end + 1)[:-1])
+        return self.text(found[:-1])
 
     def text(self, data: bytes) -> str:
         try:
@@ -140,6 +164,7 @@ class _Interpreter:
             raise self.fail("a string that is not UTF-8") from error
 
     def push(self, value: object) -> None:
+        self.spend(_OBJECT_BYTES)
         self.stack.append(value)
 
     def pop(self) -> object:
@@ -157,15 +182,10 @@ class _Interpreter:
         if not self.marks:
             raise self.fail("no mark on the stack")
         start = self.marks.pop()
+        self.spend(_ENTRY_BYTES * (len(self.stack) - start))
         values = self.stack[start:]
         del self.stack[start:]
-        self.count(len(values))
         return values
-
-    def count(self, entries: int) -> None:
-        self.entries += entries
-        if self.entries > _MAX_ENTRIES:
-            raise self.fail(f"more than {_MAX_ENTRIES} entries")
 
     # Operations
 
@@ -181,8 +201,7 @@ class _Interpreter:
         self.push(int.from_bytes(self.take(size), "little", signed=True))
 
     def put(self, index: int) -> None:
-        if len(self.memo) >= _MAX_ENTRIES:
-            raise self.fail(f"more than {_MAX_ENTRIES} memo entries")
+        self.spend(_MEMO_BYTES)
         self.memo[index] = self.top()
 
     def get(self, index: int) -> None:
@@ -191,9 +210,13 @@ class _Interpreter:
         self.push(self.memo[index])
 
     def tuple_of(self, size: int) -> None:
+        self.spend(_CONTAINER_BYTES)
         values = [self.pop() for _ in range(size)]
-        self.count(size)
         self.push(tuple(reversed(values)))
+
+    def empty(self, container: list | dict) -> None:
+        self.spend(_CONTAINER_BYTES)
+        self.push(container)
 
     def append(self, values: list[object]) -> None:
         target = self.top()
@@ -210,17 +233,21 @@ class _Interpreter:
             raise self.fail(f"setting items of a {type(target).__name__}")
         if len(values) % 2:
             raise self.fail("a key without a value")
+        self.spend(_MEMO_BYTES // 2 * len(values))
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[plain_key(key)] = value
 
     def dictionary(self) -> None:
         values = self.pop_mark()
-        self.push({})
+        self.empty({})
         self.set_items(values)
 
     def make_global(self, module: object, name: object) -> None:
         if not (isinstance(module, str) and isinstance(name, str) and module.isprintable() and name.isprintable()):
             raise self.fail("a global whose name is not printable text")
+        if len(module) + len(name) > 2 * _MAX_NAME_BYTES:
+            raise self.fail("a global whose name is too long")
+        self.spend(_CALL_BYTES)
         self.push(Global(module, name))
 
     def stack_global(self) -> None:
@@ -228,8 +255,10 @@ class _Interpreter:
         self.make_global(self.pop(), name)
 
     def call(self, function: object, arguments: object) -> object:
+        self.spend(_CALL_BYTES)
         if not isinstance(arguments, tuple):
             raise self.fail("a call whose arguments are not a tuple")
+        self.spend(_MEMO_BYTES * sum(len(argument) for argument in arguments if isinstance(argument, (list, tuple))))
         if isinstance(function, Placeholder):
             return Placeholder(function)
         if not isinstance(function, Global):
@@ -254,8 +283,10 @@ class _Interpreter:
     def build(self) -> None:
         state = self.pop()
         target = self.top()
+        if isinstance(target, Placeholder) and isinstance(state, dict):
+            target.state = state
         # A state dict carries its _metadata (module versions) as a state; it says nothing about the weights.
-        metadata = type(target) is dict and isinstance(state, dict) and set(state) <= {"_metadata"}
+        metadata = type(target) is dict and isinstance(state, dict) and len(state) < 2 and state.keys() <= {"_metadata"}
         if not metadata and not isinstance(target, Placeholder):
             raise self.fail(f"setting the state of a {type(target).__name__}")
 
@@ -263,7 +294,7 @@ class _Interpreter:
         self.push(self.persistent(self.pop()))
 
     def frame(self) -> None:
-        if self.number(8) > len(self.data) - self.position:
+        if self.number(8) > self.size - self.position:
             raise self.fail("a frame longer than the file; truncated?")
 
     def protocol(self) -> None:
@@ -310,10 +341,10 @@ _OPERATIONS: dict[int, Callable[[_Interpreter], None]] = {
         b"C": lambda m: m.push(m.take(m.number(1))),
         b"\x8e": lambda m: m.push(m.take(m.number(8))),
         b"\x96": lambda m: m.push(m.take(m.number(8))),
-        b"]": lambda m: m.push([]),
-        b"}": lambda m: m.push({}),
+        b"]": lambda m: m.empty([]),
+        b"}": lambda m: m.empty({}),
         b")": lambda m: m.push(()),
-        b"\x8f": lambda m: m.push([]),
+        b"\x8f": lambda m: m.empty([]),
         b"t": lambda m: m.push(tuple(m.pop_mark())),
         b"l": lambda m: m.push(m.pop_mark()),
         b"d": _Interpreter.dictionary,

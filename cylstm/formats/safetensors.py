@@ -5,31 +5,44 @@ shape and its begin and end in the data; sorted by begin the tensors fill the da
 ``__metadata__`` maps strings to strings.
 
 A ``.cylstm`` file has in ``__metadata__``: ``format`` ("cylstm"), ``format_version``, ``graph`` (JSON: values,
-nodes, inputs, outputs) and ``metadata`` (JSON: the user's own strings).
+nodes, inputs, outputs) and ``metadata`` (JSON: the user's own strings). Its tensors are the graph's own; they are read
+piece by piece as they are packed.
+
+A packed one has ``layout_version`` beside ``format_version``, ``tensors`` in its graph (name -> shape), and instead of
+those tensors the engine's packed arrays: ``layer/0``, ``layer/1``, ..., F32 of one axis, each a multiple of 64 bytes
+and so aligned to 64 bytes in the file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from .._engine import layout_version
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Node, Value
-from ..layers import OPS, Layer
-from ._arrays import bfloat16_bits_to_float32, warn_not_finite
+from ..layers import OPS
+from ..tensors import StoredTensor, as_stored
 from ._json import parse_json
-from .state_dict import graph_from_tensors
+
+if TYPE_CHECKING:
+    from ..layers import Layer
+    from ._arrays import Tensors
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000
 _MAX_RANK = 32
 _ALIGNMENT = 64
+#: numbers that are looked at at once
+_PIECE = 1 << 18
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -45,9 +58,14 @@ _TYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
+_REAL_TYPES = ("F64", "F32", "F16", "BF16")
 
 
-def read_safetensors(path: str, layers: Sequence[Layer] | None) -> Graph:
+#: layer -> its packed weights
+Arrays = dict[str, list[np.ndarray]]
+
+
+def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = False) -> tuple[Graph, Arrays | None]:
     """Read a ``.safetensors`` state dict or a native ``.cylstm`` file into a graph.
 
     Parameters
@@ -55,6 +73,15 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None) -> Graph:
     path : str
     layers : sequence of Layer or None
         What a state dict's tensors are wired to; a ``.cylstm`` file says it itself.
+    mmap : bool
+        Map the arrays of a packed file instead of copying them.
+
+    Returns
+    -------
+    graph : Graph
+        The tensors of a ``.cylstm`` file are read when asked for; of a packed one they cannot be.
+    arrays : dict of str to list of ndarray, or None
+        Of a packed file, as `cylstm._engine.PackedModel` takes them.
 
     Raises
     ------
@@ -63,26 +90,52 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None) -> Graph:
     UnsupportedError
         If it was written by a newer version, or holds types, layers or options that are not supported.
     """
-    with open(path, "rb") as file:
-        metadata, tensors = _read(file, path)
-    if metadata.get("format") == "cylstm":
+    file = _File(path)
+    if file.metadata.get("format") == "cylstm":
         if layers is not None:
             raise FormatError(f"{path}: a .cylstm file holds its own wiring; leave out layers=")
-        return _read_native(path, metadata, tensors)
-    provenance = {"format": "safetensors", "version": None, "framework_version": None, "source": path}
-    return graph_from_tensors(tensors, layers, where=path, provenance=provenance)
+        graph, arrays = _read_native(file, mmap)
+        return graph._replace(provenance={**graph.provenance, "layouts": file.layouts()}), arrays
+    from .state_dict import graph_from_tensors
+
+    found = _tensors(file)
+    return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance), None
 
 
-def write_cylstm(graph: Graph, path: str) -> None:
-    """Write a graph to a native ``.cylstm`` file; equal graphs give equal bytes.
+def read_safetensors_tensors(path: str) -> Tensors:
+    """The tensors of a ``.safetensors`` file alone."""
+    return _tensors(_File(path))
+
+
+def _tensors(file: _File) -> Tensors:
+    from ._arrays import Tensors
+
+    arrays = {name: file.array(name) for name in file.entries}
+    provenance = {
+        "format": "safetensors",
+        "version": None,
+        "framework_version": None,
+        "source": file.path,
+        "metadata": dict(file.metadata),
+        "layouts": file.layouts(),
+    }
+    return Tensors(arrays, provenance)
+
+
+def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None) -> None:
+    """Write a graph to a native ``.cylstm`` file, a packed one if there are `arrays`; equal graphs give equal bytes.
 
     The file appears complete or not at all: it is written beside `path` under another name, then renamed.
 
     Raises
     ------
+    FormatError
+        If the graph's metadata is not text.
     OSError
         If the file cannot be written.
     """
+    if not all(isinstance(text, str) for entry in graph.metadata.items() for text in entry):
+        raise FormatError(f"{path}: metadata expected a mapping of strings to strings, found {dict(graph.metadata)!r}")
     described = {
         "inputs": list(graph.inputs),
         "nodes": [
@@ -102,17 +155,18 @@ def write_cylstm(graph: Graph, path: str) -> None:
             for value in sorted(graph.values.values(), key=lambda value: value.name)
         ],
     }
-    metadata = {
-        "format": "cylstm",
-        "format_version": str(FORMAT_VERSION),
-        "graph": _json(described),
-        "metadata": _json(dict(graph.metadata)),
-    }
+    tensors = as_stored(graph.tensors)
+    metadata = {"format": "cylstm", "format_version": str(FORMAT_VERSION)}
+    if arrays is not None:
+        described["tensors"] = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        metadata["layout_version"] = str(layout_version())
+        tensors = {f"{name}/{i}": array for name, packed in arrays.items() for i, array in enumerate(packed)}
+    metadata |= {"graph": _json(described), "metadata": _json(dict(graph.metadata))}
     folder, name = os.path.split(os.path.abspath(path))
     beside = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(beside, "xb") as file:
-            _write(file, graph.tensors, metadata)
+            _write(file, tensors, metadata)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -122,49 +176,148 @@ def write_cylstm(graph: Graph, path: str) -> None:
         raise
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _json(value: object, *, sort_keys: bool = True) -> str:
+    import json
+
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False)
 
 
-def _read(file: BinaryIO, path: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and tensors of a safetensors file; half precision becomes float32."""
-    size = os.fstat(file.fileno()).st_size
-    start = file.read(8)
-    if len(start) < 8:
-        raise FormatError(f"{path}: {size} bytes are too few for a safetensors file; truncated?")
-    length = int.from_bytes(start, "little")
-    if length > min(_MAX_HEADER, size - 8):
-        raise FormatError(f"{path}: a header of {length} bytes in a file of {size}; truncated?")
-    header = parse_json(file.read(length), f"{path}: header")
-    if not isinstance(header, dict):
-        raise FormatError(f"{path}: header: expected an object, found a {type(header).__name__}")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise FormatError(f"{path}: __metadata__ expected strings only")
-    entries = sorted((_entry(path, name, entry) for name, entry in header.items()), key=lambda found: found[:2])
-    end = 0
-    for begin, next_end, name, *_ in entries:
-        if begin != end:
-            raise FormatError(f"{path}: tensor {name!r} begins at {begin}, expected {end}: a gap or an overlap")
-        end = next_end
-    if 8 + length + end != size:
-        raise FormatError(f"{path}: the tensors end at byte {8 + length + end}, the file at {size}; truncated?")
-    arrays = {}
-    for begin, _, name, kind, shape in entries:
-        array = np.empty(shape, _TYPES[kind])
-        file.seek(8 + length + begin)
-        if file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
-            raise FormatError(f"{path}: tensor {name!r} ends early; truncated?")
+class _File:
+    """An open safetensors file whose header is read and checked; tensors are read when asked for.
+
+    Attributes
+    ----------
+    path : str
+    metadata : dict of str to str
+    entries : dict of str to (begin, end, name, type, shape)
+        In the order of the header; `begin` and `end` count from the start of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - lives as long as tensors to read
+        self._warned: set[str] = set()
+        self._size = size = os.fstat(self._file.fileno()).st_size
+        start = self._file.read(8)
+        if len(start) < 8:
+            raise FormatError(f"{path}: {size} bytes are too few for a safetensors file; truncated?")
+        length = int.from_bytes(start, "little")
+        if length > min(_MAX_HEADER, size - 8):
+            raise FormatError(f"{path}: a header of {length} bytes in a file of {size}; truncated?")
+        header = parse_json(self._file.read(length), f"{path}: header")
+        if not isinstance(header, dict):
+            raise FormatError(f"{path}: header: expected an object, found a {type(header).__name__}")
+        self.metadata = header.pop("__metadata__", {})
+        if not isinstance(self.metadata, dict) or not all(isinstance(text, str) for text in self.metadata.values()):
+            raise FormatError(f"{path}: __metadata__ expected strings only")
+        self.entries = {name: _entry(path, name, entry, 8 + length) for name, entry in header.items()}
+        end = 8 + length
+        for begin, next_end, name, *_ in sorted(self.entries.values(), key=lambda entry: entry[:2]):
+            if begin != end:
+                raise FormatError(f"{path}: tensor {name!r} begins at {begin}, expected {end}: a gap or an overlap")
+            end = next_end
+        if end != size:
+            raise FormatError(f"{path}: the tensors end at byte {end}, the file at {size}; truncated?")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def layouts(self) -> dict[str, str]:
+        """Name -> type, shape and place of each tensor as stored."""
+        return {name: f"{kind} {shape} at byte {begin}" for name, (begin, _, _, kind, shape) in self.entries.items()}
+
+    def array(self, name: str) -> np.ndarray:
+        """One tensor; half precision becomes float32."""
+        *_, shape = self.entries[name]
+        return self._rows(name, 0, shape[0]) if shape else self._rows(name, 0, 1).reshape(())
+
+    def stored(self, name: str) -> StoredTensor:
+        """One tensor that is read when asked for, with a warning if it holds NaN or infinity."""
+        *_, kind, shape = self.entries[name]
+        dtype = np.dtype({"F64": "f8"}.get(kind, "f4") if kind in _REAL_TYPES else _TYPES[kind]).newbyteorder("=")
+        return StoredTensor(shape, dtype, partial(self._checked_rows, name))
+
+    def packed(self, name: str) -> np.ndarray:
+        """A packed array, in memory of its own aligned to 64 bytes."""
+        begin, end, *_ = self._packed_entry(name)
+        memory = np.empty(end - begin + _ALIGNMENT, np.uint8)
+        shift = -memory.ctypes.data % _ALIGNMENT
+        memory = memory[shift : shift + end - begin]
+        self._read_into(name, begin, memory)
+        array = memory.view("<f4").astype(np.float32, copy=False)
+        self._warn_not_finite(name, array)
+        return array
+
+    def mapped(self, names: Sequence[str]) -> list[np.ndarray]:
+        """Packed arrays as they lie in the file, which is mapped into memory, read-only."""
+        import mmap
+
+        if not np.dtype("<f4").isnative:
+            raise UnsupportedError(f"{self.path}: a big-endian machine cannot map this file; leave out mmap=True")
+        how = {"access": mmap.ACCESS_READ}
+        if hasattr(mmap, "MAP_PRIVATE"):
+            how = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ}
+        try:
+            memory = mmap.mmap(self._file.fileno(), self._size, **how)
+        except ValueError as error:
+            raise FormatError(f"{self.path}: cannot be mapped, truncated just now? {error}") from error
+        arrays = []
+        for name in names:
+            begin, end, *_ = self._packed_entry(name)
+            if begin % _ALIGNMENT:
+                raise FormatError(
+                    f"{self.path}: packed array {name!r} lies at byte {begin}, not at a multiple of {_ALIGNMENT}; "
+                    "leave out mmap=True"
+                )
+            arrays.append(np.frombuffer(memory, np.float32, (end - begin) // 4, begin))
+        return arrays
+
+    def _packed_entry(self, name: str) -> tuple[int, int, str, str, tuple[int, ...]]:
+        entry = self.entries[name]
+        *_, kind, shape = entry
+        if kind != "F32" or len(shape) != 1 or not shape[0]:
+            raise FormatError(f"{self.path}: packed array {name!r}: expected F32 of one axis, found {kind} of {shape}")
+        return entry
+
+    def _rows(self, name: str, first: int, count: int) -> np.ndarray:
+        begin, end, _, kind, shape = self.entries[name]
+        array = np.empty((count, *shape[1:]), _TYPES[kind])
+        row = (end - begin) // max(1, shape[0]) if shape else end - begin
+        self._read_into(name, begin + first * row, array.reshape(-1).view(np.uint8))
         if kind == "BF16":
-            array = bfloat16_bits_to_float32(array)
-        elif kind == "F16":
-            array = array.astype(np.float32)
-        arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return metadata, {name: arrays[name] for name in header}
+            from ._arrays import bfloat16_bits_to_float32
+
+            return bfloat16_bits_to_float32(array)
+        if kind == "F16":
+            return array.astype(np.float32)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+    def _checked_rows(self, name: str, first: int, count: int) -> np.ndarray:
+        array = self._rows(name, first, count)
+        self._warn_not_finite(name, array)
+        return array
+
+    def _read_into(self, name: str, begin: int, target: np.ndarray) -> None:
+        self._file.seek(begin)
+        view, done = memoryview(target), 0
+        while done < len(view):
+            count = self._file.readinto(view[done:])
+            if not count:
+                raise FormatError(f"{self.path}: tensor {name!r} ends early; truncated?")
+            done += count
+
+    def _warn_not_finite(self, name: str, array: np.ndarray) -> None:
+        if name in self._warned or array.dtype.kind != "f":
+            return
+        numbers = array.reshape(-1)
+        if not all(np.isfinite(numbers[i : i + _PIECE]).all() for i in range(0, numbers.size, _PIECE)):
+            self._warned.add(name)
+            warnings.warn(f"{self.path}: NaN or infinity in {name}", UserWarning, stacklevel=2)
 
 
-def _entry(path: str, name: str, entry: object) -> tuple[int, int, str, str, tuple[int, ...]]:
-    """``(begin, end, name, type, shape)`` of one tensor, its size checked."""
+def _entry(path: str, name: str, entry: object, start: int) -> tuple[int, int, str, str, tuple[int, ...]]:
+    """``(begin, end, name, type, shape)`` of one tensor, its size checked; the data start at byte `start`."""
     what = f"{path}: tensor {name!r}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise FormatError(f"{what}: expected dtype, shape and data_offsets")
@@ -179,7 +332,7 @@ def _entry(path: str, name: str, entry: object) -> tuple[int, int, str, str, tup
     expected = math.prod(shape) * np.dtype(_TYPES[kind]).itemsize
     if end - begin != expected:
         raise FormatError(f"{what}: {kind} of shape {tuple(shape)} takes {expected} bytes, found {end - begin}")
-    return begin, end, name, kind, tuple(shape)
+    return start + begin, start + end, name, kind, tuple(shape)
 
 
 def _are_counts(numbers: object) -> bool:
@@ -197,41 +350,86 @@ def _write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[
         kind = {4: "F32", 8: "F64"}[array.itemsize]
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [position, end]}
         position = end
-    text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    text = _json(header, sort_keys=False).encode()
     text += b" " * (-(8 + len(text)) % _ALIGNMENT)
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for name in order:
-        array = tensors[name]
-        file.write(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
+        tensor = tensors[name]
+        for _, piece in tensor.pieces() if isinstance(tensor, StoredTensor) else ((0, tensor),):
+            file.write(np.ascontiguousarray(piece, dtype=piece.dtype.newbyteorder("<")).data.cast("B"))
 
 
 # The native file
 
 
-def _read_native(path: str, metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Graph:
-    version = metadata.get("format_version", "")
-    if not (version.isascii() and version.isdigit() and len(version) <= 9):
-        raise FormatError(f"{path}: format_version expected a number, found {version!r}")
-    if int(version) > FORMAT_VERSION:
+def _read_native(file: _File, mmap: bool) -> tuple[Graph, Arrays | None]:
+    path, metadata = file.path, file.metadata
+    _check_version(path, metadata, "format_version", FORMAT_VERSION)
+    is_packed = "layout_version" in metadata
+    if is_packed:
+        _check_version(path, metadata, "layout_version", layout_version())
+    elif mmap:
         raise UnsupportedError(
-            f"{path}: written by a newer CyLSTM: format_version {version}, this one reads up to {FORMAT_VERSION}"
+            f"{path}: mmap=True maps packed weights, and this file's are not; write one with "
+            'model.save("....cylstm", packed=True)'
         )
-    unknown = set(metadata) - {"format", "format_version", "graph", "metadata"}
+    unknown = set(metadata) - {"format", "format_version", "layout_version", "graph", "metadata"}
     if unknown:
         raise UnsupportedError(f"{path}: unknown entries in __metadata__: {', '.join(sorted(unknown))}")
     graph = _fields(
         f"{path}: graph",
         parse_json(metadata.get("graph", ""), f"{path}: graph"),
-        {"values": list, "nodes": list, "inputs": list, "outputs": list},
+        {"values": list, "nodes": list, "inputs": list, "outputs": list} | ({"tensors": dict} if is_packed else {}),
     )
     user = parse_json(metadata.get("metadata", "{}"), f"{path}: metadata")
     if not isinstance(user, dict) or not all(isinstance(text, str) for text in user.values()):
         raise FormatError(f"{path}: metadata expected a mapping of strings to strings")
-    return _rebuild(path, graph, user, tensors)
+    if not is_packed:
+        return _rebuild(path, graph, user, {name: file.stored(name) for name in file.entries}), None
+    tensors = {name: _unread(path, name, shape) for name, shape in graph["tensors"].items()}
+    rebuilt = _rebuild(path, graph, user, tensors)
+    return rebuilt, _packed_arrays(file, rebuilt, mmap)
 
 
-def _rebuild(path: str, graph: Mapping[str, list], user: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Graph:
+def _check_version(path: str, metadata: Mapping[str, str], key: str, known: int) -> None:
+    version = metadata.get(key, "")
+    if not (version.isascii() and version.isdigit() and len(version) <= 9):
+        raise FormatError(f"{path}: {key} expected a number, found {version!r}")
+    if int(version) < 1:
+        raise FormatError(f"{path}: {key} expected 1 or more, found {version}")
+    if int(version) > known:
+        raise UnsupportedError(f"{path}: written by a newer CyLSTM: {key} {version}, this one reads up to {known}")
+
+
+def _unread(path: str, name: str, shape: object) -> StoredTensor:
+    """A tensor of a packed file: its shape is known, its numbers are in the packed arrays."""
+    if not _are_counts(shape) or not 0 < len(shape) <= 4 or not all(0 < size < 1 << 31 for size in shape):
+        raise FormatError(f"{path}: graph: tensor {name!r}: shape expected positive integers, found {shape!r}")
+
+    def read_rows(first: int, count: int) -> np.ndarray:
+        raise AssertionError("a packed file's tensors are unpacked by the engine")
+
+    return StoredTensor(tuple(shape), np.dtype(np.float32), read_rows)
+
+
+def _packed_arrays(file: _File, graph: Graph, mmap: bool) -> Arrays:
+    """The packed arrays by layer; that their sizes are right is for the engine to see."""
+    names: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        found = itertools.takewhile(file.entries.__contains__, (f"{node.name}/{i}" for i in itertools.count()))
+        names[node.name] = list(found)
+    every = [name for found in names.values() for name in found]
+    left = set(file.entries).difference(every)
+    if left:
+        raise FormatError(f"{file.path}: packed arrays that no layer uses: {', '.join(sorted(left))}")
+    arrays = dict(zip(every, file.mapped(every) if mmap else map(file.packed, every)))
+    return {layer: [arrays[name] for name in found] for layer, found in names.items() if found}
+
+
+def _rebuild(
+    path: str, graph: Mapping[str, list], user: Mapping[str, str], tensors: Mapping[str, StoredTensor]
+) -> Graph:
     """The graph, made again through `GraphBuilder` so that everything is checked again."""
     builder = GraphBuilder()
     for name, array in tensors.items():
@@ -249,6 +447,8 @@ def _rebuild(path: str, graph: Mapping[str, list], user: Mapping[str, str], tens
         if value.mask is not None:
             values[value.mask] = builder.value(value.mask)
     nodes = [_node(path, entry) for entry in graph["nodes"]]
+    if len({node.name for node in nodes}) < len(nodes):
+        raise FormatError(f"{path}: two layers of the graph have one name")
     for node in nodes:
         missing = [name for name in node.inputs.values() if name not in values]
         if missing:
@@ -270,7 +470,6 @@ def _rebuild(path: str, graph: Mapping[str, list], user: Mapping[str, str], tens
     left = [name for name in tensors if name not in used]
     if left:
         raise FormatError(f"{path}: tensors that no layer uses: {', '.join(left)}")
-    warn_not_finite(path, tensors)
     built = builder.build(
         user,
         {

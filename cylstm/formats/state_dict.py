@@ -8,12 +8,14 @@ PyTorch's names and shapes are those of ``torch.nn.LSTM``, ``GRU`` and ``RNN``: 
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..errors import FormatError, UnsupportedError
+from ..errors import CylstmError, FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Value
 from ..layers import (
     GLU,
@@ -48,12 +50,18 @@ from ..layers.lstm import lstm_gates
 from ..layers.merge import DIRECTION_MERGES
 from ._arrays import as_numpy, shape_text, warn_not_finite
 
-# What DistributedDataParallel and torch.compile put before every name.
-_WRAPPERS = ("module.", "_orig_mod.")
+# What torch.compile, FSDP and activation checkpointing put into names, and DataParallel before them.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_PARALLEL = "module."
+_AVERAGED = "n_averaged"
 _REPARAMETRISED = re.compile(
-    r"(?:^|\.)parametrizations\.|(?:^|\.)weight(?:_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?)?_(?:g|v|raw|orig|mask|u)$"
+    r"(?:^|\.)parametrizations\..*|(?:^|\.)(?:lora_[AB]|base_layer)\..*"
+    r"|(?:^|\.)(?:weight|bias)(?:_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?)?_(?P<part>g|v|raw|orig|mask|u)$"
 )
 _LISTED = 60
+_MAX_NAME = 500
+_MAX_PROPOSED = 64
+_CHAIN_STEPS = 20_000
 _RECURRENT = (LSTM, GRU, RNN, ConvLSTM)
 # layers with tensors, and those that need a time axis
 _WEIGHTED = (*_RECURRENT, Linear, Conv1d, BatchNorm1d, LayerNorm, RMSNorm, GroupNorm, Embedding, PReLU)
@@ -92,8 +100,21 @@ def from_state_dict(mapping: Mapping[str, object], layers: Sequence[Layer] | Non
     """
     if not isinstance(mapping, Mapping) or not all(isinstance(name, str) for name in mapping):
         raise FormatError(f"state dict: expected a mapping of names to tensors, found {type(mapping).__name__}")
+    nested = [name for name, value in mapping.items() if isinstance(value, Mapping)]
+    if nested:
+        raise FormatError(
+            f"state dict: {nested[0]!r} is itself a mapping; give the one that holds the tensors, "
+            f"for example checkpoint[{nested[0]!r}]"
+        )
     tensors = {name: as_numpy(name, value) for name, value in mapping.items()}
-    provenance = {"format": "state dict", "version": None, "framework_version": None, "source": "memory"}
+    layouts = {name: _memory_layout(mapping[name], array) for name, array in tensors.items()}
+    provenance = {
+        "format": "state dict",
+        "version": None,
+        "framework_version": None,
+        "source": "memory",
+        "layouts": layouts,
+    }
     return graph_from_tensors(tensors, layers, where="state dict", provenance=provenance)
 
 
@@ -107,8 +128,11 @@ def graph_from_tensors(
     """As `from_state_dict`, for arrays that belong to the caller of a reader; `where` names their source."""
     if not tensors:
         raise FormatError(f"{where}: no tensors")
-    assembler = _Assembler(tensors, where)
+    longest = max(tensors, key=len)
+    if len(longest) > _MAX_NAME:
+        raise FormatError(f"{where}: a tensor's name of {len(longest)} characters: {longest[:40]!r}...")
     if layers is None:
+        assembler = _Assembler(tensors, where, ())
         raise FormatError(
             f"{where}: a state dict says nothing about the wiring, so layers= is needed. {assembler.listing()}\n"
             f"{_proposal(assembler.tensors)}"
@@ -118,7 +142,13 @@ def graph_from_tensors(
             f'{where}: layers= expected a list such as [cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")], '
             f"found {layers!r}"
         )
-    return assembler.assemble(_last_state_first(where, layers), provenance)
+    return _Assembler(tensors, where, layers).assemble(_last_state_first(where, layers), provenance)
+
+
+def _memory_layout(value: object, array: np.ndarray) -> str:
+    """How an array or tensor in memory was stored."""
+    type_ = str(getattr(value, "dtype", array.dtype)).removeprefix("torch.")
+    return f"{type_} {shape_text(array.shape)}"
 
 
 def _last_state_first(where: str, layers: Sequence[Layer]) -> list[Layer]:
@@ -141,23 +171,20 @@ def _last_state_first(where: str, layers: Sequence[Layer]) -> list[Layer]:
 class _Assembler:
     """Takes tensors by name and adds the nodes they belong to."""
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], where: str) -> None:
-        wrapper = ""
-        while True:
-            longer = next((w for w in _WRAPPERS if all(name.startswith(wrapper + w) for name in tensors)), None)
-            if longer is None:
-                break
-            wrapper += longer
-        self.wrapper = wrapper
-        self.tensors = {name[len(wrapper) :]: array for name, array in tensors.items()}
+    def __init__(self, tensors: Mapping[str, np.ndarray], where: str, layers: Sequence[Layer]) -> None:
         self.where = where
         self.used: dict[str, str] = {}
         self.builder = GraphBuilder()
+        self.prefix, self.names = _unwrapped(where, tensors, layers)
+        self.tensors = {name: tensors[given] for name, given in self.names.items()}
+        if len(self.names) < len(tensors):
+            self.used[_AVERAGED] = "not a weight: the number of models averaged"
         for name in self.tensors:
-            if _REPARAMETRISED.search(name):
+            kind = _reparametrisation(name, self.tensors)
+            if kind is not None:
                 raise UnsupportedError(
-                    f"{where}: tensor {name!r} is part of a reparametrised weight (weight_norm, spectral_norm, "
-                    "pruning); remove the parametrisation in PyTorch before saving"
+                    f"{where}: tensor {self.names[name]!r} is part of a weight reparametrised by {kind}; "
+                    "remove the parametrisation in PyTorch (or merge the adapter) before saving"
                 )
 
     def assemble(self, layers: list[Layer], provenance: Mapping[str, object]) -> Graph:
@@ -170,8 +197,8 @@ class _Assembler:
         if left:
             raise FormatError(f"{self.where}: tensors that belong to no layer given: {self.listing(left)}")
         warn_not_finite(self.where, self.tensors)
-        tensors = {self.wrapper + name: role for name, role in self.used.items()}
-        return self.builder.build(provenance={**provenance, "tensors": tensors})
+        used = {self.names.get(name, name): role for name, role in self.used.items()}
+        return self.builder.build(provenance={**provenance, "prefix": self.prefix, "tensors": used})
 
     def add_input(self, layers: list[Layer]) -> Value:
         """The network's input: its shape from an `Input`, else from the first tensor and what the layers need."""
@@ -531,7 +558,8 @@ class _Assembler:
         array = self.tensors[name]
         if array.dtype.kind != "f":
             raise FormatError(
-                f"{self.where}: layer {what}, tensor {name!r}: expected floating-point numbers, found {array.dtype}"
+                f"{self.where}: layer {what}, tensor {self.names[name]!r}: expected floating-point numbers, found "
+                f"{array.dtype}"
             )
         return array
 
@@ -541,7 +569,8 @@ class _Assembler:
 
     def misshaped(self, what: str, name: str, expected: str) -> FormatError:
         found = shape_text(self.tensors[name].shape)
-        return FormatError(f"{self.where}: layer {what}, tensor {name!r}: expected shape {expected}, found {found}")
+        given = self.names[name]
+        return FormatError(f"{self.where}: layer {what}, tensor {given!r}: expected shape {expected}, found {found}")
 
     def register(self, node: str, weights: Mapping[str, str | tuple[str, str]]) -> dict[str, str]:
         """Role -> name in the graph; a layer called again finds its tensors there already. A pair is summed."""
@@ -598,7 +627,7 @@ class _Assembler:
     def listing(self, names: Sequence[str] | None = None) -> str:
         """The tensors found, or those of `names`, with their shapes."""
         shown = list(self.tensors if names is None else names)
-        lines = [f"  {name} {shape_text(self.tensors[name].shape)}" for name in shown[:_LISTED]]
+        lines = [f"  {self.names[name]} {shape_text(self.tensors[name].shape)}" for name in shown[:_LISTED]]
         if len(shown) > _LISTED:
             lines.append(f"  and {len(shown) - _LISTED} more")
         return ("Tensors found:\n" if names is None else "\n") + "\n".join(lines)
@@ -608,15 +637,57 @@ def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
+def _unwrapped(where: str, tensors: Mapping[str, np.ndarray], layers: Sequence[Layer]) -> tuple[str, dict[str, str]]:
+    """What was taken off the front of the names, and name without wrappers -> name as given.
+
+    A first part that all names share, such as ``model.``, is taken off too if no layer is named with it: the layers
+    would not be found otherwise. AveragedModel's count of models is left out.
+    """
+    averaged = (
+        len(tensors) > 1
+        and _AVERAGED in tensors
+        and all(name == _AVERAGED or name.startswith(_PARALLEL) for name in tensors)
+    )
+    given = [name for name in tensors if not (averaged and name == _AVERAGED)]
+    found = {".".join(part for part in name.split(".") if part not in _WRAPPERS): name for name in given}
+    if len(found) != len(given):
+        raise FormatError(
+            f"{where}: without their wrappers' parts ({', '.join(sorted(_WRAPPERS))}) two names are equal"
+        )
+    starts = {layer.prefix.partition(".")[0] for layer in layers if hasattr(layer, "prefix")}
+    prefix = ""
+    # What the first and the last in alphabetical order share, all share.
+    for part, other in zip(min(found).split(".")[:-1], max(found).split(".")[:-1]):
+        if part != other or (f"{part}." != _PARALLEL and (not layers or part in starts)):
+            break
+        prefix += f"{part}."
+    return prefix, {name[len(prefix) :]: full for name, full in found.items()}
+
+
+def _reparametrisation(name: str, names: Mapping[str, object]) -> str | None:
+    """What made a tensor that is only part of a weight, or None if it is a whole one."""
+    match = _REPARAMETRISED.search(name)
+    if match is None:
+        return None
+    if match["part"] is None:
+        if "lora_" in match[0] or "base_layer" in match[0]:
+            return "a LoRA adapter"
+        return "weight_norm (parametrizations)" if name[-9:-1] == "original" else "a parametrization"
+    stem = name[: -len(match["part"]) - 1]
+    if match["part"] in ("u", "v", "orig") and f"{stem}_u" in names:
+        return "spectral_norm"
+    return {"g": "weight_norm", "v": "weight_norm", "raw": "weight drop"}.get(match["part"], "pruning")
+
+
 def _proposal(tensors: Mapping[str, np.ndarray]) -> str:
-    """A ``layers=[...]`` to start from, guessed from the names and shapes."""
+    """A ``layers=[...]`` to start from, guessed from the names and shapes, and what hinders it if it does not load."""
     blocks: dict[str, tuple[str, int, int]] = {}
     unknown = []
     for name, array in tensors.items():
         prefix, _, role = name.rpartition(".")
         if re.fullmatch(r"(?:weight|bias)_(?:ih|hh|hr)(?:_l\d+(?:_reverse)?)?", role):
             # The widest output of the prefix so far, doubled if there are two directions, is the last layer's.
-            if not re.fullmatch(r"weight_h[hr](?:_l\d+)?", role) or array.ndim != 2:
+            if not re.fullmatch(r"weight_h[hr](?:_l\d+)?", role) or array.ndim != 2 or not array.size:
                 continue
             first = _join(prefix, "weight_ih_l0" if "_l" in role else "weight_ih")
             hidden = array.shape[1] if "_hh" in role else array.shape[0]
@@ -629,27 +700,61 @@ def _proposal(tensors: Mapping[str, np.ndarray]) -> str:
                     blocks[prefix] = (kind, tensors[first].shape[1], both * hidden)
                 elif prefix not in blocks:
                     unknown.append(f"{prefix} (a recurrent layer of unknown kind)")
+        elif re.fullmatch(r"weight_p[ifo](?:_l\d+(?:_reverse)?)?", role):
+            continue
         elif role == "weight" and array.ndim == 2:
             blocks[prefix] = ("Linear", array.shape[1], array.shape[0])
         elif role != "bias" or _join(prefix, "weight") not in tensors:
             unknown.append(name)
-    order = list(blocks)
-    if len(order) <= 6:
-        chains = (
-            list(some)
-            for some in itertools.permutations(order)
-            if all(blocks[a][2] == blocks[b][1] for a, b in itertools.pairwise(some))
-        )
-        order = next(chains, order)
+    if len(blocks) > _MAX_PROPOSED:
+        return f"No proposal for {len(blocks)} layers."
+    order = _chain({prefix: (inputs, outputs) for prefix, (_, inputs, outputs) in blocks.items()})
+    described: list[Layer] = []
     lines = []
     for i, prefix in enumerate(order):
-        lines.append(f'cylstm.{blocks[prefix][0]}("{prefix}")')
-        rest = [blocks[name][0] for name in order[i + 1 :]]
-        recurrent = {"LSTM", "GRU", "RNN"}
-        if blocks[prefix][0] in recurrent and rest and not recurrent & set(rest):
+        kind = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}[blocks[prefix][0]]
+        peepholes = kind is LSTM and any(name.startswith(_join(prefix, "weight_p")) for name in tensors)
+        described.append(kind(prefix, peepholes=True) if peepholes else kind(prefix))
+        lines.append(f"cylstm.{kind.__name__}({_quoted(prefix)}{', peepholes=True' if peepholes else ''})")
+        rest = {blocks[name][0] for name in order[i + 1 :]}
+        if kind is not Linear and rest == {"Linear"}:
+            described.append(Last())
             lines.append("cylstm.Last()")
     text = f"Proposal, from names and shapes alone:\n  layers=[{', '.join(lines)}]\n"
     text += "Put Dropout(), activations, Last() or LastState() where the model has them."
     if unknown:
         text += f" Not understood: {', '.join(unknown[:_LISTED])}."
+    if described:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is not finite is reported when the file loads
+                _Assembler(tensors, "proposal", described).assemble(described, {})
+        except CylstmError as error:
+            text += f" As it stands it does not load: {str(error).splitlines()[0]}"
     return text
+
+
+def _quoted(text: str) -> str:
+    """`text` as Python in double quotes."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _chain(sizes: Mapping[str, tuple[int, int]]) -> list[str]:
+    """The names in an order in which each one's input is as wide as the output before it, the given one if there
+    is no other. Name -> (input, output)."""
+    steps = _CHAIN_STEPS
+    trail: list[str] = []
+    waiting = [iter(sizes)]
+    while waiting and steps:
+        steps -= 1
+        name = next(waiting[-1], None)
+        if name is None:
+            waiting.pop()
+            if trail:
+                trail.pop()
+        elif name not in trail and (not trail or sizes[trail[-1]][1] == sizes[name][0]):
+            trail.append(name)
+            if len(trail) == len(sizes):
+                return trail
+            waiting.append(iter(sizes))
+    return list(sizes)

@@ -1,84 +1,41 @@
-"""PyTorch checkpoints: the zip archives that ``torch.save`` has written since 1.6. PyTorch is not needed.
+"""PyTorch's files, read without PyTorch: checkpoints of any age, pickled modules and TorchScript archives.
 
-An archive holds ``<root>/data.pkl``, a pickle in which each tensor names a storage, and one uncompressed member
-``<root>/data/<key>`` per storage.
+Since 1.6 ``torch.save`` writes a zip archive with ``<root>/data.pkl``, a pickle in which each tensor names a storage,
+and one uncompressed member ``<root>/data/<key>`` per storage. A TorchScript archive is such a zip with a program
+beside it. Before, and still with ``_use_new_zipfile_serialization=False``, the file is a stream: five pickles (magic
+number, protocol, system, the object, the storages' keys), then for each key an int64 count and the raw elements.
+
+The pickles are interpreted without running anything (`_pickle`), so a pickled module yields its weights too.
 """
 
 from __future__ import annotations
 
-import bisect
-import math
+import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, NamedTuple
 
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph
 from ..layers import GRU, LSTM, RNN, Layer, Linear
-from ._arrays import bfloat16_bits_to_float32
-from ._pickle import Global, Placeholder, load_pickle
+from ._arrays import Tensors
+from ._pickle import Placeholder, load_pickle
+from ._torch_tensors import FUNCTIONS, StorageRef, TensorReader, TensorRef, storage_of
 from ._zip import Archive
 from .state_dict import from_state_dict, graph_from_tensors
 
 _MAX_PICKLE_BYTES = 256 << 20
-_MAX_RANK = 32
-# A tensor may repeat its storage's elements (stride 0), but not turn a few bytes into gigabytes.
-_FREE_ELEMENTS = 1 << 20
-
-#: storage class or dtype -> NumPy type; bfloat16 is read as its bits
-_STORAGES = {
-    "FloatStorage": "f4",
-    "DoubleStorage": "f8",
-    "HalfStorage": "f2",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "i8",
-    "IntStorage": "i4",
-    "ShortStorage": "i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
-_DTYPES = {
-    "float32": "f4",
-    "float64": "f8",
-    "float16": "f2",
-    "bfloat16": "bfloat16",
-    "int64": "i8",
-    "int32": "i4",
-    "int16": "i2",
-    "int8": "i1",
-    "uint8": "u1",
-    "uint16": "u2",
-    "uint32": "u4",
-    "uint64": "u8",
-    "bool": "?",
-}
-_KINDS = {*_STORAGES.values(), *_DTYPES.values()}
+_MAX_DEPTH = 8
+_MAX_VISITED = 20_000
+_MAX_PATH = 512
+_LISTED = 20
+_STREAM_MAGIC = 0x1950A86A20F9469CFC6C
+_STREAM_PROTOCOL = 1001
+_NOTE_SCRIPT = "the weights of a TorchScript archive; its program is not run"
+_NOTE_MODULE = "the weights of a pickled module; its class is not imported"
 
 
-@dataclass(frozen=True)
-class _Storage:
-    """A member of the archive. `kind` is a value of `_STORAGES`, "untyped", or the name of what is not read."""
-
-    key: str
-    kind: str
-    elements: int
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor as the pickle describes it: nothing has been read yet. Offset and strides are in elements."""
-
-    storage: _Storage
-    kind: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def read_torch(path: str, layers: Sequence[Layer] | None) -> Graph:
+def read_torch(path: str, layers: Sequence[Layer] | None, key: str | None = None) -> Graph:
     """Read the state dict in a ``.pt`` or ``.pth`` file into a graph.
 
     Parameters
@@ -86,18 +43,28 @@ def read_torch(path: str, layers: Sequence[Layer] | None) -> Graph:
     path : str
     layers : sequence of Layer or None
         What the tensors are wired to; None raises `FormatError` with a proposal.
+    key : str, optional
+        Which state dict, where a checkpoint holds several: its entry, or a path such as ``"nets/generator"``; ""
+        for the whole.
 
     Raises
     ------
     FormatError
         If the file is damaged, holds no state dict or several, or its tensors do not fit `layers`.
     UnsupportedError
-        If it is a TorchScript archive, a pickled module, or holds tensors of kinds that are not read.
+        If it holds tensors of kinds that are not read.
     """
-    with Archive(path) as archive:
-        tensors, version = _read_state_dict(archive)
-    provenance = {"format": "torch", "version": version, "framework_version": None, "source": path}
-    return graph_from_tensors(tensors, layers, where=path, provenance=provenance)
+    found = read_torch_tensors(path, key)
+    return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance)
+
+
+def read_torch_tensors(path: str, key: str | None = None) -> Tensors:
+    """As `read_torch`, without the wiring."""
+    with open(path, "rb") as file:
+        if file.read(2) == b"PK":
+            with Archive(path) as archive:
+                return _read_archive(archive, key)
+        return _read_stream(path, file, key)
 
 
 def from_torch(module: object) -> Graph:
@@ -126,77 +93,227 @@ def from_torch(module: object) -> Graph:
     return graph
 
 
-def _read_state_dict(archive: Archive) -> tuple[dict[str, np.ndarray], str | None]:
-    """Name -> array of the one state dict in the archive, and the archive's format version."""
-    path, names = archive.path, set(archive.names)
+# The two containers
+
+
+def _read_archive(archive: Archive, key: str | None) -> Tensors:
+    path, names = archive.path, archive.names
     roots = [name[: -len("data.pkl")] for name in names if name.count("/") <= 1 and name.endswith("data.pkl")]
     roots = [root for root in roots if root == "" or root.endswith("/")]
     if len(roots) != 1:
         raise FormatError(f"{path}: expected one data.pkl in a PyTorch checkpoint, found {len(roots)}")
     root = roots[0]
-    if f"{root}constants.pkl" in names:
-        raise UnsupportedError(
-            f"{path}: a TorchScript archive, which holds a program; save the weights with "
-            "torch.save(module.state_dict(), ...) instead"
-        )
     order = "little"
-    if f"{root}byteorder" in names:
-        order = archive.read(f"{root}byteorder", 16).decode("ascii", "replace").strip()
+    if f"{root}byteorder" in archive:
+        order = archive.read(f"{root}byteorder", 16, checksum=False).decode("ascii", "replace").strip()
         if order not in ("little", "big"):
             raise FormatError(f"{path}: byteorder expected 'little' or 'big', found {order!r}")
     version = None
-    if f"{root}version" in names:
-        version = archive.read(f"{root}version", 64).decode("ascii", "replace").strip()
-    start, size = archive.locate(f"{root}data.pkl")
-    if size > _MAX_PICKLE_BYTES:
-        raise FormatError(f"{path}: data.pkl has {size} bytes; at most {_MAX_PICKLE_BYTES} are read")
-    pickle = archive.read_at(start, size, "data.pkl")
-    content = load_pickle(pickle, f"{path}: data.pkl", _FUNCTIONS, _storage_of)
-    reader = _Reader(archive, root, order)
-    return {name: reader.read(name, tensor) for name, tensor in _find_state_dict(path, content).items()}, version
+    if f"{root}version" in archive:
+        version = archive.read(f"{root}version", 64, checksum=False).decode("ascii", "replace").strip()
+    pickle = archive.read(f"{root}data.pkl", _MAX_PICKLE_BYTES, checksum=False)
+    content = load_pickle(pickle, f"{path}: data.pkl", FUNCTIONS, storage_of)
+
+    def locate(storage: StorageRef) -> tuple[int, int]:
+        name = f"{root}data/{storage.key}"
+        if name not in archive:
+            raise FormatError(f"{path}: the storage {storage.key!r}, member {name!r}, is missing")
+        return archive.locate(name)
+
+    script = f"{root}constants.pkl" in archive
+    chosen = _choose(path, content, key)
+    arrays = TensorReader(path, locate, archive.read_into, order == "little").read_all(chosen.tensors)
+    provenance = chosen.provenance("torchscript" if script else "torch", version, path)
+    if script:
+        provenance["note"] = _NOTE_SCRIPT
+    return Tensors(arrays, provenance)
 
 
-def _find_state_dict(path: str, content: object) -> dict[str, _Tensor]:
-    """The state dict in what a checkpoint's pickle made: all of it, or the one entry that consists of tensors."""
-    if isinstance(content, Placeholder):
-        raise UnsupportedError(
-            f"{path}: the pickle calls {content}, which is not run; it may hold a whole pickled module: "
-            "save module.state_dict() instead"
-        )
-    if isinstance(content, _Tensor):
+def _read_stream(path: str, file: BinaryIO, key: str | None) -> Tensors:
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+
+    def read_into(offset: int, buffer: memoryview, name: str) -> None:
+        file.seek(offset)
+        if file.readinto(buffer) != len(buffer):
+            raise FormatError(f"{path}: {name} lies beyond the end of the file; truncated?")
+
+    def pickle(what: str, persistent=storage_of) -> object:
+        left = min(size - file.tell(), _MAX_PICKLE_BYTES)
+        return load_pickle(file, f"{path}: {what}", FUNCTIONS, persistent, left)
+
+    if pickle("magic number") != _STREAM_MAGIC:
+        raise UnsupportedError(f"{path}: a plain pickle; save the tensors with torch.save or as .safetensors")
+    protocol = pickle("protocol")
+    if protocol != _STREAM_PROTOCOL:
+        raise UnsupportedError(f"{path}: PyTorch's stream protocol {protocol!r}; {_STREAM_PROTOCOL} is read")
+    system = pickle("system")
+    little_endian = system.get("little_endian") if isinstance(system, dict) else None
+    if not isinstance(little_endian, bool):
+        raise FormatError(f"{path}: the stream's system information does not tell the byte order")
+    storages: dict[str, StorageRef] = {}
+
+    def persistent(identifier: object) -> object:
+        found = storage_of(identifier)
+        if isinstance(found, StorageRef) and storages.setdefault(found.key, found) != found:
+            raise FormatError(f"{path}: the storage {found.key!r} is described in two ways")
+        return found
+
+    content = pickle("object", persistent)
+    keys = pickle("list of storages")
+    places = dict(_stream_places(path, file, size, keys, storages, "little" if little_endian else "big"))
+
+    def locate(storage: StorageRef) -> tuple[int, int]:
+        if storage.key not in places:
+            raise FormatError(f"{path}: the storage {storage.key!r} is missing")
+        return places[storage.key]
+
+    chosen = _choose(path, content, key)
+    arrays = TensorReader(path, locate, read_into, little_endian).read_all(chosen.tensors)
+    return Tensors(arrays, chosen.provenance("torch stream", str(protocol), path))
+
+
+def _stream_places(
+    path: str, file: BinaryIO, size: int, keys: object, storages: Mapping[str, StorageRef], order: str
+) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Key -> offset and size of each storage behind the pickles, to the very end of the file."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
+        raise FormatError(f"{path}: the list of storages expected different names")
+    for key in keys:
+        if key not in storages:
+            raise FormatError(f"{path}: the storage {key!r} belongs to no tensor")
+        storage = storages[key]
+        if storage.elements and not storage.nbytes():
+            # Its size is unknown, so that what follows it cannot be found.
+            raise UnsupportedError(f"{path}: the storage {key!r}: {storage.kind} is not supported")
+        count = int.from_bytes(file.read(8), order)  # one that the file's end cuts off is found too large below
+        start = file.tell()
+        if count != storage.elements or storage.nbytes() > size - start:
+            raise FormatError(
+                f"{path}: the storage {key!r} expected {storage.elements} elements, found a count of {count} and "
+                f"{size - start} bytes; truncated?"
+            )
+        yield key, (start, storage.nbytes())
+        file.seek(start + storage.nbytes())
+    if file.tell() != size:
+        raise FormatError(f"{path}: {size - file.tell()} bytes after the last storage")
+
+
+# The state dict among what a checkpoint holds
+
+
+class _Chosen(NamedTuple):
+    """A state dict: where in the checkpoint it was found ("" if it is the whole), and what lies beside it."""
+
+    key: str
+    tensors: dict[str, TensorRef]
+    beside: list[str]
+    framework_version: str | None
+    note: str | None
+
+    def provenance(self, format_: str, version: str | None, path: str) -> dict[str, object]:
+        found = {
+            "format": format_,
+            "version": version,
+            "framework_version": self.framework_version,
+            "source": path,
+            "key": self.key,
+            "beside": self.beside,
+            "layouts": {name: tensor.layout() for name, tensor in self.tensors.items()},
+        }
+        return found if self.note is None else {**found, "note": self.note}
+
+
+def _choose(path: str, content: object, key: str | None) -> _Chosen:
+    """The state dict named by `key`, or the only one; those of optimizers do not count."""
+    if isinstance(content, TensorRef):
         raise FormatError(f"{path}: a single tensor; expected a state dict")
-    if not isinstance(content, dict):
+    if not isinstance(content, (dict, Placeholder)):
         raise FormatError(f"{path}: expected a state dict, found a {type(content).__name__}")
-    nested = {
-        key: value
-        for key, value in content.items()
-        if isinstance(key, str) and isinstance(value, dict) and _is_state_dict(value)
-    }
-    if len(nested) == 1:
-        ((key, value),) = nested.items()
-        return _tensors_of(path, f"{key}: ", value)
-    if not nested and _is_state_dict(content):
-        return _tensors_of(path, "", content)
-    if nested:
-        raise FormatError(
-            f"{path}: several state dicts, under {', '.join(map(repr, nested))}; save the one to load on its own"
-        )
-    called = [f"{key!r} (made by {value})" for key, value in content.items() if isinstance(value, Placeholder)]
-    raise FormatError(
-        f"{path}: no state dict found; the entries are {', '.join(repr(key) for key in content) or 'none'}"
-        + (f"; not run: {', '.join(called)}" if called else "")
+    candidates = dict(_candidates(content))
+    if key is None:
+        weights = [name for name in candidates if not name.lower().startswith("optim")]
+        if not weights:
+            raise _nothing_found(path, content)
+        if len(weights) > 1:
+            raise FormatError(f"{path}: several state dicts; choose one with {_choices(candidates)}")
+        (key,) = weights
+    elif key not in candidates:
+        raise FormatError(f"{path}: no state dict under {key!r}; found {_choices(candidates) or 'none'}")
+    where = f"{key}: " if key else ""
+    owner = candidates[key]
+    tensors = _module_tensors(path, owner) if isinstance(owner, Placeholder) else _tensors_of(path, where, owner)
+    top = key.partition("/")[0]
+    beside = [name for name in content if isinstance(name, str) and name != top] if isinstance(content, dict) else []
+    lightning = content.get("pytorch-lightning_version") if isinstance(content, dict) else None
+    return _Chosen(
+        key,
+        tensors,
+        beside if key else [],
+        f"Lightning {lightning}" if isinstance(lightning, str) else None,
+        _NOTE_MODULE if isinstance(owner, Placeholder) else None,
     )
 
 
-def _is_state_dict(value: Mapping[object, object]) -> bool:
-    return any(isinstance(key, str) and isinstance(item, _Tensor) for key, item in value.items())
+def _candidates(content: object) -> Iterator[tuple[str, dict | Placeholder]]:
+    """Path -> each mapping with tensors and each module, from the outside in; what they hold is not entered."""
+    waiting: list[tuple[str, object, int]] = [("", content, 0)]
+    seen: set[int] = set()
+    visited = 0
+    while waiting:
+        name, value, depth = waiting.pop()
+        visited += 1
+        if id(value) in seen or visited > _MAX_VISITED:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Placeholder):
+            if value.state is not None and (_is_module(value) or not name):
+                yield name, value
+            continue
+        if not isinstance(value, dict):
+            continue
+        if any(isinstance(key, str) and isinstance(item, TensorRef) and item.shape for key, item in value.items()):
+            yield name, value
+        if depth < _MAX_DEPTH:
+            inner = [
+                (f"{name}/{key}" if name else key, item, depth + 1)
+                for key, item in value.items()
+                if isinstance(key, str) and isinstance(item, (dict, Placeholder)) and len(name) + len(key) < _MAX_PATH
+            ]
+            waiting += reversed(inner)
 
 
-def _tensors_of(path: str, where: str, content: Mapping[object, object]) -> dict[str, _Tensor]:
+def _is_module(value: Placeholder) -> bool:
+    """Whether it was a ``torch.nn.Module``, pickled by Python or by TorchScript."""
+    state = value.state or {}
+    return value.made_by.startswith("__torch__.") or ("_parameters" in state and "_modules" in state)
+
+
+def _choices(candidates: Mapping[str, object]) -> str:
+    return " or ".join(f"key={name!r}" for name in list(candidates)[:_LISTED])
+
+
+def _nothing_found(path: str, content: dict | Placeholder) -> FormatError | UnsupportedError:
+    if isinstance(content, Placeholder):
+        return UnsupportedError(
+            f"{path}: the pickle calls {content}, which is not run; it may hold a whole pickled module: "
+            "save module.state_dict() instead"
+        )
+    called = [
+        f"{repr(key)[:100]} (made by {value})" for key, value in content.items() if isinstance(value, Placeholder)
+    ]
+    shown = [repr(key)[:100] for key, _ in zip(content, range(_LISTED))]
+    return FormatError(
+        f"{path}: no state dict found; the entries are {', '.join(shown) or 'none'}"
+        + (f"; not run: {', '.join(called[:_LISTED])}" if called else "")
+    )
+
+
+def _tensors_of(path: str, where: str, content: Mapping[object, object]) -> dict[str, TensorRef]:
     """The tensors of a mapping. Plain numbers and text beside them are ignored, all else is refused."""
     found = {}
     for key, value in content.items():
-        if isinstance(value, _Tensor) and isinstance(key, str):
+        if isinstance(value, TensorRef) and isinstance(key, str):
             found[key] = value
         elif isinstance(value, Placeholder):
             raise UnsupportedError(f"{path}: {where}{key!r} is made by {value}, which is not run")
@@ -205,161 +322,34 @@ def _tensors_of(path: str, where: str, content: Mapping[object, object]) -> dict
     return found
 
 
-class _Reader:
-    """Reads tensors out of the archive, each storage at most once."""
-
-    def __init__(self, archive: Archive, root: str, order: str) -> None:
-        self.archive = archive
-        self.root = root
-        self.order = "<" if order == "little" else ">"
-        self.storages: dict[str, np.ndarray] = {}
-        self.ranges: list[tuple[int, int]] = []
-        self.repeated = 0
-
-    def read(self, name: str, tensor: _Tensor) -> np.ndarray:
-        storage = tensor.storage
-        what = f"{self.archive.path}: tensor {name!r}"
-        if tensor.kind not in _KINDS:
-            raise UnsupportedError(f"{what}: {tensor.kind} is not supported")
-        if tensor.kind != storage.kind and storage.kind != "untyped":
-            raise FormatError(f"{what}: a {tensor.kind} tensor in a {storage.kind} storage")
-        type_ = np.dtype("u2" if tensor.kind == "bfloat16" else tensor.kind).newbyteorder(self.order)
-        data = self.bytes_of(what, storage)
-        if len(data) % type_.itemsize:
-            raise FormatError(f"{what}: {len(data)} bytes are no whole number of {tensor.kind}")
-        elements = len(data) // type_.itemsize
-        count = math.prod(tensor.shape)
-        # At least the storage's own size, so that tied weights and transposes pass.
-        self.repeated += max(0, count - elements)
-        if self.repeated > _FREE_ELEMENTS:
-            raise FormatError(f"{what}: shape {tensor.shape} from a storage of only {elements} elements")
-        if count:
-            last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
-            if last >= elements:
-                raise FormatError(
-                    f"{what}: shape {tensor.shape}, strides {tensor.strides} and offset {tensor.offset} reach element "
-                    f"{last} of a storage of {elements}"
-                )
-            flat = data[tensor.offset * type_.itemsize :].view(type_)
-            array = np.lib.stride_tricks.as_strided(
-                flat, tensor.shape, [step * type_.itemsize for step in tensor.strides], writeable=False
-            )
+def _module_tensors(path: str, module: Placeholder) -> dict[str, TensorRef]:
+    """Dotted name -> parameter or buffer of a pickled module and the modules in it."""
+    found: dict[str, TensorRef] = {}
+    waiting = [("", module)]
+    visited = 0
+    while waiting:
+        prefix, owner = waiting.pop()
+        state = owner.state or {}
+        parts: list[tuple[object, object]] = []
+        if "_parameters" in state:
+            left_out = state.get("_non_persistent_buffers_set")
+            for part in ("_parameters", "_buffers", "_modules"):
+                entries = state.get(part)
+                parts += entries.items() if isinstance(entries, dict) else ()
+            if isinstance(left_out, list):
+                parts = [(name, value) for name, value in parts if name not in left_out]
         else:
-            array = np.empty(tensor.shape, type_)
-        array = np.array(array, dtype=type_.newbyteorder("="), order="C")
-        if tensor.kind == "bfloat16":
-            return bfloat16_bits_to_float32(array)
-        return array.astype(np.float32) if tensor.kind == "f2" else array
-
-    def bytes_of(self, what: str, storage: _Storage) -> np.ndarray:
-        found = self.storages.get(storage.key)
-        if found is None:
-            name = f"{self.root}data/{storage.key}"
-            if name not in self.archive.names:
-                raise FormatError(f"{what}: its data, the member {name!r}, is missing")
-            start, size = self.archive.locate(name)
-            place = bisect.bisect(self.ranges, (start, start + size))
-            before, after = self.ranges[max(place - 1, 0) : place], self.ranges[place : place + 1]
-            if any(end > start for _, end in before) or any(begin < start + size for begin, _ in after):
-                raise FormatError(f"{what}: its data overlaps that of another tensor")
-            self.ranges.insert(place, (start, start + size))
-            found = np.frombuffer(self.archive.read_at(start, size, name), np.uint8)
-            self.storages[storage.key] = found
-        itemsize = (
-            1 if storage.kind == "untyped" else 2 if storage.kind == "bfloat16" else np.dtype(storage.kind).itemsize
-        )
-        if storage.elements * itemsize != len(found):
-            raise FormatError(
-                f"{what}: storage {storage.key!r} expected {storage.elements * itemsize} bytes, found {len(found)}"
-            )
-        return found
-
-
-# What the pickle's calls become
-
-
-def _storage_of(identifier: object) -> _Storage:
-    """The storage of a persistent id ``("storage", class, key, device, elements)``."""
-    if not (isinstance(identifier, tuple) and len(identifier) == 5 and identifier[0] == "storage"):
-        raise FormatError("data.pkl: a persistent id that names no storage")
-    _, kind, key, _, elements = identifier
-    if not (isinstance(kind, Global) and isinstance(key, str) and _is_count(elements)):
-        raise FormatError("data.pkl: a storage described in an unknown way")
-    if str(kind) == "torch.storage.UntypedStorage":
-        return _Storage(key, "untyped", elements)
-    known = kind.module == "torch" and kind.name in _STORAGES
-    return _Storage(key, _STORAGES[kind.name] if known else str(kind), elements)
-
-
-def _tensor(storage: object, kind: str, offset: object, shape: object, strides: object, metadata: object) -> _Tensor:
-    if not isinstance(storage, _Storage):
-        raise FormatError("data.pkl: a tensor without a storage")
-    if not (
-        _is_count(offset)
-        and isinstance(shape, tuple)
-        and isinstance(strides, tuple)
-        and len(shape) == len(strides) <= _MAX_RANK
-        and all(map(_is_count, shape))
-        and all(map(_is_count, strides))
-        and math.prod(max(size, 1) for size in shape) < 1 << 59
-    ):
-        raise FormatError("data.pkl: a tensor whose offset, shape or strides are no reasonable natural numbers")
-    if isinstance(metadata, dict) and any(metadata.values()):
-        kind = "a conjugated or negated view"
-    return _Tensor(storage, kind, offset, shape, strides)
-
-
-def _rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks, metadata=None) -> _Tensor:
-    return _tensor(storage, getattr(storage, "kind", ""), offset, shape, strides, metadata)
-
-
-def _rebuild_tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata=None) -> _Tensor:
-    if not isinstance(dtype, Global):
-        raise FormatError("data.pkl: a tensor without a dtype")
-    known = dtype.module == "torch" and dtype.name in _DTYPES
-    return _tensor(storage, _DTYPES[dtype.name] if known else str(dtype), offset, shape, strides, metadata)
-
-
-def _rebuild_parameter(data, requires_grad, hooks, state=None) -> object:
-    return data
-
-
-def _rebuild_from_type_v2(function, kind, arguments, state) -> object:
-    plain = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter")
-    if not (isinstance(kind, Global) and isinstance(function, Global) and isinstance(arguments, tuple)):
-        return Placeholder("torch._tensor._rebuild_from_type_v2")
-    if str(kind) not in plain or str(function) not in _FUNCTIONS:
-        return Placeholder(kind)
-    return _FUNCTIONS[str(function)](*arguments)
-
-
-def _ordered_dict(items=()) -> dict[object, object]:
-    found: dict[object, object] = {}
-    if not isinstance(items, (list, tuple)):
-        raise FormatError("data.pkl: an OrderedDict of something else than a list of pairs")
-    for item in items:
-        if not isinstance(item, (list, tuple)) or len(item) != 2 or not isinstance(item[0], str):
-            raise FormatError("data.pkl: an OrderedDict of something else than named entries")
-        found[item[0]] = item[1]
+            parts = list(state.items())
+        visited += 1 + len(parts)
+        if visited > _MAX_VISITED or len(prefix) > _MAX_PATH:
+            raise FormatError(f"{path}: a pickled module of more than {_MAX_VISITED} entries, or nested without end")
+        inner = []
+        for name, value in parts:
+            if isinstance(name, str) and isinstance(value, TensorRef):
+                found[prefix + name] = value
+            elif isinstance(name, str) and isinstance(value, Placeholder) and _is_module(value):
+                inner.append((f"{prefix}{name}.", value))
+        waiting += reversed(inner)
+    if not found:
+        raise _nothing_found(path, module)
     return found
-
-
-def _size(items=()) -> tuple[object, ...]:
-    if not isinstance(items, (list, tuple)):
-        raise FormatError("data.pkl: a torch.Size of something else than numbers")
-    return tuple(items)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 62
-
-
-_FUNCTIONS = {
-    "collections.OrderedDict": _ordered_dict,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
-    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
-    "torch._utils._rebuild_parameter": _rebuild_parameter,
-    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
-    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type_v2,
-    "torch.Size": _size,
-}

@@ -31,7 +31,8 @@ class RecurrentOp(Op):
 
     Options: ``reverse`` processes time backwards. ``padding`` says what y holds at masked steps: "zero", or "repeat"
     (the previous output; zeros before the first step that counts). ``empty_state`` says what the final states of a
-    row without any step that counts are: its "initial" ones, or "zero" (ONNX Runtime, for a length of 0).
+    row without any step that counts are: its "initial" ones, or "zero" (ONNX Runtime, for a length of 0); the states of
+    a stream, which has no end, carry on in either case.
     """
 
     reads_mask = True

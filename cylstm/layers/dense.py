@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..errors import ShapeError
 from ..graph import Value
 from ._layer import Layer
 from ._op import Op, check_activation, check_kind, check_roles, check_shape
-from .activation import Activation
+
+if TYPE_CHECKING:
+    from .activation import Activation
 
 
 class DenseOp(Op):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedError
 from ..graph import Option, Value
@@ -17,7 +18,9 @@ from ._recurrent import (
     check_vectors,
     hidden_size,
 )
-from .activation import Activation
+
+if TYPE_CHECKING:
+    from .activation import Activation
 
 COUPLINGS = ("", "f=1-i", "i=1-f")
 _NORMS = ("norm_ih", "norm_hh", "norm_c")
@@ -145,7 +148,8 @@ class LSTM(Layer):
         What the output holds at steps that a length or a mask leaves out: zeros (PyTorch, ONNX) or the previous output
         (Keras).
     empty_state : {"initial", "zero"}
-        The final states of a row without any step that counts: its initial ones, or zeros (ONNX Runtime).
+        The final states of a row without any step that counts: its initial ones, or zeros (ONNX Runtime). A stream
+        has no end: its states carry on, whatever this says.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ import math
 
 from ..errors import ShapeError
 from ..graph import Value
+from ..tensors import StoredTensor
 from ._layer import Layer
 from ._op import Op, check_kind, check_roles, check_whole_number, need_shape
 from ._recurrent import check_choice, check_number, check_vectors
@@ -13,6 +14,12 @@ from ._recurrent import check_choice, check_number, check_vectors
 
 def _same(x: Value) -> Value:
     return Value("", "sequence" if x.has_time else "vector", x.shape, x.mask, x.axis)
+
+
+def check_variance(where, variance, options, error=ShapeError):
+    """Raise `error` unless all numbers are above 0 with epsilon added."""
+    if (variance + options["epsilon"] <= 0).any():
+        raise error(f"layer {where!r}, tensor 'variance': expected numbers above 0, found one that is not")
 
 
 class BatchNormOp(Op):
@@ -33,9 +40,8 @@ class BatchNormOp(Op):
         check_kind(where, x, ("sequence", "vector", "state"))
         check_number(where, options, "epsilon", least=0.0)
         check_vectors(where, weights, dict.fromkeys(("mean", "variance", "gain", "shift"), x.features))
-        wrong = weights["variance"] + options["epsilon"] <= 0
-        if wrong.any():
-            raise ShapeError(f"layer {where!r}, tensor 'variance': expected numbers above 0, found one that is not")
+        if not isinstance(weights["variance"], StoredTensor):  # a file's are checked by the engine
+            check_variance(where, weights["variance"], options)
         return {"y": _same(x)}
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..graph import Value
 from ._layer import Layer
 from ._op import check_roles, check_shape
 from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_vectors, hidden_size
-from .activation import Activation
+
+if TYPE_CHECKING:
+    from .activation import Activation
 
 
 class RnnOp(RecurrentOp):

@@ -7,6 +7,7 @@ Without a path (``--csv`` or the environment variable CSV) the real series is ta
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import time
@@ -201,6 +202,9 @@ def main() -> None:
     forecasts, linear = forecast_all(series)
     print(f"\nRMSE in ug/m3{', SYNTHETIC sample' if is_sample else ''}; intervals by block bootstrap over weeks\n")
     print(score_table(forecasts, linear, truth))
+    if importlib.util.find_spec("matplotlib") is None:
+        print("\nThe plot is left out: it needs Matplotlib.")
+        return
     plot(series, forecasts, is_sample, arguments.out)
     print(f"\nForecast against truth: {arguments.out}")
 

@@ -2,7 +2,7 @@
  * Memory: a step of a stream allocates none; where an allocation fails, the caller is told and nothing leaks.
  *
  * The linker hands every call of malloc, calloc, realloc and free in this program and the library to the functions
- * below (--wrap); what OpenMP's runtime allocates for itself is not seen.
+ * below (--wrap); what the system allocates to make a thread is not seen.
  */
 #include "check.h"
 #include "network.h"
@@ -104,7 +104,24 @@ static void a_stream_allocates_nothing_after_its_creation(void) {
                           threads, (int)times[c], after - before);
                 }
             }
+            static const uint8_t active[ROWS] = {0, 1, 1}, none[ROWS] = {0};
+            static const int64_t some[] = {2, 0};
+            CylCall call = {.rows = ROWS,
+                            .times = &longest,
+                            .inputs = (const void *const *)data->inputs,
+                            .outputs = outputs,
+                            .threads = threads};
+            CylStream *other;
+            CHECK(cyl_stream_create(model, ROWS, 1, &other) == CYL_OK, "stream");
             long before = atomic_load(&calls);
+            CHECK(cyl_stream_run_active(stream, &call, active) == CYL_OK &&
+                      cyl_stream_run_active(stream, &call, none) == CYL_OK &&
+                      cyl_stream_reset_rows(stream, some, 2) == CYL_OK &&
+                      cyl_stream_copy_rows(stream, some, other, some, 2) == CYL_OK,
+                  "some rows");
+            CHECK(atomic_load(&calls) == before, "some rows of a stream allocate");
+            cyl_stream_free(other);
+            before = atomic_load(&calls);
             CHECK(cyl_stream_get_state(stream, 0, state) == CYL_OK &&
                       cyl_stream_set_state(stream, 0, state) == CYL_OK && cyl_stream_reset(stream) == CYL_OK,
                   "states");
@@ -177,6 +194,7 @@ static void failed_allocations_are_told_and_leak_nothing(void) {
 }
 
 int main(void) {
+    cyl_threads_patience(INT64_MAX);
     atomic_store(&grants, -1);
     RUN(a_stream_allocates_nothing_after_its_creation);
     RUN(failed_allocations_are_told_and_leak_nothing);

@@ -8,6 +8,8 @@ struct InstructionSet {
     const char *name;
     /* n a multiple of 16 */
     void (*activate)(int id, float alpha, float beta, const float *x, float *y, long n);
+    /* activate with the subnormal rule, as the cells have it */
+    void (*activate_flushed)(int id, float alpha, float beta, const float *x, float *y, long n);
     void (*fused)(const float *a, const float *b, const float *c, float *y, long n);
     /* n at most CYL_TEST_ROW */
     void (*softmax)(const float *x, float *y, int n);

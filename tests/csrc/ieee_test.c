@@ -32,18 +32,28 @@ static const Mode MODES[] = {
 static uint64_t control(void) { return _mm_getcsr() & ~0x3fu; }
 static void set_control(uint64_t wanted) { _mm_setcsr((unsigned)wanted); }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(__arm__)
 
 static const Mode MODES[] = {
     {"as it was", 0, 0},       {"flush to zero", 1u << 24, 0}, {"upward", 1u << 22, 0},
     {"downward", 2u << 22, 0}, {"toward zero", 3u << 22, 0},   {"flush to zero, toward zero", 1u << 24 | 3u << 22, 0},
 };
+#ifdef __aarch64__
 static uint64_t control(void) {
     uint64_t now;
     __asm__ volatile("mrs %0, fpcr" : "=r"(now));
     return now;
 }
 static void set_control(uint64_t wanted) { __asm__ volatile("msr fpcr, %0" : : "r"(wanted)); }
+#else
+/* without the flags of past comparisons and exceptions */
+static uint64_t control(void) {
+    uint32_t now;
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(now));
+    return now & 0x07ffff00u;
+}
+static void set_control(uint64_t wanted) { __asm__ volatile("vmsr fpscr, %0" : : "r"((uint32_t)wanted)); }
+#endif
 
 #else
 
@@ -60,7 +70,8 @@ static void set_control(uint64_t wanted) { fesetround((int)wanted); }
 
 enum { MODE_COUNT = sizeof MODES / sizeof *MODES };
 
-/* sets the mode of the threads that OpenMP keeps for the calling thread, too */
+/* sets the mode of the threads that OpenMP keeps for the calling thread, too; those of the pool have the mode of the
+   call that made them */
 static void set_control_of_team(uint64_t wanted) {
 #pragma omp parallel num_threads(3)
     set_control(wanted);
@@ -90,10 +101,22 @@ static Network *every_layer(Data **data) {
     return network;
 }
 
+/* the pool's threads have for ever the mode of the call that made them */
+static void make_threads_in_mode(const Mode *mode, const Network *network, const Data *data) {
+    const uint64_t before = control();
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
+    set_control((before & ~mode->clear) | mode->set);
+    Result result = predict(network, model, data, 3);
+    set_control(before);
+    result_free(&result);
+    cyl_model_free(model);
+}
+
 static void modes_change_nothing_and_are_restored(void) {
     static const int64_t steps[] = {1, 4};
     Data *data;
     Network *network = every_layer(&data);
+    make_threads_in_mode(&MODES[1], network, data);
     for (int isa = 0; isa < CYL_ISA_COUNT; isa++) {
         if (!cyl_isa_available((CylIsa)isa)) {
             continue;
@@ -161,6 +184,7 @@ static void traps_of_the_caller_do_not_fire_inside(void) {
 }
 
 int main(void) {
+    cyl_threads_patience(INT64_MAX);
     RUN(modes_change_nothing_and_are_restored);
     RUN(traps_of_the_caller_do_not_fire_inside);
     return check_result();

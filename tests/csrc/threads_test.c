@@ -1,9 +1,4 @@
-/*
- * Threads that are not ours: many that share one model, two that want one stream, and a child after fork.
- *
- * ThreadSanitizer does not know the barriers of OpenMP's runtime; under SANITIZE=thread the library runs on
- * pthread_team.c in its place.
- */
+/* Threads that are not ours: many that share one model, two that want one stream, and a child after fork. */
 #define _POSIX_C_SOURCE 200809L
 
 #include "check.h"
@@ -204,6 +199,7 @@ static void two_threads_on_one_stream_take_turns_or_are_refused(void) {
 }
 
 int main(void) {
+    cyl_threads_patience(INT64_MAX);
     RUN(a_child_predicts_after_fork);
     RUN(threads_share_a_model_each_with_its_stream);
     RUN(two_threads_on_one_stream_take_turns_or_are_refused);

@@ -1,0 +1,65 @@
+/*
+ * The logical vector on NEON, of 64-bit ARM and of 32-bit ARM with VFPv4 (for the fused multiply-add).
+ *
+ * On 32-bit ARM, NEON takes and gives +0 for a subnormal number in any mode. There the bits agree wherever no operand
+ * and no result is subnormal, which the subnormal rule (CYL_TINY in internal.h) sees to in every layer; the one
+ * exception is a caller's own subnormal number: an activation's alpha or beta, a clip's limit or a norm's shift that
+ * small counts as 0 there. Division and square root, which NEON lacks there, are done one by one.
+ */
+#ifndef CYL_SIMD_H
+#define CYL_SIMD_H
+
+#include <arm_neon.h>
+#include <stdint.h>
+
+#define REAL float
+
+typedef float32x4_t Q;
+typedef uint32x4_t QM; /* all bits set where true */
+
+#ifdef __aarch64__ /* 32 registers */
+#define TILE_COLUMNS 3
+#define TILE_VECTORS 2
+/* full blocks of one column taken together */
+#define GROUP_BLOCKS 1
+#else /* 16 registers */
+#define TILE_COLUMNS 2
+#define TILE_VECTORS 2
+#define TILE_CHAINS 2 /* one column of two vectors, or two of one */
+/* one column is a tile as well: its 16 chains would take all registers */
+#define GROUP_BLOCKS 0
+#endif
+
+static inline Q q_set1(float x) { return vdupq_n_f32(x); }
+static inline Q q_load(const float *p) { return vld1q_f32(p); }
+static inline void q_store(float *p, Q x) { vst1q_f32(p, x); }
+static inline Q q_add(Q x, Q y) { return vaddq_f32(x, y); }
+static inline Q q_sub(Q x, Q y) { return vsubq_f32(x, y); }
+static inline Q q_mul(Q x, Q y) { return vmulq_f32(x, y); }
+static inline Q q_fma(Q x, Q y, Q z) { return vfmaq_f32(z, x, y); }
+/* not vminq_f32 and vmaxq_f32, which give NaN if either is */
+static inline Q q_min(Q x, Q y) { return vbslq_f32(vcltq_f32(x, y), x, y); }
+static inline Q q_max(Q x, Q y) { return vbslq_f32(vcgtq_f32(x, y), x, y); }
+static inline Q q_abs(Q x) { return vabsq_f32(x); }
+static inline Q q_copysign(Q x, Q y) { return vbslq_f32(vdupq_n_u32(0x80000000u), y, x); }
+static inline Q q_scale(Q x, Q n) {
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32(vcvtq_s32_f32(n), 23)));
+}
+static inline QM q_less(Q x, Q y) { return vcltq_f32(x, y); }
+static inline Q q_select(QM m, Q x, Q y) { return vbslq_f32(m, x, y); }
+static inline Q q_zero_below(Q x, float least) {
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcagtq_f32(vdupq_n_f32(least), x)));
+}
+#ifdef __aarch64__
+static inline Q q_div(Q x, Q y) { return vdivq_f32(x, y); }
+static inline Q q_sqrt(Q x) { return vsqrtq_f32(x); }
+#else
+static inline Q q_div(Q x, Q y) { return (Q){x[0] / y[0], x[1] / y[1], x[2] / y[2], x[3] / y[3]}; }
+static inline Q q_sqrt(Q x) {
+    return (Q){__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]), __builtin_sqrtf(x[3])};
+}
+#endif
+
+#include "quarters.h"
+
+#endif

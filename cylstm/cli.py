@@ -1,0 +1,164 @@
+"""The command line: ``python -m cylstm [config | bench | summary FILE | convert SOURCE TARGET]``."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Sequence
+
+from .errors import CylstmError, FormatError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; `arguments` are those after the program's name.
+
+    Returns
+    -------
+    int
+        0, or 1 if a file could not be read or written, or the bits are not as expected; the reason goes to the
+        standard error.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        run = {"config": _config, "bench": _bench, "summary": _summary, "convert": _convert}
+        run[options.command or "config"](options)
+    except (CylstmError, OSError) as error:
+        print(f"cylstm: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse_layers(text: str) -> list[object]:
+    """The layers written as Python, ``LSTM("lstm"), Last(), Linear("fc")``; nothing else is evaluated.
+
+    Parameters
+    ----------
+    text : str
+        With or without brackets around and ``cylstm.`` before the names.
+
+    Raises
+    ------
+    FormatError
+        If it is anything but calls of layers with literal arguments.
+    """
+    try:
+        tree = ast.parse(text.strip().removeprefix("layers="), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise FormatError(f"--layers: not understood: {text!r}") from error
+    calls = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
+    return [_layer(call) for call in calls]
+
+
+def _layer(tree: ast.expr) -> object:
+    """The layer, or the plain value, that a piece of the text stands for."""
+    from . import layers
+
+    if not isinstance(tree, ast.Call):
+        try:
+            return ast.literal_eval(tree)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise FormatError(f"--layers: expected a layer or a literal, found {ast.unparse(tree)}") from error
+    name = tree.func
+    if isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name) and name.value.id == "cylstm":
+        name = ast.Name(name.attr)
+    kind = getattr(layers, name.id, None) if isinstance(name, ast.Name) and name.id in layers.__all__ else None
+    if kind is layers.Layer or not callable(kind):
+        raise FormatError(f"--layers: {ast.unparse(tree.func)} is no layer")
+    if any(keyword.arg is None for keyword in tree.keywords):
+        raise FormatError(f"--layers: expected named arguments, found {ast.unparse(tree)}")
+    values = [_layer(value) for value in tree.args]
+    try:
+        return kind(*values, **{str(keyword.arg): _layer(keyword.value) for keyword in tree.keywords})
+    except TypeError as error:
+        raise FormatError(f"--layers: {ast.unparse(tree)}: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cylstm", description="Weight files of recurrent networks.")
+    commands = parser.add_subparsers(dest="command", metavar="config | bench | summary | convert")
+    commands.add_parser("config", help="show the installation: instruction set, threads, BLAS (the default)")
+    bench = commands.add_parser("bench", help="measure this machine and check its bits; takes seconds")
+    bench.add_argument("--seconds", type=_seconds, default=0.3, help="for each network, 0 to 60; default: %(default)s")
+    summary = commands.add_parser("summary", help="show what a weights file holds, and where its tensors went")
+    convert = commands.add_parser("convert", help="write a weights file as a native .cylstm")
+    for command in (summary, convert):
+        command.add_argument("source", help="a .keras, .h5, .pt, .pth, .safetensors, .npz or .cylstm file")
+        command.add_argument(
+            "--layers", help='the wiring of a state dict: \'LSTM("lstm"), Last(), Linear("fc")\'', type=str
+        )
+        command.add_argument("--key", help="which state dict of a PyTorch checkpoint that holds several")
+    convert.add_argument("target", help="the .cylstm file to write")
+    convert.add_argument("--dtype", choices=("float32", "float64"), help="of the weights; default: as they are")
+    convert.add_argument(
+        "--metadata", action="append", default=[], metavar="NAME=TEXT", help="text to put into the file; repeatable"
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds from 0 to 60."""
+    seconds = float(text)
+    if not 0 <= seconds <= 60:
+        raise argparse.ArgumentTypeError(f"expected 0 to 60 seconds, found {text}")
+    return seconds
+
+
+def _config(options: argparse.Namespace) -> None:
+    from .show import show_config
+
+    show_config()
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from .bench import EXPECTED_BITS, output_bits, report
+
+    bits = output_bits()
+    for line in report(bits, options.seconds):
+        print(line, flush=True)
+    if bits != EXPECTED_BITS:
+        raise CylstmError(f"bench: the bits are {bits}, expected {EXPECTED_BITS}: please report the block above")
+
+
+def _summary(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from .formats import read
+    from .model import Model
+
+    graph = read(options.source, layers=_given_layers(options), key=options.key)
+    wide = any(array.dtype == np.float64 for array in graph.tensors.values())
+    Model(graph, dtype="float32" if wide else None).summary()
+    print()
+    for name, value in graph.provenance.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for entry, text in value.items():
+                print(f"  {entry}: {text}")
+        elif value not in (None, "", []):
+            print(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    for name, text in graph.metadata.items():
+        print(f"metadata {name}: {text}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from .model import convert
+
+    metadata = {}
+    for entry in options.metadata:
+        name, equals, text = entry.partition("=")
+        if not equals:
+            raise FormatError(f"--metadata: expected NAME=TEXT, found {entry!r}")
+        metadata[name] = text
+    convert(
+        options.source,
+        options.target,
+        layers=_given_layers(options),
+        key=options.key,
+        dtype=options.dtype,
+        metadata=metadata,
+    )
+
+
+def _given_layers(options: argparse.Namespace) -> list[object] | None:
+    return None if options.layers is None else parse_layers(options.layers)

@@ -1,0 +1,93 @@
+"""Weights that lie elsewhere, in a file or packed in the engine, until somebody asks for their numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+#: bytes that are read at a time
+_PIECE = 1 << 20
+
+
+class StoredTensor:
+    """A tensor whose shape and type are known and whose numbers are read when asked for.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+    read_rows : callable
+        ``read_rows(first, count)`` gives rows of the first axis as an array of `dtype` that is the caller's own.
+    """
+
+    __slots__ = ("_read_rows", "dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, read_rows: Callable[[int, int], np.ndarray]) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self._read_rows = read_rows
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """What the numbers take as an array."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """What one number takes."""
+        return self.dtype.itemsize
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("these weights are no array yet: a copy is needed")
+        array = self._read_rows(0, self.shape[0]) if self.shape else self._read_rows(0, 1).reshape(())
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
+        """``(first row, rows)`` of the whole tensor, about a megabyte at a time."""
+        row_bytes = max(1, self.nbytes // max(1, self.shape[0]))
+        step = max(1, _PIECE // row_bytes)
+        for first in range(0, self.shape[0], step):
+            yield first, self._read_rows(first, min(step, self.shape[0] - first))
+
+
+class StoredTensors(Mapping):
+    """Name -> ndarray, each made anew when asked for; `stored` has the tensors as they are.
+
+    Copied or pickled it becomes a plain dict of arrays.
+    """
+
+    def __init__(self, stored: Mapping[str, StoredTensor | np.ndarray]) -> None:
+        self.stored = dict(stored)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.asarray(self.stored[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.stored
+
+    def __reduce__(self):
+        return dict, (dict(self),)
+
+
+def as_stored(tensors: Mapping[str, np.ndarray]) -> Mapping[str, StoredTensor | np.ndarray]:
+    """Name -> something with the tensor's shape, dtype and size; no numbers are read."""
+    return tensors.stored if isinstance(tensors, StoredTensors) else tensors

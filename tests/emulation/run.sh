@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Builds CyLSTM for other CPUs and runs its tests on them, emulated (qemu-user); on Debian, as root the first time:
+#
+#   run.sh arm64 [CPU...]    64-bit ARM: cortex-a53 (Pi 3, Zero 2 W), cortex-a72 (Pi 4), cortex-a76 (Pi 5)
+#   run.sh armhf [CPU...]    32-bit ARM with NEON: cortex-a7 (Pi 2)
+#   run.sh armv6 [CPU...]    32-bit ARM without, the C tests only: arm1176 (Pi 1, Zero)
+#   run.sh old-x86 [CPU...]  x86 without AVX: Nehalem, for which NumPy is made too; the C tests also on the plainest CPU
+#
+# $PYTEST_ARGS chooses tests, $PYTHON is a host Python with the packages of the tests (old-x86 only). What is
+# downloaded and built stays in $EMULATION, build/emulation if not set.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+TARGET=${1:-}
+EMULATION=$(realpath -m "${EMULATION:-build/emulation}")
+step() { echo "== $* [${SECONDS}s]"; }
+[ $# -gt 0 ] && shift
+
+# c_tests TRIPLET NAME EMULATOR [compiler flag...]
+c_tests() {
+    local triplet=$1 name=$2 emulator=$3
+    shift 3
+    step "C tests: $emulator"
+    make -C csrc test BUILD="$EMULATION/$name" CC="$triplet-gcc $*" AR="$triplet-ar" EMULATOR="$emulator"
+}
+
+# python_tests PYTHON: on $CPU
+python_tests() {
+    step "Python tests on $CPU"
+    # shellcheck disable=SC2086 # several words
+    OPENBLAS_NUM_THREADS=1 "$1" -m pytest -p no:cacheprovider -q -m "not frameworks" ${PYTEST_ARGS:-}
+}
+
+# arm ARCHITECTURE TRIPLET CPU...: copies the tree, since setup.py builds in place
+arm() {
+    local architecture=$1 triplet=$2 folder=$EMULATION/$1
+    shift 2
+    step "$architecture: Python, NumPy and the packages of the tests"
+    tests/emulation/root.sh "$architecture" "$folder"
+    step "$architecture: build"
+    mkdir -p "$folder/source"
+    # with what Cython made of the extension, if it did: emulated, it takes minutes
+    local generated=build/cylstm/_engine.c
+    [ -e $generated ] || generated=
+    tar --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' -cf - . $generated |
+        tar -xf - -C "$folder/source"
+    cd "$folder/source"
+    local include
+    include=$(echo "$folder"/root/usr/include/python3*)
+    CPU=$1 CYLSTM_WERROR=1 CC=$triplet-gcc LDSHARED="$triplet-gcc -shared" \
+        CFLAGS="-O2 -I$include -idirafter $folder/root/usr/include" \
+        "$folder/python" setup.py -q build_ext --inplace
+    # Debian's NumPy has its BLAS beside it, where a search without ldconfig finds none
+    [ "$architecture" = arm64 ] || export CYLSTM_BLAS=$folder/root/usr/lib/$triplet/libblas.so.3
+    for CPU in "$@"; do
+        export CPU
+        "$folder/python" -c 'import cylstm; cylstm.show_config()'
+        python_tests "$folder/python"
+    done
+}
+
+case $TARGET in
+arm64)
+    [ $# -gt 0 ] || set -- cortex-a53 cortex-a72 cortex-a76
+    arm arm64 aarch64-linux-gnu "$@"
+    ;;
+armhf)
+    [ $# -gt 0 ] || set -- cortex-a7
+    arm armhf arm-linux-gnueabihf "$@"
+    ;;
+armv6)
+    [ $# -gt 0 ] || set -- arm1176
+    # of Debian's architectures the one without NEON; its libraries count without a floating-point unit, we with one
+    command -v arm-linux-gnueabi-gcc >/dev/null && command -v qemu-arm >/dev/null || {
+        apt-get -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends qemu-user gcc-arm-linux-gnueabi \
+            libc6-dev-armel-cross >/dev/null
+    }
+    for CPU in "$@"; do
+        c_tests arm-linux-gnueabi armv6 "qemu-arm -cpu $CPU -L /usr/arm-linux-gnueabi" \
+            -march=armv6 -mfpu=vfp -mfloat-abi=softfp -marm
+    done
+    ;;
+old-x86)
+    [ $# -gt 0 ] || set -- Nehalem
+    command -v qemu-x86_64 >/dev/null || {
+        apt-get -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends qemu-user >/dev/null
+    }
+    c_tests x86_64-linux-gnu x86 "qemu-x86_64 -cpu qemu64"
+    PYTHON=$(realpath -s "${PYTHON:-.venv/bin/python}") FOLDER=$EMULATION/x86
+    mkdir -p "$FOLDER/site"
+    printf '#!/bin/sh\nexec qemu-x86_64 -cpu "$CPU" %s "$@"\n' "$PYTHON" >"$FOLDER/python"
+    chmod +x "$FOLDER/python"
+    # so that subprocesses are emulated too
+    echo "import sys; sys.executable = sys._base_executable = '$FOLDER/python'" >"$FOLDER/site/sitecustomize.py"
+    for CPU in "$@"; do
+        export CPU
+        # OpenBLAS takes the host's kernels otherwise
+        OPENBLAS_CORETYPE=Nehalem PYTHONPATH=$FOLDER/site python_tests "$FOLDER/python"
+    done
+    ;;
+*)
+    sed -n '2,/^set/{/^#/s/^# \?//p}' "$0" >&2
+    exit 2
+    ;;
+esac
+step "done"

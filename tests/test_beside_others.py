@@ -1,0 +1,44 @@
+"""CyLSTM in one process with libraries that bring OpenMP and threads of their own."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.frameworks
+
+#: each part imports one library and makes it compute on two threads
+PARTS = {
+    "cylstm": """
+import cylstm
+from networks import lstm_model
+model = lstm_model(np.random.default_rng(1), 40, 256)
+cylstm._engine.wait_for_threads(10.0)
+results.append(model.predict(x, threads=2).tobytes())
+""",
+    "sklearn": """
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_info
+KMeans(3, n_init=1, random_state=1).fit(x[0])
+assert any(library["user_api"] == "openmp" for library in threadpool_info())
+""",
+    "torch": """
+import torch
+torch.set_num_threads(2)
+(torch.from_numpy(x[0]) @ torch.ones(40, 4000)).sum()
+""",
+}
+START = "import numpy as np\nx = np.random.default_rng(2).normal(size=(1, 200, 40)).astype(np.float32)\nresults = []\n"
+END = f"{PARTS['cylstm']}\nassert len(set(results)) == 1"
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(PARTS)), ids=" ".join)
+def test_the_bits_are_the_same_whatever_is_imported_before_and_after(order):
+    for name in order:
+        pytest.importorskip(name)
+    program = START + "".join(PARTS[name] for name in order) + END
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
