@@ -79,8 +79,8 @@ class LayerConfig:
     def is_operation(self) -> bool:
         """Whether it is a function of ``keras.ops``, which Keras writes like a layer, and no layer."""
         if not self.module and self.version >= (3, 0):
-            # An .h5 file says no module; every layer but the input has this.
-            return "trainable" not in self.config and self.class_name != "InputLayer"
+            # An .h5 file says no module; every layer has this but the input, and the spatial dropouts.
+            return "trainable" not in self.config and not self.class_name.startswith(("InputLayer", "SpatialDropout"))
         return self.module.startswith(("keras.src.ops", "keras.ops"))
 
     def inner(self, entry: object, role: str) -> LayerConfig:
