@@ -16,7 +16,7 @@
 #define CYL_SPIN_NANOSECONDS 2000000
 #define CYL_SPINS_PER_LOOK 64
 /* At first without offering its core to others: a process of lower priority would take it for a whole tick. */
-#define CYL_KEEP_NANOSECONDS 100000
+#define CYL_KEEP_NANOSECONDS 30000
 
 static inline void cyl_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)

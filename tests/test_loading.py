@@ -14,6 +14,14 @@ import cylstm
 FOREIGN = "_engine.cpython-309-mips-linux-gnu.so"
 
 
+#: an editable installation finds what the copy lacks
+IMPORT = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+import cylstm
+"""
+
+
 def import_error(folder, engines):
     """What importing a copy of the package that holds these compiled files prints."""
     source = Path(cylstm.__file__).parent
@@ -21,7 +29,7 @@ def import_error(folder, engines):
     for name, content in engines.items():
         (folder / "cylstm" / name).write_bytes(content)
     found = subprocess.run(
-        [sys.executable, "-c", "import cylstm"],
+        [sys.executable, "-c", IMPORT],
         capture_output=True,
         text=True,
         cwd=folder,

@@ -119,9 +119,9 @@ static void options_missing_or_unknown_are_refused(void) {
                 CHECK(build(network) == CYL_E_OPTION, "%s with %s of the other type", node_name(k), saved.name);
                 *option = saved;
             }
-            if (strstr(saved.name, "clip") || strcmp(saved.name, "positions") == 0) {
-                option->number = -1.0;
-                CHECK(build(network) == CYL_E_OPTION, "%s with a negative %s", node_name(k), saved.name);
+            if (strstr(saved.name, "clip") || strcmp(saved.name, "axis") == 0) {
+                option->number = -saved.number - 1.0; /* limits are not negative, and axes count from the last */
+                CHECK(build(network) == CYL_E_OPTION, "%s with %s of the other sign", node_name(k), saved.name);
                 option->number = NAN;
                 CHECK(build(network) == CYL_E_OPTION, "%s with NaN as %s", node_name(k), saved.name);
                 *option = saved;
@@ -391,7 +391,7 @@ static void values_and_models_out_of_range_are_refused(void) {
     CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
     CHECK_STATUS(cyl_model_add_value(model, CYL_SEQUENCE, 0, &index), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_add_value(model, CYL_SEQUENCE, -3, &index), CYL_E_ARGUMENT);
-    CHECK_STATUS(cyl_model_add_value(model, (CylKind)4, 1, &index), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_value(model, (CylKind)5, 1, &index), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_add_value(model, (CylKind)-1, 1, &index), CYL_E_ARGUMENT);
     CHECK(cyl_model_state_size(model, 0) == -1 && cyl_model_state_size(model, -1) == -1, "no state");
     cyl_model_free(model);
@@ -584,6 +584,53 @@ static void a_stream_that_is_running_is_busy(void) {
     network_free(network);
 }
 
+/* windows of two steps over an embedding of five rows */
+static void indices_and_steps_that_do_not_fit_are_refused(void) {
+    float table[5 * 3] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, y[6 * 3], expected[3] = {7, 8, 9};
+    const int32_t shapes[3][2] = {{0, 0}, {0, 3}, {0, 3}};
+    const CylKind kinds[3] = {CYL_INDEX, CYL_SEQUENCE, CYL_SEQUENCE};
+    CylPort ports[4] = {{"indices", 0}, {"y", 1}, {"x", 1}, {"y", 2}};
+    CylTensor weight = {"weight", table, 2, {5, 3}};
+    CylOption options[8] = {{"mode", "max", 0},      {"count_include_pad", NULL, 0}, {"pool", NULL, 2},
+                            {"stride", NULL, 2},     {"dilation", NULL, 1},          {"padding", "valid", 0},
+                            {"pad_before", NULL, 0}, {"pad_after", NULL, 0}};
+    CylNodeSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0},
+                            {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 8, 0, NULL, 0}};
+    CylModel *model;
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
+    int32_t index, input = 0, output = 2, none = -1;
+    for (int v = 0; v < 3; v++) {
+        CHECK_STATUS(cyl_model_add_tensor(model, kinds[v], shapes[v], v ? 2 : 1, &index), CYL_OK);
+    }
+    CHECK_STATUS(cyl_model_add_node(model, &specs[0]), CYL_OK);
+    CHECK_STATUS(cyl_model_add_node(model, &specs[1]), CYL_OK);
+    CHECK_STATUS(cyl_model_finish(model, &input, &none, 1, &output, 1), CYL_OK);
+    CHECK(cyl_model_step_multiple(model) == 2, "a stream takes two steps at once");
+    int32_t indices[4] = {0, 2, 1, 0};
+    const void *given = indices;
+    void *written = y;
+    int64_t time = 2;
+    CylCall call = {.rows = 1, .times = &time, .inputs = &given, .outputs = &written, .threads = 1};
+    CylStream *one;
+    CHECK_STATUS(cyl_stream_create(model, 1, 1, &one), CYL_OK);
+    CHECK_STATUS(cyl_predict(model, &call), CYL_OK);
+    CHECK(memcmp(y, expected, sizeof expected) == 0, "the larger row");
+    CHECK_STATUS(cyl_stream_run(one, &call), CYL_OK);
+    for (int wrong = -1; wrong <= 5; wrong += 6) {
+        indices[1] = wrong;
+        CHECK_STATUS(cyl_predict(model, &call), CYL_E_INDEX);
+        CHECK_STATUS(cyl_stream_run(one, &call), CYL_E_INDEX);
+    }
+    indices[1] = 2;
+    time = 1;
+    CHECK_STATUS(cyl_predict(model, &call), CYL_E_TIME);
+    time = 3;
+    CHECK_STATUS(cyl_predict(model, &call), CYL_OK);
+    CHECK_STATUS(cyl_stream_run(one, &call), CYL_E_TIME);
+    cyl_stream_free(one);
+    cyl_model_free(model);
+}
+
 /* last: the others have met what can be met */
 static void every_code_has_words_and_was_met(void) {
     for (int status = 0; status < CYL_STATUS_COUNT; status++) {
@@ -615,6 +662,7 @@ int main(void) {
     RUN(calls_out_of_range_are_refused);
     RUN(models_that_cannot_stream_say_so);
     RUN(a_stream_that_is_running_is_busy);
+    RUN(indices_and_steps_that_do_not_fit_are_refused);
     RUN(every_code_has_words_and_was_met);
     return check_result();
 }
