@@ -60,12 +60,7 @@ def rng():
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_of_keras_2_predicts_what_keras_did(file):
-    try:
-        model = cylstm.load(FOLDER / file, **options_of(file))
-    except UnsupportedError as error:
-        # layers around the recurrent ones, which the graph may not have
-        assert file.startswith(("masking", "nested")) and ("Masking" in str(error) or "Sequential" in str(error))
-        return
+    model = cylstm.load(FOLDER / file, **options_of(file))
     assert_expected(model, model_name(file))
     provenance = model.provenance
     assert provenance["framework_version"] == "2.15.0"
@@ -489,23 +484,20 @@ def refused(path, file, message):
     assert str(path) in str(caught.value)
 
 
-READ = [file for file in FILES if not file.startswith(("masking", "nested"))]
-
-
-@pytest.mark.parametrize("file", READ)
+@pytest.mark.parametrize("file", FILES)
 def test_any_tensor_removed_is_an_error_that_says_where(tmp_path, file):
     for name in tensors_of(file):
         refused(edited(file, tmp_path, lambda opened: opened.pop(name)), file, "expected|missing")  # noqa: B023
 
 
-@pytest.mark.parametrize("file", READ)
+@pytest.mark.parametrize("file", FILES)
 def test_a_tensor_added_is_named(tmp_path, file):
     name = tensors_of(file)[-1]
     extra = f"{name.rpartition('/')[0]}/extra"
     refused(edited(file, tmp_path, lambda opened: opened.update({extra: np.ones(2, "f4")})), file, "extra")
 
 
-@pytest.mark.parametrize("file", READ)
+@pytest.mark.parametrize("file", FILES)
 def test_any_tensor_transposed_is_named_with_both_shapes(tmp_path, file):
     def edit(opened):
         array = opened[name][()]
@@ -527,7 +519,7 @@ def _inner(file):
         return io.BytesIO(archive.read("model.weights.h5"))
 
 
-@pytest.mark.parametrize("file", READ)
+@pytest.mark.parametrize("file", FILES)
 def test_a_file_cut_short_is_refused(tmp_path, file):
     data = (FOLDER / file).read_bytes()
     for size in np.linspace(0, len(data) - 1, 12, dtype=int):

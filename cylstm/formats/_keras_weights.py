@@ -31,15 +31,14 @@ class Part(NamedTuple):
         The way from the live layer: attributes, and positions in lists.
     names : tuple of tuple of str
         Combinations of names, the likeliest first, that stand in the path of these weights in an ``.h5`` file.
+    below : tuple of str
+        Of a layer in a nested model: the names of the models and layers it is in, its own last.
     """
 
     path: tuple[str, ...] = ()
     attributes: tuple[str | int, ...] = ()
     names: tuple[tuple[str, ...], ...] = ()
-
-
-#: A layer that has one set of weights, its own.
-WHOLE = (Part(),)
+    below: tuple[str, ...] = ()
 
 
 class Tensor(Protocol):
@@ -170,6 +169,8 @@ class LegacyWeights:
         if layer.name not in self.stored:
             raise FormatError(f"{self.where}: layer {layer.name!r}: its weights are missing")
         group, names = self.stored[layer.name]
+        if parts[index].below:
+            names = self.nested(layer, parts[index].below, names)
         if len(parts) > 1:
             names = self.divided(layer, parts, names)[index]
         by_role: dict[str, str] = {}
@@ -191,6 +192,22 @@ class LegacyWeights:
     def tensor(self, path: str) -> Tensor:
         found = self.file.tensor(self.start + path)
         found.name, found.is_legacy = path, True
+        return found
+
+    def nested(self, layer: LayerConfig, below: tuple[str, ...], names: list[str]) -> list[str]:
+        """Those of a nested model's weights whose paths name the layer ``below[-1]``, and no other model than its own.
+
+        Their order does not do: weights that are frozen stand behind the others.
+        """
+        found = [name for name in names if below[-1] in name.split("/")[:-1]]
+        # Keras writes the names of Sequential models into the paths, and not those of Functional ones.
+        depth = {name: sum(part in below for part in set(name.split("/")[:-1])) for name in found}
+        rank = {name: (name.split("/").index(below[-1]) + 1 - depth[name], -depth[name]) for name in found}
+        found = [name for name in found if rank[name] == min(rank.values())]
+        if not found:
+            raise FormatError(
+                f"{self.where}: layer {layer.name!r}: the weights of {'/'.join(below)!r} in it are missing"
+            )
         return found
 
     def divided(self, layer: LayerConfig, parts: Sequence[Part], names: list[str]) -> list[list[str]]:
@@ -264,16 +281,20 @@ def take_weights(
     known: dict[str, Taken],
     *,
     cudnn_bias: int | None = None,
+    ignored: Sequence[str] = (),
 ) -> dict[str, Taken]:
     """Keras role -> weight of ``parts[index]`` of a layer; their number and shapes are those of the config.
 
     `known` are the weights read before, by name, to which these are added. `cudnn_bias` is the length of a bias that
-    tells the weights of a CuDNN layer, which are converted.
+    tells the weights of a CuDNN layer, which are converted. Those `ignored` are there and are not read.
     """
     tensors = weights.tensors(layer, parts, index, list(shapes))
     if any(tensor.name not in known for tensor in tensors.values()):
-        for role, found in _read_weights(layer, tensors, shapes, cudnn_bias).items():
+        read = {role: shape for role, shape in shapes.items() if role not in ignored}
+        for role, found in _read_weights(layer, tensors, read, cudnn_bias).items():
             known[tensors[role].name] = found
+        for role in ignored:
+            known[tensors[role].name] = Taken(tensors[role].name, tensors[role].layout, np.empty(0, np.float32))
     return {role: known[tensor.name] for role, tensor in tensors.items()}
 
 

@@ -27,9 +27,9 @@ from ._arrays import shape_text
 from ._hdf5 import Hdf5File, Hdf5Tensor, open_hdf5
 from ._json import parse_json
 from ._keras_2 import from_cudnn, without_cudnn
+from ._keras_build import Model
 from ._keras_weights import ARCHIVE_ROOTS, LEGACY_NAMES, ArchiveWeights, LegacyWeights, legacy_names
 from ._zip import Archive
-from .keras import KerasModel
 from .state_dict import graph_from_tensors
 
 _MAX_CONFIG_BYTES = 64 << 20
@@ -309,13 +309,13 @@ def _h5_config(path: str, file: Hdf5File) -> Architecture:
     return Architecture(parse_json(text, f"{path}: model_config"), found["keras_version"] or "1", found["backend"])
 
 
-def _model(path: str, found: Architecture, keras_version: str | None) -> KerasModel:
+def _model(path: str, found: Architecture, keras_version: str | None) -> Model:
     version = keras_version or found.version
     if not isinstance(version, str):
         raise FormatError(
             f"{path}: nothing tells which Keras wrote the config; give it, for example keras_version='2.2.4'"
         )
-    return KerasModel(path, without_cudnn(found.config), version)
+    return Model(path, without_cudnn(found.config), version)
 
 
 def _refuse_wiring(path: str, layers: object, architecture: object) -> None:
