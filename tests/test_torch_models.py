@@ -1,5 +1,8 @@
 """Whole PyTorch networks through `from_torch`: PyTorch's numbers, and the same bits however they are computed."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,6 +25,17 @@ def one_thread():
 def predictions(model, arrays, **options):
     found = model.predict(arrays if len(arrays) > 1 else arrays[0], **options)
     return found if isinstance(found, list) else [found]
+
+
+def write_golden(name, model, arrays, theirs, ours):
+    """The model, its inputs, PyTorch's outputs and the bits of ours, for test_goldens.py."""
+    folder = Path(__file__).parent / "data" / "goldens" / "networks"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"torch_{name.replace(' ', '_')}.cylstm"
+    model.save(path)
+    kept = {f"x{i}": array for i, array in enumerate(arrays)}
+    kept |= {f"y{i}": array for i, array in enumerate(theirs)} | {f"ours{i}": array for i, array in enumerate(ours)}
+    np.savez_compressed(path.with_suffix(".npz"), **kept)
 
 
 @pytest.mark.parametrize("name", torch_models.CASES)
@@ -58,6 +72,8 @@ def test_a_network_gives_torchs_numbers(name, tmp_path, record_property):
         np.testing.assert_array_equal(bits(np.ascontiguousarray(one)), bits(np.ascontiguousarray(whole)))
     if case.streams is not None:
         assert model.can_stream == case.streams
+    if os.environ.get("CYLSTM_WRITE_GOLDENS") and name in torch_models.GOLDENS:
+        write_golden(name, model, arrays, theirs, found)
 
 
 SELECTED = ["wavenet", "voice detector", "attention pooling", "encoder and decoder", "self attention", "unet", "tcn"]
