@@ -1,6 +1,7 @@
 """Whole PyTorch networks through `from_torch`: PyTorch's numbers, and the same bits however they are computed."""
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,32 @@ def test_arrays_lie_as_the_module_has_them_with_and_without_batch_and_in_out():
         model.predict(x.numpy(), out=np.empty((3, 20, 8), np.float32))
 
 
+def test_layouts_come_back_from_packed_and_pickled_models_and_damaged_ones_are_refused(tmp_path):
+    module, (x,) = torch_models.build("raw sound")
+    model = cylstm.from_torch(module)
+    y = model.predict(x.numpy())
+    model.save(tmp_path / "packed.cylstm", packed=True)
+    for again in (cylstm.load(tmp_path / "packed.cylstm"), pickle.loads(pickle.dumps(model))):
+        assert same(np.ascontiguousarray(again.predict(x.numpy())), np.ascontiguousarray(y))
+    (name,) = model.outputs
+    for layouts in (
+        {name: "01"},
+        {name: "00"},
+        {name: ""},
+        {name: "2"},
+        {name: 0},
+        {"other": "0"},
+        {"c": "0", "d": "0"},
+    ):
+        damaged = cylstm.Model(model.graph._replace(layouts=layouts))
+        damaged.save(tmp_path / "damaged.cylstm")
+        if layouts == {name: "01"}:
+            assert cylstm.load(tmp_path / "damaged.cylstm").graph.layouts == layouts
+            continue
+        with pytest.raises(cylstm.FormatError, match="layout"):
+            cylstm.load(tmp_path / "damaged.cylstm")
+
+
 def test_a_network_with_the_time_first_takes_the_batch_first():
     torch.manual_seed(1)
     nn = torch.nn
@@ -198,6 +225,7 @@ def test_what_is_not_computed_is_refused_by_name():
         (refused(lambda m, x: m.a(x, x, x)[1], a=nn.MultiheadAttention(6, 2, batch_first=True)), None, "weights"),
         (refused(lambda m, x: F.interpolate(m.a(x), scale_factor=1.5), a=conv), None, "scale_factor"),
         (refused(lambda m, x: F.interpolate(m.a(x), scale_factor=2, mode="linear"), a=conv), None, "nearest"),
+        (refused(lambda m, x: (lambda y: (y[:, :2].add_(1), y)[1])(m.a(x)), a=linear), None, "writes its result over"),
         (nn.Sequential(conv, nn.LPPool1d(2, 2)).eval(), None, "LPPool1d is not supported"),
         (nn.Sequential(conv, nn.MaxPool1d(2, return_indices=True)).eval(), None, "return_indices"),
         (nn.Sequential(conv, nn.BatchNorm1d(6, track_running_stats=False)).eval(), None, "running statistics"),

@@ -224,6 +224,14 @@ def unrolled(m, x):
     return m.out(h)
 
 
+def added_in_place(m, x):
+    y = m.fc(x)
+    same = y
+    y += 1
+    F.relu(y, inplace=True)
+    return y * same
+
+
 def zero_state(m, x):
     h0 = torch.zeros(2, x.size(0), 7, dtype=x.dtype)
     c0 = torch.zeros(2, x.size(0), 7, dtype=x.dtype).to(x.device)
@@ -469,6 +477,19 @@ CASES: dict[str, Case] = {
         (((N, T), 11), ((N, T), 5)),
         {"x": ("N", T), "y": ("N", T)},
     ),
+    # operations that write their result over what they read
+    "in place and read again": Case(
+        function(
+            lambda m, x: (lambda y: (m.relu(y), y + y.mean(-1, keepdim=True)))(m.fc(x)),
+            relu=lambda: nn.ReLU(True),
+            **LINEAR,
+        ),
+        ((N, 6),),
+    ),
+    "in place without a name": Case(
+        function(lambda m, x: (lambda y: (y.mul_(2), y)[1] + 1)(m.fc(x)), **LINEAR), ((N, 6),)
+    ),
+    "added in place": Case(function(added_in_place, **LINEAR), ((N, 6),)),
     # arithmetic and shapes
     "mlp": Case(chain(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 1)), ((N, 6),)),
     "constants": Case(function(lambda m, x: 1 - 2 * m.fc(x) / 3 + 0.5, **LINEAR), ((N, 6),)),
@@ -494,6 +515,7 @@ CASES: dict[str, Case] = {
         ),
         CHANNELS,
     ),
+    "values": Case(function(lambda m, x: m.fc(x).max(dim=1).values, **LINEAR), SEQUENCE, ("N", "T", 6)),
     "reductions": Case(
         function(
             lambda m, x: torch.cat([m.fc(x).mean(1), m.fc(x).amax(dim=1), m.fc(x).min(dim=1)[0], m.fc(x).sum(1)], 1),

@@ -8,6 +8,7 @@ dropping axes cost nothing until an operation needs another order.
 from __future__ import annotations
 
 import itertools
+import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -374,10 +375,22 @@ def graph_from_module(module: Any, inputs: object) -> Graph:
 
 
 def _tracer(torch: Any) -> Any:
-    """Records buffers too, and the constants whose shape has the size of an input in it."""
+    """Records buffers too, ``x += y`` as such, and the constants whose shape has the size of an input in it."""
+
+    class Proxy(torch.fx.Proxy):
+        """A symbol; torch.fx's own takes ``x += y`` for ``x + y``."""
+
+    def recorded(function: Any) -> Callable[..., Any]:
+        return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    for name in ("iadd", "isub", "imul", "itruediv"):
+        setattr(Proxy, f"__{name}__", recorded(getattr(operator, name)))
 
     class Tracer(torch.fx.Tracer):
         proxy_buffer_attributes = True
+
+        def proxy(self, node: Any) -> Any:
+            return Proxy(node, self)
 
     tracer = Tracer(autowrap_functions=(torch.zeros, torch.ones, torch.full, torch.arange))
     tracer._autowrap_search.append(torch)
@@ -545,6 +558,42 @@ def _layouts(kind: str, size: int, batch_first: bool) -> list[tuple | None]:
 
 # One attempt
 
+#: operations whose result may share the memory of what they read
+_VIEWS = frozenset(
+    [
+        "getitem",
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "transpose",
+        "permute",
+        "swapaxes",
+        "swapdims",
+        "movedim",
+        "moveaxis",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "chunk",
+        "split",
+        "unbind",
+        "narrow",
+        "select",
+        "contiguous",
+        "to",
+        "float",
+        "double",
+        "detach",
+        "type_as",
+        "cpu",
+        "getattr",
+    ]
+)
+#: those with an underscore that change no number
+_SAME = frozenset(("squeeze_", "unsqueeze_", "transpose_", "requires_grad_"))
+
 
 class _Run:
     """Goes through the recorded operations once, with certain shapes of the inputs."""
@@ -574,6 +623,8 @@ class _Run:
                     self.add_output(found)
             else:
                 self.found[node] = self.call(node)
+                if self.is_in_place(node):
+                    self.follow_in_place(node)
             self.done += 1
         if not self.outputs:
             raise FormatError(f"{type(self.module).__name__}: it gives no tensor")
@@ -629,7 +680,8 @@ class _Run:
         wiring.fx_node = node
         wiring.name = str(node.target) if node.op == "call_module" else node.name
         if node.op == "get_attr":
-            return _attribute(self.module, node.target)
+            # a copy, which nothing that is computed with it changes in the module
+            return _attribute(self.module, node.target).detach().clone()
         try:
             if node.op == "call_module":
                 return call_module(wiring, self.module.get_submodule(node.target), args, kwargs)
@@ -642,6 +694,58 @@ class _Run:
             raise UnsupportedError(
                 f"layer {wiring.name!r}: called in a way that is not supported: {node.format_node()} ({error})"
             ) from error
+
+    def is_in_place(self, node: Any) -> bool:
+        """Whether PyTorch writes the result over the tensor that the operation reads."""
+        if node.op == "call_module":
+            return bool(getattr(self.module.get_submodule(node.target), "inplace", False))
+        name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+        written = name in ("iadd", "isub", "imul", "itruediv") or (name.endswith("_") and not name.startswith("__"))
+        return bool(node.kwargs.get("inplace")) or (written and name not in _SAME)
+
+    def follow_in_place(self, node: Any) -> None:
+        """What reads the tensor from now on reads the new one. Raises `UnsupportedError` if others share its memory."""
+        source = node.args[0] if node.args else None
+        if not hasattr(source, "users"):
+            return
+        order = {one: i for i, one in enumerate(node.graph.nodes)}
+        family = self.sharing(source) - self.sharing_below(node)
+        later = {user for one in family for user in one.users if order[user] > order[node]}
+        if not later:
+            return
+        if any(self.is_part(one) for one in family):
+            raise self.wiring.refuse(
+                "writes its result over a tensor of which another part or view is read later; write it without "
+                "in-place operations"
+            )
+        self.found.update(dict.fromkeys(family & self.found.keys(), self.found[node]))
+
+    def is_part(self, node: Any) -> bool:
+        """Whether it may be a part, or another view, of what it reads."""
+        return self.is_view(node) and not self.is_in_place(node)
+
+    def sharing(self, node: Any) -> set[Any]:
+        """The recorded tensors that may share the memory of this one."""
+        while self.is_view(node) and node.args and hasattr(node.args[0], "users"):
+            node = node.args[0]
+        return self.sharing_below(node)
+
+    def sharing_below(self, node: Any) -> set[Any]:
+        found, queue = set(), [node]
+        while queue:
+            one = queue.pop()
+            found.add(one)
+            queue += [user for user in one.users if self.is_view(user) and user.args and user.args[0] is one]
+        return found
+
+    def is_view(self, node: Any) -> bool:
+        if node.op == "call_module":
+            kind = type(self.module.get_submodule(node.target)).__name__
+            return self.is_in_place(node) or "Dropout" in kind or kind in ("Identity", "Flatten", "Unflatten")
+        if node.op not in ("call_function", "call_method"):
+            return False
+        name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+        return name in _VIEWS or name in _SAME or "dropout" in name or self.is_in_place(node)
 
     def add_output(self, found: object) -> None:
         """One output, and how its axes lie in what the module returns."""

@@ -12,6 +12,8 @@ from ..graph import Value
 from . import _torch_modules as layers
 from ._torch_graph import BATCH, Dim, Scores, Stack, Tensor, Unavailable, Wiring
 
+#: of float32
+_LARGEST = 3.4028234663852886e38
 _SYMBOLS = (Tensor, Stack, Scores, Unavailable, Dim)
 
 
@@ -130,7 +132,7 @@ def elementwise(mode: str) -> Callable[..., Tensor]:
 
 
 def clamp(w: Wiring, x: object, min: float | None = None, max: float | None = None) -> Tensor:
-    low, high = (-3e38 if min is None else min), (3e38 if max is None else max)
+    low, high = (-_LARGEST if min is None else min), (_LARGEST if max is None else max)
     if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
         raise w.refuse("clamp by tensors is not supported")
     return layers.activation(w, x, "clip", float(low), float(high))
@@ -421,6 +423,8 @@ def size(w: Wiring, x: object, dim: int | None = None) -> object:
 
 
 def attribute(w: Wiring, x: object, name: str) -> object:
+    if isinstance(x, tuple) and name in ("values", "indices"):
+        return x[0 if name == "values" else 1]
     if name == "shape":
         return size(w, x)
     if name in ("mT", "T") and (name == "mT" or len(w.tensor(x).axes) == 2):
@@ -631,7 +635,7 @@ OPERATIONS: dict[str, Callable[..., object]] = {
         w, x, weight, max_norm
     ),
     "batch_norm": lambda w, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5: (
-        layers.batch_norm(w, x, mean, var, weight, bias, eps)
+        layers.batch_norm(w, x, None if training else mean, var, weight, bias, eps)
     ),
     "layer_norm": layers.layer_norm,
     "rms_norm": lambda w, x, shape, weight=None, eps=None: layers.layer_norm(
