@@ -339,6 +339,8 @@ class Model:
             if unknown:
                 raise ShapeError(f"{what}: no sequence input is named {', '.join(map(str, unknown))}")
             sequences = [i for i in sequences if self.inputs[i] in given]
+        elif not sequences:
+            raise ShapeError(f"{what}: no layer reads a mask of an input")
         elif len(sequences) != 1:
             raise ShapeError(f"{what}: the network has {len(sequences)} sequence inputs; give a dict by input name")
         for i in sequences:
@@ -363,7 +365,7 @@ class Model:
             tensors = [stored[name] for name in node.weights.values() if name not in counted]
             counted.update(node.weights.values())
             data = [name for name in node.inputs.values() if values[name].kind != "mask"]
-            y = values[node.outputs["y"]]
+            y = values[node.outputs.get("y", next(iter(node.outputs.values())))]
             rows.append((node.name, node.op, ", ".join(data), _shape_text(y), f"{sum(t.size for t in tensors):,}"))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]

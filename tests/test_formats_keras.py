@@ -676,15 +676,15 @@ def test_activation_layers_keep_their_parameters(tmp_path, layer, expected):
         (keras_layer("Lambda", "evil", function="x"), r"layer 'evil' \(Lambda\): layers of class Lambda"),
         (
             keras_layer("CuDNNLSTM", "rnn", units=3),
-            r"'rnn' \(CuDNNLSTM\): .* yet; load its weights into a model with LSTM",
+            r"'rnn' \(CuDNNLSTM\): .*; load its weights into a model with LSTM",
         ),
         (
             keras_layer("CuDNNGRU", "rnn", units=3),
             r"'rnn' \(CuDNNGRU\): .* model with GRU\(reset_after=True\) in Keras 2",
         ),
-        (keras_layer("ConvLSTM3D", "rnn", filters=3), r"'rnn' \(ConvLSTM3D\): .* yet; ConvLSTM1D and ConvLSTM2D are"),
-        (keras_layer("Masking", "m", mask_value=0.0), r"'m' \(Masking\): .*; take it out .* give the mask to predict"),
-        (keras_layer("Sequential", "inner", layers=[]), "class Sequential"),
+        (keras_layer("ConvLSTM3D", "rnn", filters=3), r"'rnn' \(ConvLSTM3D\): .*; ConvLSTM1D and ConvLSTM2D are"),
+        (keras_layer("Masking", "m", mask_value=0.0), r"'m' \(Masking\): expected an input \(batch, time, features\)"),
+        (keras_layer("Sequential", "inner", layers=[]), r"'inner' \(Sequential\): config expected a list of 1 to"),
         ({**keras_layer("Mine", "x"), "registered_name": "pack>Mine"}, "'pack>Mine' of module 'keras.layers'.*custom"),
         ({**keras_layer("LSTM", "x"), "module": "os"}, "module 'os' is not one of Keras's own"),
         ({**keras_layer("Dense", "x"), "class_name": "pack>Dense"}, "custom objects are not supported"),
@@ -704,9 +704,13 @@ def test_activation_layers_keep_their_parameters(tmp_path, layer, expected):
         (keras_dense("x", 2, lora_rank=4), "option lora_rank=4 is not supported"),
         (keras_dense("x", 2, quantization_config={"mode": "int8"}), "option quantization_config="),
         (keras_dense("x", 2, dtype={"class_name": "QuantizedDTypePolicy", "config": {}}), "'QuantizedDTypePolicy'"),
-        (keras_layer("ReLU", "x", threshold=1.0), "option threshold is not supported"),
-        (keras_layer("ReLU", "x", max_value=1.0, negative_slope=0.1), "max_value and negative_slope together"),
-        (keras_layer("Softmax", "x", axis=0), "option axis expected the last, found 0"),
+        (keras_layer("ReLU", "x", threshold=1e9), "option threshold expected 0 to 1e8, found"),
+        (keras_dense("x", 2, activation=keras_layer("ReLU", "r", threshold=1.0)), "option threshold is not supported"),
+        (keras_layer("Softmax", "x", axis=0), "option axis expected another axis than the batch, found 0"),
+        (keras_layer("Softmax", "x", axis=2), r"option axis expected an axis of \(batch, 2\), found 2"),
+        (keras_layer("Softmax", "x", axis=[1, 2]), "a softmax over several axes at once is not supported"),
+        (keras_layer("BatchNormalization", "x", axis=3), r"option axis expected an axis of \(batch, 2\), found 3"),
+        (keras_layer("EinsumDense", "x"), "layers of class EinsumDense are not supported; Dense is"),
         (keras_layer("LeakyReLU", "x", alpha="big"), "option alpha expected a number, found 'big'"),
         (keras_layer("Dropout", "x", rate=1.5), r"dropout rate expected in \[0, 1\]"),
         (keras_dense("x", 0), "option units expected 1 to 1000000, found 0"),
@@ -792,20 +796,26 @@ def test_a_bidirectional_layer_that_is_not_computed_is_refused_by_name(tmp_path,
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"class_name": "Functional", "config": {}}, "a Functional model; only Sequential"),
-        ({"class_name": "Model", "config": {}}, "a Functional model; only Sequential"),
+        ({"class_name": "Functional", "config": {}}, "expected a list of 1 to 10000 layers"),
+        (
+            {"class_name": "Model", "config": {"layers": [keras_input(3)]}},
+            r"input_layers: expected \[layer, call, output\]",
+        ),
         ({"class_name": "MyModel", "config": {}}, "a model of class 'MyModel'"),
         ({"class_name": "MyModel", "config": {}, "module": "my.code"}, "'MyModel' of module 'my.code' is not one of"),
         ({"class_name": "Sequential", "config": {"layers": []}}, "expected a list of 1 to 10000 layers"),
         ({"class_name": "Sequential", "config": {"layers": {}}}, "expected a list of 1 to 10000 layers"),
         ({"class_name": "Sequential", "config": 3}, "expected a list of 1 to 10000 layers"),
-        (keras_model(keras_input(3)), "weights that belong to no layer"),
+        (keras_model(keras_input(3), keras_layer("ReLU", "r")), "weights that belong to no layer"),
         (keras_model(keras_dense("fc", 2)), "input shape expected a list, found None"),
-        (keras_model(keras_input(None)), "with a fixed number of features"),
-        (keras_model(keras_input(None, None, 4)), "with a fixed number of features"),
-        (keras_model(keras_input(2, 3, 4, 5, 6)), "with a fixed number of features"),
-        (keras_model(keras_input()), "with a fixed number of features"),
-        (keras_model(keras_layer("InputLayer", "x", batch_shape=[None, "3"])), "input shape expected a list"),
+        (keras_model(keras_input(None), keras_dense("fc", 2)), "with a fixed number of features"),
+        (keras_model(keras_input(None, None, 4), keras_dense("fc", 2)), "with a fixed number of features"),
+        (keras_model(keras_input(2, 3, 4, 5, 6, 7, 8, 9, 10), keras_dense("fc", 2)), "with a fixed number of features"),
+        (keras_model(keras_input(), keras_dense("fc", 2)), "with a fixed number of features"),
+        (
+            keras_model(keras_layer("InputLayer", "x", batch_shape=[None, "3"]), keras_dense("fc", 2)),
+            "input shape expected a list",
+        ),
         ([], "expected an object with class_name and config"),
         (b"{", "config.json: not valid JSON"),
         (b'{"class_name": 1, "class_name": 2}', "stands twice"),
@@ -1179,10 +1189,14 @@ def test_a_live_model_that_is_not_computed_is_refused_by_name(keras):
 
     layers = keras.layers
     x = keras.Input((None, 3))
-    with pytest.raises(UnsupportedError, match="Functional"):
-        from_keras(keras.Model(x, layers.LSTM(4)(x)))
-    with pytest.raises(UnsupportedError, match="layers of class Masking are not supported yet; take it out"):
-        from_keras(keras.Sequential([keras.Input((None, 3)), layers.Masking(), layers.GRU(4)]))
+
+    class Mine(keras.Model):
+        pass
+
+    with pytest.raises(UnsupportedError, match="'.*Mine' of module .* is not one of Keras's own"):
+        from_keras(Mine(x, layers.LSTM(4)(x)))
+    with pytest.raises(UnsupportedError, match=r"'cumsum' \(Cumsum\): the operation keras.ops Cumsum is not supported"):
+        from_keras(keras.Model(x, keras.ops.cumsum(x, axis=1)))
 
     @keras.saving.register_keras_serializable("pack")
     class Cell(layers.SimpleRNNCell):

@@ -45,11 +45,11 @@ ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax")
 # Options that change nothing at inference.
 _INERT = {
     "name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_dtype", "seed", "input_dim",
-    "input_length", "kernel_initializer", "recurrent_initializer", "bias_initializer", "kernel_regularizer",
-    "recurrent_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint",
-    "recurrent_constraint", "bias_constraint", "dropout", "recurrent_dropout", "unit_forget_bias",
-    "implementation", "unroll", "stateful", "use_cudnn", "noise_shape", "consume_less", "build_config",
+    "input_length", "dropout", "recurrent_dropout", "unit_forget_bias", "implementation", "unroll", "stateful",
+    "use_cudnn", "noise_shape", "consume_less", "build_config", "autocast", "momentum", "renorm_momentum",
+    "renorm_clipping",
 }  # fmt: skip
+_INERT_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class LayerConfig:
         File, layer and class, for messages.
     version : tuple of int
         Major and minor version of the Keras that wrote it.
+    module : str
+        Where Keras has the class, "" if the config does not say.
     """
 
     class_name: str
@@ -71,6 +73,15 @@ class LayerConfig:
     config: Mapping[str, object]
     what: str
     version: tuple[int, int]
+    module: str = ""
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether it is a function of ``keras.ops``, which Keras writes like a layer, and no layer."""
+        if not self.module and self.version >= (3, 0):
+            # An .h5 file says no module; every layer has this but the input, and the spatial dropouts.
+            return "trainable" not in self.config and not self.class_name.startswith(("InputLayer", "SpatialDropout"))
+        return self.module.startswith(("keras.src.ops", "keras.ops"))
 
     def inner(self, entry: object, role: str) -> LayerConfig:
         """A layer that stands in an option of this one."""
@@ -79,7 +90,8 @@ class LayerConfig:
     def check_options(self, known: set[str]) -> None:
         """Refuse an option that is neither known nor inert, unless it is off."""
         for key, option in self.config.items():
-            if key not in known and key not in _INERT and option not in (None, False):
+            is_inert = key in _INERT or key.endswith(_INERT_ENDINGS)
+            if key not in known and not is_inert and option not in (None, False):
                 raise UnsupportedError(f"{self.what}: option {key}={option!r:.80} is not supported")
 
     def flag(self, key: str, default: bool) -> bool:
@@ -94,6 +106,24 @@ class LayerConfig:
         if type(value) is not int or not 0 < value <= MAX_UNITS:
             raise FormatError(f"{self.what}: option {key} expected 1 to {MAX_UNITS}, found {value!r:.80}")
         return value
+
+    def size(self, key: str, *, least: int = 1) -> int:
+        """A whole number, perhaps as a list of one."""
+        value = self.config.get(key)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if type(value) is not int or not least <= value <= MAX_UNITS:
+            raise FormatError(f"{self.what}: option {key} expected {least} to {MAX_UNITS}, found {value!r:.80}")
+        return value
+
+    def pair(self, key: str) -> tuple[int, int]:
+        """Two whole numbers, or one for both."""
+        value = self.config.get(key)
+        value = [value, value] if type(value) is int else value
+        if not isinstance(value, list) or len(value) != 2 or not all(type(size) is int for size in value):
+            raise FormatError(f"{self.what}: option {key} expected two whole numbers, found {value!r:.80}")
+        if not all(0 <= size <= MAX_UNITS for size in value):
+            raise FormatError(f"{self.what}: option {key} expected 0 to {MAX_UNITS}, found {value!r:.80}")
+        return value[0], value[1]
 
     def sizes(self, key: str, count: int) -> tuple[int, ...]:
         """`count` positive whole numbers."""
@@ -123,8 +153,8 @@ class LayerConfig:
             raise FormatError(f"{what}: missing in the config")
         return activation_options(target or slot, *_activation(what, self.config[slot], self.version), where=what)
 
-    def as_activation(self, kind: str) -> tuple[str, float | None, float | None]:
-        """``(name, alpha, beta)`` of one of `ACTIVATION_LAYERS`, on a value of `kind`."""
+    def as_activation(self) -> tuple[str, float | None, float | None]:
+        """``(name, alpha, beta)`` of one of `ACTIVATION_LAYERS`, in another layer's option."""
         match self.class_name:
             case "LeakyReLU":
                 self.check_options({"alpha", "negative_slope"})
@@ -136,8 +166,7 @@ class LayerConfig:
             case "Softmax":
                 self.check_options({"axis"})
                 axis = self.config.get("axis", -1)
-                last = {"sequence": 2, "vector": 1, "state": 1}.get(kind, -1)
-                if axis not in (-1, last, [-1], [last]):
+                if axis not in (-1, [-1]):
                     raise UnsupportedError(f"{self.what}: option axis expected the last, found {axis!r:.80}")
                 return "softmax", None, None
         self.check_options({"max_value", "negative_slope", "threshold"})
@@ -163,7 +192,7 @@ def _activation(what: str, found: object, version: tuple[int, int]) -> tuple[str
         if class_name in ACTIVATION_LAYERS or class_name == "Activation":
             inner = read_layer(f"{what}, ", "layer", found, version)
             if class_name != "Activation":
-                return inner.as_activation("gate")
+                return inner.as_activation()
             inner.check_options({"activation"})
             return _activation(what, inner.config.get("activation"), version)
         if class_name != "function":
@@ -209,4 +238,12 @@ def read_layer(start: str, role: str, entry: object, version: tuple[int, int]) -
     dtype = config.get("dtype")
     if isinstance(dtype, dict) and dtype.get("class_name") not in ("DTypePolicy", "Policy"):
         raise UnsupportedError(f"{start}{role} {name!r}: dtype policy {dtype.get('class_name')!r} is not supported")
-    return LayerConfig(class_name, name, config, f"{start}{role} {name!r} ({class_name})", version)
+    module = entry.get("module")
+    return LayerConfig(
+        class_name,
+        name,
+        config,
+        f"{start}{role} {name!r} ({class_name})",
+        version,
+        module if isinstance(module, str) else "",
+    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from ..errors import FormatError, UnsupportedError
-from ..graph import GraphBuilder, Option, Value
+from ..graph import Option, Value
 from ..layers.merge import DIRECTION_MERGES
+from ._keras_call import Flow, LayerCall, Mask, shape_text
 from ._keras_config import LayerConfig
 from ._keras_weights import Part, numbered
 
@@ -42,25 +42,6 @@ _CELL_OPTIONS = {
 }
 
 
-class Target(Protocol):
-    """What these layers are added to."""
-
-    builder: GraphBuilder
-    is_tensorflow: bool
-
-    def take(
-        self,
-        layer: LayerConfig,
-        parts: Sequence[Part],
-        index: int,
-        shapes: dict[str, tuple[int, ...]],
-        roles: dict[str, str],
-        *,
-        cudnn_bias: int | None = None,
-    ) -> dict[str, np.ndarray]:
-        """Keras role -> array of ``parts[index]`` of a layer, checked against `shapes`."""
-
-
 @dataclass(frozen=True)
 class _Recurrent:
     """One recurrent layer, or one direction of a Bidirectional, as its config describes it."""
@@ -83,8 +64,9 @@ class _Recurrent:
         return self.is_convolution and self.layer.version < (3, 0)
 
 
-def add_recurrent(target: Target, layer: LayerConfig, value: Value, *, is_last: bool) -> list[Value]:
+def add_recurrent(call: LayerCall) -> list[Flow]:
     """Add one of `RECURRENT_LAYERS`; returns its output and, with return_state, its final states."""
+    layer = call.layer
     recurrent = _read(layer)
     zero = recurrent.zeroes_masked and not recurrent.ignores_zero_output
     if zero and not recurrent.returns_sequences:
@@ -92,25 +74,28 @@ def add_recurrent(target: Target, layer: LayerConfig, value: Value, *, is_last: 
             f"{layer.what}: option zero_output_for_mask without return_sequences is not supported; set it to False "
             "if no mask is used"
         )
-    _check_outputs(layer, recurrent, is_last)
+    _check_outputs(call, recurrent)
+    x, initial, mask = _inputs(call)
+    states_of = _initial_states(call, [recurrent], initial)
     parts = _cell_parts(recurrent, (), (), ((),))
     y, states = _add_direction(
-        target, layer, recurrent, parts, 0, layer.name, value, zero, flipped=recurrent.goes_backwards
+        call, recurrent, parts, 0, call.name, x, mask, states_of[0], zero, flipped=recurrent.goes_backwards
     )
-    return _outputs(target, layer, recurrent, [y], states)
+    return _outputs(call, recurrent, [y], states)
 
 
-def add_bidirectional(target: Target, layer: LayerConfig, value: Value, *, is_last: bool) -> list[Value]:
+def add_bidirectional(call: LayerCall) -> list[Flow]:
     """Add a Bidirectional layer; returns its output (two with merge_mode None) and perhaps its final states."""
+    layer = call.layer
     layer.check_options({"merge_mode", "layer", "backward_layer"})
     mode = layer.config.get("merge_mode", "concat")
     if mode is not None and (not isinstance(mode, str) or mode not in DIRECTION_MERGES):
         raise UnsupportedError(
             f"{layer.what}: option merge_mode expected None or one of {', '.join(DIRECTION_MERGES)}, found {mode!r:.80}"
         )
-    if mode is None and not is_last:
+    if mode is None and not call.is_last:
         raise UnsupportedError(
-            f"{layer.what}: option merge_mode=None gives two outputs, which is supported in the last layer only; "
+            f"{layer.what}: option merge_mode=None gives two outputs, which a Sequential has in its last layer only; "
             f"choose one of {', '.join(DIRECTION_MERGES)}"
         )
     forward = _read(layer.inner(layer.config.get("layer"), "forward layer"))
@@ -127,32 +112,74 @@ def add_bidirectional(target: Target, layer: LayerConfig, value: Value, *, is_la
         if getattr(forward, option) != getattr(backward, option):
             name = option.replace("returns", "return")
             raise FormatError(f"{layer.what}: option {name} differs between the two directions")
-    _check_outputs(layer, forward, is_last)
+    _check_outputs(call, forward)
     # Bidirectional sets zero_output_for_mask itself; Keras before 2.4 (not tf.keras) did not have it yet.
-    forced = forward.returns_sequences and (layer.version >= (2, 4) or target.is_tensorflow)
+    forced = forward.returns_sequences and (layer.version >= (2, 4) or call.maker.is_tensorflow)
     first = _cell_parts(forward, ("forward_layer",), ("forward_layer",), tuple((name,) for name in forward_names))
     second = _cell_parts(backward, ("backward_layer",), ("backward_layer",), tuple((name,) for name in backward_names))
+    x, initial, mask = _inputs(call)
+    states_of = _initial_states(call, [forward, backward], initial)
     outputs, states = [], []
-    for recurrent, offset, part in ((forward, 0, "forward"), (backward, len(first), "backward")):
+    for k, (recurrent, part) in enumerate(((forward, "forward"), (backward, "backward"))):
         # Both sequences come in the order of processing, and Keras flips the second one, whichever way it went: so
         # both are in the input's time order, or both in the opposite one.
         y, final = _add_direction(
-            target,
-            layer,
+            call,
             recurrent,
             [*first, *second],
-            offset,
-            f"{layer.name}.{part}",
-            value,
+            k * len(first),
+            f"{call.name}.{part}",
+            x,
+            mask,
+            states_of[k],
             forced and not recurrent.ignores_zero_output,
             flipped=forward.goes_backwards,
         )
         outputs.append(y)
         states += final
     if mode is not None:
-        merged = target.builder.add("merge", layer.name, {"x": outputs[0], "x1": outputs[1]}, options={"mode": mode})
-        outputs = [merged["y"]]
-    return _outputs(target, layer, forward, outputs, states)
+        outputs = [call.add("merge", {"x": outputs[0], "x1": outputs[1]}, mode=mode)]
+    return _outputs(call, forward, outputs, states)
+
+
+def _inputs(call: LayerCall) -> tuple[Value, list[Flow], Value | None]:
+    """The sequence, the initial states that the call gives, and the mask to compute with."""
+    flows, initial = call.flows, call.arguments.get("initial_state")
+    if isinstance(initial, tuple):
+        initial = list(initial)
+    given = _flat(initial)
+    if any(not isinstance(state, Flow) for state in given):
+        raise UnsupportedError(f"{call.what}: argument initial_state expected tensors, found {initial!r:.80}")
+    if call.layer.version < (3, 0) and len(flows) > 1:
+        # Keras 2 writes the states as further inputs.
+        flows, given = flows[:1], [*flows[1:], *given]
+    call = dataclasses.replace(call, flows=flows)
+    is_explicit, mask = call.explicit_mask()
+    if not is_explicit:
+        # Keras 3 takes the mask of the sequence only where that is the only tensor of the call.
+        mask = None if given and call.layer.version >= (3, 0) else call.flow.mask.value
+    return call.x, given, call.readable(mask)
+
+
+def _flat(nest: object) -> list[object]:
+    if nest is None:
+        return []
+    if isinstance(nest, (list, tuple)):
+        return [item for inner in nest for item in _flat(inner)]
+    return [nest]
+
+
+def _initial_states(call: LayerCall, directions: Sequence[_Recurrent], given: list[Flow]) -> list[list[dict]]:
+    """For each direction and cell, role -> initial state."""
+    roles = [
+        [("h0", "c0") if _OPS[cell.class_name] in ("lstm", "conv_lstm") else ("h0",) for cell in direction.cells]
+        for direction in directions
+    ]
+    expected = sum(len(cell) for cells in roles for cell in cells)
+    if given and len(given) != expected:
+        raise FormatError(f"{call.what}: argument initial_state expected {expected} tensors, found {len(given)}")
+    flat = iter(call.numbers(flow) for flow in given)
+    return [[{role: next(flat) for role in cell} if given else {} for cell in cells] for cells in roles]
 
 
 def _read(layer: LayerConfig) -> _Recurrent:
@@ -198,11 +225,11 @@ def _read(layer: LayerConfig) -> _Recurrent:
     )
 
 
-def _check_outputs(layer: LayerConfig, recurrent: _Recurrent, is_last: bool) -> None:
-    if recurrent.returns_state and not is_last:
+def _check_outputs(call: LayerCall, recurrent: _Recurrent) -> None:
+    if recurrent.returns_state and not call.is_last:
         raise UnsupportedError(
-            f"{layer.what}: option return_state=True gives several outputs, which is supported in the last layer only; "
-            "set it to False, and ask predict for the states with return_state=True"
+            f"{call.what}: option return_state=True gives several outputs, which a Sequential has in its last layer "
+            "only; set it to False, and ask predict for the states with return_state=True"
         )
 
 
@@ -224,13 +251,14 @@ def _cell_parts(
 
 
 def _add_direction(
-    target: Target,
-    layer: LayerConfig,
+    call: LayerCall,
     recurrent: _Recurrent,
     parts: Sequence[Part],
     offset: int,
     name: str,
     value: Value,
+    mask: Value | None,
+    initial: Sequence[dict[str, Value]],
     zeroes_masked: bool,
     *,
     flipped: bool,
@@ -240,9 +268,9 @@ def _add_direction(
     Each cell of a stack reads the one before within the same step, so the cells are layers that share a mask.
     `flipped` puts the sequence in the opposite of the input's time order.
     """
-    if value.kind != "sequence":
+    if value.kind != "sequence" or call.first:
         raise FormatError(
-            f"{layer.what}: expected a sequence as input, found the {value.kind} {value.name!r}; "
+            f"{call.what}: expected a sequence as input, found the {value.kind} {value.name!r}; "
             "the layer before needs return_sequences"
         )
     states: list[Value] = []
@@ -254,42 +282,36 @@ def _add_direction(
             "padding": "repeat" if is_top and not zeroes_masked else "zero",
         }
         node = f"{name}.cell{k}" if recurrent.is_stack else name
-        made = _add_cell(target, layer, cell, parts, offset + k, node, y, options)
+        inputs = {"x": y, "mask": mask, **initial[k]}
+        made = _add_cell(call, cell, parts, offset + k, node, inputs, options)
         y = made.pop("y")
         states += made.values()
     if not recurrent.returns_sequences:
         return made["h"], states
     if flipped:
-        y = target.builder.add("reverse", f"{name}.reverse", {"x": y})["y"]
+        y = call.node("reverse", f"{name}.reverse", {"x": y})["y"]
     return y, states
 
 
-def _outputs(
-    target: Target, layer: LayerConfig, recurrent: _Recurrent, outputs: list[Value], states: list[Value]
-) -> list[Value]:
-    """The outputs, then the states if the layer returns them: a state that is an output too is given twice."""
-    if not recurrent.returns_state:
-        return outputs
-    names = {state.name for state in states}
-    distinct = [
-        target.builder.add("activation", f"{layer.name}.output", {"x": value})["y"] if value.name in names else value
-        for value in outputs
-    ]
-    return [*distinct, *states]
+def _outputs(call: LayerCall, recurrent: _Recurrent, outputs: list[Value], states: list[Value]) -> list[Flow]:
+    """The outputs, with the mask that Keras gives them, then the states if the layer returns them."""
+    is_explicit, mask = call.explicit_mask()
+    mask = mask if is_explicit else call.flows[0].mask.value
+    flows = [Flow(value, Mask(mask if recurrent.returns_sequences else None)) for value in outputs]
+    return [*flows, *(Flow(state) for state in states if recurrent.returns_state)]
 
 
 def _add_cell(
-    target: Target,
-    layer: LayerConfig,
+    call: LayerCall,
     cell: LayerConfig,
     parts: Sequence[Part],
     index: int,
     name: str,
-    value: Value,
+    inputs: dict[str, Value | None],
     options: dict[str, Option],
 ) -> dict[str, Value]:
     """One recurrent node. Keras's order of gates is i f c o, which is ours, and z r h for r z n in a GRU."""
-    op = _OPS[cell.class_name]
+    op, value = _OPS[cell.class_name], inputs["x"]
     options |= cell.activation("activation")
     if op != "rnn":
         options |= cell.activation("recurrent_activation")
@@ -303,7 +325,7 @@ def _add_cell(
     else:
         units = cell.whole("units", old_name="output_dim")
         if len(value.shape) != 2:
-            raise FormatError(f"{layer.what}: expected an input (batch, time, features), found {_text(value)}")
+            raise FormatError(f"{call.what}: expected an input (batch, time, features), found {shape_text(value)}")
     rows = _GATES[op] * units
     bias_roles = ["bias"]
     if op == "gru":
@@ -315,15 +337,15 @@ def _add_cell(
         shapes["bias"] = (2, rows) if len(bias_roles) == 2 else (rows,)
     roles = {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "+".join(bias_roles)}
     cudnn_bias = 2 * rows if cell.class_name in ("LSTM", "GRU") else None
-    arrays = target.take(
-        layer, parts, index, shapes, {role: f"{name}/{roles[role]}" for role in shapes}, cudnn_bias=cudnn_bias
+    arrays = call.take_part(
+        parts, index, shapes, {role: f"{name}/{roles[role]}" for role in shapes}, cudnn_bias=cudnn_bias
     )
     weights = {roles[role]: arrays[role].reshape(-1, rows).T for role in ("kernel", "recurrent_kernel")}
     if "bias" in arrays:
         weights |= dict(zip(bias_roles, arrays["bias"].reshape(-1, rows), strict=True))
     if op == "gru":
         weights = {role: _reset_gate_first(weight) for role, weight in weights.items()}
-    return target.builder.add(op, name, {"x": value}, weights, options)
+    return call.node(op, name, inputs, weights, options)
 
 
 def _reset_gate_first(weight: np.ndarray) -> np.ndarray:
@@ -342,7 +364,7 @@ def _convolution(cell: LayerConfig, value: Value) -> tuple[tuple[int, ...], dict
         )
     if len(value.shape) != 2 + count:
         axes = "columns" if count == 1 else "rows, columns"
-        raise FormatError(f"{cell.what}: expected an input (batch, time, {axes}, channels), found {_text(value)}")
+        raise FormatError(f"{cell.what}: expected an input (batch, time, {axes}, channels), found {shape_text(value)}")
     padding = cell.config.get("padding")
     if padding not in ("valid", "same"):
         raise UnsupportedError(f"{cell.what}: option padding expected 'valid' or 'same', found {padding!r:.80}")
@@ -351,8 +373,3 @@ def _convolution(cell: LayerConfig, value: Value) -> tuple[tuple[int, ...], dict
         for axis, size in zip(_AXES[2 - count :], cell.sizes(key, count), strict=True):
             options[f"{option}_{axis}"] = size
     return cell.sizes("kernel_size", count), options
-
-
-def _text(value: Value) -> str:
-    """The shape with the batch axis."""
-    return "(" + ", ".join(["batch", *("time" if size is None else str(size) for size in value.shape)]) + ")"

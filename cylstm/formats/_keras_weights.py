@@ -25,15 +25,14 @@ class Part(NamedTuple):
         The way from the live layer: attributes, and positions in lists.
     names : tuple of tuple of str
         Combinations of names, the likeliest first, that stand in the path of these weights in an ``.h5`` file.
+    below : tuple of str
+        Of a layer in a nested model: the names of the models and layers it is in, its own last.
     """
 
     path: tuple[str, ...] = ()
     attributes: tuple[str | int, ...] = ()
     names: tuple[tuple[str, ...], ...] = ()
-
-
-#: A layer that has one set of weights, its own.
-WHOLE = (Part(),)
+    below: tuple[str, ...] = ()
 
 
 class Tensor(Protocol):
@@ -154,6 +153,8 @@ class LegacyWeights:
         if layer.name not in self.stored:
             raise FormatError(f"{self.where}: layer {layer.name!r}: its weights are missing")
         group, names = self.stored[layer.name]
+        if parts[index].below:
+            names = self.nested(layer, parts[index].below, names)
         if len(parts) > 1:
             names = self.divided(layer, parts, names)[index]
         by_role = {}
@@ -172,6 +173,22 @@ class LegacyWeights:
                 f"{self.where}: layer {layer.name!r}: weight {missing[0]!r} is missing; found {', '.join(names)}"
             )
         return by_role
+
+    def nested(self, layer: LayerConfig, below: tuple[str, ...], names: list[str]) -> list[str]:
+        """Those of a nested model's weights whose paths name the layer ``below[-1]``, and no other model than its own.
+
+        Their order does not do: weights that are frozen stand behind the others.
+        """
+        found = [name for name in names if below[-1] in name.split("/")[:-1]]
+        # Keras writes the names of Sequential models into the paths, and not those of Functional ones.
+        depth = {name: sum(part in below for part in set(name.split("/")[:-1])) for name in found}
+        rank = {name: (name.split("/").index(below[-1]) + 1 - depth[name], -depth[name]) for name in found}
+        found = [name for name in found if rank[name] == min(rank.values())]
+        if not found:
+            raise FormatError(
+                f"{self.where}: layer {layer.name!r}: the weights of {'/'.join(below)!r} in it are missing"
+            )
+        return found
 
     def divided(self, layer: LayerConfig, parts: Sequence[Part], names: list[str]) -> list[list[str]]:
         """The names of each part: by the names in their paths, else in the order in which Keras writes them.
