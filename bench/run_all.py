@@ -26,6 +26,7 @@ PARTS: dict[str, list[str]] = {
     "product": ["product.py"],
     "parallel": ["parallel.py"],
     "streams": ["streams.py"],
+    "models": ["models.py"],
     "call": ["call.py"],
     "scaling": ["scaling.py", "--limit-s", "0.6"],
     "cold-start": ["cold_start.py"],

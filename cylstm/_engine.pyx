@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from . import threads as _threads
-from .arrays import as_active, as_input, as_rows, as_state, check_out, index_error
+from .arrays import as_active, as_input, as_rows, as_state, check_out, from_layout, index_error
 from .errors import CylstmError, FormatError, ShapeError, StreamBusyError, UnsupportedError
 from .tensors import StoredTensor, StoredTensors, as_stored
 
@@ -769,7 +769,11 @@ cdef class Stream:
             active_data = <const uint8_t *>cnp.PyArray_DATA(mask)
         model = self.model
         inputs, alone, time = [], None, None
+        # a step has one order of axes only
+        layouts = {} if is_step else model.graph.layouts
         for value, array in zip(model._input_values, model._input_list(x)):
+            if value.name in layouts:
+                array = from_layout(array, layouts[value.name], value)
             array, is_alone = as_input(array, value, packed.dtype, is_step=is_step, batch=self.batch, active=active)
             if alone is not None and alone != is_alone:
                 raise ShapeError("inputs: expected all with a batch axis or all without")
@@ -786,13 +790,18 @@ cdef class Stream:
             raise ShapeError(f"out: expected {packed.output_count} arrays, found {len(given)}")
         for i in range(packed.output_count):
             shape = shapes[i][1:] if alone else shapes[i]
-            if given[i] is None:
+            if given[i] is None or layouts:
                 result = np.empty(shape, packed.dtype)
             else:
                 result = check_out(given[i], shape, packed.dtype, inputs)
             results.append(result)
             outputs.append(result)
+        if layouts and out is not None:
+            for array, view in zip(given, model.to_users(results)):
+                check_out(array, view.shape, packed.dtype, inputs)
         self.run_arrays(inputs, outputs, time, active_data)
+        if layouts:
+            results = model.to_users(results, None if out is None else given)
         return results if packed.output_count > 1 else results[0]
 
     @property

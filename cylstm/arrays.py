@@ -103,6 +103,33 @@ def as_input(
     return array, is_alone
 
 
+def from_layout(array: object, layout: str, value: Value) -> np.ndarray:
+    """An input as its value has it, from the user's order of axes (`Graph.layouts`). Raises `ShapeError`."""
+    array = np.asarray(array)
+    rank = len(layout)
+    if array.ndim not in (rank, rank + 1):
+        names = ["time" if axis == "0" and value.has_time else str(value.shape[int(axis)]) for axis in layout]
+        raise ShapeError(
+            f"input {value.name!r}: expected rank {rank + 1} ({', '.join(('batch', *names))}) or {rank} "
+            f"({', '.join(names)}), found shape {array.shape}"
+        )
+    batch = array.ndim - rank
+    array = array.transpose([*range(batch), *(batch + layout.index(axis) for axis in sorted(layout))])
+    for axis in range(len(value.shape)):
+        if str(axis) not in layout:
+            array = np.expand_dims(array, batch + axis)
+    return array
+
+
+def to_layout(array: np.ndarray, layout: str, rank: int) -> np.ndarray:
+    """A view of an output in the user's order of axes; `rank` is that of its value."""
+    batch = array.ndim - rank
+    axes = [int(axis) for axis in layout]
+    spare = [axis for axis in range(rank) if axis not in axes]
+    array = array.transpose([*range(batch), *(batch + axis for axis in axes + spare)])
+    return array[(Ellipsis, *[0] * len(spare))]
+
+
 def as_indices(array: object, what: str) -> np.ndarray:
     """`array` as C-contiguous int32; whole numbers of any type are converted, floats too if they are whole.
 

@@ -199,6 +199,10 @@ class Graph(Record):
         Free text that travels in the native file (scaling, units, names).
     provenance : dict
         What the loader did: format, version, tensors used.
+    layouts : dict of str to str
+        Of inputs and outputs whose arrays lie otherwise for the user than their value: which axis of the value each of
+        the user's is, batch not counted. "10" is (batch, channels, time) for a value (time, channels); axes of the
+        value that are not named have size 1, so "0" is (batch, time) for a value (time, 1).
     """
 
     __slots__ = ()
@@ -210,6 +214,7 @@ class Graph(Record):
     tensors: Mapping[str, np.ndarray]
     metadata: Mapping[str, str]
     provenance: Mapping[str, object]
+    layouts: Mapping[str, str] = {}
 
     def node_tensors(self, node: Node) -> dict[str, np.ndarray]:
         """Role -> array of one node's weights."""

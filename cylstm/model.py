@@ -11,7 +11,7 @@ import numpy as np
 
 from . import threads as _threads
 from ._engine import PackedModel, Stream, chosen_isa
-from .arrays import as_input, as_state, check_out
+from .arrays import as_input, as_state, check_out, from_layout, to_layout
 from .errors import FormatError, ShapeError, UnsupportedError
 from .tensors import as_stored
 
@@ -153,12 +153,16 @@ class Model:
             If an array has another rank, feature count, batch or dtype than the model needs.
         """
         packed = self._packed
-        if initial_state is None and lengths is None and mask is None and not return_state:
+        plain = initial_state is None and lengths is None and mask is None and not return_state
+        if plain and not self.graph.layouts:
             y = packed.predict_array(x, out, threads)
             if y is not None:
                 return y
         inputs, alone = [], None
         for value, array in zip(self._input_values, self._input_list(x)):
+            layout = self.graph.layouts.get(value.name)
+            if layout is not None:
+                array = from_layout(array, layout, value)
             array, is_alone = as_input(array, value, self.dtype)
             if alone is not None and is_alone != alone:
                 raise ShapeError("inputs: expected all with a batch axis or all without")
@@ -168,7 +172,7 @@ class Model:
             inputs.append(array)
         batch = len(inputs[0])
         masks = self._masks(inputs, alone, lengths, mask)
-        results = self._results(inputs, alone, out)
+        results, given = self._results(inputs, alone, out)
         state = None if initial_state is None else as_state(initial_state, packed.state_groups, batch, self.dtype)
         final = None
         if return_state:
@@ -183,6 +187,7 @@ class Model:
         threads = _threads.useful_threads(packed, batch, time, threads)
         flat = None if final is None else [array for arrays in final for array in arrays]
         packed.predict(inputs, masks, results, state, flat, threads)
+        results = self.to_users(results, given)
         y = results if len(results) > 1 else results[0]
         return (y, [tuple(arrays) for arrays in final]) if final is not None else y
 
@@ -284,16 +289,33 @@ class Model:
             raise ShapeError(f"inputs: expected a list of {len(self.inputs)} ({', '.join(self.inputs)}) or a dict")
         return list(x)
 
-    def _results(self, inputs: list[np.ndarray], alone: bool, out: Any) -> list[np.ndarray]:
-        """The arrays to write to."""
+    def _results(self, inputs: list[np.ndarray], alone: bool, out: Any) -> tuple[list[np.ndarray], Any]:
+        """The arrays to write to, and those of `out` that the results are copied to as they lie for the user."""
         shapes = self._result_shapes(inputs)
         shapes = [shape[1:] for shape in shapes] if alone else shapes
         if out is None:
-            return [np.empty(shape, self.dtype) for shape in shapes]
+            return [np.empty(shape, self.dtype) for shape in shapes], None
         given = out if isinstance(out, (list, tuple)) else [out]
         if len(given) != len(shapes):
             raise ShapeError(f"out: expected {len(shapes)} arrays, found {len(given)}")
-        return [check_out(array, shape, self.dtype, inputs) for array, shape in zip(given, shapes)]
+        if not self.graph.layouts:
+            return [check_out(array, shape, self.dtype, inputs) for array, shape in zip(given, shapes)], None
+        results = [np.empty(shape, self.dtype) for shape in shapes]
+        for array, view in zip(given, self.to_users(results)):
+            check_out(array, view.shape, self.dtype, inputs)
+        return results, given
+
+    def to_users(self, results: list[np.ndarray], out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        """Results with their axes as they lie for the user (`Graph.layouts`), copied to `out` if that is given."""
+        layouts, found = self.graph.layouts, []
+        for i, (name, array) in enumerate(zip(self.outputs, results)):
+            if name in layouts:
+                array = to_layout(array, layouts[name], len(self.graph.values[name].shape))
+            if out is not None:
+                np.copyto(out[i], array)
+                array = out[i]
+            found.append(array)
+        return found
 
     def _result_shapes(self, inputs: list[np.ndarray]) -> list[tuple[int, ...]]:
         return self._packed.result_shapes(len(inputs[0]), self._times(inputs))
@@ -521,8 +543,29 @@ def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None
     return Model(build(keras_model), engine=engine, dtype=dtype)
 
 
-def from_torch(module: Any, *, engine: str | None = None, dtype: str | None = None) -> Model:
-    """A model from a live PyTorch layer. See `load` for the errors raised."""
+def from_torch(module: Any, *, inputs: Any = None, engine: str | None = None, dtype: str | None = None) -> Model:
+    """A model from a live PyTorch layer, or from a whole network that torch.fx can trace.
+
+    `predict` takes and gives the same arrays as the module: (batch, channels, time) where that is what it reads. Only
+    the batch comes first always, also for a module whose time comes first.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Weights are copied. It is taken as after ``module.eval()``.
+    inputs : tuple, list of tuple or dict, optional
+        The shapes of the arguments of its forward where the first layer to read each does not tell them: "N" for the
+        batch, "T" for a time of any length and numbers, as ``[("N", "T", 6)]`` or ``{"x": ("N", 3, 20)}``.
+    engine, dtype : str, optional
+        See `Model`.
+
+    Raises
+    ------
+    UnsupportedError
+        If it cannot be traced, or has a layer or an operation that is not computed; the message names it.
+    ShapeError
+        If the layers do not fit together, or one needs a number of steps that `inputs` has to say.
+    """
     from .formats.torch import from_torch as build
 
-    return Model(build(module), engine=engine, dtype=dtype)
+    return Model(build(module, inputs), engine=engine, dtype=dtype)

@@ -511,10 +511,10 @@ def test_a_live_module_is_copied(kind):
 
 
 @pytest.mark.frameworks
-def test_a_live_module_of_another_kind_is_refused_with_advice():
-    torch = pytest.importorskip("torch")
+def test_what_is_no_module_is_refused_with_advice():
+    pytest.importorskip("torch")
     from cylstm.formats.torch import from_torch
 
-    for module in (torch.nn.Conv1d(3, 4, 2), torch.nn.Sequential(torch.nn.Linear(2, 2)), object()):
+    for found in (object(), {"weight": 1}, "model.pt"):
         with pytest.raises(UnsupportedError, match="from_state_dict"):
-            from_torch(module)
+            from_torch(found)

@@ -14,6 +14,7 @@ import golden_bits
 
 BITS = json.loads(golden_bits.FILE.read_text())
 MATRIX = sorted((Path(__file__).parent / "data" / "goldens" / "matrix").glob("*.cylstm"))
+NETWORKS = sorted((Path(__file__).parent / "data" / "goldens" / "networks").glob("*.cylstm"))
 FOLDER = Path(__file__).parent / "data" / "goldens"
 TORCH = ["torch_plain", "torch_stacked", "torch_bidirectional", "torch_lengths", "torch_projected", "torch_no_bias"]
 KERAS = ["keras_plain", "keras_stacked", "keras_bidirectional", "keras_merge_sum"]
@@ -58,6 +59,27 @@ def test_a_saved_model_repeats_the_bits(name, tmp_path):
         again = cylstm.load(tmp_path / "model.cylstm")
         assert again.metadata == {"unit": "ug/m3"}
         np.testing.assert_array_equal(again.predict(golden["x"]), model.predict(golden["x"]))
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
+def test_whole_networks_are_repeated_and_their_bits_too(path, engine):
+    model = cylstm.load(path, engine=engine)
+    with np.load(path.with_suffix(".npz")) as golden:
+        x = [golden[f"x{i}"] for i in range(len(model.inputs))]
+        found = model.predict(x if len(x) > 1 else x[0])
+        found = found if isinstance(found, list) else [found]
+        for i, y in enumerate(found):
+            expected = golden[f"y{i}"]
+            np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * max(1.0, np.abs(expected).max()))
+            if engine == "packed":
+                np.testing.assert_array_equal(
+                    np.ascontiguousarray(y).view(np.uint32), np.ascontiguousarray(golden[f"ours{i}"]).view(np.uint32)
+                )
+
+
+def test_whole_networks_are_there():
+    assert len(NETWORKS) >= 7
 
 
 def test_the_matrix_has_goldens_of_every_family():

@@ -182,6 +182,9 @@ static void broadcast(const Broadcast *b, int32_t axis, int32_t plain, const cha
     }
 }
 
+/* numbers that are combined at a time: they stay in the first cache for all inputs */
+enum { COMBINED_NUMBERS = 4096 };
+
 static void combine(const CylModel *model, const CylNode *node, CylWorkspace *workspace, int64_t row, int64_t step,
                     int64_t steps) {
     const Merge *merge = node->data;
@@ -228,15 +231,19 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     const Merge *merge = node->data;
     const CylValue *value = &model->values[node->y];
     int64_t steps = cyl_steps(workspace, node->y), begin, end, rank = value->rank + value->has_time;
-    /* step by step, but where the axis is time itself */
+    /* concatenation goes step by step, but where the axis is time itself; all else some steps at a time */
     bool of_rows = merge->is_concat && value->has_time && merge->axis == rank - 1;
-    int64_t pieces = of_rows ? 1 : steps;
+    int64_t pieces = of_rows ? 1 : steps, most = COMBINED_NUMBERS / value->features;
     cyl_share(team, workspace->rows * pieces, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    for (int64_t j = begin, count; j < end; j += count) {
+        count = 1;
         if (merge->is_concat) {
             concat_row(model, node, workspace, j / pieces, j % pieces, of_rows ? steps : 1);
         } else {
-            combine(model, node, workspace, j / pieces, j % pieces, 1);
+            count = most < 1 ? 1 : most;
+            count = count > end - j ? end - j : count;
+            count = count > pieces - j % pieces ? pieces - j % pieces : count;
+            combine(model, node, workspace, j / pieces, j % pieces, count);
         }
     }
     cyl_barrier(team);

@@ -308,6 +308,15 @@ static void move(const Move *m, int32_t axis, const char *x, char *y) {
         return;
     }
     int32_t from = m->map->from[axis];
+    bool is_straight = from >= 0 && axis + 1 == m->plain && m->x_strides[from] == m->y_strides[axis];
+    if (is_straight && m->map->divide[axis] == 1 && m->map->step[axis] == 1) {
+        /* from one number to the next the place grows by at most 1; so if it grows by all of them, they are in a row */
+        int64_t count = m->y_sizes[axis], first = place_of(m->map, axis, 0, m->x_sizes[from]);
+        if (first >= 0 && place_of(m->map, axis, count - 1, m->x_sizes[from]) - first == count - 1) {
+            memcpy(y, cyl_at(m->model, x, first * m->x_strides[from]), (size_t)(count * m->y_strides[axis]) * real);
+            return;
+        }
+    }
     for (int64_t i = 0; i < m->y_sizes[axis]; i++) {
         int64_t at = from < 0 ? 0 : place_of(m->map, axis, i, m->x_sizes[from]);
         char *to = cyl_at(m->model, y, i * m->y_strides[axis]);

@@ -155,6 +155,8 @@ def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None) -> None:
             for value in sorted(graph.values.values(), key=lambda value: value.name)
         ],
     }
+    if graph.layouts:
+        described["layouts"] = dict(graph.layouts)
     tensors = as_stored(graph.tensors)
     metadata = {"format": "cylstm", "format_version": str(FORMAT_VERSION)}
     if arrays is not None:
@@ -377,19 +379,40 @@ def _read_native(file: _File, mmap: bool) -> tuple[Graph, Arrays | None]:
     unknown = set(metadata) - {"format", "format_version", "layout_version", "graph", "metadata"}
     if unknown:
         raise UnsupportedError(f"{path}: unknown entries in __metadata__: {', '.join(sorted(unknown))}")
+    described = parse_json(metadata.get("graph", ""), f"{path}: graph")
+    layouts = described.pop("layouts", {}) if isinstance(described, dict) else {}
     graph = _fields(
         f"{path}: graph",
-        parse_json(metadata.get("graph", ""), f"{path}: graph"),
+        described,
         {"values": list, "nodes": list, "inputs": list, "outputs": list} | ({"tensors": dict} if is_packed else {}),
     )
     user = parse_json(metadata.get("metadata", "{}"), f"{path}: metadata")
     if not isinstance(user, dict) or not all(isinstance(text, str) for text in user.values()):
         raise FormatError(f"{path}: metadata expected a mapping of strings to strings")
     if not is_packed:
-        return _rebuild(path, graph, user, {name: file.stored(name) for name in file.entries}), None
+        tensors = {name: file.stored(name) for name in file.entries}
+        return _with_layouts(path, layouts, _rebuild(path, graph, user, tensors)), None
     tensors = {name: _unread(path, name, shape) for name, shape in graph["tensors"].items()}
-    rebuilt = _rebuild(path, graph, user, tensors)
+    rebuilt = _with_layouts(path, layouts, _rebuild(path, graph, user, tensors))
     return rebuilt, _packed_arrays(file, rebuilt, mmap)
+
+
+def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
+    """Each is of an input or output and names some of its axes once, all but those of size 1. Raises `FormatError`."""
+    if not isinstance(layouts, dict):
+        raise FormatError(f"{path}: graph: layouts expected an object, found a {type(layouts).__name__}")
+    for name, layout in layouts.items():
+        shape = graph.values[name].shape if name in (*graph.inputs, *graph.outputs) else ()
+        axes = [str(axis) for axis in range(len(shape))]
+        if (
+            not shape
+            or not isinstance(layout, str)
+            or len(set(layout)) != len(layout)
+            or any(axis not in axes for axis in layout)
+            or any(size != 1 for axis, size in zip(axes, shape) if axis not in layout)
+        ):
+            raise FormatError(f"{path}: graph: layout {layout!r} of {name!r} does not fit shape {shape}")
+    return graph._replace(layouts=layouts)
 
 
 def _check_version(path: str, metadata: Mapping[str, str], key: str, known: int) -> None:

@@ -67,24 +67,41 @@ def read_torch_tensors(path: str, key: str | None = None) -> Tensors:
         return _read_stream(path, file, key)
 
 
-def from_torch(module: object) -> Graph:
-    """The graph of a live ``torch.nn.LSTM``, ``GRU``, ``RNN``, one of their cells, or ``Linear``; weights are copied.
+def from_torch(module: object, inputs: object = None) -> Graph:
+    """The graph of a live layer or network; weights are copied.
 
-    A recurrent layer gives its output at every step.
+    A ``torch.nn.LSTM``, ``GRU``, ``RNN`` or one of their cells by itself gives its output at every step, and takes the
+    batch first and the time second. A network is traced with ``torch.fx``, which records how its layers are wired.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : tuple, list of tuple, dict or None
+        As in `cylstm.from_torch`.
 
     Raises
     ------
     UnsupportedError
-        On any other module: the order of children says nothing about the wiring.
+        For what is no module or cannot be traced, and for layers and operations that are not computed.
+    ShapeError
+        If the shapes of the inputs do not fit the layers, or have to be given.
     """
     kind = type(module).__name__
     layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
     layer = layers.get(kind.removesuffix("Cell"))
-    if not type(module).__module__.startswith("torch.nn.") or layer is None or kind == "LinearCell":
+    if not hasattr(module, "named_modules") or "torch" not in sys.modules:
         raise UnsupportedError(
-            f"from_torch takes torch.nn.LSTM, GRU, RNN, their cells or Linear, found {type(module).__module__}.{kind}; "
-            "for a network use from_state_dict(module.state_dict(), layers=[...])"
+            f"from_torch takes a torch.nn.Module, found {type(module).__module__}.{kind}; for tensors use "
+            "from_state_dict(tensors, layers=[...])"
         )
+    if not type(module).__module__.startswith("torch.nn.") or layer is None or inputs is not None:
+        from ._torch_graph import graph_from_module
+
+        graph = graph_from_module(module, inputs)
+        graph.provenance.update(
+            format="torch", version=None, framework_version=sys.modules["torch"].__version__, source=f"live {kind}"
+        )
+        return graph
     options = {"activation": module.nonlinearity} if layer is RNN else {}
     graph = from_state_dict(module.state_dict(), [layer("", **options)])
     graph.provenance.update(

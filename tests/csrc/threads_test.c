@@ -200,7 +200,10 @@ static void two_threads_on_one_stream_take_turns_or_are_refused(void) {
 
 int main(void) {
     cyl_threads_patience(INT64_MAX);
-    RUN(a_child_predicts_after_fork);
+    /* qemu-user itself fails (cpu_exec: assertion failed) where a forked child makes threads */
+    if (!getenv("EMULATED")) {
+        RUN(a_child_predicts_after_fork);
+    }
     RUN(threads_share_a_model_each_with_its_stream);
     RUN(two_threads_on_one_stream_take_turns_or_are_refused);
     return check_result();

@@ -23,11 +23,14 @@ c_tests() {
     make -C csrc test BUILD="$EMULATION/$name" CC="$triplet-gcc $*" AR="$triplet-ar" EMULATOR="$emulator"
 }
 
+# qemu-user itself fails (cpu_exec: assertion failed) where a forked child makes threads
+EMULATOR_FAILS="--deselect tests/test_model.py::test_a_forked_child_predicts_after_a_parallel_call"
+
 # python_tests PYTHON: on $CPU
 python_tests() {
     step "Python tests on $CPU"
     # shellcheck disable=SC2086 # several words
-    OPENBLAS_NUM_THREADS=1 "$1" -m pytest -p no:cacheprovider -q -m "not frameworks" ${PYTEST_ARGS:-}
+    OPENBLAS_NUM_THREADS=1 "$1" -m pytest -p no:cacheprovider -q -m "not frameworks" ${PYTEST_ARGS:-} $EMULATOR_FAILS
 }
 
 # arm ARCHITECTURE TRIPLET CPU...: copies the tree, since setup.py builds in place

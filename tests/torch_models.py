@@ -1,0 +1,664 @@
+"""Whole PyTorch modules, each with its inputs: what `cylstm.from_torch` is compared with PyTorch on.
+
+A `Case` makes a module of random weights; its inputs are shapes, or whole numbers below a limit for an Embedding.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+T, N = 20, 3
+
+
+class Case(NamedTuple):
+    """`make` gives the module; `shapes` are those of its inputs, (shape, limit) for indices below the limit; `inputs`
+    what `from_torch` is told; `streams` whether the network has to stream.
+    """
+
+    make: object
+    shapes: tuple
+    inputs: object = None
+    streams: bool | None = None
+
+
+class Traced(nn.Module):
+    """Layers by name, and a forward given as a function of the module and its inputs."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            if isinstance(layer, (torch.Tensor,)):
+                self.register_buffer(name, layer)
+            else:
+                setattr(self, name, layer)
+        self.function = forward
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+class Two(Traced):
+    """Of two inputs."""
+
+    def forward(self, x, y):
+        return self.function(self, x, y)
+
+
+class Three(Traced):
+    """Of three inputs."""
+
+    def forward(self, x, y, z):
+        return self.function(self, x, y, z)
+
+
+class CausalConv1d(nn.Conv1d):
+    """Padded in front as far as it reaches: a class of the user's own whose forward is traced."""
+
+    def forward(self, x):
+        return super().forward(F.pad(x, ((self.kernel_size[0] - 1) * self.dilation[0], 0)))
+
+
+class ResidualBlock(nn.Module):
+    """The gated residual block of a WaveNet."""
+
+    def __init__(self, channels, dilation):
+        super().__init__()
+        self.conv = CausalConv1d(channels, 2 * channels, 2, dilation=dilation)
+        self.residual = nn.Conv1d(channels, channels, 1)
+        self.skip = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x):
+        value, gate = self.conv(x).chunk(2, dim=1)
+        h = torch.tanh(value) * torch.sigmoid(gate)
+        return x + self.residual(h), self.skip(h)
+
+
+class WaveNet(nn.Module):
+    """A causal stack with residual and skip connections, then a GRU."""
+
+    def __init__(self, inputs=3, channels=12, blocks=4, hidden=10):
+        super().__init__()
+        self.front = nn.Conv1d(inputs, channels, 1)
+        self.blocks = nn.ModuleList(ResidualBlock(channels, 2**i) for i in range(blocks))
+        self.gru = nn.GRU(channels, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, 2)
+
+    def forward(self, x):
+        x = self.front(x)
+        skips = 0.0
+        for block in self.blocks:
+            x, skip = block(x)
+            skips = skips + skip
+        y, _ = self.gru(F.relu(skips).transpose(1, 2))
+        return self.head(y)
+
+
+class VoiceDetector(nn.Module):
+    """Convolutions with a stride over frames, an LSTM, and a probability for each of its steps."""
+
+    def __init__(self, inputs=8, channels=16, hidden=14):
+        super().__init__()
+        self.front = nn.Sequential(
+            nn.Conv1d(inputs, channels, 4, stride=4),
+            nn.ReLU(),
+            nn.Conv1d(channels, channels - 4, 1),
+            nn.BatchNorm1d(channels - 4),
+            nn.ReLU(),
+        )
+        self.lstm = nn.LSTM(channels - 4, hidden, num_layers=2, batch_first=True)
+        self.decoder = nn.Sequential(nn.Dropout(0.1), nn.ReLU(), nn.Conv1d(hidden, 1, 1), nn.Sigmoid())
+
+    def forward(self, x):
+        x = self.front(x)
+        x, _ = self.lstm(x.permute(0, 2, 1))
+        return self.decoder(x.permute(0, 2, 1)).squeeze(1)
+
+
+class VoiceCell(nn.Module):
+    """The same with a cell: one frame of sound in, one probability and the new state out."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(8, 16, 3, padding=1)
+        self.cell = nn.LSTMCell(16, 14)
+        self.out = nn.Conv1d(14, 1, 1)
+
+    def forward(self, x, h, c):
+        x = F.relu(self.conv(x)).mean(dim=2)
+        h, c = self.cell(x, (h, c))
+        y = torch.sigmoid(self.out(F.relu(h).unsqueeze(-1)))
+        return y.mean(dim=2), h, c
+
+
+class AttentionPooling(nn.Module):
+    """Convolutions, a bidirectional LSTM, a weighted sum of its steps and a softmax."""
+
+    def __init__(self, inputs=6, channels=16, hidden=9):
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, channels, 5, padding="same")
+        self.norm = nn.BatchNorm1d(channels)
+        self.lstm = nn.LSTM(channels, hidden, batch_first=True, bidirectional=True)
+        self.score = nn.Linear(2 * hidden, 7)
+        self.query = nn.Linear(7, 1, bias=False)
+        self.classes = nn.Linear(2 * hidden, 5)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.conv(x.transpose(1, 2)))).transpose(1, 2)
+        y, _ = self.lstm(x)
+        weights = torch.softmax(self.query(torch.tanh(self.score(y))), dim=1)
+        return F.softmax(self.classes((weights * y).sum(dim=1)), dim=-1)
+
+
+class EncoderDecoder(nn.Module):
+    """An LSTM hands its last states to another."""
+
+    def __init__(self, kind="LSTM", layers=2):
+        super().__init__()
+        self.encoder = getattr(nn, kind)(6, 11, num_layers=layers, batch_first=True)
+        self.decoder = getattr(nn, kind)(4, 11, num_layers=layers, batch_first=True)
+        self.out = nn.Linear(11, 4)
+
+    def forward(self, source, target):
+        _, state = self.encoder(source)
+        y, state = self.decoder(target, state)
+        return self.out(y)
+
+
+class TCN(nn.Module):
+    """Padding on both sides and a cut, as many temporal convolutions have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv1d(5, 8, 3, padding=2)
+        self.conv2 = nn.Conv1d(8, 8, 3, padding=4, dilation=2)
+        self.down = nn.Conv1d(5, 8, 1)
+
+    def forward(self, x):
+        y = F.relu(self.conv1(x)[:, :, :-2].contiguous())
+        y = F.dropout(F.relu(self.conv2(y)[:, :, :-4]), 0.2, self.training)
+        return F.relu(y + self.down(x))
+
+
+class SelfAttention(nn.Module):
+    """Attention by hand, in heads."""
+
+    def __init__(self, heads=2):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(8, 24)
+        self.out = nn.Linear(8, 8)
+
+    def forward(self, x):
+        b, t, f = x.shape
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (one.view(b, t, self.heads, 8 // self.heads).transpose(1, 2) for one in (q, k, v))
+        weights = torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(8 // self.heads), dim=-1)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, t, f))
+
+
+class EncoderLayer(nn.Module):
+    """A transformer's layer around an LSTM."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 4, dropout=0.1, batch_first=True)
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.feed = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Dropout(0.1), nn.Linear(16, 8))
+
+    def forward(self, x):
+        y, _ = self.lstm(x)
+        a, _ = self.attention(y, y, y, need_weights=False)
+        y = self.norm1(y + a)
+        return self.norm2(y + self.feed(y))
+
+
+def unrolled(m, x):
+    h = c = torch.zeros(x.size(0), 7, dtype=x.dtype)
+    for t in range(4):
+        h, c = m.cell(x[:, t], (h, c))
+    return m.out(h)
+
+
+def added_in_place(m, x):
+    y = m.fc(x)
+    same = y
+    y += 1
+    F.relu(y, inplace=True)
+    return y * same
+
+
+def zero_state(m, x):
+    h0 = torch.zeros(2, x.size(0), 7, dtype=x.dtype)
+    c0 = torch.zeros(2, x.size(0), 7, dtype=x.dtype).to(x.device)
+    y, _ = m.lstm(x, (h0, c0))
+    return m.out(y[:, -1, :])
+
+
+def lstm(**options):
+    return nn.LSTM(**{"input_size": 6, "hidden_size": 7, "batch_first": True, **options})
+
+
+def recurrent(kind, **options):
+    return lambda: Traced(lambda m, x: m.rnn(x)[0], rnn=getattr(nn, kind)(6, 7, batch_first=True, **options))
+
+
+def chain(*layers):
+    return lambda: nn.Sequential(*layers)
+
+
+def function(forward, **layers):
+    """A module of one function, layers made when the case is."""
+    return lambda: Traced(forward, **{name: make() for name, make in layers.items()})
+
+
+SEQUENCE = ((N, T, 6),)
+CHANNELS = ((N, 6, T),)
+LINEAR = {"fc": lambda: nn.Linear(6, 8)}
+
+CASES: dict[str, Case] = {
+    # known shapes
+    "wavenet": Case(WaveNet, ((N, 3, T),), streams=True),
+    "voice detector": Case(VoiceDetector, ((N, 8, 4 * T),), streams=True),
+    "voice cell": Case(VoiceCell, ((N, 8, T), (N, 14), (N, 14))),
+    "attention pooling": Case(AttentionPooling, SEQUENCE),
+    "encoder and decoder": Case(EncoderDecoder, (*SEQUENCE, (N, 9, 4))),
+    "encoder and decoder gru": Case(lambda: EncoderDecoder("GRU", 1), (*SEQUENCE, (N, 9, 4))),
+    "tcn": Case(TCN, ((N, 5, T),), streams=True),
+    "self attention": Case(SelfAttention, ((N, T, 8),)),
+    "self attention 4 heads": Case(lambda: SelfAttention(4), ((N, T, 8),), inputs=("N", T, 8)),
+    "encoder layer": Case(EncoderLayer, ((N, T, 8),)),
+    "unrolled cell": Case(
+        lambda: Traced(unrolled, cell=nn.LSTMCell(6, 7), out=nn.Linear(7, 2)), ((N, 4, 6),), inputs=("N", 4, 6)
+    ),
+    "zero state": Case(lambda: Traced(zero_state, lstm=lstm(num_layers=2), out=nn.Linear(7, 3)), SEQUENCE),
+    # recurrent layers
+    "lstm": Case(recurrent("LSTM"), SEQUENCE, streams=True),
+    "lstm deep": Case(recurrent("LSTM", num_layers=3, dropout=0.2), SEQUENCE, streams=True),
+    "lstm bidirectional": Case(recurrent("LSTM", num_layers=2, bidirectional=True), SEQUENCE),
+    "lstm projection": Case(recurrent("LSTM", proj_size=3), SEQUENCE),
+    "lstm no bias": Case(recurrent("LSTM", bias=False), SEQUENCE),
+    "gru": Case(recurrent("GRU", num_layers=2), SEQUENCE),
+    "gru bidirectional": Case(recurrent("GRU", bidirectional=True), SEQUENCE),
+    "rnn tanh": Case(recurrent("RNN"), SEQUENCE),
+    "rnn relu": Case(recurrent("RNN", nonlinearity="relu", num_layers=2), SEQUENCE),
+    "last step": Case(
+        function(lambda m, x: m.out(m.rnn(x)[0][:, -1]), rnn=lstm, out=lambda: nn.Linear(7, 2)), SEQUENCE
+    ),
+    "last state": Case(function(lambda m, x: m.rnn(x)[1][0][-1], rnn=lambda: lstm(num_layers=2)), SEQUENCE),
+    "both last states": Case(
+        function(
+            lambda m, x: torch.cat((m.rnn(x)[1][0][-2], m.rnn(x)[1][0][-1]), dim=1),
+            rnn=lambda: lstm(num_layers=2, bidirectional=True),
+        ),
+        SEQUENCE,
+    ),
+    "states as a tensor": Case(
+        function(
+            lambda m, x: m.rnn(x)[1].transpose(0, 1).reshape(x.size(0), -1),
+            rnn=lambda: nn.GRU(6, 7, num_layers=2, batch_first=True),
+        ),
+        SEQUENCE,
+    ),
+    "squeezed state": Case(function(lambda m, x: m.rnn(x)[1][0].squeeze(0), rnn=lstm), SEQUENCE),
+    "first step": Case(function(lambda m, x: m.rnn(x)[0][:, 0], rnn=lstm), SEQUENCE),
+    "time first": Case(
+        function(
+            lambda m, x: m.out(m.rnn(x.transpose(0, 1))[0][-1]),
+            rnn=lambda: nn.LSTM(6, 7),
+            out=lambda: nn.Linear(7, 2),
+        ),
+        SEQUENCE,
+    ),
+    "directions added": Case(
+        function(lambda m, x: (lambda y: y[..., :7] + y[..., 7:])(m.rnn(x)[0]), rnn=lambda: lstm(bidirectional=True)),
+        SEQUENCE,
+    ),
+    "directions viewed": Case(
+        function(
+            lambda m, x: m.rnn(x)[0].view(x.size(0), x.size(1), 2, 7).mean(dim=2), rnn=lambda: lstm(bidirectional=True)
+        ),
+        SEQUENCE,
+    ),
+    "initial state of a linear layer": Case(
+        lambda: Two(
+            lambda m, x, y: m.rnn(x, torch.tanh(m.start(y)).unsqueeze(0))[0],
+            rnn=nn.GRU(6, 7, batch_first=True),
+            start=nn.Linear(4, 7),
+        ),
+        (*SEQUENCE, (N, 4)),
+    ),
+    "flipped": Case(function(lambda m, x: torch.flip(m.rnn(torch.flip(x, [1]))[0], [1]), rnn=lstm), SEQUENCE),
+    "residual lstm": Case(
+        function(lambda m, x: m.norm(x + m.rnn(x)[0]), rnn=lambda: lstm(hidden_size=6), norm=lambda: nn.LayerNorm(6)),
+        SEQUENCE,
+        streams=True,
+    ),
+    "shared layer": Case(function(lambda m, x: m.fc(torch.relu(m.fc(x))), fc=lambda: nn.Linear(6, 6)), ((N, 6),)),
+    # convolution and pooling
+    "conv": Case(chain(nn.Conv1d(6, 9, 3)), CHANNELS),
+    "conv stride": Case(chain(nn.Conv1d(6, 9, 5, stride=3, padding=2, dilation=2)), CHANNELS),
+    "conv same": Case(chain(nn.Conv1d(6, 9, 4, padding="same", dilation=3)), CHANNELS),
+    "conv groups": Case(chain(nn.Conv1d(6, 9, 3, groups=3, bias=False)), CHANNELS),
+    "conv depthwise": Case(chain(nn.Conv1d(6, 12, 3, groups=6, padding=1), nn.Conv1d(12, 4, 1)), CHANNELS),
+    **{
+        f"conv {mode}": Case(
+            lambda mode=mode: nn.Sequential(nn.Conv1d(6, 9, 3, padding=2, padding_mode=mode)), CHANNELS, ("N", 6, T)
+        )
+        for mode in ("reflect", "circular")
+    },
+    "conv replicate": Case(chain(nn.Conv1d(6, 9, 3, padding=2, padding_mode="replicate")), CHANNELS),
+    "conv block": Case(
+        chain(nn.Conv1d(6, 9, 3, padding=1), nn.BatchNorm1d(9), nn.ReLU(), nn.MaxPool1d(2), nn.Dropout(0.1)), CHANNELS
+    ),
+    "conv classifier": Case(
+        chain(nn.Conv1d(6, 9, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(9, 4), nn.Softmax(1)),
+        CHANNELS,
+    ),
+    "conv flattened": Case(
+        chain(nn.Conv1d(6, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * (T - 2), 5)), CHANNELS, ("N", 6, T)
+    ),
+    "max pool": Case(chain(nn.Conv1d(6, 6, 1), nn.MaxPool1d(3, 2, 1, ceil_mode=False)), CHANNELS),
+    "max pool ceil": Case(chain(nn.Conv1d(6, 6, 1), nn.MaxPool1d(3, 2, ceil_mode=True)), CHANNELS),
+    "average pool": Case(chain(nn.Conv1d(6, 6, 1), nn.AvgPool1d(4, 3, 1)), CHANNELS),
+    "average pool not counting": Case(
+        chain(nn.Conv1d(6, 6, 1), nn.AvgPool1d(4, 3, 1, ceil_mode=True, count_include_pad=False)), CHANNELS
+    ),
+    "adaptive max": Case(chain(nn.Conv1d(6, 5, 2), nn.AdaptiveMaxPool1d(1)), CHANNELS),
+    "adaptive average of 5": Case(chain(nn.Conv1d(6, 5, 1), nn.AdaptiveAvgPool1d(5)), CHANNELS, ("N", 6, T)),
+    "upsampled": Case(chain(nn.Conv1d(6, 5, 2, stride=2), nn.Upsample(scale_factor=2), nn.Conv1d(5, 3, 1)), CHANNELS),
+    "interpolated": Case(
+        function(lambda m, x: F.interpolate(m.c(x), scale_factor=3), c=lambda: nn.Conv1d(6, 4, 1)), CHANNELS
+    ),
+    "padded": Case(
+        chain(nn.ConstantPad1d((2, 1), 0.5), nn.Conv1d(6, 4, 3), nn.ZeroPad1d(1), nn.ReplicationPad1d((1, 2))), CHANNELS
+    ),
+    "reflection": Case(chain(nn.ReflectionPad1d(2), nn.Conv1d(6, 4, 3)), CHANNELS, ("N", 6, T)),
+    "weight norm": Case(lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(6, 4, 3))), CHANNELS),
+    "unet": Case(
+        function(
+            lambda m, x: m.out(torch.cat([m.a(x), F.interpolate(m.b(F.max_pool1d(m.a(x), 2)), scale_factor=2)], dim=1)),
+            a=lambda: nn.Conv1d(6, 5, 3, padding=1),
+            b=lambda: nn.Conv1d(5, 7, 3, padding=1),
+            out=lambda: nn.Conv1d(12, 2, 1),
+        ),
+        CHANNELS,
+        ("N", 6, T),
+    ),
+    "raw sound": Case(
+        function(lambda m, x: m.c(x.unsqueeze(1)).squeeze(1), c=lambda: nn.Conv1d(1, 1, 5, padding=2)), ((N, T),)
+    ),
+    "steps of one number": Case(
+        function(lambda m, x: m.rnn(x.unsqueeze(-1))[0].mean(-1), rnn=lambda: lstm(input_size=1)), ((N, T),)
+    ),
+    # normalisation
+    "batch norm of vectors": Case(chain(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU()), ((N, 6),)),
+    "batch norm without affine": Case(chain(nn.BatchNorm1d(6, affine=False, eps=1e-3), nn.Conv1d(6, 3, 1)), CHANNELS),
+    "layer norm": Case(function(lambda m, x: m.norm(m.rnn(x)[0]), rnn=lstm, norm=lambda: nn.LayerNorm(7)), SEQUENCE),
+    "layer norm over time": Case(
+        function(lambda m, x: m.norm(m.fc(x)), fc=lambda: nn.Linear(6, 4), norm=lambda: nn.LayerNorm((T, 4))),
+        SEQUENCE,
+        ("N", T, 6),
+    ),
+    "layer norm without affine": Case(chain(nn.Linear(6, 8), nn.LayerNorm(8, elementwise_affine=False)), ((N, 6),)),
+    "rms norm": Case(chain(nn.Linear(6, 8), nn.RMSNorm(8, eps=1e-6), nn.SiLU()), ((N, 6),)),
+    "group norm": Case(chain(nn.Conv1d(6, 8, 3), nn.GroupNorm(4, 8), nn.ReLU()), CHANNELS),
+    "instance norm": Case(chain(nn.Conv1d(6, 8, 3), nn.InstanceNorm1d(8, affine=True)), CHANNELS),
+    "instance norm tracked": Case(chain(nn.Conv1d(6, 8, 3), nn.InstanceNorm1d(8, track_running_stats=True)), CHANNELS),
+    # attention
+    "multihead": Case(
+        lambda: Two(
+            lambda m, x, y: m.a(x, y, y)[0], a=nn.MultiheadAttention(8, 2, kdim=5, vdim=5, batch_first=True)
+        ),
+        ((N, T, 8), (N, 9, 5)),
+    ),
+    "multihead time first": Case(
+        function(
+            lambda m, x: (lambda y: m.a(y, y, y, need_weights=False)[0])(x.transpose(0, 1)).transpose(0, 1),
+            a=lambda: nn.MultiheadAttention(8, 2, bias=False),
+        ),
+        ((N, T, 8),),
+    ),
+    "multihead causal": Case(
+        lambda: Traced(
+            lambda m, x: m.a(x, x, x, attn_mask=m.mask, need_weights=False)[0],
+            a=nn.MultiheadAttention(8, 2, batch_first=True),
+            mask=nn.Transformer.generate_square_subsequent_mask(T),
+        ),
+        ((N, T, 8),),
+        ("N", T, 8),
+    ),
+    "scaled dot product": Case(
+        function(
+            lambda m, x: F.scaled_dot_product_attention(m.fc(x), m.fc(x), x, is_causal=True), fc=lambda: nn.Linear(8, 8)
+        ),
+        ((N, T, 8),),
+    ),
+    "learned query": Case(
+        lambda: Traced(
+            lambda m, x: torch.bmm(torch.softmax(x @ m.q, dim=1).unsqueeze(1), m.fc(x)).squeeze(1),
+            q=torch.randn(6),
+            fc=nn.Linear(6, 5),
+        ),
+        SEQUENCE,
+    ),
+    # embeddings
+    "embedding": Case(
+        function(
+            lambda m, x: m.out(m.rnn(m.e(x))[1][0][-1]),
+            e=lambda: nn.Embedding(11, 6, padding_idx=0),
+            rnn=lstm,
+            out=lambda: nn.Linear(7, 2),
+        ),
+        (((N, T), 11),),
+    ),
+    "embedding averaged": Case(
+        function(lambda m, x: m.out(m.e(x).mean(dim=1)), e=lambda: nn.Embedding(11, 6), out=lambda: nn.Linear(6, 2)),
+        (((N, T), 11),),
+    ),
+    "positions added": Case(
+        lambda: Traced(
+            lambda m, x: m.e(x) + m.p[:, : x.size(1)], e=nn.Embedding(11, 6), p=torch.randn(1, 2 * T, 6)
+        ),
+        (((N, T), 11),),
+        ("N", T),
+    ),
+    "two embeddings": Case(
+        lambda: Two(
+            lambda m, x, y: m.rnn(torch.cat([m.a(x), m.b(y)], dim=-1))[0],
+            a=nn.Embedding(11, 4),
+            b=nn.Embedding(5, 2),
+            rnn=lstm(),
+        ),
+        (((N, T), 11), ((N, T), 5)),
+        {"x": ("N", T), "y": ("N", T)},
+    ),
+    # operations that write their result over what they read
+    "in place and read again": Case(
+        function(
+            lambda m, x: (lambda y: (m.relu(y), y + y.mean(-1, keepdim=True)))(m.fc(x)),
+            relu=lambda: nn.ReLU(True),
+            **LINEAR,
+        ),
+        ((N, 6),),
+    ),
+    "in place without a name": Case(
+        function(lambda m, x: (lambda y: (y.mul_(2), y)[1] + 1)(m.fc(x)), **LINEAR), ((N, 6),)
+    ),
+    "added in place": Case(function(added_in_place, **LINEAR), ((N, 6),)),
+    # arithmetic and shapes
+    "mlp": Case(chain(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 1)), ((N, 6),)),
+    "constants": Case(function(lambda m, x: 1 - 2 * m.fc(x) / 3 + 0.5, **LINEAR), ((N, 6),)),
+    "scaled by a parameter": Case(
+        lambda: Traced(
+            lambda m, x: (m.fc(x) - m.mean) / m.deviation,
+            fc=nn.Linear(6, 8),
+            mean=torch.randn(8),
+            deviation=torch.rand(8) + 0.5,
+        ),
+        SEQUENCE,
+        ("N", "T", 6),
+    ),
+    "channels scaled": Case(
+        lambda: Traced(lambda m, x: m.c(x) * m.scale + m.scale, c=nn.Conv1d(6, 4, 2), scale=torch.randn(4, 1)), CHANNELS
+    ),
+    "squeeze and excite": Case(
+        function(
+            lambda m, x: (lambda y: y * torch.sigmoid(m.b(F.relu(m.a(y.mean(dim=2))))).unsqueeze(2))(m.c(x)),
+            c=lambda: nn.Conv1d(6, 8, 3),
+            a=lambda: nn.Linear(8, 2),
+            b=lambda: nn.Linear(2, 8),
+        ),
+        CHANNELS,
+    ),
+    "values": Case(function(lambda m, x: m.fc(x).max(dim=1).values, **LINEAR), SEQUENCE, ("N", "T", 6)),
+    "reductions": Case(
+        function(
+            lambda m, x: torch.cat([m.fc(x).mean(1), m.fc(x).amax(dim=1), m.fc(x).min(dim=1)[0], m.fc(x).sum(1)], 1),
+            **LINEAR,
+        ),
+        SEQUENCE,
+        ("N", "T", 6),
+    ),
+    "of features": Case(
+        function(lambda m, x: m.fc(x).mean(-1, keepdim=True) - m.fc(x).amax(-1, keepdim=True), **LINEAR),
+        SEQUENCE,
+        ("N", "T", 6),
+    ),
+    "of time and features": Case(function(lambda m, x: m.fc(x).mean(dim=(1, 2)), **LINEAR), SEQUENCE, ("N", T, 6)),
+    "standardised": Case(
+        function(lambda m, x: m.fc(x) - m.fc(x).mean(dim=1, keepdim=True), **LINEAR), SEQUENCE, ("N", "T", 6)
+    ),
+    "split and stacked": Case(
+        function(
+            lambda m, x: (lambda parts: torch.stack([parts[3], -parts[0], parts[1] * 2], dim=2))(
+                torch.split(m.fc(x), 2, dim=-1)
+            ),
+            **LINEAR,
+        ),
+        SEQUENCE,
+        ("N", "T", 6),
+    ),
+    "slices": Case(
+        function(lambda m, x: torch.cat([m.fc(x)[:, 1:-1, ::2], m.fc(x)[:, 2:, 1::2]], dim=-1), **LINEAR),
+        SEQUENCE,
+        ("N", "T", 6),
+    ),
+    "differences": Case(function(lambda m, x: m.fc(x[:, 1:] - x[:, :-1]), **LINEAR), SEQUENCE, ("N", "T", 6)),
+    "frames": Case(
+        function(lambda m, x: m.fc(x.reshape(x.size(0), T // 2, 6)), **LINEAR), ((N, T, 3),), ("N", T, 3)
+    ),
+    "time over features": Case(
+        function(lambda m, x: m.fc(x.transpose(1, 2)).transpose(1, 2), fc=lambda: nn.Linear(T, T)),
+        SEQUENCE,
+        ("N", T, 6),
+    ),
+    "unflattened": Case(
+        chain(nn.Linear(6, 12), nn.Unflatten(1, (3, 4)), nn.ReLU(), nn.Linear(4, 2), nn.Flatten()), ((N, 6),)
+    ),
+    "images of steps": Case(
+        function(lambda m, x: m.fc(x.permute(0, 2, 1, 3).flatten(2)), fc=lambda: nn.Linear(12, 5)),
+        ((N, 4, T, 3),),
+        ("N", 4, T, 3),
+    ),
+    "repeated": Case(
+        function(lambda m, x: m.rnn(m.fc(x).unsqueeze(1).repeat(1, 5, 1))[0], fc=lambda: nn.Linear(4, 6), rnn=lstm),
+        ((N, 4),),
+    ),
+    "expanded": Case(
+        function(lambda m, x: m.rnn(m.fc(x).unsqueeze(1).expand(-1, 5, -1))[0], fc=lambda: nn.Linear(4, 6), rnn=lstm),
+        ((N, 4),),
+    ),
+    "three inputs": Case(
+        lambda: Three(
+            lambda m, x, y, z: m.out(torch.cat([m.rnn(x)[0][:, -1], m.a(y), torch.relu(m.b(z))], dim=-1)),
+            rnn=lstm(),
+            a=nn.Linear(4, 3),
+            b=nn.Linear(5, 2),
+            out=nn.Linear(12, 2),
+        ),
+        (*SEQUENCE, (N, 4), (N, 5)),
+    ),
+    "two outputs": Case(
+        function(
+            lambda m, x: (torch.softmax(m.fc(x), -1), m.fc(x)[:, -1].squeeze(), {"mean": m.fc(x).mean(1)}), **LINEAR
+        ),
+        SEQUENCE,
+        ("N", "T", 6),
+    ),
+    # activations
+    **{
+        f"{type(layer).__name__.lower()} {i}": Case(
+            lambda layer=layer: nn.Sequential(nn.Linear(6, 8), layer), ((N, 6),)
+        )
+        for i, layer in enumerate(
+            [
+                nn.ReLU6(), nn.Sigmoid(), nn.SELU(), nn.ELU(0.7), nn.CELU(1.3), nn.SiLU(), nn.GELU(), nn.GELU("tanh"),
+                nn.Mish(), nn.Softplus(), nn.Softplus(2.0), nn.Softsign(), nn.LeakyReLU(0.2), nn.Hardtanh(-0.5, 0.7),
+                nn.Hardsigmoid(), nn.Hardswish(), nn.LogSigmoid(), nn.Softshrink(0.3), nn.Tanhshrink(), nn.PReLU(),
+                nn.PReLU(8), nn.GLU(), nn.Softmin(-1), nn.Identity(),
+            ]
+        )
+    },
+    "prelu of channels": Case(chain(nn.Conv1d(6, 4, 2), nn.PReLU(4), nn.GLU(dim=1), nn.Softmax(dim=1)), CHANNELS),
+    "functions": Case(
+        function(
+            lambda m, x: F.leaky_relu(m.fc(x), 0.3)
+            + F.elu(m.fc(x), alpha=0.5)
+            + F.gelu(m.fc(x), approximate="tanh")
+            + torch.exp(-m.fc(x).abs())
+            + F.softplus(m.fc(x)) ** 2
+            + m.fc(x).clamp(-0.5, 0.5)
+            + torch.maximum(m.fc(x), F.silu(m.fc(x)))
+            + F.hardtanh(m.fc(x)) / (1.5 + m.fc(x).sigmoid()),
+            **LINEAR,
+        ),
+        ((N, 6),),
+    ),
+}  # fmt: skip
+
+
+#: cases that are kept as files and checked without PyTorch
+GOLDENS = [
+    "wavenet",
+    "voice detector",
+    "attention pooling",
+    "encoder and decoder",
+    "tcn",
+    "self attention",
+    "embedding",
+]
+
+
+def build(name: str) -> tuple[nn.Module, list[torch.Tensor]]:
+    """The module of a case with random weights and statistics, in evaluation mode, and its inputs."""
+    case = CASES[name]
+    torch.manual_seed(sum(map(ord, name)))
+    module = case.make()
+    with torch.no_grad():
+        for key, tensor in module.state_dict().items():
+            if key.endswith("running_var"):
+                tensor.uniform_(0.5, 2.0)
+            elif key.endswith("running_mean") or (tensor.ndim == 1 and key.endswith(("weight", "bias"))):
+                tensor.uniform_(-0.8, 0.8)
+    rng = np.random.default_rng(sum(map(ord, name)))
+    tensors = []
+    for shape in case.shapes:
+        if isinstance(shape[0], tuple):
+            tensors.append(torch.from_numpy(rng.integers(0, shape[1], shape[0])))
+        else:
+            tensors.append(torch.from_numpy(rng.normal(size=shape).astype(np.float32)))
+    return module.eval(), tensors
+
+
+def leaves(found) -> list[torch.Tensor]:
+    """The tensors of what a module returns, in order."""
+    if isinstance(found, dict):
+        found = list(found.values())
+    if isinstance(found, (tuple, list)):
+        return [one for part in found for one in leaves(part)]
+    return [] if found is None else [found]
