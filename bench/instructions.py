@@ -63,7 +63,7 @@ def counts(folder: Path, cpu: str) -> Iterator[int]:
     with tempfile.TemporaryDirectory() as temporary:
         plugin = Path(temporary, "icount.so")
         subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-Wno-unused", "-o", plugin, HERE / "_icount.c"], check=True)
-        (blas,) = folder.glob("root/usr/lib/*/openblas-pthread/libblas.so.3")
+        (blas,) = folder.glob("system/usr/lib/*/openblas-pthread/libblas.so.3")
         environment = os.environ | {
             "CPU": cpu,
             "QEMU_PLUGIN": str(plugin),

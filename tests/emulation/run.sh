@@ -38,7 +38,7 @@ arm() {
     local architecture=$1 triplet=$2 folder=$EMULATION/$1
     shift 2
     step "$architecture: Python, NumPy and the packages of the tests"
-    tests/emulation/root.sh "$architecture" "$folder"
+    tests/emulation/system.sh "$architecture" "$folder"
     step "$architecture: build"
     mkdir -p "$folder/source"
     # with what Cython made of the extension, if it did: emulated, it takes minutes
@@ -48,12 +48,12 @@ arm() {
         tar -xf - -C "$folder/source"
     cd "$folder/source"
     local include
-    include=$(echo "$folder"/root/usr/include/python3*)
+    include=$(echo "$folder"/system/usr/include/python3*)
     CPU=$1 CYLSTM_WERROR=1 CC=$triplet-gcc LDSHARED="$triplet-gcc -shared" \
-        CFLAGS="-O2 -I$include -idirafter $folder/root/usr/include" \
+        CFLAGS="-O2 -I$include -idirafter $folder/system/usr/include" \
         "$folder/python" setup.py -q build_ext --inplace
     # Debian's NumPy has its BLAS beside it, where a search without ldconfig finds none
-    [ "$architecture" = arm64 ] || export CYLSTM_BLAS=$folder/root/usr/lib/$triplet/libblas.so.3
+    [ "$architecture" = arm64 ] || export CYLSTM_BLAS=$folder/system/usr/lib/$triplet/libblas.so.3
     for CPU in "$@"; do
         export CPU
         "$folder/python" -c 'import cylstm; cylstm.show_config()'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# root.sh arm64|armhf FOLDER: what an emulated CPU runs, unpacked into FOLDER: Debian for that CPU with
+# system.sh arm64|armhf FOLDER: what an emulated CPU runs, unpacked into FOLDER: Debian for that CPU with
 # Python, NumPy, a BLAS and the packages of the tests, and FOLDER/python, which runs it on the CPU that $CPU names,
 # with the plugin that $QEMU_PLUGIN names, if any.
 #
@@ -10,9 +10,9 @@ ARCHITECTURE=$1 FOLDER=$(realpath -m "$2")
 case $ARCHITECTURE in
 arm64) TRIPLET=aarch64-linux-gnu QEMU=qemu-aarch64 ;;
 armhf) TRIPLET=arm-linux-gnueabihf QEMU=qemu-arm ;;
-*) echo "root.sh: $ARCHITECTURE: expected arm64 or armhf" >&2 && exit 2 ;;
+*) echo "system.sh: $ARCHITECTURE: expected arm64 or armhf" >&2 && exit 2 ;;
 esac
-ROOT=$FOLDER/root STATE=$FOLDER/apt
+SYSTEM=$FOLDER/system STATE=$FOLDER/apt
 export DEBIAN_FRONTEND=noninteractive
 
 if ! command -v $QEMU >/dev/null || ! command -v $TRIPLET-gcc >/dev/null; then
@@ -25,13 +25,13 @@ PACKAGES=(python3 libpython3-dev python3-distutils libgomp1 libstdc++6)
 if [ $ARCHITECTURE = arm64 ]; then PACKAGES+=(libopenblas0-pthread); else PACKAGES+=(python3-numpy libblas3 liblapack3); fi
 WANTED="$(date +%Y-%m) ${PACKAGES[*]}"
 if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
-    rm -rf "$ROOT" "$STATE" "$FOLDER/complete"
+    rm -rf "$SYSTEM" "$STATE" "$FOLDER/complete"
     mkdir -p "$STATE/state/lists/partial" "$STATE/cache/archives/partial"
     : >"$STATE/status"
     CODENAME=$(. /etc/os-release && echo "$VERSION_CODENAME")
     # shellcheck disable=SC2016 # apt's own variables
     MIRROR=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $CODENAME" 'Component: main' | head -1)
-    [ -n "$MIRROR" ] || { echo "root.sh: apt has no mirror of $CODENAME/main" >&2 && exit 1; }
+    [ -n "$MIRROR" ] || { echo "system.sh: apt has no mirror of $CODENAME/main" >&2 && exit 1; }
     echo "deb [arch=$ARCHITECTURE signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $MIRROR $CODENAME main" >"$STATE/sources.list"
     apt() {
         apt-get -qq -o APT::Architecture="$ARCHITECTURE" -o APT::Architectures="$ARCHITECTURE" -o Dir::State="$STATE/state" \
@@ -42,20 +42,20 @@ if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
     apt update
     apt -y --download-only install "${PACKAGES[@]}"
     for folder in bin sbin lib; do
-        mkdir -p "$ROOT/usr/$folder"
-        [ -e "$ROOT/$folder" ] || ln -s usr/$folder "$ROOT/$folder"
+        mkdir -p "$SYSTEM/usr/$folder"
+        [ -e "$SYSTEM/$folder" ] || ln -s usr/$folder "$SYSTEM/$folder"
     done
     for package in "$STATE"/cache/archives/*.deb; do
-        dpkg-deb --extract "$package" "$ROOT"
+        dpkg-deb --extract "$package" "$SYSTEM"
     done
     rm -r "$STATE"
     # what update-alternatives would do
     for library in blas lapack; do
-        [ ! -e "$ROOT/usr/lib/$TRIPLET/$library/lib$library.so.3" ] ||
-            ln -sf $library/lib$library.so.3 "$ROOT/usr/lib/$TRIPLET/lib$library.so.3"
+        [ ! -e "$SYSTEM/usr/lib/$TRIPLET/$library/lib$library.so.3" ] ||
+            ln -sf $library/lib$library.so.3 "$SYSTEM/usr/lib/$TRIPLET/lib$library.so.3"
     done
-    PYTHON=$(readlink "$ROOT/usr/bin/python3")
-    SITE=$ROOT/usr/local/lib/$PYTHON/dist-packages
+    PYTHON=$(readlink "$SYSTEM/usr/bin/python3")
+    SITE=$SYSTEM/usr/local/lib/$PYTHON/dist-packages
     mkdir -p "$SITE"
     PIP=(python3 -m pip install --quiet --root-user-action=ignore --target "$SITE" --only-binary=:all: --python-version "${PYTHON#python}")
     "${PIP[@]}" --platform any --no-deps cython setuptools wheel pytest iniconfig packaging pluggy pygments threadpoolctl \
@@ -68,7 +68,7 @@ if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
     echo "import sys; sys.executable = sys._base_executable = '$FOLDER/python'" >"$SITE/emulated.pth"
     cat >"$FOLDER/python" <<END
 #!/bin/sh
-exec $QEMU -cpu "\${CPU:?}" \${QEMU_PLUGIN:+-plugin "\$QEMU_PLUGIN"} -L $ROOT $ROOT/usr/bin/$PYTHON "\$@"
+exec $QEMU -cpu "\${CPU:?}" \${QEMU_PLUGIN:+-plugin "\$QEMU_PLUGIN"} -L $SYSTEM $SYSTEM/usr/bin/$PYTHON "\$@"
 END
     chmod +x "$FOLDER/python"
     echo "$WANTED" >"$FOLDER/complete"
