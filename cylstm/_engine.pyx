@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, embedsignature=True, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
 """The only door to C: checks, releases the GIL and calls."""
 
 cimport numpy as cnp

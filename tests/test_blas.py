@@ -61,6 +61,8 @@ def test_the_librarys_own_threads_are_given_back(rng):
     def threads():
         return [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["filepath"] == path]
 
+    if not threads():
+        pytest.skip("the BLAS here has no threads")
     for number in (3, 1):
         with threadpoolctl.threadpool_limits(number, user_api="blas"):
             model.predict(np.zeros((4, 10, 3), np.float32), threads=2)

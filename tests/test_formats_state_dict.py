@@ -354,7 +354,11 @@ def test_layers_that_describe_no_network_are_refused(rng, layers):
         (np.zeros((20, 3), object), "object"),
         (np.zeros((20, 3), np.int64), "int64"),
         ("text", "expected floating-point"),
-        (np.zeros((20, 3), np.longdouble), "expected floating-point"),
+        pytest.param(
+            np.zeros((20, 3), np.longdouble),
+            "expected floating-point",
+            marks=pytest.mark.skipif(np.longdouble(0).itemsize == 8, reason="longdouble is double here"),
+        ),
     ],
 )
 def test_a_tensor_that_holds_no_real_numbers_is_refused_by_name(rng, value, message):

@@ -151,7 +151,7 @@ def test_without_layers_the_error_names_the_file_and_proposes_them(tmp_path, ten
 
 
 def test_an_integer_tensor_left_over_is_named(tmp_path, tensors):
-    tensors["norm.num_batches_tracked"] = np.array(5)
+    tensors["norm.num_batches_tracked"] = np.array(5, np.int64)
     with pytest.raises(FormatError, match=r"norm\.num_batches_tracked \(\)"):
         read(write_torch(tmp_path / "net.pt", tensors), layers=LAYERS)
 

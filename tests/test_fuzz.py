@@ -59,4 +59,6 @@ def test_the_fuzzers_seeds_reach_what_they_are_for(name):
 
 @pytest.mark.parametrize("path", _FOUND, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_what_once_went_wrong_is_read_or_refused(path):
+    if path.parent.name not in targets.TARGETS:
+        pytest.skip("without h5py there is nothing that reads it")
     targets.run(path.parent.name, path.read_bytes())

@@ -147,7 +147,7 @@ _LSTM = {"weight_ih": _zeros(20, 3), "weight_hh": _zeros(20, 5), "bias": _zeros(
         ("dense", {"weight": _zeros(2, 3), "bias": _zeros(3)}, {}, ShapeError, r"expected shape \(2,\), found \(3,\)"),
         ("dense", {"weight": _zeros(2, 3), "extra": _zeros(3)}, {}, ShapeError, "found weight, extra"),
         ("dense", {"weight": "none"}, {}, FormatError, "tensor 'none' is not in the graph"),
-        ("dense", {"weight": np.zeros((2, 3), int)}, {}, FormatError, "expected float32 or float64, found int64"),
+        ("dense", {"weight": np.zeros((2, 3), np.int64)}, {}, FormatError, "expected float32 or float64, found int64"),
         ("dense", {"weight": _zeros(2, 3)}, {"units": 2}, UnsupportedError, "dense has no option 'units'"),
         ("dense", {"weight": _zeros(2, 3)}, {"activation": "swish"}, UnsupportedError, "canonical name 'silu'"),
         ("activation", {}, {"activation": "mish"}, UnsupportedError, "unknown activation 'mish'"),

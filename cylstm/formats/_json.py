@@ -15,7 +15,6 @@ _MAX_DEPTH = 100
 # Roughly what parsing takes, so that three bytes "[]," times a million do not become 200 MB.
 _MAX_MEMORY = 32 << 20
 _CONTAINER_BYTES, _ITEM_BYTES = 64, 100
-_STRUCTURE = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)
 
 
 def parse_json(data: bytes | bytearray | str, what: str) -> object:
@@ -79,9 +78,11 @@ def parse_json(data: bytes | bytearray | str, what: str) -> object:
 
 def _check_extent(data: bytes | bytearray, what: str) -> None:
     """Refuse what nests too deeply or holds too many elements, before anything is made of it."""
+    if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH and len(data) * _ITEM_BYTES <= _MAX_MEMORY:
+        return  # cannot be too much, whatever of it stands in strings
     depth = memory = 0
     in_string = False
-    for match in _STRUCTURE.finditer(data):
+    for match in re.finditer(rb'\\.|["\[\]{},]', data, re.DOTALL):
         mark = match[0]
         if mark == b'"':
             in_string = not in_string

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._layer import Layer
-from ._op import Op
-
 if TYPE_CHECKING:
+    from ._layer import Layer
+    from ._op import Op
     from .activation import (
         ELU,
         GELU,
@@ -91,6 +90,7 @@ _LAYERS = {
     "Dropout": "dropout",
     "Last": "last",
     "LastState": "last",
+    "Layer": "_layer",
     "Reverse": "reverse",
     "AvgPool1d": "conv1d",
     "Conv1d": "conv1d",

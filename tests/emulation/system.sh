@@ -21,8 +21,8 @@ if ! command -v $QEMU >/dev/null || ! command -v $TRIPLET-gcc >/dev/null; then
 fi
 
 PACKAGES=(python3 libpython3-dev python3-distutils libgomp1 libstdc++6)
-# armhf has NumPy from Debian only, whose BLAS is in libblas3; on arm64 OpenBLAS is for bench/instructions.py
-if [ $ARCHITECTURE = arm64 ]; then PACKAGES+=(libopenblas0-pthread); else PACKAGES+=(python3-numpy libblas3 liblapack3); fi
+# armhf has NumPy and h5py from Debian only, whose BLAS is in libblas3; on arm64 OpenBLAS is for bench/instructions.py
+if [ $ARCHITECTURE = arm64 ]; then PACKAGES+=(libopenblas0-pthread); else PACKAGES+=(python3-numpy python3-h5py libblas3 liblapack3); fi
 WANTED="$(date +%Y-%m) ${PACKAGES[*]}"
 if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
     rm -rf "$SYSTEM" "$STATE" "$FOLDER/complete"
