@@ -197,15 +197,17 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
                     .acc_stride = acc_size * state->block_steps,
                     .scratch = state->scratch,
                     .scratch_stride = recurrent->scratch_size,
-                    .y_stride = y->row_stride,
-                    .continued = state->block_steps > 1};
+                    .y_stride = y->row_stride};
     int current = state->current;
     bool backward = state->backward;
     int64_t begin, end, count = 1;
     for (int64_t n = 0; n < time; n++) {
         int64_t t = recurrent->is_reverse ? time - 1 - n : n, in_block = n % state->block_steps;
-        if (step.continued && in_block == 0) {
+        if (in_block == 0) {
             count = time - n < state->block_steps ? time - n : state->block_steps;
+            step.continued = count > 1; /* one step reads all weights in one pass */
+        }
+        if (step.continued && in_block == 0) {
             cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
             input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);
         }
