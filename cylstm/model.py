@@ -432,9 +432,9 @@ def load(
 ) -> Model:
     """Load a trained network from a file.
 
-    The model holds its weights once, packed, and nothing of the file. A ``.cylstm`` file is read piece by piece, so at
-    no time does loading need more memory than that and some megabytes; other files are read whole before they are
-    packed.
+    The model holds its weights once, packed, and nothing of the file. ``.cylstm``, PyTorch's files and ``.safetensors``
+    are read piece by piece, so at no time does loading need more memory than that and some megabytes; the others are
+    read whole before they are packed.
 
     Parameters
     ----------

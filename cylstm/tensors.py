@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 #: bytes that are read at a time
-_PIECE = 1 << 20
+PIECE_BYTES = 1 << 20
 
 
 class StoredTensor:
@@ -58,7 +58,7 @@ class StoredTensor:
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
         """``(first row, rows)`` of the whole tensor, about a megabyte at a time."""
         row_bytes = max(1, self.nbytes // max(1, self.shape[0]))
-        step = max(1, _PIECE // row_bytes)
+        step = max(1, PIECE_BYTES // row_bytes)
         for first in range(0, self.shape[0], step):
             yield first, self._read_rows(first, min(step, self.shape[0] - first))
 

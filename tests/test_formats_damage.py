@@ -10,19 +10,7 @@ from cylstm import layers as L
 from cylstm.errors import CylstmError, FormatError
 from cylstm.formats import read
 
-from weight_files import (
-    STORAGES,
-    dictionary,
-    integer,
-    linear_tensors,
-    lstm_tensors,
-    ordered_dict,
-    program,
-    tensor,
-    text,
-    write_safetensors,
-    write_torch,
-)
+from weight_files import linear_tensors, lstm_tensors, write_safetensors, write_stream, write_torch
 
 LAYERS = [L.LSTM("lstm"), L.Last(), L.Linear("fc")]
 
@@ -35,20 +23,6 @@ def rng():
 @pytest.fixture
 def tensors(rng):
     return lstm_tensors(rng, "lstm", 3, 5) | linear_tensors(rng, "fc", 5, 2)
-
-
-def write_stream(path, tensors):
-    """PyTorch's format from before 1.6."""
-    state, records = {}, b""
-    for i, (name, array) in enumerate(tensors.items()):
-        strides = [step // array.itemsize for step in np.ascontiguousarray(array).strides]
-        state[name] = tensor(STORAGES[array.dtype.str[1:]], str(i), array.size, 0, array.shape, strides[: array.ndim])
-        records += array.size.to_bytes(8, "little") + np.ascontiguousarray(array).tobytes()
-    system = dictionary({"little_endian": b"\x88", "protocol_version": integer(1001)})
-    keys = b"](" + b"".join(text(str(i)) for i in range(len(tensors))) + b"e"
-    parts = (integer(0x1950A86A20F9469CFC6C), integer(1001), system, ordered_dict(state), keys)
-    path.write_bytes(b"".join(map(program, parts)) + records)
-    return path
 
 
 def write_npz(path, tensors):

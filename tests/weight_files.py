@@ -140,6 +140,20 @@ def write_torch(
     return write_zip(path, found, **options)
 
 
+def write_stream(path, tensors):
+    """PyTorch's format from before 1.6."""
+    state, records = {}, b""
+    for i, (name, array) in enumerate(tensors.items()):
+        strides = [step // array.itemsize for step in np.ascontiguousarray(array).strides]
+        state[name] = tensor(STORAGES[array.dtype.str[1:]], str(i), array.size, 0, array.shape, strides[: array.ndim])
+        records += array.size.to_bytes(8, "little") + np.ascontiguousarray(array).tobytes()
+    system = dictionary({"little_endian": b"\x88", "protocol_version": integer(1001)})
+    keys = b"](" + b"".join(text(str(i)) for i in range(len(tensors))) + b"e"
+    parts = (integer(0x1950A86A20F9469CFC6C), integer(1001), system, ordered_dict(state), keys)
+    path.write_bytes(b"".join(map(program, parts)) + records)
+    return path
+
+
 # safetensors
 
 

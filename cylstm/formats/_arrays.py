@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import FormatError, UnsupportedError
+from ..tensors import StoredTensor
 
 
 class Tensors(NamedTuple):
-    """What a file of tensors holds: name -> array, and the provenance that tells how they were found.
+    """What a file of tensors holds: name -> tensor, and the provenance that tells how they were found.
+
+    Large tensors may wait in the file until they are asked for: packed piece by piece, they are never there twice.
 
     The provenance has ``format``, ``version``, ``framework_version``, ``source`` and ``layouts`` (name -> how the
     tensor was stored), and what else there is to tell of the format.
     """
 
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray | StoredTensor]
     provenance: dict[str, object]
 
 
@@ -61,8 +64,12 @@ def as_numpy(name: str, value: object) -> np.ndarray:
     raise FormatError(f"tensor {name!r}: expected floating-point numbers of at most 64 bits, found {array.dtype}")
 
 
-def warn_not_finite(where: str, tensors: Mapping[str, np.ndarray]) -> None:
+def warn_not_finite(where: str, tensors: Mapping[str, np.ndarray | StoredTensor]) -> None:
     """Warn, naming them, if tensors hold NaN or infinity; such a file loads all the same."""
-    found = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    found = [name for name, tensor in tensors.items() if not all(np.isfinite(rows).all() for rows in _pieces(tensor))]
     if found:
         warnings.warn(f"{where}: NaN or infinity in {', '.join(found)}", UserWarning, stacklevel=2)
+
+
+def _pieces(tensor: np.ndarray | StoredTensor) -> Iterable[np.ndarray]:
+    return (rows for _, rows in tensor.pieces()) if isinstance(tensor, StoredTensor) else (tensor,)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import FormatError, UnsupportedError
+from ..tensors import PIECE_BYTES, StoredTensor
 from ._arrays import bfloat16_bits_to_float32
 from ._pickle import Global, Placeholder
 
@@ -37,6 +38,9 @@ _STORAGES = {
     "BoolStorage": "bool",
 }
 _KINDS = {*_STORAGES.values(), "uint16", "uint32", "uint64"}
+#: kind of a weight -> its type once read
+_REAL_TYPES = {kind: np.dtype(np.float32) for kind in ("float32", "float16", "bfloat16")}
+_REAL_TYPES["float64"] = np.dtype(np.float64)
 
 
 class StorageRef(NamedTuple):
@@ -96,19 +100,23 @@ class TensorReader:
         self.read_into = read_into
         self.order = "<" if little_endian else ">"
 
-    def read_all(self, tensors: Mapping[str, TensorRef]) -> dict[str, np.ndarray]:
-        """Name -> array in C order and native bytes; half precision becomes float32. Equal views are one array."""
+    def read_all(self, tensors: Mapping[str, TensorRef]) -> dict[str, np.ndarray | StoredTensor]:
+        """Name -> tensor in C order and native bytes; half precision becomes float32. Equal views are one tensor.
+
+        Large weights are not read yet.
+        """
         places = {}
         for name, tensor in tensors.items():
             if tensor.storage not in places:
                 places[tensor.storage] = self._place(name, tensor.storage)
             self._check(name, tensor)
         self._check_total(tensors)
-        arrays: dict[TensorRef, np.ndarray] = {}
+        found: dict[TensorRef, np.ndarray | StoredTensor] = {}
         for name, tensor in tensors.items():
-            if tensor not in arrays:
-                arrays[tensor] = self._read(name, tensor, places[tensor.storage])
-        return {name: arrays[tensor] for name, tensor in tensors.items()}
+            if tensor not in found:
+                start = places[tensor.storage]
+                found[tensor] = self._stored(name, tensor, start) or self._read(name, tensor, start)
+        return {name: found[tensor] for name, tensor in tensors.items()}
 
     def _what(self, name: str) -> str:
         return f"{self.where}: tensor {name!r}"
@@ -155,6 +163,20 @@ class TensorReader:
                     f"{self._what(name)}: shape {tensor.shape}, with the tensors before it {max(taken, spanned)} bytes "
                     f"from storages of only {stored}"
                 )
+
+    def _stored(self, name: str, tensor: TensorRef, start: int) -> StoredTensor | None:
+        """A large weight as it waits in the file, None for any other tensor."""
+        dtype = _REAL_TYPES.get(tensor.kind)
+        if dtype is None or len(tensor.shape) < 2 or tensor.strides != _contiguous(tensor.shape):
+            return None
+        row = tensor.strides[0]
+
+        def read_rows(first: int, count: int) -> np.ndarray:
+            shape = (count, *tensor.shape[1:])
+            return self._read(name, tensor._replace(offset=tensor.offset + first * row, shape=shape), start)
+
+        stored = StoredTensor(tensor.shape, dtype, read_rows)
+        return stored if stored.nbytes > PIECE_BYTES else None
 
     def _read(self, name: str, tensor: TensorRef, start: int) -> np.ndarray:
         type_ = _item_type(tensor.kind).newbyteorder(self.order)

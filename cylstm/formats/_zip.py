@@ -61,7 +61,7 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._file = open(path, "rb")  # noqa: SIM115 - closed by close() and __del__
         try:
             self._size = os.fstat(self._file.fileno()).st_size
             self._members: dict[str, Member] = {}
@@ -82,8 +82,12 @@ class Archive:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self.close()
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; it also closes when nothing needs it any more."""
         self._file.close()
 
     @property

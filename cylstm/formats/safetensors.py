@@ -30,7 +30,7 @@ from .._engine import layout_version
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Node, Value
 from ..layers import OPS
-from ..tensors import StoredTensor, as_stored
+from ..tensors import PIECE_BYTES, StoredTensor, as_stored
 from ._json import parse_json
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def read_safetensors_tensors(path: str) -> Tensors:
 def _tensors(file: _File) -> Tensors:
     from ._arrays import Tensors
 
-    arrays = {name: file.array(name) for name in file.entries}
+    arrays = {name: file.weight(name) for name in file.entries}
     provenance = {
         "format": "safetensors",
         "version": None,
@@ -234,11 +234,24 @@ class _File:
         *_, shape = self.entries[name]
         return self._rows(name, 0, shape[0]) if shape else self._rows(name, 0, 1).reshape(())
 
+    def weight(self, name: str) -> np.ndarray | StoredTensor:
+        """One tensor: `array`, or for large weights one that is read when asked for."""
+        *_, kind, shape = self.entries[name]
+        if kind in _REAL_TYPES and len(shape) > 1:
+            stored = StoredTensor(shape, self._dtype(kind), partial(self._rows, name))
+            if stored.nbytes > PIECE_BYTES:
+                return stored
+        return self.array(name)
+
     def stored(self, name: str) -> StoredTensor:
         """One tensor that is read when asked for, with a warning if it holds NaN or infinity."""
         *_, kind, shape = self.entries[name]
-        dtype = np.dtype({"F64": "f8"}.get(kind, "f4") if kind in _REAL_TYPES else _TYPES[kind]).newbyteorder("=")
-        return StoredTensor(shape, dtype, partial(self._checked_rows, name))
+        return StoredTensor(shape, self._dtype(kind), partial(self._checked_rows, name))
+
+    @staticmethod
+    def _dtype(kind: str) -> np.dtype:
+        """The type of a tensor of this kind once read."""
+        return np.dtype({"F64": "f8"}.get(kind, "f4") if kind in _REAL_TYPES else _TYPES[kind]).newbyteorder("=")
 
     def packed(self, name: str) -> np.ndarray:
         """A packed array, in memory of its own aligned to 64 bytes."""

@@ -48,6 +48,7 @@ from ..layers.activation import slot_options
 from ..layers.conv1d import window_options
 from ..layers.lstm import lstm_gates
 from ..layers.merge import DIRECTION_MERGES
+from ..tensors import StoredTensor
 from ._arrays import as_numpy, shape_text, warn_not_finite
 
 # What torch.compile, FSDP and activation checkpointing put into names, and DataParallel before them.
@@ -119,13 +120,13 @@ def from_state_dict(mapping: Mapping[str, object], layers: Sequence[Layer] | Non
 
 
 def graph_from_tensors(
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, np.ndarray | StoredTensor],
     layers: Sequence[Layer] | None,
     *,
     where: str,
     provenance: Mapping[str, object],
 ) -> Graph:
-    """As `from_state_dict`, for arrays that belong to the caller of a reader; `where` names their source."""
+    """As `from_state_dict`, for tensors that belong to the caller of a reader; `where` names their source."""
     if not tensors:
         raise FormatError(f"{where}: no tensors")
     longest = max(tensors, key=len)
@@ -171,7 +172,7 @@ def _last_state_first(where: str, layers: Sequence[Layer]) -> list[Layer]:
 class _Assembler:
     """Takes tensors by name and adds the nodes they belong to."""
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], where: str, layers: Sequence[Layer]) -> None:
+    def __init__(self, tensors: Mapping[str, np.ndarray | StoredTensor], where: str, layers: Sequence[Layer]) -> None:
         self.where = where
         self.used: dict[str, str] = {}
         self.builder = GraphBuilder()
@@ -281,7 +282,7 @@ class _Assembler:
         weight = self.take(what, weight_name)
         if weight.ndim != 3 or not weight.size or weight.shape[1] * layer.groups != value.features:
             raise self.misshaped(what, weight_name, f"(filters, {value.features}/{layer.groups}, kernel)")
-        weights = {"weight": self.register_as(name, "weight", weight_name, weight.transpose(0, 2, 1))}
+        weights = {"weight": self.register_as(name, "weight", weight_name, np.asarray(weight).transpose(0, 2, 1))}
         if _join(prefix, "bias") in self.tensors:
             self.expect(what, _join(prefix, "bias"), (weight.shape[0],))
             weights |= self.register(name, {"bias": _join(prefix, "bias")})
@@ -404,7 +405,9 @@ class _Assembler:
         weights = {}
         for role, array in (("weight_ih", weight_ih), ("weight_hh", weight_hh)):
             # the graph has the taps first, each with its channels
-            weights[role] = self.builder.tensor(f"{name}.{role}", np.moveaxis(array, 1, -1).reshape(rows, -1))
+            weights[role] = self.builder.tensor(
+                f"{name}.{role}", np.moveaxis(np.asarray(array), 1, -1).reshape(rows, -1)
+            )
             self.used[_join(prefix, role)] = f"{name}/{role}"
         if _join(prefix, "bias") in self.tensors:
             self.expect(what, _join(prefix, "bias"), (rows,))
@@ -531,8 +534,8 @@ class _Assembler:
         prefix: str,
         gates: int,
         what: str,
-        weight_ih: np.ndarray,
-        weight_hh: np.ndarray,
+        weight_ih: np.ndarray | StoredTensor,
+        weight_hh: np.ndarray | StoredTensor,
         name: str,
     ) -> None:
         """Say so if the tensors are those of another recurrent layer than the one given."""
@@ -551,7 +554,7 @@ class _Assembler:
 
     # Tensors
 
-    def take(self, what: str, name: str) -> np.ndarray:
+    def take(self, what: str, name: str) -> np.ndarray | StoredTensor:
         """A floating-point tensor that must be there."""
         if name not in self.tensors:
             raise FormatError(f"{self.where}: layer {what}: tensor {name!r} is missing. {self.listing()}")
@@ -582,7 +585,7 @@ class _Assembler:
                 continue
             array = self.tensors[sources[0]]
             for name in sources[1:]:
-                array = array + self.tensors[name]
+                array = np.asarray(array) + np.asarray(self.tensors[name])
             self.builder.tensor(found[role], array)
             self.used.update(dict.fromkeys(sources, f"{node}/{role}"))
         return found
@@ -637,7 +640,9 @@ def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _unwrapped(where: str, tensors: Mapping[str, np.ndarray], layers: Sequence[Layer]) -> tuple[str, dict[str, str]]:
+def _unwrapped(
+    where: str, tensors: Mapping[str, np.ndarray | StoredTensor], layers: Sequence[Layer]
+) -> tuple[str, dict[str, str]]:
     """What was taken off the front of the names, and name without wrappers -> name as given.
 
     A first part that all names share, such as ``model.``, is taken off too if no layer is named with it: the layers
@@ -679,7 +684,7 @@ def _reparametrisation(name: str, names: Mapping[str, object]) -> str | None:
     return {"g": "weight_norm", "v": "weight_norm", "raw": "weight drop"}.get(match["part"], "pruning")
 
 
-def _proposal(tensors: Mapping[str, np.ndarray]) -> str:
+def _proposal(tensors: Mapping[str, np.ndarray | StoredTensor]) -> str:
     """A ``layers=[...]`` to start from, guessed from the names and shapes, and what hinders it if it does not load."""
     blocks: dict[str, tuple[str, int, int]] = {}
     unknown = []

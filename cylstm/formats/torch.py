@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -61,10 +62,9 @@ def read_torch(path: str, layers: Sequence[Layer] | None, key: str | None = None
 def read_torch_tensors(path: str, key: str | None = None) -> Tensors:
     """As `read_torch`, without the wiring."""
     with open(path, "rb") as file:
-        if file.read(2) == b"PK":
-            with Archive(path) as archive:
-                return _read_archive(archive, key)
-        return _read_stream(path, file, key)
+        is_archive = file.read(2) == b"PK"
+    # left open for the tensors that are not read yet
+    return _read_archive(Archive(path), key) if is_archive else _read_stream(path, open(path, "rb"), key)
 
 
 def from_torch(module: object, inputs: object = None) -> Graph:
@@ -148,12 +148,13 @@ def _read_archive(archive: Archive, key: str | None) -> Tensors:
 
 def _read_stream(path: str, file: BinaryIO, key: str | None) -> Tensors:
     size = os.fstat(file.fileno()).st_size
-    file.seek(0)
 
     def read_into(offset: int, buffer: memoryview, name: str) -> None:
         file.seek(offset)
         if file.readinto(buffer) != len(buffer):
             raise FormatError(f"{path}: {name} lies beyond the end of the file; truncated?")
+
+    weakref.finalize(read_into, file.close)
 
     def pickle(what: str, persistent=storage_of) -> object:
         left = min(size - file.tell(), _MAX_PICKLE_BYTES)
