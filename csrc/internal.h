@@ -348,8 +348,9 @@ struct CylModel {
     int64_t work, bytes;
     int64_t input_reals; /* of all inputs, one row at one step */
     bool is_finished;
-    bool has_pairs;    /* of nodes that run beside each other */
-    bool is_chunkable; /* a long sequence may be run in pieces, state carried on */
+    struct CylIdle *idle; /* all that changes once the model is finished */
+    bool has_pairs;       /* of nodes that run beside each other */
+    bool is_chunkable;    /* a long sequence may be run in pieces, state carried on */
     bool can_stream;
 };
 
@@ -405,12 +406,15 @@ struct CylWorkspace {
     CylNodeState *states;               /* (nodes) */
     char *arrays;                       /* where the arrays above lie */
     char *memory;                       /* of values, states and scratch */
+    size_t bytes;                       /* of all of it */
 };
 
 /* `times` (inputs): the steps to come, NULL where that is not known; `in_pieces`: there is room for a piece of them */
 CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
                                CylWorkspace **out);
 void cyl_workspace_free(CylWorkspace *workspace);
+/* whether the workspace of another call of cyl_predict will do for one of these rows, times and threads */
+bool cyl_workspace_fits(const CylWorkspace *workspace, int64_t rows, const int64_t *times, int threads);
 void cyl_workspace_reset(CylWorkspace *workspace);
 /* all that is remembered of one row: to the start, exchanged with another row's, copied from another workspace's */
 void cyl_workspace_reset_row(CylWorkspace *workspace, int64_t row);
@@ -428,7 +432,20 @@ void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, void 
 /* the steps that one run takes at most, for a sequence of `time` steps */
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
 
-/* steps of an axis where the inputs have `times` (inputs); below 1 if there are none (axes.c) */
+/* ---- workspaces between calls (idle.c): any number of threads at once ---- */
+
+typedef struct CylIdle CylIdle;
+
+CylIdle *cyl_idle_create(void); /* NULL if there is no memory */
+void cyl_idle_free(CylIdle *idle);
+/* one that fits, with all that it remembers of another call; NULL if there is none */
+CylWorkspace *cyl_idle_take(CylIdle *idle, int64_t rows, const int64_t *times, int threads);
+/* keeps it or frees it */
+void cyl_idle_keep(CylIdle *idle, CylWorkspace *workspace);
+
+/* ---- axes (axes.c) ---- */
+
+/* steps of an axis where the inputs have `times` (inputs); below 1 if there are none */
 int64_t cyl_axis_length(const CylModel *model, int32_t axis, const int64_t *times);
 /* the axis of a constant number of steps, or the one that a rule makes of another; CYL_E_VALUE if it cannot be said */
 CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);

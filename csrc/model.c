@@ -31,6 +31,11 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
     if (!m) {
         return CYL_E_MEMORY;
     }
+    m->idle = cyl_idle_create();
+    if (!m->idle) {
+        free(m);
+        return CYL_E_MEMORY;
+    }
     m->engine = engine;
     m->kernels = cyl_kernels_of(engine, isa);
     if (blas) {
@@ -52,6 +57,7 @@ void cyl_model_free(CylModel *model) {
     if (!model) {
         return;
     }
+    cyl_idle_free(model->idle);
     for (int32_t i = 0; i < model->node_count; i++) {
         node_free(&model->nodes[i]);
     }

@@ -277,6 +277,15 @@ static CylStatus check_call(const CylModel *model, const CylCall *call, const ui
     return CYL_OK;
 }
 
+/* an idle workspace that fits, or a new one */
+static CylStatus take_workspace(const Prediction *p, int threads, CylWorkspace **workspace) {
+    const CylModel *model = p->model;
+    *workspace = cyl_idle_take(model->idle, p->tile_rows, p->call->times, threads);
+    return *workspace
+               ? CYL_OK
+               : cyl_workspace_create(model, p->tile_rows, p->call->times, model->is_chunkable, threads, workspace);
+}
+
 CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     CylStatus status = check_call(model, call, NULL);
     if (status != CYL_OK) {
@@ -292,32 +301,27 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
         p.tiles = (call->rows + p.tile_rows - 1) / p.tile_rows;
         workspaces = (int64_t)call->threads < p.tiles ? call->threads : (int)p.tiles;
     }
-    CylWorkspace *one = NULL;
-    p.workspaces = workspaces == 1 ? &one : calloc((size_t)workspaces, sizeof *p.workspaces);
-    if (!p.workspaces) {
-        return CYL_E_MEMORY;
-    }
-    int team_threads = apart ? workspaces : call->threads;
-    for (int i = 0; i < workspaces && status == CYL_OK; i++) {
-        status = cyl_workspace_create(model, p.tile_rows, call->times, model->is_chunkable, apart ? 1 : team_threads,
-                                      &p.workspaces[i]);
+    CylWorkspace *all[CYL_MAX_THREADS];
+    p.workspaces = all;
+    int team_threads = apart ? workspaces : call->threads, made = 0;
+    while (made < workspaces && status == CYL_OK) {
+        status = take_workspace(&p, apart ? 1 : team_threads, &all[made]);
+        made += status == CYL_OK;
     }
     if (status == CYL_OK) {
         CylIeee saved = cyl_ieee_enter();
         cyl_blas_hold(model);
         if (!apart) {
-            start_rows(p.workspaces[0], call, 0, call->rows);
-            begin_rows(p.workspaces[0], call, 0, call->rows);
+            start_rows(all[0], call, 0, call->rows);
+            begin_rows(all[0], call, 0, call->rows);
         }
         cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads, work_of(model, call, call->rows));
         cyl_blas_release(model);
         cyl_ieee_leave(saved);
     }
-    for (int i = 0; i < workspaces; i++) {
-        cyl_workspace_free(p.workspaces[i]);
-    }
-    if (workspaces > 1) {
-        free(p.workspaces);
+    /* the one that was taken first is found first again */
+    while (made > 0) {
+        cyl_idle_keep(model->idle, all[--made]);
     }
     return status;
 }

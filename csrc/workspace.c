@@ -98,8 +98,8 @@ static void *take(char *block, size_t *used, size_t count, size_t bytes) {
     return at;
 }
 
-/* The arrays that the workspace counts by inputs, axes, values and nodes, and the regions to plan with: one block,
-   since every call makes a workspace. Returns its bytes. */
+/* The arrays that the workspace counts by inputs, axes, values and nodes, and the regions to plan with: one block.
+   Returns its bytes. */
 static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
     const CylModel *model = w->model;
     size_t axes = (size_t)model->axis_count, slots = (size_t)model->slot_count, values = (size_t)model->value_count;
@@ -140,7 +140,8 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_
     w->threads = threads;
     w->in_pieces = in_pieces;
     Region *regions;
-    w->arrays = calloc(1, take_arrays(w, NULL, &regions));
+    size_t arrays = take_arrays(w, NULL, &regions);
+    w->arrays = calloc(1, arrays);
     if (!w->arrays) {
         cyl_workspace_free(w);
         return CYL_E_MEMORY;
@@ -156,7 +157,9 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_
     }
     CylStatus status = estimate > 1e15 ? CYL_E_MEMORY : CYL_OK;
     if (status == CYL_OK) {
-        w->memory = cyl_aligned_alloc(place(w, NULL, regions));
+        size_t bytes = place(w, NULL, regions);
+        w->memory = cyl_aligned_alloc(bytes);
+        w->bytes = sizeof *w + arrays + bytes;
         status = w->memory ? CYL_OK : CYL_E_MEMORY;
     }
     if (status == CYL_OK) {
@@ -175,6 +178,23 @@ void cyl_workspace_free(CylWorkspace *w) {
     free(w->arrays);
     cyl_aligned_free(w->memory);
     free(w);
+}
+
+bool cyl_workspace_fits(const CylWorkspace *w, int64_t rows, const int64_t *times, int threads) {
+    const CylModel *model = w->model;
+    if (w->rows_capacity != rows || w->threads != threads) {
+        return false;
+    }
+    for (int32_t i = 0; i < model->input_count; i++) {
+        int64_t room = w->capacities[i];
+        /* layers that see all steps at once count on exactly these; pieces may be shorter than there is room for */
+        bool is_enough =
+            times[i] == room || (w->in_pieces && (times[i] < room || cyl_chunk_steps(model, rows, times[i]) <= room));
+        if (model->axes[i].input >= 0 && !is_enough) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* bytes from one row to the next of h, or the history, and of c; 0 for a state that the node does not have */

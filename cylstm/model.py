@@ -26,6 +26,10 @@ class Model:
 
     Made by `load`, `from_state_dict`, `from_keras` or `from_torch`.
 
+    Beside its weights it keeps the working memory of calls of `predict` that are over, for the next ones to use: at
+    most 4 MB and at most 16 pieces, the latest ones; one call takes one piece for each of its threads. It goes with
+    the model.
+
     Parameters
     ----------
     graph : Graph

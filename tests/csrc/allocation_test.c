@@ -1,5 +1,6 @@
 /*
- * Memory: a step of a stream allocates none; where an allocation fails, the caller is told and nothing leaks.
+ * Memory: a step of a stream and a prediction like the one before allocate none; where an allocation fails, the caller
+ * is told and nothing leaks.
  *
  * The linker hands every call of malloc, calloc, realloc and free in this program and the library to the functions
  * below (--wrap); what the system allocates to make a thread is not seen.
@@ -7,20 +8,22 @@
 #include "check.h"
 #include "network.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
-void *__real_malloc(size_t bytes);
-void *__real_calloc(size_t count, size_t bytes);
-void *__real_realloc(void *memory, size_t bytes);
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
 void __real_free(void *memory);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t count, size_t bytes);
-void *__wrap_realloc(void *memory, size_t bytes);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
 void __wrap_free(void *memory);
 
 static atomic_long calls;  /* of any of the four */
 static atomic_long held;   /* pieces of memory not yet freed */
+static atomic_long bytes;  /* of them */
 static atomic_long grants; /* allocations until one fails; negative: none fails */
 
 static bool is_granted(void) {
@@ -28,24 +31,28 @@ static bool is_granted(void) {
     return atomic_load(&grants) < 0 || atomic_fetch_sub(&grants, 1) > 0;
 }
 
-void *__wrap_malloc(size_t bytes) {
-    void *memory = is_granted() ? __real_malloc(bytes) : NULL;
+static void *hold(void *memory) {
     atomic_fetch_add(&held, memory != NULL);
+    atomic_fetch_add(&bytes, (long)malloc_usable_size(memory));
     return memory;
 }
-void *__wrap_calloc(size_t count, size_t bytes) {
-    void *memory = is_granted() ? __real_calloc(count, bytes) : NULL;
-    atomic_fetch_add(&held, memory != NULL);
-    return memory;
+static void let_go(void *memory) {
+    atomic_fetch_sub(&held, memory != NULL);
+    atomic_fetch_sub(&bytes, (long)malloc_usable_size(memory));
 }
-void *__wrap_realloc(void *memory, size_t bytes) {
-    void *moved = is_granted() ? __real_realloc(memory, bytes) : NULL;
-    atomic_fetch_add(&held, moved && !memory);
-    return moved;
+
+void *__wrap_malloc(size_t size) { return hold(is_granted() ? __real_malloc(size) : NULL); }
+void *__wrap_calloc(size_t count, size_t size) { return hold(is_granted() ? __real_calloc(count, size) : NULL); }
+void *__wrap_realloc(void *memory, size_t size) {
+    if (!is_granted()) {
+        return NULL;
+    }
+    let_go(memory);
+    return hold(__real_realloc(memory, size));
 }
 void __wrap_free(void *memory) {
     atomic_fetch_add(&calls, 1);
-    atomic_fetch_sub(&held, memory != NULL);
+    let_go(memory);
     __real_free(memory);
 }
 
@@ -135,6 +142,114 @@ static void a_stream_allocates_nothing_after_its_creation(void) {
     network_free(network);
 }
 
+/* two sequences of their own times, one of them read backward: neither can be run in pieces */
+static Network *two_sequences(void) {
+    random_seed(4);
+    RecurrentOptions options[2] = {PLAIN, PLAIN};
+    Network *network = network_create();
+    int32_t x[2], last[2];
+    for (int i = 0; i < 2; i++) {
+        x[i] = network_input(network, CYL_SEQUENCE, 5, &options[i].mask);
+        options[i].is_reverse = i == 1;
+        last[i] =
+            network_last(network, network_recurrent(network, LSTM, x[i], 18, &options[i], NULL, NULL), options[i].mask);
+    }
+    network_output(network, network_merge(network, "ave", last, 2));
+    return network;
+}
+
+/* a call of the sizes of `data`, whose results are lost */
+typedef struct {
+    Result result;
+    CylCall call;
+} Calling;
+
+static Calling calling(const Network *network, const CylModel *model, const Data *data, int threads) {
+    Calling c = {.result = predict(network, model, data, threads)};
+    c.call = (CylCall){.rows = data->rows,
+                       .times = data->times,
+                       .inputs = (const void *const *)data->inputs,
+                       .masks = (const uint8_t *const *)data->masks,
+                       .outputs = c.result.arrays,
+                       .initial_state = (const void *const *)data->states,
+                       .final_state = c.result.arrays + network->output_count,
+                       .threads = threads};
+    return c;
+}
+
+static void a_prediction_like_the_one_before_allocates_nothing(void) {
+    /* one chunk, several, many rows in tiles; threads that take rows each, and that share the rows */
+    static const struct {
+        int64_t rows, times[2];
+        int threads;
+    } cases[] = {{3, {1, 1}, 1}, {3, {7, 9}, 1}, {3, {1000, 3}, 1}, {100, {5, 4}, 1},
+                 {3, {7, 9}, 2}, {1, {7, 9}, 2}, {1, {2000, 9}, 2}, {100, {5, 4}, 2}};
+    for (int n = 0; n < 2; n++) {
+        Network *network = n ? two_sequences() : every_layer();
+        CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            for (int has_mask = 0; has_mask < 2; has_mask++) {
+                Data *data = data_create(network, cases[i].rows, cases[i].times, has_mask);
+                Calling c = calling(network, model, data, cases[i].threads);
+                long before = atomic_load(&calls);
+                CylStatus status = cyl_predict(model, &c.call);
+                CHECK(status == CYL_OK, "%s", cyl_status_text(status));
+                CHECK(atomic_load(&calls) == before, "network %d, %d rows, %d steps, %d threads: %ld allocations", n,
+                      (int)cases[i].rows, (int)cases[i].times[0], cases[i].threads, atomic_load(&calls) - before);
+                result_free(&c.result);
+                data_free(data);
+            }
+        }
+        cyl_model_free(model);
+        network_free(network);
+    }
+}
+
+static void a_shorter_sequence_takes_the_memory_of_a_longer_one(void) {
+    Network *network = every_layer();
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    static const int64_t times[] = {200, 150, 1, 199};
+    for (int t = 0; t < 4; t++) {
+        Data *data = data_create(network, ROWS, &times[t], true);
+        long before = atomic_load(&held);
+        Calling c = calling(network, model, data, 1);
+        long kept = atomic_load(&held) - before - c.result.count;
+        CHECK(t == 0 ? kept > 0 : kept == 0, "%d steps keep %ld pieces of memory", (int)times[t], kept);
+        result_free(&c.result);
+        data_free(data);
+    }
+    cyl_model_free(model);
+    network_free(network);
+}
+
+static void what_a_model_keeps_between_calls_is_bounded(void) {
+    Network *network = two_sequences();
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    const long before = atomic_load(&held), bytes_before = atomic_load(&bytes);
+    /* half a megabyte for each row and more: one workspace, then each of two, is too large to keep */
+    const int64_t long_times[2] = {5000, 5000}, times[2] = {100, 300};
+    for (int threads = 1; threads <= 2; threads++) {
+        Data *data = data_create(network, 40, long_times, false);
+        long held_before = atomic_load(&held);
+        Calling c = calling(network, model, data, threads);
+        CHECK(atomic_load(&held) - c.result.count == held_before, "a large call keeps its memory");
+        result_free(&c.result);
+        data_free(data);
+    }
+    /* more sizes than there is room for */
+    for (int64_t rows = 1; rows <= 48; rows++) {
+        Data *data = data_create(network, rows, times, false);
+        Calling c = calling(network, model, data, 2);
+        result_free(&c.result);
+        data_free(data);
+        long kept = atomic_load(&held) - before, kept_bytes = atomic_load(&bytes) - bytes_before;
+        CHECK(kept > 0 && kept <= 16 * 3 && kept_bytes <= (4 << 20) + 16 * 1024, "%d rows: %ld pieces of %ld bytes",
+              (int)rows, kept, kept_bytes);
+    }
+    cyl_model_free(model);
+    network_free(network);
+}
+
 /* builds, streams and predicts; the first status that is not CYL_OK */
 static CylStatus live_a_life(const Network *network, const CylCall *call) {
     CylModel *model = NULL;
@@ -197,6 +312,9 @@ int main(void) {
     cyl_threads_patience(INT64_MAX);
     atomic_store(&grants, -1);
     RUN(a_stream_allocates_nothing_after_its_creation);
+    RUN(a_prediction_like_the_one_before_allocates_nothing);
+    RUN(a_shorter_sequence_takes_the_memory_of_a_longer_one);
+    RUN(what_a_model_keeps_between_calls_is_bounded);
     RUN(failed_allocations_are_told_and_leak_nothing);
     return check_result();
 }

@@ -82,6 +82,38 @@ static void check_network(const Network *network, const Data *data, const Kind *
     result_free(&truth);
 }
 
+/* A model keeps the memory of its calls for the next: nothing of one may be left in another. */
+static void calls_in_any_order_are_those_of_a_fresh_model(void) {
+    static const int64_t times[] = {9, 900, 1, 40}, rows[] = {3, 60, 1};
+    random_seed(21);
+    RecurrentOptions options = PLAIN, padded = PLAIN;
+    Network *network = network_create();
+    int32_t x = network_input(network, CYL_SEQUENCE, 70, &options.mask), y[3];
+    padded.mask = options.mask;
+    padded.repeats_padding = true;
+    y[0] = network_recurrent(network, LSTM_PROJECTED, x, 26, &padded, NULL, NULL);
+    y[1] = network_recurrent(network, GRU_BEFORE, x, 18, &options, NULL, NULL);
+    y[2] = network_recurrent(network, LSTM_NORMALISED, x, 18, &options, NULL, NULL);
+    int32_t z = network_dense(network, network_merge(network, "ave", y, 3), 50, "tanh");
+    network_output(network, network_recurrent(network, LSTM_PEEPHOLES, z, 20, &options, NULL, NULL));
+    network_output(network, network_last(network, z, options.mask));
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    for (int c = 0; c < 48; c++) {
+        int turn = c % 24;
+        Data *data = data_create(network, rows[turn / 8], &times[turn % 4], turn / 4 % 2);
+        CylModel *fresh = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+        Result wanted = predict(network, fresh, data, 1), found = predict(network, model, data, 1 + c % 3);
+        CHECK(result_same(&found, &wanted), "call %d: %d rows, %d steps, %d threads differ by %g", c, (int)data->rows,
+              (int)data->times[0], 1 + c % 3, result_error(&found, &wanted));
+        result_free(&wanted);
+        result_free(&found);
+        cyl_model_free(fresh);
+        data_free(data);
+    }
+    cyl_model_free(model);
+    network_free(network);
+}
+
 static const int32_t SIZES[][2] = {{2, 1}, {1, 3}, {5, 17}, {40, 33}, {7, 50}, {20, 70}}; /* input, hidden */
 enum { SIZE_COUNT = sizeof SIZES / sizeof *SIZES };
 
@@ -581,6 +613,7 @@ int main(void) {
     RUN(recurrent_layers_of_all_sizes_are_right_and_bit_identical);
     RUN(masks_leave_states_and_pad_outputs);
     RUN(masks_of_a_stream_are_those_of_its_chunks);
+    RUN(calls_in_any_order_are_those_of_a_fresh_model);
     RUN(a_mask_of_ones_changes_nothing);
     RUN(layers_in_a_row_and_sequences_longer_than_a_chunk_are_right);
     RUN(two_directions_are_merged);
