@@ -93,6 +93,7 @@ cdef extern from "cylstm.h" nogil:
     int32_t cyl_model_state_size(const CylModel *model, int32_t index)
     int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads)
 
+    int CYL_MAX_THREADS
     ctypedef struct CylCall:
         int64_t rows
         const int64_t *times

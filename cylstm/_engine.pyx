@@ -2,6 +2,7 @@
 """The only door to C: checks, releases the GIL and calls."""
 
 cimport numpy as cnp
+from cpython.long cimport PyLong_AsLongAndOverflow
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
@@ -23,10 +24,10 @@ cnp.import_array()
 cdef enum:
     MAX_PORTS = 64
 
+# see use_all_threads
+cdef bint uses_all_threads = False
 # multiply-adds that take about 20 us: longer calls release the GIL, shorter ones keep it
 cdef int64_t GIL_WORK = 1000000
-# the small integer, which exists once
-cdef object one_thread = 1
 
 
 class EngineError(CylstmError, RuntimeError):
@@ -89,6 +90,12 @@ def threads_name():
 def wait_for_threads(double seconds):
     """At least for how long a call waits for threads that sleep; tests mean the threads that they ask for."""
     cyl_threads_patience(<int64_t>(seconds * 1e9))
+
+
+def use_all_threads(bint yes):
+    """Whether calls use every thread that they may, where fewer would be faster too; for tests, like the above."""
+    global uses_all_threads
+    uses_all_threads = yes
 
 
 def layout_version():
@@ -382,12 +389,18 @@ cdef class PackedModel:
             if error is not None:
                 raise error
 
-    def worthwhile_threads(self, int64_t rows, int64_t time, int threads):
-        """How many of `threads` threads are worth using for `rows` rows of `time` steps."""
-        return cyl_model_worthwhile_threads(self.model, rows, time, threads)
+    cdef int useful(self, int64_t rows, int64_t time, int threads) noexcept:
+        return threads if uses_all_threads else cyl_model_worthwhile_threads(self.model, rows, time, threads)
+
+    def useful_threads(self, int64_t rows, int64_t time, int threads):
+        """How many of `threads` threads a call of `rows` rows of `time` steps uses: fewer where more would be slower.
+
+        The rule is one of shape alone; the result of a call does not depend on it.
+        """
+        return self.useful(rows, time, threads)
 
     def predict_array(self, x, out, threads):
-        """The common call of `Model.predict`: one array in, one out, on one thread.
+        """The common call of `Model.predict`: one array in, one out.
 
         Returns
         -------
@@ -400,7 +413,8 @@ cdef class PackedModel:
         cdef int64_t time = 1
         cdef cnp.ndarray array, result
         cdef cnp.npy_intp shape[3]
-        cdef int rank = 2 if self.input_is_sequence[0] else 1, first, last, out_rank
+        cdef int rank = 2 if self.input_is_sequence[0] else 1, first, last, out_rank, overflow = 0
+        cdef long most
         cdef CylStatus status
         if self.input_count != 1 or self.output_count != 1 or not self.is_flat or not cnp.PyArray_CheckExact(x):
             return None
@@ -416,9 +430,12 @@ cdef class PackedModel:
         if rank == 2:
             time = array.shape[first]
         if threads is None:
-            if self.work * call.rows * time >= GIL_WORK:
+            most = CYL_MAX_THREADS if self.work * call.rows * time >= GIL_WORK else 1
+        elif type(threads) is int:
+            most = PyLong_AsLongAndOverflow(threads, &overflow)
+            if overflow or not 1 <= most <= CYL_MAX_THREADS:
                 return None
-        elif threads is not one_thread:
+        else:
             return None
         if cnp.PyArray_TYPE(array) != self.real_type or not cnp.PyArray_ISCARRAY_RO(array):
             if not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
@@ -447,7 +464,11 @@ cdef class PackedModel:
                 return None
         in_data = cnp.PyArray_DATA(array)
         out_data = cnp.PyArray_DATA(result)
-        call.times, call.threads = &time, 1
+        if most > 1:
+            most = self.useful(call.rows, time, <int>most)
+        if most > 1 and threads is None:  # asked last: it takes microseconds
+            most = min(most, <long>_threads.available_threads())
+        call.times, call.threads = &time, <int>most
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state = NULL, NULL
         if self.work * call.rows * time > GIL_WORK:
@@ -615,7 +636,7 @@ cdef class Stream:
         for row in range(self.batch):
             rows += active[row] != 0
         if self.threads > 1:
-            call.threads = _threads.useful_threads(self.packed, rows, 1, self.threads)
+            call.threads = self.packed.useful(rows, 1, self.threads)
         if self.packed.work * rows * time > GIL_WORK:
             with nogil:
                 status = cyl_stream_run_active(self.stream, call, active)
@@ -880,7 +901,7 @@ cdef class Stream:
         indices = as_rows(rows, self.batch)
         if len(indices) == 0:
             raise ShapeError("rows: expected at least one, found none")
-        threads = _threads.useful_threads(self.packed, len(indices), 1, self.threads)
+        threads = self.packed.useful(len(indices), 1, self.threads)
         cdef Stream other = Stream(self.model, len(indices), threads)
         other.copy_rows(as_rows(None, len(indices)), self, indices)
         return other

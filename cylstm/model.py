@@ -188,7 +188,7 @@ class Model:
             threads = 1
         else:
             threads = _threads.available_threads()
-        threads = _threads.useful_threads(packed, batch, time, threads)
+        threads = packed.useful_threads(batch, time, threads)
         flat = None if final is None else [array for arrays in final for array in arrays]
         packed.predict(inputs, masks, results, state, flat, threads)
         results = self.to_users(results, given)
@@ -216,7 +216,7 @@ class Model:
         if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch.__index__() < 1:
             raise ShapeError(f"batch: expected a whole number of at least 1, found {batch!r}")
         batch = batch.__index__()
-        threads = _threads.useful_threads(self._packed, batch, 1, _threads.check_threads(threads))
+        threads = self._packed.useful_threads(batch, 1, _threads.check_threads(threads))
         return Stream(self, batch, threads)
 
     @property

@@ -48,14 +48,6 @@ def available_threads() -> int:
     return max(1, os.cpu_count() or 1)
 
 
-def useful_threads(packed, rows: int, time: int, threads: int) -> int:
-    """How many of `threads` threads a call of `rows` rows of `time` steps uses: fewer where more would be slower.
-
-    The rule is one of shape alone (``cyl_model_worthwhile_threads``); the result of a call does not depend on it.
-    """
-    return packed.worthwhile_threads(rows, time, threads)
-
-
 def register(only_if_imported: bool = False) -> None:
     """Make ``threadpoolctl.threadpool_limits`` govern CyLSTM too; once, at the first call that may be parallel.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from cylstm import _engine, threads
+from cylstm import _engine
 
 from hostile import refused, runner  # noqa: F401
 
@@ -15,12 +15,12 @@ settings.load_profile("default")
 
 @pytest.fixture(autouse=True, scope="session")
 def exact_threads():
-    """Tests are small, and mean the number of threads that they ask for: no rule of size lowers it. Gives the rule."""
-    rule, threads.useful_threads = threads.useful_threads, lambda packed, rows, time, threads: threads
+    """Tests are small, and mean the number of threads that they ask for: no rule of size lowers it."""
+    _engine.use_all_threads(True)
     _engine.wait_for_threads(10.0)
-    yield rule
+    yield
     _engine.wait_for_threads(0.0)
-    threads.useful_threads = rule
+    _engine.use_all_threads(False)
 
 
 @pytest.fixture

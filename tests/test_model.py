@@ -234,7 +234,7 @@ def test_a_mask_that_does_not_fit_is_refused(rng):
         model.predict(x, mask=np.ones((2, 4), bool), lengths=[1, 2])
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True, 10**6])
+@pytest.mark.parametrize("threads", [0, -1, 1025, 1.5, "2", True, 10**6, 10**30, -(10**30)])
 def test_a_number_of_threads_that_makes_no_sense_is_refused(rng, threads):
     model = lstm_model(rng, 3, 9)
     with pytest.raises(ShapeError, match="threads: expected"):

@@ -1,4 +1,8 @@
-"""How many threads a call may use."""
+"""How many threads a call may use, and does."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -46,17 +50,54 @@ def test_a_limit_that_is_lifted_leaves_none_behind(clean, monkeypatch):
     assert threads.available_threads() == 5
 
 
-def test_small_calls_use_fewer_threads_than_they_may(rng, exact_threads, monkeypatch):
-    monkeypatch.setattr(threads, "useful_threads", exact_threads)
+@pytest.fixture
+def threads_by_rule():
+    _engine.use_all_threads(False)
+    yield
+    _engine.use_all_threads(True)
+
+
+def test_small_calls_use_fewer_threads_than_they_may(rng, threads_by_rule):
     small, large = lstm_model(rng, 3, 9), lstm_model(rng, 64, 256)
-    assert threads.useful_threads(small._packed, 1, 100, 8) == 1
-    assert threads.useful_threads(small._packed, 64, 1000, 2) == 2
-    assert threads.useful_threads(large._packed, 1, 100, 2) == 2
-    assert threads.useful_threads(large._packed, 1, 1, 1) == 1
+    assert small._packed.useful_threads(1, 100, 8) == 1
+    assert small._packed.useful_threads(64, 1000, 2) == 2
+    assert large._packed.useful_threads(1, 100, 2) == 2
+    assert large._packed.useful_threads(1, 1, 1) == 1
     assert small.stream(threads=2).threads == 1
     assert small.stream(1000, threads=2).threads == 2
     assert large.stream(threads=2).threads == 2
     assert large.stream(threads=1000).threads < 32
+
+
+#: prints how many threads there are beside those before, after one call and another
+COUNT = """
+import os
+import numpy as np
+import cylstm
+from networks import lstm_model
+
+def count():
+    return len(os.listdir("/proc/self/task"))
+
+model = lstm_model(np.random.default_rng(1), 40, 256)
+x = np.ones((1, 200, 40), np.float32)
+cylstm._engine.wait_for_threads(10.0)
+before = count()
+for threads in (1, 2, {more}):
+    model.predict({x}, threads=threads)
+    print(count() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task") or _engine.threads_name() != "pool", reason="our threads")
+@pytest.mark.parametrize("x", ["x", "x.tolist()"], ids=["array", "list"])
+@pytest.mark.parametrize("more", ["3", "None"])
+def test_a_call_takes_as_many_threads_as_it_is_told(x, more):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CYLSTM_NUM_THREADS": "3"}
+    command = [sys.executable, "-c", COUNT.format(x=x, more=more)]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == ["0", "1", "2"]
 
 
 def test_instruction_sets_and_status_codes_have_names():
