@@ -100,6 +100,10 @@ static inline int32_t cyl_block_width(const CylMatrix *m, int32_t block) {
     return block == m->blocks - 1 ? m->tail_width : m->width;
 }
 static inline int64_t cyl_block_offset(const CylMatrix *m, int32_t block) { return block * m->block_rows; }
+/* Whether the accumulators of one column are its units and nothing else: a product may write them where they belong. */
+static inline bool cyl_accumulates_in_place(const CylMatrix *m) {
+    return m->gates == 1 && m->width == 16 && m->tail_width == m->width;
+}
 
 /*
  * What `prepare` calls for each of its packed arrays, in an order that depends on the spec alone: each becomes the
@@ -153,11 +157,12 @@ typedef struct {
     void (*product)(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
                     int64_t n, void *acc /* real (n, acc_stride) */, int64_t acc_stride, bool continued, bool backward,
                     int32_t begin, int32_t end);
-    /* y = activation(acc) for columns j in 0..n and the units of blocks begin..end (softmax excepted) */
+    /* y = activation(acc) for columns j in 0..n and the units of blocks begin..end (softmax excepted) of a matrix of
+       one gate; y may be acc. `is_flushed`: with the subnormal rule */
     void (*dense_output)(const CylMatrix *m, const CylActivationSpec *activation, int64_t n, const void *acc,
-                         int64_t acc_stride, void *y /* real (n, y_stride) */, int64_t y_stride, int32_t begin,
-                         int32_t end);
-    void (*activate)(const CylActivationSpec *activation, const void *x, void *y, int64_t size);
+                         int64_t acc_stride, void *y /* real (n, y_stride) */, int64_t y_stride, bool is_flushed,
+                         int32_t begin, int32_t end);
+    void (*activate)(const CylActivationSpec *activation, const void *x, void *y, int64_t size, bool is_flushed);
     void (*flush)(const void *x, void *y, int64_t size);
     /* y = y (op) x, see CylMergeMode; with step 0 x is one number */
     void (*merge)(int mode, const void *x, int step, void *y, int64_t size, double scale);

@@ -11,21 +11,50 @@ static void flush(const void *x_data, void *y_data, int64_t size) {
     EACH_SPAN(size) { store_lanes(y + at, v_flush(load_lanes(x + at, (int32_t)lanes)), (int32_t)lanes); }
 }
 
-/* activation(x) as it is: the subnormal rule is for what another layer reads */
-static inline __attribute__((always_inline)) V activated(const CylActivationSpec *spec, const int id, V x) {
-    return v_activate(id, x, (REAL)spec->alpha, (REAL)spec->beta);
-}
-
+/* activation(x); as it is, or for what another layer reads with the subnormal rule */
 static inline __attribute__((always_inline)) void activate_body(const CylActivationSpec *spec, const REAL *x, REAL *y,
-                                                                int64_t size, const int id) {
-    EACH_SPAN(size) { store_lanes(y + at, activated(spec, id, load_lanes(x + at, (int32_t)lanes)), (int32_t)lanes); }
+                                                                int64_t size, const int id, const bool is_flushed) {
+    const REAL alpha = (REAL)spec->alpha, beta = (REAL)spec->beta;
+    EACH_SPAN(size) {
+        V a = load_lanes(x + at, (int32_t)lanes);
+        a = is_flushed ? v_activate_flushed(id, a, alpha, beta) : v_activate_inline(id, a, alpha, beta);
+        store_lanes(y + at, a, (int32_t)lanes);
+    }
 }
 
-static void activate(const CylActivationSpec *spec, const void *x, void *y, int64_t size) {
-    if (spec->id == CYL_ACT_SOFTMAX) {
-        softmax_row(y, x, (int)size);
+/* a loop of its own, whose constants stay in registers */
+static inline __attribute__((always_inline)) void activate_by(const int id, const CylActivationSpec *spec,
+                                                              const REAL *x, REAL *y, int64_t size, bool is_flushed) {
+    if (is_flushed) {
+        activate_body(spec, x, y, size, id, true);
     } else {
-        activate_body(spec, x, y, size, spec->id);
+        activate_body(spec, x, y, size, id, false);
+    }
+}
+
+static void activate(const CylActivationSpec *spec, const void *x, void *y, int64_t size, bool is_flushed) {
+    switch (spec->id) {
+    case CYL_ACT_LINEAR:
+        activate_by(CYL_ACT_LINEAR, spec, x, y, size, is_flushed);
+        break;
+    case CYL_ACT_RELU:
+        activate_by(CYL_ACT_RELU, spec, x, y, size, is_flushed);
+        break;
+    case CYL_ACT_TANH:
+        activate_by(CYL_ACT_TANH, spec, x, y, size, is_flushed);
+        break;
+    case CYL_ACT_SIGMOID:
+        activate_by(CYL_ACT_SIGMOID, spec, x, y, size, is_flushed);
+        break;
+    default:
+        if (spec->id == CYL_ACT_SOFTMAX) {
+            softmax_row(y, x, (int)size);
+        } else {
+            activate_body(spec, x, y, size, spec->id, false);
+        }
+        if (is_flushed) {
+            flush(y, y, size);
+        }
     }
 }
 
@@ -35,9 +64,8 @@ static inline V nan_of(V a) {
     return v_sub(bounded, bounded);
 }
 
-static void merge(int mode, const void *x_data, int step, void *y_data, int64_t size, double scale) {
-    const REAL *x = x_data;
-    REAL *y = y_data;
+static inline __attribute__((always_inline)) void merge_body(const int mode, const REAL *x, int step, REAL *y,
+                                                             int64_t size, double scale) {
     EACH_SPAN(size) {
         V b = load_lanes(y + at, (int32_t)lanes), a = b;
         if (mode != CYL_MERGE_SCALE) {
@@ -72,17 +100,32 @@ static void merge(int mode, const void *x_data, int step, void *y_data, int64_t 
     }
 }
 
+static void merge(int mode, const void *x, int step, void *y, int64_t size, double scale) {
+    if (mode == CYL_MERGE_COPY && step) {
+        flush(x, y, size);
+    } else if (mode == CYL_MERGE_SUM && step) { /* the usual ones have loops of their own */
+        merge_body(CYL_MERGE_SUM, x, 1, y, size, scale);
+    } else if (mode == CYL_MERGE_MUL && step) {
+        merge_body(CYL_MERGE_MUL, x, 1, y, size, scale);
+    } else {
+        merge_body(mode, x, step, y, size, scale);
+    }
+}
+
 static void dense_output(const CylMatrix *m, const CylActivationSpec *spec, int64_t n, const void *acc_data,
-                         int64_t acc_stride, void *y_data, int64_t y_stride, int32_t begin, int32_t end) {
+                         int64_t acc_stride, void *y_data, int64_t y_stride, bool is_flushed, int32_t begin,
+                         int32_t end) {
+    /* of one gate, an accumulator lies where its unit does; a softmax is taken of whole rows, later */
+    const CylActivationSpec linear = {.id = CYL_ACT_LINEAR}, *function = spec->id == CYL_ACT_SOFTMAX ? &linear : spec;
+    const int64_t first = (int64_t)begin * m->width;
+    int64_t size = smaller(m->units, end * m->width) - first;
+    const REAL *acc = (const REAL *)acc_data + first;
+    REAL *y = (REAL *)y_data + first;
+    if (size == acc_stride && size == y_stride) {
+        size *= n;
+        n = 1;
+    }
     for (int64_t j = 0; j < n; j++) {
-        const REAL *acc = (const REAL *)acc_data + j * acc_stride;
-        REAL *y = (REAL *)y_data + j * y_stride;
-        EACH_GROUP(m, begin, end) {
-            V a = v_load(acc + cyl_block_offset(m, block) + at);
-            if (spec->id != CYL_ACT_LINEAR && spec->id != CYL_ACT_SOFTMAX) {
-                a = activated(spec, spec->id, a);
-            }
-            store_lanes(y + unit, a, lanes);
-        }
+        activate(function, acc + j * acc_stride, y + j * y_stride, size, is_flushed);
     }
 }

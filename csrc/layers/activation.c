@@ -20,19 +20,19 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
     const CylValue *value = &model->values[node->y];
     const CylActivationSpec *activation = node->data;
-    /* softmax is over the last axis */
-    int64_t size = activation->id == CYL_ACT_SOFTMAX ? value->shape[value->rank - 1] : value->features;
     int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1, begin, end;
+    /* softmax is over the last axis; all else is a row's steps at once, which have no gaps between them */
+    bool is_softmax = activation->id == CYL_ACT_SOFTMAX;
     cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    for (int64_t j = begin, count; j < end; j += count) {
         int64_t row = j / steps, t = j % steps;
+        count = steps - t < end - j ? steps - t : end - j;
         char *at = cyl_at(model, y->data, row * y->row_stride + t * y->step_stride);
         const char *from = cyl_at(model, x->data, row * x->row_stride + t * x->step_stride);
-        for (int64_t first = 0; first < value->features; first += size) {
-            model->kernels->activate(activation, cyl_at(model, from, first), cyl_at(model, at, first), size);
-        }
-        if (value->feeds_node) {
-            model->kernels->flush(at, at, value->features);
+        const int64_t all = count * value->features, at_once = is_softmax ? value->shape[value->rank - 1] : all;
+        for (int64_t first = 0; first < all; first += at_once) {
+            model->kernels->activate(activation, cyl_at(model, from, first), cyl_at(model, at, first), at_once,
+                                     value->feeds_node);
         }
     }
     cyl_barrier(team);

@@ -147,7 +147,7 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
     if (!used && a->masked == MASKED_ZERO) {
         return;
     }
-    model->kernels->activate(&softmax, scores, scores, steps);
+    model->kernels->activate(&softmax, scores, scores, steps, false);
     for (int64_t k = 0; k < steps; k++) {
         double weight = read_number(model, scores, k);
         if (weight != 0.0) {

@@ -13,6 +13,8 @@
 
 /* columns (steps) whose accumulators are held at once */
 #define COLUMNS_AT_ONCE 24
+/* of taps that lie apart */
+#define TAPS_AT_ONCE 8
 
 typedef struct {
     CylTime1d time;
@@ -150,22 +152,27 @@ static void pad_row(const CylModel *model, const CylNode *node, CylWorkspace *wo
 /* `count` outputs from x, the first of them at the first tap */
 static void run_group(const CylModel *model, const Conv *conv, int32_t group, void *acc, const char *x, char *y,
                       int64_t y_stride, int64_t count) {
+    const CylKernels *kernels = model->kernels;
     const CylMatrix *m = &conv->matrices[group];
     int64_t stride = (int64_t)conv->time.stride * conv->channels;
     int32_t channels = conv->channels / conv->groups, kernel = conv->time.kernel;
     /* taps that lie side by side are one run of numbers; BLAS wants columns that do not overlap */
-    bool is_one = conv->groups == 1 && conv->time.dilation == 1 &&
-                  (model->kernels->is_packed || stride >= (int64_t)kernel * channels);
-    if (is_one) {
-        CylOperand operand = {x, stride, 0, kernel * channels};
-        model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, 0, m->blocks);
+    bool is_one =
+        conv->groups == 1 && conv->time.dilation == 1 && (kernels->is_packed || stride >= (int64_t)kernel * channels);
+    bool in_place = cyl_accumulates_in_place(m);
+    int64_t acc_stride = in_place ? y_stride : m->row_size;
+    acc = in_place ? y : acc;
+    CylOperand taps[TAPS_AT_ONCE] = {{x, stride, 0, kernel * channels}};
+    for (int32_t first = 0, most; first < kernel; first += most) {
+        most = is_one ? kernel : kernel - first < TAPS_AT_ONCE ? kernel - first : TAPS_AT_ONCE;
+        for (int32_t k = 0; !is_one && k < most; k++) {
+            int64_t at = (int64_t)(first + k) * conv->time.dilation * conv->channels;
+            taps[k] = (CylOperand){cyl_at(model, x, at), stride, (first + k) * channels, channels};
+        }
+        kernels->product(model, m, taps, is_one ? 1 : most, count, acc, acc_stride, first > 0, false, 0, m->blocks);
     }
-    for (int32_t k = 0; !is_one && k < kernel; k++) {
-        CylOperand operand = {cyl_at(model, x, (int64_t)k * conv->time.dilation * conv->channels), stride, k * channels,
-                              channels};
-        model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, k > 0, false, 0, m->blocks);
-    }
-    model->kernels->dense_output(m, &conv->activation, count, acc, m->row_size, y, y_stride, 0, m->blocks);
+    kernels->dense_output(m, &conv->activation, count, acc, acc_stride, y, y_stride,
+                          conv->activation.id != CYL_ACT_SOFTMAX, 0, m->blocks);
 }
 
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
@@ -205,12 +212,9 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
                 (int64_t)conv->time.dilation * conv->channels, conv->time.kernel, conv->filters / conv->channels,
                 cyl_at(model, to, t * y->step_stride), conv->filters);
         }
-        for (int64_t t = 0; t < count; t++) {
+        for (int64_t t = 0; t < count && conv->activation.id == CYL_ACT_SOFTMAX; t++) {
             void *step = cyl_at(model, to, t * y->step_stride);
-            if (conv->activation.id == CYL_ACT_SOFTMAX) {
-                model->kernels->activate(&conv->activation, step, step, conv->filters);
-            }
-            model->kernels->flush(step, step, conv->filters);
+            model->kernels->activate(&conv->activation, step, step, conv->filters, true);
         }
     }
     cyl_barrier(team);

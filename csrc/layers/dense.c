@@ -49,17 +49,21 @@ static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *wor
 }
 
 /* n columns of x, `x_stride` apart, blocks [begin, end) */
-static void run_columns(const CylModel *model, const Dense *dense, void *acc, const char *x, int64_t x_stride, char *y,
+static void run_columns(const CylModel *model, const CylNode *node, void *acc, const char *x, int64_t x_stride, char *y,
                         int64_t y_stride, int64_t n, int32_t begin, int32_t end) {
     const CylKernels *kernels = model->kernels;
+    const Dense *dense = node->data;
     const CylMatrix *m = &dense->weight;
     const int64_t at_once = columns_at_once(model);
+    const bool in_place = cyl_accumulates_in_place(m), is_softmax = dense->activation.id == CYL_ACT_SOFTMAX;
+    const int64_t acc_stride = in_place ? y_stride : m->row_size;
     for (int64_t first = 0; first < n; first += at_once) {
         int64_t count = n - first < at_once ? n - first : at_once;
         CylOperand operand = {cyl_at(model, x, first * x_stride), x_stride, 0, m->columns};
-        kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
-        kernels->dense_output(m, &dense->activation, count, acc, m->row_size, cyl_at(model, y, first * y_stride),
-                              y_stride, begin, end);
+        void *to = cyl_at(model, y, first * y_stride), *sums = in_place ? to : acc;
+        kernels->product(model, m, &operand, 1, count, sums, acc_stride, false, false, begin, end);
+        kernels->dense_output(m, &dense->activation, count, sums, acc_stride, to, y_stride,
+                              model->values[node->y].feeds_node && !is_softmax, begin, end);
     }
 }
 
@@ -83,7 +87,7 @@ static void run_flat(const CylModel *model, const CylNode *node, CylWorkspace *w
         cyl_share(team, dense->weight.blocks, &first_block, &last_block);
     }
     for (int64_t o = 0; o < outer; o++) {
-        run_columns(model, dense, acc, cyl_at(model, x->data, o * x_outer + begin * x_inner), x_inner,
+        run_columns(model, node, acc, cyl_at(model, x->data, o * x_outer + begin * x_inner), x_inner,
                     cyl_at(model, y->data, o * y_outer + begin * y_inner), y_inner, end - begin, (int32_t)first_block,
                     (int32_t)last_block);
     }
@@ -96,7 +100,7 @@ static void run_positions(const CylModel *model, const CylNode *node, CylWorkspa
     int64_t steps = cyl_steps(workspace, node->y), begin, end;
     cyl_share(team, workspace->rows * steps, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
-        run_columns(model, dense, acc, cyl_step_at(workspace, node->x, j / steps, j % steps), dense->weight.columns,
+        run_columns(model, node, acc, cyl_step_at(workspace, node->x, j / steps, j % steps), dense->weight.columns,
                     cyl_step_at(workspace, node->y, j / steps, j % steps), dense->weight.units, dense->positions, 0,
                     dense->weight.blocks);
     }
@@ -115,17 +119,14 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
         run_positions(model, node, workspace, team, acc);
     }
     cyl_barrier(team);
-    if (dense->activation.id == CYL_ACT_SOFTMAX || value->feeds_node) {
+    if (dense->activation.id == CYL_ACT_SOFTMAX) {
         cyl_share(team, workspace->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
             for (int64_t t = 0; t < steps; t++) {
                 char *at = cyl_step_at(workspace, node->y, row, t);
-                for (int64_t p = 0; dense->activation.id == CYL_ACT_SOFTMAX && p < dense->positions; p++) {
+                for (int64_t p = 0; p < dense->positions; p++) {
                     void *position = cyl_at(model, at, p * dense->weight.units);
-                    kernels->activate(&dense->activation, position, position, dense->weight.units);
-                }
-                if (value->feeds_node) {
-                    kernels->flush(at, at, value->features);
+                    kernels->activate(&dense->activation, position, position, dense->weight.units, value->feeds_node);
                 }
             }
         }

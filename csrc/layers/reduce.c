@@ -160,7 +160,7 @@ static void run_softmax(const CylModel *model, const CylNode *node, CylWorkspace
             for (int64_t i = 0; i < size; i++) {
                 memcpy(cyl_at(model, line, i), cyl_at(model, x, first + i * inner), real);
             }
-            model->kernels->activate(&spec, line, line, size);
+            model->kernels->activate(&spec, line, line, size, false);
             for (int64_t i = 0; i < size; i++) {
                 memcpy(cyl_at(model, y, first + i * inner), cyl_at(model, line, i), real);
             }
