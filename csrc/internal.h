@@ -6,6 +6,7 @@
 #error "CyLSTM promises the same bits everywhere: build it without -ffast-math"
 #endif
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stddef.h>
@@ -34,10 +35,17 @@
 
 typedef struct CylBarrier CylBarrier;
 
+/* steps that one half of a team has given the other so far, and how many of them the other's threads take next */
+typedef struct {
+    atomic_llong given;
+    int64_t taken;
+} CylHandover;
+
 /* one thread's place among those that run one call */
 typedef struct {
     int thread, threads;
     CylBarrier *barrier;
+    CylHandover *gives_to, *takes_from; /* in halves of a team of which the second reads what the first writes */
 } CylTeam;
 
 /* Runs fn(context, team) on up to `threads` threads at once, on this one too; returns when all have. `work`: the
@@ -46,6 +54,10 @@ void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context,
 void cyl_barrier(const CylTeam *team);
 /* The half of a team of at least two, not a half itself, to which this thread belongs: 0 or 1. */
 int cyl_team_half(const CylTeam *team, CylTeam *half);
+/* How many more steps than `taken` there are to take, of at most `most`; waits for one. Every thread of the half. */
+int64_t cyl_take_steps(const CylTeam *half, int64_t taken, int64_t most);
+/* Says that steps [0, given) may be read, after a barrier of the half if it is of several threads. */
+void cyl_give_steps(const CylTeam *half, int64_t given);
 
 /* This thread's contiguous share [*begin, *end) of `items`. */
 static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin, int64_t *end) {
@@ -321,6 +333,7 @@ struct CylNode {
     bool is_chunked;         /* runs for every piece of a sequence; others run once */
     bool is_late;            /* runs after the last piece */
     bool runs_beside_next;   /* neither reads what the other writes, and they cost the same: two directions */
+    bool feeds_next;         /* the next reads this one's steps in the order of writing: stacked layers */
     int32_t history_size;    /* reals per row of the steps before, carried as a state; 0 for none */
     int64_t work;            /* multiply-adds of one row at one step */
     CylRecurrent *recurrent; /* NULL if the layer has no state; owned through data */
@@ -355,6 +368,7 @@ struct CylModel {
     bool is_finished;
     struct CylIdle *idle; /* all that changes once the model is finished */
     bool has_pairs;       /* of nodes that run beside each other */
+    bool has_fed_pairs;   /* and of nodes of which one feeds the other */
     bool is_chunkable;    /* a long sequence may be run in pieces, state carried on */
     bool can_stream;
 };
@@ -412,6 +426,7 @@ struct CylWorkspace {
     char *arrays;                       /* where the arrays above lie */
     char *memory;                       /* of values, states and scratch */
     size_t bytes;                       /* of all of it */
+    CylHandover handover;               /* between the halves of the team; 0 given while there are none */
 };
 
 /* `times` (inputs): the steps to come, NULL where that is not known; `in_pieces`: there is room for a piece of them */

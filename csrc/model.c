@@ -502,16 +502,16 @@ static CylStatus plan_steps(CylModel *model) {
     return CYL_OK;
 }
 
-/* two recurrent nodes of equal cost, run for the same pieces, of which the second does not read what the first writes
+/* two recurrent nodes, run for the same pieces, of which the second reads nothing but `read` of what the first writes
  */
-static bool is_pair(const CylNode *first, const CylNode *second) {
-    if (!first->recurrent || !second->recurrent || first->work != second->work ||
-        first->is_chunked != second->is_chunked || first->is_late != second->is_late) {
+static bool is_pair(const CylNode *first, const CylNode *second, int32_t read) {
+    if (!first->recurrent || !second->recurrent || first->is_chunked != second->is_chunked ||
+        first->is_late != second->is_late) {
         return false;
     }
     for (int32_t i = 0; i < first->output_count; i++) {
         for (int32_t j = 0; j < second->input_count; j++) {
-            if (first->outputs[i] == second->inputs[j]) {
+            if (first->outputs[i] == second->inputs[j] && first->outputs[i] != read) {
                 return false;
             }
         }
@@ -519,13 +519,26 @@ static bool is_pair(const CylNode *first, const CylNode *second) {
     return true;
 }
 
+/* whether the second of a pair can follow the first at a distance of a step, and it pays: a core keeps the weights of
+   one of them in its second cache, which it would not need to if the layers were divided; and none waits for long */
+static bool is_fed(const CylNode *first, const CylNode *second) {
+    const int64_t weights = 128 * 1024;
+    return is_pair(first, second, first->y) && second->x == first->y &&
+           first->recurrent->is_reverse == second->recurrent->is_reverse && first->work <= weights &&
+           second->work <= weights && first->work <= 2 * second->work && second->work <= 2 * first->work;
+}
+
 /* finds the nodes that run beside each other: what either needs is needed while the other runs */
 static void plan_pairs(CylModel *model) {
     for (int32_t i = 0; i + 1 < model->node_count; i++) {
         CylNode *node = &model->nodes[i];
-        node->runs_beside_next = is_pair(node, node + 1) && !(i > 0 && (node - 1)->runs_beside_next);
+        const CylNode *next = node + 1, *before = i > 0 ? node - 1 : NULL;
+        const bool is_taken = before && (before->runs_beside_next || before->feeds_next);
+        node->runs_beside_next = !is_taken && is_pair(node, next, -1) && node->work == next->work;
+        node->feeds_next = !is_taken && !node->runs_beside_next && is_fed(node, next);
         model->has_pairs |= node->runs_beside_next;
-        for (int32_t v = 0; node->runs_beside_next && v < model->value_count; v++) {
+        model->has_fed_pairs |= node->feeds_next;
+        for (int32_t v = 0; (node->runs_beside_next || node->feeds_next) && v < model->value_count; v++) {
             CylValue *value = &model->values[v];
             value->first_node -= value->first_node == i + 1;
             value->last_node += value->last_node == i;
@@ -538,7 +551,7 @@ static CylStatus plan(CylModel *model) {
     CylStatus status = plan_inputs(model);
     int32_t chunked = 0;
     model->input_reals = 0;
-    model->has_pairs = false;
+    model->has_pairs = model->has_fed_pairs = false;
     for (int32_t i = 0; status == CYL_OK && i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
         chunked += value->is_chunked;

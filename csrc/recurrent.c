@@ -200,17 +200,19 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
                     .y_stride = y->row_stride};
     int current = state->current;
     bool backward = state->backward;
-    int64_t begin, end, count = 1;
+    int64_t begin, end, first = 0, count = 0;
     for (int64_t n = 0; n < time; n++) {
-        int64_t t = recurrent->is_reverse ? time - 1 - n : n, in_block = n % state->block_steps;
-        if (in_block == 0) {
+        if (n == first + count) {
+            first = n;
             count = time - n < state->block_steps ? time - n : state->block_steps;
+            count = cyl_take_steps(team, n, count);
             step.continued = count > 1; /* one step reads all weights in one pass */
+            if (step.continued) {
+                cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
+                input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);
+            }
         }
-        if (step.continued && in_block == 0) {
-            cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
-            input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);
-        }
+        int64_t t = recurrent->is_reverse ? time - 1 - n : n, in_block = n - first;
         step.x = cyl_at(model, x->data, t * x->step_stride);
         step.backward = backward;
         step.h_previous = state->h[current];
@@ -226,6 +228,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
                 cyl_barrier(team);
             }
         }
+        cyl_give_steps(team, n + 1);
         current = 1 - current;
         backward = !backward;
     }

@@ -7,6 +7,8 @@
 
 /* rows that one workspace takes at once */
 #define CYL_TILE_ROWS 48
+/* fewer steps are better run one layer after the other */
+#define CYL_FED_STEPS 8
 
 /* Whether the call runs its rows apart, each thread on its own, or all threads on the same rows. */
 static bool runs_rows_apart(const CylCall *call) { return call->rows >= call->threads; }
@@ -131,7 +133,7 @@ static int64_t steps_at_once(const CylWorkspace *w, int64_t total) {
 
 /* the first chunk, by the calling thread before the team starts */
 static void begin_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
-    const CylTeam alone = {0, 1, NULL};
+    const CylTeam alone = {.threads = 1};
     int64_t total = longest_input(w->model, call), steps = steps_at_once(w, total);
     bind_views(w, call, first_row, rows, 0, steps);
     w->is_first_chunk = true;
@@ -141,12 +143,25 @@ static void begin_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     }
 }
 
-/* a node and the next, each by half of the team: its threads need not meet the others at every step */
+/* A node and the next, each by half of the team: its threads need not meet the others at every step. A node that the
+   other feeds follows it as close as it can: a wavefront over the layers. */
 static void run_pair(CylWorkspace *w, const CylNode *node, const CylTeam *team) {
     CylTeam half;
-    node += cyl_team_half(team, &half);
+    const int which = cyl_team_half(team, &half);
+    half.gives_to = node->feeds_next && which == 0 ? &w->handover : NULL;
+    half.takes_from = node->feeds_next && which == 1 ? &w->handover : NULL;
+    node += which;
     node->layer->run(w->model, node, w, &half);
+    if (half.takes_from && half.thread == 0) {
+        atomic_store_explicit(&w->handover.given, 0, memory_order_relaxed);
+    }
     cyl_barrier(team);
+}
+
+/* whether a node and the next run in halves of the team */
+static bool runs_in_halves(const CylWorkspace *w, const CylNode *node, const CylTeam *team) {
+    return team->threads % 2 == 0 &&
+           (node->runs_beside_next || (node->feeds_next && w->times[w->model->values[node->x].axis] >= CYL_FED_STEPS));
 }
 
 /* the rows that begin_rows has begun, by all of the team */
@@ -173,7 +188,7 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
             if (!node->is_chunked && !(node->is_late ? is_last_chunk : first_step == 0)) {
                 continue;
             }
-            if (node->runs_beside_next && team->threads % 2 == 0) {
+            if (runs_in_halves(w, node, team)) {
                 run_pair(w, node, team);
                 n++;
             } else {
@@ -216,7 +231,7 @@ static void finish_rows(const CylWorkspace *w, const CylCall *call, int64_t firs
 /* each thread takes tiles of rows until none is left */
 static void predict_apart(void *context, const CylTeam *team) {
     Prediction *p = context;
-    CylTeam alone = {0, 1, NULL};
+    CylTeam alone = {.threads = 1};
     CylWorkspace *w = p->workspaces[team->thread];
     for (;;) {
         int64_t first = atomic_fetch_add(&p->next_tile, 1) * p->tile_rows;
@@ -334,7 +349,9 @@ int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t ti
     double apart = call / rows_apart < (double)rows ? call / rows_apart : (double)rows;
     double shared = step / rows_shared;
     double useful = apart > shared ? apart : shared;
-    if (model->has_pairs && useful < 2.0 && call >= 2.0 * rows_apart) {
+    const double in_halves = 2.0 * rows_apart, fed = 15.0 * rows_apart; /* a fed half waits for every step */
+    if (useful < 2.0 &&
+        ((model->has_pairs && call >= in_halves) || (model->has_fed_pairs && time >= CYL_FED_STEPS && call >= fed))) {
         useful = 2.0;
     }
     return useful < 2.0 ? 1 : useful < (double)threads ? (int)useful : threads;

@@ -18,7 +18,7 @@ void cyl_threads_patience(int64_t nanoseconds) { (void)nanoseconds; }
 void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads, double work) {
     (void)threads;
     (void)work;
-    CylTeam alone = {0, 1, NULL};
+    CylTeam alone = {.threads = 1};
     fn(context, &alone);
 }
 
@@ -50,9 +50,37 @@ void cyl_barriers_end(CylBarrier *barriers) {
 
 int cyl_team_half(const CylTeam *team, CylTeam *half) {
     int first = team->threads / 2, which = team->thread >= first;
-    *half = which ? (CylTeam){team->thread - first, team->threads - first, team->barrier + 2}
-                  : (CylTeam){team->thread, first, team->barrier + 1};
+    *half = (CylTeam){.thread = which ? team->thread - first : team->thread,
+                      .threads = which ? team->threads - first : first,
+                      .barrier = team->barrier + 1 + which};
     return which;
+}
+
+int64_t cyl_take_steps(const CylTeam *half, int64_t taken, int64_t most) {
+    CylHandover *handover = half->takes_from;
+    if (!handover) {
+        return most;
+    }
+    if (half->thread == 0) {
+        int64_t given, start = 0;
+        int spin = 0;
+        /* always awake: the other half is at work on what is waited for */
+        while ((given = atomic_load_explicit(&handover->given, memory_order_acquire)) <= taken) {
+            cyl_pause();
+            if (++spin % CYL_SPINS_PER_LOOK == 0) {
+                cyl_keeps_waiting(&start);
+            }
+        }
+        handover->taken = given - taken < most ? given - taken : most;
+    }
+    cyl_barrier(half);
+    return handover->taken;
+}
+
+void cyl_give_steps(const CylTeam *half, int64_t given) {
+    if (half->gives_to && half->thread == 0) {
+        atomic_store_explicit(&half->gives_to->given, given, memory_order_release);
+    }
 }
 
 /* the slow half of waiting: asleep until the generation changes */

@@ -29,7 +29,7 @@ void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context,
     pthread_once(&fork_once, watch_fork);
 #endif
     if (threads <= 1 || atomic_load(&is_forked_child)) {
-        CylTeam alone = {0, 1, NULL};
+        CylTeam alone = {.threads = 1};
         fn(context, &alone);
         return;
     }
@@ -38,7 +38,7 @@ void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context,
 #pragma omp parallel num_threads(threads)
     {
         /* the runtime may give fewer threads than were asked for */
-        CylTeam team = {omp_get_thread_num(), omp_get_num_threads(), barriers};
+        CylTeam team = {.thread = omp_get_thread_num(), .threads = omp_get_num_threads(), .barrier = barriers};
         CylIeee saved = cyl_ieee_enter();
         fn(context, &team);
         cyl_ieee_leave(saved);

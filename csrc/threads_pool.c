@@ -228,7 +228,7 @@ void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context,
     threads = threads > CYL_MAX_THREADS ? CYL_MAX_THREADS : threads;
     int count = threads > 1 ? gather_workers(taken, threads - 1, work) : 0;
     if (count == 0) {
-        CylTeam alone = {0, 1, NULL};
+        CylTeam alone = {.threads = 1};
         fn(context, &alone);
         return;
     }
@@ -237,10 +237,10 @@ void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context,
     for (int i = 0; i < count; i++) {
         taken[i]->fn = fn;
         taken[i]->context = context;
-        taken[i]->team = (CylTeam){i + 1, count + 1, barriers};
+        taken[i]->team = (CylTeam){.thread = i + 1, .threads = count + 1, .barrier = barriers};
         atomic_store_explicit(&taken[i]->state, RUNNING, memory_order_release);
     }
-    CylTeam team = {0, count + 1, barriers};
+    CylTeam team = {.threads = count + 1, .barrier = barriers};
     fn(context, &team);
     for (int i = 0; i < count; i++) {
         wait_for(taken[i]);
