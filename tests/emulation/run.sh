@@ -6,7 +6,7 @@
 #   run.sh armv6 [CPU...]    32-bit ARM without, the C tests only: arm1176 (Pi 1, Zero)
 #   run.sh old-x86 [CPU...]  x86 without AVX: Nehalem, for which NumPy is made too; the C tests also on the plainest CPU
 #
-# The C tests take nine minutes of CPU time on arm1176, most of it for the scheduler's.
+# The C tests take nine minutes of CPU time on arm1176 and eight on qemu64, most of it for the scheduler's.
 #
 # $PYTEST_ARGS chooses tests, $PYTHON is a host Python with the packages of the tests (old-x86 only). What is
 # downloaded and built stays in $EMULATION, build/emulation if not set.
