@@ -53,7 +53,8 @@ class BuildExtension(build_ext):
         sets = {name: flags for name, flags in flags_of_sets().items() if self.can_compile(flags)}
         macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in sets]
         threads = os.environ.get("CYLSTM_THREADS", "none" if self.is_msvc else "pool")
-        link = ["-s"] if sys.platform == "linux" else []
+        keeps_symbols = os.environ.get("CYLSTM_SYMBOLS")  # for tools that say which function an address is in
+        link = ["-s"] if sys.platform == "linux" and not keeps_symbols else []
         if threads == "openmp" and self.can_compile(["-fopenmp"]):
             common.append("-fopenmp")
             link.append("-fopenmp")

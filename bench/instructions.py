@@ -1,13 +1,15 @@
-"""How many instructions one LSTM step takes on 64-bit ARM, counted under emulation: the same count at every run.
+"""How many instructions one step takes on 64-bit ARM, and where, counted under emulation: the same count at every run.
 
 Beside CyLSTM: the same step with ``cblas_sgemv`` (``engine="blas"`` on OpenBLAS) and by NumPy. First
-``make test-arm64`` or ``tests/emulation/run.sh arm64 cortex-a72``, which builds what is counted here. Instructions are
-not time: for the product's innermost loop llvm-mca, where it is installed, estimates the cycles of each CPU.
+``make test-arm64`` or ``tests/emulation/run.sh arm64 cortex-a72``, which builds what is counted here, with symbols.
+Instructions are not time: for the products' innermost loops llvm-mca, where it is installed, estimates the cycles of
+each CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import collections
 import ctypes
 import os
@@ -16,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import _common
@@ -24,19 +26,77 @@ import _common
 HERE = Path(__file__).parent
 MARK = 0xC1C
 STEPS = 4
-CPUS = ("cortex-a53", "cortex-a72", "cortex-a76")
+#: of as many steps: the interpreter rewrites what has run some times
+WARM_ROUNDS = 4
+#: the cortex-a55 is no Pi's, but its model says more of an in-order CPU than the cortex-a53's
+CPUS = ("cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76")
 ENGINES = ("cylstm", "sgemv + libm", "NumPy")
+#: beside the LSTMs, which are those of `cells.CELLS`
+OTHER_CELLS = tuple((kind, sizes) for kind in ("gru", "rnn") for sizes in ((8, 50, 1), (40, 128, 1), (128, 256, 1)))
+#: layers without a cell: input, output
+CONV1D, LINEAR, KERNEL = (40, 64), (128, 64), 3
+
+#: where instructions are spent; of the kernels' functions, those of csrc/kernels/product.h are the product
+PARTS = ("product", "other kernels", "other C", "binding", "Python")
+PRODUCT = ("group_of", "product", "product_of_column", "tile_of")
+#: allowed to an innermost loop: instructions over multiply-adds of four numbers plus weight bytes / 16
+MOST_RATIO = 1.15
+
+#: kind, sizes, engine
+Job = tuple[str, tuple[int, ...], str]
+#: (part, function) -> instructions
+Counts = collections.Counter
 
 
-def lower_bound(cell: tuple[int, int, int]) -> int:
+def multiplied(kind: str, sizes: tuple[int, ...]) -> int:
+    """Weights that one step multiplies at batch 1."""
+    if kind == "Conv1d":
+        return sizes[0] * sizes[1] * KERNEL
+    if kind == "Linear":
+        return sizes[0] * sizes[1]
+    input_size, hidden, layers = sizes
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[kind]
+    return sum(gates * hidden * ((input_size if k == 0 else hidden) + hidden) for k in range(layers))
+
+
+def lower_bound(kind: str, sizes: tuple[int, ...]) -> int:
     """Multiply-adds of four numbers plus weights read by 16 bytes, of one step at batch 1."""
-    input_size, hidden, layers = cell
-    columns = [(input_size if k == 0 else hidden) + hidden for k in range(layers)]
-    return sum(2 * 4 * hidden * n // 4 for n in columns)
+    return 2 * multiplied(kind, sizes) // 4
+
+
+# ---- in the emulated Python ----
+
+
+def layer_alone(kind: str) -> tuple[Callable[[list], None], int]:
+    """Steps of a layer that has no cell, over a list of inputs, and its input's size."""
+    import numpy as np
+
+    import cylstm
+
+    rng = np.random.default_rng(3)
+    input_size, output = CONV1D if kind == "Conv1d" else LINEAR
+    shape = (output, input_size, KERNEL) if kind == "Conv1d" else (output, input_size)
+    tensors = {"layer.weight": rng.uniform(-0.1, 0.1, shape).astype(np.float32)}
+    tensors["layer.bias"] = rng.uniform(-0.1, 0.1, output).astype(np.float32)
+    if kind == "Conv1d":
+        layers = [cylstm.Conv1d("layer", padding="causal"), cylstm.ReLU()]
+    else:
+        layers = [cylstm.Input((None, input_size)), cylstm.Linear("layer"), cylstm.Tanh()]
+    step = cylstm.from_state_dict(tensors, layers).stream().step
+    y = np.empty(output, np.float32)
+
+    def repeat_step(inputs: list) -> None:
+        for x in inputs:
+            step(x, out=y)
+
+    return repeat_step, input_size
 
 
 def count_here() -> None:
-    """In the emulated Python: the steps of every cell by every engine, between marks."""
+    """In the emulated Python: the steps of every network by every engine, each between two marks."""
+    import gc
+    from contextlib import nullcontext
+
     import numpy as np
     from cells import CELLS, make_cell
     from peers.cylstm_ import Blas, PackedOut
@@ -44,22 +104,76 @@ def count_here() -> None:
 
     mark = ctypes.CDLL(None).syscall
     mark(MARK)
-    mark(MARK)  # what a mark itself takes
-    for sizes in CELLS:
-        cell = make_cell(sizes)
+    gc.disable()
+
+    def count(kind: str, sizes: tuple[int, ...], engine: str, repeat_step, inputs: list, running) -> None:
+        with running:
+            for _ in range(WARM_ROUNDS):
+                repeat_step(inputs)
+            print("job", kind, ",".join(map(str, sizes)), engine, sep="\t", file=sys.stderr, flush=True)
+            mark(MARK)
+            repeat_step(inputs)
+            mark(MARK)
+
+    # what a mark and a loop without steps take
+    count("nothing", (0,), ENGINES[0], lambda inputs: None, [], nullcontext())
+    for kind, sizes in (*(("lstm", sizes) for sizes in CELLS), *OTHER_CELLS):
+        cell = make_cell(sizes, kind)
         x = np.random.default_rng(1).uniform(-1, 1, (1, sizes[0])).astype(np.float32)
-        for peer_type in (PackedOut, Blas, Numpy):
-            peer = peer_type(cell, batch=1, time=STEPS, threads=1)
-            inputs = [peer.step_input(x)] * STEPS
-            with peer.running():
-                peer.repeat_step(inputs)
-                mark(MARK)
-                peer.repeat_step(inputs)
-                mark(MARK)
+        for engine, peer_type in zip(ENGINES, (PackedOut, Blas, Numpy)):
+            if kind == "lstm" or engine == ENGINES[0]:
+                peer = peer_type(cell, batch=1, time=STEPS, threads=1)
+                count(kind, sizes, engine, peer.repeat_step, [peer.step_input(x)] * STEPS, peer.running())
+    for kind, sizes in (("Conv1d", CONV1D), ("Linear", LINEAR)):
+        repeat_step, input_size = layer_alone(kind)
+        x = np.random.default_rng(1).uniform(-1, 1, input_size).astype(np.float32)
+        count(kind, sizes, ENGINES[0], repeat_step, [x] * STEPS, nullcontext())
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        words = line.split(maxsplit=5)
+        if len(words) > 5 and words[5].startswith("/"):
+            print("mapped", *words[0].split("-"), words[5], sep="\t", file=sys.stderr, flush=True)
 
 
-def counts(folder: Path, cpu: str) -> Iterator[int]:
-    """Run `count_here` on an emulated CPU; instructions per step, cell by cell and engine by engine."""
+# ---- outside ----
+
+
+class Symbols:
+    """Which function of the extension an offset into it is in, and of which source file."""
+
+    def __init__(self, library: Path) -> None:
+        command = ["aarch64-linux-gnu-readelf", "-sW", library]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found, file = [], ""
+        for line in text.partition("'.symtab'")[2].splitlines():
+            # number, value, size, type, binding, visibility, section, name
+            words = line.split()
+            if len(words) < 8 or not words[0].rstrip(":").isdigit():
+                continue
+            if words[3] == "FILE":
+                file = words[7]
+            elif words[3] == "FUNC" and words[6] != "UND":
+                # those seen from other files come last, behind no file's name
+                found.append((int(words[1], 16), int(words[2], 0), words[7], file if words[4] == "LOCAL" else ""))
+        if not found:
+            raise RuntimeError(f"{library}: expected symbols, found none: build with CYLSTM_SYMBOLS=1")
+        self.functions = sorted(found)
+
+    def at(self, offset: int) -> tuple[str, str]:
+        """Name and file; two empty strings between functions, where the calls of other libraries pass."""
+        k = bisect.bisect(self.functions, (offset, sys.maxsize)) - 1
+        start, size, name, file = self.functions[k]
+        return (name, file) if k >= 0 and offset < start + size else ("", "")
+
+
+def part_of(name: str, file: str) -> str:
+    """To which of `PARTS` a function of the extension belongs."""
+    if file == "neon.c":
+        return "product" if name.partition(".")[0] in PRODUCT else "other kernels"
+    return "binding" if file == "_engine.c" else "other C"
+
+
+def emulated(folder: Path, cpu: str) -> list[str]:
+    """What `count_here` and the plugin print."""
     with tempfile.TemporaryDirectory() as temporary:
         plugin = Path(temporary, "icount.so")
         subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-Wno-unused", "-o", plugin, HERE / "_icount.c"], check=True)
@@ -75,41 +189,147 @@ def counts(folder: Path, cpu: str) -> Iterator[int]:
         }
         command = [folder / "python", HERE / "instructions.py", "--count"]
         done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
-    found = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("instructions ")]
-    if done.returncode or len(found) < 4:
-        raise RuntimeError(f"the emulated program failed:\n{done.stderr}")
-    # marks: the first, the second (its own cost), then pairs around the steps
-    return (round((count - found[1]) / STEPS) for count in found[3::2])
+    if done.returncode or "\nmapped\t" not in done.stderr:
+        raise RuntimeError(f"the emulated program failed:\n{done.stderr[-2000:]}")
+    return done.stderr.splitlines()
 
 
-def innermost_loop(library: Path) -> list[str]:
-    """The instructions of the product's loop for one column of four gates of 16 units, from the built extension."""
-    text = subprocess.run(
-        ["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", library], capture_output=True, text=True, check=True
-    ).stdout
-    code = [(int(m[1], 16), m[2]) for m in re.finditer(r"^ +([0-9a-f]+):\t(.+)$", text, re.M)]
+def counts(lines: Sequence[str], library: Path) -> dict[Job, Counts]:
+    """The instructions of one step of every job, by part and function, from what the emulated program printed."""
+    mapped = [line.split("\t")[1:] for line in lines if line.startswith("mapped\t")]
+    ranges = [(int(low, 16), int(high, 16), Path(path).name) for low, high, path in mapped]
+    first = min(low for low, _, name in ranges if name == library.name)
+    last = max(high for _, high, name in ranges if name == library.name)
+    symbols = Symbols(library)
+
+    def place(address: int) -> tuple[str, str]:
+        if first <= address < last:
+            name, file = symbols.at(address - first)
+            return part_of(name, file), name or "jumps to libraries"
+        return "Python", next((name for low, high, name in ranges if low <= address < high), "?")
+
+    found: dict[Job, Counts] = {}
+    job, marks, counted = None, 0, Counts()
+    for line in lines:
+        if line.startswith("job\t"):
+            _, kind, sizes, engine = line.split("\t")
+            job, marks = (kind, tuple(map(int, sizes.split(","))), engine), 0
+        elif line.startswith("block ") and job and marks == 1:
+            _, address, count = line.split()
+            counted[place(int(address, 16))] += int(count)
+        elif line.startswith("instructions "):
+            marks += 1
+            if job and marks == 2:
+                found[job] = counted
+            counted = Counts()
+    nothing = found.pop(("nothing", (0,), ENGINES[0]))
+    for counted in found.values():
+        counted.subtract(nothing)
+    return found
+
+
+def by_part(counted: Counts) -> dict[str, int]:
+    """Instructions of one step in each of `PARTS`; `counted` is of `STEPS` steps."""
+    return {name: round(sum(count for (part, _), count in counted.items() if part == name) / STEPS) for name in PARTS}
+
+
+# ---- innermost loops ----
+
+
+class Loop:
+    """One innermost loop of a product.
+
+    Attributes
+    ----------
+    body : list of str
+        Its instructions.
+    numbers : int
+        How many numbers of each column of x one turn takes.
+    fmas, weights : int
+        Multiply-adds of four numbers, and loads of four weights, of one turn.
+    """
+
+    def __init__(self, body: Sequence[str]) -> None:
+        self.body = list(body)
+        self.fmas = sum(line.startswith("fmla") for line in body)
+        lanes = [int(lane) for line in body for lane in re.findall(r"^fmla.*\.s\[(\d)\]", line)]
+        self.numbers = 1 + max(lanes, default=0)
+        self.weights = 0
+        for k, line in enumerate(body):
+            if re.match(r"ld[pu]?r?\tq", line) and "[sp" not in line:
+                for register in re.findall(r"q(\d+)", line):
+                    # of x is what a multiply-add then takes one number of
+                    use = next(other for other in body[k + 1 :] + body[: k + 1] if f"v{register}." in other)
+                    self.weights += f"v{register}.s[" not in use
+
+    @property
+    def columns(self) -> int:
+        return self.fmas // self.weights
+
+    @property
+    def rows(self) -> int:
+        return 4 * self.weights // self.numbers
+
+    @property
+    def ratio(self) -> float:
+        return len(self.body) / (self.fmas + self.weights)
+
+    def cycles(self, cpu: str) -> float | None:
+        """What llvm-mca thinks that one number of x takes; None without it."""
+        if not shutil.which("llvm-mca"):
+            return None
+        source = "\n".join(re.sub(r"[0-9a-f]+ <.*", "0", line) for line in self.body)
+        command = ["llvm-mca", "-mtriple=aarch64", f"-mcpu={cpu}", "-iterations=200"]
+        text = subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
+        return int(re.search(r"Total Cycles: +(\d+)", text)[1]) / 200 / self.numbers
+
+
+def product_loops(library: Path) -> Iterator[Loop]:
+    """The innermost loops that multiply, of the products in the built extension."""
+    command = ["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", library]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    symbols = Symbols(library)
+    code = [(int(m[1], 16), re.sub(r"\s+//.*", "", m[2])) for m in re.finditer(r"^ +([0-9a-f]+):\t(.+)$", text, re.M)]
+    code = [(address, line) for address, line in code if part_of(*symbols.at(address)) == "product"]
     at = {address: k for k, (address, _) in enumerate(code)}
-    loops = []
+    back = {}  # index of a branch back -> of its target
     for k, (_, line) in enumerate(code):
-        target = re.match(r"(?:b\.ne|cbnz)\s.*?([0-9a-f]+) <", line)
-        first = at.get(int(target[1], 16), k) if target else k
-        body = [line for _, line in code[first : k + 1]]
-        kinds = collections.Counter(line.split()[0] for line in body)
-        # each multiply-add has a weight of its own, and one input number serves them all
-        if kinds["fmla"] == 16 and kinds["ldp"] == 8 and kinds["ld1r"] == 1:
-            loops.append([re.sub(r"\s+//.*", "", line) for line in body])
-    return min(loops, key=len)
+        target = re.match(r"(?:b\.\w+|cbn?z)\s.*?([0-9a-f]+) <", line)
+        if target and at.get(int(target[1], 16), k) < k:
+            back[k] = at[int(target[1], 16)]
+    for last, first in back.items():
+        body = [line for _, line in code[first : last + 1]]
+        is_innermost = not any(first <= k < last for k in back)
+        if is_innermost and any(line.startswith("fmla") for line in body):
+            yield Loop(body)
 
 
-def cycles_of(loop: Sequence[str], cpu: str) -> str:
-    """What llvm-mca thinks that one turn of a loop takes."""
-    if not shutil.which("llvm-mca"):
-        return "-"
-    source = "\n".join(re.sub(r"[0-9a-f]+ <.*", "0", line) for line in loop)
-    command = ["llvm-mca", "-mtriple=aarch64", f"-mcpu={cpu}", "-iterations=200"]
-    text = subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
-    cycles = int(re.search(r"Total Cycles: +(\d+)", text)[1])
-    return f"{cycles / 200:.1f}"
+def longest_loops(library: Path) -> list[Loop]:
+    """The products' innermost loops, one for each size of their tiles: of several the longest."""
+    loops: dict[tuple[int, int, int], Loop] = {}
+    for loop in product_loops(library):
+        size = (loop.columns, loop.rows, loop.numbers)
+        if size not in loops or len(loop.body) > len(loops[size].body):
+            loops[size] = loop
+    return [loop for _, loop in sorted(loops.items())]
+
+
+def loop_rows(loops: Sequence[Loop]) -> list[list[str]]:
+    rows = []
+    for loop in loops:
+        cycles = [loop.cycles(cpu) for cpu in CPUS]
+        rows.append(
+            [
+                f"{loop.rows} x {loop.columns}",
+                str(loop.numbers),
+                str(len(loop.body)),
+                str(loop.fmas),
+                str(loop.weights),
+                f"{loop.ratio:.2f}",
+                *("-" if cycle is None else f"{cycle:.1f}" for cycle in cycles),
+            ]
+        )
+    return rows
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -117,36 +337,76 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=_common.ROOT / "build" / "emulation" / "arm64")
     parser.add_argument("--cpu", default="cortex-a72")
+    parser.add_argument("--functions", action="store_true", help="also print each function's share of each step")
     parser.add_argument("--markdown", help="the file whose section `instructions` to write")
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(args)
     if options.count:
         count_here()
         return 0
-    from cells import CELLS
-
-    found = counts(options.folder.resolve(), options.cpu)
-    rows = []
-    for cell in CELLS:
-        ours, *others = (next(found) for _ in ENGINES)
-        bound = lower_bound(cell)
-        ratios = [f"{other:,} ({other / ours:.2f})" for other in others]
-        rows.append([", ".join(map(str, cell)), f"{ours:,}", *ratios, f"{bound:,}", f"{ours / bound:.2f}"])
-    header = ["input, hidden, layers", *ENGINES, "bound", "cylstm/bound"]
-    (library,) = options.folder.glob("source/cylstm/_engine.*.so")
-    loop = innermost_loop(library)
-    kinds = collections.Counter(line.split()[0] for line in loop)
-    parts = ", ".join(f"{count} {name}" for name, count in kinds.most_common())
-    cycles = ", ".join(f"{cycles_of(loop, cpu)} on {cpu}" for cpu in CPUS)
-    text = (
-        f"{_common.markdown_table(header, rows)}\n\n"
-        f"The innermost loop, for one input number and four gates of 16 units: {len(loop)} instructions ({parts}), "
-        f"{len(loop) / 32:.2f} times its bound of 32; llvm-mca's estimate: {cycles} cycles."
-    )
+    folder = options.folder.resolve()
+    (library,) = folder.glob("source/cylstm/_engine.*.so")
+    loops = longest_loops(library)
+    found = counts(emulated(folder, options.cpu), library)
+    text = tables(found, loops)
     print(text)
+    if options.functions:
+        for (kind, sizes, engine), counted in found.items():
+            if engine == ENGINES[0]:
+                print(f"\n{kind} {', '.join(map(str, sizes))}")
+                for (part, name), count in counted.most_common(25):
+                    print(f"{count / STEPS:12,.1f}  {part}: {name}")
     if options.markdown:
         _common.write_section(options.markdown, "instructions", text)
-    return 0
+    too_long = [loop for loop in loops if loop.ratio > MOST_RATIO]
+    for loop in too_long:
+        print(f"above {MOST_RATIO}: {loop.rows} x {loop.columns}:", *loop.body, sep="\n  ", file=sys.stderr)
+    return 1 if too_long else 0
+
+
+def tables(found: dict[Job, Counts], loops: Sequence[Loop]) -> str:
+    """Steps by every engine; where ours go; the loops."""
+    from cells import CELLS
+
+    engines, parts = [], []
+    for sizes in CELLS:
+        ours, *others = (sum(by_part(found["lstm", sizes, engine]).values()) for engine in ENGINES)
+        bound = lower_bound("lstm", sizes)
+        ratios = [f"{other:,} ({other / ours:.2f})" for other in others]
+        engines.append([", ".join(map(str, sizes)), f"{ours:,}", *ratios, f"{bound:,}", f"{ours / bound:.2f}"])
+    for (kind, sizes, engine), counted in found.items():
+        if engine == ENGINES[0]:
+            spent, bound = by_part(counted), lower_bound(kind, sizes)
+            name = f"{kind.upper() if kind.islower() else kind} {', '.join(map(str, sizes))}"
+            shares = [f"{count:,}" for count in spent.values()]
+            parts.append([name, *shares, f"{sum(spent.values()):,}", f"{spent['product'] / bound:.2f}"])
+    loop_header = ["rows x columns", "numbers", "instructions", "multiply-adds", "weights", "ratio", *CPUS]
+    return "\n\n".join(
+        [
+            "One LSTM step at batch 1, `stream.step(x, out=y)`, beside the same step by others (in brackets: times "
+            "CyLSTM's). The bound: multiply-adds of four numbers plus weight bytes / 16.",
+            _common.markdown_table(["input, hidden, layers", *ENGINES, "bound", "cylstm/bound"], engines),
+            "Where they go: the matrix product; gate functions, states and other kernels; C around the kernels (views, "
+            "the order of layers and steps); the Cython method; the interpreter, which runs the loop and the call and, "
+            "in larger steps, lets other threads run. The last column: the product's instructions over the bound.",
+            _common.markdown_table(["step", *PARTS, "all", "product/bound"], parts),
+            "The innermost loops of the product, by the rows of weights (16 for each accumulator of a block; above 64 "
+            "those of a narrow last block too) and the columns of x that one turn multiplies, several in a batch. A "
+            "turn takes some numbers of each column, and what is left of an operand, at most three, one by one. The "
+            f"ratio is that of the instructions to multiply-adds plus loads of four weights; {MOST_RATIO} is allowed, "
+            f"{max(loop.ratio for loop in loops):.2f} is the largest. The last columns: cycles for one number of each "
+            f"column by {mca_version()}.",
+            _common.markdown_table(loop_header, loop_rows(loops)),
+        ]
+    )
+
+
+def mca_version() -> str:
+    """The tool that estimates cycles."""
+    if not shutil.which("llvm-mca"):
+        return "llvm-mca, which is not installed"
+    text = subprocess.run(["llvm-mca", "--version"], capture_output=True, text=True, check=True).stdout
+    return f"llvm-mca {re.search(r'version ([0-9.]+)', text)[1]}"
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ static inline __attribute__((always_inline)) V v_activate_inline(int id, V x, RE
 static inline V v_activate(int id, V x, REAL alpha, REAL beta) { return v_activate_inline(id, x, alpha, beta); }
 
 /* v_flush of v_activate */
-static inline V v_activate_flushed(int id, V x, REAL alpha, REAL beta) {
+INLINED V v_activate_flushed(const int id, V x, REAL alpha, REAL beta) {
     switch (id) {
     case CYL_ACT_TANH:
         return v_tanh_flushed(x);

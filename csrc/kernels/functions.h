@@ -71,7 +71,7 @@ static inline V v_expm1(V x) {
  */
 static inline __attribute__((always_inline)) V v_tanh_of(V x, const bool is_flushed) {
     const V one = v_set1(1.0f);
-    V a = v_max(v_set1(-10.0f), v_min(v_set1(10.0f), x));
+    V a = v_clamp(x, -10.0f, 10.0f);
     V n = v_round_product(a, 2.0f * LOG2_E);
     V r = v_fma(n, v_set1(-0.5f * LN_2), a);
     V y = v_fma(r, r, v_set1(FLOOR));
@@ -83,10 +83,10 @@ static inline __attribute__((always_inline)) V v_tanh_of(V x, const bool is_flus
     }
     return v_div(up, v_fma(plus, e, v_mul(minus, r)));
 }
-static inline V v_tanh(V x) { return v_tanh_of(x, false); }
+INLINED V v_tanh(V x) { return v_tanh_of(x, false); }
 
 /* v_flush(v_tanh(x)): tanh is below CYL_TINY exactly where x is, and a comparison with x waits for nothing */
-static inline V v_tanh_flushed(V x) { return v_tanh_of(x, true); }
+INLINED V v_tanh_flushed(V x) { return v_tanh_of(x, true); }
 
 /*
  * sigmoid(x) = 1 / (1 + e^-x) with x = r - n*ln2, |r| <= ln2/2, s = 2^n, e^-r = (E - r) / (E + r),
@@ -95,7 +95,7 @@ static inline V v_tanh_flushed(V x) { return v_tanh_of(x, true); }
  */
 static inline __attribute__((always_inline)) V v_sigmoid_from(V x, float least) {
     const V lowest = v_set1(least);
-    V a = v_max(lowest, v_min(v_set1(80.0f), x));
+    V a = v_clamp(x, least, 80.0f);
     V n = v_round_product(a, -LOG2_E);
     V r = v_fma(n, v_set1(LN_2), a);
     V y = v_fma(r, r, v_set1(FLOOR));
@@ -107,7 +107,7 @@ static inline __attribute__((always_inline)) V v_sigmoid_from(V x, float least) 
 static inline V v_sigmoid(V x) { return v_sigmoid_from(x, -87.33654f); }
 
 /* v_flush(v_sigmoid(x)): v_sigmoid is below CYL_TINY exactly where x < -0x1.bb9d3ap+4 (functions_test.c) */
-static inline V v_sigmoid_flushed(V x) { return v_sigmoid_from(x, -0x1.bb9d3ap+4f); }
+INLINED V v_sigmoid_flushed(V x) { return v_sigmoid_from(x, -0x1.bb9d3ap+4f); }
 
 /* ln(1 + e^x) = max(x, 0) + ln(1 + z), z = e^-|x|, and with w = z / (1 + z/2): ln(1 + z) = 2 atanh(w/2) = w P(w^2) */
 static inline V v_softplus(V x) {

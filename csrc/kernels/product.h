@@ -5,6 +5,9 @@
  * with fused multiply-adds. A register tile holds TILE_VECTORS x TILE_COLUMNS chains at once to hide the latency
  * of a multiply-add; which chains share a tile changes nothing in any of them, so the bits do not depend on the
  * vector width, on the number of columns or on the thread.
+ *
+ * Where a multiply-add can take one number of a register (X_NUMBERS of a simd header), the loops take that many k at
+ * once, and the rest one by one.
  */
 
 /* columns times vectors at most: fewer where registers are few */
@@ -29,7 +32,20 @@ static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k
         const int64_t stride = operands[o].stride;
         const REAL *x = (const REAL *)operands[o].x + first * stride;
         const int32_t count = operands[o].count;
-        for (int32_t k = 0; k < count; k++, w += k_stride) {
+        int32_t k = 0;
+#ifdef X_NUMBERS
+        for (; k + X_NUMBERS <= count; k += X_NUMBERS) {
+            X xs[TILE_COLUMNS];
+            UNROLLED for (int c = 0; c < columns; c++) { xs[c] = x_load(x + c * stride + k); }
+            UNROLLED for (int j = 0; j < X_NUMBERS; j++, w += k_stride) {
+                UNROLLED for (int v = 0; v < vectors; v++) {
+                    V row = v_load(w + v * 16);
+                    UNROLLED for (int c = 0; c < columns; c++) { sum[c][v] = v_fma_x(row, xs[c], j, sum[c][v]); }
+                }
+            }
+        }
+#endif
+        for (; k < count; k++, w += k_stride) {
             V row[TILE_VECTORS];
             UNROLLED for (int v = 0; v < vectors; v++) { row[v] = v_load(w + v * 16); }
             UNROLLED for (int c = 0; c < columns; c++) {
@@ -73,7 +89,24 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
         const REAL *x = operands[o].x;
         const int32_t count = operands[o].count;
         const int64_t block_size = group->block_size, k_stride = group->k_stride, tail_stride = group->tail_k_stride;
-        for (int32_t k = 0; k < count; k++, w += k_stride, tail_w += tail_stride) {
+        int32_t k = 0;
+#ifdef X_NUMBERS
+        /* the strides as constants, so that an offset is part of the load */
+        for (; k + X_NUMBERS <= count; k += X_NUMBERS) {
+            X xs = x_load(x + k);
+            UNROLLED for (int j = 0; j < X_NUMBERS; j++, w += vectors * 16, tail_w += tail * 16) {
+                UNROLLED for (int b = 0; b < blocks; b++) {
+                    UNROLLED for (int v = 0; v < vectors; v++) {
+                        sum[b][v] = v_fma_x(v_load(w + b * block_size + v * 16), xs, j, sum[b][v]);
+                    }
+                }
+                UNROLLED for (int v = 0; v < tail; v++) {
+                    tail_sum[v] = v_fma_x(v_load(tail_w + v * 16), xs, j, tail_sum[v]);
+                }
+            }
+        }
+#endif
+        for (; k < count; k++, w += k_stride, tail_w += tail_stride) {
             V xk = v_set1(x[k]);
             UNROLLED for (int b = 0; b < blocks; b++) {
                 UNROLLED for (int v = 0; v < vectors; v++) {

@@ -2,6 +2,11 @@
 #ifndef CYL_SIMD_COMMON_H
 #define CYL_SIMD_COMMON_H
 
+/* the functions of the usual cells */
+#ifndef INLINED
+#define INLINED static inline
+#endif
+
 static inline V v_neg(V a) { return v_sub(v_zero(), a); }
 
 /* nearest integer, ties to even, for |a| < 2^22: adding 1.5*2^23 leaves no bits for a fraction */
@@ -9,6 +14,13 @@ static inline V v_round(V a) {
     V magic = v_set1(12582912.0f);
     return v_sub(v_add(a, magic), magic);
 }
+
+#ifndef HAVE_CLAMP
+/* x between two numbers that are not 0; NaN stays */
+static inline __attribute__((always_inline)) V v_clamp(V x, float low, float high) {
+    return v_max(v_set1(low), v_min(v_set1(high), x));
+}
+#endif
 
 /* +0 below the threshold of the subnormal rule (see CYL_TINY in internal.h); NaN stays */
 static inline V v_flush(V a) { return v_zero_below(a, CYL_TINY); }

@@ -22,6 +22,9 @@ typedef uint32x4_t QM; /* all bits set where true */
 #define TILE_VECTORS 2
 /* full blocks of one column taken together */
 #define GROUP_BLOCKS 1
+/* a call keeps no whole vector register, and GCC would call */
+#define INLINED static inline __attribute__((always_inline))
+#define HAVE_CLAMP
 #else /* 16 registers */
 #define TILE_COLUMNS 2
 #define TILE_VECTORS 2
@@ -61,5 +64,33 @@ static inline Q q_sqrt(Q x) {
 #endif
 
 #include "quarters.h"
+
+#ifdef __aarch64__
+/* vminq_f32 and vmaxq_f32 choose otherwise between -0 and +0, which are not asked for here */
+static inline Q q_clamp(Q x, Q low, Q high) { return vmaxq_f32(low, vminq_f32(high, x)); }
+static inline V v_clamp(V x, float low, float high) {
+    Q l = q_set1(low), h = q_set1(high);
+    return (V){q_clamp(x.a, l, h), q_clamp(x.b, l, h), q_clamp(x.c, l, h), q_clamp(x.d, l, h)};
+}
+
+/* x in registers of this many numbers, by one of which a multiply-add multiplies: w*x[k] + z */
+#define X_NUMBERS 4
+typedef Q X;
+static inline X x_load(const float *p) { return q_load(p); }
+#define FMA_BY(k)                                                                                                      \
+    case k:                                                                                                            \
+        return (V){vfmaq_laneq_f32(z.a, w.a, x, k), vfmaq_laneq_f32(z.b, w.b, x, k), vfmaq_laneq_f32(z.c, w.c, x, k),  \
+                   vfmaq_laneq_f32(z.d, w.d, x, k)};
+static inline __attribute__((always_inline)) V v_fma_x(V w, X x, const int k, V z) {
+    switch (k) {
+        FMA_BY(0)
+        FMA_BY(1)
+        FMA_BY(2)
+    default:
+        FMA_BY(3)
+    }
+}
+#undef FMA_BY
+#endif
 
 #endif

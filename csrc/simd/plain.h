@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define REAL double
+#define INLINED static inline
 
 typedef struct {
     REAL lane[16];
