@@ -22,6 +22,8 @@ ROWS = (
     ("lstm", (40, 128, 1), False, 1),
     ("lstm", (128, 256, 1), False, 1),
     ("lstm", (256, 512, 1), False, 1),
+    ("lstm", (8, 50, 2), False, 1),
+    ("lstm", (8, 32, 4), False, 1),
     ("lstm", (64, 128, 2), False, 1),
     ("lstm", (40, 256, 3), False, 1),
     ("lstm", (8, 50, 1), True, 1),

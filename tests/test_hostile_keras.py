@@ -96,7 +96,10 @@ def chunked(data, chunk=(3, 20), shape=(3, 20), count=1):
         options = {"chunks": chunk, "maxshape": (None,) * len(shape), "compression": "gzip"}
         made = file.create_dataset(name, shape, "f4", **options)
         for k in range(count):
-            made.id.write_direct_chunk((k * chunk[0],) + (0,) * (len(shape) - 1), data)
+            try:
+                made.id.write_direct_chunk((k * chunk[0],) + (0,) * (len(shape) - 1), data)
+            except OSError as error:  # of a chunk much larger than it should be
+                pytest.skip(f"this version of HDF5 does not write it: {error}")
 
     return make
 
@@ -156,6 +159,8 @@ ENTRIES = {
 @pytest.mark.parametrize("kind", [".keras", ".h5"])
 @pytest.mark.parametrize("name", list(ENTRIES))
 def test_a_hostile_dataset_is_refused(tmp_path, refused, kind, name):
+    if name == "wide numbers" and np.longdouble(0).itemsize == 8:
+        pytest.skip("longdouble is double here")
     make, message = ENTRIES[name]
     place = KERNEL if kind == ".keras" else OLD_KERNEL
 
