@@ -541,6 +541,40 @@ def distributed_pooling(keras, rng):
 
 
 @model
+def convolutions_of_frames(keras, rng):
+    """A window cut into frames, convolutions over each, an LSTM over their features: activity recognition."""
+    L = keras.layers
+    parts = [L.Conv1D(6, 3, activation="relu"), L.Conv1D(5, 2, padding="same"), L.Dropout(0.5), L.MaxPooling1D(2)]
+    parts = [L.TimeDistributed(part) for part in (*parts, L.Flatten())]
+    return keras.Sequential([keras.Input((4, 9, FEATURES)), *parts, L.LSTM(7), L.Dense(3, "softmax")])
+
+
+@model
+def model_of_frames(keras, rng):
+    """A Functional model, with operations in it, called on each frame; recurrent layers inside and around it."""
+    L, ops = keras.layers, keras.ops
+    frame = keras.Input((6, FEATURES))
+    y = L.Bidirectional(L.GRU(3, return_sequences=True))(frame)
+    y = L.Concatenate()([y[:, -1], ops.abs(L.GlobalMaxPooling1D()(L.Conv1D(4, 2, groups=2)(frame)))])
+    inner = keras.Model(frame, L.GroupNormalization(2)(y))
+    x = keras.Input((None, 6, FEATURES))
+    fixed = keras.Input((5, 6, FEATURES))
+    flat = keras.Model(frame2 := keras.Input((6, FEATURES)), L.Flatten()(L.LayerNormalization()(frame2)))
+    y = L.LSTM(4, return_sequences=True)(L.TimeDistributed(inner)(fixed))
+    z = L.TimeDistributed(L.LSTM(3))(fixed)
+    return keras.Model([x, fixed], [L.LSTM(3)(L.TimeDistributed(flat)(x)), y, L.Dense(2)(z)])
+
+
+@model
+def distance_of_two(keras, rng):
+    """One encoder for both: exp(-|a - b|)."""
+    L, ops = keras.layers, keras.ops
+    encoder = keras.Sequential([keras.Input((None, FEATURES)), L.LSTM(5)])
+    a, b = keras.Input((None, FEATURES)), keras.Input((None, FEATURES))
+    return keras.Model([a, b], ops.exp(-ops.sum(ops.abs(encoder(a) - encoder(b)), axis=1, keepdims=True)))
+
+
+@model
 def convolutional_lstm(keras, rng):
     L = keras.layers
     x = keras.Input((None, 7, 3))

@@ -115,7 +115,7 @@ NODE_A, NODE_B = ("layers", 1, "inbound_nodes", 0), ("layers", 2, "inbound_nodes
          r"'b' \(Subtract\): expected a tensor or a number, found 'two'"),
         (change(("layers", 2), {"class_name": "Erfinv", "config": {"name": "b"}, "module": "keras.src.ops.math",
                                 "inbound_nodes": [{"args": [tensor("x")], "kwargs": {}}]}),
-         r"'b' \(Erfinv\): the operation keras.ops Erfinv is not supported; supported are Add, "),
+         r"'b' \(Erfinv\): the operation keras.ops Erfinv is not supported; supported are Absolute, Add, "),
     ],
 )  # fmt: skip
 def test_unsound_wiring_is_refused_by_name(tmp_path, edit, message):
@@ -170,8 +170,10 @@ def one_layer(layer, *inputs, arguments=None, extra=()):
         (one_layer(keras_layer("Embedding", "m", input_dim=5, output_dim=2), (4,), extra=[
             called(keras_layer("ReLU", "r"), tensor("x0"))], arguments=[tensor("r")]),
          "'m' .*: indices that the network computes are not supported, found 'r'"),
-        (one_layer(keras_layer("TimeDistributed", "m", layer=keras_lstm("i", 2)), (4, 5, 3)),
-         r"layer 'i' \(LSTM\): not supported inside TimeDistributed, .*; supported are Activation, "),
+        (one_layer(keras_layer("TimeDistributed", "m", layer=keras_lstm("i", 2)), (None, 5, 3)),
+         r"layer 'i' \(LSTM\): inside TimeDistributed it needs the number of frames .*: .*\(batch, time, 5, 3\)"),
+        (one_layer(keras_layer("TimeDistributed", "m", layer=keras_lstm("i", 2)), (257, 5, 3)),
+         r"layer 'i' \(LSTM\): more than 256 frames are not supported, found 257"),
         (one_layer(keras_layer("TimeDistributed", "m", layer=keras_dense("i", 2)), (4,)), "'m' .*: expected an input"),
         (one_layer(keras_layer("MultiHeadAttention", "m", num_heads=2, key_dim=3), (4, 3)),
          "'m' .*: expected the inputs query and value"),

@@ -215,7 +215,7 @@ class Model:
         outputs: list[Flow] = []
         for reference in network.outputs:
             found = made[reference.layer, reference.call]
-            for output in found if reference.output == -1 else [self.resolve(network.what, reference, made)]:
+            for output in found if reference.output == -1 else [self.resolve(network.what, reference, made, first)]:
                 if not isinstance(output, Flow):
                     raise UnsupportedError(f"{network.what}: layer {reference.layer!r}: a mask cannot be an output")
                 outputs.append(output)
@@ -239,7 +239,7 @@ class Model:
 
         def given(entry: object) -> object:
             if isinstance(entry, Reference):
-                return self.resolve(layer.what, entry, made)
+                return self.resolve(layer.what, entry, made, first)
             if isinstance(entry, list):
                 return [given(item) for item in entry]
             if isinstance(entry, dict):
@@ -249,8 +249,6 @@ class Model:
         args = [given(item) for item in call.args]
         kwargs = {key: given(item) for key, item in call.kwargs.items()}
         if layer.is_operation:
-            if first:
-                raise UnsupportedError(f"{layer.what}: operations inside TimeDistributed are not supported")
             one = LayerCall(self, layer, name, owner, within, [], arguments=kwargs)
             return [self.watched(one, [*args, *kwargs.values()], lambda: add_operation(one, args))]
         kind = LAYERS.get(layer.class_name)
@@ -291,8 +289,10 @@ class Model:
                 raise type(error)(f"{self.where}: {error}" if self.where not in str(error) else str(error)) from error
             raise ShapeError(f"{call.what}: {error}") from error
 
-    def resolve(self, what: str, reference: Reference, made: Mapping[tuple[str, int], list[object]]) -> object:
-        """The tensor that a reference names, whose shape must be the one that Keras recorded."""
+    def resolve(
+        self, what: str, reference: Reference, made: Mapping[tuple[str, int], list[object]], first: int
+    ) -> object:
+        """The tensor that a reference names, whose shape, from axis `first` on, must be the one that Keras recorded."""
         found = made[reference.layer, reference.call]
         if reference.output >= len(found):
             raise FormatError(
@@ -300,7 +300,7 @@ class Model:
             )
         flow = found[reference.output]
         if isinstance(flow, Flow) and reference.shape is not None:
-            expected, shape = reference.shape[1:], flow.value.shape
+            expected, shape = reference.shape[1:], flow.value.shape[first:]
             if len(expected) != len(shape) or any(
                 a is not None and b is not None and a != b for a, b in zip(expected, shape, strict=True)
             ):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..activations import activation_options
 from ..errors import FormatError, ShapeError, UnsupportedError
-from ..graph import Value
+from ..graph import StaticTimeNeeded, Value
 from ._keras_call import Flow, LayerCall, Mask, NoMask, Rebuild, shape_text
 from ._keras_config import LayerConfig
 from ._keras_network import MODELS
@@ -261,7 +261,6 @@ def _unit_normalization(call: LayerCall) -> Value:
 def _group_normalization(call: LayerCall) -> Value:
     layer, size = call.layer, call.x.features
     layer.check_options({"groups", "axis", "epsilon", "center", "scale"})
-    _refuse_inside(call)
     if _last_axes(call, layer.config.get("axis", -1)) != 1:
         raise UnsupportedError(f"{call.what}: option axis expected the last, found {layer.config['axis']!r:.80}")
     groups = layer.config.get("groups", 32)
@@ -328,14 +327,6 @@ def _rescaling(call: LayerCall) -> Value:
 # Convolution and pooling over time
 
 
-def _refuse_inside(call: LayerCall) -> None:
-    if call.first:
-        raise UnsupportedError(
-            f"{call.what}: not supported inside TimeDistributed, where layers work on each step alone; supported are "
-            f"{', '.join(sorted(_PER_STEP))}"
-        )
-
-
 def _channels_last(call: LayerCall) -> None:
     found = call.layer.config.get("data_format", "channels_last")
     if found not in (None, "channels_last"):
@@ -347,7 +338,6 @@ def _channels_last(call: LayerCall) -> None:
 
 def _window(call: LayerCall, *paddings: str) -> dict[str, object]:
     """Node options of a convolution."""
-    _refuse_inside(call)
     _channels_last(call)
     layer = call.layer
     padding = layer.config.get("padding", "valid")
@@ -572,7 +562,6 @@ def _dot(call: LayerCall) -> Value:
     """Products over one axis of each, which is made the last."""
     layer = call.layer
     layer.check_options({"axes", "normalize"})
-    _refuse_inside(call)
     if len(call.flows) != 2:
         raise FormatError(f"{call.what}: expected two inputs, found {len(call.flows)}")
     axes = layer.config.get("axes")
@@ -608,7 +597,6 @@ def _attention(call: LayerCall) -> list[Flow]:
     layer = call.layer
     is_additive = layer.class_name == "AdditiveAttention"
     layer.check_options({"use_scale", "score_mode", "causal", "dropout"})
-    _refuse_inside(call)
     _refuse_scores(call)
     if not 2 <= len(call.flows) <= 3:
         raise FormatError(f"{call.what}: expected the inputs [query, value] or [query, value, key]")
@@ -649,7 +637,6 @@ def _multi_head_attention(call: LayerCall) -> list[Flow]:
         {"num_heads", "key_dim", "value_dim", "use_bias", "use_gate", "output_shape", "attention_axes", "dropout",
          "flash_attention"}
     )  # fmt: skip
-    _refuse_inside(call)
     _refuse_scores(call)
     query = call.flow
     value = call.arguments.get("value")
@@ -752,14 +739,58 @@ def _time_distributed(call: LayerCall) -> list[Flow]:
     flow = call.flow if not mask[0] else Flow(x, Mask(mask[1]))
     if call.first or not x.has_time or len(x.shape) < 2:
         raise UnsupportedError(f"{call.what}: expected an input (batch, time, ...), found {shape_text(x)}")
-    is_model = inner.class_name in MODELS
-    if inner.class_name not in _PER_STEP and not is_model:
-        _refuse_inside(LayerCall(call.maker, inner, call.name, call.owner, call.within, [flow], first=1))
     within = Part((*call.within.path, "layer"), (*call.within.attributes, "layer"), (), call.within.below)
+    if not _works_on_each_step(inner):
+        return _frame_by_frame(call, inner, within, flow)
     made = call.maker.call_layer(
         LayerCall(call.maker, inner, call.name, call.owner, within, [Flow(x)], first=1, is_last=call.is_last)
     )
     return [Flow(one.value, Mask(flow.mask.value)) for one in made]
+
+
+def _works_on_each_step(layer: LayerConfig) -> bool:
+    """Whether a layer, or all that a model holds, can be given all steps at once."""
+    if layer.class_name in MODELS:
+        entries = layer.config.get("layers") or []
+        inside = [layer.inner(entry, "layer") for entry in entries if isinstance(entry, dict)]
+        return all(one.class_name == "InputLayer" or _works_on_each_step(one) for one in inside)
+    return layer.class_name in _PER_STEP and not layer.is_operation
+
+
+def _frame_by_frame(call: LayerCall, inner: LayerConfig, within: Part, flow: Flow) -> list[Flow]:
+    """What is inside TimeDistributed called on each of a fixed number of frames, with one set of weights."""
+    x = flow.value
+    if x.kind == "index":
+        raise UnsupportedError(
+            f"{inner.what}: on frames of indices is not supported; put the Embedding into a TimeDistributed "
+            "of its own, before this one"
+        )
+    if flow.mask.value is not None:
+        call.refuse_mask(flow.mask.value, "a mask inside TimeDistributed is not supported")
+    if x.shape[0] is None:
+        raise StaticTimeNeeded(
+            f"{inner.what}: inside TimeDistributed it needs the number of frames in advance: say it in the "
+            f"shape of the input, found {shape_text(x)}"
+        )
+    if x.shape[0] > _MOST_FRAMES:
+        raise UnsupportedError(f"{inner.what}: more than {_MOST_FRAMES} frames are not supported, found {x.shape[0]}")
+    results: list[list[Value]] = []
+    for k in range(x.shape[0]):
+        frame = call.add("slice", {"x": x}, None, "/frame", axis=0, start=k, count=1)
+        frame = call.add("reshape", frame, None, "/frame/shape", shape=",".join(map(str, x.shape[1:])))
+        made = call.maker.call_layer(
+            LayerCall(call.maker, inner, call.name, call.owner, within, [Flow(frame)], is_last=call.is_last)
+        )
+        rows = [
+            call.add("reshape", one.value, None, "/row", shape=",".join(map(str, (1, *one.value.shape))))
+            for one in made
+        ]
+        results.append(rows)
+    joined = []
+    for rows in zip(*results, strict=True):
+        inputs = {f"x{k or ''}": row for k, row in enumerate(rows)}
+        joined.append(Flow(call.add("merge", inputs, None, "/frames", mode="concat", axis=0)))
+    return joined
 
 
 def _network(call: LayerCall) -> list[Flow]:
@@ -846,7 +877,10 @@ LAYERS: dict[str, LayerKind] = {
     **dict.fromkeys(MODELS, LayerKind(_network, False, _weighted_inside, ("training", "mask"))),
 }  # fmt: skip
 
-#: Layers that TimeDistributed may hold.
+#: Inside TimeDistributed, layers that are called on single frames add as many nodes.
+_MOST_FRAMES = 256
+
+#: Layers that TimeDistributed gives all its steps at once; any other is called frame by frame.
 _PER_STEP = {
     "Dense", "Embedding", "Activation", "LeakyReLU", "ELU", "ReLU", "PReLU", "Softmax", "Dropout", "SpatialDropout1D",
     "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization", "Identity", "BatchNormalization",

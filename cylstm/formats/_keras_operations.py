@@ -103,6 +103,12 @@ def _negative(call: LayerCall, args: list[object]) -> Flow:
     return _affine(call, _value(call, args[0]), -1.0, 0.0)
 
 
+def _absolute(call: LayerCall, args: list[object]) -> Flow:
+    x = _value(call, args[0])
+    negative = _affine(call, x, -1.0, 0.0).value
+    return Flow(call.add("merge", {"x": x, "x1": negative}, suffix="/larger", mode="max"))
+
+
 def _square(call: LayerCall, args: list[object]) -> Flow:
     x = _value(call, args[0])
     return Flow(call.add("merge", {"x": x, "x1": x}, mode="mul"))
@@ -138,10 +144,14 @@ def _reduce(mode: str) -> Callable[[LayerCall, list[object]], Flow]:
         x = _value(call, args[0])
         axis = _option(call, "axis", args, 1)
         axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+        found, keeps = call.axis(axis, of=x), _option(call, "keepdims", args, 2, False)
+        if len(x.shape) < 2 and not keeps:
+            raise UnsupportedError(
+                f"{call.what}: over the only axis of {shape_text(x)} is not supported without keepdims=True"
+            )
         if len(x.shape) < 2:
-            raise UnsupportedError(f"{call.what}: over the only axis of {shape_text(x)} is not supported")
-        found = call.axis(axis, of=x)
-        if _option(call, "keepdims", args, 2, False):
+            return Flow(call.add("reduce", x, mode=mode, axis=found))
+        if keeps:
             y = call.add("reduce", x, suffix=".flat", mode=mode, axis=found)
             sizes = [1 if k == found else size for k, size in enumerate(x.shape)]
             if None in sizes:
@@ -333,6 +343,7 @@ OPERATIONS: dict[str, Callable[[LayerCall, list[object]], Result]] = {
     "Maximum": _pairwise("max"),
     "Minimum": _pairwise("min"),
     "Negative": _negative,
+    "Absolute": _absolute,
     "Square": _square,
     "Relu": _function("relu"),
     "Relu6": _function("relu6"),
