@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import cylstm
+
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats import read, write
 from cylstm.graph import Axis, GraphBuilder, Value
@@ -264,3 +266,15 @@ def test_a_mask_cannot_be_an_output(builder):
     x = builder.input("x", (None, 3))
     with pytest.raises(UnsupportedError, match="a mask cannot be an output"):
         builder.output(Value(x.mask, "mask", (None,)))
+
+
+def test_a_merge_of_more_than_ten_inputs_comes_back_from_a_file(tmp_path):
+    builder = GraphBuilder()
+    x = builder.input("x", (12,))
+    parts = [builder.add("slice", f"s{k}", {"x": x}, None, {"start": k, "count": 1})["y"] for k in range(12)]
+    builder.output(builder.add("merge", "m", {f"x{k or ''}": part for k, part in enumerate(parts[::-1])})["y"])
+    model = cylstm.Model(builder.build())
+    model.save(tmp_path / "m.cylstm")
+    numbers = np.arange(24, dtype=np.float32).reshape(2, 12)
+    for again in (model, cylstm.load(tmp_path / "m.cylstm")):
+        np.testing.assert_array_equal(again.predict(numbers), numbers[:, ::-1])

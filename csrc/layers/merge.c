@@ -123,7 +123,9 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         if (i > 0) {
             snprintf(role, sizeof role, "x%d", (int)i);
         }
-        if (node->inputs[i] != cyl_spec_input(spec, role)) {
+        /* a file has them in alphabetic order, "x10" before "x2" */
+        node->inputs[i] = cyl_spec_input(spec, role);
+        if (node->inputs[i] < 0) {
             return CYL_E_VALUE;
         }
     }
