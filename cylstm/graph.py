@@ -388,6 +388,11 @@ class GraphBuilder:
             raise FormatError(f"no value is named {name!r}")
         return self._values[name]
 
+    def sequence_over(self, axis: Axis) -> Value | None:
+        """The first sequence whose time, not known in advance, is `axis`."""
+        found = (value for value in self._values.values() if value.kind == "sequence" and value.axis == axis)
+        return next((value for value in found if len(value.shape) > 1), None)
+
     def output(self, value: Value) -> None:
         """Declare a value as the next output of the graph."""
         if value.kind == "mask":

@@ -182,6 +182,46 @@ def test_a_mask_of_padding_is_what_predict_is_given():
     np.testing.assert_array_equal(model.predict(x, lengths=[9, 4, 1]), model.predict(x, mask=~padding))
 
 
+def packed_sequences(m, x, lengths=None):
+    if lengths is not None:
+        x = torch.nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    y, (h, _) = m.rnn(x)
+    if lengths is not None:
+        y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, batch_first=True)
+    return m.out(h[-1]), y
+
+
+def test_packed_sequences_are_what_predict_is_given_with_lengths():
+    torch.manual_seed(3)
+    nn = torch.nn
+    packing = nn.utils.rnn.pack_padded_sequence
+    module = torch_models.Two(packed_sequences, rnn=nn.LSTM(6, 7, 2, batch_first=True), out=nn.Linear(7, 2)).eval()
+    x = np.random.default_rng(1).normal(size=(3, 9, 6)).astype(np.float32)
+    lengths = [4, 9, 1]
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x), torch.tensor(lengths))
+    model = cylstm.from_torch(module)
+    assert nn.utils.rnn.pack_padded_sequence is packing
+    assert model.inputs == ["x"]
+    for one, other in zip(model.predict(x, lengths=lengths), expected):
+        np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=2e-6)
+
+
+def test_what_forward_does_must_not_depend_on_the_batch_or_on_a_time_of_any_length():
+    nn = torch.nn
+    layers = {"rnn": nn.GRU(6, 6, batch_first=True)}
+    for forward in (
+        lambda m, x: m.rnn(x)[0] if x.size(0) > 8 else x,
+        lambda m, x: m.rnn(x)[0] if x.size(1) > 8 else x,
+        lambda m, x: m.rnn(x)[0] if x.size(0) * 0 + 1 == 1 else x,
+        lambda m, x: m.rnn(x)[0] if x.mean() > 0 else x,
+        lambda m, x: torch.stack([m.rnn(x)[0][:, t] for t in range(x.shape[1])], dim=1),
+        lambda m, x: torch.stack([m.rnn(one.unsqueeze(0))[0] for one in x], dim=1),
+    ):
+        with pytest.raises(cylstm.UnsupportedError, match="not fixed|not known in advance"):
+            cylstm.from_torch(refused(forward, **layers), inputs=("N", "T", 6))
+
+
 def test_a_module_in_training_is_taken_as_in_evaluation_and_left_as_it_is():
     nn = torch.nn
     module = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
@@ -216,7 +256,9 @@ def test_what_is_not_computed_is_refused_by_name():
         (refused(lambda m, x: torch.cat([m.a(x), x]), a=linear), None, "mixes (the|its) rows"),
         (refused(lambda m, x: m.a(x) + m.a(x).mean(1), a=linear), steps, "mixes (the|its) rows"),
         (refused(lambda m, x: m.a(x).reshape(-1, 3), a=linear), None, "mixes (the|its) rows"),
-        (refused(lambda m, x: m.a(x).reshape(x.size(0) * x.size(1), 6), a=linear), steps, "product of the batch"),
+        (refused(lambda m, x: m.a(x).reshape(-1, 6), a=linear), steps, "put them apart again"),
+        (refused(lambda m, x: m.a(x.reshape(-1, 6))[:, 2:].view(len(x), -1, 4), a=linear), steps, "number of steps"),
+        (refused(lambda m, x: m.a(x).reshape(x.size(0) * x.size(1), 6), a=linear), steps, "put them apart again"),
         (refused(lambda m, x: torch.cumsum(m.a(x), 1), a=linear), steps, "'cumsum' is not supported"),
         (refused(lambda m, x: m.a(x).masked_fill(x > 0, 1.0), a=linear), None, "'gt' is not supported"),
         (refused(lambda m, x: m.a(x).sort(1), a=linear), None, "method 'sort' is not supported"),

@@ -217,6 +217,86 @@ class EncoderLayer(nn.Module):
         return self.norm2(y + self.feed(y))
 
 
+def cells_in_a_loop(m, x):
+    """Over as many steps as the input has, whatever the batch."""
+    assert x.dim() == 3 and x.shape[-1] == 6
+    h = [x.new_zeros(x.shape[0], 7) for _ in m.cells]
+    found = []
+    for t in range(x.size(1)):
+        y = x[:, t]
+        for i, cell in enumerate(m.cells):
+            h[i] = cell(y, h[i])
+            y = h[i]
+        found.append(y)
+    return torch.stack(found, dim=1)
+
+
+def split_in_steps(m, x):
+    h = c = torch.zeros(x.size(0), 7, dtype=x.dtype)
+    found = []
+    for step in x.split(1, dim=1):
+        h, c = m.cell(step, (h, c))
+        found += [m.out(h)]
+    for _ in range(2):
+        h, c = m.cell(found[-1], (h, c))
+        found += [m.out(h)]
+    return torch.cat(found, dim=1)
+
+
+def steps_as_rows(m, x):
+    """A layer for each step as much code has it, and the batch norm and softmax of them."""
+    y, _ = m.rnn(x)
+    batch, time, size = y.shape
+    y = torch.relu(m.norm(y.contiguous().view(batch * time, size)))
+    y = m.slope(m.out(y)) + 0.5
+    y = torch.cat([F.softmax(y, dim=1), torch.sigmoid(y).view(-1, y.size(1))], dim=1)
+    return y.view(batch, time, -1)
+
+
+def rows_of_one(m, x):
+    y = m.out(m.rnn(x)[0].reshape(-1, 7))
+    return torch.sigmoid(y).view(x.size(0), -1)[:, -1]
+
+
+def frames_as_rows(m, x):
+    """A convolution and a GRU over each frame, an LSTM over what they give."""
+    batch, frames = x.shape[:2]
+    rows = x.view(batch * frames, *x.shape[2:])
+    y = torch.cat([m.conv(rows), m.inner(rows)[1][-1]], dim=1)
+    return m.rnn(y.view(batch, frames, -1))[0]
+
+
+def flattened_frames(m, x):
+    y = F.relu(m.conv(torch.flatten(x, 0, 1))).mean(-1)
+    return m.out(y.view(x.size(0), -1, y.shape[-1]))
+
+
+def repeated_state(m, x):
+    """An autoencoder for any number of steps."""
+    _, (h, _) = m.rnn(x)
+    y, _ = m.decoder(h[-1].unsqueeze(1).repeat(1, x.size(1), 1))
+    return m.out(y)
+
+
+def learned_state(m, x):
+    h = m.h.expand(-1, x.size(0), -1).contiguous()
+    y, _ = m.rnn(x, (h, m.c.repeat(1, x.size(0), 1)))
+    return y, m.cell(x[:, 0], (m.h[0].expand(x.size(0), -1), y[:, -1]))[0]
+
+
+def filters_of_words(m, x):
+    """Convolutions of several widths, each pooled over all steps."""
+    y = m.e(x).permute(0, 2, 1)
+    y = [F.relu(conv(y)) for conv in (m.two, m.three)]
+    return torch.cat([F.max_pool1d(one, one.shape[2]).squeeze(2) for one in y], dim=1)
+
+
+def excited(m, x):
+    y = m.c(x)
+    weights = torch.sigmoid(m.fc(F.adaptive_avg_pool1d(y, 1).view(y.size(0), y.size(1))))
+    return F.dropout2d(y * weights.view(y.size(0), y.size(1), 1).expand_as(y), 0.1, m.training)
+
+
 def unrolled(m, x):
     h = c = torch.zeros(x.size(0), 7, dtype=x.dtype)
     for t in range(4):
@@ -276,6 +356,79 @@ CASES: dict[str, Case] = {
         lambda: Traced(unrolled, cell=nn.LSTMCell(6, 7), out=nn.Linear(7, 2)), ((N, 4, 6),), inputs=("N", 4, 6)
     ),
     "zero state": Case(lambda: Traced(zero_state, lstm=lstm(num_layers=2), out=nn.Linear(7, 3)), SEQUENCE),
+    "cells in a loop": Case(
+        lambda: Traced(cells_in_a_loop, cells=nn.ModuleList([nn.GRUCell(6, 7), nn.GRUCell(7, 7)])),
+        SEQUENCE,
+        ("N", T, 6),
+    ),
+    "split in steps": Case(
+        lambda: Traced(split_in_steps, cell=nn.LSTMCell(1, 7), out=nn.Linear(7, 1)), ((N, T),), ("N", T)
+    ),
+    "steps as rows": Case(
+        lambda: Traced(
+            steps_as_rows, rnn=lstm(), norm=nn.BatchNorm1d(7), slope=nn.PReLU(4, 0.3), out=nn.Linear(7, 4)
+        ),
+        SEQUENCE,
+        streams=True,
+    ),
+    "steps as rows, time first": Case(
+        lambda: Traced(
+            lambda m, x: (lambda y: m.out(y.view(y.size(0) * y.size(1), 7)).view(y.size(0), y.size(1), 2))(
+                m.rnn(x.transpose(0, 1))[0]
+            ).transpose(0, 1),
+            rnn=nn.LSTM(6, 7),
+            out=nn.Linear(7, 2),
+        ),
+        SEQUENCE,
+        streams=True,
+    ),
+    "rows of one number": Case(lambda: Traced(rows_of_one, rnn=lstm(), out=nn.Linear(7, 1)), SEQUENCE),
+    "frames as rows": Case(
+        lambda: Traced(
+            frames_as_rows,
+            conv=nn.Sequential(nn.Conv1d(8, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten()),
+            inner=nn.GRU(6, 3, batch_first=True),
+            rnn=nn.LSTM(11, 7, batch_first=True),
+        ),
+        ((N, 5, 8, 6),),
+        ("N", 5, 8, 6),
+    ),
+    "flattened frames": Case(
+        lambda: Traced(flattened_frames, conv=nn.Conv1d(8, 4, 3), out=nn.Linear(4, 3)),
+        ((N, 5, 8, 6),),
+        ("N", 5, 8, 6),
+    ),
+    "repeated state": Case(
+        lambda: Traced(repeated_state, rnn=lstm(), decoder=lstm(input_size=7), out=nn.Linear(7, 6)), SEQUENCE
+    ),
+    "repeated static features": Case(
+        lambda: Two(
+            lambda m, x, y: m.rnn(torch.cat([x, y.unsqueeze(1).expand(-1, x.size(1), -1)], dim=2))[0],
+            rnn=lstm(input_size=10),
+        ),
+        (*SEQUENCE, (N, 4)),
+        [("N", "T", 6), ("N", 4)],
+    ),
+    "learned state": Case(
+        lambda: Traced(
+            learned_state, rnn=lstm(), cell=nn.LSTMCell(6, 7), h=torch.randn(1, 1, 7), c=torch.randn(1, 1, 7)
+        ),
+        SEQUENCE,
+    ),
+    "filters of words": Case(
+        lambda: Traced(
+            filters_of_words, e=nn.Embedding(11, 6), two=nn.Conv1d(6, 4, 2), three=nn.Conv1d(6, 5, 3)
+        ),
+        (((N, T), 11),),
+    ),
+    "excited": Case(lambda: Traced(excited, c=nn.Conv1d(6, 8, 3), fc=nn.Linear(8, 8)), CHANNELS),
+    "one step with its state": Case(
+        lambda: Three(
+            lambda m, x, y, z: m.rnn(x.unsqueeze(1), (y.unsqueeze(0), z.unsqueeze(0)))[0].squeeze(1), rnn=lstm()
+        ),
+        ((N, 6), (N, 7), (N, 7)),
+        [("N", 6), ("N", 7), ("N", 7)],
+    ),
     # recurrent layers
     "lstm": Case(recurrent("LSTM"), SEQUENCE, streams=True),
     "lstm deep": Case(recurrent("LSTM", num_layers=3, dropout=0.2), SEQUENCE, streams=True),

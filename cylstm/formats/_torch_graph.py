@@ -8,7 +8,6 @@ dropping axes cost nothing until an operation needs another order.
 from __future__ import annotations
 
 import itertools
-import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CylstmError, FormatError, UnsupportedError
-from ..graph import Graph, GraphBuilder, Option, StaticTimeNeeded, Value
+from ..graph import Axis, Graph, GraphBuilder, Option, StaticTimeNeeded, Value
 from ._arrays import as_numpy, warn_not_finite
 
 #: the batch among `Tensor.axes`
@@ -29,11 +28,13 @@ _MOST_GUESSES = 64
 
 @dataclass(frozen=True)
 class Dim:
-    """The size of a tensor's axis that is no number: of the batch, or of a time not known in advance."""
+    """The size of a tensor's axis that is no number: of the batch, of a time not known in advance, or a product."""
 
     of: object
 
     def __repr__(self) -> str:
+        if isinstance(self.of, tuple) and not isinstance(self.of, Axis):
+            return " * ".join(map(repr, self.of))
         return "batch" if self.of == "batch" else "time"
 
 
@@ -103,6 +104,31 @@ class Scores:
     key: Tensor
     scale: float = 1.0
     is_softmax: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A tensor (batch * time, ...): `steps` is it with the two axes apart, in this order or the other."""
+
+    steps: Tensor
+
+    @property
+    def shape(self) -> tuple[int | Dim, ...]:
+        sizes = self.steps.shape
+        return (Dim(sizes[:2]), *sizes[2:])
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """As `Rows`, what one frame after the other gives: tensors, or tuples and states of them."""
+
+    frames: tuple[object, ...]
+    time_first: bool
+
+    @property
+    def shape(self) -> tuple[int | Dim, ...]:
+        batch, *sizes = self.frames[0].shape
+        return (Dim((len(self.frames), batch) if self.time_first else (batch, len(self.frames))), *sizes)
 
 
 @dataclass(frozen=True)
@@ -229,6 +255,27 @@ class Wiring:
             raise StaticTimeNeeded(f"layer {self.name!r}: over the time it needs the number of steps in advance")
         return self.place(value, wanted, tensor)
 
+    def repeated_over(self, tensor: Tensor, axis: int, time: Dim) -> Tensor:
+        """`tensor`, of which one of PyTorch's axes has size 1, for each step of a time of any length.
+
+        As the sum with zeros, which are what is between 0 and 0 of any sequence with that time.
+        """
+        sequence = self.builder.sequence_over(time.of)
+        if sequence is None:
+            raise StaticTimeNeeded(f"layer {self.name!r}: a repetition over the time needs the number of steps")
+        while len(sequence.shape) > 2 or sequence.features > 1:
+            last = len(sequence.shape) - 1
+            if sequence.shape[last] > 1:
+                options = {"axis": last, "start": 0, "count": 1}
+                sequence = self.node("slice", sequence, options=options, part="steps")
+            else:
+                sequence = self.node("reshape", sequence, options={"shape": "time,-1"}, part="steps")
+        options = {"activation": "clip", "activation_alpha": 0.0, "activation_beta": 0.0}
+        zeros = self.node("activation", sequence, options=options, part="zeros")
+        axes: list[int | None] = [None] * len(tensor.axes)
+        axes[tensor.batch], axes[axis] = BATCH, 0
+        return self.merge("sum", [tensor, Tensor(zeros, tuple(axes))])
+
     def tensor(self, found: object) -> Tensor:
         """`found` as a tensor of the network. Raises `UnsupportedError`."""
         if isinstance(found, Stack):
@@ -241,6 +288,8 @@ class Wiring:
             return Tensor(value, (0, BATCH, 1))
         if isinstance(found, Unavailable):
             raise self.refuse(found.reason)
+        if isinstance(found, (Rows, Frames)):
+            raise self.refuse("steps that are rows, (batch * time, ...): put them apart again, .view(batch, time, -1)")
         if isinstance(found, Scores):
             raise self.refuse("scores of attention that nothing but a scale, a softmax and the values follow")
         if not isinstance(found, Tensor):
@@ -360,41 +409,10 @@ def graph_from_module(module: Any, inputs: object) -> Graph:
     try:
         for part in training:
             part.training = False
-        try:
-            traced = _tracer(torch).trace(module)
-        except Exception as error:  # whatever the module's own code raises on symbols
-            raise UnsupportedError(
-                f"{kind} cannot be traced: {type(error).__name__}: {error}. Its forward has to be free of branches and "
-                "loops that depend on its inputs; a chain of layers can be given as "
-                "from_state_dict(module.state_dict(), layers=[...])"
-            ) from error
-        return _first_that_fits(traced, module, MODULES, inputs)
+        return _first_that_fits(module, MODULES, inputs)
     finally:
         for part, flag in training.items():
             part.training = flag
-
-
-def _tracer(torch: Any) -> Any:
-    """Records buffers too, ``x += y`` as such, and the constants whose shape has the size of an input in it."""
-
-    class Proxy(torch.fx.Proxy):
-        """A symbol; torch.fx's own takes ``x += y`` for ``x + y``."""
-
-    def recorded(function: Any) -> Callable[..., Any]:
-        return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    for name in ("iadd", "isub", "imul", "itruediv"):
-        setattr(Proxy, f"__{name}__", recorded(getattr(operator, name)))
-
-    class Tracer(torch.fx.Tracer):
-        proxy_buffer_attributes = True
-
-        def proxy(self, node: Any) -> Any:
-            return Proxy(node, self)
-
-    tracer = Tracer(autowrap_functions=(torch.zeros, torch.ones, torch.full, torch.arange))
-    tracer._autowrap_search.append(torch)
-    return tracer
 
 
 def _named(torch: Any, name: str, module: Any) -> Any:
@@ -417,17 +435,15 @@ def _differs_in_training(module: Any) -> bool:
 # Inputs
 
 
-def _first_that_fits(traced: Any, module: Any, modules: Mapping[str, Callable], inputs: object) -> Graph:
+def _first_that_fits(module: Any, modules: Mapping[str, Callable], inputs: object) -> Graph:
     """The graph with the first shapes of the inputs, of those that come into question, with which all layers fit."""
     import torch
 
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
     dtype = np.dtype(np.float64 if wide else np.float32)
     arrays: dict[int, tuple[object, np.ndarray]] = {}
-    placeholders = [node for node in traced.nodes if node.op == "placeholder"]
-    given = _given_shapes(placeholders, inputs)
     failures: list[tuple[int, CylstmError]] = []
-    for shapes in itertools.islice(_guesses(placeholders, module, given), _MOST_GUESSES):
+    for traced, shapes in _attempts(module, inputs, failures):
         run = _Run(module, Wiring(dtype, arrays), modules)
         try:
             return run.build(traced, shapes)
@@ -439,7 +455,36 @@ def _first_that_fits(traced: Any, module: Any, modules: Mapping[str, Callable], 
     error = max(failures, key=lambda failure: failure[0])[1]
     if isinstance(error, StaticTimeNeeded):
         raise StaticTimeNeeded(f"{error}; say it with from_torch(module, inputs=[('N', 20, 6)])") from error
+    if len(failures) > 1 and not str(error).endswith("is not supported"):
+        raise type(error)(
+            f"{error} (the shapes of the inputs are guesses; if they are wrong, say them, for example "
+            "inputs=[('N', 'T', 6)])"
+        ) from error
     raise error
+
+
+def _attempts(
+    module: Any, inputs: object, failures: list[tuple[int, CylstmError]]
+) -> Iterator[tuple[Any, dict[str, tuple | None]]]:
+    """What forward does, with shapes of the inputs that come into question."""
+    from ._torch_trace import ShapesNeeded, trace
+
+    try:
+        traced = trace(module, None)
+        is_asked = False
+    except ShapesNeeded as asked:
+        traced, is_asked = asked.traced, True
+    placeholders = [node for node in traced.nodes if node.op == "placeholder"]
+    given = _given_shapes(placeholders, inputs)
+    for shapes in itertools.islice(_guesses(placeholders, module, given, is_asked), _MOST_GUESSES):
+        if not is_asked:
+            yield traced, shapes
+            continue
+        # the forward asks for a size: it goes other ways with other shapes
+        try:
+            yield trace(module, shapes), shapes
+        except CylstmError as error:
+            failures.append((0, error))
 
 
 def _given_shapes(placeholders: Sequence[Any], inputs: object) -> dict[str, tuple]:
@@ -470,7 +515,9 @@ def _given_shapes(placeholders: Sequence[Any], inputs: object) -> dict[str, tupl
     return given
 
 
-def _guesses(placeholders: Sequence[Any], module: Any, given: Mapping[str, tuple]) -> Iterator[dict[str, tuple | None]]:
+def _guesses(
+    placeholders: Sequence[Any], module: Any, given: Mapping[str, tuple], is_asked: bool
+) -> Iterator[dict[str, tuple | None]]:
     """Shapes by input name; None for an optional argument that is left out, or for one that is not read."""
     choices: list[list[tuple | None]] = []
     # without a layer that has its time first, axis 0 is the batch
@@ -481,7 +528,9 @@ def _guesses(placeholders: Sequence[Any], module: Any, given: Mapping[str, tuple
         elif node.args or not node.users:
             choices.append([None])
         else:
-            choices.append([shape for shape in _likely_shapes(node, module) if time_first or not _is_time_first(shape)])
+            choices.append(
+                [shape for shape in _likely_shapes(node, module, is_asked) if time_first or not _is_time_first(shape)]
+            )
     for shapes in itertools.product(*choices):
         yield {node.target: shape for node, shape in zip(placeholders, shapes)}
 
@@ -490,8 +539,10 @@ def _is_time_first(shape: tuple | None) -> bool:
     return shape is not None and shape[:2] == ("T", "N")
 
 
-def _likely_shapes(placeholder: Any, module: Any) -> list[tuple | None]:
-    """Shapes that the first layer to read an input suggests, the most likely first."""
+def _likely_shapes(placeholder: Any, module: Any, is_asked: bool) -> list[tuple | None]:
+    """Shapes that the first layer to read an input suggests, the most likely first; else, if `is_asked`, the module's
+    first layer.
+    """
     queue, seen = [placeholder], {placeholder}
     while queue:
         node = queue.pop(0)
@@ -502,7 +553,10 @@ def _likely_shapes(placeholder: Any, module: Any) -> list[tuple | None]:
             if user not in seen:
                 seen.add(user)
                 queue.append(user)
-    return []
+    if not is_asked:
+        return []
+    found = (_shapes_of(layer, 0) for layer in module.modules())
+    return next((shapes for shapes in found if shapes is not None), [])
 
 
 def _shapes_at(user: Any, source: Any, module: Any) -> list[tuple | None] | None:
@@ -518,8 +572,14 @@ def _shapes_at(user: Any, source: Any, module: Any) -> list[tuple | None] | None
     if user.op != "call_module":
         return None
     layer = module.get_submodule(user.target)
+    if "key_padding_mask" in user.kwargs and user.kwargs["key_padding_mask"] is source:
+        return [None]
+    return _shapes_of(layer, user.args.index(source) if source in user.args else None)
+
+
+def _shapes_of(layer: Any, place: int | None) -> list[tuple | None] | None:
+    """Shapes of the argument `place` of a layer."""
     kind = type(layer).__name__.removeprefix("Parametrized")
-    place = user.args.index(source) if source in user.args else None
     batch_first = getattr(layer, "batch_first", True)
     if kind in ("LSTM", "GRU", "RNN"):
         if place != 0:  # the initial state
@@ -530,8 +590,6 @@ def _shapes_at(user: Any, source: Any, module: Any) -> list[tuple | None] | None
     if kind in ("LSTMCell", "GRUCell", "RNNCell"):
         return [("N", layer.input_size if place == 0 else layer.hidden_size)]
     if kind == "MultiheadAttention":
-        if "key_padding_mask" in user.kwargs and user.kwargs["key_padding_mask"] is source:
-            return [None]
         size = {1: layer.kdim, 2: layer.vdim}.get(place, layer.embed_dim)
         return _layouts(kind, size, batch_first)
     if kind == "Embedding":
@@ -553,7 +611,9 @@ def _layouts(kind: str, size: int, batch_first: bool) -> list[tuple | None]:
         found = [steps, channels, time_major] if batch_first else [time_major, steps, channels]
     else:
         found = [vector, steps, channels, time_major]
-    return [*found, ("N", "T")] if size == 1 else found
+    if size == 1:
+        found.append(("N", "T"))
+    return [*found, vector] if vector not in found else found  # of one step, given an axis of its own
 
 
 # One attempt

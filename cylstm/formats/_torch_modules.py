@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from ..activations import activation_options
 from ..graph import Value
-from ._torch_graph import BATCH, Dim, Stack, Tensor, Unavailable, Wiring
+from ._torch_graph import BATCH, Dim, Frames, Rows, Stack, Tensor, Unavailable, Wiring
+from ._torch_rows import as_rows, has_rows, on_rows, reshape_rows, together
 
 
 def class_of(module: Any) -> type:
@@ -30,7 +32,11 @@ def call_module(w: Wiring, module: Any, args: tuple, kwargs: dict) -> object:
     if not is_known(module):
         kind = class_of(module)
         raise w.refuse(f"{kind.__module__}.{kind.__name__} is not supported")
-    return MODULES[class_of(module).__name__](w, module, *args, **kwargs)
+    name = class_of(module).__name__
+    if name not in ("Flatten", "Unflatten") and has_rows((args, kwargs)):
+        call = functools.partial(MODULES[name], w, module)
+        return on_rows(w, name, call, args, kwargs, getattr(module, "dim", None))
+    return MODULES[name](w, module, *args, **kwargs)
 
 
 # Elementwise
@@ -249,7 +255,12 @@ def pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = False,
 ) -> Tensor:
-    _, value = channels_last(w, x)
+    x, value = channels_last(w, x)
+    whole = kernel_size[0] if isinstance(kernel_size, (tuple, list)) and len(kernel_size) == 1 else kernel_size
+    if whole == x.size(2) and isinstance(whole, Dim) and stride in (None, (), whole) and not padding:
+        # F.max_pool1d(x, x.shape[2]): over all steps
+        mode = {"average": "mean"}.get(mode, mode)
+        return Tensor(w.node("reduce", value, options={"mode": mode, "axis": 0}), (BATCH, 0, None))
     pool = one(w, kernel_size, "kernel_size")
     steps = pool if stride in (None, ()) else one(w, stride, "stride")
     around = one(w, padding, "padding")
@@ -356,7 +367,18 @@ def recurrent_options(w: Wiring, kind: str, m: Any) -> dict[str, object]:
     return activation_options("activation", m.nonlinearity, where=f"layer {w.name!r}")
 
 
-def initial_states(w: Wiring, state: object, count: int) -> list[Value | None]:
+def learned(w: Wiring, constant: Any, x: Value) -> Value:
+    """A constant of the module, (1, size), as a vector of every row of `x`: 0 times one of its numbers, and a bias."""
+    for axis in range(len(x.shape)):
+        x = w.node("slice", x, options={"axis": axis, "start": 0, "count": 1}, part="row")
+    one = w.node("reshape", x, options={"shape": "1"}, part="row") if len(x.shape) > 1 else x
+    options = activation_options("activation", "clip", 0.0, 0.0, where=f"layer {w.name!r}")
+    bias = constant.detach().numpy().reshape(-1).astype(w.dtype)
+    weights = {"weight": np.zeros((bias.size, 1), w.dtype), "bias": bias}
+    return w.node("dense", w.node("activation", one, options=options, part="zero"), weights, part="start")
+
+
+def initial_states(w: Wiring, state: object, count: int, x: Value) -> list[Value | None]:
     """The parts of an (layers * directions, batch, size) state; None for zeros."""
     if isinstance(state, Stack):
         if len(state.parts) != count:
@@ -364,6 +386,8 @@ def initial_states(w: Wiring, state: object, count: int) -> list[Value | None]:
         return list(state.parts)
     if state is None or _is_zero(state):
         return [None] * count
+    if hasattr(state, "dtype") and tuple(state.shape[:2]) == (count, 1) and state.ndim == 3:
+        return [learned(w, one, x) for one in state]
     state = w.tensor(state)
     if len(state.axes) != 3 or state.batch != 1 or state.size(0) != count:
         raise w.refuse(f"expected a state of shape ({count}, batch, size), found {state.shape}")
@@ -393,7 +417,7 @@ def recurrent(w: Wiring, m: Any, x: object, state: object = None) -> tuple:
     given = state if kind == "LSTM" and state is not None else (state,)
     if not isinstance(given, (tuple, list)) or (kind == "LSTM" and state is not None and len(given) != 2):
         raise w.refuse("expected a tuple (h_0, c_0) as its state")
-    parts = {role: initial_states(w, one, count) for role, one in zip(("h0", "c0"), given)}
+    parts = {role: initial_states(w, one, count, value) for role, one in zip(("h0", "c0"), given)}
     hidden, cells = [], []
     for k in range(m.num_layers):
         results = []
@@ -428,7 +452,8 @@ def cell(w: Wiring, m: Any, x: object, state: object = None) -> object:
     first = {}
     for role, one_state in zip(("h0", "c0"), given):
         if one_state is not None and not _is_zero(one_state):
-            first[role] = w.arrange(w.tensor(one_state), [1])
+            constant = hasattr(one_state, "dtype") and tuple(one_state.shape) == (1, m.hidden_size)
+            first[role] = learned(w, one_state, features) if constant else w.arrange(w.tensor(one_state), [1])
     weights = recurrent_weights(w, kind, lambda role: getattr(m, role, None))
     outputs = w.nodes(_OPS[kind], value, weights, recurrent_options(w, kind, m), **first)
     h = Tensor(outputs["h"], (BATCH, 0))
@@ -497,10 +522,21 @@ def multihead_attention(
 # Shapes
 
 
-def flatten(w: Wiring, x: object, start: int = 0, end: int = -1) -> Tensor:
+def flatten(w: Wiring, x: object, start: int = 0, end: int = -1) -> Tensor | Rows:
+    if isinstance(x, (Rows, Frames)):
+        x = together(w, x)
+        sizes = list(x.steps.shape)
+        start, end = start % (len(sizes) - 1) + 1, end % (len(sizes) - 1) + 1
+        if start < 2:
+            raise w.refuse("flattening the rows of steps with what is behind them is not supported")
+        return Rows(reshape(w, x.steps, [*sizes[:start], math.prod(sizes[start : end + 1]), *sizes[end + 1 :]]))
     x = w.tensor(x)
     rank = len(x.axes)
     start, end = start % rank, end % rank
+    if (start, end) == (0, 1):
+        rows = as_rows(w, x, [Dim(x.shape[:2]), *x.shape[2:]])
+        if rows is not None:
+            return rows
     if start <= x.batch <= end and end > start:
         raise w.refuse("flattening the batch mixes its rows, which are predicted each for itself")
     sizes = [x.size(i) for i in range(rank)]
@@ -509,10 +545,15 @@ def flatten(w: Wiring, x: object, start: int = 0, end: int = -1) -> Tensor:
     return reshape(w, x, [*sizes[:start], merged, *sizes[end + 1 :]])
 
 
-def reshape(w: Wiring, x: object, shape: Sequence[object]) -> Tensor:
-    """Into another shape, in which the batch stays an axis of its own."""
-    x = w.tensor(x)
+def reshape(w: Wiring, x: object, shape: Sequence[object]) -> Tensor | Rows:
+    """Into another shape, in which the batch stays an axis of its own, or steps become rows."""
     shape = list(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else list(shape)
+    if isinstance(x, (Rows, Frames)):
+        return reshape_rows(w, x, shape)
+    x = w.tensor(x)
+    rows = as_rows(w, x, shape)
+    if rows is not None:
+        return rows
     sizes = list(x.shape)
     wanted = _filled(w, sizes, shape)
     # the axes in front and behind that stay as they are
@@ -546,7 +587,8 @@ def reshape(w: Wiring, x: object, shape: Sequence[object]) -> Tensor:
         order = [*order[:begin], *order[begin:]]
     new = [x.size(i) for i in order[:begin]] + list(middle[1]) + [x.size(i) for i in order[begin + len(changed) :]]
     text = ",".join("time" if isinstance(size, Dim) else str(size) for size in new)
-    value = w.node("reshape", value, options={"shape": text or "1"})
+    # a time alone has an axis of size 1 behind it
+    value = w.node("reshape", value, options={"shape": "time,1" if text == "time" else text or "1"})
     places: dict[int, int] = {}
     for i, axis in enumerate(order[:begin]):
         places[axis if axis < front else axis + len(wanted) - len(sizes)] = i
@@ -646,7 +688,9 @@ MODULES: dict[str, Callable[..., object]] = {
     "GLU": lambda w, m, x: glu(w, x, m.dim),
     "Softmax": lambda w, m, x: softmax(w, x, m.dim),
     "Softmin": lambda w, m, x: softmax(w, w.affine(w.tensor(x), -1.0, 0.0), m.dim),
-} | dict.fromkeys(("Dropout", "Dropout1d", "AlphaDropout", "FeatureAlphaDropout"), lambda w, m, x: x)
+} | dict.fromkeys(
+    ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"), lambda w, m, x: x
+)
 
 
 def gelu(w: Wiring, x: object, approximate: str = "none") -> Tensor:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..graph import Value
+from ..graph import Axis
 from . import _torch_modules as layers
-from ._torch_graph import BATCH, Dim, Scores, Stack, Tensor, Unavailable, Wiring
+from ._torch_graph import BATCH, Dim, Frames, Rows, Scores, Stack, Tensor, Unavailable, Wiring
+from ._torch_rows import flat, has_rows, on_rows
 
 #: of float32
 _LARGEST = 3.4028234663852886e38
-_SYMBOLS = (Tensor, Stack, Scores, Unavailable, Dim)
+_SYMBOLS = (Tensor, Stack, Scores, Unavailable, Dim, Rows, Frames)
+#: of rows too
+_OF_SHAPES = frozenset(("view", "reshape", "flatten", "size", "dim"))
 
 
 def call_operation(w: Wiring, node: Any, args: tuple, kwargs: dict) -> object:
@@ -27,7 +31,7 @@ def call_operation(w: Wiring, node: Any, args: tuple, kwargs: dict) -> object:
         homes = (operator, torch, torch.nn.functional, math, builtins)
         if not any(getattr(home, name, None) is node.target for home in homes):
             known = None
-    if not any(isinstance(one, _SYMBOLS) for one in _flat((args, kwargs))):
+    if not any(isinstance(one, _SYMBOLS) for one in flat((args, kwargs))):
         # of constants alone: PyTorch itself gives it
         if node.op == "call_method":
             return getattr(args[0], name)(*args[1:], **kwargs)
@@ -35,19 +39,9 @@ def call_operation(w: Wiring, node: Any, args: tuple, kwargs: dict) -> object:
     if known is None:
         what = f"the method {name!r}" if node.op == "call_method" else f"the function {name or node.target!r}"
         raise w.refuse(f"{what} is not supported")
+    if has_rows((args, kwargs)) and name not in _OF_SHAPES and not (name == "getattr" and args[1] in ("shape", "ndim")):
+        return on_rows(w, name, functools.partial(known, w), args, kwargs)
     return known(w, *args, **kwargs)
-
-
-def _flat(found: object) -> Iterable[object]:
-    if isinstance(found, dict):
-        found = list(found.values())
-    if isinstance(found, slice):
-        found = [found.start, found.stop, found.step]
-    if isinstance(found, (list, tuple)) and not isinstance(found, Value):
-        for part in found:
-            yield from _flat(part)
-    else:
-        yield found
 
 
 def _is_constant(found: object) -> bool:
@@ -85,10 +79,10 @@ def sub(w: Wiring, a: object, b: object, *, alpha: float = 1) -> Tensor:
 
 
 def mul(w: Wiring, a: object, b: object) -> object:
+    if isinstance(a, (Dim, int)) and isinstance(b, (Dim, int)):
+        return Dim((a, b))
     if _is_constant(a):
         a, b = b, a
-    if isinstance(a, Dim) or isinstance(b, Dim):
-        raise w.refuse("a product of the batch or of a time not known in advance")
     if _is_constant(b):
         if isinstance(a, Scores) and isinstance(b, (int, float)) and not a.is_softmax:
             return Scores(a.query, a.key, a.scale * b)
@@ -384,10 +378,17 @@ def expand(w: Wiring, x: object, *shape: object) -> Tensor:
     for i, size in enumerate(shape):
         if size in (-1, wide.size(i)):
             continue
+        if wide.size(i) == 1 and _is_time(size):
+            wide = w.repeated_over(wide, i, size)
+            continue
         if wide.size(i) != 1 or not isinstance(size, int):
             raise w.refuse(f"an expansion of {x.shape} to {tuple(shape)} is not supported")
         wide = repeated(w, wide, i, size)
     return wide
+
+
+def _is_time(size: object) -> bool:
+    return isinstance(size, Dim) and isinstance(size.of, Axis)
 
 
 def repeated(w: Wiring, x: Tensor, axis: int, count: int) -> Tensor:
@@ -411,6 +412,9 @@ def repeat(w: Wiring, x: object, *counts: object) -> Tensor:
     for i, count in enumerate(counts):
         if count == 1:
             continue
+        if _is_time(count) and x.size(i) == 1:
+            x = w.repeated_over(x, i, count)
+            continue
         if x.axes[i] == BATCH or not isinstance(count, int):
             raise w.refuse(f"a repetition {tuple(counts)} of {x.shape} is not supported")
         x = repeated(w, x, i, count) if x.size(i) == 1 else w.concat([x] * count, i)
@@ -418,7 +422,7 @@ def repeat(w: Wiring, x: object, *counts: object) -> Tensor:
 
 
 def size(w: Wiring, x: object, dim: int | None = None) -> object:
-    shape = x.shape if isinstance(x, (Tensor, Stack)) else w.tensor(x).shape
+    shape = x.shape if isinstance(x, (Tensor, Stack, Rows, Frames)) else w.tensor(x).shape
     return shape if dim is None else shape[dim]
 
 
@@ -434,7 +438,7 @@ def attribute(w: Wiring, x: object, name: str) -> object:
 
         return {"device": torch.device("cpu"), "dtype": torch.float32}.get(name, False)
     if name == "ndim":
-        return len(w.tensor(x).axes)
+        return len(size(w, x))
     raise w.refuse(f"the attribute {name!r} of a tensor is not supported")
 
 
@@ -612,9 +616,10 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "flatten": layers.flatten,
     "unflatten": layers.unflatten,
     "expand": expand,
+    "expand_as": lambda w, x, other: expand(w, x, *w.tensor(other).shape),
     "repeat": repeat,
     "size": size,
-    "dim": lambda w, x: len(w.tensor(x).axes),
+    "dim": lambda w, x: len(size(w, x)),
     "getattr": attribute,
     **{name: made(name) for name in ("zeros", "ones", "full")},
     "new_zeros": made_like("zeros"),
@@ -625,7 +630,10 @@ OPERATIONS: dict[str, Callable[..., object]] = {
         ("contiguous", "to", "float", "double", "detach", "clone", "type_as", "requires_grad_", "cpu", "long", "int"),
         layers.unchanged,
     ),
-    **dict.fromkeys(("dropout", "dropout1d", "alpha_dropout", "feature_dropout", "dropout_"), layers.unchanged),
+    **dict.fromkeys(
+        ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "dropout_"),
+        layers.unchanged,
+    ),
     **dict.fromkeys(("matmul", "bmm", "mm"), matmul),
     "scaled_dot_product_attention": scaled_dot_product_attention,
     "softmax": softmax,
