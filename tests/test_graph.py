@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import cylstm
-
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats import read, write
 from cylstm.graph import Axis, GraphBuilder, Value
