@@ -291,6 +291,11 @@ def filters_of_words(m, x):
     return torch.cat([F.max_pool1d(one, one.shape[2]).squeeze(2) for one in y], dim=1)
 
 
+def of_length_1(m, x):
+    y = m.fc(F.normalize(m.rnn(x)[0], p=2, dim=-1)[:, -1])
+    return F.normalize(y, dim=1), y / y.norm(p=2, dim=1, keepdim=True), y / torch.norm(y, dim=-1, keepdim=True)
+
+
 def excited(m, x):
     y = m.c(x)
     weights = torch.sigmoid(m.fc(F.adaptive_avg_pool1d(y, 1).view(y.size(0), y.size(1))))
@@ -422,6 +427,7 @@ CASES: dict[str, Case] = {
         (((N, T), 11),),
     ),
     "excited": Case(lambda: Traced(excited, c=nn.Conv1d(6, 8, 3), fc=nn.Linear(8, 8)), CHANNELS),
+    "of length 1": Case(lambda: Traced(of_length_1, rnn=lstm(), fc=nn.Linear(7, 5)), SEQUENCE),
     "one step with its state": Case(
         lambda: Three(
             lambda m, x, y, z: m.rnn(x.unsqueeze(1), (y.unsqueeze(0), z.unsqueeze(0)))[0].squeeze(1), rnn=lstm()

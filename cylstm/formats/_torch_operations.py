@@ -9,6 +9,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..graph import Axis
 from . import _torch_modules as layers
 from ._torch_graph import BATCH, Dim, Frames, Rows, Scores, Stack, Tensor, Unavailable, Wiring
@@ -167,6 +169,33 @@ def reduce(w: Wiring, x: object, mode: str, dim: object = None, keepdim: bool = 
 
 def reduction(mode: str) -> Callable[..., Tensor]:
     return lambda w, x, dim=None, keepdim=False: reduce(w, x, mode, dim, keepdim)
+
+
+def normalize(w: Wiring, x: object, p: float = 2.0, dim: object = 1, eps: float = 1e-12, out: None = None) -> Tensor:
+    """x / |x| along an axis: by the root of the mean of squares, and by that of the count."""
+    if p != 2 or type(dim) is not int:
+        raise w.refuse(f"only the norm p=2 along one axis is supported, found p={p!r}, dim={dim!r}")
+    x = w.tensor(x)
+    x = w.last(x, w.axis(x, dim))
+    count = x.value.features
+    gain = np.full(count, 1.0 / math.sqrt(count), w.dtype)
+    options = {"mode": "rms", "epsilon": eps * eps / count}
+    return Tensor(w.node("layer_norm", x.value, {"gain": gain}, options, part="unit"), x.axes)
+
+
+def norm(
+    w: Wiring,
+    x: object,
+    p: object = "fro",
+    dim: object = None,
+    keepdim: bool = False,
+    out: None = None,
+    dtype: None = None,
+) -> Tensor:
+    """|x| along an axis: the sum of x (x / |x|)."""
+    dim = dim[0] if isinstance(dim, (tuple, list)) and len(dim) == 1 else dim
+    x = w.tensor(x)
+    return reduce(w, w.merge("mul", [x, normalize(w, x, 2.0 if p == "fro" else p, dim)]), "sum", dim, keepdim)
 
 
 def cat(w: Wiring, tensors: Sequence[object], dim: int = 0, *, axis: int | None = None) -> object:
@@ -596,6 +625,8 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "sum": reduction("sum"),
     "amax": reduction("max"),
     "amin": reduction("min"),
+    "norm": norm,
+    "normalize": normalize,
     **dict.fromkeys(("cat", "concat", "concatenate"), cat),
     "stack": stack,
     "hstack": lambda w, tensors: cat(w, tensors, 1),
