@@ -296,6 +296,12 @@ def of_length_1(m, x):
     return F.normalize(y, dim=1), y / y.norm(p=2, dim=1, keepdim=True), y / torch.norm(y, dim=-1, keepdim=True)
 
 
+def weighted_by_einsum(m, x):
+    y, (h, _) = m.rnn(x)
+    weights = torch.softmax(torch.einsum("bth,bh->bt", y, h[-1]), dim=-1)
+    return torch.einsum("bt,bth->bh", weights, y), torch.einsum("b t h, b t -> h b t", y, weights).permute(1, 2, 0)
+
+
 def excited(m, x):
     y = m.c(x)
     weights = torch.sigmoid(m.fc(F.adaptive_avg_pool1d(y, 1).view(y.size(0), y.size(1))))
@@ -428,6 +434,9 @@ CASES: dict[str, Case] = {
     ),
     "excited": Case(lambda: Traced(excited, c=nn.Conv1d(6, 8, 3), fc=nn.Linear(8, 8)), CHANNELS),
     "of length 1": Case(lambda: Traced(of_length_1, rnn=lstm(), fc=nn.Linear(7, 5)), SEQUENCE),
+    "weighted by einsum": Case(
+        lambda: Traced(weighted_by_einsum, rnn=lstm(), fc=nn.Linear(7, 1)), SEQUENCE
+    ),
     "one step with its state": Case(
         lambda: Three(
             lambda m, x, y, z: m.rnn(x.unsqueeze(1), (y.unsqueeze(0), z.unsqueeze(0)))[0].squeeze(1), rnn=lstm()

@@ -520,6 +520,28 @@ def matmul(w: Wiring, a: object, b: object) -> object:
     return Scores(a, Tensor(b.value, (*b.axes[:-2], b.axes[-1], b.axes[-2])))
 
 
+def einsum(w: Wiring, equation: str, *operands: object) -> Tensor:
+    """A product of two tensors, the axes of one among those of the other, summed over axes: a weighted sum of steps."""
+    operands = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
+    inputs, _, result = str(equation).replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    names = [*terms, result]
+    if len(terms) != 2 or len(operands) != 2 or not result or any(len(set(one)) < len(one) for one in names):
+        raise w.refuse(f"einsum {equation!r}: only products of two tensors, 'bt,bth->bh', are supported")
+    wide, narrow_ = sorted(zip(terms, operands), key=lambda pair: -len(pair[0]))
+    if not set(narrow_[0]) <= set(wide[0]) or not set(result) <= set(wide[0]) or "." in equation:
+        raise w.refuse(f"einsum {equation!r}: only weighted sums, 'bt,bth->bh', are supported; matmul and bmm are")
+    x, y = w.tensor(wide[1]), w.tensor(narrow_[1])
+    if len(x.axes) != len(wide[0]) or len(y.axes) != len(narrow_[0]):
+        raise w.refuse(f"einsum {equation!r} of {x.shape} and {y.shape}")
+    place = dict(zip(narrow_[0], y.axes))
+    x = w.merge("mul", [x, Tensor(y.value, tuple(place.get(name) for name in wide[0]))])
+    gone = [i for i, name in enumerate(wide[0]) if name not in result]
+    left = [name for name in wide[0] if name in result]
+    x = reduce(w, x, "sum", gone) if gone else x
+    return Tensor(x.value, tuple(x.axes[left.index(name)] for name in result))
+
+
 def weighted(w: Wiring, scores: Scores, value: Tensor) -> Tensor:
     """The sum of the values, weighted by a softmax of scores: one attention node."""
     if not scores.is_softmax:
@@ -666,6 +688,7 @@ OPERATIONS: dict[str, Callable[..., object]] = {
         layers.unchanged,
     ),
     **dict.fromkeys(("matmul", "bmm", "mm"), matmul),
+    "einsum": einsum,
     "scaled_dot_product_attention": scaled_dot_product_attention,
     "softmax": softmax,
     "linear": layers.linear,

@@ -10,6 +10,11 @@ MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")
 #: those that join the directions of a Keras Bidirectional
 DIRECTION_MERGES = MERGE_MODES[:4]
 
+_OF_TWO_INPUTS = (
+    ", or their times come from different inputs: then the shapes of these have to say the number of steps, such as "
+    "(20, 3)"
+)
+
 
 class MergeOp(Op):
     """``y = merge(x, x1, x2, ...)``: side by side along `axis`, or element by element in the order of the inputs.
@@ -87,7 +92,7 @@ def broadcast(where: str, values: list[Value]) -> Value:
             elif shape[i] != size or (i == 0 and value.axis != time_from.axis):
                 raise ShapeError(
                     f"layer {where!r}: shapes {first.shape} of {first.name!r} and {value.shape} of {value.name!r} "
-                    "do not match" + (", or their times come from different inputs" if i == 0 and size is None else "")
+                    "do not match" + (_OF_TWO_INPUTS if i == 0 and size is None else "")
                 )
     has_time = any(value.has_time and len(value.shape) == rank for value in values) or None in shape
     kind = "sequence" if has_time else "vector"
