@@ -265,8 +265,11 @@ class Model:
 
     def __repr__(self) -> str:
         chosen = "" if self._reason is None else " by auto"
+        ops = [node.op for node in self.graph.nodes]
+        if len(ops) > 16:
+            ops[8:-4] = [f"{len(ops) - 12} more"]
         return (
-            f"<cylstm.Model {' -> '.join(node.op for node in self.graph.nodes)}, "
+            f"<cylstm.Model {' -> '.join(ops)}, "
             f"{self.graph.parameters():,} parameters, engine={self.engine!r}{chosen}, {self.dtype}>"
         )
 
@@ -369,6 +372,8 @@ class Model:
             tensors = [stored[name] for name in node.weights.values() if name not in counted]
             counted.update(node.weights.values())
             data = [name for name in node.inputs.values() if values[name].kind != "mask"]
+            if len(data) > 4:
+                data[2:-1] = [f"{len(data) - 3} more"]
             y = values[node.outputs.get("y", next(iter(node.outputs.values())))]
             rows.append((node.name, node.op, ", ".join(data), _shape_text(y), f"{sum(t.size for t in tensors):,}"))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]

@@ -432,3 +432,13 @@ def test_the_short_way_of_one_array_gives_the_long_ways_bits_and_errors(rng, las
             model.predict(wrong)
     with pytest.raises(ShapeError, match="threads: expected"):
         model.predict(x, threads=True)
+
+
+def test_a_long_network_is_shown_in_short():
+    builder = cylstm.graph.GraphBuilder()
+    x = builder.input("x", (30,))
+    parts = [builder.add("slice", f"s{k}", {"x": x}, None, {"start": k, "count": 1})["y"] for k in range(30)]
+    builder.output(builder.add("merge", "m", {f"x{k or ''}": part for k, part in enumerate(parts)})["y"])
+    model = cylstm.Model(builder.build())
+    assert "slice -> 19 more -> slice -> slice -> slice -> merge," in repr(model)
+    assert " s0, s1, 27 more, s29 " in model._summary_text()

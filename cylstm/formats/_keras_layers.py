@@ -892,7 +892,8 @@ _PER_STEP = {
 #: Layers that are not computed -> what to do instead.
 INSTEAD: Mapping[str, str] = {
     "ConvLSTM3D": "ConvLSTM1D and ConvLSTM2D are",
-    "Lambda": "use layers of Keras's own: a Lambda is a program, which is not run",
+    "Lambda": "a Lambda is a program, which is not run; build the model of Keras's own layers and operations, such as "
+    "x[:, -1] or keras.ops.sum(x, axis=1) in a Functional one, and set_weights(old.get_weights())",
     "Conv2D": "Conv1D is: convolutions over time",
     "Conv1DTranspose": "UpSampling1D and Conv1D are",
     "GroupQueryAttention": "MultiHeadAttention is",

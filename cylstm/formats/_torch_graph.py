@@ -220,7 +220,7 @@ class Wiring:
         axes = [tensor.axes[i] for i in wanted]
         used = [axis for axis in axes if axis is not None]
         order = used + [axis for axis in range(len(value.shape)) if axis not in used]
-        if order != sorted(order):
+        if used != sorted(used):  # those of size 1 lie anywhere
             value = self.node("permute", value, options={"order": "".join(map(str, order))}, part="permute")
         sizes = [1 if axis is None else tensor.value.shape[axis] for axis in axes]
         if None in sizes:
