@@ -291,6 +291,19 @@ def filters_of_words(m, x):
     return torch.cat([F.max_pool1d(one, one.shape[2]).squeeze(2) for one in y], dim=1)
 
 
+def gates_by_hand(m, x):
+    """An LSTM written out, its first state through a layer."""
+    if len(x.shape) != 3:
+        raise ValueError("expected three axes")
+    h = c = torch.zeros(x.size(0), 7, dtype=x.dtype)
+    for t in range(int(x.size(1) / 4)):
+        i, f, g, o = (m.x(x[:, t]) + m.h(h)).chunk(4, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+    rows = m.out(h.unsqueeze(1) * x[:, :, :1]).view(-1, 7)
+    return (torch.relu(rows) * 2).view_as(x[:, :, :1] * h.unsqueeze(1))
+
+
 def of_length_1(m, x):
     y = m.fc(F.normalize(m.rnn(x)[0], p=2, dim=-1)[:, -1])
     return F.normalize(y, dim=1), y / y.norm(p=2, dim=1, keepdim=True), y / torch.norm(y, dim=-1, keepdim=True)
@@ -433,6 +446,11 @@ CASES: dict[str, Case] = {
         (((N, T), 11),),
     ),
     "excited": Case(lambda: Traced(excited, c=nn.Conv1d(6, 8, 3), fc=nn.Linear(8, 8)), CHANNELS),
+    "gates by hand": Case(
+        lambda: Traced(gates_by_hand, x=nn.Linear(6, 28), h=nn.Linear(7, 28), out=nn.Linear(7, 7)),
+        SEQUENCE,
+        ("N", T, 6),
+    ),
     "of length 1": Case(lambda: Traced(of_length_1, rnn=lstm(), fc=nn.Linear(7, 5)), SEQUENCE),
     "weighted by einsum": Case(
         lambda: Traced(weighted_by_einsum, rnn=lstm(), fc=nn.Linear(7, 1)), SEQUENCE

@@ -11,8 +11,10 @@ import numpy as np
 
 from ..activations import activation_options
 from ..graph import Value
-from ._torch_graph import BATCH, Dim, Frames, Rows, Stack, Tensor, Unavailable, Wiring
-from ._torch_rows import as_rows, has_rows, on_rows, reshape_rows, together
+from ._torch_graph import BATCH, Dim, Frames, Rows, Scores, Stack, Tensor, Unavailable, Wiring
+from ._torch_rows import as_rows, flat, has_rows, on_rows, reshape_rows, together
+
+_SYMBOLS = (Tensor, Stack, Scores, Unavailable, Rows, Frames)
 
 
 def class_of(module: Any) -> type:
@@ -33,6 +35,8 @@ def call_module(w: Wiring, module: Any, args: tuple, kwargs: dict) -> object:
         kind = class_of(module)
         raise w.refuse(f"{kind.__module__}.{kind.__name__} is not supported")
     name = class_of(module).__name__
+    if not any(isinstance(one, _SYMBOLS) for one in flat((args, kwargs))):
+        return module(*args, **kwargs)  # of constants alone, such as a first state
     if name not in ("Flatten", "Unflatten") and has_rows((args, kwargs)):
         call = functools.partial(MODULES[name], w, module)
         return on_rows(w, name, call, args, kwargs, getattr(module, "dim", None))

@@ -20,7 +20,7 @@ from ._torch_rows import flat, has_rows, on_rows
 _LARGEST = 3.4028234663852886e38
 _SYMBOLS = (Tensor, Stack, Scores, Unavailable, Dim, Rows, Frames)
 #: of rows too
-_OF_SHAPES = frozenset(("view", "reshape", "flatten", "size", "dim"))
+_OF_SHAPES = frozenset(("view", "reshape", "view_as", "reshape_as", "flatten", "size", "dim"))
 
 
 def call_operation(w: Wiring, node: Any, args: tuple, kwargs: dict) -> object:
@@ -666,6 +666,8 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     **dict.fromkeys(("squeeze", "squeeze_"), squeeze),
     **dict.fromkeys(("unsqueeze", "unsqueeze_"), unsqueeze),
     **dict.fromkeys(("view", "reshape"), view),
+    "view_as": lambda w, x, other: layers.reshape(w, x, size(w, other)),
+    "reshape_as": lambda w, x, other: layers.reshape(w, x, size(w, other)),
     "flatten": layers.flatten,
     "unflatten": layers.unflatten,
     "expand": expand,

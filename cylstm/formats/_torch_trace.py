@@ -73,14 +73,26 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None) -> Any:
     module = torch.nn.Module
     plain = vars(module)["__call__"], vars(module)["__getattr__"]
 
-    class Proxy(torch.fx.Proxy):
-        """A symbol; torch.fx's own takes ``x += y`` for ``x + y``."""
+    class Numbers:
+        """What a symbol can be asked for while it is recorded."""
 
         def __index__(self) -> int:
-            return self.tracer.number(self, int)
+            return self.tracer.number(self, int, (bool, int))
+
+        def __int__(self) -> int:
+            return self.tracer.number(self, int, (bool, int, float))
 
         def __len__(self) -> int:
             return self.tracer.length(self)
+
+    class Attribute(Numbers, torch.fx.proxy.Attribute):
+        """``x.shape`` and the like, recorded once something reads it."""
+
+    class Proxy(Numbers, torch.fx.Proxy):
+        """A symbol; torch.fx's own takes ``x += y`` for ``x + y``."""
+
+        def __getattr__(self, name: str) -> Attribute:
+            return Attribute(self, name)
 
     def recorded(function: Any) -> Callable[..., Any]:
         return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
@@ -99,15 +111,15 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None) -> Any:
             return Proxy(node, self)
 
         def to_bool(self, symbol: Any) -> bool:
-            return self.number(symbol, bool)
+            return self.number(symbol, bool, (bool, int))
 
         def iter(self, symbol: Any) -> Iterator[Any]:
             return (symbol[k] for k in range(self.length(symbol)))
 
-        def number(self, symbol: Any, kind: type) -> Any:
+        def number(self, symbol: Any, kind: type, kinds: tuple[type, ...]) -> Any:
             """A number or a truth that follows from sizes that are the same in all examples."""
             found = self.values(symbol.node)
-            if not self.is_fixed(symbol.node) or type(found[0]) not in (bool, int):
+            if not self.is_fixed(symbol.node) or type(found[0]) not in kinds:
                 raise torch.fx.proxy.TraceError(
                     "symbolically traced variables cannot be used as inputs to control flow: it depends on the numbers "
                     "in a tensor, or on a size that is not fixed"
