@@ -164,17 +164,17 @@ typedef struct {
     CylCall call;
 } Calling;
 
-static Calling calling(const Network *network, const CylModel *model, const Data *data, int threads) {
-    Calling c = {.result = predict(network, model, data, threads)};
-    c.call = (CylCall){.rows = data->rows,
-                       .times = data->times,
-                       .inputs = (const void *const *)data->inputs,
-                       .masks = (const uint8_t *const *)data->masks,
-                       .outputs = c.result.arrays,
-                       .initial_state = (const void *const *)data->states,
-                       .final_state = c.result.arrays + network->output_count,
-                       .threads = threads};
-    return c;
+/* the call points into `c` */
+static void prepare_call(Calling *c, const Network *network, const CylModel *model, const Data *data, int threads) {
+    c->result = predict(network, model, data, threads);
+    c->call = (CylCall){.rows = data->rows,
+                        .times = data->times,
+                        .inputs = (const void *const *)data->inputs,
+                        .masks = (const uint8_t *const *)data->masks,
+                        .outputs = c->result.arrays,
+                        .initial_state = (const void *const *)data->states,
+                        .final_state = c->result.arrays + network->output_count,
+                        .threads = threads};
 }
 
 static void a_prediction_like_the_one_before_allocates_nothing(void) {
@@ -190,7 +190,8 @@ static void a_prediction_like_the_one_before_allocates_nothing(void) {
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             for (int has_mask = 0; has_mask < 2; has_mask++) {
                 Data *data = data_create(network, cases[i].rows, cases[i].times, has_mask);
-                Calling c = calling(network, model, data, cases[i].threads);
+                Calling c;
+                prepare_call(&c, network, model, data, cases[i].threads);
                 long before = atomic_load(&calls);
                 CylStatus status = cyl_predict(model, &c.call);
                 CHECK(status == CYL_OK, "%s", cyl_status_text(status));
@@ -212,7 +213,8 @@ static void a_shorter_sequence_takes_the_memory_of_a_longer_one(void) {
     for (int t = 0; t < 4; t++) {
         Data *data = data_create(network, ROWS, &times[t], true);
         long before = atomic_load(&held);
-        Calling c = calling(network, model, data, 1);
+        Calling c;
+        prepare_call(&c, network, model, data, 1);
         long kept = atomic_load(&held) - before - c.result.count;
         CHECK(t == 0 ? kept > 0 : kept == 0, "%d steps keep %ld pieces of memory", (int)times[t], kept);
         result_free(&c.result);
@@ -231,7 +233,8 @@ static void what_a_model_keeps_between_calls_is_bounded(void) {
     for (int threads = 1; threads <= 2; threads++) {
         Data *data = data_create(network, 40, long_times, false);
         long held_before = atomic_load(&held);
-        Calling c = calling(network, model, data, threads);
+        Calling c;
+        prepare_call(&c, network, model, data, threads);
         CHECK(atomic_load(&held) - c.result.count == held_before, "a large call keeps its memory");
         result_free(&c.result);
         data_free(data);
@@ -239,7 +242,8 @@ static void what_a_model_keeps_between_calls_is_bounded(void) {
     /* more sizes than there is room for */
     for (int64_t rows = 1; rows <= 48; rows++) {
         Data *data = data_create(network, rows, times, false);
-        Calling c = calling(network, model, data, 2);
+        Calling c;
+        prepare_call(&c, network, model, data, 2);
         result_free(&c.result);
         data_free(data);
         long kept = atomic_load(&held) - before, kept_bytes = atomic_load(&bytes) - bytes_before;
