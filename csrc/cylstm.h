@@ -150,6 +150,9 @@ int64_t cyl_model_step_multiple(const CylModel *model);
 int64_t cyl_model_work(const CylModel *model);
 /* bytes of packed weights */
 int64_t cyl_model_bytes(const CylModel *model);
+/* Bytes of values, states and scratch of a run of one row on one thread: of a stream with `times` NULL, else of
+   cyl_predict with so many steps. CYL_E_STREAM, CYL_E_ARGUMENT and CYL_E_TIME as those have them. */
+CylStatus cyl_model_run_bytes(const CylModel *model, const int64_t *times /* (inputs) */, int64_t *bytes);
 /* the state arrays, node by node in graph order */
 int32_t cyl_model_state_count(const CylModel *model);
 int32_t cyl_model_state_size(const CylModel *model, int32_t index);

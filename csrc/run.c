@@ -271,25 +271,32 @@ static bool are_in_range(const CylModel *model, const CylCall *call, int32_t inp
     return true;
 }
 
-static CylStatus check_call(const CylModel *model, const CylCall *call, const uint8_t *active) {
-    if (!model->is_finished || call->rows < 1 || call->threads < 1 || call->threads > CYL_MAX_THREADS) {
-        return CYL_E_ARGUMENT;
-    }
+static CylStatus check_times(const CylModel *model, const int64_t *times) {
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
-        if (value->has_time && (call->times[i] < 1 || (value->time && call->times[i] != value->time))) {
+        if (value->has_time && (times[i] < 1 || (value->time && times[i] != value->time))) {
             return CYL_E_ARGUMENT;
-        }
-        if (value->kind == CYL_INDEX && !are_in_range(model, call, i, active)) {
-            return CYL_E_INDEX;
         }
     }
     for (int32_t a = model->input_count; a < model->axis_count; a++) {
-        if (cyl_axis_length(model, a, call->times) < 1) {
+        if (cyl_axis_length(model, a, times) < 1) {
             return CYL_E_TIME;
         }
     }
     return CYL_OK;
+}
+
+static CylStatus check_call(const CylModel *model, const CylCall *call, const uint8_t *active) {
+    if (!model->is_finished || call->rows < 1 || call->threads < 1 || call->threads > CYL_MAX_THREADS) {
+        return CYL_E_ARGUMENT;
+    }
+    CylStatus status = check_times(model, call->times);
+    for (int32_t i = 0; i < model->input_count && status != CYL_E_ARGUMENT; i++) {
+        if (model->values[model->inputs[i]].kind == CYL_INDEX && !are_in_range(model, call, i, active)) {
+            return CYL_E_INDEX;
+        }
+    }
+    return status;
 }
 
 /* an idle workspace that fits, or a new one */
@@ -338,6 +345,20 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     while (made > 0) {
         cyl_idle_keep(model->idle, all[--made]);
     }
+    return status;
+}
+
+CylStatus cyl_model_run_bytes(const CylModel *model, const int64_t *times, int64_t *bytes) {
+    if (!model->is_finished) {
+        return CYL_E_ARGUMENT;
+    }
+    CylStatus status = times ? check_times(model, times) : model->can_stream ? CYL_OK : CYL_E_STREAM;
+    CylWorkspace *workspace = NULL;
+    if (status == CYL_OK) {
+        status = cyl_workspace_create(model, 1, times, !times || model->is_chunkable, 1, &workspace);
+    }
+    *bytes = workspace ? (int64_t)workspace->bytes : 0;
+    cyl_workspace_free(workspace);
     return status;
 }
 

@@ -89,6 +89,7 @@ cdef extern from "cylstm.h" nogil:
     int64_t cyl_model_step_multiple(const CylModel *model)
     int64_t cyl_model_work(const CylModel *model)
     int64_t cyl_model_bytes(const CylModel *model)
+    CylStatus cyl_model_run_bytes(const CylModel *model, const int64_t *times, int64_t *bytes)
     int32_t cyl_model_state_count(const CylModel *model)
     int32_t cyl_model_state_size(const CylModel *model, int32_t index)
     int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads)

@@ -242,6 +242,16 @@ cdef class PackedModel:
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)
 
+    def run_bytes(self, times):
+        """Bytes that a run of one row takes: of a stream with `times` None, else of so many steps of each input."""
+        cdef int64_t steps[MAX_PORTS]
+        cdef int64_t found
+        cdef int i
+        for i in range(self.input_count if times is not None else 0):
+            steps[i] = times[i]
+        check(cyl_model_run_bytes(self.model, NULL if times is None else steps, &found), "model")
+        return found
+
     cdef refuse_variance(self, graph):
         """Raise `FormatError` about the first batch normalisation by numbers that are not above 0."""
         from .layers.norm import check_variance

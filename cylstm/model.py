@@ -12,13 +12,15 @@ import numpy as np
 from . import threads as _threads
 from ._engine import PackedModel, Stream, chosen_isa
 from .arrays import as_input, as_state, check_out, from_layout, to_layout
-from .errors import FormatError, ShapeError, UnsupportedError
+from .errors import CylstmError, FormatError, ShapeError, UnsupportedError
 from .tensors import as_stored
 
 if TYPE_CHECKING:
     from .graph import Graph
 
 ENGINES = ("packed", "blas", "auto")
+# that `summary` takes where any number will do but the memory depends on it
+_SUMMARY_STEPS = 1000
 
 
 class Model:
@@ -260,7 +262,12 @@ class Model:
         write(graph, path, self._packed.arrays() if packed else None)
 
     def summary(self) -> None:
-        """Print the layers, their output shapes, parameters and memory."""
+        """Print the layers, their output shapes and parameters, and the memory of the weights and of a run.
+
+        The memory of a run is what the values between layers, the states and scratch take beside the weights: in a
+        stream of one row, or where the network cannot stream in `predict` of one row and 1,000 steps (the steps that
+        the network fixes, if it does). A stream has room for pieces of a sequence: of many steps in a small network.
+        """
         print(self._summary_text())
 
     def __repr__(self) -> str:
@@ -385,9 +392,24 @@ class Model:
             "",
             f"{self.graph.parameters():,} parameters, {self._packed.nbytes / 1024:,.1f} KB packed, "
             f"{self._packed.work:,} multiply-adds a step",
+            f"memory of a run of one row beside these: {self._run_memory_text()}",
             f"engine {self.engine}{chosen}, {self.dtype}; outputs: {', '.join(self.outputs)}; streams: {streams}",
         ]
         return "\n".join(lines)
+
+    def _run_memory_text(self) -> str:
+        """What values, states and scratch take: of a stream, else of a prediction of so many steps."""
+        if self.can_stream:
+            return f"{self._packed.run_bytes(None) / 1024:,.1f} KB (a stream)"
+        times = [
+            1 if not value.has_time else value.shape[0] if value.shape[0] is not None else _SUMMARY_STEPS
+            for value in self._input_values
+        ]
+        steps = f" of {max(times):,} steps" if any(value.has_time for value in self._input_values) else ""
+        try:
+            return f"{self._packed.run_bytes(times) / 1024:,.1f} KB (predict{steps})"
+        except CylstmError as error:
+            return f"not known{steps}: {error}"
 
 
 def _computed(graph: Graph) -> Graph:

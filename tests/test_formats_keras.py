@@ -645,6 +645,24 @@ def test_keras_activations_have_keras_parameters(tmp_path, name, expected):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "mish",
+        {"class_name": "function", "config": "mish", "module": "builtins"},
+        keras_layer("Activation", "inner", activation="mish"),
+    ],
+    ids=str,
+)
+def test_mish_is_put_together_of_nodes_that_stand_behind_the_layer(tmp_path, name):
+    path = dense_file(tmp_path / "a.keras", keras_layer("Activation", "act", activation=name), activation=name)
+    graph = read(path)
+    ops = ["activation", "activation", "merge"]
+    assert [node.op for node in graph.nodes] == ["dense", *ops, *ops]
+    assert [node.name for node in graph.nodes][-1] == "act"
+    assert [node.options["activation"] for node in graph.nodes if node.op == "activation"] == ["softplus", "tanh"] * 2
+
+
+@pytest.mark.parametrize(
     ("layer", "expected"),
     [
         (("LeakyReLU", {"negative_slope": 0.1}), ("leaky_relu", 0.1, 0)),

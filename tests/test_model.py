@@ -385,6 +385,31 @@ def test_summary_shows_layers_shapes_and_parameters(rng, capsys):
     assert "498 parameters" in repr(model)
 
 
+def run_memory(model):
+    """The KB of a run of one row, as the summary says."""
+    (line,) = [line for line in model._summary_text().splitlines() if line.startswith("memory of a run of one row")]
+    amount, _, what = line.split(": ")[1].partition(" KB ")
+    return float(amount.replace(",", "")), what
+
+
+def test_the_summary_tells_the_memory_of_a_run_which_grows_with_the_network(rng):
+    small, large = run_memory(lstm_model(rng, 3, 200)), run_memory(lstm_model(rng, 3, 600))
+    assert small[1] == large[1] == "(a stream)" and 0 < small[0] < large[0]
+    narrow, wide = (lstm_model(rng, 3, hidden, bidirectional=True) for hidden in (20, 200))
+    assert run_memory(narrow)[1] == "(predict of 1,000 steps)"
+    # backwards, so that all steps of the sequence are there at once
+    assert run_memory(narrow)[0] > 1000 * 20 * 4 / 1024 and run_memory(wide)[0] > 1000 * 200 * 4 / 1024
+    assert run_memory(cylstm.from_state_dict(linear_state_dict(rng, 4, 5), [cylstm.Linear("fc")]))[0] > 0
+    double = lstm_model(rng, 3, 600, engine="blas", dtype="float64")
+    assert run_memory(double)[0] > large[0]
+
+
+def test_a_run_whose_memory_depends_on_steps_that_do_not_fit_says_so(rng):
+    weights = {"conv.weight": rng.normal(size=(4, 3, 1100)).astype(np.float32)}
+    model = cylstm.from_state_dict(weights, [cylstm.Conv1d("conv"), cylstm.GlobalPool1d()])
+    assert "memory of a run of one row beside these: not known of 1,000 steps" in model._summary_text()
+
+
 def test_every_public_name_is_there():
     assert set(cylstm.__all__) <= set(dir(cylstm))
     for name in cylstm.__all__:

@@ -39,6 +39,9 @@ _ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "sparse_sigmoid": ("hard_sigmoid", 0.5, 0.5),
 }
 
+#: Keras's activations that more than one node computes, after layers and never as a gate's.
+COMPOSED = ("mish",)
+
 #: Layers that are one activation function.
 ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax")
 
@@ -153,6 +156,11 @@ class LayerConfig:
             raise FormatError(f"{what}: missing in the config")
         return activation_options(target or slot, *_activation(what, self.config[slot], self.version), where=what)
 
+    def composed_activation(self, slot: str) -> str | None:
+        """Which of `COMPOSED` ``config[slot]`` is, None if it is none of them."""
+        found = _unwrapped(f"{self.what}, option {slot!r}", self.config.get(slot), self.version)
+        return found if found in COMPOSED else None
+
     def as_activation(self) -> tuple[str, float | None, float | None]:
         """``(name, alpha, beta)`` of one of `ACTIVATION_LAYERS`, in another layer's option."""
         match self.class_name:
@@ -180,8 +188,8 @@ class LayerConfig:
         return "clip", 0.0, self.number("max_value", None)
 
 
-def _activation(what: str, found: object, version: tuple[int, int]) -> tuple[str, float | None, float | None]:
-    """``(name, alpha, beta)`` of an activation as Keras serialises it."""
+def _unwrapped(what: str, found: object, version: tuple[int, int]) -> str | tuple[str, float | None, float | None]:
+    """An activation as Keras serialises it: its name in Keras, or what a layer is."""
     if isinstance(found, dict):
         class_name = found.get("class_name")
         if not isinstance(class_name, str):
@@ -194,7 +202,7 @@ def _activation(what: str, found: object, version: tuple[int, int]) -> tuple[str
             if class_name != "Activation":
                 return inner.as_activation()
             inner.check_options({"activation"})
-            return _activation(what, inner.config.get("activation"), version)
+            return _unwrapped(what, inner.config.get("activation"), version)
         if class_name != "function":
             raise UnsupportedError(f"{what}: {class_name} is not supported")
         found = config
@@ -202,6 +210,14 @@ def _activation(what: str, found: object, version: tuple[int, int]) -> tuple[str
         found = "linear"
     if not isinstance(found, str):
         raise UnsupportedError(f"{what}: a custom function, which is not supported")
+    return found
+
+
+def _activation(what: str, given: object, version: tuple[int, int]) -> tuple[str, float | None, float | None]:
+    """``(name, alpha, beta)`` of an activation as Keras serialises it."""
+    found = _unwrapped(what, given, version)
+    if isinstance(found, tuple):
+        return found
     if found == "hard_sigmoid":
         return "hard_sigmoid", 0.2 if version < (3, 0) else 1.0 / 6.0, 0.5
     if found not in _ACTIVATIONS:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..activations import activation_options
 from ..errors import FormatError, ShapeError, UnsupportedError
-from ..graph import StaticTimeNeeded, Value
+from ..graph import Option, StaticTimeNeeded, Value
 from ._keras_call import Flow, LayerCall, Mask, NoMask, Rebuild, shape_text
 from ._keras_config import LayerConfig
 from ._keras_network import MODELS
@@ -56,15 +56,43 @@ def _scaled(layer: LayerConfig) -> bool:
 # Per step, over the last axis
 
 
+def _output_activation(layer: LayerConfig) -> str | dict[str, object]:
+    """Node options of a layer's activation, or which of `COMPOSED` it is."""
+    return layer.composed_activation("activation") or layer.activation("activation")
+
+
+def _activated(
+    call: LayerCall,
+    activation: str | dict[str, object],
+    op: str,
+    x: Value,
+    weights: Mapping[str, np.ndarray] | None = None,
+    **options: Option,
+) -> Value:
+    """A node with an activation, or with the nodes behind it that the activation is."""
+    if isinstance(activation, dict):
+        return call.add(op, x, weights, **options, **activation)
+    if weights:
+        x = call.add(op, x, weights, ".linear", **options)
+    return _mish(call, x)
+
+
+def _mish(call: LayerCall, x: Value) -> Value:
+    """x tanh(softplus(x))."""
+    y = call.add("activation", x, suffix=".softplus", activation="softplus")
+    y = call.add("activation", y, suffix=".tanh", activation="tanh")
+    return call.add("merge", {"x": x, "x1": y}, mode="mul")
+
+
 def _dense(call: LayerCall) -> Value:
     layer = call.layer
     layer.check_options({"units", "use_bias", "activation"})
     units, bias = layer.whole("units", old_name="output_dim"), layer.flag("use_bias", True)
-    options = layer.activation("activation")
+    activation = _output_activation(layer)
     shapes = {"kernel": (call.x.features, units)} | ({"bias": (units,)} if bias else {})
     arrays = call.take(shapes, {"kernel": "weight", "bias": "bias"})
     weights = {"weight": arrays["kernel"].T} | ({"bias": arrays["bias"]} if bias else {})
-    return call.add("dense", call.x, weights, **options)
+    return _activated(call, activation, "dense", call.x, weights)
 
 
 def _embedding(call: LayerCall) -> list[Flow]:
@@ -92,7 +120,7 @@ def _embedding(call: LayerCall) -> list[Flow]:
 
 def _activation(call: LayerCall) -> Value:
     call.layer.check_options({"activation"})
-    return call.add("activation", call.x, **call.layer.activation("activation"))
+    return _activated(call, _output_activation(call.layer), "activation", call.x)
 
 
 def _activation_layer(call: LayerCall) -> Value:
@@ -358,7 +386,7 @@ _CONVOLUTION = {"filters", "kernel_size", "strides", "padding", "data_format", "
 def _conv1d(call: LayerCall) -> Value:
     layer = call.layer
     layer.check_options(_CONVOLUTION)
-    window, options = _window(call, "valid", "same", "causal"), layer.activation("activation")
+    window, activation = _window(call, "valid", "same", "causal"), _output_activation(layer)
     filters, kernel = layer.whole("filters"), layer.size("kernel_size")
     groups = layer.size("groups") if "groups" in layer.config else 1
     channels = call.x.features
@@ -368,7 +396,7 @@ def _conv1d(call: LayerCall) -> Value:
     shapes = {"kernel": (kernel, channels // groups, filters)} | ({"bias": (filters,)} if bias else {})
     arrays = call.take(shapes, {"kernel": "weight", "bias": "bias"})
     weights = {"weight": arrays["kernel"].transpose(2, 0, 1)} | ({"bias": arrays["bias"]} if bias else {})
-    return call.add("conv1d", call.x, weights, groups=groups, **window, **options)
+    return _activated(call, activation, "conv1d", call.x, weights, groups=groups, **window)
 
 
 def _depthwise_weight(kernel: np.ndarray) -> np.ndarray:
@@ -379,7 +407,7 @@ def _depthwise_weight(kernel: np.ndarray) -> np.ndarray:
 def _depthwise_conv1d(call: LayerCall) -> Value:
     layer = call.layer
     layer.check_options(_CONVOLUTION - {"filters", "groups"} | {"depth_multiplier"})
-    window, options = _window(call, "valid", "same", "causal"), layer.activation("activation")
+    window, activation = _window(call, "valid", "same", "causal"), _output_activation(layer)
     channels, bias = call.x.features, layer.flag("use_bias", True)
     multiplier = layer.size("depth_multiplier")
     name = "kernel" if layer.version >= (3, 0) else "depthwise_kernel"
@@ -387,13 +415,13 @@ def _depthwise_conv1d(call: LayerCall) -> Value:
     shapes |= {"bias": (channels * multiplier,)} if bias else {}
     arrays = call.take(shapes, {name: "weight", "bias": "bias"})
     weights = {"weight": _depthwise_weight(arrays[name])} | ({"bias": arrays["bias"]} if bias else {})
-    return call.add("conv1d", call.x, weights, groups=channels, **window, **options)
+    return _activated(call, activation, "conv1d", call.x, weights, groups=channels, **window)
 
 
 def _separable_conv1d(call: LayerCall) -> Value:
     layer = call.layer
     layer.check_options(_CONVOLUTION - {"groups"} | {"depth_multiplier", "groups"})
-    window, options = _window(call, "valid", "same", "causal"), layer.activation("activation")
+    window, activation = _window(call, "valid", "same", "causal"), _output_activation(layer)
     channels, bias = call.x.features, layer.flag("use_bias", True)
     filters, multiplier = layer.whole("filters"), layer.size("depth_multiplier")
     shapes = {
@@ -405,7 +433,7 @@ def _separable_conv1d(call: LayerCall) -> Value:
     depthwise = {"weight": _depthwise_weight(arrays["depthwise_kernel"])}
     inner = call.add("conv1d", call.x, depthwise, ".depthwise", groups=channels, **window)
     weights = {"weight": arrays["pointwise_kernel"][0].T} | ({"bias": arrays["bias"]} if bias else {})
-    return call.add("dense", inner, weights, **options)
+    return _activated(call, activation, "dense", inner, weights)
 
 
 def _pooling(mode: str) -> Callable[[LayerCall], Value]:
