@@ -175,6 +175,8 @@ typedef struct {
                          int64_t acc_stride, void *y /* real (n, y_stride) */, int64_t y_stride, bool is_flushed,
                          int32_t begin, int32_t end);
     void (*activate)(const CylActivationSpec *activation, const void *x, void *y, int64_t size, bool is_flushed);
+    /* the logarithm of a softmax of the row; y may be x */
+    void (*log_softmax)(const void *x, void *y, int64_t size);
     void (*flush)(const void *x, void *y, int64_t size);
     /* y = y (op) x, see CylMergeMode; with step 0 x is one number */
     void (*merge)(int mode, const void *x, int step, void *y, int64_t size, double scale);

@@ -137,6 +137,9 @@ PER_STEP = {
     "softmax": lambda L: L.Softmax(),
     "softmax_time": lambda L: L.Softmax(axis=1),
     "activation": lambda L: L.Activation("gelu"),
+    "log_softmax": lambda L: L.Activation("log_softmax"),
+    "dense_log_softmax": lambda L: L.Dense(7, activation="log_softmax"),
+    "distributed_log_softmax": lambda L: L.TimeDistributed(L.Dense(37, activation="log_softmax")),
     "mish": lambda L: L.Activation("mish"),
     "dense_mish": lambda L: L.Dense(7, "mish"),
     "distributed_mish": lambda L: L.TimeDistributed(L.Dense(5, activation=L.Activation("mish"))),
@@ -645,7 +648,8 @@ def operations(keras, rng):
     y = ops.concatenate([y[:, :, :2], ops.tanh(y[:, :, 2:])], axis=-1)
     y = 1.0 - ops.maximum(y, -0.2)
     last, first = y[:, -1, :], y[:, 0]
-    return keras.Model(x, [ops.softmax(last + first, axis=-1), ops.max(y, axis=1), ops.mean(y[:, 1:], axis=1)])
+    logs = ops.log_softmax(last - first), ops.log_softmax(2.0 * y, axis=1)
+    return keras.Model(x, [ops.softmax(last + first, axis=-1), *logs, ops.max(y, axis=1), ops.mean(y[:, 1:], axis=1)])
 
 
 @model

@@ -133,6 +133,7 @@ def layer_networks(rng):
         y = builder.add("upsample", "upsample", {"x": y}, options={"size": 2, "axis": 1})["y"]
         y = builder.add("slice", "slice", {"x": y}, options={"start": 1, "step": 2, "before_end": 1})["y"]
         y = builder.add("softmax", "softmax", {"x": y}, options={"axis": 1})["y"]
+        y = builder.add("softmax", "log", {"x": y}, options={"axis": 2, "log": True})["y"]
         y = builder.add("reduce", "reduce", {"x": y}, options={"mode": "max", "axis": 2})["y"]
         y = builder.add("merge", "merge", {"x": y, "x1": y}, options={"mode": "sub"})["y"]
         y = builder.add("reduce", "mean", {"x": y})["y"]

@@ -375,6 +375,12 @@ def plain_layer(node, weights, values):
     elif op == "softmax":
         e = np.exp(x - x.max(axis=1 + options["axis"], keepdims=True))
         y = e / e.sum(axis=1 + options["axis"], keepdims=True)
+        if options["log"]:
+            y = (
+                x
+                - x.max(axis=1 + options["axis"], keepdims=True)
+                - np.log(e.sum(axis=1 + options["axis"], keepdims=True))
+            )
     elif op == "masking":
         mask = (x != options["mask_value"]).any(axis=tuple(range(2, x.ndim)))
         return {"y": np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0.0), "mask": mask}

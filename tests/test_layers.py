@@ -151,6 +151,10 @@ REDUCTIONS = [
     ("softmax", (None, 5), {"axis": 0}),
     ("softmax", (None, 3, 4), {"axis": 1}),
     ("softmax", (None, 37), {}),
+    ("softmax", (None, 5), {"axis": 0, "log": True}),
+    ("softmax", (None, 3, 4), {"axis": 1, "log": True}),
+    ("softmax", (None, 37), {"log": True}),
+    ("softmax", (1,), {"log": True}),
     ("prelu", (None, 6), {}, {"slope": (6,)}),
     ("prelu", (None, 3, 20), {}, {"slope": (60,)}),
     ("prelu", (None, 6), {}, {"slope": (1,)}),
@@ -616,6 +620,18 @@ def test_values_that_do_not_match_are_refused(rng):
         )
 
 
+@pytest.mark.parametrize("engine, dtype", [("packed", "float32"), ("blas", "float32"), ("blas", "float64")])
+def test_the_log_of_a_softmax_is_accurate_at_both_ends(rng, engine, dtype):
+    graph = one_node(rng, "softmax", (4,), {"log": True})
+    model = cylstm.Model(graph, engine=engine, dtype=dtype)
+    x = np.array([[40.0, 3.0, -2.0, 1.5], [1e4, -1e4, 0.5, 1e4], [-3e4, -3e4, -3e4, -3e4]], dtype)
+    x = np.concatenate([x, np.array([[0.5, -np.inf, 1.0, 0.25]], dtype)])
+    d = np.sort(x.astype(np.float64) - x.max(axis=1, keepdims=True), axis=1)
+    exact = x - x.max(axis=1, keepdims=True).astype(np.float64) - np.log1p(np.exp(d[:, :3]).sum(axis=1, keepdims=True))
+    assert -1e-15 < exact[0, 0] < 0  # where the logarithm of the softmax itself would be 0
+    np.testing.assert_allclose(model.predict(x), exact, rtol=3e-6 if dtype == "float32" else 1e-14)
+
+
 PARTS = {
     "conv": lambda rng, f: (
         "conv1d",
@@ -629,7 +645,7 @@ PARTS = {
     "lstm": lambda rng, f: ("lstm", {"weight_ih": weight(rng, 28, f) / 2, "weight_hh": weight(rng, 28, 7) / 2}, {}),
     "up": lambda rng, f: ("upsample", {}, {"size": 2}),
     "shortcut": lambda rng, f: ("merge", {}, {"mode": str(rng.choice(["sum", "concat", "max"]))}),
-    "softmax": lambda rng, f: ("softmax", {}, {"axis": 1}),
+    "softmax": lambda rng, f: ("softmax", {}, {"axis": 1, "log": bool(rng.integers(2))}),
     "same": lambda rng, f: ("conv1d", {"weight": weight(rng, 5, 4, f) / 2}, {"padding": "same"}),
     "mean": lambda rng, f: ("reduce", {}, {"axis": 0}),
 }

@@ -273,6 +273,8 @@ def test_separate_activations_are_torchs(torch, rng):
     expected = torch.nn.functional.prelu(tensor.transpose(1, 2), torch.from_numpy(slope)).transpose(1, 2).numpy()
     check("prelu", (None, 6), x, expected, {}, {"slope": slope})
     check("softmax", (None, 6), x, torch.softmax(tensor, 1).numpy(), {"axis": 0})
+    check("softmax", (None, 6), x, torch.log_softmax(tensor, 1).numpy(), {"axis": 0, "log": True})
+    check("softmax", (None, 6), x, torch.log_softmax(tensor, 2).numpy(), {"axis": 1, "log": True})
     for mode, name in (("reflect", "reflect"), ("replicate", "replicate"), ("circular", "circular")):
         expected = torch.nn.functional.pad(tensor.transpose(1, 2), (3, 2), mode=name).transpose(1, 2).numpy()
         check("pad", (T, 6), x, expected, {"before": 3, "after": 2, "mode": mode})

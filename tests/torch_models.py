@@ -786,11 +786,24 @@ CASES: dict[str, Case] = {
                 nn.ReLU6(), nn.Sigmoid(), nn.SELU(), nn.ELU(0.7), nn.CELU(1.3), nn.SiLU(), nn.GELU(), nn.GELU("tanh"),
                 nn.Mish(), nn.Softplus(), nn.Softplus(2.0), nn.Softsign(), nn.LeakyReLU(0.2), nn.Hardtanh(-0.5, 0.7),
                 nn.Hardsigmoid(), nn.Hardswish(), nn.LogSigmoid(), nn.Softshrink(0.3), nn.Tanhshrink(), nn.PReLU(),
-                nn.PReLU(8), nn.GLU(), nn.Softmin(-1), nn.Identity(),
+                nn.PReLU(8), nn.GLU(), nn.Softmin(-1), nn.LogSoftmax(1), nn.LogSoftmax(-1), nn.Identity(),
             ]
         )
     },
     "prelu of channels": Case(chain(nn.Conv1d(6, 4, 2), nn.PReLU(4), nn.GLU(dim=1), nn.Softmax(dim=1)), CHANNELS),
+    "log softmax of steps, channels and features": Case(
+        function(
+            lambda m, x: (
+                F.log_softmax(m.fc(x), dim=1),
+                torch.log_softmax(8 * m.fc(x), -1),
+                m.fc(x).transpose(1, 2).log_softmax(1).mean(2),
+                F.log_softmax(m.fc(x).view(-1, m.fc.out_features), dim=1).view(x.size(0), -1, m.fc.out_features),
+            ),
+            **LINEAR,
+        ),
+        SEQUENCE,
+        ("N", "T", 6),
+    ),
     "functions": Case(
         function(
             lambda m, x: F.leaky_relu(m.fc(x), 0.3)

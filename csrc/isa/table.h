@@ -8,6 +8,7 @@ const CylKernels CYL_TABLE = {
     .product = CYL_TABLE_PRODUCT,
     .dense_output = dense_output,
     .activate = activate,
+    .log_softmax = log_softmax,
     .flush = flush,
     .merge = merge,
     .scale_shift = scale_shift,

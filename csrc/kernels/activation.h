@@ -91,18 +91,24 @@ static inline V softmax_load(const REAL *x, int n) {
     return v_select(v_less(v_load(index), v_set1((REAL)n)), inside, v_set1((REAL)-__builtin_inff()));
 }
 
-/*
- * y[i] = e^(x[i] - m) / sum_j e^(x[j] - m), m the maximum. Maximum and sum are taken per lane, i = 0, 16, 32, ... in
- * lane 0, and then over the lanes as FOLD_LANES does. y may be x. A NaN anywhere makes the row NaN.
- */
-static inline void softmax_row(REAL *y, const REAL *x, int n) {
+/* the maximum of a row in all lanes; not NaN if only some numbers are */
+static inline V row_maximum(const REAL *x, int n) {
     REAL lane[16];
     V most = softmax_load(x, n);
     for (int i = 16; i < n; i += 16)
         most = v_max(softmax_load(x + i, n - i), most);
     v_store(lane, most);
     FOLD_LANES(lane, p > q ? p : q)
-    V highest = v_set1(lane[0]), sum = v_zero();
+    return v_set1(lane[0]);
+}
+
+/*
+ * y[i] = e^(x[i] - m) / sum_j e^(x[j] - m), m the maximum. Maximum and sum are taken per lane, i = 0, 16, 32, ... in
+ * lane 0, and then over the lanes as FOLD_LANES does. y may be x. A NaN anywhere makes the row NaN.
+ */
+static inline void softmax_row(REAL *y, const REAL *x, int n) {
+    REAL lane[16];
+    V highest = row_maximum(x, n), sum = v_zero();
     for (int i = 0; i < n; i += 16) {
         V e = v_exp(v_sub(softmax_load(x + i, n - i), highest));
         sum = v_add(sum, e);
@@ -121,6 +127,34 @@ static inline void softmax_row(REAL *y, const REAL *x, int n) {
             v_store(y + i, e);
         else
             v_store_part(y + i, e, n - i);
+    }
+}
+
+/*
+ * y[i] = (x[i] - m) - ln sum_j e^(x[j] - m), m the maximum. The sum is 1 + z, one maximum's e^0 and z the rest: the
+ * terms below 1 are added apart from those that are 1, so that no small z is lost. In the order of softmax_row. y may
+ * be x. A NaN anywhere makes the row NaN.
+ */
+static inline void log_softmax_row(REAL *y, const REAL *x, int n) {
+    REAL lane[16], ones[16];
+    const V highest = row_maximum(x, n), zero = v_zero();
+    V sum = zero, count = zero;
+    for (int i = 0; i < n; i += 16) {
+        V d = v_sub(softmax_load(x + i, n - i), highest), e = v_exp(d);
+        sum = v_add(sum, v_select(v_less(d, zero), e, zero));
+        count = v_add(count, v_select(v_less(d, zero), zero, e));
+    }
+    v_store(lane, sum);
+    FOLD_LANES(lane, p + q)
+    v_store(ones, count);
+    FOLD_LANES(ones, p + q)
+    V log_of_sum = v_set1(log1p_of(lane[0] + (ones[0] - 1)));
+    for (int i = 0; i < n; i += 16) {
+        V d = v_sub(v_sub(softmax_load(x + i, n - i), highest), log_of_sum);
+        if (n - i >= 16)
+            v_store(y + i, d);
+        else
+            v_store_part(y + i, d, n - i);
     }
 }
 

@@ -58,6 +58,8 @@ static void activate(const CylActivationSpec *spec, const void *x, void *y, int6
     }
 }
 
+static void log_softmax(const void *x, void *y, int64_t size) { log_softmax_row(y, x, (int)size); }
+
 /* 0, or NaN where a is NaN */
 static inline V nan_of(V a) {
     V bounded = v_min(v_set1((REAL)1), v_max(v_set1((REAL)-1), a));

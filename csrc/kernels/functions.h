@@ -13,6 +13,9 @@
 #ifndef CYL_FUNCTIONS_H
 #define CYL_FUNCTIONS_H
 
+#include <stdint.h>
+#include <string.h>
+
 #define LOG2_E 1.44269504f         /* rounded to float: it only chooses n */
 #define LN_2 0.693147182f          /* ln 2 rounded up to float, */
 #define LN_2_EXCESS 1.90465421e-9f /* which is this much too large */
@@ -109,16 +112,36 @@ static inline V v_sigmoid(V x) { return v_sigmoid_from(x, -87.33654f); }
 /* v_flush(v_sigmoid(x)): v_sigmoid is below CYL_TINY exactly where x < -0x1.bb9d3ap+4 (functions_test.c) */
 INLINED V v_sigmoid_flushed(V x) { return v_sigmoid_from(x, -0x1.bb9d3ap+4f); }
 
-/* ln(1 + e^x) = max(x, 0) + ln(1 + z), z = e^-|x|, and with w = z / (1 + z/2): ln(1 + z) = 2 atanh(w/2) = w P(w^2) */
-static inline V v_softplus(V x) {
-    V z = v_exp(v_neg(v_abs(x)));
-    V w = v_div(z, v_fma(z, v_set1(0.5f), v_set1(1.0f)));
-    V y = v_fma(w, w, v_set1(FLOOR));
+/* ln(1 + z) = 2 atanh(w/2) = w P(w^2) with w = z / (1 + z/2), for -0.3 < z <= 1: gives w and P */
+static inline V v_log1p_reduced(V z, V *w) {
+    *w = v_div(z, v_fma(z, v_set1(0.5f), v_set1(1.0f)));
+    V y = v_fma(*w, *w, v_set1(FLOOR));
     V p = v_fma(y, v_set1(5.4711065e-4f), v_set1(2.1876398e-3f));
     p = v_fma(y, p, v_set1(1.2506728e-2f));
     p = v_fma(y, p, v_set1(8.333302e-2f));
-    p = v_fma(y, p, v_set1(1.0f));
+    return v_fma(y, p, v_set1(1.0f));
+}
+
+/* ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|) */
+static inline V v_softplus(V x) {
+    V w, p = v_log1p_reduced(v_exp(v_neg(v_abs(x))), &w);
     return v_fma(w, p, v_max(v_zero(), x));
+}
+
+/* ln(1 + z) = n*ln2 + ln(1 + d) for z >= 0 and finite, 1/sqrt(2) <= 1 + d < sqrt(2); where n is 0, d is z itself */
+static inline float log1p_of(float z) {
+    if (z != z)
+        return z;
+    const uint32_t least = 0x3f3504f3u; /* 1/sqrt(2) */
+    float sum = 1.0f + z, lane[16];
+    uint32_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    uint32_t n = (bits - least) >> 23;
+    bits -= n << 23;
+    memcpy(&sum, &bits, sizeof sum);
+    V w, p = v_log1p_reduced(v_set1(n ? sum - 1.0f : z), &w);
+    v_store(lane, v_fma(v_set1((float)n), v_set1(LN_2), v_mul(w, p)));
+    return lane[0];
 }
 
 /*

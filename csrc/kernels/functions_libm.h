@@ -24,6 +24,8 @@ LANEWISE(v_softplus, ((x > 0 ? x : x != x ? x : 0) + log1p(exp(x > 0 ? -x : x)))
 LANEWISE(v_gelu, (x == -INFINITY ? 0 : x / 2 * erfc(x * -0.70710678118654752)))
 #undef LANEWISE
 
+static inline REAL log1p_of(REAL z) { return log1p(z); }
+
 static inline V v_guard(V x) { return x; }
 /* the subnormal rule is the packed engine's */
 static inline V v_tanh_flushed(V x) { return v_tanh(x); }

@@ -1,6 +1,7 @@
 /*
  * Layers over one axis, wherever it is: reduce, y = the sum, mean, maximum or minimum of the numbers along it, taken in
- * ascending order; over time a mask may say which steps count, and the mean of none is NaN. softmax, y = e^x / sum e^x.
+ * ascending order; over time a mask may say which steps count, and the mean of none is NaN. softmax, y = e^x / sum e^x,
+ * or ln of it.
  */
 #include "../internal.h"
 
@@ -8,7 +9,7 @@
 #include <string.h>
 
 typedef struct {
-    bool over_time, is_mean;
+    bool over_time, is_mean, is_log;
     CylMergeMode mode;
     int64_t outer, size, inner; /* of one step, or with over_time of the whole: size is then that of the run */
 } Reduce;
@@ -116,9 +117,11 @@ static CylStatus prepare_softmax(CylModel *model, CylNode *node, const CylNodeSp
         return CYL_E_MEMORY;
     }
     node->data = softmax;
-    if (read_axis(model, node, spec, softmax)) {
+    const CylOption *log = cyl_spec_option(spec, "log");
+    if (!log || log->text || read_axis(model, node, spec, softmax)) {
         return CYL_E_OPTION;
     }
+    softmax->is_log = log->number != 0.0;
     if (x->features != y->features || x->has_time != y->has_time) {
         return CYL_E_VALUE;
     }
@@ -160,7 +163,11 @@ static void run_softmax(const CylModel *model, const CylNode *node, CylWorkspace
             for (int64_t i = 0; i < size; i++) {
                 memcpy(cyl_at(model, line, i), cyl_at(model, x, first + i * inner), real);
             }
-            model->kernels->activate(&spec, line, line, size, false);
+            if (softmax->is_log) {
+                model->kernels->log_softmax(line, line, size);
+            } else {
+                model->kernels->activate(&spec, line, line, size, false);
+            }
             for (int64_t i = 0; i < size; i++) {
                 memcpy(cyl_at(model, y, first + i * inner), cyl_at(model, line, i), real);
             }

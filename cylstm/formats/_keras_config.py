@@ -39,8 +39,8 @@ _ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "sparse_sigmoid": ("hard_sigmoid", 0.5, 0.5),
 }
 
-#: Keras's activations that more than one node computes, after layers and never as a gate's.
-COMPOSED = ("mish",)
+#: Keras's activations that nodes of their own compute, after layers and never as a gate's.
+COMPOSED = ("mish", "log_softmax")
 
 #: Layers that are one activation function.
 ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax")

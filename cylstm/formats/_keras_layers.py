@@ -74,7 +74,7 @@ def _activated(
         return call.add(op, x, weights, **options, **activation)
     if weights:
         x = call.add(op, x, weights, ".linear", **options)
-    return _mish(call, x)
+    return _mish(call, x) if activation == "mish" else call.add("softmax", x, log=True)
 
 
 def _mish(call: LayerCall, x: Value) -> Value:

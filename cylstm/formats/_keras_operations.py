@@ -139,6 +139,11 @@ def _softmax(call: LayerCall, args: list[object]) -> Flow:
     return Flow(call.add("softmax", x, axis=axis))
 
 
+def _log_softmax(call: LayerCall, args: list[object]) -> Flow:
+    x = _value(call, args[0])
+    return Flow(call.add("softmax", x, axis=call.axis(_option(call, "axis", args, 1, -1), of=x), log=True))
+
+
 def _reduce(mode: str) -> Callable[[LayerCall, list[object]], Flow]:
     def add(call: LayerCall, args: list[object]) -> Flow:
         x = _value(call, args[0])
@@ -360,6 +365,7 @@ OPERATIONS: dict[str, Callable[[LayerCall, list[object]], Result]] = {
     "LeakyRelu": _function("leaky_relu", negative_slope=0.2),
     "Gelu": _gelu,
     "Softmax": _softmax,
+    "LogSoftmax": _log_softmax,
     "Mean": _reduce("mean"),
     "Sum": _reduce("sum"),
     "Max": _reduce("max"),

@@ -52,7 +52,7 @@ def activation(w: Wiring, x: object, name: str, alpha: float | None = None, beta
     return Tensor(w.node("activation", x.value, options=options, part=""), x.axes)
 
 
-def softmax(w: Wiring, x: object, dim: int | None) -> Tensor:
+def softmax(w: Wiring, x: object, dim: int | None, log: bool = False) -> Tensor:
     x = w.tensor(x)
     if dim is None:
         # PyTorch's old rule: axis 0 of 0, 1 or 3 axes, else axis 1
@@ -60,7 +60,7 @@ def softmax(w: Wiring, x: object, dim: int | None) -> Tensor:
     axis = w.axis(x, dim)
     if x.axes[axis] is None:
         x = w.last(x, axis)
-    return Tensor(w.node("softmax", x.value, options={"axis": x.axes[axis]}), x.axes)
+    return Tensor(w.node("softmax", x.value, options={"axis": x.axes[axis], "log": log}), x.axes)
 
 
 def glu(w: Wiring, x: object, dim: int = -1) -> Tensor:
@@ -691,6 +691,7 @@ MODULES: dict[str, Callable[..., object]] = {
     "PReLU": lambda w, m, x: prelu(w, x, m.weight),
     "GLU": lambda w, m, x: glu(w, x, m.dim),
     "Softmax": lambda w, m, x: softmax(w, x, m.dim),
+    "LogSoftmax": lambda w, m, x: softmax(w, x, m.dim, log=True),
     "Softmin": lambda w, m, x: softmax(w, w.affine(w.tensor(x), -1.0, 0.0), m.dim),
 } | dict.fromkeys(
     ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"), lambda w, m, x: x

@@ -693,6 +693,7 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "einsum": einsum,
     "scaled_dot_product_attention": scaled_dot_product_attention,
     "softmax": softmax,
+    "log_softmax": lambda w, x, dim=None, _stacklevel=3, dtype=None: layers.softmax(w, x, dim, log=True),
     "linear": layers.linear,
     "conv1d": layers.conv1d,
     "embedding": lambda w, x, weight, padding_idx=None, max_norm=None, *rest, **more: layers.embedding(

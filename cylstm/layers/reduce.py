@@ -46,10 +46,14 @@ class ReduceOp(Op):
 
 
 class SoftmaxOp(Op):
-    """``y = e**x / sum of e**x`` along one axis. Inputs: ``x``. Outputs: ``y``. Option ``axis``, batch not counted."""
+    """``y = e**x / sum of e**x`` along one axis, or with ``log`` its logarithm, m the maximum of x there:
+    ``y = x - m - ln sum of e**(x - m)``.
+
+    Inputs: ``x``. Outputs: ``y``. Options: ``axis`` (batch not counted), ``log``.
+    """
 
     name = "softmax"
-    defaults = {"axis": -1}
+    defaults = {"axis": -1, "log": False}
 
     def infer(self, where, inputs, weights, options):
         check_roles(where, inputs, ("x",), (), "inputs")

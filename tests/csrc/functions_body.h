@@ -44,4 +44,13 @@ static void softmax(const float *x, float *y, int n) {
         y[i] = (float)row[i];
 }
 
-const struct InstructionSet CYL_TEST_TABLE = {CYL_TEST_NAME, activate, activate_flushed, fused, softmax};
+static void log_softmax(const float *x, float *y, int n) {
+    REAL row[CYL_TEST_ROW] = {0};
+    for (int i = 0; i < n; i++)
+        row[i] = x[i];
+    log_softmax_row(row, row, n);
+    for (int i = 0; i < n; i++)
+        y[i] = (float)row[i];
+}
+
+const struct InstructionSet CYL_TEST_TABLE = {CYL_TEST_NAME, activate, activate_flushed, fused, softmax, log_softmax};

@@ -487,6 +487,70 @@ static void check_softmax(void) {
     printf("softmax of up to %d: relative error at most %.2f * 2^-24 within 1 of the maximum\n", MOST, worst);
 }
 
+/* rows of all lengths and of several scales, some with one number far above the others */
+static void check_log_softmax(void) {
+    enum { MOST = CYL_TEST_ROW - 1 };
+    double worst = 0;
+    for (int n = 1; n <= MOST; n++) {
+        for (int round = 0; round < 200; round++) {
+            float x[MOST], first[MOST + 1], y[MOST + 1], plain[MOST];
+            for (int i = 0; i < n; i++) {
+                x[i] = ldexpf((float)(int32_t)random_bits() * 0x1p-31f, round % 9);
+                if (round % 10 == 9)
+                    x[i] = rintf(x[i]); /* several maxima */
+            }
+            if (round % 5 == 4)
+                x[n / 3] += (float)round;
+            if (round == 1)
+                x[n / 2] = NAN;
+            if (round == 2)
+                x[n / 2] = -INFINITY;
+            int top = 0;
+            double rest = 0;
+            for (int i = 0; i < n; i++)
+                top = x[i] > x[top] ? i : top;
+            for (int i = 0; i < n; i++)
+                rest += i == top ? 0 : exp((double)x[i] - (double)x[top]);
+            for (int s = 0; s < set_count; s++) {
+                float *to = s ? y : first;
+                to[n] = 12345.0f;
+                clear_flags();
+                sets[s]->log_softmax(x, to, n);
+                if (flags_raised())
+                    FAIL("log softmax of %d on %s has a subnormal operand or result", n, sets[s]->name);
+                if (to[n] != 12345.0f)
+                    FAIL("log softmax of %d on %s writes beyond its row", n, sets[s]->name);
+                for (int i = 0; s && i < n; i++)
+                    if (!same(first[i], y[i]))
+                        FAIL("log softmax of %d differs on %s", n, sets[s]->name);
+            }
+            cyl_test_libm.log_softmax(x, plain, n);
+            for (int i = 0; i < n; i++) {
+                if (round == 1 || (round == 2 && n == 1)) {
+                    if (first[i] == first[i] || plain[i] == plain[i])
+                        FAIL("log softmax of %d loses a NaN", n);
+                    continue;
+                }
+                double truth = (double)x[i] - (double)x[top] - log1p(rest);
+                if (!(fabs((double)plain[i] - truth) <= 0x1p-24 * fabs(truth) + 0x1p-126) && !same(plain[i], first[i]))
+                    FAIL("log softmax of %d is %a in libm, truth %a", n, (double)plain[i], truth);
+                if (isinf(truth) || fabs(truth) < 0x1p-100) {
+                    if (!(isinf(truth) ? (double)first[i] == truth : fabs((double)first[i]) < 0x1p-99))
+                        FAIL("log softmax of %d: %a", n, (double)first[i]);
+                    continue;
+                }
+                double relative = fabs((double)first[i] / truth - 1) / 0x1p-24;
+                if (fabs(truth) > 0.125)
+                    worst = fmax(worst, relative);
+                /* next to the maximum the result is e^d of the others, whose d are themselves rounded */
+                if (!(relative < 6 + log(n) + fmax(0, -log(fabs(truth)))))
+                    FAIL("log softmax of %d: %g", n, relative);
+            }
+        }
+    }
+    printf("log softmax of up to %d: relative error at most %.2f * 2^-24 where it is below -1/8\n", MOST, worst);
+}
+
 int main(int argc, char **argv) {
 #ifdef CYL_HAVE_AVX2
     if (cyl_isa_available(CYL_ISA_AVX2))
@@ -513,6 +577,7 @@ int main(int argc, char **argv) {
     if (!sweeping) {
         check_fused();
         check_softmax();
+        check_log_softmax();
     }
     if (failures)
         printf("%d failures\n", failures);

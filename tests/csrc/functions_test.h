@@ -13,6 +13,7 @@ struct InstructionSet {
     void (*fused)(const float *a, const float *b, const float *c, float *y, long n);
     /* n at most CYL_TEST_ROW */
     void (*softmax)(const float *x, float *y, int n);
+    void (*log_softmax)(const float *x, float *y, int n);
 };
 
 #endif
