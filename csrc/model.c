@@ -519,8 +519,8 @@ static bool is_pair(const CylNode *first, const CylNode *second, int32_t read) {
     return true;
 }
 
-/* whether the second of a pair can follow the first at a distance of a step, and it pays: a core keeps the weights of
-   one of them in its second cache, which it would not need to if the layers were divided; and none waits for long */
+/* Whether the second of a pair can follow the first at a distance of a step, and it pays: a core's second cache holds
+   the weights of either (divided, larger layers would need half of that), and neither waits long for the other. */
 static bool is_fed(const CylNode *first, const CylNode *second) {
     const int64_t weights = 128 * 1024;
     return is_pair(first, second, first->y) && second->x == first->y &&

@@ -207,6 +207,35 @@ def test_packed_sequences_are_what_predict_is_given_with_lengths():
         np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (
+            lambda m, x, n, pack, pad: pad(m.rnn(pack(x, (n > 2).sum(1), True))[0], True)[0],
+            "no argument of the forward",
+        ),
+        (lambda m, x, n, pack, pad: pad(m.rnn(pack(x, torch.tensor([4, 3, 2]), True))[0], True)[0], "no argument"),
+        (lambda m, x, n, pack, pad: pad(m.rnn(pack(x, n.cpu()))[0])[0], "batch_first=False, and recurrent layers"),
+        (
+            lambda m, x, n, pack, pad: pad(m.rnn(pack(x, n.cpu(), True))[0])[0],
+            "batch_first=False, and recurrent layers",
+        ),
+        (lambda m, x, n, pack, pad: pad(m.rnn(pack(x, n, True))[0], True, total_length=9)[0], "a total_length"),
+        (lambda m, x, n, pack, pad: pad(m.rnn(pack(x, n, True))[0], True, padding_value=-1.0)[0], "a padding_value"),
+        (lambda m, x, n, pack, pad: pad(m.rnn(pack(x, n, True))[0], True)[0][:, -1], "the layer's state"),
+        (lambda m, x, n, pack, pad: m.out(pad(m.rnn(pack(x, n, True))[0], True)[0])[:, -1], "the layer's state"),
+    ],
+)
+def test_a_packed_sequence_whose_plain_one_would_give_other_numbers_is_refused(forward, message):
+    def packs(m, x, lengths):
+        rnn = torch.nn.utils.rnn
+        return forward(m, x, lengths, rnn.pack_padded_sequence, rnn.pad_packed_sequence)
+
+    module = torch_models.Two(packs, rnn=torch.nn.GRU(6, 7, batch_first=True), out=torch.nn.Linear(7, 2)).eval()
+    with pytest.raises(cylstm.UnsupportedError, match=message):
+        cylstm.from_torch(module)
+
+
 def test_what_forward_does_must_not_depend_on_the_batch_or_on_a_time_of_any_length():
     nn = torch.nn
     layers = {"rnn": nn.GRU(6, 6, batch_first=True)}

@@ -53,9 +53,9 @@ def trace(module: Any, shapes: Mapping[str, tuple | None] | None) -> Any:
 
     tracer = _tracer(torch, shapes)
     try:
-        with _plain_sequences(torch, module):
-            return tracer.trace(module)
-    except ShapesNeeded:
+        with _plain_sequences(torch, module) as unpacked:
+            graph = tracer.trace(module)
+    except (ShapesNeeded, UnsupportedError):
         raise
     except Exception as error:  # whatever the module's own code raises on symbols
         text = "".join(traceback.format_exception(error))
@@ -65,6 +65,21 @@ def trace(module: Any, shapes: Mapping[str, tuple | None] | None) -> Any:
             "free of branches and loops that depend on its inputs; a chain of layers can be given as "
             "from_state_dict(module.state_dict(), layers=[...])"
         ) from error
+    for node in graph.nodes:
+        is_layer = node.op == "call_module" and not isinstance(module.get_submodule(node.target), torch.nn.RNNBase)
+        if is_layer and node.args and node.args[0] in unpacked:  # of each step, as dropout and Linear are
+            unpacked.append(node)
+        if node.target is operator.getitem and node.args[0] in unpacked and _takes_a_step(node.args[1]):
+            raise UnsupportedError(
+                f"{type(module).__name__}: single steps of what pad_packed_sequence gives are 0 in rows that are "
+                "shorter, which is not supported; take the last step that counts from the layer's state, h[-1]"
+            )
+    return graph
+
+
+def _takes_a_step(index: object) -> bool:
+    """Whether an index takes single steps or rows of (batch, time, ...) or (time, batch, ...)."""
+    return any(not isinstance(one, slice) for one in (index if isinstance(index, tuple) else (index,))[:2])
 
 
 def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None) -> Any:
@@ -192,20 +207,48 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None) -> Any:
 
 
 @contextlib.contextmanager
-def _plain_sequences(torch: Any, module: Any) -> Iterator[None]:
-    """Lets packed sequences be plain ones, whose lengths `predict` takes, and ``Variable(x)`` be x, as it is."""
+def _plain_sequences(torch: Any, module: Any) -> Iterator[list[Any]]:
+    """Lets packed sequences be plain ones, whose lengths `predict` takes, and ``Variable(x)`` be x, as it is.
+
+    Gives the nodes that were unpacked, in a list that is filled while the module is recorded.
+    """
     rnn = torch.nn.utils.rnn
 
-    def packed(sequence: Any, lengths: Any = None, *args: object, **kwargs: object) -> Any:
+    def check_order(batch_first: object) -> None:
+        layers = [part for part in module.modules() if isinstance(part, torch.nn.RNNBase)]
+        if any(layer.batch_first != batch_first for layer in layers):
+            raise UnsupportedError(
+                f"{type(module).__name__}: a packed sequence with batch_first={batch_first}, and recurrent layers that "
+                "have it otherwise, is not supported; give it the same everywhere"
+            )
+
+    def packed(sequence: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Any:
+        check_order(batch_first)
         node = getattr(lengths, "node", None)
-        while node is not None and node.op == "call_method" and not node.users:  # such as lengths.cpu()
+        while node is not None and node.op == "call_method":  # such as lengths.cpu()
             source = node.args[0]
-            node.graph.erase_node(node)
+            if not node.users:
+                node.graph.erase_node(node)
             node = source
+        if node is None or node.op != "placeholder":
+            raise UnsupportedError(
+                f"{type(module).__name__}: pack_padded_sequence with lengths that are no argument of the forward is "
+                "not supported; give them as one, and lengths= to predict"
+            )
         return sequence
 
-    def padded(sequence: Any, *args: object, **kwargs: object) -> tuple[Any, None]:
+    def padded(
+        sequence: Any, batch_first: bool = False, padding_value: float = 0.0, total_length: object = None
+    ) -> tuple[Any, None]:
+        check_order(batch_first)
+        if padding_value != 0 or total_length is not None:
+            raise UnsupportedError(
+                f"{type(module).__name__}: pad_packed_sequence with a padding_value or a total_length is not supported"
+            )
+        unpacked.append(getattr(sequence, "node", None))
         return sequence, None
+
+    unpacked: list[Any] = []
 
     changed = [
         (rnn.pack_padded_sequence, packed),
@@ -221,7 +264,7 @@ def _plain_sequences(torch: Any, module: Any) -> Iterator[None]:
     for scope, name, found in before:
         scope[name] = next(new for old, new in changed if old is found)
     try:
-        yield
+        yield unpacked
     finally:
         for scope, name, found in before:
             scope[name] = found
