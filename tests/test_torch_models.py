@@ -236,6 +236,16 @@ def test_a_packed_sequence_whose_plain_one_would_give_other_numbers_is_refused(f
         cylstm.from_torch(module)
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_softmax_in_a_narrower_type_is_refused(name):
+    function = getattr(torch.nn.functional, name)
+    module = torch_models.Traced(lambda m, x: function(m.out(x), -1, dtype=torch.float16), out=torch.nn.Linear(6, 4))
+    with pytest.raises(cylstm.UnsupportedError, match="computed in torch.float16 is not supported"):
+        cylstm.from_torch(module.eval(), inputs=[("N", "T", 6)])
+    module = torch_models.Traced(lambda m, x: function(m.out(x), -1, dtype=torch.float32), out=torch.nn.Linear(6, 4))
+    assert cylstm.from_torch(module.eval(), inputs=[("N", "T", 6)]).outputs
+
+
 def test_what_forward_does_must_not_depend_on_the_batch_or_on_a_time_of_any_length():
     nn = torch.nn
     layers = {"rnn": nn.GRU(6, 6, batch_first=True)}

@@ -592,11 +592,23 @@ def scaled_dot_product_attention(
 
 
 def softmax(w: Wiring, x: object, dim: int | None = None, _stacklevel: int = 3, dtype: object = None) -> object:
+    _check_softmax_type(w, dtype)
     if isinstance(x, Scores):
         if dim not in (-1, len(x.query.axes) - 1):
             raise w.refuse("a softmax of scores over another axis than that of the keys is not supported")
         return Scores(x.query, x.key, x.scale, True)
     return layers.softmax(w, x, dim)
+
+
+def log_softmax(w: Wiring, x: object, dim: int | None = None, _stacklevel: int = 3, dtype: object = None) -> object:
+    _check_softmax_type(w, dtype)
+    return layers.softmax(w, x, dim, log=True)
+
+
+def _check_softmax_type(w: Wiring, dtype: object) -> None:
+    """Softmax is computed in the model's type; PyTorch's argument may say that, or the wider one."""
+    if dtype is not None and str(dtype) not in ("torch.float32", "torch.float64"):
+        raise w.refuse(f"a softmax computed in {dtype} is not supported, float32 and float64 are")
 
 
 def activation(name: str, *values: float) -> Callable[..., Tensor]:
@@ -693,7 +705,7 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "einsum": einsum,
     "scaled_dot_product_attention": scaled_dot_product_attention,
     "softmax": softmax,
-    "log_softmax": lambda w, x, dim=None, _stacklevel=3, dtype=None: layers.softmax(w, x, dim, log=True),
+    "log_softmax": log_softmax,
     "linear": layers.linear,
     "conv1d": layers.conv1d,
     "embedding": lambda w, x, weight, padding_idx=None, max_norm=None, *rest, **more: layers.embedding(
