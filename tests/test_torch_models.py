@@ -223,6 +223,7 @@ def test_packed_sequences_are_what_predict_is_given_with_lengths():
         (lambda m, x, n, pack, pad: pad(m.rnn(pack(x, n, True))[0], True, total_length=9)[0], "a total_length"),
         (lambda m, x, n, pack, pad: pad(m.rnn(pack(x, n, True))[0], True, padding_value=-1.0)[0], "a padding_value"),
         (lambda m, x, n, pack, pad: pad(m.rnn(pack(x, n, True))[0], True)[0][:, -1], "the layer's state"),
+        (lambda m, x, n, pack, pad: torch.relu(pad(m.rnn(pack(x, n, True))[0], True)[0])[:, -1], "the layer's state"),
         (lambda m, x, n, pack, pad: m.out(pad(m.rnn(pack(x, n, True))[0], True)[0])[:, -1], "the layer's state"),
     ],
 )

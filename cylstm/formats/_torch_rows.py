@@ -14,7 +14,7 @@ from ._torch_graph import BATCH, Dim, Frames, Rows, Tensor, Wiring
 _MOST_FRAMES = 256
 
 #: of the last axes or of none, which stay the same when the rows come apart
-_TRAILING = frozenset((
+OF_LAST_AXES = frozenset((
     "Linear", "LayerNorm", "RMSNorm", "Identity", "Dropout", "AlphaDropout", "FeatureAlphaDropout", "ReLU",
     "ReLU6", "Tanh", "Sigmoid", "SELU", "ELU", "CELU", "SiLU", "GELU", "Mish", "Softplus", "Softsign",
     "LeakyReLU", "Hardtanh", "Hardsigmoid", "Hardswish", "LogSigmoid", "Softshrink", "Tanhshrink", "linear",
@@ -115,7 +115,7 @@ def on_rows(w: Wiring, name: str, call: Callable[..., object], args: tuple, kwar
         dim = kwargs.get("dim", args[_NAMED[name]] if len(args) > _NAMED[name] else None)
     elif name not in _NAMED_BY_LAYER:
         dim = None
-    front = name in _TRAILING or (type(dim) is int and dim < 0)
+    front = name in OF_LAST_AXES or (type(dim) is int and dim < 0)
     back = name in _SECOND or (type(dim) is int and dim > 0)
     if (front or back) and all(isinstance(one, Rows) or isinstance(one.frames[0], Tensor) for one in rows):
         first = together(w, rows[0]).steps.batch

@@ -51,6 +51,8 @@ def trace(module: Any, shapes: Mapping[str, tuple | None] | None) -> Any:
     """
     import torch
 
+    from ._torch_rows import OF_LAST_AXES
+
     tracer = _tracer(torch, shapes)
     try:
         with _plain_sequences(torch, module) as unpacked:
@@ -66,8 +68,11 @@ def trace(module: Any, shapes: Mapping[str, tuple | None] | None) -> Any:
             "from_state_dict(module.state_dict(), layers=[...])"
         ) from error
     for node in graph.nodes:
-        is_layer = node.op == "call_module" and not isinstance(module.get_submodule(node.target), torch.nn.RNNBase)
-        if is_layer and node.args and node.args[0] in unpacked:  # of each step, as dropout and Linear are
+        if node.op == "call_module":
+            is_of_steps = not isinstance(module.get_submodule(node.target), torch.nn.RNNBase)
+        else:
+            is_of_steps = getattr(node.target, "__name__", node.target) in OF_LAST_AXES
+        if is_of_steps and any(one in unpacked for one in node.all_input_nodes):  # dropout, Linear, relu
             unpacked.append(node)
         if node.target is operator.getitem and node.args[0] in unpacked and _takes_a_step(node.args[1]):
             raise UnsupportedError(
