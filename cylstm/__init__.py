@@ -13,7 +13,6 @@ except ImportError as error:
     from ._loading import explain
 
     raise ImportError(explain(error), name=error.name, path=error.path) from None
-from ._version import __version__
 from .errors import (
     BlasNotFoundError,
     CylstmError,
@@ -22,9 +21,11 @@ from .errors import (
     StreamBusyError,
     UnsupportedError,
 )
-from .model import Model, convert, from_keras, from_state_dict, from_torch, load
+from .model import Model, load
 
 if TYPE_CHECKING:
+    from ._version import __version__
+    from .conversion import convert, from_keras, from_state_dict, from_torch
     from .layers import (
         ELU,
         GELU,
@@ -126,17 +127,24 @@ __all__ = [
 ]
 
 
+#: name -> its module, of what many programs never use; the rest that is not here is in ``layers``
+_MODULES = {
+    "__version__": "_version",
+    "convert": "conversion",
+    "from_keras": "conversion",
+    "from_state_dict": "conversion",
+    "from_torch": "conversion",
+    "show_config": "show",
+}
+
+
 def __getattr__(name: str) -> object:
-    # what most programs never use, loaded when it is: above all the layers that describe a state dict
-    if name == "show_config":
-        from .show import show_config
+    # loaded when it is used: above all the layers that describe a state dict
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return show_config
-    if name in __all__:
-        from . import layers
-
-        return getattr(layers, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES.get(name, 'layers')}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,6 @@ from functools import partial
 import numpy as np
 
 from . import threads as _threads
-from .arrays import as_active, as_input, as_rows, as_state, check_out, from_layout, index_error
 from .errors import CylstmError, FormatError, ShapeError, StreamBusyError, UnsupportedError
 from .tensors import StoredTensor, StoredTensors, as_stored
 
@@ -24,6 +23,9 @@ cnp.import_array()
 cdef enum:
     MAX_PORTS = 64
 
+# the modules of these names, imported with the first stream: what only predicts starts without them
+cdef object _arrays = None
+cdef object _prediction = None
 # see use_all_threads
 cdef bint uses_all_threads = False
 # multiply-adds that take about 20 us: longer calls release the GIL, shorter ones keep it
@@ -393,6 +395,8 @@ cdef class PackedModel:
 
     cdef refuse_index(self, list inputs, const uint8_t *active):
         """Raise `ShapeError` about the first index out of range of the inputs, in the active rows; NULL: all."""
+        from .arrays import index_error
+
         rows = None if active == NULL else [row for row in range(len(inputs[0])) if active[row]]
         for name, array in zip(self.input_names, inputs):
             error = index_error(name, array, self.limits[name], rows) if name in self.limits else None
@@ -597,6 +601,11 @@ cdef class Stream:
     cdef readonly int threads
 
     def __cinit__(self, model, int64_t batch=1, int threads=1):
+        global _arrays, _prediction
+        if _arrays is None:
+            from . import arrays, prediction
+
+            _arrays, _prediction = arrays, prediction
         self.model = model
         self.packed = model._packed
         self.batch = batch
@@ -796,16 +805,16 @@ cdef class Stream:
         cdef cnp.ndarray mask
         cdef const uint8_t *active_data = NULL
         if active is not None:
-            mask = active = as_active(active, self.batch)
+            mask = active = _arrays.as_active(active, self.batch)
             active_data = <const uint8_t *>cnp.PyArray_DATA(mask)
         model = self.model
         inputs, alone, time = [], None, None
         # a step has one order of axes only
         layouts = {} if is_step else model.graph.layouts
-        for value, array in zip(model._input_values, model._input_list(x)):
+        for value, array in zip(model._input_values, _prediction.input_list(model, x)):
             if value.name in layouts:
-                array = from_layout(array, layouts[value.name], value)
-            array, is_alone = as_input(array, value, packed.dtype, is_step=is_step, batch=self.batch, active=active)
+                array = _arrays.from_layout(array, layouts[value.name], value)
+            array, is_alone = _arrays.as_input(array, value, packed.dtype, is_step=is_step, batch=self.batch, active=active)
             if alone is not None and alone != is_alone:
                 raise ShapeError("inputs: expected all with a batch axis or all without")
             if time is not None and time != array.shape[1]:
@@ -824,15 +833,15 @@ cdef class Stream:
             if given[i] is None or layouts:
                 result = np.empty(shape, packed.dtype)
             else:
-                result = check_out(given[i], shape, packed.dtype, inputs)
+                result = _arrays.check_out(given[i], shape, packed.dtype, inputs)
             results.append(result)
             outputs.append(result)
         if layouts and out is not None:
-            for array, view in zip(given, model.to_users(results)):
-                check_out(array, view.shape, packed.dtype, inputs)
+            for array, view in zip(given, _prediction.to_users(model, results)):
+                _arrays.check_out(array, view.shape, packed.dtype, inputs)
         self.run_arrays(inputs, outputs, time, active_data)
         if layouts:
-            results = model.to_users(results, None if out is None else given)
+            results = _prediction.to_users(model, results, None if out is None else given)
         return results if packed.output_count > 1 else results[0]
 
     @property
@@ -857,7 +866,7 @@ cdef class Stream:
 
     @state.setter
     def state(self, state):
-        self.set_arrays(as_state(state, self.packed.state_groups, self.batch, self.packed.dtype))
+        self.set_arrays(_arrays.as_state(state, self.packed.state_groups, self.batch, self.packed.dtype))
 
     cdef set_arrays(self, list arrays):
         cdef cnp.ndarray array
@@ -885,7 +894,7 @@ cdef class Stream:
         if rows is None:
             check(cyl_stream_reset(self.stream), "stream")
             return
-        indices = as_rows(rows, self.batch)
+        indices = _arrays.as_rows(rows, self.batch)
         check(cyl_stream_reset_rows(self.stream, <const int64_t *>cnp.PyArray_DATA(indices), len(indices)), "stream")
 
     def copy(self, rows=None):
@@ -908,12 +917,12 @@ cdef class Stream:
         StreamBusyError
             If another thread is inside this stream.
         """
-        indices = as_rows(rows, self.batch)
+        indices = _arrays.as_rows(rows, self.batch)
         if len(indices) == 0:
             raise ShapeError("rows: expected at least one, found none")
         threads = self.packed.useful(len(indices), 1, self.threads)
         cdef Stream other = Stream(self.model, len(indices), threads)
-        other.copy_rows(as_rows(None, len(indices)), self, indices)
+        other.copy_rows(_arrays.as_rows(None, len(indices)), self, indices)
         return other
 
     def replace(self, rows, source):
@@ -936,7 +945,7 @@ cdef class Stream:
             If another thread is inside either stream.
         """
         cdef Stream other
-        indices = as_rows(rows, self.batch)
+        indices = _arrays.as_rows(rows, self.batch)
         if len(np.unique(indices)) != len(indices):
             raise ShapeError(f"rows: expected each row once, found {indices.tolist()}")
         if isinstance(source, Stream):
@@ -947,12 +956,12 @@ cdef class Stream:
             # what is read must not have been written yet
             other = source.copy() if source is self else source
         else:
-            arrays = as_state(source, self.packed.state_groups, len(indices), self.packed.dtype)
+            arrays = _arrays.as_state(source, self.packed.state_groups, len(indices), self.packed.dtype)
             if len(indices) == 0:
                 return
             other = Stream(self.model, len(indices), 1)
             other.set_arrays(arrays)
-        self.copy_rows(indices, other, as_rows(None, len(indices)))
+        self.copy_rows(indices, other, _arrays.as_rows(None, len(indices)))
 
     cdef copy_rows(self, cnp.ndarray rows, Stream source, cnp.ndarray source_rows):
         """Rows of source, both as `as_rows` gives them, in the order of `rows`."""

@@ -20,8 +20,9 @@ import numpy as np
 
 from . import _engine
 from ._version import __version__
+from .conversion import from_state_dict
 from .layers import GRU, LSTM, RNN, Linear
-from .model import Model, from_state_dict
+from .model import Model
 from .threads import available_threads
 
 #: (inputs, hidden size, layers), as in the table of docs/performance.md

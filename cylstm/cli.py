@@ -147,7 +147,7 @@ def _summary(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from .model import convert
+    from .conversion import convert
 
     metadata = {}
     for entry in options.metadata:

@@ -8,6 +8,7 @@ import pytest
 import cylstm
 from cylstm import BlasNotFoundError, auto, blas, load
 from cylstm._engine import chosen_isa, isa_fuses, isa_names
+from cylstm.summary import summary_text
 
 from networks import lstm_model
 
@@ -40,7 +41,7 @@ def test_the_blas_is_chosen_where_multiply_add_is_not_fused(slow):
 def test_the_packed_engine_is_chosen_where_there_is_no_blas(slow, rng, monkeypatch):
     monkeypatch.setattr(blas, "find_blas", no_blas)
     model = lstm_model(rng, 3, 9, engine="auto")
-    assert model.engine == "packed" and "no BLAS was found" in model._summary_text()
+    assert model.engine == "packed" and "no BLAS was found" in summary_text(model)
 
 
 def test_a_named_library_that_is_none_leaves_the_packed_engine(slow, rng, monkeypatch, tmp_path):
@@ -88,9 +89,9 @@ def test_results_are_those_of_the_chosen_engine_and_close_to_the_float64_ones(ru
 def test_a_model_says_which_engine_was_chosen_and_why(fast, rng):
     model = lstm_model(rng, 3, 9, engine="auto")
     assert model.engine == "packed" and "engine='packed' by auto" in repr(model)
-    assert f"engine packed (auto: {chosen_isa()} has a fused multiply-add)" in model._summary_text()
+    assert f"engine packed (auto: {chosen_isa()} has a fused multiply-add)" in summary_text(model)
     plain = lstm_model(rng, 3, 9)
-    assert "auto" not in repr(plain) and "auto" not in plain._summary_text()
+    assert "auto" not in repr(plain) and "auto" not in summary_text(plain)
 
 
 def test_a_pickled_model_chooses_anew(slow, rng, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 import cylstm
 from cylstm import ShapeError, UnsupportedError
 from cylstm.graph import GraphBuilder
+from cylstm.summary import summary_text
 
 import reference
 from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
@@ -387,7 +388,7 @@ def test_summary_shows_layers_shapes_and_parameters(rng, capsys):
 
 def run_memory(model):
     """The KB of a run of one row, as the summary says."""
-    (line,) = [line for line in model._summary_text().splitlines() if line.startswith("memory of a run of one row")]
+    (line,) = [line for line in summary_text(model).splitlines() if line.startswith("memory of a run of one row")]
     amount, _, what = line.split(": ")[1].partition(" KB ")
     return float(amount.replace(",", "")), what
 
@@ -407,7 +408,7 @@ def test_the_summary_tells_the_memory_of_a_run_which_grows_with_the_network(rng)
 def test_a_run_whose_memory_depends_on_steps_that_do_not_fit_says_so(rng):
     weights = {"conv.weight": rng.normal(size=(4, 3, 1100)).astype(np.float32)}
     model = cylstm.from_state_dict(weights, [cylstm.Conv1d("conv"), cylstm.GlobalPool1d()])
-    assert "memory of a run of one row beside these: not known of 1,000 steps" in model._summary_text()
+    assert "memory of a run of one row beside these: not known of 1,000 steps" in summary_text(model)
 
 
 def test_every_public_name_is_there():
@@ -466,4 +467,4 @@ def test_a_long_network_is_shown_in_short():
     builder.output(builder.add("merge", "m", {f"x{k or ''}": part for k, part in enumerate(parts)})["y"])
     model = cylstm.Model(builder.build())
     assert "slice -> 19 more -> slice -> slice -> slice -> merge," in repr(model)
-    assert " s0, s1, 27 more, s29 " in model._summary_text()
+    assert " s0, s1, 27 more, s29 " in summary_text(model)

@@ -17,6 +17,7 @@ from cylstm import layers as L
 from cylstm._engine import isa_names
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats import read
+from cylstm.summary import summary_text
 
 from networks import bits, lstm_model, lstm_state_dict, reloaded
 from weight_files import linear_tensors, write_safetensors, write_stream, write_torch
@@ -44,7 +45,7 @@ def test_every_way_of_saving_and_loading_gives_the_same_bits_and_numbers(rng, tm
         assert set(again.graph.tensors) == set(model.graph.tensors)
         for name, array in model.graph.tensors.items():
             np.testing.assert_array_equal(again.graph.tensors[name], array)
-        assert (again._summary_text(), again.state_names) == (model._summary_text(), model.state_names)
+        assert (summary_text(again), again.state_names) == (summary_text(model), model.state_names)
 
 
 @pytest.mark.parametrize("units", [1, 4, 5, 9, 16, 17, 65])

@@ -3,29 +3,40 @@
 
 #if defined(CYL_HAVE_AVX2) || defined(CYL_HAVE_AVX512)
 #include <cpuid.h>
+#include <stdatomic.h>
 
-/* the register state that the system saves: XCR0, or 0 */
-static uint64_t enabled_state(void) {
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) {
+/* what the system saves of the registers, bits of XCR0 */
+#define AVX_STATE 0x6u
+#define AVX512_STATE 0xe6u
+
+/* the instruction sets of x86 beyond SSE2 that the CPU has and the system lets it use: 1 << CylIsa each */
+static unsigned ask_cpu(void) {
+    unsigned a, b, c, d, extended, state, high;
+    const unsigned leaves = __get_cpuid_max(0, NULL);
+    if (leaves < 7) {
         return 0;
     }
-    unsigned low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (uint64_t)high << 32 | low;
-}
-
-static bool has_avx2(void) {
-    unsigned a, b, c, d;
-    if ((enabled_state() & 0x6) != 0x6 || !__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_FMA)) {
-        return false;
+    __cpuid(1, a, b, c, d);
+    __cpuid_count(7, 0, a, extended, high, d);
+    if (!(c & bit_OSXSAVE) || !(c & bit_FMA) || !(extended & bit_AVX2)) {
+        return 0;
     }
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+    __asm__ volatile("xgetbv" : "=a"(state), "=d"(high) : "c"(0));
+    const bool has_avx2 = (state & AVX_STATE) == AVX_STATE;
+    const bool has_avx512 = has_avx2 && (state & AVX512_STATE) == AVX512_STATE && (extended & bit_AVX512F);
+    return (unsigned)has_avx2 << CYL_ISA_AVX2 | (unsigned)has_avx512 << CYL_ISA_AVX512;
 }
 
-static bool has_avx512(void) {
-    unsigned a, b, c, d;
-    return (enabled_state() & 0xe6) == 0xe6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX512F);
+/* asked once: under a hypervisor each cpuid takes microseconds */
+static bool has_isa(CylIsa isa) {
+    static const unsigned is_known = 1u << CYL_ISA_COUNT;
+    static atomic_uint found;
+    unsigned isas = atomic_load_explicit(&found, memory_order_relaxed);
+    if (!isas) {
+        isas = ask_cpu() | is_known;
+        atomic_store_explicit(&found, isas, memory_order_relaxed);
+    }
+    return isas >> isa & 1u;
 }
 #endif
 
@@ -65,11 +76,11 @@ int cyl_isa_available(CylIsa isa) {
 #endif
 #ifdef CYL_HAVE_AVX2
     case CYL_ISA_AVX2:
-        return has_avx2();
+        return has_isa(CYL_ISA_AVX2);
 #endif
 #ifdef CYL_HAVE_AVX512
     case CYL_ISA_AVX512:
-        return has_avx2() && has_avx512();
+        return has_isa(CYL_ISA_AVX512);
 #endif
 #ifdef CYL_HAVE_NEON
     case CYL_ISA_NEON:

@@ -10,8 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._layer import Layer
-    from ._op import Op
+    from ._op import Layer, Op
     from .activation import (
         ELU,
         GELU,
@@ -90,7 +89,7 @@ _LAYERS = {
     "Dropout": "dropout",
     "Last": "last",
     "LastState": "last",
-    "Layer": "_layer",
+    "Layer": "_op",
     "Reverse": "reverse",
     "AvgPool1d": "conv1d",
     "Conv1d": "conv1d",

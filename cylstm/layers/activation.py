@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..activations import activation_options, resolve_activation
 from ..errors import UnsupportedError
 from ..graph import Value
-from ._layer import Layer
-from ._op import Op, check_activation, check_kind, check_roles
+from ._op import Layer, Op, check_activation, check_kind, check_roles
 
 
 class ActivationOp(Op):

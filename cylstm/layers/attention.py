@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import ShapeError
 from ..graph import Value
-from ._op import Op, check_kind, check_roles, check_shape, check_steps, check_whole_number, need_shape
+from ._axes import check_steps, check_whole_number, need_shape
+from ._op import Op, check_kind, check_roles, check_shape
 from ._recurrent import check_choice, check_number
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
-from ._layer import Layer
-from ._op import Op, check_activation, check_roles, check_shape, check_steps, check_whole_number, derived_time
+from ._axes import check_steps, check_whole_number, derived_time
+from ._op import Layer, Op, check_activation, check_roles, check_shape
 from ._recurrent import check_choice, check_vectors
 from .activation import Activation
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
-from ._layer import Layer
-from ._op import check_roles, check_shape
+from ._op import Layer, check_roles, check_shape
 from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_choice, check_vectors, hidden_size
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ShapeError
 from ..graph import Value
-from ._layer import Layer
-from ._op import Op, check_activation, check_kind, check_roles, check_shape
+from ._op import Layer, Op, check_activation, check_kind, check_roles, check_shape
 
 if TYPE_CHECKING:
     from .activation import Activation

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ..errors import ShapeError
 from ..graph import Value
-from ._layer import Layer
-from ._op import Op, check_kind, check_roles
+from ._op import Layer, Op, check_kind, check_roles
 
 
 class EmbeddingOp(Op):

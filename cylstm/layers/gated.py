@@ -6,8 +6,7 @@ import math
 
 from ..errors import ShapeError
 from ..graph import Value
-from ._layer import Layer
-from ._op import Op, check_activation, check_kind, check_roles
+from ._op import Layer, Op, check_activation, check_kind, check_roles
 
 
 class PreluOp(Op):

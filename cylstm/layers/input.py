@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._layer import Layer
+from ._op import Layer
 
 
 class Input(Layer):

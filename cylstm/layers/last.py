@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Value
-from ._layer import Layer
-from ._op import Op, check_kind, check_roles
+from ._op import Layer, Op, check_kind, check_roles
 
 
 class LastOp(Op):

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedError
 from ..graph import Option, Value
-from ._layer import Layer
-from ._op import check_roles, check_shape
+from ._op import Layer, check_roles, check_shape
 from ._recurrent import (
     RECURRENT_DEFAULTS,
     RecurrentOp,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import ShapeError
 from ..graph import Value
-from ._op import Op, check_kind, check_roles, check_steps, check_whole_number
+from ._axes import check_steps, check_whole_number
+from ._op import Op, check_kind, check_roles
 from ._recurrent import check_choice, check_number
 
 

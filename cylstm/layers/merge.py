@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
-from ._op import Op, check_kind, check_roles, kind_of
+from ._axes import kind_of
+from ._op import Op, check_kind, check_roles
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")
 #: those that join the directions of a Keras Bidirectional

@@ -7,8 +7,8 @@ import math
 from ..errors import ShapeError
 from ..graph import Value
 from ..tensors import StoredTensor
-from ._layer import Layer
-from ._op import Op, check_kind, check_roles, check_whole_number, need_shape
+from ._axes import check_whole_number, need_shape
+from ._op import Layer, Op, check_kind, check_roles
 from ._recurrent import check_choice, check_number, check_vectors
 
 

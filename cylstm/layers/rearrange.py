@@ -6,8 +6,8 @@ import math
 
 from ..errors import ShapeError, UnsupportedError
 from ..graph import MAX_RANK, Value
-from ._layer import Layer
-from ._op import Op, check_kind, check_roles, check_whole_number, derived_time, find_axis, kind_of, need_shape
+from ._axes import check_whole_number, derived_time, find_axis, kind_of, need_shape
+from ._op import Layer, Op, check_kind, check_roles
 from ._recurrent import check_choice
 
 _ANY = ("sequence", "vector", "state")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
-from ._layer import Layer
-from ._op import Op, check_kind, check_roles, find_axis, kind_of
+from ._axes import find_axis, kind_of
+from ._op import Layer, Op, check_kind, check_roles
 from ._recurrent import check_choice
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..graph import Value
-from ._layer import Layer
-from ._op import check_roles, check_shape
+from ._op import Layer, check_roles, check_shape
 from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_vectors, hidden_size
 
 if TYPE_CHECKING:

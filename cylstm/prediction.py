@@ -1,0 +1,160 @@
+"""What `Model.predict` does where the short way of one array in and one array out will not do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import threads as thread_rules
+from .arrays import as_input, as_state, check_out, from_layout, to_layout
+from .errors import ShapeError
+
+if TYPE_CHECKING:
+    from .model import Model
+
+
+def predict_any(
+    model: Model,
+    x: Any,
+    initial_state: Sequence[tuple] | None,
+    return_state: bool,
+    lengths: Any,
+    mask: Any,
+    threads: int | None,
+    out: Any,
+) -> Any:
+    """As `Model.predict`: checks everything and says what is wrong."""
+    packed = model._packed
+    inputs, alone = [], None
+    for value, array in zip(model._input_values, input_list(model, x)):
+        layout = model.graph.layouts.get(value.name)
+        if layout is not None:
+            array = from_layout(array, layout, value)
+        array, is_alone = as_input(array, value, model.dtype)
+        if alone is not None and is_alone != alone:
+            raise ShapeError("inputs: expected all with a batch axis or all without")
+        if inputs and len(array) != len(inputs[0]):
+            raise ShapeError(f"inputs: expected one batch, found {len(inputs[0])} and {len(array)}")
+        alone = is_alone
+        inputs.append(array)
+    batch = len(inputs[0])
+    masks = _masks(model, inputs, alone, lengths, mask)
+    results, given = _results(model, inputs, alone, out)
+    state = None if initial_state is None else as_state(initial_state, packed.state_groups, batch, model.dtype)
+    final = None
+    if return_state:
+        final = [[np.empty((batch, *shape), model.dtype) for shape in shapes] for _, shapes in packed.state_groups]
+    time = max(_times(model, inputs))
+    if threads is not None:
+        threads = thread_rules.check_threads(threads)
+    elif packed.work * batch * time < thread_rules.SMALL_WORK:
+        threads = 1
+    else:
+        threads = thread_rules.available_threads()
+    threads = packed.useful_threads(batch, time, threads)
+    flat = None if final is None else [array for arrays in final for array in arrays]
+    packed.predict(inputs, masks, results, state, flat, threads)
+    results = to_users(model, results, given)
+    y = results if len(results) > 1 else results[0]
+    return (y, [tuple(arrays) for arrays in final]) if final is not None else y
+
+
+def input_list(model: Model, x: Any) -> list:
+    """The inputs in the order of `inputs`."""
+    if isinstance(x, Mapping):
+        if set(x) != set(model.inputs):
+            raise ShapeError(f"inputs: expected {', '.join(model.inputs)}, found {', '.join(map(str, x))}")
+        return [x[name] for name in model.inputs]
+    if len(model.inputs) == 1:
+        return [x]
+    if not isinstance(x, (list, tuple)) or len(x) != len(model.inputs):
+        raise ShapeError(f"inputs: expected a list of {len(model.inputs)} ({', '.join(model.inputs)}) or a dict")
+    return list(x)
+
+
+def _results(model: Model, inputs: list[np.ndarray], alone: bool, out: Any) -> tuple[list[np.ndarray], Any]:
+    """The arrays to write to, and those of `out` that the results are copied to as they lie for the user."""
+    shapes = _result_shapes(model, inputs)
+    shapes = [shape[1:] for shape in shapes] if alone else shapes
+    if out is None:
+        return [np.empty(shape, model.dtype) for shape in shapes], None
+    given = out if isinstance(out, (list, tuple)) else [out]
+    if len(given) != len(shapes):
+        raise ShapeError(f"out: expected {len(shapes)} arrays, found {len(given)}")
+    if not model.graph.layouts:
+        return [check_out(array, shape, model.dtype, inputs) for array, shape in zip(given, shapes)], None
+    results = [np.empty(shape, model.dtype) for shape in shapes]
+    for array, view in zip(given, to_users(model, results)):
+        check_out(array, view.shape, model.dtype, inputs)
+    return results, given
+
+
+def to_users(model: Model, results: list[np.ndarray], out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+    """Results with their axes as they lie for the user (`Graph.layouts`), copied to `out` if that is given."""
+    layouts, found = model.graph.layouts, []
+    for i, (name, array) in enumerate(zip(model.outputs, results)):
+        if name in layouts:
+            array = to_layout(array, layouts[name], len(model.graph.values[name].shape))
+        if out is not None:
+            np.copyto(out[i], array)
+            array = out[i]
+        found.append(array)
+    return found
+
+
+def _result_shapes(model: Model, inputs: list[np.ndarray]) -> list[tuple[int, ...]]:
+    return model._packed.result_shapes(len(inputs[0]), _times(model, inputs))
+
+
+def _times(model: Model, inputs: list[np.ndarray]) -> list[int]:
+    """Steps of each input, 1 for one without time."""
+    return [x.shape[1] if value.has_time else 1 for value, x in zip(model._input_values, inputs)]
+
+
+def _masks(model: Model, inputs: list[np.ndarray], alone: bool, lengths: Any, mask: Any) -> list[np.ndarray | None]:
+    """One mask (batch, time) of uint8, or None, per input."""
+    masks: list[np.ndarray | None] = [None] * len(inputs)
+    if lengths is None and mask is None:
+        return masks
+    if lengths is not None and mask is not None:
+        raise ShapeError("give lengths or mask, not both")
+    what = "lengths" if mask is None else "mask"
+    given = lengths if mask is None else mask
+    sequences = [i for i, value in enumerate(model._input_values) if value.mask is not None]
+    if isinstance(given, Mapping):
+        unknown = set(given) - {model.inputs[i] for i in sequences}
+        if unknown:
+            raise ShapeError(f"{what}: no sequence input is named {', '.join(map(str, unknown))}")
+        sequences = [i for i in sequences if model.inputs[i] in given]
+    elif not sequences:
+        raise ShapeError(f"{what}: no layer reads a mask of an input")
+    elif len(sequences) != 1:
+        raise ShapeError(f"{what}: the network has {len(sequences)} sequence inputs; give a dict by input name")
+    for i in sequences:
+        one = given[model.inputs[i]] if isinstance(given, Mapping) else given
+        batch, time = inputs[i].shape[:2]
+        masks[i] = _prefix_mask(one, batch, time) if mask is None else _as_mask(one, batch, time, alone)
+    return masks
+
+
+def _prefix_mask(lengths: Any, batch: int, time: int) -> np.ndarray:
+    lengths = np.asarray(lengths)
+    if lengths.ndim == 0 and batch == 1:
+        lengths = lengths[np.newaxis]
+    if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
+        raise ShapeError(f"lengths: expected {batch} whole numbers, found {lengths.dtype} of shape {lengths.shape}")
+    wrong = np.flatnonzero((lengths < 1) | (lengths > time))
+    if wrong.size:
+        raise ShapeError(f"lengths: expected 1 to {time}, found {lengths[wrong[0]]} in row {wrong[0]}")
+    return (np.arange(time) < lengths[:, np.newaxis]).view(np.uint8)
+
+
+def _as_mask(mask: Any, batch: int, time: int, alone: bool) -> np.ndarray:
+    mask = np.asarray(mask)
+    if alone and mask.ndim == 1:
+        mask = mask[np.newaxis]
+    if mask.dtype != np.bool_ or mask.shape != (batch, time):
+        raise ShapeError(f"mask: expected bool of shape {(batch, time)}, found {mask.dtype} of shape {mask.shape}")
+    return np.ascontiguousarray(mask).view(np.uint8)

@@ -1,0 +1,66 @@
+"""A model as a table: its layers, their sizes, and the memory that it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import CylstmError
+from .streaming import why_no_stream
+from .tensors import as_stored
+
+if TYPE_CHECKING:
+    from .graph import Value
+    from .model import Model
+
+# that the memory is told of where any number will do but it depends on it
+_STEPS = 1000
+
+
+def summary_text(model: Model) -> str:
+    """What `Model.summary` prints."""
+    values = model.graph.values
+    rows = [("layer", "operation", "reads", "output", "parameters")]
+    for name in model.inputs:
+        rows.append((name, "input", "", _shape_text(values[name]), ""))
+    counted: set[str] = set()
+    stored = as_stored(model.graph.tensors)
+    for node in model.graph.nodes:
+        tensors = [stored[name] for name in node.weights.values() if name not in counted]
+        counted.update(node.weights.values())
+        data = [name for name in node.inputs.values() if values[name].kind != "mask"]
+        if len(data) > 4:
+            data[2:-1] = [f"{len(data) - 3} more"]
+        y = values[node.outputs.get("y", next(iter(node.outputs.values())))]
+        rows.append((node.name, node.op, ", ".join(data), _shape_text(y), f"{sum(t.size for t in tensors):,}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    streams = why_no_stream(model.graph) or "yes"
+    chosen = "" if model._reason is None else f" (auto: {model._reason})"
+    lines += [
+        "",
+        f"{model.graph.parameters():,} parameters, {model._packed.nbytes / 1024:,.1f} KB packed, "
+        f"{model._packed.work:,} multiply-adds a step",
+        f"memory of a run of one row beside these: {_run_memory_text(model)}",
+        f"engine {model.engine}{chosen}, {model.dtype}; outputs: {', '.join(model.outputs)}; streams: {streams}",
+    ]
+    return "\n".join(lines)
+
+
+def _run_memory_text(model: Model) -> str:
+    """What values, states and scratch take: of a stream, else of a prediction of so many steps."""
+    if model.can_stream:
+        return f"{model._packed.run_bytes(None) / 1024:,.1f} KB (a stream)"
+    times = [
+        1 if not value.has_time else value.shape[0] if value.shape[0] is not None else _STEPS
+        for value in model._input_values
+    ]
+    steps = f" of {max(times):,} steps" if any(value.has_time for value in model._input_values) else ""
+    try:
+        return f"{model._packed.run_bytes(times) / 1024:,.1f} KB (predict{steps})"
+    except CylstmError as error:
+        return f"not known{steps}: {error}"
+
+
+def _shape_text(value: Value) -> str:
+    return "(" + ", ".join(["batch", *("time" if size is None else str(size) for size in value.shape)]) + ")"
