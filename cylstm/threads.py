@@ -59,28 +59,14 @@ def register(only_if_imported: bool = False) -> None:
     _registered = True
     import threadpoolctl
 
-    class CylstmController(threadpoolctl.LibController):
-        user_api = "cylstm"
-        internal_api = "cylstm"
-        filename_prefixes = ("_engine",)
-        check_symbols = ("cyl_threads_name",)
-
-        def get_num_threads(self) -> int:
-            return available_threads()
-
-        def set_num_threads(self, num_threads: int) -> None:
-            # a limit that is lifted gives back the number from before: then there is none any more
-            global _limit
-            _limit = None
-            if int(num_threads) != available_threads():
-                _limit = int(num_threads)
-
-        def get_version(self) -> str:
-            from ._version import __version__
-
-            return __version__
-
-        def set_additional_attributes(self) -> None:
-            pass
+    from .controller import CylstmController
 
     threadpoolctl.register(CylstmController)
+
+
+def set_limit(threads: int) -> None:
+    """Use at most so many threads; the number from before the last limit gives back having none."""
+    global _limit
+    _limit = None
+    if threads != available_threads():
+        _limit = threads

@@ -153,7 +153,7 @@ def open_file(
 
 
 def write(graph: Graph, path: str | os.PathLike[str], arrays: dict[str, list] | None = None) -> None:
-    """Write a network to a native ``.cylstm`` file; see `cylstm.formats.safetensors.write_cylstm`.
+    """Write a network to a native ``.cylstm`` file; see `cylstm.formats._cylstm_write.write_cylstm`.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def write(graph: Graph, path: str | os.PathLike[str], arrays: dict[str, list] | 
         path = os.fsdecode(path)
     if os.path.splitext(path)[1].lower() != ".cylstm":
         raise UnsupportedError(f"{path}: networks are written as .cylstm files only")
-    from .safetensors import write_cylstm
+    from ._cylstm_write import write_cylstm
 
     write_cylstm(graph, path, arrays)
 

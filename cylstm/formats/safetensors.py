@@ -15,14 +15,12 @@ and so aligned to 64 bytes in the file.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +28,7 @@ from .._engine import layout_version
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Node, Value
 from ..layers import OPS
-from ..tensors import PIECE_BYTES, StoredTensor, as_stored
+from ..tensors import PIECE_BYTES, StoredTensor
 from ._json import parse_json
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000
 _MAX_RANK = 32
-_ALIGNMENT = 64
+ALIGNMENT = 64
 #: numbers that are looked at at once
 _PIECE = 1 << 18
 _TYPES = {
@@ -90,7 +88,7 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = 
     UnsupportedError
         If it was written by a newer version, or holds types, layers or options that are not supported.
     """
-    file = _File(path)
+    file = SafetensorsFile(path)
     if file.metadata.get("format") == "cylstm":
         if layers is not None:
             raise FormatError(f"{path}: a .cylstm file holds its own wiring; leave out layers=")
@@ -104,10 +102,10 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = 
 
 def read_safetensors_tensors(path: str) -> Tensors:
     """The tensors of a ``.safetensors`` file alone."""
-    return _tensors(_File(path))
+    return _tensors(SafetensorsFile(path))
 
 
-def _tensors(file: _File) -> Tensors:
+def _tensors(file: SafetensorsFile) -> Tensors:
     from ._arrays import Tensors
 
     arrays = {name: file.weight(name) for name in file.entries}
@@ -122,69 +120,7 @@ def _tensors(file: _File) -> Tensors:
     return Tensors(arrays, provenance)
 
 
-def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None) -> None:
-    """Write a graph to a native ``.cylstm`` file, a packed one if there are `arrays`; equal graphs give equal bytes.
-
-    The file appears complete or not at all: it is written beside `path` under another name, then renamed.
-
-    Raises
-    ------
-    FormatError
-        If the graph's metadata is not text.
-    OSError
-        If the file cannot be written.
-    """
-    if not all(isinstance(text, str) for entry in graph.metadata.items() for text in entry):
-        raise FormatError(f"{path}: metadata expected a mapping of strings to strings, found {dict(graph.metadata)!r}")
-    described = {
-        "inputs": list(graph.inputs),
-        "nodes": [
-            {
-                "inputs": dict(node.inputs),
-                "name": node.name,
-                "op": node.op,
-                "options": dict(node.options),
-                "outputs": dict(node.outputs),
-                "weights": dict(node.weights),
-            }
-            for node in graph.nodes
-        ],
-        "outputs": list(graph.outputs),
-        "values": [
-            {"kind": value.kind, "mask": value.mask, "name": value.name, "shape": list(value.shape)}
-            for value in sorted(graph.values.values(), key=lambda value: value.name)
-        ],
-    }
-    if graph.layouts:
-        described["layouts"] = dict(graph.layouts)
-    tensors = as_stored(graph.tensors)
-    metadata = {"format": "cylstm", "format_version": str(FORMAT_VERSION)}
-    if arrays is not None:
-        described["tensors"] = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        metadata["layout_version"] = str(layout_version())
-        tensors = {f"{name}/{i}": array for name, packed in arrays.items() for i, array in enumerate(packed)}
-    metadata |= {"graph": _json(described), "metadata": _json(dict(graph.metadata))}
-    folder, name = os.path.split(os.path.abspath(path))
-    beside = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            _write(file, tensors, metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
-
-
-def _json(value: object, *, sort_keys: bool = True) -> str:
-    import json
-
-    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False)
-
-
-class _File:
+class SafetensorsFile:
     """An open safetensors file whose header is read and checked; tensors are read when asked for.
 
     Attributes
@@ -199,7 +135,7 @@ class _File:
         self.path = path
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - lives as long as tensors to read
         self._warned: set[str] = set()
-        self._size = size = os.fstat(self._file.fileno()).st_size
+        self.size = size = os.fstat(self._file.fileno()).st_size
         start = self._file.read(8)
         if len(start) < 8:
             raise FormatError(f"{path}: {size} bytes are too few for a safetensors file; truncated?")
@@ -224,6 +160,10 @@ class _File:
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
+
+    def fileno(self) -> int:
+        """The descriptor of the open file, which stays this object's own."""
+        return self._file.fileno()
 
     def layouts(self) -> dict[str, str]:
         """Name -> type, shape and place of each tensor as stored."""
@@ -253,53 +193,11 @@ class _File:
         """The type of a tensor of this kind once read."""
         return np.dtype({"F64": "f8"}.get(kind, "f4") if kind in _REAL_TYPES else _TYPES[kind]).newbyteorder("=")
 
-    def packed(self, name: str) -> np.ndarray:
-        """A packed array, in memory of its own aligned to 64 bytes."""
-        begin, end, *_ = self._packed_entry(name)
-        memory = np.empty(end - begin + _ALIGNMENT, np.uint8)
-        shift = -memory.ctypes.data % _ALIGNMENT
-        memory = memory[shift : shift + end - begin]
-        self._read_into(name, begin, memory)
-        array = memory.view("<f4").astype(np.float32, copy=False)
-        self._warn_not_finite(name, array)
-        return array
-
-    def mapped(self, names: Sequence[str]) -> list[np.ndarray]:
-        """Packed arrays as they lie in the file, which is mapped into memory, read-only."""
-        import mmap
-
-        if not np.dtype("<f4").isnative:
-            raise UnsupportedError(f"{self.path}: a big-endian machine cannot map this file; leave out mmap=True")
-        how = {"access": mmap.ACCESS_READ}
-        if hasattr(mmap, "MAP_PRIVATE"):
-            how = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ}
-        try:
-            memory = mmap.mmap(self._file.fileno(), self._size, **how)
-        except ValueError as error:
-            raise FormatError(f"{self.path}: cannot be mapped, truncated just now? {error}") from error
-        arrays = []
-        for name in names:
-            begin, end, *_ = self._packed_entry(name)
-            if begin % _ALIGNMENT:
-                raise FormatError(
-                    f"{self.path}: packed array {name!r} lies at byte {begin}, not at a multiple of {_ALIGNMENT}; "
-                    "leave out mmap=True"
-                )
-            arrays.append(np.frombuffer(memory, np.float32, (end - begin) // 4, begin))
-        return arrays
-
-    def _packed_entry(self, name: str) -> tuple[int, int, str, str, tuple[int, ...]]:
-        entry = self.entries[name]
-        *_, kind, shape = entry
-        if kind != "F32" or len(shape) != 1 or not shape[0]:
-            raise FormatError(f"{self.path}: packed array {name!r}: expected F32 of one axis, found {kind} of {shape}")
-        return entry
-
     def _rows(self, name: str, first: int, count: int) -> np.ndarray:
         begin, end, _, kind, shape = self.entries[name]
         array = np.empty((count, *shape[1:]), _TYPES[kind])
         row = (end - begin) // max(1, shape[0]) if shape else end - begin
-        self._read_into(name, begin + first * row, array.reshape(-1).view(np.uint8))
+        self.read_into(name, begin + first * row, array.reshape(-1).view(np.uint8))
         if kind == "BF16":
             from ._arrays import bfloat16_bits_to_float32
 
@@ -310,10 +208,10 @@ class _File:
 
     def _checked_rows(self, name: str, first: int, count: int) -> np.ndarray:
         array = self._rows(name, first, count)
-        self._warn_not_finite(name, array)
+        self.warn_not_finite(name, array)
         return array
 
-    def _read_into(self, name: str, begin: int, target: np.ndarray) -> None:
+    def read_into(self, name: str, begin: int, target: np.ndarray) -> None:
         self._file.seek(begin)
         view, done = memoryview(target), 0
         while done < len(view):
@@ -322,7 +220,7 @@ class _File:
                 raise FormatError(f"{self.path}: tensor {name!r} ends early; truncated?")
             done += count
 
-    def _warn_not_finite(self, name: str, array: np.ndarray) -> None:
+    def warn_not_finite(self, name: str, array: np.ndarray) -> None:
         if name in self._warned or array.dtype.kind != "f":
             return
         numbers = array.reshape(-1)
@@ -339,7 +237,7 @@ def _entry(path: str, name: str, entry: object, start: int) -> tuple[int, int, s
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _TYPES:
         raise UnsupportedError(f"{what}: type {kind!r} is not supported; known are {', '.join(_TYPES)}")
-    if not _are_counts(shape) or len(shape) > _MAX_RANK or not _are_counts(offsets) or len(offsets) != 2:
+    if not are_counts(shape) or len(shape) > _MAX_RANK or not are_counts(offsets) or len(offsets) != 2:
         raise FormatError(f"{what}: shape and data_offsets expected natural numbers, found {shape} and {offsets}")
     begin, end = offsets
     if math.prod(max(size, 1) for size in shape) >= 1 << 59:
@@ -350,35 +248,11 @@ def _entry(path: str, name: str, entry: object, start: int) -> tuple[int, int, s
     return start + begin, start + end, name, kind, tuple(shape)
 
 
-def _are_counts(numbers: object) -> bool:
+def are_counts(numbers: object) -> bool:
     return isinstance(numbers, list) and all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
 
 
-def _write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    # Gaps are not allowed, so what fills whole 64-byte blocks comes first: those tensors are all aligned to 64 bytes.
-    order = sorted(tensors, key=lambda name: (tensors[name].nbytes % _ALIGNMENT != 0, -tensors[name].itemsize, name))
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    position = 0
-    for name in order:
-        array = tensors[name]
-        end = position + array.nbytes
-        kind = {4: "F32", 8: "F64"}[array.itemsize]
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [position, end]}
-        position = end
-    text = _json(header, sort_keys=False).encode()
-    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
-    file.write(len(text).to_bytes(8, "little"))
-    file.write(text)
-    for name in order:
-        tensor = tensors[name]
-        for _, piece in tensor.pieces() if isinstance(tensor, StoredTensor) else ((0, tensor),):
-            file.write(np.ascontiguousarray(piece, dtype=piece.dtype.newbyteorder("<")).data.cast("B"))
-
-
-# The native file
-
-
-def _read_native(file: _File, mmap: bool) -> tuple[Graph, Arrays | None]:
+def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | None]:
     path, metadata = file.path, file.metadata
     _check_version(path, metadata, "format_version", FORMAT_VERSION)
     is_packed = "layout_version" in metadata
@@ -405,9 +279,11 @@ def _read_native(file: _File, mmap: bool) -> tuple[Graph, Arrays | None]:
     if not is_packed:
         tensors = {name: file.stored(name) for name in file.entries}
         return _with_layouts(path, layouts, _rebuild(path, graph, user, tensors)), None
-    tensors = {name: _unread(path, name, shape) for name, shape in graph["tensors"].items()}
+    from ._cylstm_packed import read_packed, unread_tensor
+
+    tensors = {name: unread_tensor(path, name, shape) for name, shape in graph["tensors"].items()}
     rebuilt = _with_layouts(path, layouts, _rebuild(path, graph, user, tensors))
-    return rebuilt, _packed_arrays(file, rebuilt, mmap)
+    return rebuilt, read_packed(file, rebuilt, mmap)
 
 
 def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
@@ -436,31 +312,6 @@ def _check_version(path: str, metadata: Mapping[str, str], key: str, known: int)
         raise FormatError(f"{path}: {key} expected 1 or more, found {version}")
     if int(version) > known:
         raise UnsupportedError(f"{path}: written by a newer CyLSTM: {key} {version}, this one reads up to {known}")
-
-
-def _unread(path: str, name: str, shape: object) -> StoredTensor:
-    """A tensor of a packed file: its shape is known, its numbers are in the packed arrays."""
-    if not _are_counts(shape) or not 0 < len(shape) <= 4 or not all(0 < size < 1 << 31 for size in shape):
-        raise FormatError(f"{path}: graph: tensor {name!r}: shape expected positive integers, found {shape!r}")
-
-    def read_rows(first: int, count: int) -> np.ndarray:
-        raise AssertionError("a packed file's tensors are unpacked by the engine")
-
-    return StoredTensor(tuple(shape), np.dtype(np.float32), read_rows)
-
-
-def _packed_arrays(file: _File, graph: Graph, mmap: bool) -> Arrays:
-    """The packed arrays by layer; that their sizes are right is for the engine to see."""
-    names: dict[str, list[str]] = {}
-    for node in graph.nodes:
-        found = itertools.takewhile(file.entries.__contains__, (f"{node.name}/{i}" for i in itertools.count()))
-        names[node.name] = list(found)
-    every = [name for found in names.values() for name in found]
-    left = set(file.entries).difference(every)
-    if left:
-        raise FormatError(f"{file.path}: packed arrays that no layer uses: {', '.join(sorted(left))}")
-    arrays = dict(zip(every, file.mapped(every) if mmap else map(file.packed, every)))
-    return {layer: [arrays[name] for name in found] for layer, found in names.items() if found}
 
 
 def _rebuild(
