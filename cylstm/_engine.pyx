@@ -256,7 +256,7 @@ cdef class PackedModel:
 
     cdef refuse_variance(self, graph):
         """Raise `FormatError` about the first batch normalisation by numbers that are not above 0."""
-        from .layers.norm import check_variance
+        from .ops.norm import check_variance
 
         for node in graph.nodes:
             if node.op == "batch_norm":

@@ -30,6 +30,10 @@ class StaticTimeNeeded(ShapeError):
     """A layer needs to know the number of steps in advance: give the input a shape with a number instead of None."""
 
 
+# of any record: the item at each place, for as many as the longest has
+_ITEMS = [property(itemgetter(index)) for index in range(8)]
+
+
 @dataclass_transform(frozen_default=True)
 class Record(tuple):
     """A tuple whose items have the names, and defaults, that a subclass lists.
@@ -45,7 +49,7 @@ class Record(tuple):
         cls._fields = tuple(cls.__annotations__)
         cls._defaults = {name: vars(cls)[name] for name in cls._fields if name in vars(cls)}
         for index, name in enumerate(cls._fields):
-            setattr(cls, name, property(itemgetter(index)))
+            setattr(cls, name, _ITEMS[index])
 
     def __new__(cls, *items: object, **named: object) -> Record:
         if len(items) < len(cls._fields):
@@ -162,7 +166,7 @@ class Node(Record):
     Attributes
     ----------
     op : str
-        A key of `cylstm.layers.OPS`.
+        A key of `cylstm.ops.OPS`.
     name : str
         Unique in the graph; what messages and state labels use.
     inputs, outputs : dict of str to str
@@ -227,7 +231,7 @@ class Graph(Record):
 
     def states(self) -> list[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]]:
         """``[(node name, ((label, shape without batch), ...)), ...]`` of the nodes that carry state, in graph order."""
-        from .layers import OPS
+        from .ops import OPS
 
         found = []
         for node in self.nodes:
@@ -311,7 +315,7 @@ class GraphBuilder:
         Parameters
         ----------
         op : str
-            A key of `cylstm.layers.OPS`.
+            A key of `cylstm.ops.OPS`.
         name : str
             The layer's name; a second call of it gets ``name#2`` and so on.
         inputs : dict of str to Value
@@ -327,7 +331,7 @@ class GraphBuilder:
         ShapeError, UnsupportedError
             If shapes, roles or options do not fit the op; the message names the layer.
         """
-        from .layers import OPS
+        from .ops import OPS
 
         if op not in OPS:
             raise UnsupportedError(f"layer {name!r}: no operation {op!r}; known are {', '.join(sorted(OPS))}")

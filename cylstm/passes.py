@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .graph import Graph, Node
-from .layers import OPS
+from .ops import OPS
 
 
 def drop_dropout(graph: Graph) -> Graph:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .errors import ShapeError
 from .graph import Graph
-from .layers import OPS
+from .ops import OPS
 
 
 def why_no_stream(graph: Graph) -> str | None:

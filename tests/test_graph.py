@@ -7,7 +7,7 @@ import cylstm
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats import read, write
 from cylstm.graph import Axis, GraphBuilder, Value
-from cylstm.layers import OPS
+from cylstm.ops import OPS
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import cylstm
 from cylstm import layers as L
 from cylstm.errors import FormatError
-from cylstm.formats import _torch_tensors, open_file, safetensors
+from cylstm.formats import _safetensors_tensors, _torch_tensors, open_file
 from cylstm.tensors import StoredTensor, as_stored
 
 from networks import bits
@@ -33,7 +33,7 @@ def tensors(rng):
 
 @pytest.fixture
 def all_wait(monkeypatch):
-    for module in (_torch_tensors, safetensors):
+    for module in (_torch_tensors, _safetensors_tensors):
         monkeypatch.setattr(module, "PIECE_BYTES", 0)
 
 

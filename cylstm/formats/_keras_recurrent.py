@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FormatError, UnsupportedError
 from ..graph import Option, Value
-from ..layers.merge import DIRECTION_MERGES
+from ..ops.merge import DIRECTION_MERGES
 from ._keras_call import Flow, LayerCall, Mask, shape_text
 from ._keras_config import LayerConfig
 from ._keras_weights import Part, numbered

@@ -88,8 +88,9 @@ def _read_shard(index: str, path: str) -> Tensors:
             from .torch import read_torch_tensors
 
             return read_torch_tensors(path)
-        from .safetensors import read_safetensors_tensors
+        from ._safetensors_tensors import read_tensors
+        from .safetensors import SafetensorsFile
 
-        return read_safetensors_tensors(path)
+        return read_tensors(SafetensorsFile(path))
     except CylstmError as error:
         raise type(error)(f"{index}: {error}") from error

@@ -27,13 +27,12 @@ import numpy as np
 from .._engine import layout_version
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Node, Value
-from ..layers import OPS
-from ..tensors import PIECE_BYTES, StoredTensor
+from ..ops import OPS
+from ..tensors import StoredTensor
 from ._json import parse_json
 
 if TYPE_CHECKING:
     from ..layers import Layer
-    from ._arrays import Tensors
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000
@@ -56,7 +55,7 @@ _TYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
-_REAL_TYPES = ("F64", "F32", "F16", "BF16")
+REAL_TYPES = ("F64", "F32", "F16", "BF16")
 
 
 #: layer -> its packed weights
@@ -94,30 +93,11 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = 
             raise FormatError(f"{path}: a .cylstm file holds its own wiring; leave out layers=")
         graph, arrays = _read_native(file, mmap)
         return graph._replace(provenance={**graph.provenance, "layouts": file.layouts()}), arrays
+    from ._safetensors_tensors import read_tensors
     from .state_dict import graph_from_tensors
 
-    found = _tensors(file)
+    found = read_tensors(file)
     return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance), None
-
-
-def read_safetensors_tensors(path: str) -> Tensors:
-    """The tensors of a ``.safetensors`` file alone."""
-    return _tensors(SafetensorsFile(path))
-
-
-def _tensors(file: SafetensorsFile) -> Tensors:
-    from ._arrays import Tensors
-
-    arrays = {name: file.weight(name) for name in file.entries}
-    provenance = {
-        "format": "safetensors",
-        "version": None,
-        "framework_version": None,
-        "source": file.path,
-        "metadata": dict(file.metadata),
-        "layouts": file.layouts(),
-    }
-    return Tensors(arrays, provenance)
 
 
 class SafetensorsFile:
@@ -169,31 +149,18 @@ class SafetensorsFile:
         """Name -> type, shape and place of each tensor as stored."""
         return {name: f"{kind} {shape} at byte {begin}" for name, (begin, _, _, kind, shape) in self.entries.items()}
 
-    def array(self, name: str) -> np.ndarray:
-        """One tensor; half precision becomes float32."""
-        *_, shape = self.entries[name]
-        return self._rows(name, 0, shape[0]) if shape else self._rows(name, 0, 1).reshape(())
-
-    def weight(self, name: str) -> np.ndarray | StoredTensor:
-        """One tensor: `array`, or for large weights one that is read when asked for."""
-        *_, kind, shape = self.entries[name]
-        if kind in _REAL_TYPES and len(shape) > 1:
-            stored = StoredTensor(shape, self._dtype(kind), partial(self._rows, name))
-            if stored.nbytes > PIECE_BYTES:
-                return stored
-        return self.array(name)
-
     def stored(self, name: str) -> StoredTensor:
         """One tensor that is read when asked for, with a warning if it holds NaN or infinity."""
         *_, kind, shape = self.entries[name]
-        return StoredTensor(shape, self._dtype(kind), partial(self._checked_rows, name))
+        return StoredTensor(shape, self.dtype(kind), partial(self._checked_rows, name))
 
     @staticmethod
-    def _dtype(kind: str) -> np.dtype:
+    def dtype(kind: str) -> np.dtype:
         """The type of a tensor of this kind once read."""
-        return np.dtype({"F64": "f8"}.get(kind, "f4") if kind in _REAL_TYPES else _TYPES[kind]).newbyteorder("=")
+        return np.dtype({"F64": "f8"}.get(kind, "f4") if kind in REAL_TYPES else _TYPES[kind]).newbyteorder("=")
 
-    def _rows(self, name: str, first: int, count: int) -> np.ndarray:
+    def rows(self, name: str, first: int, count: int) -> np.ndarray:
+        """Rows of one tensor; half precision becomes float32."""
         begin, end, _, kind, shape = self.entries[name]
         array = np.empty((count, *shape[1:]), _TYPES[kind])
         row = (end - begin) // max(1, shape[0]) if shape else end - begin
@@ -207,7 +174,7 @@ class SafetensorsFile:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def _checked_rows(self, name: str, first: int, count: int) -> np.ndarray:
-        array = self._rows(name, first, count)
+        array = self.rows(name, first, count)
         self.warn_not_finite(name, array)
         return array
 
@@ -297,7 +264,7 @@ def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
             not shape
             or not isinstance(layout, str)
             or len(set(layout)) != len(layout)
-            or any(axis not in axes for axis in layout)
+            or not set(layout) <= set(axes)
             or any(size != 1 for axis, size in zip(axes, shape) if axis not in layout)
         ):
             raise FormatError(f"{path}: graph: layout {layout!r} of {name!r} does not fit shape {shape}")

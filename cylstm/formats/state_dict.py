@@ -43,11 +43,11 @@ from ..layers import (
     Reverse,
     RMSNorm,
     Transpose,
+    slot_options,
+    window_options,
 )
-from ..layers.activation import slot_options
-from ..layers.conv1d import window_options
-from ..layers.lstm import lstm_gates
-from ..layers.merge import DIRECTION_MERGES
+from ..ops.lstm import lstm_gates
+from ..ops.merge import DIRECTION_MERGES
 from ..tensors import StoredTensor
 from ._arrays import as_numpy, shape_text, warn_not_finite
 

@@ -16,7 +16,7 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-with atheris.instrument_imports(include=["cylstm.formats", "cylstm.graph", "cylstm.layers"]):
+with atheris.instrument_imports(include=["cylstm.formats", "cylstm.graph", "cylstm.ops"]):
     import cylstm.formats
 
     import targets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Value
-from ._op import Layer, Op, check_kind, check_roles
+from ._op import Op, check_kind, check_roles
 
 
 class LastOp(Op):
@@ -22,18 +22,3 @@ class LastOp(Op):
         if "mask" in inputs:
             check_kind(where, inputs["mask"], ("mask",))
         return {"y": Value("", "vector", inputs["x"].shape[1:])}
-
-
-class Last(Layer):
-    """The last valid step of a sequence, ``output[:, length - 1]``.
-
-    After a bidirectional layer its backward half has seen one step only; see `LastState`.
-    """
-
-
-class LastState(Layer):
-    """The final hidden state of the recurrent layer just before, directions concatenated.
-
-    What PyTorch's ``h_n`` holds for the topmost layer, and what a Keras ``Bidirectional`` returns: the backward
-    half has seen the whole sequence.
-    """

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
-from ._op import Layer, check_roles, check_shape
+from ._op import check_roles, check_shape
 from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_choice, check_vectors, hidden_size
-
-if TYPE_CHECKING:
-    from .activation import Activation
 
 _AXES = ("rows", "columns")
 
@@ -90,55 +85,3 @@ class ConvLstmOp(RecurrentOp):
         if reach > size:
             raise ShapeError(f"layer {where!r}: a kernel that reaches over {reach} {axis} does not fit {size}")
         return (size - reach) // stride + 1
-
-
-class ConvLSTM(Layer):
-    """A ConvLSTM of a state dict, one direction.
-
-    PyTorch has none; the tensors are laid out like those of ``torch.nn.Conv1d`` and ``Conv2d``: ``prefix.weight_ih``
-    (4*filters, channels, [rows,] columns), ``prefix.weight_hh`` (4*filters, filters, [rows,] columns), optional
-    ``prefix.bias`` (4*filters,), gates in the order i, f, g, o. The input is (batch, time, [rows,] columns,
-    channels).
-
-    Parameters
-    ----------
-    prefix : str
-        What stands before ``.weight_ih`` in the tensors' names; "" if nothing does.
-    spatial_shape : tuple of int
-        (columns,) or (rows, columns) of the input.
-    strides, dilation : int or tuple of int
-        Of the input convolution, one number per spatial axis.
-    conv_padding : {"valid", "same"}
-        Of the input convolution; the recurrent one is "same".
-    activation, recurrent_activation : str or Activation
-        Of the candidate g and of the cell in the output; of the gates i, f and o.
-    reverse, padding, empty_state
-        As in `LSTM`.
-    """
-
-    def __init__(
-        self,
-        prefix: str,
-        spatial_shape: tuple[int, ...],
-        *,
-        strides: int | tuple[int, ...] = 1,
-        dilation: int | tuple[int, ...] = 1,
-        conv_padding: str = "valid",
-        activation: str | Activation | None = "tanh",
-        recurrent_activation: str | Activation | None = "sigmoid",
-        reverse: bool = False,
-        padding: str = "zero",
-        empty_state: str = "initial",
-    ) -> None:
-        super().__init__(
-            prefix=prefix,
-            spatial_shape=tuple(spatial_shape),
-            strides=strides,
-            dilation=dilation,
-            conv_padding=conv_padding,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            reverse=reverse,
-            padding=padding,
-            empty_state=empty_state,
-        )

@@ -1,4 +1,4 @@
-"""What every operation tells the graph about itself, and what every layer of a state dict is."""
+"""What every operation tells the graph about itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..graph import Option, Value
 
 
 class Op:
-    """One operation. A subclass per layer; instances live in `cylstm.layers.OPS`.
+    """One operation. A subclass per layer; instances live in `cylstm.ops.OPS`.
 
     Attributes
     ----------
@@ -57,28 +57,6 @@ class Op:
     def limit(self, weights: Mapping[str, np.ndarray], options: Mapping[str, Option]) -> int | None:
         """What all its indices must be below; None for an op that reads none."""
         return None
-
-
-class Layer:
-    """A layer of a state dict: plain data, compared and shown by its parameters.
-
-    (A hand-written base, because creating a dataclass costs 0.4 ms each at every import.)
-    """
-
-    def __init__(self, **parameters: object) -> None:
-        self.__dict__.update(parameters)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} cannot be changed; make another one")
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.__dict__ == other.__dict__
-
-    def __hash__(self) -> int:
-        return hash((type(self), *self.__dict__.items()))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
 
 
 def check_roles(

@@ -8,7 +8,7 @@ from ..errors import ShapeError
 from ..graph import Value
 from ..tensors import StoredTensor
 from ._axes import check_whole_number, need_shape
-from ._op import Layer, Op, check_kind, check_roles
+from ._op import Op, check_kind, check_roles
 from ._recurrent import check_choice, check_number, check_vectors
 
 
@@ -98,31 +98,3 @@ class GroupNormOp(Op):
 
     def streams(self, options):
         return "its statistics are of the whole sequence"
-
-
-class BatchNorm1d(Layer):
-    """``torch.nn.BatchNorm1d`` of a state dict, over the last axis: ``prefix.running_mean`` and so on."""
-
-    def __init__(self, prefix: str, eps: float = 1e-5) -> None:
-        super().__init__(prefix=prefix, eps=eps)
-
-
-class LayerNorm(Layer):
-    """``torch.nn.LayerNorm`` of a state dict over the last axis; weight and bias are taken if they are there."""
-
-    def __init__(self, prefix: str, eps: float = 1e-5) -> None:
-        super().__init__(prefix=prefix, eps=eps)
-
-
-class RMSNorm(Layer):
-    """``torch.nn.RMSNorm`` of a state dict over the last axis; `eps` None is PyTorch's own, 2^-23."""
-
-    def __init__(self, prefix: str, eps: float | None = None) -> None:
-        super().__init__(prefix=prefix, eps=2.0**-23 if eps is None else eps)
-
-
-class GroupNorm(Layer):
-    """``torch.nn.GroupNorm(num_groups, ...)`` of a state dict, over all steps."""
-
-    def __init__(self, prefix: str, num_groups: int, eps: float = 1e-5) -> None:
-        super().__init__(prefix=prefix, num_groups=num_groups, eps=eps)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import ShapeError, UnsupportedError
+from ..errors import UnsupportedError
 from ..graph import Value
 from ._axes import find_axis, kind_of
-from ._op import Layer, Op, check_kind, check_roles
+from ._op import Op, check_kind, check_roles
 from ._recurrent import check_choice
 
 
@@ -65,12 +65,3 @@ class SoftmaxOp(Op):
 
     def streams(self, options):
         return "it needs all steps at once" if options["axis"] == 0 else None
-
-
-class GlobalPool1d(Layer):
-    """The "mean", "max", "min" or "sum" over time, ``AdaptiveAvgPool1d(1)`` and ``AdaptiveMaxPool1d(1)``."""
-
-    def __init__(self, mode: str = "mean") -> None:
-        if mode not in ("mean", "max", "min", "sum"):
-            raise ShapeError(f"GlobalPool1d: mode expected 'mean', 'max', 'min' or 'sum', found {mode!r}")
-        super().__init__(mode=mode)

@@ -6,7 +6,7 @@ import math
 
 from ..errors import ShapeError
 from ..graph import Value
-from ._op import Layer, Op, check_activation, check_kind, check_roles
+from ._op import Op, check_activation, check_kind, check_roles
 
 
 class PreluOp(Op):
@@ -51,14 +51,3 @@ class GluOp(Op):
             raise ShapeError(f"layer {where!r}: expected an even number of features, found {x.features}")
         kind = "sequence" if x.has_time else "vector"
         return {"y": Value("", kind, (*x.shape[:-1], x.features // 2), x.mask, x.axis)}
-
-
-class PReLU(Layer):
-    """``torch.nn.PReLU`` of a state dict: ``prefix.weight`` of one number or one per feature."""
-
-    def __init__(self, prefix: str) -> None:
-        super().__init__(prefix=prefix)
-
-
-class GLU(Layer):
-    """``torch.nn.GLU`` over the features."""

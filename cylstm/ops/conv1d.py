@@ -5,9 +5,8 @@ from __future__ import annotations
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
 from ._axes import check_steps, check_whole_number, derived_time
-from ._op import Layer, Op, check_activation, check_roles, check_shape
+from ._op import Op, check_activation, check_roles, check_shape
 from ._recurrent import check_choice, check_vectors
-from .activation import Activation
 
 WINDOW_DEFAULTS = {"stride": 1, "dilation": 1, "padding": "valid", "pad_before": 0, "pad_after": 0}
 
@@ -146,87 +145,3 @@ class Pool1dOp(WindowOp):
         if options["ceil_mode"] and options["stride"] > 1:
             return "ceil_mode adds a window at the end"
         return self.why_whole(self.reach(options["pool"], options), options)
-
-
-class Conv1d(Layer):
-    """A convolution of a state dict, ``torch.nn.Conv1d``; sizes and bias are read from the tensors.
-
-    PyTorch's layout is (batch, channels, time); here sequences stay (batch, time, channels), so the transpositions that
-    only exist to feed it are left out: ``conv(x.transpose(1, 2)).transpose(1, 2)`` is this layer alone.
-
-    Parameters
-    ----------
-    prefix : str
-        What stands before ``.weight`` (filters, channels/groups, kernel) and ``.bias``.
-    stride, dilation, groups : int
-    padding : int, (int, int), "valid", "same" or "causal"
-        A number pads both ends, a pair the front and the end, "causal" the front as far as the kernel reaches, which
-        carries over in a stream.
-    activation : str, Activation or None
-    """
-
-    def __init__(
-        self,
-        prefix: str,
-        *,
-        stride: int = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        activation: str | Activation | None = "linear",
-    ) -> None:
-        super().__init__(
-            prefix=prefix, stride=stride, padding=padding, dilation=dilation, groups=groups, activation=activation
-        )
-
-
-class MaxPool1d(Layer):
-    """``torch.nn.MaxPool1d(kernel_size, stride, padding, dilation, ceil_mode=...)`` over time."""
-
-    def __init__(
-        self,
-        kernel_size: int,
-        stride: int | None = None,
-        padding: int = 0,
-        dilation: int = 1,
-        *,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__(
-            kernel_size=kernel_size,
-            stride=kernel_size if stride is None else stride,
-            padding=padding,
-            dilation=dilation,
-            ceil_mode=ceil_mode,
-        )
-
-
-class AvgPool1d(Layer):
-    """``torch.nn.AvgPool1d(kernel_size, stride, padding, ceil_mode, count_include_pad)`` over time."""
-
-    def __init__(
-        self,
-        kernel_size: int,
-        stride: int | None = None,
-        padding: int = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> None:
-        super().__init__(
-            kernel_size=kernel_size,
-            stride=kernel_size if stride is None else stride,
-            padding=padding,
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
-        )
-
-
-def window_options(stride: int, dilation: int, padding: int | tuple[int, int] | str) -> dict[str, object]:
-    """Node options of a window as PyTorch's layers describe it."""
-    options: dict[str, object] = {"stride": stride, "dilation": dilation}
-    if isinstance(padding, str):
-        return options | {"padding": padding}
-    before, after = (padding, padding) if isinstance(padding, int) else padding
-    if before or after:
-        options |= {"padding": "explicit", "pad_before": before, "pad_after": after}
-    return options

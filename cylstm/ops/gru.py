@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import ShapeError
 from ..graph import Value
-from ._op import Layer, check_roles, check_shape
+from ._op import check_roles, check_shape
 from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_vectors, hidden_size
-
-if TYPE_CHECKING:
-    from .activation import Activation
 
 
 class GruOp(RecurrentOp):
@@ -47,51 +42,3 @@ class GruOp(RecurrentOp):
 
     def state(self, weights, options):
         return (("h", (weights["weight_hh"].shape[1],)),)
-
-
-class GRU(Layer):
-    """A GRU of a state dict, ``torch.nn.GRU`` or ``torch.nn.GRUCell``.
-
-    Sizes, depth, directions and biases are read from the tensors.
-
-    Parameters
-    ----------
-    prefix : str
-        What stands before ``.weight_ih_l0`` in the tensors' names; "" if nothing does.
-    activation, recurrent_activation : str or Activation
-        Of the candidate n; of the gates r and z.
-    reset_after : bool
-        Whether r multiplies the recurrent product of n (PyTorch) or the state before it (then ``bias_hh`` is
-        added to ``bias_ih``).
-    gate_clip : float or None
-        Limits every pre-activation to [-clip, clip].
-    reverse, merge, backward, padding, empty_state
-        As in `LSTM`.
-    """
-
-    def __init__(
-        self,
-        prefix: str,
-        *,
-        activation: str | Activation | None = "tanh",
-        recurrent_activation: str | Activation | None = "sigmoid",
-        reset_after: bool = True,
-        gate_clip: float | None = None,
-        reverse: bool = False,
-        merge: str | None = "concat",
-        backward: GRU | None = None,
-        padding: str = "zero",
-        empty_state: str = "initial",
-    ) -> None:
-        super().__init__(
-            prefix=prefix,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            reset_after=reset_after,
-            gate_clip=gate_clip,
-            reverse=reverse,
-            merge=merge,
-            backward=backward,
-            padding=padding,
-            empty_state=empty_state,
-        )

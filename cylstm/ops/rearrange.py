@@ -7,7 +7,7 @@ import math
 from ..errors import ShapeError, UnsupportedError
 from ..graph import MAX_RANK, Value
 from ._axes import check_whole_number, derived_time, find_axis, kind_of, need_shape
-from ._op import Layer, Op, check_kind, check_roles
+from ._op import Op, check_kind, check_roles
 from ._recurrent import check_choice
 
 _ANY = ("sequence", "vector", "state")
@@ -195,14 +195,3 @@ class RepeatVectorOp(Op):
         x = _one_input(where, inputs, weights)
         check_kind(where, x, ("vector", "state"))
         return {"y": Value("", "sequence", (check_whole_number(where, options, "count", 1), *x.shape))}
-
-
-class Flatten(Layer):
-    """All numbers of a sample in a row, ``torch.nn.Flatten()``. Needs ``time=`` in the first layers' input.
-
-    After a convolution PyTorch's order is (channels, time), here it is (time, channels): put ``Transpose()`` before it.
-    """
-
-
-class Transpose(Layer):
-    """``x.transpose(1, 2)``: time and features exchanged; what follows sees the features as its time."""

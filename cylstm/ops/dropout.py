@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import ShapeError
 from ..graph import Value
-from ._op import Layer, Op, check_kind, check_roles
+from ._op import Op, check_kind, check_roles
 
 
 class DropoutOp(Op):
@@ -21,10 +21,3 @@ class DropoutOp(Op):
         if not 0.0 <= options["rate"] <= 1.0:
             raise ShapeError(f"layer {where!r}: dropout rate expected in [0, 1], found {options['rate']}")
         return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask, x.axis)}
-
-
-class Dropout(Layer):
-    """Dropout with probability `rate` in training; does nothing here."""
-
-    def __init__(self, rate: float = 0.5) -> None:
-        super().__init__(rate=rate)

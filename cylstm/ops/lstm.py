@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedError
 from ..graph import Option, Value
-from ._op import Layer, check_roles, check_shape
+from ._op import check_roles, check_shape
 from ._recurrent import (
     RECURRENT_DEFAULTS,
     RecurrentOp,
@@ -17,9 +16,6 @@ from ._recurrent import (
     check_vectors,
     hidden_size,
 )
-
-if TYPE_CHECKING:
-    from .activation import Activation
 
 COUPLINGS = ("", "f=1-i", "i=1-f")
 _NORMS = ("norm_ih", "norm_hh", "norm_c")
@@ -107,85 +103,3 @@ class LstmOp(RecurrentOp):
     def state(self, weights, options):
         hidden = weights["weight_ih"].shape[0] // len(lstm_gates(options))
         return (("h", (weights["weight_hh"].shape[1],)), ("c", (hidden,)))
-
-
-class LSTM(Layer):
-    """An LSTM of a state dict, ``torch.nn.LSTM`` or ``torch.nn.LSTMCell``, or one of its classical variants.
-
-    Sizes, depth, directions, projection and biases are read from the tensors. PyTorch has no names for what the
-    variants need; here they are, for layer k (and again with ``_reverse``): ``weight_pi_l{k}``, ``weight_pf_l{k}``,
-    ``weight_po_l{k}`` (hidden,) for peepholes; ``norm_ih_l{k}``, ``norm_hh_l{k}`` (gates*hidden,) and ``norm_c_l{k}``
-    (hidden,), each with ``.weight`` and ``.bias`` like ``torch.nn.LayerNorm``, for layer normalisation. A gate that
-    the options take away has no rows in ``weight_ih``, ``weight_hh`` and the biases.
-
-    Parameters
-    ----------
-    prefix : str
-        What stands before ``.weight_ih_l0`` in the tensors' names; "" if nothing does.
-    peepholes : bool
-        i and f also see the old cell, o the new one (Gers, Schraudolph & Schmidhuber, 2002).
-    forget_gate : bool
-        False for the form of 1997, ``c = c + i*g``.
-    coupled : {None, "f=1-i", "i=1-f"}
-        One gate is 1 minus the other, and has no weights.
-    activation, recurrent_activation, output_activation : str or Activation
-        Of the candidate g; of the gates i, f and o; of the cell in the output (None: as `activation`).
-    cell_clip, gate_clip : float or None
-        Limit the stored cell, and every pre-activation, to [-clip, clip].
-    layer_norm : {False, "carried", "output"}
-        Layer normalisation of both products and of the cell: the normalised cell is carried on (TensorFlow Addons),
-        or used in the output alone (Ba et al., 2016).
-    epsilon : float
-        Added to the variances of the normalisation.
-    reverse : bool
-        Time runs backwards; the output is in the time order of the input all the same.
-    merge : {"concat", "sum", "mul", "ave", None}
-        How the directions of a bidirectional layer become one; None for two outputs, in the last layer only.
-    backward : LSTM, optional
-        The options of the backward direction where they differ; its prefix is not used.
-    padding : {"zero", "repeat"}
-        What the output holds at steps that a length or a mask leaves out: zeros (PyTorch, ONNX) or the previous output
-        (Keras).
-    empty_state : {"initial", "zero"}
-        The final states of a row without any step that counts: its initial ones, or zeros (ONNX Runtime). A stream
-        has no end: its states carry on, whatever this says.
-    """
-
-    def __init__(
-        self,
-        prefix: str,
-        *,
-        peepholes: bool = False,
-        forget_gate: bool = True,
-        coupled: str | None = None,
-        activation: str | Activation | None = "tanh",
-        recurrent_activation: str | Activation | None = "sigmoid",
-        output_activation: str | Activation | None = None,
-        cell_clip: float | None = None,
-        gate_clip: float | None = None,
-        layer_norm: bool | str = False,
-        epsilon: float = 1e-5,
-        reverse: bool = False,
-        merge: str | None = "concat",
-        backward: LSTM | None = None,
-        padding: str = "zero",
-        empty_state: str = "initial",
-    ) -> None:
-        super().__init__(
-            prefix=prefix,
-            peepholes=peepholes,
-            forget_gate=forget_gate,
-            coupled=coupled,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            output_activation=activation if output_activation is None else output_activation,
-            cell_clip=cell_clip,
-            gate_clip=gate_clip,
-            layer_norm=layer_norm,
-            epsilon=epsilon,
-            reverse=reverse,
-            merge=merge,
-            backward=backward,
-            padding=padding,
-            empty_state=empty_state,
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Value
-from ._op import Layer, Op, check_kind, check_roles
+from ._op import Op, check_kind, check_roles
 
 
 class ReverseOp(Op):
@@ -22,10 +22,3 @@ class ReverseOp(Op):
 
     def streams(self, options):
         return "reversed time needs the end of the sequence"
-
-
-class Reverse(Layer):
-    """The sequence backwards in time.
-
-    After a layer with ``reverse=True`` it gives the order of Keras's ``go_backwards``, that of processing.
-    """

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import ShapeError
 from ..graph import Value
-from ._op import Layer, Op, check_activation, check_kind, check_roles, check_shape
-
-if TYPE_CHECKING:
-    from .activation import Activation
+from ._op import Op, check_activation, check_kind, check_roles, check_shape
 
 
 class DenseOp(Op):
@@ -37,21 +32,3 @@ class DenseOp(Op):
             check_shape(where, "bias", weights["bias"], (weight.shape[0],))
         kind = "sequence" if x.kind == "sequence" else "vector"
         return {"y": Value("", kind, (*x.shape[:-1], weight.shape[0]), x.mask, x.axis)}
-
-
-class Linear(Layer):
-    """A linear layer of a state dict; its sizes and whether it has a bias are read from the tensors.
-
-    Parameters
-    ----------
-    prefix : str
-        What stands before ``.weight`` and ``.bias`` in the tensors' names; "" if nothing does.
-    activation : str, Activation or None
-        Applied to the result.
-    """
-
-    def __init__(self, prefix: str, activation: str | Activation | None = "linear") -> None:
-        super().__init__(prefix=prefix, activation=activation)
-
-
-Dense = Linear

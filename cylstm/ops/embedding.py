@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import ShapeError
 from ..graph import Value
-from ._op import Layer, Op, check_kind, check_roles
+from ._op import Op, check_kind, check_roles
 
 
 class EmbeddingOp(Op):
@@ -28,13 +28,3 @@ class EmbeddingOp(Op):
 
     def limit(self, weights, options):
         return weights["weight"].shape[0]
-
-
-class Embedding(Layer):
-    """``torch.nn.Embedding`` of a state dict: ``prefix.weight`` (rows, size). Only as the first layer.
-
-    The network's input is then indices, (batch, time) of whole numbers.
-    """
-
-    def __init__(self, prefix: str) -> None:
-        super().__init__(prefix=prefix)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..graph import Value
-from ._op import Layer, check_roles, check_shape
+from ._op import check_roles, check_shape
 from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_vectors, hidden_size
-
-if TYPE_CHECKING:
-    from .activation import Activation
 
 
 class RnnOp(RecurrentOp):
@@ -36,44 +31,3 @@ class RnnOp(RecurrentOp):
 
     def state(self, weights, options):
         return (("h", (weights["weight_hh"].shape[1],)),)
-
-
-class RNN(Layer):
-    """A simple recurrent layer of a state dict, ``torch.nn.RNN`` or ``torch.nn.RNNCell``.
-
-    Sizes, depth, directions and biases are read from the tensors.
-
-    Parameters
-    ----------
-    prefix : str
-        What stands before ``.weight_ih_l0`` in the tensors' names; "" if nothing does.
-    activation : str or Activation
-        PyTorch's ``nonlinearity``, which is not in a state dict.
-    gate_clip : float or None
-        Limits the pre-activation to [-clip, clip].
-    reverse, merge, backward, padding, empty_state
-        As in `LSTM`.
-    """
-
-    def __init__(
-        self,
-        prefix: str,
-        *,
-        activation: str | Activation | None = "tanh",
-        gate_clip: float | None = None,
-        reverse: bool = False,
-        merge: str | None = "concat",
-        backward: RNN | None = None,
-        padding: str = "zero",
-        empty_state: str = "initial",
-    ) -> None:
-        super().__init__(
-            prefix=prefix,
-            activation=activation,
-            gate_clip=gate_clip,
-            reverse=reverse,
-            merge=merge,
-            backward=backward,
-            padding=padding,
-            empty_state=empty_state,
-        )
