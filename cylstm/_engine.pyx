@@ -1,5 +1,8 @@
 # cython: language_level=3, boundscheck=False, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
-"""The only door to C: checks, releases the GIL and calls."""
+"""The only door to C: checks, releases the GIL and calls.
+
+Lists instead of generators: the types that Cython makes for the latter cost every start a tenth of a millisecond.
+"""
 
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow
@@ -58,7 +61,7 @@ def isa_names():
 
 def isa_fuses(str isa):
     """Whether a multiply-add is one instruction in this instruction set."""
-    return any(cyl_isa_name(<CylIsa>index).decode() == isa and cyl_isa_fuses(<CylIsa>index) for index in range(CYL_ISA_COUNT))
+    return isa in [cyl_isa_name(<CylIsa>index).decode() for index in range(CYL_ISA_COUNT) if cyl_isa_fuses(<CylIsa>index)]
 
 
 def chosen_isa():
@@ -141,7 +144,8 @@ cdef class PackedModel:
     cdef bint is_flat
     cdef bint output_has_time[MAX_PORTS]
     cdef readonly int64_t step_multiple
-    cdef readonly list input_names, output_names, output_shapes, output_times, state_groups, derived
+    cdef readonly list state_groups
+    cdef list input_names, output_names, output_shapes, output_times, derived
     cdef readonly dict limits
     cdef dict node_indices
     cdef object kept
@@ -218,7 +222,7 @@ cdef class PackedModel:
             self.is_flat = self.is_flat and len(value.step_shape) == 1 and value.kind != "index"
             self.is_flat = self.is_flat and (value.axis is not None) == value.has_time
         self.derived, self.limits = [], {}
-        if any(value.kind == "index" or value.axis is not None and value.axis.rules for value in graph.values.values()):
+        if [value for value in graph.values.values() if value.kind == "index" or value.axis is not None and value.axis.rules]:
             from .streaming import derived_axes, index_limits
 
             self.derived, self.limits = derived_axes(graph), index_limits(graph)
@@ -239,7 +243,7 @@ cdef class PackedModel:
             self.refuse_variance(graph)
         check(status, "model")
         self.state_count = cyl_model_state_count(self.model)
-        self.state_groups = [(name, tuple(shape for _, shape in parts)) for name, parts in graph.states()]
+        self.state_groups = [(name, tuple([state_shape for _, state_shape in parts])) for name, parts in graph.states()]
         self.step_multiple = cyl_model_step_multiple(self.model)
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)

@@ -121,6 +121,17 @@ def from_layout(array: object, layout: str, value: Value) -> np.ndarray:
     return array
 
 
+def layout_fits(layout: object, shape: tuple[int | None, ...]) -> bool:
+    """Whether it is one of a value of this shape: it names some axes once each, and all but those of size 1."""
+    axes = [str(axis) for axis in range(len(shape))]
+    return (
+        isinstance(layout, str)
+        and len(set(layout)) == len(layout)
+        and set(layout) <= set(axes)
+        and all(size == 1 for axis, size in zip(axes, shape) if axis not in layout)
+    )
+
+
 def to_layout(array: np.ndarray, layout: str, rank: int) -> np.ndarray:
     """A view of an output in the user's order of axes; `rank` is that of its value."""
     batch = array.ndim - rank

@@ -11,15 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Literal, dataclass_transform
+from typing import TYPE_CHECKING, TypeAlias, dataclass_transform
 
 import numpy as np
 
 from .errors import FormatError, ShapeError, UnsupportedError
 from .tensors import StoredTensor, StoredTensors, as_stored
 
-Kind = Literal["sequence", "vector", "mask", "state", "index"]
-Option = str | float | int | bool
+if TYPE_CHECKING:
+    from typing import Literal
+
+Kind: TypeAlias = "Literal['sequence', 'vector', 'mask', 'state', 'index']"
+Option: TypeAlias = "str | float | int | bool"
 
 
 #: the most axes of a value, batch not counted
@@ -392,10 +395,9 @@ class GraphBuilder:
             raise FormatError(f"no value is named {name!r}")
         return self._values[name]
 
-    def sequence_over(self, axis: Axis) -> Value | None:
-        """The first sequence whose time, not known in advance, is `axis`."""
-        found = (value for value in self._values.values() if value.kind == "sequence" and value.axis == axis)
-        return next((value for value in found if len(value.shape) > 1), None)
+    def values(self) -> list[Value]:
+        """Those of the graph so far."""
+        return list(self._values.values())
 
     def output(self, value: Value) -> None:
         """Declare a value as the next output of the graph."""

@@ -260,7 +260,8 @@ class Wiring:
 
         As the sum with zeros, which are what is between 0 and 0 of any sequence with that time.
         """
-        sequence = self.builder.sequence_over(time.of)
+        over = [value for value in self.builder.values() if value.kind == "sequence" and value.axis == time.of]
+        sequence = next((value for value in over if len(value.shape) > 1), None)
         if sequence is None:
             raise StaticTimeNeeded(f"layer {self.name!r}: a repetition over the time needs the number of steps")
         while len(sequence.shape) > 2 or sequence.features > 1:

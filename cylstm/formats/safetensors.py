@@ -20,7 +20,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -59,7 +59,7 @@ REAL_TYPES = ("F64", "F32", "F16", "BF16")
 
 
 #: layer -> its packed weights
-Arrays = dict[str, list[np.ndarray]]
+Arrays: TypeAlias = "dict[str, list[np.ndarray]]"
 
 
 def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = False) -> tuple[Graph, Arrays | None]:
@@ -254,19 +254,14 @@ def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | Non
 
 
 def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
-    """Each is of an input or output and names some of its axes once, all but those of size 1. Raises `FormatError`."""
+    """Each is of an input or output and fits its shape. Raises `FormatError`."""
     if not isinstance(layouts, dict):
         raise FormatError(f"{path}: graph: layouts expected an object, found a {type(layouts).__name__}")
     for name, layout in layouts.items():
+        from ..arrays import layout_fits
+
         shape = graph.values[name].shape if name in (*graph.inputs, *graph.outputs) else ()
-        axes = [str(axis) for axis in range(len(shape))]
-        if (
-            not shape
-            or not isinstance(layout, str)
-            or len(set(layout)) != len(layout)
-            or not set(layout) <= set(axes)
-            or any(size != 1 for axis, size in zip(axes, shape) if axis not in layout)
-        ):
+        if not shape or not layout_fits(layout, shape):
             raise FormatError(f"{path}: graph: layout {layout!r} of {name!r} does not fit shape {shape}")
     return graph._replace(layouts=layouts)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..errors import ShapeError
 from ..graph import Value
 from ._axes import check_steps, check_whole_number, need_shape
-from ._op import Op, check_kind, check_roles, check_shape
-from ._recurrent import check_choice, check_number
+from ._op import Op, check_choice, check_kind, check_number, check_roles, check_shape
 
 
 class AttentionOp(Op):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
 from ._axes import check_steps, check_whole_number, derived_time
-from ._op import Op, check_activation, check_roles, check_shape
-from ._recurrent import check_choice, check_vectors
+from ._op import Op, check_activation, check_choice, check_roles, check_shape, check_vectors
 
 WINDOW_DEFAULTS = {"stride": 1, "dilation": 1, "padding": "valid", "pad_before": 0, "pad_after": 0}
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from ..errors import ShapeError, UnsupportedError
 from ..graph import Value
-from ._op import check_roles, check_shape
-from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_choice, check_vectors, hidden_size
+from ._op import (
+    RECURRENT_DEFAULTS,
+    RecurrentOp,
+    activation_defaults,
+    check_choice,
+    check_roles,
+    check_shape,
+    check_vectors,
+    hidden_size,
+)
 
 _AXES = ("rows", "columns")
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from ..errors import UnsupportedError
 from ..graph import Option, Value
-from ._op import check_roles, check_shape
-from ._recurrent import (
+from ._op import (
     RECURRENT_DEFAULTS,
     RecurrentOp,
     activation_defaults,
     check_choice,
     check_number,
+    check_roles,
+    check_shape,
     check_vectors,
     hidden_size,
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..errors import ShapeError
 from ..graph import Value
 from ._axes import check_steps, check_whole_number
-from ._op import Op, check_kind, check_roles
-from ._recurrent import check_choice, check_number
+from ._op import Op, check_choice, check_kind, check_number, check_roles
 
 
 class MaskingOp(Op):

@@ -8,8 +8,7 @@ from ..errors import ShapeError
 from ..graph import Value
 from ..tensors import StoredTensor
 from ._axes import check_whole_number, need_shape
-from ._op import Op, check_kind, check_roles
-from ._recurrent import check_choice, check_number, check_vectors
+from ._op import Op, check_choice, check_kind, check_number, check_roles, check_vectors
 
 
 def _same(x: Value) -> Value:

@@ -7,8 +7,7 @@ import math
 from ..errors import ShapeError, UnsupportedError
 from ..graph import MAX_RANK, Value
 from ._axes import check_whole_number, derived_time, find_axis, kind_of, need_shape
-from ._op import Op, check_kind, check_roles
-from ._recurrent import check_choice
+from ._op import Op, check_choice, check_kind, check_roles
 
 _ANY = ("sequence", "vector", "state")
 

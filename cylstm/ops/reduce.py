@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..errors import UnsupportedError
 from ..graph import Value
 from ._axes import find_axis, kind_of
-from ._op import Op, check_kind, check_roles
-from ._recurrent import check_choice
+from ._op import Op, check_choice, check_kind, check_roles
 
 
 class ReduceOp(Op):

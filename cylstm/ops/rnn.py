@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from ..graph import Value
-from ._op import check_roles, check_shape
-from ._recurrent import RECURRENT_DEFAULTS, RecurrentOp, activation_defaults, check_vectors, hidden_size
+from ._op import (
+    RECURRENT_DEFAULTS,
+    RecurrentOp,
+    activation_defaults,
+    check_roles,
+    check_shape,
+    check_vectors,
+    hidden_size,
+)
 
 
 class RnnOp(RecurrentOp):
