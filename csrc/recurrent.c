@@ -48,13 +48,18 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpe
     return CYL_OK;
 }
 
+/* weights of an input matrix (256 KB) that fill a good part of a second cache: reading them drives out the recurrent
+   ones, so that it is done half as often */
+#define LARGE_INPUT 65536
+
 /* How many steps' input halves are computed at once: enough columns to reuse each weight that is read. A batch has
    its columns already, and a small input matrix stays in the first cache. A gemm, which packs the weights anew at each
    call, wants more columns, and costs less than many gemv for a small matrix too. */
 static int64_t block_steps(const CylModel *model, const CylRecurrent *recurrent, int64_t rows, int64_t time) {
     const bool is_packed = model->kernels->is_packed;
-    const int64_t columns = is_packed ? 24 : 128, small = is_packed ? 4096 : 0, batch = is_packed ? 8 : 16;
-    int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
+    const int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
+    const int64_t columns = !is_packed ? 128 : weights <= LARGE_INPUT ? 24 : 48;
+    const int64_t small = is_packed ? 4096 : 0, batch = is_packed ? 8 : 16;
     if (rows >= batch || weights <= small || time == 1 || recurrent->positions > 1) {
         return 1;
     }

@@ -159,9 +159,7 @@ class Model:
             y = self._packed.predict_array(x, out, threads)
             if y is not None:
                 return y
-        from .prediction import predict_any
-
-        return predict_any(self, x, initial_state, return_state, lengths, mask, threads, out)
+        return _predict_any(self, x, initial_state, return_state, lengths, mask, threads, out)
 
     def stream(self, batch: int = 1, *, threads: int = 1) -> Stream:
         """A running state that starts at zero.
@@ -263,6 +261,14 @@ class Model:
         from .streaming import why_no_stream
 
         return why_no_stream(self.graph)
+
+
+def _predict_any(*arguments: Any) -> Any:
+    """`cylstm.prediction.predict_any`, which the first call puts in this one's place."""
+    global _predict_any
+    from .prediction import predict_any as _predict_any
+
+    return _predict_any(*arguments)
 
 
 def _computed(graph: Graph) -> Graph:
