@@ -58,7 +58,7 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpe
 static int64_t block_steps(const CylModel *model, const CylRecurrent *recurrent, int64_t rows, int64_t time) {
     const bool is_packed = model->kernels->is_packed;
     const int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
-    const int64_t columns = !is_packed ? 128 : weights <= LARGE_INPUT ? 24 : 48;
+    const int64_t columns = !is_packed ? 128 : weights <= LARGE_INPUT ? 24 : 96;
     const int64_t small = is_packed ? 4096 : 0, batch = is_packed ? 8 : 16;
     if (rows >= batch || weights <= small || time == 1 || recurrent->positions > 1) {
         return 1;
