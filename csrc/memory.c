@@ -1,19 +1,34 @@
 /* Aligned memory from the standard allocator. */
+#ifdef __linux__
+#define _DEFAULT_SOURCE
+#include <sys/mman.h>
+#endif
 #include "internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* what Linux calls a huge page on x86-64 and ARM */
+#define HUGE_PAGE ((size_t)2 << 20)
+
 void *cyl_aligned_alloc(size_t bytes) {
-    if (bytes > SIZE_MAX - 2 * CYL_ALIGNMENT) {
+    const size_t alignment = bytes < HUGE_PAGE ? CYL_ALIGNMENT : HUGE_PAGE;
+    if (bytes > SIZE_MAX - 2 * alignment) {
         return NULL;
     }
-    char *raw = malloc(bytes + CYL_ALIGNMENT + sizeof(void *));
+    char *raw = malloc(bytes + alignment + sizeof(void *));
     if (!raw) {
         return NULL;
     }
-    uintptr_t at = ((uintptr_t)raw + sizeof(void *) + CYL_ALIGNMENT - 1) / CYL_ALIGNMENT * CYL_ALIGNMENT;
+    uintptr_t at = ((uintptr_t)raw + sizeof(void *) + alignment - 1) / alignment * alignment;
     memcpy((char *)at - sizeof(void *), &raw, sizeof raw);
+#ifdef MADV_HUGEPAGE
+    if (bytes >= HUGE_PAGE) {
+        /* A step reads all weights, of more pages than a CPU knows the places of. Whole huge pages only: the rest of
+           the last one would be memory that nobody uses. If there are none, nothing is lost. */
+        (void)madvise((void *)at, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    }
+#endif
     memset((void *)at, 0, bytes);
     return (void *)at;
 }
