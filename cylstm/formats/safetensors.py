@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000
 _MAX_RANK = 32
+#: of packed arrays in the file and in memory, in bytes
 ALIGNMENT = 64
 #: numbers that are looked at at once
 _PIECE = 1 << 18
@@ -55,6 +56,7 @@ _TYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
+#: those that become weights: floating point
 REAL_TYPES = ("F64", "F32", "F16", "BF16")
 
 
@@ -179,6 +181,7 @@ class SafetensorsFile:
         return array
 
     def read_into(self, name: str, begin: int, target: np.ndarray) -> None:
+        """Fill `target` (bytes, one axis) from byte `begin` of the file. Raises `FormatError` where it ends early."""
         self._file.seek(begin)
         view, done = memoryview(target), 0
         while done < len(view):
@@ -188,6 +191,7 @@ class SafetensorsFile:
             done += count
 
     def warn_not_finite(self, name: str, array: np.ndarray) -> None:
+        """Warn, once per tensor, if `array` holds NaN or infinity."""
         if name in self._warned or array.dtype.kind != "f":
             return
         numbers = array.reshape(-1)
@@ -216,6 +220,7 @@ def _entry(path: str, name: str, entry: object, start: int) -> tuple[int, int, s
 
 
 def are_counts(numbers: object) -> bool:
+    """Whether it is a list of natural numbers of at most 62 bits."""
     return isinstance(numbers, list) and all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
 
 
@@ -257,9 +262,11 @@ def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
     """Each is of an input or output and fits its shape. Raises `FormatError`."""
     if not isinstance(layouts, dict):
         raise FormatError(f"{path}: graph: layouts expected an object, found a {type(layouts).__name__}")
-    for name, layout in layouts.items():
-        from ..arrays import layout_fits
+    if not layouts:
+        return graph
+    from ..arrays import layout_fits
 
+    for name, layout in layouts.items():
         shape = graph.values[name].shape if name in (*graph.inputs, *graph.outputs) else ()
         if not shape or not layout_fits(layout, shape):
             raise FormatError(f"{path}: graph: layout {layout!r} of {name!r} does not fit shape {shape}")
