@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* what Linux calls a huge page on x86-64 and ARM */
+/* of Linux on x86-64 and ARM with pages of 4 KB; with larger ones the advice has no effect below 32 MB or more */
 #define HUGE_PAGE ((size_t)2 << 20)
 
 void *cyl_aligned_alloc(size_t bytes) {

@@ -48,8 +48,8 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylNode *node, const CylNodeSpe
     return CYL_OK;
 }
 
-/* weights of an input matrix (256 KB) that fill a good part of a second cache: reading them drives out the recurrent
-   ones, so that it is done half as often */
+/* weights of an input matrix (256 KB) that fill a good part of a second cache: reading more of them drives out the
+   recurrent ones, so that it is done less often */
 #define LARGE_INPUT 65536
 
 /* How many steps' input halves are computed at once: enough columns to reuse each weight that is read. A batch has

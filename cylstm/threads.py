@@ -65,7 +65,7 @@ def register(only_if_imported: bool = False) -> None:
 
 
 def set_limit(threads: int) -> None:
-    """Use at most so many threads; the number from before the last limit gives back having none."""
+    """Use at most so many threads. The number that there is without a limit means none: so is one lifted."""
     global _limit
     _limit = None
     if threads != available_threads():
