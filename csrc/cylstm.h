@@ -192,13 +192,12 @@ CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t 
    CYL_E_BUSY if another thread is inside either. */
 CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
                                int64_t count);
-/* real (rows, size) */
-CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state);
-CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state);
-/* What a stream remembers beside its states (whether a masked row has had a step that counted), to copy it whole. */
+/* All states of one moment, and what the stream remembers beside them: whether a masked row has had a step that
+   counted. `states` is (states) of real (rows, size), `flags` (cyl_stream_flags_size); what is NULL is left out, a
+   single state too, and restoring leaves it as it is. */
 int64_t cyl_stream_flags_size(const CylStream *stream);
-CylStatus cyl_stream_get_flags(CylStream *stream, uint8_t *flags);
-CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags);
+CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags);
+CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags);
 
 /* ---- threads ---- */
 

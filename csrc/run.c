@@ -600,32 +600,6 @@ CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream 
     return status;
 }
 
-CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state) {
-    if (index < 0 || index >= stream->workspace->model->state_count) {
-        return CYL_E_ARGUMENT;
-    }
-    CylStatus status = enter(stream);
-    if (status == CYL_OK) {
-        cyl_workspace_get_state(stream->workspace, index, state);
-        leave(stream);
-    }
-    return status;
-}
-
-CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state) {
-    if (index < 0 || index >= stream->workspace->model->state_count) {
-        return CYL_E_ARGUMENT;
-    }
-    CylStatus status = enter(stream);
-    if (status == CYL_OK) {
-        CylIeee saved = cyl_ieee_enter();
-        cyl_workspace_set_state(stream->workspace, index, state);
-        cyl_ieee_leave(saved);
-        leave(stream);
-    }
-    return status;
-}
-
 /* the flags of every recurrent node that say whether a step has counted: (nodes with state, rows) */
 static int64_t copy_seen(const CylWorkspace *w, uint8_t *out, const uint8_t *in) {
     int64_t used = 0;
@@ -634,7 +608,9 @@ static int64_t copy_seen(const CylWorkspace *w, uint8_t *out, const uint8_t *in)
             if (out) {
                 memcpy(out + used, w->states[n].seen, (size_t)w->rows_capacity);
             } else if (in) {
-                memcpy(w->states[n].seen, in + used, (size_t)w->rows_capacity);
+                for (int64_t row = 0; row < w->rows_capacity; row++) {
+                    w->states[n].seen[row] = in[used + row] != 0;
+                }
             }
             used += w->rows_capacity;
         }
@@ -644,20 +620,34 @@ static int64_t copy_seen(const CylWorkspace *w, uint8_t *out, const uint8_t *in)
 
 int64_t cyl_stream_flags_size(const CylStream *stream) { return copy_seen(stream->workspace, NULL, NULL); }
 
-CylStatus cyl_stream_get_flags(CylStream *stream, uint8_t *flags) {
+CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags) {
     CylStatus status = enter(stream);
-    if (status == CYL_OK) {
-        copy_seen(stream->workspace, flags, NULL);
-        leave(stream);
+    if (status != CYL_OK) {
+        return status;
     }
-    return status;
+    for (int32_t s = 0; states && s < stream->workspace->model->state_count; s++) {
+        if (states[s]) {
+            cyl_workspace_get_state(stream->workspace, s, states[s]);
+        }
+    }
+    copy_seen(stream->workspace, flags, NULL);
+    leave(stream);
+    return CYL_OK;
 }
 
-CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags) {
+CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags) {
     CylStatus status = enter(stream);
-    if (status == CYL_OK) {
-        copy_seen(stream->workspace, NULL, flags);
-        leave(stream);
+    if (status != CYL_OK) {
+        return status;
     }
-    return status;
+    CylIeee saved = cyl_ieee_enter();
+    for (int32_t s = 0; states && s < stream->workspace->model->state_count; s++) {
+        if (states[s]) {
+            cyl_workspace_set_state(stream->workspace, s, states[s]);
+        }
+    }
+    cyl_ieee_leave(saved);
+    copy_seen(stream->workspace, NULL, flags);
+    leave(stream);
+    return CYL_OK;
 }

@@ -116,11 +116,9 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count)
     CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from_, const int64_t *from_rows,
                                    int64_t count)
-    CylStatus cyl_stream_get_state(CylStream *stream, int32_t index, void *state)
-    CylStatus cyl_stream_set_state(CylStream *stream, int32_t index, const void *state)
     int64_t cyl_stream_flags_size(const CylStream *stream)
-    CylStatus cyl_stream_get_flags(CylStream *stream, uint8_t *flags)
-    CylStatus cyl_stream_set_flags(CylStream *stream, const uint8_t *flags)
+    CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags)
+    CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags)
 
     const char *cyl_threads_name()
     void cyl_threads_patience(int64_t nanoseconds)

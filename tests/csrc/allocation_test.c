@@ -129,8 +129,8 @@ static void a_stream_allocates_nothing_after_its_creation(void) {
             CHECK(atomic_load(&calls) == before, "some rows of a stream allocate");
             cyl_stream_free(other);
             before = atomic_load(&calls);
-            CHECK(cyl_stream_get_state(stream, 0, state) == CYL_OK &&
-                      cyl_stream_set_state(stream, 0, state) == CYL_OK && cyl_stream_reset(stream) == CYL_OK,
+            CHECK(get_state(stream, 0, state) == CYL_OK && set_state(stream, 0, state) == CYL_OK &&
+                      cyl_stream_reset(stream) == CYL_OK,
                   "states");
             CHECK(atomic_load(&calls) == before, "states of a stream allocate");
             cyl_stream_free(stream);

@@ -672,6 +672,18 @@ Result predict_row(const Network *network, const CylModel *model, const Data *da
     return predict_rows(network, model, data, row, 1, threads);
 }
 
+CylStatus get_state(CylStream *stream, int32_t index, void *state) {
+    void *states[MOST_STATES] = {NULL};
+    states[index] = state;
+    return cyl_stream_save(stream, states, NULL);
+}
+
+CylStatus set_state(CylStream *stream, int32_t index, const void *state) {
+    const void *states[MOST_STATES] = {NULL};
+    states[index] = state;
+    return cyl_stream_restore(stream, states, NULL);
+}
+
 Result stream(const Network *network, const CylModel *model, const Data *data, const int64_t *steps, int step_count,
               int threads) {
     size_t real_size = cyl_model_real_size(model);
@@ -682,7 +694,7 @@ Result stream(const Network *network, const CylModel *model, const Data *data, c
     demand(cyl_stream_create(model, rows, threads, &running) == CYL_OK, "no stream");
     for (int32_t s = 0; s < network->state_count; s++) {
         void *state = to_real(data->states[s], (size_t)(rows * network->state_sizes[s]), real_size);
-        demand(cyl_stream_set_state(running, s, state) == CYL_OK, "set_state");
+        demand(set_state(running, s, state) == CYL_OK, "set_state");
         free(state);
     }
     int turn = 0;
@@ -724,7 +736,7 @@ Result stream(const Network *network, const CylModel *model, const Data *data, c
         first += count;
     }
     for (int32_t s = 0; s < network->state_count; s++) {
-        demand(cyl_stream_get_state(running, s, result.arrays[network->output_count + s]) == CYL_OK, "get_state");
+        demand(get_state(running, s, result.arrays[network->output_count + s]) == CYL_OK, "get_state");
     }
     cyl_stream_free(running);
     return result;

@@ -155,6 +155,9 @@ Result reference(const Network *network, const Data *data);
 Result predict(const Network *network, const CylModel *model, const Data *data, int threads);
 /* one row of the data alone */
 Result predict_row(const Network *network, const CylModel *model, const Data *data, int64_t row, int threads);
+/* one state array of a stream, which for itself saves and restores all of one moment */
+CylStatus get_state(CylStream *stream, int32_t index, void *state);
+CylStatus set_state(CylStream *stream, int32_t index, const void *state);
 /* a stream over chunks of the steps given, in turn, the list repeated as needed; one sequence input only.
    Sequences are put together; a vector is that of the last chunk. */
 Result stream(const Network *network, const CylModel *model, const Data *data, const int64_t *steps, int step_count,

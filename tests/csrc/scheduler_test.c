@@ -448,14 +448,12 @@ static void a_stream_can_be_reset_and_copied(void) {
     void *output = before;
     CylCall call = {.rows = rows, .times = &time, .inputs = &input, .masks = &mask, .outputs = &output, .threads = 1};
     CHECK(cyl_stream_run(first, &call) == CYL_OK, "run");
-    for (int32_t s = 0; s < network->state_count; s++) {
-        float state[5 * 18];
-        CHECK(cyl_stream_get_state(first, s, state) == CYL_OK && cyl_stream_set_state(second, s, state) == CYL_OK,
-              "state %d", (int)s);
-    }
+    float saved[3][5 * 18];
+    void *states[3] = {saved[0], saved[1], saved[2]};
     uint8_t flags[64];
-    CHECK(cyl_stream_flags_size(first) == 2 * rows, "flags");
-    CHECK(cyl_stream_get_flags(first, flags) == CYL_OK && cyl_stream_set_flags(second, flags) == CYL_OK, "flags");
+    CHECK(network->state_count == 3 && cyl_stream_flags_size(first) == 2 * rows, "sizes");
+    CHECK(cyl_stream_save(first, states, flags) == CYL_OK, "save");
+    CHECK(cyl_stream_restore(second, (const void *const *)states, flags) == CYL_OK, "restore");
     output = again;
     CHECK(cyl_stream_run(first, &call) == CYL_OK, "run");
     output = copied;
@@ -572,19 +570,19 @@ static void rows_of_a_stream_run_reset_and_move_as_streams_of_their_own(void) {
                 CHECK(cyl_stream_copy_rows(many, &row, ones[other], &zero, 1) == CYL_OK &&
                           cyl_stream_copy_rows(ones[row], &zero, many, &other, 1) == CYL_OK,
                       "copy");
-                CHECK(cyl_stream_get_flags(many, flags) == CYL_OK && flags[row] == flags[other], "flags of a copy");
+                CHECK(cyl_stream_save(many, NULL, flags) == CYL_OK && flags[row] == flags[other], "flags of a copy");
             }
         }
-        CHECK(cyl_stream_get_flags(many, flags) == CYL_OK, "flags");
+        CHECK(cyl_stream_save(many, NULL, flags) == CYL_OK, "flags");
         for (int64_t row = 0; row < STREAM_ROWS; row++) {
             for (int32_t s = 0; s < network->state_count; s++) {
                 size_t bytes = (size_t)network->state_sizes[s] * sizeof(float);
-                CHECK(cyl_stream_get_state(many, s, many_y[0]) == CYL_OK &&
-                          cyl_stream_get_state(ones[row], s, one_y[0]) == CYL_OK &&
+                CHECK(get_state(many, s, many_y[0]) == CYL_OK && get_state(ones[row], s, one_y[0]) == CYL_OK &&
                           memcmp((char *)many_y[0] + (size_t)row * bytes, one_y[0], bytes) == 0,
                       "case %d, row %d, state %d", c, (int)row, (int)s);
             }
-            CHECK(cyl_stream_get_flags(ones[row], flag) == CYL_OK && flag[0] == flags[row], "flag of row %d", (int)row);
+            CHECK(cyl_stream_save(ones[row], NULL, flag) == CYL_OK && flag[0] == flags[row], "flag of row %d",
+                  (int)row);
             cyl_stream_free(ones[row]);
         }
         cyl_stream_free(many);

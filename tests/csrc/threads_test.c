@@ -184,8 +184,7 @@ static void two_threads_on_one_stream_take_turns_or_are_refused(void) {
     for (int32_t s = 0; s < network->state_count; s++) {
         float *a = need((size_t)(3 * network->state_sizes[s]) * sizeof *a);
         float *b = need((size_t)(3 * network->state_sizes[s]) * sizeof *b);
-        CHECK(cyl_stream_get_state(contest.stream, s, a) == CYL_OK && cyl_stream_get_state(alone, s, b) == CYL_OK,
-              "state %d", (int)s);
+        CHECK(get_state(contest.stream, s, a) == CYL_OK && get_state(alone, s, b) == CYL_OK, "state %d", (int)s);
         CHECK(memcmp(a, b, (size_t)(3 * network->state_sizes[s]) * sizeof *a) == 0, "state %d differs", (int)s);
         free(a);
         free(b);
@@ -193,6 +192,80 @@ static void two_threads_on_one_stream_take_turns_or_are_refused(void) {
     free(y);
     cyl_stream_free(alone);
     cyl_stream_free(contest.stream);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
+/* ---- one thread restores a stream's states while another saves them ---- */
+
+enum { SAVES = 2000, SAVED_ROWS = 3, SAVED_REALS = SAVED_ROWS * 70 };
+
+typedef struct {
+    CylStream *stream;
+    const Network *network;
+    atomic_bool is_over;
+} Rewriting;
+
+static void *rewrite(void *context) {
+    Rewriting *rewriting = context;
+    float all[SAVED_REALS];
+    const void *states[MOST_STATES] = {NULL};
+    uint8_t flags[MOST_NODES * SAVED_ROWS];
+    for (uint8_t turn = 0; !atomic_load(&rewriting->is_over); turn = !turn) {
+        for (int i = 0; i < SAVED_REALS; i++) {
+            all[i] = 0.25f + turn;
+        }
+        memset(flags, turn, sizeof flags);
+        for (int32_t s = 0; s < rewriting->network->state_count; s++) {
+            states[s] = all;
+        }
+        CylStatus status = cyl_stream_restore(rewriting->stream, states, flags);
+        CHECK(status == CYL_OK || status == CYL_E_BUSY, "restore");
+    }
+    return NULL;
+}
+
+static void states_that_are_saved_are_of_one_moment(void) {
+    Data *data;
+    Network *network = some_layers(&data, SAVED_ROWS, CONTEST_TIME);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    Rewriting rewriting = {.network = network};
+    CHECK(cyl_stream_create(model, SAVED_ROWS, 1, &rewriting.stream) == CYL_OK, "stream");
+    float *saved[MOST_STATES];
+    void *states[MOST_STATES] = {NULL};
+    for (int32_t s = 0; s < network->state_count; s++) {
+        CHECK(SAVED_ROWS * network->state_sizes[s] <= SAVED_REALS, "state %d", (int)s);
+        states[s] = saved[s] = need(SAVED_REALS * sizeof **saved);
+    }
+    uint8_t flags[MOST_NODES * SAVED_ROWS];
+    int64_t flags_size = cyl_stream_flags_size(rewriting.stream);
+    CHECK(flags_size > 0 && flags_size <= (int64_t)sizeof flags, "flags");
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, rewrite, &rewriting) == 0, "thread");
+    int torn = 0, found = 0;
+    for (int turn = 0; turn < SAVES; turn++) {
+        if (cyl_stream_save(rewriting.stream, states, flags) != CYL_OK || saved[0][0] == 0.0f) {
+            sched_yield();
+            continue;
+        }
+        found++;
+        for (int32_t s = 0; s < network->state_count; s++) {
+            for (int64_t i = 0; i < SAVED_ROWS * network->state_sizes[s]; i++) {
+                torn += saved[s][i] != saved[0][0];
+            }
+        }
+        for (int64_t i = 0; i < flags_size; i++) {
+            torn += (float)flags[i] + 0.25f != saved[0][0];
+        }
+    }
+    atomic_store(&rewriting.is_over, true);
+    pthread_join(thread, NULL);
+    CHECK(found > 0 && torn == 0, "%d of %d states were of two moments", torn, found);
+    for (int32_t s = 0; s < network->state_count; s++) {
+        free(saved[s]);
+    }
+    cyl_stream_free(rewriting.stream);
     cyl_model_free(model);
     data_free(data);
     network_free(network);
@@ -206,5 +279,6 @@ int main(void) {
     }
     RUN(threads_share_a_model_each_with_its_stream);
     RUN(two_threads_on_one_stream_take_turns_or_are_refused);
+    RUN(states_that_are_saved_are_of_one_moment);
     return check_result();
 }
