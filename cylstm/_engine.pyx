@@ -130,6 +130,18 @@ cdef class PackedModel:
     arrays : dict of str to list of ndarray of float32, optional
         The packed weights of every node that has any, by its name, as `arrays` gives them; the packed engine only.
         The graph's tensors are not read then; the arrays are kept, are aligned to 64 bytes and must never change.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of Value
+        What calls are checked against, as all below; whatever becomes of the graph.
+    layouts : dict of str to str
+    state_groups : tuple of (layer name, shapes without batch)
+
+    Raises
+    ------
+    FormatError
+        If `arrays` are of another type, order or number than the engine's own; names the layer.
     """
 
     cdef CylModel *model
@@ -144,8 +156,9 @@ cdef class PackedModel:
     cdef bint is_flat
     cdef bint output_has_time[MAX_PORTS]
     cdef readonly int64_t step_multiple
-    cdef readonly list state_groups
-    cdef list input_names, output_names, output_shapes, output_times, derived
+    cdef readonly tuple inputs, outputs, state_groups
+    cdef readonly dict layouts
+    cdef list input_names, output_shapes, output_times, derived
     cdef readonly dict limits
     cdef dict node_indices
     cdef object kept
@@ -169,7 +182,9 @@ cdef class PackedModel:
             if cyl_isa_name(<CylIsa>index).decode() == isa:
                 c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
-        self.kept = arrays
+        if arrays is not None:
+            check_packed(graph, arrays, c_engine == CYL_ENGINE_PACKED)
+        self.kept = None if arrays is None else [list(packed) for packed in arrays.values()]
         self.build(graph, arrays)
 
     def __dealloc__(self):
@@ -210,8 +225,11 @@ cdef class PackedModel:
                 self.add_node(node, tensors, indices, arrays.get(node.name, []))
         if len(graph.inputs) > MAX_PORTS or len(graph.outputs) > MAX_PORTS:
             raise UnsupportedError(f"at most {MAX_PORTS} inputs and outputs are supported")
-        self.is_flat = True
-        self.input_names, self.output_names = list(graph.inputs), list(graph.outputs)
+        self.layouts = dict(graph.layouts)
+        self.is_flat = not self.layouts
+        self.inputs = tuple([graph.values[name] for name in graph.inputs])
+        self.outputs = tuple([graph.values[name] for name in graph.outputs])
+        self.input_names = list(graph.inputs)
         self.input_count, self.output_count = len(graph.inputs), len(graph.outputs)
         for i, name in enumerate(graph.inputs):
             value = graph.values[name]
@@ -243,7 +261,9 @@ cdef class PackedModel:
             self.refuse_variance(graph)
         check(status, "model")
         self.state_count = cyl_model_state_count(self.model)
-        self.state_groups = [(name, tuple([state_shape for _, state_shape in parts])) for name, parts in graph.states()]
+        self.state_groups = tuple(
+            [(name, tuple([state_shape for _, state_shape in parts])) for name, parts in graph.states()]
+        )
         self.step_multiple = cyl_model_step_multiple(self.model)
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)
@@ -561,6 +581,30 @@ cdef class PackedModel:
         check(status, "predict")
 
 
+cdef check_packed(graph, arrays, bint is_packed):
+    """Raise `FormatError` unless C can read these packed arrays as they lie; how many and how large is C's to see."""
+    cdef cnp.ndarray array
+    if not is_packed:
+        raise FormatError('packed arrays are for engine="packed" in float32')
+    unknown = set(arrays) - {node.name for node in graph.nodes}
+    if unknown:
+        raise FormatError(f"packed arrays of no layer: {', '.join(sorted(map(str, unknown)))}")
+    for name, packed in arrays.items():
+        for i, given in enumerate(packed):
+            what = f"layer {name!r}, packed array {i}: expected native float32 of one axis, contiguous, aligned to 64 bytes"
+            if not cnp.PyArray_CheckExact(given):
+                raise FormatError(f"{what}, found {type(given).__name__}")
+            array = given
+            if (
+                cnp.PyArray_TYPE(array) != cnp.NPY_FLOAT32
+                or cnp.PyArray_NDIM(array) != 1
+                or not cnp.PyArray_ISCARRAY_RO(array)
+                or <size_t>cnp.PyArray_DATA(array) % 64
+            ):
+                place = <size_t>cnp.PyArray_DATA(array) % 64
+                raise FormatError(f"{what}, found {given.dtype} {given.shape}, strides {given.strides}, at {place} of 64")
+
+
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
     """Whether two C-contiguous arrays share memory."""
     cdef const char *a_data = <const char *>cnp.PyArray_DATA(a)
@@ -604,17 +648,23 @@ cdef class Stream:
     cdef readonly int64_t batch
     cdef readonly int threads
 
-    def __cinit__(self, model, int64_t batch=1, int threads=1):
+    def __cinit__(self, model, batch=1, threads=1):
         global _arrays, _prediction
         if _arrays is None:
             from . import arrays, prediction
 
             _arrays, _prediction = arrays, prediction
+        packed = getattr(model, "_packed", None)
+        if not isinstance(packed, PackedModel):
+            raise ShapeError(f"model: expected a cylstm.Model, found {type(model).__name__}")
+        reason = model._why_no_stream()
+        if reason is not None:
+            raise UnsupportedError(reason)
         self.model = model
-        self.packed = model._packed
-        self.batch = batch
-        self.threads = threads
-        check(cyl_stream_create(self.packed.model, batch, threads, &self.stream), "stream")
+        self.packed = packed
+        self.batch = _arrays.check_batch(batch)
+        self.threads = self.packed.useful(self.batch, 1, _threads.check_threads(threads))
+        check(cyl_stream_create(self.packed.model, self.batch, self.threads, &self.stream), "stream")
 
     def __dealloc__(self):
         cyl_stream_free(self.stream)
@@ -736,6 +786,7 @@ cdef class Stream:
                 and cnp.PyArray_NDIM(result) == rank
                 and result.shape[rank - 1] == shape[rank - 1]
                 and result.shape[0] == shape[0]
+                and not overlap(array, result)
             ):
                 return self.step_any(x, active, out)
         in_data = cnp.PyArray_DATA(array)
@@ -811,11 +862,10 @@ cdef class Stream:
         if active is not None:
             mask = active = _arrays.as_active(active, self.batch)
             active_data = <const uint8_t *>cnp.PyArray_DATA(mask)
-        model = self.model
         inputs, alone, time = [], None, None
         # a step has one order of axes only
-        layouts = {} if is_step else model.graph.layouts
-        for value, array in zip(model._input_values, _prediction.input_list(model, x)):
+        layouts = {} if is_step else packed.layouts
+        for value, array in zip(packed.inputs, _prediction.input_list(packed, x)):
             if value.name in layouts:
                 array = _arrays.from_layout(array, layouts[value.name], value)
             array, is_alone = _arrays.as_input(array, value, packed.dtype, is_step=is_step, batch=self.batch, active=active)
@@ -827,25 +877,11 @@ cdef class Stream:
             inputs.append(array)
         if time % packed.step_multiple:
             raise ShapeError(f"stream: expected a multiple of {packed.step_multiple} steps at once, found {time}")
-        outputs, results = [], []
         shapes = packed.result_shapes(self.batch, [time] * packed.input_count, is_step)
-        given = [None] * packed.output_count if out is None else (out if isinstance(out, (list, tuple)) else [out])
-        if len(given) != packed.output_count:
-            raise ShapeError(f"out: expected {packed.output_count} arrays, found {len(given)}")
-        for i in range(packed.output_count):
-            shape = shapes[i][1:] if alone else shapes[i]
-            if given[i] is None or layouts:
-                result = np.empty(shape, packed.dtype)
-            else:
-                result = _arrays.check_out(given[i], shape, packed.dtype, inputs)
-            results.append(result)
-            outputs.append(result)
-        if layouts and out is not None:
-            for array, view in zip(given, _prediction.to_users(model, results)):
-                _arrays.check_out(array, view.shape, packed.dtype, inputs)
-        self.run_arrays(inputs, outputs, time, active_data)
+        results, given = _prediction.result_arrays(packed, shapes, alone, out, inputs, layouts)
+        self.run_arrays(inputs, results, time, active_data)
         if layouts:
-            results = _prediction.to_users(model, results, None if out is None else given)
+            results = _prediction.to_users(packed, results, given)
         return results if packed.output_count > 1 else results[0]
 
     @property
@@ -855,29 +891,56 @@ cdef class Stream:
 
         Reading copies; setting checks shapes.
         """
-        cdef cnp.ndarray array
-        cdef int32_t index = 0
-        state = []
-        for _, shapes in self.packed.state_groups:
-            arrays = []
-            for shape in shapes:
-                array = np.empty((self.batch, *shape), self.packed.dtype)
-                check(cyl_stream_get_state(self.stream, index, cnp.PyArray_DATA(array)), "stream")
-                arrays.append(array)
-                index += 1
-            state.append(tuple(arrays))
-        return state
+        return self.save(None)
 
     @state.setter
     def state(self, state):
-        self.set_arrays(_arrays.as_state(state, self.packed.state_groups, self.batch, self.packed.dtype))
+        self.restore(_arrays.as_state(state, self.packed.state_groups, self.batch, self.packed.dtype), None)
 
-    cdef set_arrays(self, list arrays):
+    cdef list save(self, bytearray flags):
+        """The states, as `state` gives them, and into `flags` what is remembered beside them: all of one moment."""
         cdef cnp.ndarray array
+        cdef uint8_t *flag_data = NULL
         cdef int32_t index = 0
-        for array in arrays:
-            check(cyl_stream_set_state(self.stream, index, cnp.PyArray_DATA(array)), "stream")
-            index += 1
+        cdef CylStatus status
+        cdef void **states = <void **>PyMem_Calloc(max(1, self.packed.state_count), sizeof(void *))
+        if states == NULL:
+            raise MemoryError
+        try:
+            state = []
+            for _, shapes in self.packed.state_groups:
+                arrays = tuple([np.empty((self.batch, *shape), self.packed.dtype) for shape in shapes])
+                for array in arrays:
+                    states[index] = cnp.PyArray_DATA(array)
+                    index += 1
+                state.append(arrays)
+            if flags is not None:
+                flag_data = flags
+            status = cyl_stream_save(self.stream, states, flag_data)
+        finally:
+            PyMem_Free(states)
+        check(status, "stream")
+        return state
+
+    cdef restore(self, list arrays, bytes flags):
+        """Take over states as `as_state` gives them, and flags of the right length or None for those there are."""
+        cdef cnp.ndarray array
+        cdef const uint8_t *flag_data = NULL
+        cdef int32_t index = 0
+        cdef CylStatus status
+        cdef const void **states = <const void **>PyMem_Calloc(max(1, self.packed.state_count), sizeof(void *))
+        if states == NULL:
+            raise MemoryError
+        try:
+            for array in arrays:
+                states[index] = cnp.PyArray_DATA(array)
+                index += 1
+            if flags is not None:
+                flag_data = flags
+            status = cyl_stream_restore(self.stream, states, flag_data)
+        finally:
+            PyMem_Free(states)
+        check(status, "stream")
 
     def reset(self, rows=None):
         """Start again: states of zero, and nothing remembered.
@@ -924,8 +987,7 @@ cdef class Stream:
         indices = _arrays.as_rows(rows, self.batch)
         if len(indices) == 0:
             raise ShapeError("rows: expected at least one, found none")
-        threads = self.packed.useful(len(indices), 1, self.threads)
-        cdef Stream other = Stream(self.model, len(indices), threads)
+        cdef Stream other = Stream(self.model, len(indices), self.threads)
         other.copy_rows(_arrays.as_rows(None, len(indices)), self, indices)
         return other
 
@@ -964,7 +1026,7 @@ cdef class Stream:
             if len(indices) == 0:
                 return
             other = Stream(self.model, len(indices), 1)
-            other.set_arrays(arrays)
+            other.restore(arrays, None)
         self.copy_rows(indices, other, _arrays.as_rows(None, len(indices)))
 
     cdef copy_rows(self, cnp.ndarray rows, Stream source, cnp.ndarray source_rows):
@@ -978,18 +1040,16 @@ cdef class Stream:
         )
         check(status, "stream")
 
-    def _saved(self):
-        cdef bytearray flags = bytearray(cyl_stream_flags_size(self.stream))
-        cdef uint8_t *data = flags
-        check(cyl_stream_get_flags(self.stream, data), "stream")
-        return self.state, bytes(flags)
-
-    def _restore(self, state, bytes flags):
-        cdef const uint8_t *data = flags
-        self.state = state
-        if len(flags) != cyl_stream_flags_size(self.stream):
-            raise ShapeError("stream: the saved state is of another model")
-        check(cyl_stream_set_flags(self.stream, data), "stream")
+    def _restore(self, state, flags):
+        """Go on from what `__reduce__` saved; everything is checked before anything changes."""
+        arrays = _arrays.as_state(state, self.packed.state_groups, self.batch, self.packed.dtype)
+        if not isinstance(flags, bytes) or len(flags) != cyl_stream_flags_size(self.stream):
+            found = f"{len(flags)} bytes" if isinstance(flags, bytes) else type(flags).__name__
+            raise ShapeError(
+                f"stream: expected saved flags of {cyl_stream_flags_size(self.stream)} bytes, found {found}; "
+                "they are of another model or batch"
+            )
+        self.restore(arrays, flags)
 
     def __copy__(self):
         return self.copy()
@@ -998,7 +1058,9 @@ cdef class Stream:
         return self.copy()
 
     def __reduce__(self):
-        return _restore_stream, (self.model, self.batch, self.threads, *self._saved())
+        cdef bytearray flags = bytearray(cyl_stream_flags_size(self.stream))
+        state = self.save(flags)
+        return _restore_stream, (self.model, self.batch, self.threads, state, bytes(flags))
 
     def __repr__(self):
         return f"<cylstm.Stream batch={self.batch} threads={self.threads} of {self.model!r}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ _STEP_NAMES = {0: (), 1: ("features",), 2: ("columns", "features"), 3: ("rows", 
 
 
 def as_real(array: object, dtype: np.dtype | None, what: str) -> np.ndarray:
-    """`array` as a C-contiguous array of `dtype`; real numbers of any type and stride are converted. None: of its own.
+    """`array` as C can read it, of `dtype`; real numbers of any type and stride are converted. None: of its own.
 
     Raises
     ------
@@ -30,7 +31,13 @@ def as_real(array: object, dtype: np.dtype | None, what: str) -> np.ndarray:
         raise ShapeError(f"{what}: expected an array of real numbers: {error}") from error
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{what}: expected real numbers, found dtype {array.dtype}")
-    return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+    return _plain(array, dtype)
+
+
+def _plain(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
+    """C-contiguous and aligned, of the same shape; itself if it is that."""
+    plain = np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+    return plain if plain.flags.aligned else plain.copy()
 
 
 def as_input(
@@ -153,7 +160,7 @@ def as_indices(array: object, what: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{what}: expected whole numbers, found dtype {array.dtype}")
     if array.dtype == np.int32:
-        return np.ascontiguousarray(array).reshape(array.shape)
+        return _plain(array, None)
     is_wrong = (array < 0) | (array > np.iinfo(np.int32).max)
     if array.dtype.kind == "f":
         is_wrong |= array != np.floor(array)
@@ -226,19 +233,30 @@ def as_rows(rows: object, batch: int) -> np.ndarray:
         raise ShapeError(f"rows: expected -{batch} to {batch - 1}, found {array.tolist()}") from error
 
 
-def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """`out` itself if it can be written in place. Raises `ShapeError`."""
+def check_batch(batch: object) -> int:
+    """The number of rows of a stream. Raises `ShapeError`."""
+    try:
+        number = 0 if isinstance(batch, bool) else index(batch)
+    except TypeError:
+        number = 0
+    if not 1 <= number < 1 << 62:
+        raise ShapeError(f"batch: expected a whole number of at least 1 (and below 2**62), found {batch!r}")
+    return number
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, read: Sequence[np.ndarray]) -> None:
+    """Raise `ShapeError` unless `out` can be written in place while the arrays of `read` are read."""
     if not isinstance(out, np.ndarray):
         raise ShapeError(f"out: expected a NumPy array, found {type(out).__name__}")
-    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+    if out.shape != shape or out.dtype != dtype or not out.flags.carray:
         raise ShapeError(
             f"out: expected a writable C-contiguous {dtype} array of shape {shape}, found {out.dtype} {out.shape}"
             + ("" if out.flags.c_contiguous else ", not contiguous")
             + ("" if out.flags.writeable else ", read-only")
+            + ("" if out.flags.aligned else ", not aligned")
         )
-    if any(np.may_share_memory(out, array) for array in inputs):
+    if any(np.may_share_memory(out, array) for array in read):
         raise ShapeError("out: shares memory with an input")
-    return out
 
 
 def as_state(

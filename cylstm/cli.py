@@ -140,8 +140,8 @@ def _summary(options: argparse.Namespace) -> None:
             print(f"{name}:")
             for entry, text in value.items():
                 print(f"  {entry}: {text}")
-        elif value not in (None, "", []):
-            print(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+        elif value not in (None, "", ()):
+            print(f"{name}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
     for name, text in graph.metadata.items():
         print(f"metadata {name}: {text}")
 

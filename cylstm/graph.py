@@ -19,7 +19,7 @@ from .errors import FormatError, ShapeError, UnsupportedError
 from .tensors import StoredTensor, StoredTensors, as_stored
 
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Literal, NoReturn
 
 Kind: TypeAlias = "Literal['sequence', 'vector', 'mask', 'state', 'index']"
 Option: TypeAlias = "str | float | int | bool"
@@ -33,13 +33,45 @@ class StaticTimeNeeded(ShapeError):
     """A layer needs to know the number of steps in advance: give the input a shape with a number instead of None."""
 
 
+class ReadOnlyDict(dict):
+    """A dict that cannot be changed; copies of it, pickled ones too, are ordinary dicts."""
+
+    __slots__ = ()
+
+    def __new__(cls, items: Mapping = {}) -> ReadOnlyDict:
+        found = dict.__new__(cls)
+        dict.update(found, items)
+        return found
+
+    def __init__(self, items: Mapping = {}) -> None:
+        pass  # filled already: called again it changes nothing
+
+    def _refuse(self, *arguments: object, **named: object) -> NoReturn:
+        raise TypeError("this dict is read-only; change a copy of it: dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self):
+        return dict, (dict(self),)
+
+
+def read_only(item: object) -> object:
+    """A dict as a `ReadOnlyDict`, a list as a tuple, and so all that these and tuples hold; anything else as it is."""
+    kind = type(item)
+    if kind is dict:
+        return ReadOnlyDict({key: read_only(value) for key, value in item.items()})
+    if kind is list or kind is tuple:
+        return tuple([read_only(value) for value in item])
+    return item
+
+
 # of any record: the item at each place, for as many as the longest has
 _ITEMS = [property(itemgetter(index)) for index in range(8)]
 
 
 @dataclass_transform(frozen_default=True)
 class Record(tuple):
-    """A tuple whose items have the names, and defaults, that a subclass lists.
+    """A tuple whose items have the names, and defaults, that a subclass lists; dicts and lists in it are `read_only`.
 
     (`typing.NamedTuple` compiles code for every class: 0.2 ms each at every start.)
     """
@@ -63,7 +95,7 @@ class Record(tuple):
                 raise TypeError(f"{cls.__name__}: {error} is missing") from None
         if named or len(items) > len(cls._fields):
             raise TypeError(f"{cls.__name__}: expected {', '.join(cls._fields)}")
-        return tuple.__new__(cls, items)
+        return tuple.__new__(cls, map(read_only, items))
 
     def __getnewargs__(self) -> tuple:
         return tuple(self)
@@ -191,7 +223,7 @@ class Node(Record):
 
 
 class Graph(Record):
-    """A whole network. Make one with `GraphBuilder`, which validates it.
+    """A whole network, read-only. Make one with `GraphBuilder`, which validates it.
 
     Attributes
     ----------

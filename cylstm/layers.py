@@ -56,9 +56,14 @@ class Layer:
     """
 
     def __init__(self, **parameters: object) -> None:
-        self.__dict__.update(parameters)
+        self.__dict__.update(
+            {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} cannot be changed; make another one")
+
+    def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{type(self).__name__} cannot be changed; make another one")
 
     def __eq__(self, other: object) -> bool:

@@ -37,67 +37,63 @@ class Model:
         "auto" takes the one that should be faster here (see `cylstm.auto`), hence not the same bits everywhere.
     dtype : {"float32", "float64"}, optional
         Of arithmetic and results. "float64" implies ``engine="blas"``.
-    arrays : dict of str to list of ndarray, optional
-        The packed weights of a packed file, see `cylstm._engine.PackedModel`; the graph then has their shapes only.
 
-    Attributes
-    ----------
-    graph : Graph
-        As loaded, with its tensors unpacked when asked for: the model holds its weights once. They are of `dtype`, and
-        in float32 those below 2**-40 are 0.
-    engine : {"packed", "blas"}
-        With ``engine="auto"`` the one that was chosen.
-    dtype : numpy.dtype
-    inputs, outputs : list of str
-    metadata : dict of str to str
-        Free text from the file: scaling, units, names.
-    provenance : dict
-        What the loader did.
+    Its attributes are read-only, and so is what they hold: for another network make another model.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        *,
-        engine: str | None = None,
-        dtype: str | None = None,
-        arrays: Mapping[str, list[np.ndarray]] | None = None,
+    __slots__ = ("__weakref__", "_dtype", "_engine", "_graph", "_packed", "_reason", "_stream_refusal")
+
+    def __init__(self, graph: Graph, *, engine: str | None = None, dtype: str | None = None) -> None:
+        self._set_up(graph, engine, dtype, None)
+
+    @classmethod
+    def _of_arrays(
+        cls, graph: Graph, arrays: Mapping[str, list[np.ndarray]] | None, engine: str | None, dtype: str | None
+    ) -> Model:
+        """Of a packed file: `arrays` as `PackedModel` takes them, the graph then has their shapes only."""
+        model = cls.__new__(cls)
+        model._set_up(graph, engine, dtype, arrays)
+        return model
+
+    def _set_up(
+        self, graph: Graph, engine: str | None, dtype: object, arrays: Mapping[str, list[np.ndarray]] | None
     ) -> None:
+        from .graph import Graph
+
+        if hasattr(self, "_packed"):
+            raise AttributeError("a Model never changes; make another one")
+        if not isinstance(graph, Graph):
+            raise ShapeError(f"graph: expected a cylstm.graph.Graph, found {type(graph).__name__}; see cylstm.load")
         dtype_given = dtype is not None
         try:
-            self.dtype = np.dtype("float32" if dtype is None else dtype)
+            real = np.dtype("float32" if dtype is None else dtype)
         except TypeError as error:
             raise ShapeError(f"dtype: expected float32 or float64, found {dtype!r}") from error
-        if self.dtype not in (np.float32, np.float64):
-            raise UnsupportedError(f"dtype: expected float32 or float64, found {self.dtype}")
+        if real not in (np.float32, np.float64):
+            raise UnsupportedError(f"dtype: expected float32 or float64, found {real}")
         if engine is None:
-            engine = "blas" if self.dtype == np.float64 else "packed"
-        if engine not in ENGINES:
+            engine = "blas" if real == np.float64 else "packed"
+        if not isinstance(engine, str) or engine not in ENGINES:
             raise UnsupportedError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
-        if engine == "packed" and self.dtype == np.float64:
+        if engine == "packed" and real == np.float64:
             raise UnsupportedError('engine="packed" computes in float32; for dtype="float64" use engine="blas"')
         wide = [name for name, tensor in as_stored(graph.tensors).items() if tensor.dtype == np.float64]
         if wide and not dtype_given:
             warnings.warn(
                 f"{len(wide)} float64 weights ({wide[0]}, ...) are converted to float32; "
                 'dtype="float64" keeps them, dtype="float32" says that this is meant',
-                stacklevel=3,
+                stacklevel=4,
             )
         isa = chosen_isa()
         self._reason = None  # why "auto" chose this engine
         if engine == "auto":
             from .auto import choose_engine
 
-            engine, self._reason = choose_engine(isa, self.dtype == np.float64)
-        self.graph = graph
-        self.engine = engine
-        self.metadata = dict(graph.metadata)
-        self.provenance = dict(graph.provenance)
-        self.inputs = list(graph.inputs)
-        self.outputs = list(graph.outputs)
-        self._input_values = [graph.values[name] for name in graph.inputs]
+            engine, self._reason = choose_engine(isa, real == np.float64)
+        self._dtype = real
+        self._engine = engine
         if arrays is not None and engine != "packed":
-            self.graph = graph = Model(graph, arrays=arrays).graph
+            graph = Model._of_arrays(graph, arrays, "packed", None).graph
             arrays = None
         blas = None
         if engine == "blas":
@@ -105,8 +101,46 @@ class Model:
 
             blas = find_blas()
         _threads.register(only_if_imported=True)
-        self._packed = PackedModel(_computed(graph), engine, isa, blas, self.dtype, arrays)
-        self.graph = graph._replace(tensors=self._packed.tensors(graph))
+        packed = PackedModel(_computed(graph), engine, isa, blas, real, arrays)
+        self._graph = graph._replace(tensors=packed.tensors(graph))
+        self._packed = packed
+
+    @property
+    def graph(self) -> Graph:
+        """As loaded, with its tensors unpacked when asked for: the model holds its weights once. They are of `dtype`,
+        and in float32 those below 2**-40 are 0.
+        """
+        return self._graph
+
+    @property
+    def engine(self) -> str:
+        """ "packed" or "blas"; with ``engine="auto"`` the one that was chosen."""
+        return self._engine
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of arithmetic and results: float32 or float64."""
+        return self._dtype
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in the order in which `predict` takes them."""
+        return self._graph.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, in the order in which `predict` gives them."""
+        return self._graph.outputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Free text from the file: scaling, units, names. A read-only dict."""
+        return self._graph.metadata
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """What the loader did: where each tensor was and went. A read-only dict."""
+        return self._graph.provenance
 
     def predict(
         self,
@@ -155,11 +189,11 @@ class Model:
         ShapeError
             If an array has another rank, feature count, batch or dtype than the model needs.
         """
-        if initial_state is None and lengths is None and mask is None and not (return_state or self.graph.layouts):
+        if initial_state is None and lengths is None and mask is None and not return_state:
             y = self._packed.predict_array(x, out, threads)
             if y is not None:
                 return y
-        return _predict_any(self, x, initial_state, return_state, lengths, mask, threads, out)
+        return _predict_any(self._packed, x, initial_state, return_state, lengths, mask, threads, out)
 
     def stream(self, batch: int = 1, *, threads: int = 1) -> Stream:
         """A running state that starts at zero.
@@ -175,14 +209,9 @@ class Model:
         ------
         UnsupportedError
             If the network cannot run step by step; the message names the layer.
+        ShapeError
+            If `batch` or `threads` is no whole number in its range.
         """
-        reason = self._why_no_stream()
-        if reason is not None:
-            raise UnsupportedError(reason)
-        if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch.__index__() < 1:
-            raise ShapeError(f"batch: expected a whole number of at least 1, found {batch!r}")
-        batch = batch.__index__()
-        threads = self._packed.useful_threads(batch, 1, _threads.check_threads(threads))
         return Stream(self, batch, threads)
 
     @property
@@ -258,9 +287,13 @@ class Model:
         return _rebuild, (self.graph, engine, str(self.dtype))
 
     def _why_no_stream(self) -> str | None:
-        from .streaming import why_no_stream
+        try:
+            return self._stream_refusal
+        except AttributeError:
+            from .streaming import why_no_stream
 
-        return why_no_stream(self.graph)
+            self._stream_refusal = why_no_stream(self._graph)
+            return self._stream_refusal
 
 
 def _predict_any(*arguments: Any) -> Any:
@@ -341,7 +374,7 @@ def load(
         path, layers=layers, key=key, architecture=architecture, keras_version=keras_version, mmap=mmap
     )
     try:
-        return Model(graph, engine=engine, dtype=dtype, arrays=arrays)
+        return Model._of_arrays(graph, arrays, engine, dtype)
     except FormatError as error:  # what shows only when tensors are packed
         if str(path) in str(error):
             raise

@@ -26,4 +26,5 @@ def drop_dropout(graph: Graph) -> Graph:
         else:
             alias[result] = source
             outputs = [source if name == result else name for name in outputs]
-    return graph._replace(nodes=tuple(nodes), outputs=tuple(outputs))
+    layouts = {alias.get(name, name): layout for name, layout in graph.layouts.items()}
+    return graph._replace(nodes=tuple(nodes), outputs=tuple(outputs), layouts=layouts)

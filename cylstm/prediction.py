@@ -12,11 +12,11 @@ from .arrays import as_input, as_state, check_out, from_layout, to_layout
 from .errors import ShapeError
 
 if TYPE_CHECKING:
-    from .model import Model
+    from ._engine import PackedModel
 
 
 def predict_any(
-    model: Model,
+    packed: PackedModel,
     x: Any,
     initial_state: Sequence[tuple] | None,
     return_state: bool,
@@ -26,13 +26,12 @@ def predict_any(
     out: Any,
 ) -> Any:
     """As `Model.predict`: checks everything and says what is wrong."""
-    packed = model._packed
     inputs, alone = [], None
-    for value, array in zip(model._input_values, input_list(model, x)):
-        layout = model.graph.layouts.get(value.name)
+    for value, array in zip(packed.inputs, input_list(packed, x)):
+        layout = packed.layouts.get(value.name)
         if layout is not None:
             array = from_layout(array, layout, value)
-        array, is_alone = as_input(array, value, model.dtype)
+        array, is_alone = as_input(array, value, packed.dtype)
         if alone is not None and is_alone != alone:
             raise ShapeError("inputs: expected all with a batch axis or all without")
         if inputs and len(array) != len(inputs[0]):
@@ -40,13 +39,15 @@ def predict_any(
         alone = is_alone
         inputs.append(array)
     batch = len(inputs[0])
-    masks = _masks(model, inputs, alone, lengths, mask)
-    results, given = _results(model, inputs, alone, out)
-    state = None if initial_state is None else as_state(initial_state, packed.state_groups, batch, model.dtype)
+    masks = _masks(packed, inputs, alone, lengths, mask)
+    state = None if initial_state is None else as_state(initial_state, packed.state_groups, batch, packed.dtype)
+    times = [array.shape[1] if value.has_time else 1 for value, array in zip(packed.inputs, inputs)]
+    read = [*inputs, *(state or ()), *(mask for mask in masks if mask is not None)]
+    results, given = result_arrays(packed, packed.result_shapes(batch, times), alone, out, read, packed.layouts)
     final = None
     if return_state:
-        final = [[np.empty((batch, *shape), model.dtype) for shape in shapes] for _, shapes in packed.state_groups]
-    time = max(_times(model, inputs))
+        final = [[np.empty((batch, *shape), packed.dtype) for shape in shapes] for _, shapes in packed.state_groups]
+    time = max(times)
     if threads is not None:
         threads = thread_rules.check_threads(threads)
     elif packed.work * batch * time < thread_rules.SMALL_WORK:
@@ -56,47 +57,71 @@ def predict_any(
     threads = packed.useful_threads(batch, time, threads)
     flat = None if final is None else [array for arrays in final for array in arrays]
     packed.predict(inputs, masks, results, state, flat, threads)
-    results = to_users(model, results, given)
+    results = to_users(packed, results, given)
     y = results if len(results) > 1 else results[0]
     return (y, [tuple(arrays) for arrays in final]) if final is not None else y
 
 
-def input_list(model: Model, x: Any) -> list:
-    """The inputs in the order of `inputs`."""
+def input_list(packed: PackedModel, x: Any) -> list:
+    """The inputs in the order of `Model.inputs`."""
+    names = [value.name for value in packed.inputs]
     if isinstance(x, Mapping):
-        if set(x) != set(model.inputs):
-            raise ShapeError(f"inputs: expected {', '.join(model.inputs)}, found {', '.join(map(str, x))}")
-        return [x[name] for name in model.inputs]
-    if len(model.inputs) == 1:
+        if set(x) != set(names):
+            raise ShapeError(f"inputs: expected {', '.join(names)}, found {', '.join(map(str, x))}")
+        return [x[name] for name in names]
+    if len(names) == 1:
         return [x]
-    if not isinstance(x, (list, tuple)) or len(x) != len(model.inputs):
-        raise ShapeError(f"inputs: expected a list of {len(model.inputs)} ({', '.join(model.inputs)}) or a dict")
+    if not isinstance(x, (list, tuple)) or len(x) != len(names):
+        raise ShapeError(f"inputs: expected a list of {len(names)} ({', '.join(names)}) or a dict")
     return list(x)
 
 
-def _results(model: Model, inputs: list[np.ndarray], alone: bool, out: Any) -> tuple[list[np.ndarray], Any]:
-    """The arrays to write to, and those of `out` that the results are copied to as they lie for the user."""
-    shapes = _result_shapes(model, inputs)
-    shapes = [shape[1:] for shape in shapes] if alone else shapes
+def result_arrays(
+    packed: PackedModel,
+    shapes: Sequence[tuple[int, ...]],
+    alone: bool,
+    out: Any,
+    read: Sequence[np.ndarray],
+    layouts: Mapping[str, str],
+) -> tuple[list[np.ndarray], Any]:
+    """The arrays to write to, and those of `out` that the results are copied to as they lie for the user.
+
+    Parameters
+    ----------
+    shapes : list of tuple
+        With the batch axis, which is left out if the inputs came `alone`.
+    read : list of ndarray
+        What the call reads while it writes: `out` may share memory with none of these.
+
+    Raises
+    ------
+    ShapeError
+        If `out` does not fit.
+    """
+    shapes = [shape[1:] for shape in shapes] if alone else list(shapes)
     if out is None:
-        return [np.empty(shape, model.dtype) for shape in shapes], None
+        return [np.empty(shape, packed.dtype) for shape in shapes], None
     given = out if isinstance(out, (list, tuple)) else [out]
     if len(given) != len(shapes):
         raise ShapeError(f"out: expected {len(shapes)} arrays, found {len(given)}")
-    if not model.graph.layouts:
-        return [check_out(array, shape, model.dtype, inputs) for array, shape in zip(given, shapes)], None
-    results = [np.empty(shape, model.dtype) for shape in shapes]
-    for array, view in zip(given, to_users(model, results)):
-        check_out(array, view.shape, model.dtype, inputs)
-    return results, given
+    results = [np.empty(shape, packed.dtype) for shape in shapes] if layouts else given
+    views = to_users(packed, results) if layouts else None
+    for i, array in enumerate(given):
+        shape = views[i].shape if layouts else shapes[i]
+        check_out(array, shape, packed.dtype, read)
+        if any(np.may_share_memory(array, other) for other in given[:i]):
+            raise ShapeError("out: two of its arrays share memory")
+    return list(results), given if layouts else None
 
 
-def to_users(model: Model, results: list[np.ndarray], out: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+def to_users(
+    packed: PackedModel, results: list[np.ndarray], out: Sequence[np.ndarray] | None = None
+) -> list[np.ndarray]:
     """Results with their axes as they lie for the user (`Graph.layouts`), copied to `out` if that is given."""
-    layouts, found = model.graph.layouts, []
-    for i, (name, array) in enumerate(zip(model.outputs, results)):
-        if name in layouts:
-            array = to_layout(array, layouts[name], len(model.graph.values[name].shape))
+    layouts, found = packed.layouts, []
+    for i, (value, array) in enumerate(zip(packed.outputs, results)):
+        if value.name in layouts:
+            array = to_layout(array, layouts[value.name], len(value.shape))
         if out is not None:
             np.copyto(out[i], array)
             array = out[i]
@@ -104,16 +129,9 @@ def to_users(model: Model, results: list[np.ndarray], out: Sequence[np.ndarray] 
     return found
 
 
-def _result_shapes(model: Model, inputs: list[np.ndarray]) -> list[tuple[int, ...]]:
-    return model._packed.result_shapes(len(inputs[0]), _times(model, inputs))
-
-
-def _times(model: Model, inputs: list[np.ndarray]) -> list[int]:
-    """Steps of each input, 1 for one without time."""
-    return [x.shape[1] if value.has_time else 1 for value, x in zip(model._input_values, inputs)]
-
-
-def _masks(model: Model, inputs: list[np.ndarray], alone: bool, lengths: Any, mask: Any) -> list[np.ndarray | None]:
+def _masks(
+    packed: PackedModel, inputs: list[np.ndarray], alone: bool, lengths: Any, mask: Any
+) -> list[np.ndarray | None]:
     """One mask (batch, time) of uint8, or None, per input."""
     masks: list[np.ndarray | None] = [None] * len(inputs)
     if lengths is None and mask is None:
@@ -122,18 +140,19 @@ def _masks(model: Model, inputs: list[np.ndarray], alone: bool, lengths: Any, ma
         raise ShapeError("give lengths or mask, not both")
     what = "lengths" if mask is None else "mask"
     given = lengths if mask is None else mask
-    sequences = [i for i, value in enumerate(model._input_values) if value.mask is not None]
+    names = [value.name for value in packed.inputs]
+    sequences = [i for i, value in enumerate(packed.inputs) if value.mask is not None]
     if isinstance(given, Mapping):
-        unknown = set(given) - {model.inputs[i] for i in sequences}
+        unknown = set(given) - {names[i] for i in sequences}
         if unknown:
             raise ShapeError(f"{what}: no sequence input is named {', '.join(map(str, unknown))}")
-        sequences = [i for i in sequences if model.inputs[i] in given]
+        sequences = [i for i in sequences if names[i] in given]
     elif not sequences:
         raise ShapeError(f"{what}: no layer reads a mask of an input")
     elif len(sequences) != 1:
         raise ShapeError(f"{what}: the network has {len(sequences)} sequence inputs; give a dict by input name")
     for i in sequences:
-        one = given[model.inputs[i]] if isinstance(given, Mapping) else given
+        one = given[names[i]] if isinstance(given, Mapping) else given
         batch, time = inputs[i].shape[:2]
         masks[i] = _prefix_mask(one, batch, time) if mask is None else _as_mask(one, batch, time, alone)
     return masks

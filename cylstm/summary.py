@@ -53,9 +53,9 @@ def _run_memory_text(model: Model) -> str:
         return f"{model._packed.run_bytes(None) / 1024:,.1f} KB (a stream)"
     times = [
         1 if not value.has_time else value.shape[0] if value.shape[0] is not None else _STEPS
-        for value in model._input_values
+        for value in model._packed.inputs
     ]
-    steps = f" of {max(times):,} steps" if any(value.has_time for value in model._input_values) else ""
+    steps = f" of {max(times):,} steps" if any(value.has_time for value in model._packed.inputs) else ""
     try:
         return f"{model._packed.run_bytes(times) / 1024:,.1f} KB (predict{steps})"
     except CylstmError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,12 +23,22 @@ class StoredTensor:
         ``read_rows(first, count)`` gives rows of the first axis as an array of `dtype` that is the caller's own.
     """
 
-    __slots__ = ("_read_rows", "dtype", "shape")
+    __slots__ = ("_dtype", "_read_rows", "_shape")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, read_rows: Callable[[int, int], np.ndarray]) -> None:
-        self.shape = shape
-        self.dtype = dtype
+        self._shape = shape
+        self._dtype = dtype
         self._read_rows = read_rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole tensor."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the numbers once read."""
+        return self._dtype
 
     @property
     def ndim(self) -> int:
@@ -64,25 +75,34 @@ class StoredTensor:
 
 
 class StoredTensors(Mapping):
-    """Name -> ndarray, each made anew when asked for; `stored` has the tensors as they are.
+    """Name -> ndarray, read-only and made anew when asked for; `stored` has the tensors as they are.
 
     Copied or pickled it becomes a plain dict of arrays.
     """
 
+    __slots__ = ("__weakref__", "_stored")
+
     def __init__(self, stored: Mapping[str, StoredTensor | np.ndarray]) -> None:
-        self.stored = dict(stored)
+        self._stored = MappingProxyType(dict(stored))
+
+    @property
+    def stored(self) -> Mapping[str, StoredTensor | np.ndarray]:
+        """The tensors as they are; no numbers are read."""
+        return self._stored
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.asarray(self.stored[name])
+        array = np.asarray(self._stored[name]).view()
+        array.flags.writeable = False
+        return array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.stored)
+        return iter(self._stored)
 
     def __len__(self) -> int:
-        return len(self.stored)
+        return len(self._stored)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.stored
+        return name in self._stored
 
     def __reduce__(self):
         return dict, (dict(self),)

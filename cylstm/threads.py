@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from operator import index
 
 from .errors import ShapeError
 
@@ -17,11 +18,12 @@ _registered = False
 
 def check_threads(threads: object) -> int:
     """`threads` as an int of 1 to 1024. Raises `ShapeError`."""
-    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
-        raise ShapeError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
-    number = threads.__index__()
+    try:
+        number = 0 if isinstance(threads, bool) else index(threads)
+    except TypeError:
+        number = 0
     if not 1 <= number <= 1024:
-        raise ShapeError(f"threads: expected a whole number of 1 to 1024 or None, found {number}")
+        raise ShapeError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
     return number
 
 

@@ -39,8 +39,7 @@ def networks():
 
     def build(tensors, *layers, x=x, metadata=None, **options):
         model = cylstm.from_state_dict(tensors, list(layers), **options)
-        model.graph.metadata.update(metadata or {})
-        return cylstm.Model(model.graph, **options), x
+        return cylstm.Model(model.graph._replace(metadata=metadata or {}), **options), x
 
     peepholes = {f"lstm.weight_p{gate}_l0": random(rng, (5,)) for gate in "ifo"}
     norms = {

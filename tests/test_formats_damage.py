@@ -194,7 +194,7 @@ def test_pytorchs_own_shards_are_read(tmp_path, tensors):
     graph = read(tmp_path / "pytorch_model.bin.index.json", layers=LAYERS)
     np.testing.assert_array_equal(graph.tensors["fc.weight"], tensors["fc.weight"])
     assert graph.provenance["format"] == "torch, sharded"
-    assert graph.provenance["files"] == ["a.bin", "b.bin"]
+    assert graph.provenance["files"] == ("a.bin", "b.bin")
     assert graph.provenance["layouts"]["fc.bias"].endswith(" of b.bin")
 
 

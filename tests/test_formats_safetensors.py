@@ -42,9 +42,7 @@ def graph(rng):
         L.ELU(0.7),
         L.Linear("fc"),
     ]
-    made = from_state_dict(tensors, layers)
-    made.metadata.update(unit="degrees ü", scale="1.5")
-    return made
+    return from_state_dict(tensors, layers)._replace(metadata={"unit": "degrees ü", "scale": "1.5"})
 
 
 def assert_equal(found, expected):

@@ -207,7 +207,7 @@ def test_several_state_dicts_are_listed(tmp_path, tensors):
         read(path, layers=LAYERS)
     graph = read(path, layers=LAYERS, key="model")
     assert_same(graph, tensors)
-    assert (graph.provenance["key"], graph.provenance["beside"]) == ("model", ["ema"])
+    assert (graph.provenance["key"], graph.provenance["beside"]) == ("model", ("ema",))
     with pytest.raises(FormatError, match="no state dict under 'net'; found key='model' or key='ema'"):
         read(path, layers=LAYERS, key="net")
 

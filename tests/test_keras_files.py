@@ -403,7 +403,7 @@ def test_weights_spread_over_files_are_read(shards):
     np.testing.assert_array_equal(graph.tensors["rnn.weight_hh"], lstm[1].T)
     np.testing.assert_array_equal(graph.tensors["fc.bias"], dense[1])
     assert graph.provenance["format"] == "keras weights, sharded"
-    assert graph.provenance["files"] == ["net_00000.weights.h5", "net_00001.weights.h5"]
+    assert graph.provenance["files"] == ("net_00000.weights.h5", "net_00001.weights.h5")
     wired = read(path, layers=[L.LSTM("lstm"), L.Last(), L.Linear("dense")])
     np.testing.assert_array_equal(wired.tensors["lstm.l0.weight_ih"], lstm[0].T)
 

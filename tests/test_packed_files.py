@@ -242,7 +242,7 @@ def test_a_packed_file_is_read_as_a_graph_like_any_other(rng, tmp_path):
     model = lstm_model(rng, 3, 17)
     model.save(tmp_path / "a.cylstm", packed=True)
     graph = read(tmp_path / "a.cylstm")
-    assert type(graph.tensors) is dict
+    assert isinstance(graph.tensors, dict)
     np.testing.assert_array_equal(graph.tensors["lstm.l0.weight_hh"], model.graph.tensors["lstm.l0.weight_hh"])
 
 

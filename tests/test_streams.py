@@ -46,7 +46,7 @@ def streaming_goldens():
 
 
 def random_input(rng, model, *shape):
-    (value,) = model._input_values
+    (value,) = model._packed.inputs
     if value.kind == "index":
         return rng.integers(0, model._packed.limits[value.name], (*shape, *value.shape[1:]))
     return rng.normal(size=(*shape, *value.shape[1:])).astype(np.float32)

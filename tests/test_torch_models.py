@@ -177,7 +177,7 @@ def test_a_mask_of_padding_is_what_predict_is_given():
     with torch.no_grad():
         expected = module(torch.from_numpy(x), torch.from_numpy(padding)).numpy()
     model = cylstm.from_torch(module, inputs={"x": ("N", "T", 6)})
-    assert model.inputs == ["x"]
+    assert model.inputs == ("x",)
     np.testing.assert_allclose(model.predict(x, mask=~padding), expected, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(model.predict(x, lengths=[9, 4, 1]), model.predict(x, mask=~padding))
 
@@ -202,7 +202,7 @@ def test_packed_sequences_are_what_predict_is_given_with_lengths():
         expected = module(torch.from_numpy(x), torch.tensor(lengths))
     model = cylstm.from_torch(module)
     assert nn.utils.rnn.pack_padded_sequence is packing
-    assert model.inputs == ["x"]
+    assert model.inputs == ("x",)
     for one, other in zip(model.predict(x, lengths=lengths), expected):
         np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=2e-6)
 

@@ -98,7 +98,7 @@ def read(
     if arrays is not None:
         from ..model import Model
 
-        graph = Model(graph, arrays=arrays).graph
+        graph = Model._of_arrays(graph, arrays, None, None).graph
     return graph._replace(tensors=dict(graph.tensors))
 
 

@@ -98,16 +98,16 @@ def from_torch(module: object, inputs: object = None) -> Graph:
         from ._torch_graph import graph_from_module
 
         graph = graph_from_module(module, inputs)
-        graph.provenance.update(
-            format="torch", version=None, framework_version=sys.modules["torch"].__version__, source=f"live {kind}"
-        )
-        return graph
+        return _of_live(graph, kind, version=None)
     options = {"activation": module.nonlinearity} if layer is RNN else {}
     graph = from_state_dict(module.state_dict(), [layer("", **options)])
-    graph.provenance.update(
-        format="torch", framework_version=getattr(sys.modules.get("torch"), "__version__", None), source=f"live {kind}"
-    )
-    return graph
+    return _of_live(graph, kind)
+
+
+def _of_live(graph: Graph, kind: str, **beside: object) -> Graph:
+    """The graph with where it came from: a module of this class."""
+    found = {"format": "torch", "framework_version": sys.modules["torch"].__version__, "source": f"live {kind}"}
+    return graph._replace(provenance={**graph.provenance, **found, **beside})
 
 
 # The two containers
