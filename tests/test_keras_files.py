@@ -155,7 +155,7 @@ def test_a_given_version_stands_over_that_of_the_file():
 
 
 @pytest.mark.parametrize(("file", "options", "message"), [
-    ("stacked.h5", {"architecture": "{}"}, "a Keras model holds its own wiring; leave out architecture="),
+    ("stacked.h5", {"architecture": "{}"}, "in HDF5, which takes keras_version=; leave out architecture="),
     ("stacked.keras", {"architecture": "{}"}, "leave out architecture="),
     ("stacked.keras", {"layers": [L.LSTM("lstm")]}, "leave out layers="),
     ("cudnn.weights-only.h5", {}, r"weights without the model's config.*give architecture=.*or layers="),
@@ -175,12 +175,6 @@ def test_a_wiring_too_many_or_too_few_is_refused(file, options, message):
 def test_an_architecture_that_is_not_there_is_reported_as_such():
     with pytest.raises(FileNotFoundError):
         read(FOLDER / "cudnn.weights-only.h5", architecture="nowhere.json")
-
-
-def test_only_keras_files_have_an_architecture(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.ones(3))
-    with pytest.raises(FormatError, match="architecture= and keras_version= are for Keras files"):
-        read(tmp_path / "a.npz", architecture="{}")
 
 
 # Weights alone, wired by layers=

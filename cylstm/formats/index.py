@@ -21,7 +21,7 @@ _MAX_INDEX_BYTES = 16 << 20
 _LISTED = 20
 
 
-def read_index(path: str, layers: Sequence[Layer] | None) -> Graph:
+def read_index(path: str, *, layers: Sequence[Layer] | None) -> Graph:
     """Read a state dict that is spread over several files, as its index says, into a graph.
 
     Parameters

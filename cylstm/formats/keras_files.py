@@ -15,7 +15,7 @@ import contextlib
 import io
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph
 from ..layers import GRU, ConvLSTM, Layer
+from . import KERAS_H5, KERAS_WEIGHTS, Format
 from ._arrays import shape_text
 from ._hdf5 import Hdf5File, Hdf5Tensor, open_hdf5
 from ._json import parse_json
@@ -99,9 +100,7 @@ class _View(io.RawIOBase):
 
 def read_keras(
     path: str,
-    layers: Sequence[Layer] | None = None,
     *,
-    architecture: object = None,
     keras_version: str | None = None,
 ) -> Graph:
     """Read a ``.keras`` archive, or the folder of one, into a graph.
@@ -109,8 +108,6 @@ def read_keras(
     Parameters
     ----------
     path : str
-    layers, architecture : None
-        The archive holds its own wiring.
     keras_version : str, optional
         Read the config as this version wrote it, instead of the one that the archive names.
 
@@ -121,7 +118,6 @@ def read_keras(
     UnsupportedError
         If the model has a layer or an option that is not computed, or h5py is missing.
     """
-    _refuse_wiring(path, layers, architecture)
     with _members(path) as archive:
         if _WEIGHTS not in archive:
             raise FormatError(f"{path}: {_WEIGHTS} is missing; found {', '.join(archive.names[:20])}")
@@ -135,10 +131,11 @@ def read_keras(
 
 def read_h5(
     path: str,
-    layers: Sequence[Layer] | None = None,
     *,
+    layers: Sequence[Layer] | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    check_options: Callable[[Format], None],
 ) -> Graph:
     """Read a whole model or weights alone in HDF5 (``.h5``, ``.hdf5``, ``.weights.h5``) into a graph.
 
@@ -153,6 +150,8 @@ def read_h5(
         file of a whole model, or the config as a dict.
     keras_version : str, optional
         Read the config as this version wrote it, instead of the one that is named beside it.
+    check_options : callable
+        Refuses the options that the file, once it is known, does not take.
 
     Raises
     ------
@@ -165,7 +164,7 @@ def read_h5(
     given = None if architecture is None else read_architecture(path, architecture)
     with _opened(path) as file:
         if "model_config" in file.file.attrs:
-            _refuse_wiring(path, layers, architecture)
+            check_options(KERAS_H5)
             found = _h5_config(path, file)
             model = _model(path, found, keras_version)
             weights = LegacyWeights(path, file, "model_weights", model.weighted())
@@ -173,12 +172,12 @@ def read_h5(
         is_legacy = any(name in file.file.attrs for name in LEGACY_NAMES)
         if not is_legacy and not any(root in file for root in ARCHIVE_ROOTS):
             raise FormatError(f"{path}: an HDF5 file, but not a Keras model: it has no model_config and no layers")
+        check_options(KERAS_WEIGHTS)
+        _check_wiring(path, layers, architecture, keras_version)
         format_ = "keras h5 weights" if is_legacy else "keras weights"
         if given is None:
-            _check_layers(path, layers)
             tensors = _legacy_tensors(file) if is_legacy else _archive_tensors(path, [file])
             return _graph_of_layers(path, tensors, layers, {"format": format_, "source": path})
-        _refuse_both(path, layers)
         found = given
         if is_legacy:
             own = file.attribute(file.file, "keras_version"), file.attribute(file.file, "backend")
@@ -193,8 +192,8 @@ def read_h5(
 
 def read_keras_index(
     path: str,
-    layers: Sequence[Layer] | None = None,
     *,
+    layers: Sequence[Layer] | None = None,
     architecture: object = None,
     keras_version: str | None = None,
 ) -> Graph:
@@ -215,11 +214,10 @@ def read_keras_index(
                 raise FormatError(f"{path}: the file {name} is missing beside it")
             files.append(stack.enter_context(_opened(shard)))
         _check_shards(path, places, dict(zip(names, files, strict=True)))
+        _check_wiring(path, layers, architecture, keras_version)
         provenance = {"format": "keras weights, sharded", "source": path, "files": names}
         if given is None:
-            _check_layers(path, layers)
             return _graph_of_layers(path, _archive_tensors(path, files), layers, provenance)
-        _refuse_both(path, layers)
         model = _model(path, given, keras_version)
         return model.graph(ArchiveWeights(path, files, model.layers), provenance | {"backend": given.backend})
 
@@ -318,20 +316,16 @@ def _model(path: str, found: Architecture, keras_version: str | None) -> Model:
     return Model(path, without_cudnn(found.config), version)
 
 
-def _refuse_wiring(path: str, layers: object, architecture: object) -> None:
-    for name, given in (("layers", layers), ("architecture", architecture)):
-        if given is not None:
-            raise FormatError(f"{path}: a Keras model holds its own wiring; leave out {name}=")
-
-
-def _refuse_both(path: str, layers: object) -> None:
-    if layers is not None:
-        raise FormatError(f"{path}: both architecture= and layers= say the wiring; leave out one")
-
-
-def _check_layers(path: str, layers: object) -> None:
-    if layers is None:
+def _check_wiring(path: str, layers: object, architecture: object, keras_version: object) -> None:
+    """Weights alone need one of `layers` and `architecture`; only a config has a version."""
+    if layers is None and architecture is None:
         raise FormatError(f"{path}: {_NEEDED}")
+    if layers is not None and architecture is not None:
+        raise FormatError(f"{path}: both architecture= and layers= say the wiring; leave out one")
+    if layers is not None and keras_version is not None:
+        raise FormatError(
+            f"{path}: keras_version= is of the config that architecture= gives; leave it out with layers="
+        )
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ _MAX_RANK = 32
 _DESCR = re.compile(r"[<>|=](?:f[248]|[iu][1248]|b1)")
 
 
-def read_npz(path: str, layers: Sequence[Layer] | None) -> Graph:
+def read_npz(path: str, *, layers: Sequence[Layer] | None) -> Graph:
     """Read the arrays that ``numpy.savez`` or ``savez_compressed`` wrote, as a state dict, into a graph.
 
     Parameters

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,6 +29,7 @@ from ..errors import FormatError, UnsupportedError
 from ..graph import Graph, GraphBuilder, Node, Value
 from ..ops import OPS
 from ..tensors import StoredTensor
+from . import NATIVE, PACKED, SAFETENSORS, Format
 from ._json import parse_json
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ REAL_TYPES = ("F64", "F32", "F16", "BF16")
 Arrays: TypeAlias = "dict[str, list[np.ndarray]]"
 
 
-def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = False) -> tuple[Graph, Arrays | None]:
+def read_safetensors(
+    path: str, *, layers: Sequence[Layer] | None, mmap: bool, check_options: Callable[[Format], None]
+) -> tuple[Graph, Arrays | None]:
     """Read a ``.safetensors`` state dict or a native ``.cylstm`` file into a graph.
 
     Parameters
@@ -74,6 +77,8 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = 
         What a state dict's tensors are wired to; a ``.cylstm`` file says it itself.
     mmap : bool
         Map the arrays of a packed file instead of copying them.
+    check_options : callable
+        Refuses the options that the file, once it is known, does not take.
 
     Returns
     -------
@@ -91,10 +96,10 @@ def read_safetensors(path: str, layers: Sequence[Layer] | None, *, mmap: bool = 
     """
     file = SafetensorsFile(path)
     if file.metadata.get("format") == "cylstm":
-        if layers is not None:
-            raise FormatError(f"{path}: a .cylstm file holds its own wiring; leave out layers=")
+        check_options(PACKED if "layout_version" in file.metadata else NATIVE)
         graph, arrays = _read_native(file, mmap)
         return graph._replace(provenance={**graph.provenance, "layouts": file.layouts()}), arrays
+    check_options(SAFETENSORS)
     from ._safetensors_tensors import read_tensors
     from .state_dict import graph_from_tensors
 
@@ -230,11 +235,6 @@ def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | Non
     is_packed = "layout_version" in metadata
     if is_packed:
         _check_version(path, metadata, "layout_version", layout_version())
-    elif mmap:
-        raise UnsupportedError(
-            f"{path}: mmap=True maps packed weights, and this file's are not; write one with "
-            'model.save("....cylstm", packed=True)'
-        )
     unknown = set(metadata) - {"format", "format_version", "layout_version", "graph", "metadata"}
     if unknown:
         raise UnsupportedError(f"{path}: unknown entries in __metadata__: {', '.join(sorted(unknown))}")

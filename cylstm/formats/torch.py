@@ -36,7 +36,7 @@ _NOTE_SCRIPT = "the weights of a TorchScript archive; its program is not run"
 _NOTE_MODULE = "the weights of a pickled module; its class is not imported"
 
 
-def read_torch(path: str, layers: Sequence[Layer] | None, key: str | None = None) -> Graph:
+def read_torch(path: str, *, layers: Sequence[Layer] | None, key: str | None = None) -> Graph:
     """Read the state dict in a ``.pt`` or ``.pth`` file into a graph.
 
     Parameters
