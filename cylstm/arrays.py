@@ -229,7 +229,7 @@ def as_rows(rows: object, batch: int) -> np.ndarray:
         raise ShapeError(f"{expected}, found {array.dtype} of shape {array.shape}")
     try:
         return np.ascontiguousarray(every[array]).reshape(-1)
-    except IndexError as error:
+    except (IndexError, OverflowError) as error:
         raise ShapeError(f"rows: expected -{batch} to {batch - 1}, found {array.tolist()}") from error
 
 

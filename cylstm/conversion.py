@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .errors import UnsupportedError
-from .model import Model
+from .model import Model, real_dtype, text_metadata
 
 
 def convert(
@@ -42,12 +41,12 @@ def convert(
     """
     from .formats import read, write
 
+    kind = None if dtype is None else real_dtype(dtype)
+    added = {} if metadata is None else text_metadata(metadata)
     graph = read(source, layers=layers, key=key, architecture=architecture, keras_version=keras_version)
-    if dtype not in (None, "float32", "float64"):
-        raise UnsupportedError(f"dtype: expected float32 or float64, found {dtype!r}")
-    if dtype is not None:
-        graph = graph._replace(tensors={name: array.astype(dtype) for name, array in graph.tensors.items()})
-    write(graph._replace(metadata={**graph.metadata, **(metadata or {})}), target)
+    if kind is not None:
+        graph = graph._replace(tensors={name: array.astype(kind) for name, array in graph.tensors.items()})
+    write(graph._replace(metadata={**graph.metadata, **added}), target)
 
 
 def from_state_dict(

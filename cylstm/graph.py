@@ -280,6 +280,21 @@ class Graph(Record):
         return sum(int(tensor.size) for tensor in as_stored(self.tensors).values())
 
 
+def _option(what: str, option: object, default: Option) -> Option:
+    """An option of the type of its default; whether there is such a one is for the op to see."""
+    if isinstance(option, np.generic):
+        option = option.item()
+    if isinstance(default, str):
+        expected, fits = "a text", isinstance(option, str)
+    elif isinstance(default, bool):
+        expected, fits = "True or False", isinstance(option, bool)
+    else:
+        expected, fits = "a number", isinstance(option, (int, float)) and not isinstance(option, bool)
+    if not fits:
+        raise UnsupportedError(f"{what} expected {expected}, found {option!r}")
+    return option
+
+
 class GraphBuilder:
     """Builds a `Graph` node by node and checks each as it is added."""
 
@@ -388,7 +403,7 @@ class GraphBuilder:
         for key, option in (options or {}).items():
             if key not in merged:
                 raise UnsupportedError(f"layer {unique!r}: {op} has no option {key!r}")
-            merged[key] = option
+            merged[key] = _option(f"layer {unique!r}: option {key!r}", option, merged[key])
         names = {}
         for role, weight in (weights or {}).items():
             if weight is None:

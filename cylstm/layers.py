@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .activations import activation_options, resolve_activation
 from .errors import ShapeError, UnsupportedError
 
@@ -49,6 +51,83 @@ __all__ = [
 ]
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_whole(value: object) -> bool:
+    return _is_whole(value) or (isinstance(value, tuple) and all(_is_whole(item) for item in value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or _is_whole(value)
+
+
+def _is_function(value: object) -> bool:
+    return value is None or isinstance(value, (str, Activation))
+
+
+_WHOLES = ("a whole number, or one for each axis", _are_whole)
+_FLAG = ("True or False", _is_flag)
+_NUMBER = ("a number", _is_number)
+_NUMBER_OR_NONE = ("a number or None", lambda value: value is None or _is_number(value))
+_TEXT_OR_NONE = ("a text or None", lambda value: value is None or _is_text(value))
+_FUNCTION = ("the name of an activation, an Activation or None", _is_function)
+_PADDING = (
+    "a text, a whole number or a pair of them",
+    lambda value: _is_text(value) or _is_whole(value) or (_are_whole(value) and len(value) == 2),
+)
+
+#: name of a layer's parameter -> what it must be, in words and as a test; which of these there are shows later
+_PARAMETERS = {
+    "activation": _FUNCTION,
+    "alpha": _NUMBER_OR_NONE,
+    "backward": ("a layer or None", lambda value: value is None or isinstance(value, Layer)),
+    "beta": _NUMBER_OR_NONE,
+    "ceil_mode": _FLAG,
+    "cell_clip": _NUMBER_OR_NONE,
+    "conv_padding": ("a text", _is_text),
+    "count_include_pad": _FLAG,
+    "coupled": _TEXT_OR_NONE,
+    "dilation": _WHOLES,
+    "empty_state": ("a text", _is_text),
+    "eps": _NUMBER,
+    "epsilon": _NUMBER,
+    "forget_gate": _FLAG,
+    "gate_clip": _NUMBER_OR_NONE,
+    "groups": ("a whole number", _is_whole),
+    "kernel_size": ("a whole number", _is_whole),
+    "layer_norm": ("False or a text", lambda value: value is False or _is_text(value)),
+    "merge": _TEXT_OR_NONE,
+    "mode": ("a text", _is_text),
+    "name": _TEXT_OR_NONE,
+    "num_groups": ("a whole number", _is_whole),
+    "output_activation": _FUNCTION,
+    "padding": _PADDING,
+    "peepholes": _FLAG,
+    "prefix": ("a text", _is_text),
+    "rate": _NUMBER,
+    "recurrent_activation": _FUNCTION,
+    "reset_after": _FLAG,
+    "reverse": _FLAG,
+    "shape": (
+        "a tuple of whole numbers or None",
+        lambda value: isinstance(value, tuple) and all(item is None or _is_whole(item) for item in value),
+    ),
+    "spatial_shape": ("a tuple of whole numbers", lambda value: isinstance(value, tuple) and _are_whole(value)),
+    "stride": ("a whole number", _is_whole),
+    "strides": _WHOLES,
+}
+
+
 class Layer:
     """A layer of a state dict: plain data, compared and shown by its parameters.
 
@@ -56,9 +135,18 @@ class Layer:
     """
 
     def __init__(self, **parameters: object) -> None:
-        self.__dict__.update(
-            {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
-        )
+        self.__dict__.update({name: self._checked(name, value) for name, value in parameters.items()})
+
+    def _checked(self, name: str, value: object) -> object:
+        """The value of a parameter, NumPy's scalars as Python's and lists as tuples. Raises `ShapeError`."""
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, (list, tuple)):
+            value = tuple([item.item() if isinstance(item, np.generic) else item for item in value])
+        expected, fits = _PARAMETERS[name]
+        if not fits(value):
+            raise ShapeError(f"{type(self).__name__}: {name} expected {expected}, found {value!r}")
+        return value
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} cannot be changed; make another one")
@@ -89,7 +177,7 @@ class Input(Layer):
     """
 
     def __init__(self, shape: tuple[int | None, ...]) -> None:
-        super().__init__(shape=tuple(shape))
+        super().__init__(shape=shape)
 
 
 class LSTM(Layer):
@@ -303,7 +391,7 @@ class ConvLSTM(Layer):
     ) -> None:
         super().__init__(
             prefix=prefix,
-            spatial_shape=tuple(spatial_shape),
+            spatial_shape=spatial_shape,
             strides=strides,
             dilation=dilation,
             conv_padding=conv_padding,
@@ -510,9 +598,9 @@ class GlobalPool1d(Layer):
     """The "mean", "max", "min" or "sum" over time, ``AdaptiveAvgPool1d(1)`` and ``AdaptiveMaxPool1d(1)``."""
 
     def __init__(self, mode: str = "mean") -> None:
-        if mode not in ("mean", "max", "min", "sum"):
-            raise ShapeError(f"GlobalPool1d: mode expected 'mean', 'max', 'min' or 'sum', found {mode!r}")
         super().__init__(mode=mode)
+        if self.mode not in ("mean", "max", "min", "sum"):
+            raise ShapeError(f"GlobalPool1d: mode expected 'mean', 'max', 'min' or 'sum', found {mode!r}")
 
 
 class Activation(Layer):
@@ -532,8 +620,8 @@ class Activation(Layer):
     """
 
     def __init__(self, name: str, alpha: float | None = None, beta: float | None = None) -> None:
-        resolve_activation(name, alpha, beta, where="Activation")
         super().__init__(name=name, alpha=alpha, beta=beta)
+        resolve_activation(self.name, self.alpha, self.beta, where="Activation")
 
 
 def slot_options(slot: str, activation: str | Activation | None, *, where: str) -> dict[str, object]:
@@ -580,13 +668,13 @@ def Hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Activation:
 
 def GELU(approximate: str = "none") -> Activation:
     """``torch.nn.GELU(approximate)`` with "none" (by erf) or "tanh"."""
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
         raise UnsupportedError(f"GELU: approximate expected 'none' or 'tanh', found {approximate!r}")
     return Activation("gelu" if approximate == "none" else "gelu_tanh")
 
 
 def Softmax(dim: int = -1) -> Activation:
     """``torch.nn.Softmax(dim=-1)``, over the last axis; others are refused."""
-    if dim != -1:
+    if not _is_whole(dim) or dim != -1:
         raise UnsupportedError(f"Softmax: only the last axis, dim=-1, is supported; found dim={dim!r}")
     return Activation("softmax")

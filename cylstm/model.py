@@ -64,13 +64,7 @@ class Model:
             raise AttributeError("a Model never changes; make another one")
         if not isinstance(graph, Graph):
             raise ShapeError(f"graph: expected a cylstm.graph.Graph, found {type(graph).__name__}; see cylstm.load")
-        dtype_given = dtype is not None
-        try:
-            real = np.dtype("float32" if dtype is None else dtype)
-        except TypeError as error:
-            raise ShapeError(f"dtype: expected float32 or float64, found {dtype!r}") from error
-        if real not in (np.float32, np.float64):
-            raise UnsupportedError(f"dtype: expected float32 or float64, found {real}")
+        real = real_dtype("float32" if dtype is None else dtype)
         if engine is None:
             engine = "blas" if real == np.float64 else "packed"
         if not isinstance(engine, str) or engine not in ENGINES:
@@ -78,7 +72,7 @@ class Model:
         if engine == "packed" and real == np.float64:
             raise UnsupportedError('engine="packed" computes in float32; for dtype="float64" use engine="blas"')
         wide = [name for name, tensor in as_stored(graph.tensors).items() if tensor.dtype == np.float64]
-        if wide and not dtype_given:
+        if wide and dtype is None:
             warnings.warn(
                 f"{len(wide)} float64 weights ({wide[0]}, ...) are converted to float32; "
                 'dtype="float64" keeps them, dtype="float32" says that this is meant',
@@ -189,7 +183,7 @@ class Model:
         ShapeError
             If an array has another rank, feature count, batch or dtype than the model needs.
         """
-        if initial_state is None and lengths is None and mask is None and not return_state:
+        if initial_state is None and lengths is None and mask is None and return_state is False:
             y = self._packed.predict_array(x, out, threads)
             if y is not None:
                 return y
@@ -242,7 +236,7 @@ class Model:
         UnsupportedError
             If `path` ends otherwise, or for a packed file of a model with ``engine="blas"``.
         """
-        if packed and self.engine != "packed":
+        if check_flag("packed", packed) and self.engine != "packed":
             raise UnsupportedError(
                 f'save(packed=True) writes the weights of engine="packed", this model has engine={self.engine!r}; '
                 "save it unpacked and load that"
@@ -251,7 +245,7 @@ class Model:
 
         graph = self.graph
         if metadata is not None:
-            graph = graph._replace(metadata=dict(metadata))
+            graph = graph._replace(metadata=text_metadata(metadata))
         write(graph, path, self._packed.arrays() if packed else None)
 
     def summary(self) -> None:
@@ -294,6 +288,33 @@ class Model:
 
             self._stream_refusal = why_no_stream(self._graph)
             return self._stream_refusal
+
+
+def real_dtype(dtype: object) -> np.dtype:
+    """The dtype that is meant, float32 or float64. Raises `ShapeError` or `UnsupportedError`."""
+    try:
+        real = np.dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"dtype: expected float32 or float64, found {dtype!r}") from error
+    if real not in (np.float32, np.float64):
+        raise UnsupportedError(f"dtype: expected float32 or float64, found {real}")
+    return real
+
+
+def text_metadata(metadata: object) -> dict[str, str]:
+    """Metadata as the user gives it, checked. Raises `FormatError`."""
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(text, str) for item in metadata.items() for text in item
+    ):
+        raise FormatError(f"metadata: expected a mapping of strings to strings, found {metadata!r}")
+    return dict(metadata)
+
+
+def check_flag(name: str, flag: object) -> bool:
+    """An argument that is True or False. Raises `ShapeError`."""
+    if not isinstance(flag, (bool, np.bool_)):
+        raise ShapeError(f"{name}: expected True or False, found {flag!r}")
+    return bool(flag)
 
 
 def _predict_any(*arguments: Any) -> Any:
@@ -368,7 +389,8 @@ def load(
     """
     from .formats import open_file
 
-    if mmap and (engine not in (None, "packed") or dtype not in (None, "float32", np.float32)):
+    mmap = check_flag("mmap", mmap)
+    if mmap and (engine not in (None, "packed") or (dtype is not None and real_dtype(dtype) != np.float32)):
         raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
     graph, arrays = open_file(
         path, layers=layers, key=key, architecture=architecture, keras_version=keras_version, mmap=mmap

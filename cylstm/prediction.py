@@ -26,6 +26,8 @@ def predict_any(
     out: Any,
 ) -> Any:
     """As `Model.predict`: checks everything and says what is wrong."""
+    if not isinstance(return_state, (bool, np.bool_)):
+        raise ShapeError(f"return_state: expected True or False, found {return_state!r}")
     inputs, alone = [], None
     for value, array in zip(packed.inputs, input_list(packed, x)):
         layout = packed.layouts.get(value.name)
@@ -158,8 +160,15 @@ def _masks(
     return masks
 
 
+def _as_array(given: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise ShapeError(f"{what}: expected an array: {error}") from error
+
+
 def _prefix_mask(lengths: Any, batch: int, time: int) -> np.ndarray:
-    lengths = np.asarray(lengths)
+    lengths = _as_array(lengths, "lengths")
     if lengths.ndim == 0 and batch == 1:
         lengths = lengths[np.newaxis]
     if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
@@ -171,7 +180,7 @@ def _prefix_mask(lengths: Any, batch: int, time: int) -> np.ndarray:
 
 
 def _as_mask(mask: Any, batch: int, time: int, alone: bool) -> np.ndarray:
-    mask = np.asarray(mask)
+    mask = _as_array(mask, "mask")
     if alone and mask.ndim == 1:
         mask = mask[np.newaxis]
     if mask.dtype != np.bool_ or mask.shape != (batch, time):

@@ -306,6 +306,9 @@ def open_file(
     path = os.fspath(path)
     if not isinstance(path, str):
         path = os.fsdecode(path)
+    for name, option in (("key", key), ("keras_version", keras_version)):
+        if option is not None and not isinstance(option, str):
+            raise FormatError(f"{path}: {name}= expected a text, found {option!r}")
     options = {
         "layers": layers,
         "key": key,

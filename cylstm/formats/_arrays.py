@@ -56,7 +56,10 @@ def as_numpy(name: str, value: object) -> np.ndarray:
             value = value.numpy()
         except (RuntimeError, TypeError) as error:
             raise UnsupportedError(f"tensor {name!r} cannot become an array: {error}") from error
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise FormatError(f"tensor {name!r}: expected an array of numbers: {error}") from error
     if array.dtype.name in ("float16", "bfloat16"):
         return np.array(array, dtype=np.float32, order="C")
     if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
