@@ -1,0 +1,40 @@
+# What the scripts share that make other systems and run the tests there; sourced, in the root of the repository.
+# shellcheck shell=bash
+
+# what is downloaded and built there
+EMULATION=$(realpath -m "${EMULATION:-build/emulation}")
+
+step() { echo "== $* [${SECONDS}s]"; }
+
+fail() {
+    echo "${0##*/}: $*" >&2
+    exit 1
+}
+
+# host_packages PACKAGE...: on this machine, by apt
+host_packages() {
+    [ "$(id -u)" = 0 ] || fail "needs $* on this machine: install them or run this as root"
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+# mirror: where this machine's apt has its own release from; other releases and architectures are there too
+mirror() {
+    local codename found
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    # shellcheck disable=SC2016 # apt's own variables
+    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $codename" 'Component: main' | head -1)
+    [ -n "$found" ] || fail "apt has no mirror of $codename/main"
+    echo "$found"
+}
+
+# copy_tree FOLDER: the tree as it is, but for what is built; setup.py builds in place
+copy_tree() {
+    mkdir -p "$1"
+    # a file that is gone would still be found
+    rm -rf "$1/cylstm" "$1/tests"
+    # with what Cython made of the extension, if it did: emulated, it takes minutes
+    local generated=build/cylstm/_engine.c
+    [ -e $generated ] || generated=
+    tar --exclude=./.git --exclude=./build --exclude='./.venv*' --exclude='*.so' -cf - . $generated | tar -xf - -C "$1"
+}
