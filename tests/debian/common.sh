@@ -28,11 +28,11 @@ mirror() {
     echo "$found"
 }
 
-# copy_tree FOLDER: the tree as it is, but for what is built; setup.py builds in place
+# copy_tree FOLDER: the tree as it is into FOLDER, where setup.py builds in place; what is built there stays
 copy_tree() {
-    mkdir -p "$1"
-    # a file that is gone would still be found
-    rm -rf "$1/cylstm" "$1/tests"
+    mkdir -p "$1/cylstm" "$1/tests"
+    # a file that is gone here would still be found there
+    find "$1/cylstm" "$1/tests" -type f ! -name '*.so' -delete
     # with what Cython made of the extension, if it did: emulated, it takes minutes
     local generated=build/cylstm/_engine.c
     [ -e $generated ] || generated=
