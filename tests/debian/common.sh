@@ -20,11 +20,15 @@ host_packages() {
 
 # mirror: where this machine's apt has its own release from; other releases and architectures are there too
 mirror() {
-    local codename found
+    local codename found attempt
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    # shellcheck disable=SC2016 # apt's own variables
-    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $codename" 'Component: main' | head -1)
-    [ -n "$found" ] || fail "apt has no mirror of $codename/main"
+    for attempt in 1 2; do
+        # shellcheck disable=SC2016 # apt's own variables
+        found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $codename" 'Component: main' | head -1)
+        [ -z "$found" ] || break
+        [ $attempt = 2 ] || apt-get -qq update # apt knows no codename before
+    done
+    [ -n "$found" ] || fail "apt has no mirror of $codename/main; this runs on Debian"
     echo "$found"
 }
 
@@ -33,8 +37,9 @@ copy_tree() {
     mkdir -p "$1/cylstm" "$1/tests"
     # a file that is gone here would still be found there
     find "$1/cylstm" "$1/tests" -type f ! -name '*.so' -delete
-    # with what Cython made of the extension, if it did: emulated, it takes minutes
+    # with what Cython made of these very sources, if it did, newer than the NumPy there: emulated, it takes minutes
     local generated=build/cylstm/_engine.c
-    [ -e $generated ] || generated=
+    [ -e $generated ] && [ -z "$(find cylstm -name '*.p[xy][xd]' -newer $generated)" ] || generated=
     tar --exclude=./.git --exclude=./build --exclude='./.venv*' --exclude='*.so' -cf - . $generated | tar -xf - -C "$1"
+    [ -z "$generated" ] || touch "$1/$generated"
 }

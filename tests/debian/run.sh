@@ -36,9 +36,10 @@ if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
     command -v mmdebstrap >/dev/null || host_packages mmdebstrap
     rm -rf "$FOLDER"
     mkdir -p "$FOLDER"
+    MIRROR=$(mirror)
     # a proxy and the like
     apt-config dump | grep -E '^Acquire::(https?::|Check-)' >"$FOLDER/apt.conf" || true
-    mmdebstrap --quiet --variant=minbase --include=$PACKAGES --aptopt="$FOLDER/apt.conf" $SUITE "$SYSTEM" "$(mirror)"
+    mmdebstrap --quiet --variant=minbase --include=$PACKAGES --aptopt="$FOLDER/apt.conf" $SUITE "$SYSTEM" "$MIRROR"
     echo "$WANTED" >"$FOLDER/complete"
 fi
 

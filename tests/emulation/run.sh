@@ -6,15 +6,15 @@
 #   run.sh armv6 [CPU...]    32-bit ARM without, the C tests only: arm1176 (Pi 1, Zero)
 #   run.sh old-x86 [CPU...]  x86 without AVX: Nehalem, for which NumPy is made too; the C tests also on the plainest CPU
 #
-# The C tests take nine minutes of CPU time on arm1176 and eight on qemu64, most of it for the scheduler's.
+# The ARM systems are Debian's: 13 (Python 3.13, NumPy 2) on 64 bits, 12 (Python 3.11, NumPy 1.24) on 32; $DEBIAN=12 or
+# 13 chooses. The C tests take nine minutes of CPU time on arm1176 and eight on qemu64, most of it for the scheduler's.
 #
 # $PYTEST_ARGS chooses tests, $PYTHON is a host Python with the packages of the tests (old-x86 only). What is
 # downloaded and built stays in $EMULATION, build/emulation if not set.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/debian/common.sh
 TARGET=${1:-}
-EMULATION=$(realpath -m "${EMULATION:-build/emulation}")
-step() { echo "== $* [${SECONDS}s]"; }
 [ $# -gt 0 ] && shift
 
 # c_tests TRIPLET NAME EMULATOR [compiler flag...]
@@ -37,20 +37,13 @@ python_tests() {
 
 # arm ARCHITECTURE TRIPLET CPU...: copies the tree, since setup.py builds in place
 arm() {
-    local architecture=$1 triplet=$2 folder=$EMULATION/$1
+    local architecture=$1 triplet=$2 folder
     shift 2
-    step "$architecture: Python, NumPy and the packages of the tests"
-    tests/emulation/system.sh "$architecture" "$folder"
+    folder=$(tests/emulation/system.sh "$architecture")
     step "$architecture: build"
-    mkdir -p "$folder/source"
-    # a file that is gone would still be found
-    rm -rf "$folder/source/cylstm" "$folder/source/tests"
-    # with what Cython made of the extension, if it did: emulated, it takes minutes
-    local generated=build/cylstm/_engine.c
-    [ -e $generated ] || generated=
-    tar --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' -cf - . $generated |
-        tar -xf - -C "$folder/source"
+    copy_tree "$folder/source"
     cd "$folder/source"
+    rm -f cylstm/*.so # other flags alone would not build it anew
     local include
     include=$(echo "$folder"/system/usr/include/python3*)
     CPU=$1 CYLSTM_WERROR=1 CYLSTM_SYMBOLS=1 CC=$triplet-gcc LDSHARED="$triplet-gcc -shared" \
@@ -78,9 +71,7 @@ armv6)
     [ $# -gt 0 ] || set -- arm1176
     # of Debian's architectures the one without NEON; its libraries count without a floating-point unit, we with one
     command -v arm-linux-gnueabi-gcc >/dev/null && command -v qemu-arm >/dev/null || {
-        apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends qemu-user gcc-arm-linux-gnueabi \
-            libc6-dev-armel-cross >/dev/null
+        host_packages qemu-user gcc-arm-linux-gnueabi libc6-dev-armel-cross
     }
     for CPU in "$@"; do
         c_tests arm-linux-gnueabi armv6 "qemu-arm -cpu $CPU -L /usr/arm-linux-gnueabi" \
@@ -89,10 +80,7 @@ armv6)
     ;;
 old-x86)
     [ $# -gt 0 ] || set -- Nehalem
-    command -v qemu-x86_64 >/dev/null || {
-        apt-get -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends qemu-user >/dev/null
-    }
+    command -v qemu-x86_64 >/dev/null || host_packages qemu-user
     c_tests x86_64-linux-gnu x86 "qemu-x86_64 -cpu qemu64"
     PYTHON=$(realpath -s "${PYTHON:-.venv/bin/python}") FOLDER=$EMULATION/x86
     mkdir -p "$FOLDER/site"

@@ -1,38 +1,45 @@
 #!/usr/bin/env bash
-# system.sh arm64|armhf FOLDER: what an emulated CPU runs, unpacked into FOLDER: Debian for that CPU with
-# Python, NumPy, a BLAS and the packages of the tests, and FOLDER/python, which runs it on the CPU that $CPU names,
-# with the plugin that $QEMU_PLUGIN names, if any.
+# system.sh arm64|armhf: what an emulated CPU runs, unpacked into a folder whose name it prints: Debian for that CPU
+# with Python, NumPy, a BLAS and the packages of the tests in its folder system, and python, which runs it on the CPU
+# that $CPU names, with the plugin that $QEMU_PLUGIN names, if any.
 #
-# On Debian, as root. The host gets an emulator and a cross compiler, nothing of the foreign system; apt's own mirror
-# and release are used. What is there already is kept.
+# $DEBIAN is the release, 12 or 13; if not set 13 on 64 bits and 12 on 32. The folder is $EMULATION/arm64 and the like,
+# build/emulation if not set. On Debian, as root. The host gets an emulator and a cross compiler, nothing of the foreign
+# system; apt's own mirror is used. What is there already is kept.
 set -euo pipefail
-ARCHITECTURE=$1 FOLDER=$(realpath -m "$2")
+cd "$(dirname "$0")/../.."
+. tests/debian/common.sh
+exec 3>&1 >&2
+ARCHITECTURE=$1
 case $ARCHITECTURE in
-arm64) TRIPLET=aarch64-linux-gnu QEMU=qemu-aarch64 ;;
-armhf) TRIPLET=arm-linux-gnueabihf QEMU=qemu-arm ;;
-*) echo "system.sh: $ARCHITECTURE: expected arm64 or armhf" >&2 && exit 2 ;;
+arm64) TRIPLET=aarch64-linux-gnu QEMU=qemu-aarch64 USUAL=13 ;;
+armhf) TRIPLET=arm-linux-gnueabihf QEMU=qemu-arm USUAL=12 ;;
+*) fail "$ARCHITECTURE: expected arm64 or armhf" ;;
 esac
+FOLDER=$EMULATION/$ARCHITECTURE
+[ "${DEBIAN:=$USUAL}" = $USUAL ] || FOLDER+=-debian-$DEBIAN
 SYSTEM=$FOLDER/system STATE=$FOLDER/apt
-export DEBIAN_FRONTEND=noninteractive
+PACKAGES=(python3 libpython3-dev libgomp1 libstdc++6)
+case $DEBIAN in
+12) SUITE=bookworm && PACKAGES+=(python3-distutils) ;;
+13) SUITE=trixie ;;
+*) fail "Debian $DEBIAN: expected 12 or 13" ;;
+esac
 
 if ! command -v $QEMU >/dev/null || ! command -v $TRIPLET-gcc >/dev/null; then
-    apt-get -qq update
-    apt-get -qq install -y --no-install-recommends qemu-user gcc-$TRIPLET "libc6-dev-$ARCHITECTURE-cross" >/dev/null
+    host_packages qemu-user gcc-$TRIPLET "libc6-dev-$ARCHITECTURE-cross"
 fi
 
-PACKAGES=(python3 libpython3-dev python3-distutils libgomp1 libstdc++6)
 # armhf has NumPy and h5py from Debian only, whose BLAS is in libblas3; on arm64 OpenBLAS is for bench/instructions.py
 if [ $ARCHITECTURE = arm64 ]; then PACKAGES+=(libopenblas0-pthread); else PACKAGES+=(python3-numpy python3-h5py libblas3 liblapack3); fi
-WANTED="$(date +%Y-%m) ${PACKAGES[*]}"
+WANTED="$(date +%Y-%m) $SUITE ${PACKAGES[*]}"
 if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
-    rm -rf "$SYSTEM" "$STATE" "$FOLDER/complete"
+    step "$ARCHITECTURE: Debian $DEBIAN with Python, NumPy and the packages of the tests"
+    rm -rf "$FOLDER"
     mkdir -p "$STATE/state/lists/partial" "$STATE/cache/archives/partial"
     : >"$STATE/status"
-    CODENAME=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    # shellcheck disable=SC2016 # apt's own variables
-    MIRROR=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $CODENAME" 'Component: main' | head -1)
-    [ -n "$MIRROR" ] || { echo "system.sh: apt has no mirror of $CODENAME/main" >&2 && exit 1; }
-    echo "deb [arch=$ARCHITECTURE signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $MIRROR $CODENAME main" >"$STATE/sources.list"
+    MIRROR=$(mirror)
+    echo "deb [arch=$ARCHITECTURE signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $MIRROR $SUITE main" >"$STATE/sources.list"
     apt() {
         apt-get -qq -o APT::Architecture="$ARCHITECTURE" -o APT::Architectures="$ARCHITECTURE" -o Dir::State="$STATE/state" \
             -o Dir::State::status="$STATE/status" -o Dir::Cache="$STATE/cache" -o Dir::Etc::sourcelist="$STATE/sources.list" \
@@ -57,7 +64,9 @@ if [ "$(cat "$FOLDER/complete" 2>/dev/null)" != "$WANTED" ]; then
     PYTHON=$(readlink "$SYSTEM/usr/bin/python3")
     SITE=$SYSTEM/usr/local/lib/$PYTHON/dist-packages
     mkdir -p "$SITE"
-    PIP=(python3 -m pip install --quiet --root-user-action=ignore --target "$SITE" --only-binary=:all: --python-version "${PYTHON#python}")
+    # Debian's own Python has no pip outside of a virtual environment
+    [ -x "$EMULATION/tools/bin/pip" ] || python3 -m venv "$EMULATION/tools"
+    PIP=("$EMULATION/tools/bin/pip" install --quiet --root-user-action=ignore --target "$SITE" --only-binary=:all: --python-version "${PYTHON#python}")
     "${PIP[@]}" --platform any --no-deps cython setuptools wheel pytest iniconfig packaging pluggy pygments threadpoolctl \
         hypothesis sortedcontainers
     if [ $ARCHITECTURE = arm64 ]; then
@@ -73,3 +82,4 @@ END
     chmod +x "$FOLDER/python"
     echo "$WANTED" >"$FOLDER/complete"
 fi
+echo "$FOLDER" >&3
