@@ -10,9 +10,11 @@ except ImportError as error:
         "_engine",
     ):  # NumPy is missing, or the like; the dynamic linker says _engine
         raise
-    from ._loading import explain
+    from ._loading import explain, hand_over
 
-    raise ImportError(explain(error), name=error.name, path=error.path) from None
+    if not hand_over():
+        raise ImportError(explain(error), name=error.name, path=error.path) from None
+    from ._engine import Stream  # of the installed package, as all that follows
 from .errors import (
     BlasNotFoundError,
     CylstmError,
