@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
 #: -ffp-contract=off: a fused multiply-add stands where the code says so and nowhere else, so that bits agree
 FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
@@ -33,6 +35,12 @@ def flags_of_sets():
     return ARM64_FLAGS if sys.maxsize > 2**32 else ARM32_FLAGS
 
 
+class Build(build):
+    """Compiles first, so that what is missing is said before pages of copied files."""
+
+    sub_commands = sorted(build.sub_commands, key=lambda command: command[0] != "build_ext")
+
+
 class BuildExtension(build_ext):
     """Compiles each file of csrc/isa with the flags of its instruction set."""
 
@@ -42,7 +50,23 @@ class BuildExtension(build_ext):
             # Microsoft's own compiler lacks GNU C and C11's atomics; clang-cl, which is installed beside it, has both
             self.compiler.initialize()
             self.compiler.cc = shutil.which("clang-cl") or "clang-cl"
+        self.check_tools()
         super().build_extensions()
+
+    def check_tools(self):
+        """Refuse a machine without a C compiler or without Python's headers with a sentence."""
+        install = "on Debian and Raspberry Pi OS: sudo apt install gcc python3-dev"
+        with tempfile.TemporaryDirectory() as folder:
+            for header, missing in {
+                "stdlib.h": "a C compiler and the headers of the C library",
+                "Python.h": f"the header files of Python {sys.version_info[0]}.{sys.version_info[1]} (Python.h)",
+            }.items():
+                source = Path(folder, "probe.c")
+                source.write_text(f"#include <{header}>\n")
+                try:
+                    self.compiler.compile([str(source)], output_dir=folder)
+                except Exception as error:  # each compiler class raises its own
+                    raise PlatformError(f"cylstm needs {missing}; {install} ({error})") from None
 
     def spelled(self, flags):
         """The flags as the compiler wants them."""
@@ -100,7 +124,7 @@ class BuildExtension(build_ext):
 
 
 setup(
-    cmdclass={"build_ext": BuildExtension},
+    cmdclass={"build": Build, "build_ext": BuildExtension},
     ext_modules=cythonize(
         [
             Extension(
