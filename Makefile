@@ -1,7 +1,10 @@
 # make demo             set up and run the forecaster on real or sample data
 # make test             set up and run the tests that need no framework
 # make test-frameworks  the same beside PyTorch, Keras and ONNX Runtime, live
-# make test-arm64       the tests on emulated CPUs, see tests/emulation/run.sh: a Raspberry Pi's on 64 bits,
+# make test-debian-13   make demo and make test in a root of Debian 13 (Python 3.13), as root: tests/debian/run.sh;
+# make test-debian-testing  of the release after it (Python 3.14, GCC 16)
+# make test-arm64       the tests on emulated CPUs, see tests/emulation/run.sh: a Raspberry Pi's on 64 bits (Debian 13;
+#                       make test-arm64-debian-12 that before),
 # make test-armhf       on 32 bits,
 # make test-armv6       the first Pi's (C tests only),
 # make test-old-x86     and on x86 without AVX
@@ -16,7 +19,8 @@ PYTEST_ARGS ?=
 CSV ?=
 SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 
-.PHONY: demo test test-frameworks test-c test-arm64 test-armhf test-armv6 test-old-x86 bench csrc lint format clean
+.PHONY: demo test test-frameworks test-c test-debian-13 test-debian-testing test-arm64 test-arm64-debian-12 \
+	test-armhf test-armv6 test-old-x86 bench csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -27,8 +31,14 @@ test: $(VENV)/test
 test-frameworks: $(VENV)/frameworks
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -m frameworks $(PYTEST_ARGS)
 
+test-debian-13 test-debian-testing:
+	PYTEST_ARGS="$(PYTEST_ARGS)" tests/debian/run.sh $(@:test-debian-%=%)
+
 test-arm64 test-armhf test-armv6:
 	PYTEST_ARGS="$(PYTEST_ARGS)" tests/emulation/run.sh $(@:test-%=%)
+
+test-arm64-debian-12:
+	DEBIAN=12 PYTEST_ARGS="$(PYTEST_ARGS)" tests/emulation/run.sh arm64
 
 test-old-x86: $(VENV)/test
 	PYTHON=$(BIN)/python PYTEST_ARGS="$(PYTEST_ARGS)" tests/emulation/run.sh old-x86
@@ -54,8 +64,9 @@ format: $(VENV)/lint
 
 # Each file below says that the environment holds the package with the extra of that name.
 
+# One without pip, as Debian's Python makes where python3-venv is missing, would be taken for complete the next time.
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	touch $@
 
 # The extension is compiled again when a source changed.

@@ -4,8 +4,9 @@
 #   run.sh 13 [COMMAND...]       Python 3.13, the system of today's Raspberry Pi OS
 #   run.sh testing [COMMAND...]  the release after it: Python 3.14 and GCC 16
 #
-# COMMAND, "make demo test" if not given, runs in a copy of the tree; what it makes there is kept for the next run. The
-# root is kept in $EMULATION, build/emulation if not set, and made anew in another month.
+# COMMAND runs in a copy of the tree; what it makes there is kept for the next run. Without one: make demo, make test,
+# and what the README says to install the package, in another copy. The root is kept in $EMULATION, build/emulation if
+# not set, and made anew in another month.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/debian/common.sh
@@ -25,7 +26,6 @@ if [ -z "${MOUNTS_APART:-}" ]; then
     MOUNTS_APART=1 exec unshare --mount "$0" "$@"
 fi
 shift
-[ $# -gt 0 ] || set -- make demo test
 FOLDER=$EMULATION/debian-$RELEASE
 SYSTEM=$FOLDER/system
 PACKAGES=python3,python3-dev,python3-venv,gcc,libc6-dev,make
@@ -65,12 +65,22 @@ for file in "${SETTINGS[@]}"; do lend "$file"; done
 { cat "${SETTINGS[@]}" 2>/dev/null && env | grep '^PIP_' || true; } | grep -oE '(^|[ =])(file://)?/[^ ]+' |
     sed 's|^[ =]*||; s|^file://||; s|/simple/*$||' | sort -u | while read -r path; do lend "$path"; done
 
-copy_tree "$SYSTEM/root/cylstm"
-step "Debian $RELEASE: $*"
-run() {
+# run_in FOLDER COMMAND...: in a copy of the tree there
+run_in() {
+    step "Debian $RELEASE, $1: ${*:2}"
+    copy_tree "$SYSTEM/root/$1"
+    # shellcheck disable=SC2016 # of the inner shell
     env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV -u TMPDIR -u MOUNTS_APART PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin \
-        chroot "$SYSTEM" sh -c 'cd /root/cylstm && exec "$@"' sh "$@"
+        chroot "$SYSTEM" sh -c 'cd "/root/$0" && exec "$@"' "$@"
 }
-run sh -c 'python3 --version && gcc --version | head -1'
-run "$@"
+run_in cylstm sh -c 'python3 --version && gcc --version | head -1'
+if [ $# -gt 0 ]; then
+    run_in cylstm "$@"
+else
+    run_in cylstm make demo test
+    rm -rf "$SYSTEM/root/newcomer"
+    INSTALL=$(sed -n '/^<!-- begin install -->/,/^<!-- end install -->/{/^<!--/d; /^```/d; p}' README.md)
+    [ -n "$INSTALL" ] || fail "README.md has no section install"
+    run_in newcomer sh -ec "$INSTALL"
+fi
 step "done"
