@@ -333,7 +333,9 @@ def attention(weights, options, query, key, value, mask, mask_value):
         w = w / w.sum(axis=-1, keepdims=True)
     if options["masked"] == "zero":
         w = np.where(counts.any(axis=-1, keepdims=True), w, 0.0)
-    y = (w @ value).transpose(0, 2, 1, 3)
+    # what has no weight is not read: NaN may stand there
+    y = np.where(w[..., np.newaxis] == 0, 0.0, w[..., np.newaxis] * value[:, :, np.newaxis]).sum(axis=3)
+    y = y.transpose(0, 2, 1, 3)
     y = y.reshape(*y.shape[:2], -1)
     return y if mask is None else np.where(mask[..., np.newaxis], y, 0.0)
 

@@ -255,6 +255,28 @@ def test_hostile_groups_are_refused(tmp_path, refused, edit, message):
     refused(archive(tmp_path / "a.keras", edit), message)
 
 
+def behind(path, target):
+    """What stood at `path` stands elsewhere, and `path` is a link."""
+
+    def edit(file):
+        file.move(path, "elsewhere")
+        file[path] = target
+
+    return edit
+
+
+@pytest.mark.parametrize("target", [h5py.SoftLink("/elsewhere"), h5py.ExternalLink("/etc/passwd", "/")])
+@pytest.mark.parametrize("path", ["model_weights", "model_weights/rnn", "model_weights/rnn/rnn"])
+def test_a_link_at_any_depth_of_an_older_file_is_refused(tmp_path, refused, path, target):
+    refused(older(tmp_path / "a.h5", behind(path, target)), "soft or external link")
+
+
+@pytest.mark.parametrize("target", [h5py.SoftLink("/elsewhere"), h5py.ExternalLink("/etc/passwd", "/")])
+@pytest.mark.parametrize("path", ["layers", "layers/lstm", "layers/lstm/cell", "layers/lstm/cell/vars"])
+def test_a_link_at_any_depth_of_an_archive_is_refused(tmp_path, refused, path, target):
+    refused(archive(tmp_path / "a.keras", behind(path, target)), "soft or external link")
+
+
 @pytest.mark.parametrize("name", ["/model_weights/rnn", "../rnn", "a//b", "rnn/./x", "", ".", "a\0b", "x/" * 100])
 @pytest.mark.parametrize("attribute", ["layer_names", "weight_names"])
 def test_an_unsafe_name_in_an_attribute_is_refused(tmp_path, refused, name, attribute):

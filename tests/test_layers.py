@@ -68,6 +68,12 @@ CONVOLUTIONS = [
     conv(groups=6, filters=6),
     conv(groups=5, channels=5, filters=15, stride=2, padding="same"),
     conv(groups=17, channels=17, filters=34, padding="causal", activation="tanh"),
+    # more taps than are taken at once, apart from each other or in groups; multipliers of no power of 2
+    conv(kernel=10, dilation=2, padding="causal"),
+    conv(kernel=17, dilation=3, padding="same"),
+    conv(groups=2, kernel=9, padding="causal"),
+    conv(groups=7, channels=7, filters=21),
+    conv(groups=19, channels=19, filters=95, padding="same"),
     conv(channels=1, filters=70, kernel=5, activation="relu"),
     conv(channels=33, filters=5, kernel=2, activation="softmax"),
 ]
@@ -291,6 +297,82 @@ def test_a_layer_survives_every_way_of_saving_and_loading(rng, case, tmp_path):
             np.testing.assert_array_equal(again.graph.tensors[name], array)
 
 
+#: node, batch, steps: just past the number of steps, columns, rows or numbers that a kernel takes at once
+PAST_CONSTANTS = [
+    (conv(kernel=3, stride=2, filters=70), 3, 51),  # 24 columns of a convolution
+    (conv(kernel=3, stride=3, padding="same"), 2, 149),
+    (conv(groups=2, stride=2, kernel=9), 2, 109),
+    (conv(groups=6, filters=18, stride=2, dilation=2), 2, 109),
+    (conv(channels=33, filters=5, kernel=2, activation="softmax"), 2, 50),
+    (pool(pool=3, stride=2, padding="same"), 49, 25),
+    (("dense", (None, 70), {"activation": "softmax"}, {"weight": (130, 70), "bias": (130,)}), 3, 49),
+    (("dense", (None, 2, 33), {}, {"weight": (65, 33)}), 97, 5),
+    (("dense", (None, 5), {}, {"weight": (3, 5)}), 1, 257),
+    (("dense", (9,), {"activation": "relu"}, {"weight": (81, 9)}), 97, 1),  # 48 rows
+    (("layer_norm", (None, 33), {}, {"gain": (33,)}), 49, 25),
+    (("group_norm", (None, 12), {"groups": 3}, {}), 49, 25),
+    (("glu", (None, 66), {}), 49, 3),
+    (("prelu", (None, 33), {}, {"slope": (1,)}), 49, 3),
+    (("softmax", (None, 65), {}), 49, 3),
+    (("softmax", (None, 5), {"axis": 0}), 3, 65),
+    (("reduce", (None, 130), {"mode": "mean", "axis": 0}), 49, 33),
+    # 4,096 numbers of a merge: more steps than are combined at once, and rows that end within
+    (("merge", (None, 130), {"mode": "sub"}, {}, [("x1", (130,))]), 3, 64),
+    (("merge", (None, 130), {"mode": "mul"}, {}, [("x1", (1, 130))]), 3, 33),
+    (("merge", (None, 3, 70), {"mode": "max"}, {}, [("x1", (3, 1)), ("x2", (70,))]), 3, 41),
+    (("merge", (5,), {"mode": "min"}, {}, [("x1", (None, 5))]), 49, 1000),
+    (("attention", (None, 8), {"heads": 2}, {}, [("key", (65, 8)), ("value", (65, 6))]), 3, 5),
+    (("attention", (None, 34), {"causal": True}, {}, [("key", (33, 34)), ("value", (33, 38))]), 3, 33),
+    (("dot", (None, 33), {"normalize": True}, {}, [("x1", (65, 33))]), 3, 25),
+]
+
+
+@pytest.mark.parametrize(
+    "case, batch, time", PAST_CONSTANTS, ids=[f"{i} {c[0][0]}" for i, c in enumerate(PAST_CONSTANTS)]
+)
+def test_sizes_just_past_what_a_kernel_takes_at_once_are_like_any_other(rng, case, batch, time):
+    graph = graph_of(rng, case)
+    inputs = inputs_of(rng, graph, batch, time)
+    (expected,), _ = reference.predict(graph, *inputs)
+    scale = max(1.0, np.abs(expected).max())
+    for engine, dtype, tolerance in ENGINES:
+        model = cylstm.Model(graph, engine=engine, dtype=dtype)
+        found = ask(model, inputs, threads=1)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2 * tolerance * scale, err_msg=f"{engine} {dtype}")
+        if engine == "packed":
+            for threads in (2, 3):
+                np.testing.assert_array_equal(bits(ask(model, inputs, threads=threads)), bits(found))
+            alone = ask(model, [x[-1:] for x in inputs], threads=3)
+            np.testing.assert_array_equal(bits(alone[0]), bits(found[-1]))
+
+
+@pytest.mark.parametrize("case", NODES, ids=IDS)
+def test_a_layer_and_its_neighbours_wait_for_each_other_where_threads_divide_their_work(rng, case):
+    """Between two dense layers, whose units are divided; every other layer divides steps, rows or nothing."""
+    op, shape, options, *rest = case
+    arrays = {role: weight(rng, *size) for role, size in (rest[0] if rest else {}).items()}
+    if "variance" in arrays:
+        arrays["variance"] = np.abs(arrays["variance"]) + np.float32(0.1)
+    builder = GraphBuilder()
+    values = {}
+    for role, given in [("x", shape), *(rest[1] if len(rest) > 1 else [])]:
+        given = [T if size is None else size for size in given]
+        y = builder.input(f"input.{role}", (7,))
+        y = builder.add("dense", f"before.{role}", {"x": y}, {"weight": weight(rng, int(np.prod(given)), 7)})["y"]
+        to = {"shape": ",".join(map(str, given))}
+        values[role] = builder.add("reshape", f"to.{role}", {"x": y}, options=to)["y"]
+    y = builder.add(op, "node", values, arrays, options)["y"]
+    if len(y.shape) > 1:
+        y = builder.add("reshape", "flat", {"x": y}, options={"shape": "-1"})["y"]
+    builder.output(builder.add("dense", "after", {"x": y}, {"weight": weight(rng, 192, y.size)})["y"])
+    model = cylstm.Model(builder.build())
+    inputs = [[weight(rng, 1, 7) for _ in values] for _ in range(2)]
+    wanted = [bits(ask(model, given, threads=1)) for given in inputs]
+    # in turn, since what is left of one must not fit the other
+    for call in range(40):
+        np.testing.assert_array_equal(bits(ask(model, inputs[call % 2], threads=2)), wanted[call % 2])
+
+
 def test_a_convolution_in_many_groups_survives_packing(rng, tmp_path):
     graph = graph_of(rng, conv(groups=50, channels=100, filters=150))
     (x,) = inputs_of(rng, graph)
@@ -424,6 +506,27 @@ def test_indices_choose_rows_and_make_a_mask(rng):
     np.testing.assert_array_equal(bits(model.predict(words[2])[0]), bits(model.predict(words)[0][2]))
 
 
+@pytest.mark.parametrize("rows", [(5, 10), (10, 5), (5, 10, 7)])
+def test_an_index_has_to_be_in_every_table_that_reads_it(rng, rows):
+    builder = GraphBuilder()
+    words = builder.input("words", (None,), indices=True)
+    tables = {f"t{i}": builder.add("embedding", f"t{i}", {"indices": words}, {"weight": weight(rng, count, 4)})["y"]
+              for i, count in enumerate(rows)}  # fmt: skip
+    for table in tables.values():
+        builder.output(table)
+    model = cylstm.Model(builder.build())
+    for words in (np.array([[0, 4, 7]]), np.array([[0, 4, 7]], np.int32), [[0, 4, 5]]):
+        with pytest.raises(ShapeError, match=r"index \d in row 0, position 2: expected 0 to 4"):
+            model.predict(words)
+        with pytest.raises(ShapeError, match=r"index \d in row 0.* expected 0 to 4"):
+            model.stream().run(words)
+    with pytest.raises(ShapeError, match="expected 0 to 4"):
+        model.predict(np.zeros((3, 6), int) + 9)
+    words = rng.integers(0, 5, (3, 6))
+    for found, wanted in zip(model.predict(words), reference.predict(model.graph, words)[0]):
+        np.testing.assert_array_equal(found, wanted.astype("f"))
+
+
 def test_an_index_out_of_range_is_named_before_anything_runs(rng):
     model = sentence_model(rng)
     words = rng.integers(0, 9, (4, 12))
@@ -519,6 +622,23 @@ def test_what_is_known_at_the_end_only_may_still_be_given_to_every_step(rng):
     np.testing.assert_allclose(model.predict(x), x - x.mean(axis=1, keepdims=True), atol=1e-4)
     with pytest.raises(UnsupportedError, match="layer 'mean' cannot run step by step: it needs all steps at once"):
         model.stream()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_kept_between_pieces_keeps_its_place(rng, threads):
+    """Vectors that every piece reads again, an input and a value computed once, beside many values that come and go."""
+    builder = GraphBuilder()
+    x, v = builder.input("x", (None, 8)), builder.input("v", (8,))
+    w = builder.add("dense", "once", {"x": v}, {"weight": weight(rng, 8, 8)}, {"activation": "tanh"})["y"]
+    y = builder.add("merge", "with v", {"x": x, "x1": v}, options={"mode": "sum"})["y"]
+    y = builder.add("merge", "with w", {"x": y, "x1": w}, options={"mode": "mul"})["y"]
+    for i in range(4):
+        y = builder.add("dense", f"d{i}", {"x": y}, {"weight": weight(rng, 8, 8)}, {"activation": "tanh"})["y"]
+    builder.output(y)
+    graph = builder.build()
+    inputs = [rng.normal(size=(2, 30000, 8)).astype("f"), rng.normal(size=(2, 8)).astype("f")]
+    (expected,), _ = reference.predict(graph, *inputs)
+    np.testing.assert_allclose(cylstm.Model(graph).predict(inputs, threads=threads), expected, rtol=0, atol=5e-6)
 
 
 def test_a_decoder_over_a_repeated_state_runs_and_says_why_it_cannot_stream(rng):

@@ -94,7 +94,7 @@ ACTIVATIONS = [
     ("elu", {"alpha": 1.3}), ("selu", {}), ("softplus", {}), ("softsign", {}), ("silu", {}), ("gelu", {}),
     ("gelu_tanh", {}),
     ("exponential", {}), ("hard_sigmoid", {"alpha": 0.2, "beta": 0.5}), ("hard_sigmoid", {}),
-    ("clip", {"alpha": -0.3, "beta": 0.8}), ("softmax", {}),
+    ("clip", {"alpha": -0.3, "beta": 0.8}), ("clip", {"alpha": 1.0, "beta": -1.0}), ("softmax", {}),
 ]  # fmt: skip
 
 

@@ -178,7 +178,72 @@ static void arrays_that_do_not_fit_are_refused(void) {
     }
 }
 
+/* rows of weights for so many units: blocks of 16 in each gate, or 64 of one gate, and a tail of 4, 8 or 16, whose rows
+   come to a multiple of 16 */
+static void tails_are_packed_narrow(void) {
+    static const struct {
+        int32_t units;
+        int64_t of_four, of_three, of_one; /* gates */
+    } rows[] = {{1, 16, 16, 16},    {4, 16, 16, 16},    {5, 32, 32, 16},    {8, 32, 32, 16},   {9, 64, 48, 16},
+                {16, 64, 48, 16},   {17, 80, 64, 32},   {20, 80, 64, 32},   {24, 96, 80, 32},  {25, 128, 96, 32},
+                {36, 144, 112, 48}, {50, 208, 160, 64}, {65, 272, 208, 80}, {68, 272, 208, 80}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int32_t units = rows[i].units;
+        const struct {
+            int kind;
+            int64_t rows, columns;
+        } layers[] = {{LSTM, rows[i].of_four, 2 * units + 3},
+                      {LSTM_COUPLED, rows[i].of_three, 2 * units + 3},
+                      {GRU_AFTER, rows[i].of_three, units + 3},
+                      {RNN, rows[i].of_one, 2 * units + 3},
+                      {RECURRENT_KINDS, rows[i].of_one, units + 3}}; /* dense */
+        for (size_t l = 0; l < sizeof layers / sizeof *layers; l++) {
+            Network *network = one_layer(layers[l].kind, units);
+            CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
+            CylArray arrays[16];
+            arrays_of(model, arrays);
+            CHECK(arrays[0].size == layers[l].rows * layers[l].columns, "layer %d of %d units: %d numbers, not %d",
+                  layers[l].kind, (int)units, (int)arrays[0].size, (int)(layers[l].rows * layers[l].columns));
+            cyl_model_free(model);
+            network_free(network);
+        }
+    }
+}
+
+static void weights_below_the_threshold_are_packed_as_zeros(void) {
+    static const struct {
+        float given, packed;
+    } numbers[] = {{0x1p-40f, 0x1p-40f},     {-0x1p-40f, -0x1p-40f}, {0x1.fffffep-41f, 0.0f},
+                   {-0x1.fffffep-41f, 0.0f}, {0x1p-50f, 0.0f},       {0x1p-80f, 0.0f},
+                   {0x1p-126f, 0.0f},        {0x1p-149f, 0.0f},      {-0.0f, 0.0f}};
+    for (int k = 0; k < LAYERS; k++) {
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+            Network *network = one_layer(k, 19);
+            const CylNodeSpec *spec = &network->nodes[0].spec;
+            for (int32_t t = 0; t < spec->tensor_count; t++) {
+                int64_t size = spec->tensors[t].shape[0] * columns_of(&spec->tensors[t]);
+                network->nodes[0].weights[t][size / 2] = numbers[i].given;
+            }
+            CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
+            for (int32_t t = 0; t < spec->tensor_count; t++) {
+                const CylTensor *tensor = &spec->tensors[t];
+                int64_t columns = columns_of(tensor), at = tensor->shape[0] * columns / 2;
+                float *found = need((size_t)(tensor->shape[0] * columns) * sizeof *found);
+                CHECK(cyl_model_read_tensor(model, 0, tensor->role, 0, tensor->shape[0], found) == CYL_OK, "layer %d",
+                      k);
+                CHECK(memcmp(&found[at], &numbers[i].packed, sizeof *found) == 0, "layer %d, %s: %a is %a", k,
+                      tensor->role, (double)numbers[i].given, (double)found[at]);
+                free(found);
+            }
+            cyl_model_free(model);
+            network_free(network);
+        }
+    }
+}
+
 int main(void) {
+    RUN(tails_are_packed_narrow);
+    RUN(weights_below_the_threshold_are_packed_as_zeros);
     RUN(weights_written_in_pieces_are_packed_alike_and_read_back);
     RUN(packed_arrays_fit_every_instruction_set);
     RUN(arrays_that_do_not_fit_are_refused);

@@ -296,6 +296,47 @@ static void two_directions_are_merged(void) {
     }
 }
 
+/* threads divide what reads the final states; of two inputs in turn, since what is left of one must not fit the other
+ */
+static void readers_of_final_states_wait_for_them(void) {
+    const int64_t time = 3;
+    for (int k = 0; k < RECURRENT_KINDS; k++) {
+        random_seed((uint64_t)k);
+        Network *network = network_create();
+        bool is_lstm = state_count_of((RecurrentKind)k) == 2;
+        int32_t x = network_input(network, CYL_SEQUENCE, 8, NULL), h, c;
+        network_recurrent(network, (RecurrentKind)k, x, 192, NULL, &h, is_lstm ? &c : NULL);
+        network_output(network, network_dense(network, h, 512, "linear"));
+        if (is_lstm) {
+            network_output(network, network_dense(network, c, 512, "linear"));
+        }
+        CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+        Data *data[2];
+        Result wanted[2];
+        for (int i = 0; i < 2; i++) {
+            data[i] = data_create(network, 1, &time, false);
+            wanted[i] = predict(network, model, data[i], 1);
+            Result truth = reference(network, data[i]);
+            double error = result_error(&wanted[i], &truth);
+            CHECK(error <= (k == LSTM_NORMALISED ? TOLERANCE_NORMALISED : TOLERANCE), "%s: error %g",
+                  RECURRENT_NAMES[k], error);
+            result_free(&truth);
+        }
+        for (int call = 0; call < 60; call++) {
+            Result found = predict(network, model, data[call % 2], 2);
+            CHECK(result_same(&found, &wanted[call % 2]), "%s: call %d differs by %g", RECURRENT_NAMES[k], call,
+                  result_error(&found, &wanted[call % 2]));
+            result_free(&found);
+        }
+        for (int i = 0; i < 2; i++) {
+            result_free(&wanted[i]);
+            data_free(data[i]);
+        }
+        cyl_model_free(model);
+        network_free(network);
+    }
+}
+
 /* an encoder's states start a decoder whose sequence has another length, and vectors join at the end */
 static void states_go_from_one_layer_to_another(void) {
     for (int c = 0; c < RECURRENT_KINDS * 3; c++) {
@@ -645,6 +686,7 @@ int main(void) {
     RUN(a_mask_of_ones_changes_nothing);
     RUN(layers_in_a_row_and_sequences_longer_than_a_chunk_are_right);
     RUN(two_directions_are_merged);
+    RUN(readers_of_final_states_wait_for_them);
     RUN(states_go_from_one_layer_to_another);
     RUN(every_activation_is_right_as_a_gate_and_as_a_layer);
     RUN(convolutional_lstms_are_right);
