@@ -294,7 +294,7 @@ extern const CylLayer cyl_layer_lstm, cyl_layer_gru, cyl_layer_rnn, cyl_layer_co
     cyl_layer_batch_norm, cyl_layer_layer_norm, cyl_layer_group_norm, cyl_layer_embedding, cyl_layer_prelu,
     cyl_layer_glu, cyl_layer_reshape, cyl_layer_permute, cyl_layer_slice, cyl_layer_pad, cyl_layer_upsample,
     cyl_layer_repeat_vector, cyl_layer_softmax, cyl_layer_reduce, cyl_layer_masking, cyl_layer_mask_merge,
-    cyl_layer_index_mask, cyl_layer_attention, cyl_layer_dot;
+    cyl_layer_mask_fill, cyl_layer_index_mask, cyl_layer_attention, cyl_layer_dot;
 
 /* One part of a recurrent step: items [begin, end) of it for every row. Phases that share a partition of their
    items need no barrier between them; `barrier_after` says that the next phase reads what other threads wrote. */

@@ -10,7 +10,8 @@ static const CylLayer *const layers[] = {
     &cyl_layer_pool1d,     &cyl_layer_batch_norm, &cyl_layer_layer_norm,    &cyl_layer_group_norm, &cyl_layer_embedding,
     &cyl_layer_prelu,      &cyl_layer_glu,        &cyl_layer_reshape,       &cyl_layer_permute,    &cyl_layer_slice,
     &cyl_layer_pad,        &cyl_layer_upsample,   &cyl_layer_repeat_vector, &cyl_layer_softmax,    &cyl_layer_reduce,
-    &cyl_layer_masking,    &cyl_layer_mask_merge, &cyl_layer_index_mask,    &cyl_layer_attention,  &cyl_layer_dot};
+    &cyl_layer_masking,    &cyl_layer_mask_merge, &cyl_layer_mask_fill,     &cyl_layer_index_mask, &cyl_layer_attention,
+    &cyl_layer_dot};
 
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model) {
     *model = NULL;

@@ -147,6 +147,15 @@ def layer_networks(rng):
         y = builder.add("attention", "attention", reads, weights, options)["y"]
         return builder.add("dot", "dot", {"x": y, "x1": y}, options={"normalize": True})["y"]
 
+    def fills(builder, x):
+        masked = builder.add("masking", "masking", {"x": x}, options={"mask_value": 0.0})
+        weights = {"weight": random(rng, (4, 4))}
+        other = builder.add("dense", "other", {"x": masked["y"]}, weights)["y"]
+        y = builder.add("mask_fill", "number", {"x": other, "mask": masked["mask"]}, options={"value": -1.5})["y"]
+        y = builder.add("mask_fill", "steps", {"x": y, "mask": builder.value(x.mask), "x1": other})["y"]
+        reads = {"x": y, "key": y, "value": y, "mask_query": masked["mask"], "mask_value": masked["mask"]}
+        return builder.add("attention", "attention", reads, options={"masked": "average", "causal": True})["y"]
+
     def words(builder, x):
         mask = builder.add("index_mask", "counts", {"indices": x}, options={"padding": 3})["mask"]
         y = builder.add("embedding", "table", {"indices": x}, {"weight": random(rng, (9, 4))})["y"]
@@ -166,6 +175,7 @@ def layer_networks(rng):
         "layers_shapes": build(shapes, x, (6, 4)),
         "layers_masks": build(masks, x, (6, 4)),
         "layers_words": build(words, rng.integers(0, 9, (3, 7)).astype(np.int32), indices=True),
+        "layers_fills": build(fills, x),
     }
 
 

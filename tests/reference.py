@@ -308,7 +308,7 @@ def reduce(options, x, mask):
     return y[..., np.newaxis] if (y.ndim == 1 or (y.ndim == 2 and x.ndim > 2 and axis == 2)) else y
 
 
-def attention(weights, options, query, key, value, mask, mask_value):
+def attention(weights, options, query, key, value, mask, mask_query, mask_value):
     """query (batch, q, n), key (batch, k, n), value (batch, k, m) -> y (batch, q, m)."""
     heads = options["heads"]
 
@@ -325,14 +325,17 @@ def attention(weights, options, query, key, value, mask, mask_value):
     counts = np.ones(scores.shape, bool)
     if mask_value is not None:
         counts &= mask_value[:, np.newaxis, np.newaxis]
+    if mask_query is not None:
+        counts &= mask_query[:, np.newaxis, :, np.newaxis]
     if options["causal"]:
         counts &= np.tri(*scores.shape[2:], dtype=bool)
     scores = np.where(counts, scores, scores - 1e9 if options["masked"] == "penalty" else -np.inf)
     with np.errstate(invalid="ignore"):
         w = np.exp(scores - scores.max(axis=-1, keepdims=True))
         w = w / w.sum(axis=-1, keepdims=True)
-    if options["masked"] == "zero":
-        w = np.where(counts.any(axis=-1, keepdims=True), w, 0.0)
+    if options["masked"] in ("zero", "average"):
+        alone = 0.0 if options["masked"] == "zero" else 1.0 / w.shape[-1]
+        w = np.where(counts.any(axis=-1, keepdims=True), w, alone)
     # what has no weight is not read: NaN may stand there
     y = np.where(w[..., np.newaxis] == 0, 0.0, w[..., np.newaxis] * value[:, :, np.newaxis]).sum(axis=3)
     y = y.transpose(0, 2, 1, 3)
@@ -390,8 +393,12 @@ def plain_layer(node, weights, values):
         return {"mask": given["indices"] != options["padding"]}
     elif op == "mask_merge":
         return {"mask": getattr(np, options["mode"])(list(given.values()), axis=0)}
+    elif op == "mask_fill":
+        other = given.get("x1", np.asarray(options["value"]))
+        other = other[:, np.newaxis] if 1 < other.ndim < x.ndim else other
+        y = np.where(given["mask"].reshape(*x.shape[:2], *[1] * (x.ndim - 2)), x, other)
     elif op == "attention":
-        roles = ("x", "key", "value", "mask", "mask_value")
+        roles = ("x", "key", "value", "mask", "mask_query", "mask_value")
         y = attention(weights, options, *(given.get(role) for role in roles))
     elif op == "dot":
         y = dot(options, x, given["x1"])

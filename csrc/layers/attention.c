@@ -12,7 +12,7 @@
 #include <string.h>
 
 typedef enum { SCORE_DOT = 0, SCORE_ADDITIVE, SCORE_CONCAT } Score;
-typedef enum { MASKED_PENALTY = 0, MASKED_EXCLUDE, MASKED_ZERO } Masked;
+typedef enum { MASKED_PENALTY = 0, MASKED_EXCLUDE, MASKED_ZERO, MASKED_AVERAGE } Masked;
 
 typedef struct {
     Score score;
@@ -22,7 +22,8 @@ typedef struct {
     double scale, factor; /* of the score; within tanh */
     void *weight;         /* additive: real (size of a head), concat: one number */
     int64_t weight_size;
-    int32_t key, value, mask_value; /* values; mask_value -1 for none */
+    int32_t key, value;             /* values */
+    int32_t mask_query, mask_value; /* values, -1 for none */
 } Attention;
 
 static int find(const char *text, const char *const *names, int count) {
@@ -41,8 +42,8 @@ static const char *text_of(const CylNodeSpec *spec, const char *name) {
 
 static CylStatus read_options(const CylNodeSpec *spec, Attention *a) {
     static const char *const scores[] = {"dot", "additive", "concat"};
-    static const char *const masked[] = {"penalty", "exclude", "zero"};
-    int score = find(text_of(spec, "score"), scores, 3), rule = find(text_of(spec, "masked"), masked, 3);
+    static const char *const masked[] = {"penalty", "exclude", "zero", "average"};
+    int score = find(text_of(spec, "score"), scores, 3), rule = find(text_of(spec, "masked"), masked, 4);
     const CylOption *causal = cyl_spec_option(spec, "causal");
     const CylOption *scale = cyl_spec_option(spec, "scale"), *factor = cyl_spec_option(spec, "factor");
     double heads;
@@ -70,6 +71,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     }
     a->value = cyl_spec_input(spec, "value");
     a->key = cyl_spec_input(spec, "key");
+    a->mask_query = cyl_spec_input(spec, "mask_query");
     a->mask_value = cyl_spec_input(spec, "mask_value");
     if (a->value < 0 || a->key < 0 || node->y < 0) {
         return CYL_E_VALUE;
@@ -128,11 +130,12 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
     const CylActivationSpec softmax = {CYL_ACT_SOFTMAX, 0.0, 0.0};
     int64_t size = model->values[node->x].features / a->heads, width = model->values[a->value].features / a->heads;
     int64_t steps = cyl_steps(workspace, a->key), used = 0;
-    int32_t slot = cyl_mask_slot(workspace, a->mask_value);
+    int32_t slot = cyl_mask_slot(workspace, a->mask_value), of_query = cyl_mask_slot(workspace, a->mask_query);
     const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
+    bool sees = of_query < 0 || cyl_mask_row(workspace, of_query, row)[step];
     const char *q = cyl_at(model, cyl_step_at(workspace, node->x, row, step), head * size);
     for (int64_t k = 0; k < steps; k++) {
-        bool counts = (!mask || mask[k]) && (!a->is_causal || k <= step);
+        bool counts = sees && (!mask || mask[k]) && (!a->is_causal || k <= step);
         double score = -INFINITY;
         if (counts || a->masked == MASKED_PENALTY) {
             score = score_of(model, a, q, cyl_at(model, cyl_step_at(workspace, a->key, row, k), head * size), size);
@@ -146,6 +149,9 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
     memset(y, 0, (size_t)width * model->kernels->real_size);
     if (!used && a->masked == MASKED_ZERO) {
         return;
+    }
+    for (int64_t k = 0; !used && a->masked == MASKED_AVERAGE && k < steps; k++) {
+        write_number(model, scores, k, 0.0);
     }
     model->kernels->activate(&softmax, scores, scores, steps, false);
     for (int64_t k = 0; k < steps; k++) {

@@ -1,7 +1,8 @@
 /*
  * Masks that the network computes. masking: a step counts where any of its numbers differs from `mask_value`; the
  * others become 0. index_mask: a step counts where its index is not `padding`. mask_merge: several masks into one,
- * where any or all of them count; one that was not given counts everywhere.
+ * where any or all of them count. mask_fill: the steps that do not count become a number, or those of another value. A
+ * mask that was not given counts everywhere.
  */
 #include "../internal.h"
 
@@ -9,7 +10,9 @@
 #include <string.h>
 
 typedef struct {
-    double value; /* masking: what does not count; index_mask: the padding; mask_merge: 1 for all, 0 for any */
+    /* masking: what does not count; index_mask: the padding; mask_merge: 1 for all, 0 for any; mask_fill: the number */
+    double value;
+    int32_t other; /* mask_fill: the value whose steps are taken, -1 for none */
 } Masking;
 
 static CylStatus create(const CylModel *model, CylNode *node, double value) {
@@ -18,9 +21,10 @@ static CylStatus create(const CylModel *model, CylNode *node, double value) {
         return CYL_E_MEMORY;
     }
     masking->value = value;
+    masking->other = -1;
     node->data = masking;
     node->work = model->values[node->x].features;
-    return node->mask_out < 0 ? CYL_E_VALUE : CYL_OK;
+    return CYL_OK;
 }
 
 static uint8_t *mask_at(const CylModel *model, const CylWorkspace *workspace, int32_t value, int64_t row) {
@@ -34,8 +38,8 @@ static CylStatus prepare_masking(CylModel *model, CylNode *node, const CylNodeSp
     if (!value || value->text) {
         return CYL_E_OPTION;
     }
-    if (!x->has_time || x->kind != CYL_SEQUENCE || node->y < 0 || model->values[node->y].features != x->features ||
-        model->values[node->y].kind != CYL_SEQUENCE) {
+    if (!x->has_time || x->kind != CYL_SEQUENCE || node->y < 0 || node->mask_out < 0 ||
+        model->values[node->y].features != x->features || model->values[node->y].kind != CYL_SEQUENCE) {
         return CYL_E_VALUE;
     }
     return create(model, node, value->number);
@@ -79,7 +83,7 @@ static CylStatus prepare_index_mask(CylModel *model, CylNode *node, const CylNod
     if (cyl_spec_number(spec, "padding", 0.0, &padding) || padding != (double)(int32_t)padding) {
         return CYL_E_OPTION;
     }
-    return x->kind != CYL_INDEX || x->features != 1 ? CYL_E_VALUE : create(model, node, padding);
+    return x->kind != CYL_INDEX || x->features != 1 || node->mask_out < 0 ? CYL_E_VALUE : create(model, node, padding);
 }
 
 static void run_index_mask(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
@@ -108,7 +112,7 @@ static CylStatus prepare_merge(CylModel *model, CylNode *node, const CylNodeSpec
             return CYL_E_VALUE;
         }
     }
-    return create(model, node, is_all);
+    return node->mask_out < 0 ? CYL_E_VALUE : create(model, node, is_all);
 }
 
 static void run_merge(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
@@ -131,6 +135,61 @@ static void run_merge(const CylModel *model, const CylNode *node, CylWorkspace *
     cyl_barrier(team);
 }
 
+/* whether a step of `size` numbers has as many as y's, or one that all become */
+static bool fits(const CylValue *y, int32_t size) { return size == y->features || size == 1; }
+
+static CylStatus prepare_fill(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+    const CylOption *value = cyl_spec_option(spec, "value");
+    int32_t other = cyl_spec_input(spec, "x1");
+    if (!value || value->text) {
+        return CYL_E_OPTION;
+    }
+    if (node->y < 0 || node->mask < 0 || model->values[node->mask].kind != CYL_MASK) {
+        return CYL_E_VALUE;
+    }
+    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE || !fits(y, x->features)) {
+        return CYL_E_VALUE;
+    }
+    if (other < 0 && x->features != y->features) {
+        return CYL_E_VALUE;
+    }
+    if (other >= 0 && (model->values[other].kind == CYL_MASK || model->values[other].kind == CYL_INDEX ||
+                       !fits(y, model->values[other].features))) {
+        return CYL_E_VALUE;
+    }
+    CylStatus status = create(model, node, value->number);
+    if (status == CYL_OK) {
+        ((Masking *)node->data)->other = other;
+    }
+    return status;
+}
+
+static void run_fill(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
+    const Masking *masking = node->data;
+    int64_t steps = cyl_steps(workspace, node->x), size = model->values[node->y].features, begin, end;
+    int32_t slot = cyl_mask_slot(workspace, node->mask);
+    float narrow = (float)masking->value;
+    const void *number =
+        model->kernels->real_size == sizeof(float) ? (const void *)&narrow : (const void *)&masking->value;
+    cyl_share(team, workspace->rows * steps, &begin, &end);
+    for (int64_t j = begin; j < end; j++) {
+        int64_t row = j / steps, t = j % steps;
+        int32_t from = slot < 0 || cyl_mask_row(workspace, slot, row)[t] ? node->x : masking->other;
+        char *y = cyl_step_at(workspace, node->y, row, t);
+        if (from < 0) {
+            model->kernels->merge(CYL_MERGE_COPY, number, 0, y, size, 1.0);
+            model->kernels->flush(y, y, size);
+        } else {
+            const CylValue *value = &model->values[from];
+            const char *x = cyl_step_at(workspace, from, row, value->has_time ? t : 0);
+            model->kernels->merge(CYL_MERGE_COPY, x, value->features == size, y, size, 1.0);
+        }
+    }
+    cyl_barrier(team);
+}
+
 const CylLayer cyl_layer_masking = {"masking", prepare_masking, NULL, NULL, run_masking};
 const CylLayer cyl_layer_index_mask = {"index_mask", prepare_index_mask, NULL, NULL, run_index_mask};
 const CylLayer cyl_layer_mask_merge = {"mask_merge", prepare_merge, NULL, NULL, run_merge};
+const CylLayer cyl_layer_mask_fill = {"mask_fill", prepare_fill, NULL, NULL, run_fill};

@@ -13,6 +13,7 @@ from ._arrays import warn_not_finite
 from ._keras_call import Comparison, Flow, LayerCall, Mask, NoMask, Rebuild, shape_text, sizes_text
 from ._keras_config import MAX_UNITS, LayerConfig, read_object
 from ._keras_layers import INSTEAD, LAYERS, has_weights
+from ._keras_masks import mask_behind
 from ._keras_network import MODELS, Call, Network, Reference, read_network
 from ._keras_operations import add_operation
 from ._keras_recurrent import RECURRENT_LAYERS
@@ -319,13 +320,7 @@ class Model:
             instead = f"; {INSTEAD[name]}" if name in INSTEAD else ""
             raise UnsupportedError(f"{call.what}: layers of class {name} are not supported{instead}")
         made = kind.add(call)
-        if isinstance(made, list):
-            return made
-        mask: Value | NoMask | None = None
-        if kind.keeps_mask:
-            is_explicit, mask = call.explicit_mask()
-            mask = mask if is_explicit else call.flow.mask.value
-        return [Flow(made, Mask(mask))]
+        return made if isinstance(made, list) else [Flow(made, Mask(mask_behind(call)))]
 
     def call_network(self, call: LayerCall) -> list[Flow]:
         layer = call.layer

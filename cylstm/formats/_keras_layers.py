@@ -7,7 +7,7 @@ alone, and the table says whether the layer hands its input's mask on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..errors import FormatError, ShapeError, UnsupportedError
 from ..graph import Option, StaticTimeNeeded, Value
 from ._keras_call import Flow, LayerCall, Mask, NoMask, Rebuild, shape_text
 from ._keras_config import LayerConfig
+from ._keras_masks import add_merge, attention_masks, inner_mask, mask_behind, mask_of_frames, merged_mask, passed_mask
 from ._keras_network import MODELS
 from ._keras_recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
 from ._keras_weights import Part
@@ -30,9 +31,7 @@ class LayerKind(NamedTuple):
     Attributes
     ----------
     add : callable
-        `LayerCall` -> outputs: a `Value`, or a list of `Flow`, whose masks are then final.
-    keeps_mask : bool
-        Whether the output has the mask of the input (Keras's ``supports_masking``).
+        `LayerCall` -> outputs: a `Value`, whose mask follows from `MASKS`, or a list of `Flow`, whose masks are final.
     weighted : callable
         `LayerConfig` -> whether the layer has weights.
     arguments : tuple of str
@@ -40,7 +39,6 @@ class LayerKind(NamedTuple):
     """
 
     add: Callable[[LayerCall], Value | list[Flow]]
-    keeps_mask: bool = False
     weighted: Callable[[LayerConfig], bool] = lambda layer: False
     arguments: tuple[str, ...] = ()
 
@@ -208,11 +206,12 @@ def _softmax(call: LayerCall) -> Value:
 
 
 def _inert(call: LayerCall) -> list[Flow]:
-    """Layers that work in training only. Keras hands the very tensor on, so its mask is one with the input's."""
+    """Layers that work in training only. Keras 3 hands the very tensor on, so its mask is one with the input's."""
     layer = call.layer
     layer.check_options({"rate", "stddev", "l1", "l2"})
     rate = next((layer.number(key, None) for key in ("rate", "stddev") if key in layer.config), 0.0)
-    return [Flow(call.add("dropout", call.x, rate=rate), call.flow.mask)]
+    y = call.add("dropout", call.x, rate=rate)
+    return [Flow(y, call.flow.mask if layer.version >= (3, 0) else Mask(mask_behind(call)))]
 
 
 # Normalisation
@@ -458,7 +457,7 @@ def _global_pooling(mode: str) -> Callable[[LayerCall], Value]:
             is_explicit, mask = call.explicit_mask()
             mask = call.readable(mask if is_explicit else call.flow.mask.value)
             if mask is not None and call.first:
-                raise UnsupportedError(f"{call.what}: a mask inside TimeDistributed is not supported")
+                call.refuse_mask(mask, "a mask inside TimeDistributed is not supported")
             inputs["mask"] = mask
         keeps = layer.flag("keepdims", False)
         y = call.add("reduce", inputs, suffix=".flat" if keeps else "", mode=mode, axis=call.first)
@@ -547,20 +546,6 @@ def _up_sampling(call: LayerCall) -> Value:
 # Several inputs
 
 
-def _merged_mask(call: LayerCall, masks: Sequence[Value | NoMask | None], *, at_end: bool) -> Value | NoMask | None:
-    """The mask of a merge: any of the inputs' counts in Keras 3, all of them in Keras 2."""
-    is_old = call.layer.version < (3, 0)
-    found = [mask for mask in masks if mask is not None]
-    if not found or (len(found) < len(masks) and not is_old):
-        # A missing mask counts everywhere, and so does it in any of several.
-        return None
-    if not at_end:
-        inputs = [call.maker.inputs_of(mask) for mask in found]
-        together = frozenset().union(*inputs) if all(inputs) else frozenset()
-        return NoMask("masks joined along the time; drop the masks before", together)
-    return call.merged_mask(found, "all" if is_old else "any", f"{call.name}.mask")
-
-
 def _merge(mode: str) -> Callable[[LayerCall], list[Flow]]:
     def add(call: LayerCall) -> list[Flow]:
         call.layer.check_options(set())
@@ -568,9 +553,7 @@ def _merge(mode: str) -> Callable[[LayerCall], list[Flow]]:
             raise FormatError(f"{call.what}: expected two inputs, found {len(call.flows)}")
         if len(call.flows) < 2:
             return [Flow(call.x, call.flow.mask)]
-        roles = {f"x{k or ''}": value for k, value in enumerate(call.values)}
-        mask = _merged_mask(call, call.listed_masks(), at_end=True)
-        return [Flow(call.add("merge", roles, mode=mode), Mask(mask))]
+        return add_merge(call, mode)
 
     return add
 
@@ -582,7 +565,7 @@ def _concatenate(call: LayerCall) -> list[Flow]:
         return [Flow(call.x, call.flow.mask)]
     roles = {f"x{k or ''}": value for k, value in enumerate(call.values)}
     is_time = axis == 0 and call.values[0].has_time
-    mask = _merged_mask(call, call.listed_masks(), at_end=not is_time)
+    mask = merged_mask(call, call.listed_masks(), along_time=is_time)
     return [Flow(call.add("merge", roles, mode="concat", axis=axis), Mask(mask))]
 
 
@@ -663,7 +646,7 @@ def _multi_head_attention(call: LayerCall) -> list[Flow]:
     layer = call.layer
     layer.check_options(
         {"num_heads", "key_dim", "value_dim", "use_bias", "use_gate", "output_shape", "attention_axes", "dropout",
-         "flash_attention"}
+         "flash_attention", "query_shape", "key_shape", "value_shape"}
     )  # fmt: skip
     _refuse_scores(call)
     query = call.flow
@@ -687,7 +670,7 @@ def _multi_head_attention(call: LayerCall) -> list[Flow]:
     out = layer.config.get("output_shape")
     width = query.value.features if out is None else layer.size("output_shape")
     has_gate, bias = layer.flag("use_gate", False), layer.flag("use_bias", True)
-    masks = _attention_masks(call, query, value, key)
+    masks, rule, mask = attention_masks(call, query, value, key)
     parts = [("query", query, size), ("key", key, size), ("value", value, value_size)]
     parts += [("gate", query, value_size)] if has_gate else []
     under = "" if layer.version >= (3, 0) else "_"
@@ -710,7 +693,7 @@ def _multi_head_attention(call: LayerCall) -> list[Flow]:
         "heads": heads,
         "scale": 1.0 / math.sqrt(size),
         "causal": call.flag_argument("use_causal_mask"),
-        "masked": "penalty" if layer.config.get("dropout") else "zero",
+        "masked": rule,
     }
     roles = {"x": inputs["query"], "key": inputs["key"], "value": inputs["value"], **masks}
     y = call.add("attention", roles, suffix=".attention", **options)
@@ -720,32 +703,7 @@ def _multi_head_attention(call: LayerCall) -> list[Flow]:
     roles = {"kernel": f"{call.name}/weight", "bias": f"{call.name}/bias"}
     arrays = call.take_part(places, len(parts), shapes, roles)
     weights = {"weight": arrays["kernel"].reshape(-1, width).T} | ({"bias": arrays["bias"]} if bias else {})
-    mask = Mask(query.mask.value)
-    if layer.version >= (3, 0):
-        for flow in (query, value, key):
-            # Keras 3 takes the masks from the tensors themselves: calls after this one see none.
-            flow.mask.value = None
-    return [Flow(call.add("dense", y, weights), mask)]
-
-
-def _attention_masks(call: LayerCall, query: Flow, value: Flow, key: Flow) -> dict[str, Value | None]:
-    """The masks of the query, and of the key and value together."""
-    of_query = call.mask(query)
-    found = []
-    for name, flow in (("value", value), ("key", key)):
-        is_explicit, mask = call.explicit_mask(f"{name}_mask")
-        if not is_explicit and (name == "value" or call.arguments.get("key") is not None):
-            mask = flow.mask.value
-        if mask is not None:
-            found.append(mask)
-    of_value = call.readable(call.merged_mask(found, "all", f"{call.name}.mask")) if found else None
-    if of_query is not None and (call.layer.version < (3, 0) or call.layer.config.get("dropout")):
-        call.refuse_mask(
-            of_query,
-            "a mask of the query with dropout, or of Keras 2, gives masked steps an average over all steps, which is "
-            "not supported; build the layer with dropout=0.0, whose weights are the same, or without the mask",
-        )
-    return {"mask": of_query, "mask_value": of_value}
+    return [Flow(call.add("dense", y, weights), Mask(mask))]
 
 
 # Masks, and layers in layers
@@ -763,17 +721,19 @@ def _masking(call: LayerCall) -> list[Flow]:
 def _time_distributed(call: LayerCall) -> list[Flow]:
     call.layer.check_options({"layer"})
     inner = call.layer.inner(call.layer.config.get("layer"), "layer")
-    x, mask = call.x, call.explicit_mask()
-    flow = call.flow if not mask[0] else Flow(x, Mask(mask[1]))
+    x, (is_explicit, mask) = call.x, call.explicit_mask()
+    flow = Flow(x, Mask(mask)) if is_explicit else call.flow
     if call.first or not x.has_time or len(x.shape) < 2:
         raise UnsupportedError(f"{call.what}: expected an input (batch, time, ...), found {shape_text(x)}")
     within = Part((*call.within.path, "layer"), (*call.within.attributes, "layer"), (), call.within.below)
     if not _works_on_each_step(inner):
         return _frame_by_frame(call, inner, within, flow)
+    given = Flow(x, Mask(inner_mask(call, inner, flow.mask.value)))
     made = call.maker.call_layer(
-        LayerCall(call.maker, inner, call.name, call.owner, within, [Flow(x)], first=1, is_last=call.is_last)
+        LayerCall(call.maker, inner, call.name, call.owner, within, [given], first=1, is_last=call.is_last)
     )
-    return [Flow(one.value, Mask(flow.mask.value)) for one in made]
+    mask = passed_mask(call)
+    return [Flow(one.value, Mask(mask_of_frames(call, one, mask))) for one in made]
 
 
 def _works_on_each_step(layer: LayerConfig) -> bool:
@@ -842,33 +802,33 @@ _OLD_RECURRENT = ("mask", "training", "initial_state", "constants")
 
 #: Layers by Keras's class name.
 LAYERS: dict[str, LayerKind] = {
-    "Dense": LayerKind(_dense, True, _always),
-    "Embedding": LayerKind(_embedding, False, _always),
-    "Activation": LayerKind(_activation, True),
-    "LeakyReLU": LayerKind(_activation_layer, True),
-    "ELU": LayerKind(_activation_layer, True),
-    "ReLU": LayerKind(_relu, True),
-    "PReLU": LayerKind(_prelu, True, _always),
-    "Softmax": LayerKind(_softmax, True, arguments=("mask",)),
+    "Dense": LayerKind(_dense, _always),
+    "Embedding": LayerKind(_embedding, _always),
+    "Activation": LayerKind(_activation),
+    "LeakyReLU": LayerKind(_activation_layer),
+    "ELU": LayerKind(_activation_layer),
+    "ReLU": LayerKind(_relu),
+    "PReLU": LayerKind(_prelu, _always),
+    "Softmax": LayerKind(_softmax, arguments=("mask",)),
     **dict.fromkeys(
         ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization",
          "Identity"),
-        LayerKind(_inert, True),
+        LayerKind(_inert),
     ),
-    "BatchNormalization": LayerKind(_batch_normalization, True, _always, ("training", "mask")),
-    "LayerNormalization": LayerKind(_layer_normalization, True, _scaled),
-    "RMSNormalization": LayerKind(_rms_normalization, False, _always),
-    "UnitNormalization": LayerKind(_unit_normalization, True),
-    "GroupNormalization": LayerKind(_group_normalization, True, _scaled),
-    "Normalization": LayerKind(_normalization, True, lambda layer: layer.config.get("mean") is None),
-    "Rescaling": LayerKind(_rescaling, True),
-    "Conv1D": LayerKind(_conv1d, False, _always),
-    "DepthwiseConv1D": LayerKind(_depthwise_conv1d, False, _always),
-    "SeparableConv1D": LayerKind(_separable_conv1d, False, _always),
+    "BatchNormalization": LayerKind(_batch_normalization, _always, ("training", "mask")),
+    "LayerNormalization": LayerKind(_layer_normalization, _scaled),
+    "RMSNormalization": LayerKind(_rms_normalization, _always),
+    "UnitNormalization": LayerKind(_unit_normalization),
+    "GroupNormalization": LayerKind(_group_normalization, _scaled),
+    "Normalization": LayerKind(_normalization, lambda layer: layer.config.get("mean") is None),
+    "Rescaling": LayerKind(_rescaling),
+    "Conv1D": LayerKind(_conv1d, _always),
+    "DepthwiseConv1D": LayerKind(_depthwise_conv1d, _always),
+    "SeparableConv1D": LayerKind(_separable_conv1d, _always),
     "MaxPooling1D": LayerKind(_pooling("max")),
     "AveragePooling1D": LayerKind(_pooling("average")),
     "GlobalMaxPooling1D": LayerKind(_global_pooling("max")),
-    "GlobalAveragePooling1D": LayerKind(_global_pooling("mean"), False, arguments=("mask",)),
+    "GlobalAveragePooling1D": LayerKind(_global_pooling("mean"), arguments=("mask",)),
     "Flatten": LayerKind(_flatten),
     "Reshape": LayerKind(_reshape),
     "Permute": LayerKind(_permute),
@@ -885,24 +845,24 @@ LAYERS: dict[str, LayerKind] = {
     "Concatenate": LayerKind(_concatenate, arguments=("mask",)),
     "Dot": LayerKind(_dot, arguments=("mask",)),
     "Attention": LayerKind(
-        _attention, False,
+        _attention,
         lambda layer: bool(layer.config.get("use_scale") or layer.config.get("score_mode") == "concat"),
         ("mask", "training", "return_attention_scores", "use_causal_mask"),
     ),
     "AdditiveAttention": LayerKind(
-        _attention, False, lambda layer: bool(layer.config.get("use_scale", True)),
+        _attention, lambda layer: bool(layer.config.get("use_scale", True)),
         ("mask", "training", "return_attention_scores", "use_causal_mask"),
     ),
     "MultiHeadAttention": LayerKind(
-        _multi_head_attention, False, _always,
+        _multi_head_attention, _always,
         ("value", "key", "query_mask", "value_mask", "key_mask", "attention_mask", "return_attention_scores",
          "training", "use_causal_mask"),
     ),
     "Masking": LayerKind(_masking),
-    "TimeDistributed": LayerKind(_time_distributed, False, _weighted_inside, ("training", "mask")),
-    "Bidirectional": LayerKind(add_bidirectional, False, _always, _RECURRENT),
-    **dict.fromkeys(RECURRENT_LAYERS, LayerKind(add_recurrent, False, _always, _RECURRENT)),
-    **dict.fromkeys(MODELS, LayerKind(_network, False, _weighted_inside, ("training", "mask"))),
+    "TimeDistributed": LayerKind(_time_distributed, _weighted_inside, ("training", "mask")),
+    "Bidirectional": LayerKind(add_bidirectional, _always, _RECURRENT),
+    **dict.fromkeys(RECURRENT_LAYERS, LayerKind(add_recurrent, _always, _RECURRENT)),
+    **dict.fromkeys(MODELS, LayerKind(_network, _weighted_inside, ("training", "mask"))),
 }  # fmt: skip
 
 #: Inside TimeDistributed, layers that are called on single frames add as many nodes.

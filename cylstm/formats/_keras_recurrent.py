@@ -13,6 +13,7 @@ from ..graph import Option, Value
 from ..ops.merge import DIRECTION_MERGES
 from ._keras_call import Flow, LayerCall, Mask, shape_text
 from ._keras_config import LayerConfig
+from ._keras_masks import passed_mask
 from ._keras_weights import Part, numbered
 
 RECURRENT_LAYERS = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D")
@@ -295,8 +296,7 @@ def _add_direction(
 
 def _outputs(call: LayerCall, recurrent: _Recurrent, outputs: list[Value], states: list[Value]) -> list[Flow]:
     """The outputs, with the mask that Keras gives them, then the states if the layer returns them."""
-    is_explicit, mask = call.explicit_mask()
-    mask = mask if is_explicit else call.flows[0].mask.value
+    mask = passed_mask(call)
     flows = [Flow(value, Mask(mask if recurrent.returns_sequences else None)) for value in outputs]
     return [*flows, *(Flow(state) for state in states if recurrent.returns_state)]
 

@@ -45,6 +45,7 @@ _OPS = {
     "masking": "masking",
     "index_mask": "masking",
     "mask_merge": "masking",
+    "mask_fill": "masking",
     "attention": "attention",
     "dot": "attention",
 }

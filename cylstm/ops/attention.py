@@ -17,11 +17,13 @@ class AttentionOp(Op):
     attention are dense nodes before and after; there ``scale`` is ``1 / sqrt(size of a head)``.
 
     Inputs: ``x``, the query (time, features); ``key`` and ``value``, of one time with each other; optional ``mask`` of
-    the query, whose other steps give 0, and ``mask_value`` of the key and value. They are not wired by themselves.
-    Outputs: ``y`` (time of the query, features of the value), with the mask of x.
+    the query, whose other steps give 0, ``mask_query``, for whose other steps no key counts, and ``mask_value`` of the
+    key and value. They are not wired by themselves. Outputs: ``y`` (time of the query, features of the value), with the
+    mask of x.
     Options: ``score``, ``heads``, ``scale``, ``factor``, ``causal`` (step q sees the keys up to q) and ``masked``, what
-    becomes of keys that do not count: "exclude" (PyTorch: NaN where none counts), "zero" (Keras's MultiHeadAttention: 0
-    where none counts) or "penalty" (Keras's Attention: 1e9 is taken from their score).
+    becomes of keys that do not count: "exclude" (PyTorch: NaN where none counts), "zero" (0 where none counts),
+    "average" (the mean over all steps where none counts) or "penalty" (1e9 is taken from their score). In Keras,
+    Attention is "penalty", and MultiHeadAttention one of the last three, by version.
     """
 
     name = "attention"
@@ -35,9 +37,9 @@ class AttentionOp(Op):
     }
 
     def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x", "key", "value"), ("mask", "mask_value"), "inputs")
+        check_roles(where, inputs, ("x", "key", "value"), ("mask", "mask_query", "mask_value"), "inputs")
         check_choice(where, options, "score", ("dot", "additive", "concat"))
-        check_choice(where, options, "masked", ("exclude", "zero", "penalty"))
+        check_choice(where, options, "masked", ("exclude", "zero", "average", "penalty"))
         check_roles(where, weights, () if options["score"] == "dot" else ("weight",), (), "weights")
         heads = check_whole_number(where, options, "heads", 1, 10**6)
         for name in ("scale", "factor"):
@@ -51,7 +53,7 @@ class AttentionOp(Op):
             raise ShapeError(f"layer {where!r}: query and key of different sizes, {x.shape} and {key.shape}")
         if key.shape[0] != value.shape[0] or key.axis != value.axis:
             raise ShapeError(f"layer {where!r}: key and value of different times, {key.name!r} and {value.name!r}")
-        for role, of in (("mask", x), ("mask_value", value)):
+        for role, of in (("mask", x), ("mask_query", x), ("mask_value", value)):
             if role in inputs:
                 check_kind(where, inputs[role], ("mask",))
                 if inputs[role].shape != of.shape[:1] or inputs[role].axis != of.axis:

@@ -65,3 +65,37 @@ class MaskMergeOp(Op):
             if value.shape != first.shape or value.axis != first.axis:
                 raise ShapeError(f"layer {where!r}: masks of different times, {first.name!r} and {value.name!r}")
         return {"mask": Value("", "mask", first.shape, None, first.axis)}
+
+
+class MaskFillOp(Op):
+    """``y[t] = x[t]`` where the step counts, else ``x1[t]``, or ``value`` where there is no x1.
+
+    Inputs: ``x`` (sequence), ``mask`` of its time; optional ``x1``: a sequence of the same time, or the one vector or
+    state that all these steps become. Outputs: ``y``, with the mask of x. Option ``value``. x1 has the axes of a step
+    of x; where the step of one is a single number, all of its y is that number.
+    """
+
+    name = "mask_fill"
+    defaults = {"value": 0.0}
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, inputs, ("x", "mask"), ("x1",), "inputs")
+        check_roles(where, weights, (), (), "weights")
+        check_number(where, options, "value", least=-3.4e38)
+        x, mask, other = inputs["x"], inputs["mask"], inputs.get("x1")
+        check_kind(where, x, ("sequence",))
+        check_kind(where, mask, ("mask",))
+        if mask.shape != x.shape[:1] or mask.axis != x.axis:
+            raise ShapeError(f"layer {where!r}: mask {mask.name!r} is not of the time of {x.name!r}")
+        step = x.step_shape
+        if other is not None:
+            check_kind(where, other, ("sequence", "vector", "state"))
+            if x.size == 1:
+                step = other.step_shape
+            of_time = not other.has_time or (other.shape[0], other.axis) == (x.shape[0], x.axis)
+            if not of_time or (other.step_shape != step and other.size != 1):
+                raise ShapeError(
+                    f"layer {where!r}: expected two values of one time whose steps have the same shape, or one of "
+                    f"which is a single number, found {x.shape} of {x.name!r} and {other.shape} of {other.name!r}"
+                )
+        return {"y": Value("", "sequence", (*x.shape[:1], *step), x.mask, x.axis)}
