@@ -10,24 +10,21 @@
 
 #include <stdlib.h>
 
-/* lengths, rules and their products stay far from what 64 bits hold */
-#define LONGEST ((int64_t)1 << 40)
-
 int64_t cyl_axis_length(const CylModel *model, int32_t index, const int64_t *times) {
     const CylTimeAxis *axis = &model->axes[index];
     if (axis->input < 0) {
         return axis->constant;
     }
-    int64_t length = times[axis->input];
+    int64_t length = times[axis->input] <= CYL_LONGEST ? times[axis->input] : 0;
     for (int32_t r = 0; r < axis->rule_count && length > 0; r++) {
         const CylTimeRule *rule = &axis->rules[r];
         int64_t sum = length + rule->add;
-        if (sum < rule->divide || sum / rule->divide > LONGEST / rule->multiply) {
+        if (sum < rule->divide || sum / rule->divide > CYL_LONGEST / rule->multiply) {
             return 0;
         }
         length = sum / rule->divide * rule->multiply;
     }
-    return length <= LONGEST ? length : 0;
+    return length;
 }
 
 static bool equal(const CylTimeAxis *a, const CylTimeAxis *b) {
@@ -50,7 +47,7 @@ static CylStatus find_axis(CylModel *model, const CylTimeAxis *axis, int32_t *in
             return CYL_OK;
         }
     }
-    CylTimeAxis *grown = realloc(model->axes, (size_t)(model->axis_count + 1) * sizeof *grown);
+    CylTimeAxis *grown = cyl_resize(model->axes, (int64_t)model->axis_count + 1, sizeof *grown);
     if (!grown) {
         return CYL_E_MEMORY;
     }
@@ -61,7 +58,7 @@ static CylStatus find_axis(CylModel *model, const CylTimeAxis *axis, int32_t *in
 }
 
 CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis) {
-    if (steps < 1 || steps > LONGEST) {
+    if (steps < 1 || steps > CYL_LONGEST) {
         return CYL_E_VALUE;
     }
     CylTimeAxis constant = {.input = -1, .constant = steps};
@@ -77,7 +74,10 @@ CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32
     CylTimeAxis derived = model->axes[from];
     if (derived.input < 0) {
         int64_t sum = derived.constant + rule.add;
-        return sum < rule.divide ? CYL_E_VALUE : cyl_axis_constant(model, sum / rule.divide * rule.multiply, axis);
+        if (sum < rule.divide || sum / rule.divide > CYL_LONGEST / rule.multiply) {
+            return CYL_E_VALUE;
+        }
+        return cyl_axis_constant(model, sum / rule.divide * rule.multiply, axis);
     }
     CylTimeRule *last = derived.rule_count ? &derived.rules[derived.rule_count - 1] : NULL;
     if (rule.add == 0 && rule.divide == 1 && rule.multiply == 1) {

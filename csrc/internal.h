@@ -31,6 +31,38 @@
 /* reals read past the end of a row of accumulators by the cells of a narrow tail block */
 #define CYL_ROW_PADDING 16
 
+/* ---- sizes: of memory in bytes, of arrays in numbers ---- */
+
+/* The largest size. A test on a machine of 64 bits may be built with that of one of 32 bits. */
+#ifndef CYL_SIZE_LIMIT
+#define CYL_SIZE_LIMIT SIZE_MAX
+#endif
+
+/* the most rows and steps of a call: what is added to them, and the products of a few small numbers with them, stay
+   far from what 64 bits hold; all other sizes that depend on them are made by the functions below */
+#define CYL_LONGEST ((int64_t)1 << 40)
+
+/* Sums and products that stay at CYL_SIZE_LIMIT where they would be larger; cyl_alloc and cyl_aligned_alloc refuse
+   such a size. The arguments are counts, at least 0, and sizes made by these functions. */
+static inline size_t cyl_size_add(uint64_t a, uint64_t b) {
+    return a > CYL_SIZE_LIMIT || b > CYL_SIZE_LIMIT - a ? (size_t)CYL_SIZE_LIMIT : (size_t)(a + b);
+}
+static inline size_t cyl_size_mul(uint64_t a, uint64_t b) {
+    return b > 0 && a > CYL_SIZE_LIMIT / b ? (size_t)CYL_SIZE_LIMIT : (size_t)(a * b);
+}
+/* up to a multiple */
+static inline size_t cyl_size_round(uint64_t a, uint64_t multiple) {
+    size_t most = cyl_size_add(a, multiple - 1);
+    return most == CYL_SIZE_LIMIT ? most : most / multiple * multiple;
+}
+
+/* ---- memory (memory.c); NULL where there is not enough, or the size is at its limit ---- */
+
+void *cyl_alloc(int64_t count, size_t bytes);                /* zeroed; freed with free */
+void *cyl_resize(void *memory, int64_t count, size_t bytes); /* as realloc, to `count` elements */
+void *cyl_aligned_alloc(size_t bytes);                       /* zeroed; freed with cyl_aligned_free */
+void cyl_aligned_free(void *memory);
+
 /* ---- threads (threads.c, and one of threads_pool.c and threads_openmp.c) ---- */
 
 typedef struct CylBarrier CylBarrier;
@@ -467,7 +499,7 @@ void cyl_idle_keep(CylIdle *idle, CylWorkspace *workspace);
 
 /* ---- axes (axes.c) ---- */
 
-/* steps of an axis where the inputs have `times` (inputs); below 1 if there are none */
+/* steps of an axis where the inputs have `times` (inputs); below 1 if there are none, or more than CYL_LONGEST */
 int64_t cyl_axis_length(const CylModel *model, int32_t axis, const int64_t *times);
 /* the axis of a constant number of steps, or the one that a rule makes of another; CYL_E_VALUE if it cannot be said */
 CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
@@ -506,10 +538,12 @@ static inline char *cyl_step_at(const CylWorkspace *workspace, int32_t value, in
     return cyl_at(workspace->model, view->data, row * view->row_stride + step * view->step_stride);
 }
 
-/* places the next `bytes` in a region that starts at `memory` (NULL while only counting), aligned */
-static inline void *cyl_place(char *memory, size_t *used, size_t bytes) {
+/* places the next `rows` rows of `count` elements of `bytes` in a region that starts at `memory` (NULL while only
+   counting), aligned */
+static inline void *cyl_place(char *memory, size_t *used, int64_t rows, uint64_t count, size_t bytes) {
     void *at = memory ? memory + *used : NULL;
-    *used += (bytes + CYL_ALIGNMENT - 1) / CYL_ALIGNMENT * CYL_ALIGNMENT;
+    size_t size = cyl_size_mul(cyl_size_mul((uint64_t)rows, count), bytes);
+    *used = cyl_size_add(*used, cyl_size_round(size, CYL_ALIGNMENT));
     return at;
 }
 
@@ -609,11 +643,6 @@ typedef struct {
 /* round to nearest, subnormals kept, no traps; and back to what the caller had */
 CylIeee cyl_ieee_enter(void);
 void cyl_ieee_leave(CylIeee saved);
-
-/* ---- memory ---- */
-
-void *cyl_aligned_alloc(size_t bytes); /* zeroed; freed with cyl_aligned_free */
-void cyl_aligned_free(void *memory);
 
 /* ---- holding the BLAS at one thread (blas.c) ---- */
 

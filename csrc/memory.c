@@ -1,4 +1,4 @@
-/* Aligned memory from the standard allocator. */
+/* Memory from the standard allocator, by sizes that may have reached their limit. */
 #ifdef __linux__
 #define _DEFAULT_SOURCE
 #include <sys/mman.h>
@@ -11,9 +11,19 @@
 /* of Linux on x86-64 and ARM with pages of 4 KB; with larger ones the advice has no effect below 32 MB or more */
 #define HUGE_PAGE ((size_t)2 << 20)
 
+void *cyl_alloc(int64_t count, size_t bytes) {
+    const size_t size = cyl_size_mul((uint64_t)count, bytes);
+    return size < CYL_SIZE_LIMIT ? calloc(1, size) : NULL;
+}
+
+void *cyl_resize(void *memory, int64_t count, size_t bytes) {
+    const size_t size = cyl_size_mul((uint64_t)count, bytes);
+    return size < CYL_SIZE_LIMIT ? realloc(memory, size) : NULL;
+}
+
 void *cyl_aligned_alloc(size_t bytes) {
     const size_t alignment = bytes < HUGE_PAGE ? CYL_ALIGNMENT : HUGE_PAGE;
-    if (bytes > SIZE_MAX - 2 * alignment) {
+    if (bytes > CYL_SIZE_LIMIT - 2 * alignment) {
         return NULL;
     }
     char *raw = malloc(bytes + alignment + sizeof(void *));

@@ -89,7 +89,7 @@ CylStatus cyl_model_add_tensor(CylModel *model, CylKind kind, const int32_t *sha
         value.features *= shape[i];
         value.shape[value.rank++] = shape[i];
     }
-    CylValue *grown = realloc(model->values, (size_t)(model->value_count + 1) * sizeof *grown);
+    CylValue *grown = cyl_resize(model->values, (int64_t)model->value_count + 1, sizeof *grown);
     if (!grown) {
         return CYL_E_MEMORY;
     }
@@ -222,7 +222,7 @@ static CylStatus add_states(CylModel *model, CylNode *node) {
         sizes[1] = node->recurrent->hidden_size;
         count = node->recurrent->state_count;
     }
-    int32_t *state_sizes = realloc(model->state_sizes, (size_t)(model->state_count + count) * sizeof *state_sizes);
+    int32_t *state_sizes = cyl_resize(model->state_sizes, (int64_t)model->state_count + count, sizeof *state_sizes);
     if (!state_sizes) {
         return CYL_E_MEMORY;
     }
@@ -235,7 +235,7 @@ static CylStatus add_states(CylModel *model, CylNode *node) {
 
 /* the values of ports; NULL if there is no memory */
 static int32_t *copy_ports(const CylPort *ports, int32_t count) {
-    int32_t *values = calloc((size_t)(count > 0 ? count : 1), sizeof *values);
+    int32_t *values = cyl_alloc(count > 0 ? count : 1, sizeof *values);
     for (int32_t i = 0; values && i < count; i++) {
         values[i] = ports[i].value;
     }
@@ -275,7 +275,7 @@ CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec) {
     if (!layer) {
         return CYL_E_OPERATION;
     }
-    CylNode *grown = realloc(model->nodes, (size_t)(model->node_count + 1) * sizeof *grown);
+    CylNode *grown = cyl_resize(model->nodes, (int64_t)model->node_count + 1, sizeof *grown);
     if (!grown) {
         return CYL_E_MEMORY;
     }
@@ -348,7 +348,7 @@ static CylStatus plan_inputs(CylModel *model) {
         value->is_given = value->is_chunked = value->is_late = false;
         value->first_node = value->last_node = -1;
     }
-    model->axes = calloc((size_t)model->input_count, sizeof *model->axes);
+    model->axes = cyl_alloc(model->input_count, sizeof *model->axes);
     if (!model->axes) {
         return CYL_E_MEMORY;
     }
@@ -588,8 +588,8 @@ static CylStatus finish_nodes(CylModel *model) {
 }
 
 static int32_t *copy_indices(const int32_t *indices, int32_t count) {
-    int32_t *copy = malloc((size_t)(count ? count : 1) * sizeof *copy);
-    if (copy && count) {
+    int32_t *copy = cyl_alloc(count > 0 ? count : 1, sizeof *copy);
+    if (copy && count > 0) {
         memcpy(copy, indices, (size_t)count * sizeof *copy);
     }
     return copy;

@@ -38,13 +38,13 @@ CylStatus cyl_array_prepare(const CylModel *model, CylNode *node, const CylNodeS
             return CYL_E_LAYOUT;
         }
     }
-    CylArray *grown = realloc(node->arrays, (size_t)(index + 1) * sizeof *grown);
+    CylArray *grown = cyl_resize(node->arrays, (int64_t)index + 1, sizeof *grown);
     if (!grown) {
         return CYL_E_MEMORY;
     }
     node->arrays = grown;
     /* what is given is never written: see cyl_model_write_tensor */
-    *data = given ? (void *)given->data : cyl_aligned_alloc((size_t)size * model->kernels->real_size);
+    *data = given ? (void *)given->data : cyl_aligned_alloc(cyl_size_mul((uint64_t)size, model->kernels->real_size));
     if (!*data) {
         return CYL_E_MEMORY;
     }
@@ -53,7 +53,7 @@ CylStatus cyl_array_prepare(const CylModel *model, CylNode *node, const CylNodeS
 }
 
 CylStatus cyl_tensor_place(CylNode *node, CylPlace place) {
-    CylPlace *grown = realloc(node->places, (size_t)(node->place_count + 1) * sizeof *grown);
+    CylPlace *grown = cyl_resize(node->places, (int64_t)node->place_count + 1, sizeof *grown);
     if (!grown) {
         return CYL_E_MEMORY;
     }

@@ -69,19 +69,21 @@ static int64_t block_steps(const CylModel *model, const CylRecurrent *recurrent,
 
 size_t cyl_recurrent_bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
     const CylRecurrent *recurrent = node->recurrent;
-    size_t real = model->kernels->real_size, used = 0, rows = (size_t)workspace->rows_capacity;
+    size_t real = model->kernels->real_size, used = 0;
+    int64_t rows = workspace->rows_capacity;
     CylNodeState state = {0};
-    state.block_steps = block_steps(model, recurrent, workspace->rows_capacity, workspace->time_capacity);
-    size_t h_bytes = rows * (size_t)cyl_state_stride(recurrent->output_size) * real;
-    size_t c_bytes = rows * (size_t)cyl_state_stride(recurrent->hidden_size) * real;
-    size_t acc_rows = rows * (size_t)(state.block_steps * recurrent->positions);
-    state.h[0] = cyl_place(memory, &used, h_bytes);
-    state.h[1] = cyl_place(memory, &used, h_bytes);
-    state.c = cyl_place(memory, &used, recurrent->state_count > 1 ? c_bytes : 0);
-    state.acc = cyl_place(memory, &used, acc_rows * (size_t)recurrent->input_matrix->row_size * real);
-    state.scratch = cyl_place(memory, &used, rows * (size_t)recurrent->scratch_size * real);
-    state.codes = cyl_place(memory, &used, rows * (size_t)workspace->time_capacity);
-    state.seen = cyl_place(memory, &used, rows);
+    state.block_steps = block_steps(model, recurrent, rows, workspace->time_capacity);
+    uint64_t h_size = (uint64_t)cyl_state_stride(recurrent->output_size);
+    uint64_t c_size = recurrent->state_count > 1 ? (uint64_t)cyl_state_stride(recurrent->hidden_size) : 0;
+    uint64_t acc_rows = (uint64_t)(state.block_steps * recurrent->positions);
+    state.h[0] = cyl_place(memory, &used, rows, h_size, real);
+    state.h[1] = cyl_place(memory, &used, rows, h_size, real);
+    state.c = cyl_place(memory, &used, rows, c_size, real);
+    state.acc =
+        cyl_place(memory, &used, rows, cyl_size_mul(acc_rows, (uint64_t)recurrent->input_matrix->row_size), real);
+    state.scratch = cyl_place(memory, &used, rows, (uint64_t)recurrent->scratch_size, real);
+    state.codes = cyl_place(memory, &used, rows, (uint64_t)workspace->time_capacity, 1);
+    state.seen = cyl_place(memory, &used, rows, 1, 1);
     if (memory) {
         workspace->states[node->index] = state;
     }

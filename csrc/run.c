@@ -277,6 +277,9 @@ static CylStatus check_times(const CylModel *model, const int64_t *times) {
         if (value->has_time && (times[i] < 1 || (value->time && times[i] != value->time))) {
             return CYL_E_ARGUMENT;
         }
+        if (value->has_time && times[i] > CYL_LONGEST) {
+            return CYL_E_MEMORY;
+        }
     }
     for (int32_t a = model->input_count; a < model->axis_count; a++) {
         if (cyl_axis_length(model, a, times) < 1) {
@@ -291,7 +294,10 @@ static CylStatus check_call(const CylModel *model, const CylCall *call, const ui
         return CYL_E_ARGUMENT;
     }
     CylStatus status = check_times(model, call->times);
-    for (int32_t i = 0; i < model->input_count && status != CYL_E_ARGUMENT; i++) {
+    if (status == CYL_E_ARGUMENT || status == CYL_E_MEMORY || call->rows > CYL_LONGEST) {
+        return status == CYL_E_ARGUMENT ? status : CYL_E_MEMORY;
+    }
+    for (int32_t i = 0; i < model->input_count; i++) {
         if (model->values[model->inputs[i]].kind == CYL_INDEX && !are_in_range(model, call, i, active)) {
             return CYL_E_INDEX;
         }
@@ -406,6 +412,9 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
     if (!model->can_stream) {
         return CYL_E_STREAM;
     }
+    if (rows > CYL_LONGEST) {
+        return CYL_E_MEMORY;
+    }
     CylStream *s = calloc(1, sizeof *s);
     if (!s) {
         return CYL_E_MEMORY;
@@ -417,8 +426,8 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
         free(s);
         return status;
     }
-    s->active = calloc((size_t)rows, sizeof *s->active);
-    s->order = calloc((size_t)rows, sizeof *s->order);
+    s->active = cyl_alloc(rows, sizeof *s->active);
+    s->order = cyl_alloc(rows, sizeof *s->order);
     if (!s->active || !s->order) {
         cyl_stream_free(s);
         return CYL_E_MEMORY;

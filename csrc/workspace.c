@@ -20,12 +20,12 @@ static size_t take_region(Region *regions, int32_t *count, size_t bytes, int32_t
     }
     size_t begin = 0;
     int32_t at = 0;
-    while (at < kept && regions[at].begin < begin + bytes) {
+    while (at < kept && regions[at].begin < cyl_size_add(begin, bytes)) {
         begin = regions[at].end > begin ? regions[at].end : begin;
         at++;
     }
     memmove(regions + at + 1, regions + at, (size_t)(kept - at) * sizeof *regions);
-    regions[at] = (Region){begin, begin + bytes, last_node};
+    regions[at] = (Region){begin, cyl_size_add(begin, bytes), last_node};
     *count = kept + 1;
     return begin;
 }
@@ -33,7 +33,8 @@ static size_t take_region(Region *regions, int32_t *count, size_t bytes, int32_t
 static size_t value_bytes(const CylWorkspace *w, const CylValue *value) {
     size_t used = 0;
     int64_t steps = value->axis >= 0 ? w->capacities[value->axis] : 1;
-    cyl_place(NULL, &used, (size_t)(w->rows_capacity * steps * value->features) * w->model->kernels->real_size);
+    cyl_place(NULL, &used, w->rows_capacity, cyl_size_mul((uint64_t)steps, (uint64_t)value->features),
+              w->model->kernels->real_size);
     return used;
 }
 
@@ -60,15 +61,18 @@ static size_t place_values(CylWorkspace *w, char *memory, Region *regions) {
             int64_t steps = value->axis >= 0 ? w->capacities[value->axis] : 1;
             int32_t last_node = is_kept ? INT32_MAX : value->last_node;
             size_t bytes = value_bytes(w, value), begin = take_region(regions, &count, bytes, node, last_node);
-            w->own[v].row_stride = steps * value->features;
-            w->own[v].data = memory ? memory + begin : NULL;
-            arena = begin + bytes > arena ? begin + bytes : arena;
+            if (memory) {
+                w->own[v].row_stride = steps * value->features;
+                w->own[v].data = memory + begin;
+            }
+            size_t end = cyl_size_add(begin, bytes);
+            arena = end > arena ? end : arena;
         }
     }
     return arena;
 }
 
-/* places everything; with memory NULL only counts the bytes */
+/* places everything; with memory NULL only counts the bytes, which may reach CYL_SIZE_LIMIT */
 static size_t place(CylWorkspace *w, char *memory, Region *regions) {
     const CylModel *model = w->model;
     for (int32_t v = 0; v < model->value_count; v++) {
@@ -80,12 +84,13 @@ static size_t place(CylWorkspace *w, char *memory, Region *regions) {
         const CylValue *value = &model->values[v];
         if (value->slot >= model->input_count) {
             int64_t steps = w->capacities[value->axis];
-            w->own_masks[value->slot] = cyl_place(memory, &used, (size_t)(w->rows_capacity * steps));
+            w->own_masks[value->slot] = cyl_place(memory, &used, w->rows_capacity, (uint64_t)steps, 1);
         }
     }
     for (int32_t n = 0; n < model->node_count; n++) {
         if (model->nodes[n].layer->bind) {
-            used += model->nodes[n].layer->bind(model, &model->nodes[n], w, memory ? memory + used : NULL);
+            used = cyl_size_add(used,
+                                model->nodes[n].layer->bind(model, &model->nodes[n], w, memory ? memory + used : NULL));
         }
     }
     return used;
@@ -94,7 +99,7 @@ static size_t place(CylWorkspace *w, char *memory, Region *regions) {
 /* an array of `bytes` within the workspace's block; with block NULL only counts */
 static void *take(char *block, size_t *used, size_t count, size_t bytes) {
     void *at = block ? block + *used : NULL;
-    *used += (count * bytes + 7) / 8 * 8;
+    *used = cyl_size_add(*used, cyl_size_round(cyl_size_mul(count, bytes), 8));
     return at;
 }
 
@@ -116,16 +121,20 @@ static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
     return used;
 }
 
-/* room for all steps of an input, or for a piece of them */
-static void plan_capacities(CylWorkspace *w, const int64_t *times) {
+/* Room for all steps of an input, or for a piece of them. CYL_E_MEMORY if an axis made of it is longer than any. */
+static CylStatus plan_capacities(CylWorkspace *w, const int64_t *times) {
     const CylModel *model = w->model;
     w->time_capacity = 1;
     for (int32_t a = 0; a < model->axis_count; a++) {
         bool is_input = a < model->input_count && model->axes[a].input >= 0;
         int64_t steps = is_input ? (times ? times[a] : INT64_MAX) : cyl_axis_length(model, a, w->capacities);
+        if (steps < 1) {
+            return CYL_E_MEMORY;
+        }
         w->capacities[a] = is_input && w->in_pieces ? cyl_chunk_steps(model, w->rows_capacity, steps) : steps;
         w->time_capacity = w->capacities[a] > w->time_capacity ? w->capacities[a] : w->time_capacity;
     }
+    return CYL_OK;
 }
 
 CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
@@ -141,34 +150,22 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_
     w->in_pieces = in_pieces;
     Region *regions;
     size_t arrays = take_arrays(w, NULL, &regions);
-    w->arrays = calloc(1, arrays);
+    w->arrays = cyl_alloc(1, arrays);
     if (!w->arrays) {
         cyl_workspace_free(w);
         return CYL_E_MEMORY;
     }
     take_arrays(w, w->arrays, &regions);
-    plan_capacities(w, times);
-    /* sizes that could overflow are far beyond what a machine holds */
-    double estimate = (double)rows * (double)w->time_capacity;
-    for (int32_t v = 0; v < model->value_count; v++) {
-        int32_t axis = model->values[v].axis;
-        double steps = axis >= 0 ? (double)w->capacities[axis] : 1.0;
-        estimate += (double)rows * steps * model->values[v].features * 8.0;
-    }
-    CylStatus status = estimate > 1e15 ? CYL_E_MEMORY : CYL_OK;
-    if (status == CYL_OK) {
-        size_t bytes = place(w, NULL, regions);
-        w->memory = cyl_aligned_alloc(bytes);
-        w->bytes = sizeof *w + arrays + bytes;
-        status = w->memory ? CYL_OK : CYL_E_MEMORY;
-    }
-    if (status == CYL_OK) {
-        place(w, w->memory, regions);
-        *out = w;
-    } else {
+    size_t bytes = plan_capacities(w, times) == CYL_OK ? place(w, NULL, regions) : CYL_SIZE_LIMIT;
+    w->memory = cyl_aligned_alloc(bytes);
+    if (!w->memory) {
         cyl_workspace_free(w);
+        return CYL_E_MEMORY;
     }
-    return status;
+    w->bytes = cyl_size_add(sizeof *w + arrays, bytes);
+    place(w, w->memory, regions);
+    *out = w;
+    return CYL_OK;
 }
 
 void cyl_workspace_free(CylWorkspace *w) {

@@ -1,5 +1,6 @@
 /* The product of the BLAS engine: acc = acc + W x by CBLAS gemv for one column, gemm for many. */
 
+#include <limits.h>
 #include <string.h>
 
 /* CBLAS_ORDER and CBLAS_TRANSPOSE of every CBLAS header */
@@ -29,11 +30,19 @@ void PRODUCT(const CylModel *model, const CylMatrix *m, const CylOperand *operan
         const REAL *x = operands[o].x;
         int64_t stride = operands[o].stride;
         int32_t k = operands[o].count;
-        if (n == 1) {
-            if (blas->is_int64) {
-                ((GEMV_TYPE(int64_t))blas->GEMV)(ROW_MAJOR, NO_TRANS, rows, k, 1, w, m->columns, x, 1, 1, acc, 1);
-            } else {
-                ((GEMV_TYPE(int))blas->GEMV)(ROW_MAJOR, NO_TRANS, (int)rows, k, 1, w, m->columns, x, 1, 1, acc, 1);
+        /* a library of 32 bits takes the columns one by one where they lie too far apart for it */
+        bool is_far = !blas->is_int64 && (n > INT_MAX || stride > INT_MAX || acc_stride > INT_MAX);
+        if (n == 1 || is_far) {
+            for (int64_t j = 0; j < n; j++) {
+                const REAL *column = x + j * stride;
+                REAL *sums = acc + j * acc_stride;
+                if (blas->is_int64) {
+                    ((GEMV_TYPE(int64_t))blas->GEMV)(ROW_MAJOR, NO_TRANS, rows, k, 1, w, m->columns, column, 1, 1, sums,
+                                                     1);
+                } else {
+                    ((GEMV_TYPE(int))blas->GEMV)(ROW_MAJOR, NO_TRANS, (int)rows, k, 1, w, m->columns, column, 1, 1,
+                                                 sums, 1);
+                }
             }
         } else if (blas->is_int64) {
             ((GEMM_TYPE(int64_t))blas->GEMM)(ROW_MAJOR, NO_TRANS, TRANS, n, rows, k, 1, x, stride, w, m->columns, 1,

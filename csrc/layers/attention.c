@@ -97,7 +97,7 @@ static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *wor
     size_t used = 0;
     CylNodeState state = {0};
     int64_t stride = cyl_state_stride(workspace->capacities[model->values[a->key].axis]);
-    state.scratch = cyl_place(memory, &used, (size_t)(workspace->threads * stride) * model->kernels->real_size);
+    state.scratch = cyl_place(memory, &used, workspace->threads, (uint64_t)stride, model->kernels->real_size);
     if (memory) {
         workspace->states[node->index] = state;
     }

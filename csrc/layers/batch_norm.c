@@ -74,7 +74,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
 static CylStatus finish(const CylModel *model, CylNode *node) {
     const BatchNorm *norm = node->data;
     int64_t stride = cyl_state_stride(norm->features);
-    node->derived = cyl_aligned_alloc((size_t)(2 * stride) * model->kernels->real_size);
+    node->derived = cyl_aligned_alloc(cyl_size_mul(2 * (uint64_t)stride, model->kernels->real_size));
     if (!node->derived) {
         return CYL_E_MEMORY;
     }

@@ -96,13 +96,16 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     for (int32_t g = 0; status == CYL_OK && !is_depthwise && g < conv->groups; g++) {
         status = prepare_group(model, node, spec, &conv->matrices[g], units, (int64_t)g * units);
     }
+    if (status != CYL_OK) {
+        return status; /* the sizes below may be any */
+    }
     int64_t history = conv->time.padding == CYL_PAD_CAUSAL ? (conv->time.reach - 1) * conv->channels : 0;
     if (history > (1 << 28)) {
         return CYL_E_OPTION;
     }
     node->history_size = (int32_t)history;
     node->work = weight->shape[0] * weight->shape[1] * weight->shape[2] / conv->time.stride + 1;
-    return status;
+    return CYL_OK;
 }
 
 /* steps of the padded copy of x, 0 if x is read where it lies */
@@ -114,16 +117,16 @@ static int64_t padded_steps(const Conv *conv, int64_t steps) {
 
 static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
     const Conv *conv = node->data;
-    size_t used = 0, real = model->kernels->real_size, rows = (size_t)workspace->rows_capacity;
-    int64_t steps = workspace->capacities[model->values[node->x].axis];
-    int64_t acc = conv->is_depthwise ? 0 : conv->matrices[0].row_size * COLUMNS_AT_ONCE * workspace->threads;
+    size_t used = 0, real = model->kernels->real_size;
+    int64_t rows = workspace->rows_capacity, steps = workspace->capacities[model->values[node->x].axis];
+    int64_t acc = conv->is_depthwise ? 0 : conv->matrices[0].row_size * COLUMNS_AT_ONCE;
     /* "same" pads most where the last stride reaches farthest */
     int64_t padded =
         conv->time.padding == CYL_PAD_SAME ? steps + conv->time.reach + conv->time.stride : padded_steps(conv, steps);
     CylNodeState state = {0};
-    state.h[0] = cyl_place(memory, &used, rows * (size_t)cyl_state_stride(node->history_size) * real);
-    state.acc = cyl_place(memory, &used, (size_t)acc * real);
-    state.scratch = cyl_place(memory, &used, rows * (size_t)(padded * conv->channels) * real);
+    state.h[0] = cyl_place(memory, &used, rows, (uint64_t)cyl_state_stride(node->history_size), real);
+    state.acc = cyl_place(memory, &used, workspace->threads, (uint64_t)acc, real);
+    state.scratch = cyl_place(memory, &used, rows, cyl_size_mul((uint64_t)padded, (uint64_t)conv->channels), real);
     if (memory) {
         workspace->states[node->index] = state;
     }

@@ -148,7 +148,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     }
     int64_t outputs = (int64_t)conv->h[0].output * conv->h[1].output;
     int64_t inputs = (int64_t)conv->x[0].input * conv->x[1].input;
-    if (outputs * filters > (1 << 28) || inputs * channels > (1 << 28)) {
+    if (filters > (1 << 28) / outputs || channels > (1 << 28) / inputs) {
         return CYL_E_VALUE;
     }
     CylRecurrent *r = &lstm->recurrent;

@@ -39,9 +39,10 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
 
 static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
     const Dense *dense = node->data;
-    size_t used = 0, row = (size_t)dense->weight.row_size * model->kernels->real_size;
+    size_t used = 0;
     CylNodeState state = {0};
-    state.acc = cyl_place(memory, &used, (size_t)(workspace->threads * columns_at_once(model)) * row);
+    state.acc = cyl_place(memory, &used, workspace->threads * columns_at_once(model), (uint64_t)dense->weight.row_size,
+                          model->kernels->real_size);
     if (memory) {
         workspace->states[node->index] = state;
     }

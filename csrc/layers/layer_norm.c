@@ -41,7 +41,7 @@ static CylStatus finish(const CylModel *model, CylNode *node) {
         return CYL_OK;
     }
     int64_t size = norm->affine_size;
-    node->derived = cyl_aligned_alloc((size_t)(2 * size) * model->kernels->real_size);
+    node->derived = cyl_aligned_alloc(cyl_size_mul(2 * (uint64_t)size, model->kernels->real_size));
     if (!node->derived) {
         return CYL_E_MEMORY;
     }

@@ -17,12 +17,12 @@ cd "$(dirname "$0")/../.."
 TARGET=${1:-}
 [ $# -gt 0 ] && shift
 
-# c_tests TRIPLET NAME EMULATOR [compiler flag...]
+# c_tests TARGET TRIPLET NAME EMULATOR [compiler flag...]
 c_tests() {
-    local triplet=$1 name=$2 emulator=$3
-    shift 3
+    local target=$1 triplet=$2 name=$3 emulator=$4
+    shift 4
     step "C tests: $emulator"
-    make -C csrc test BUILD="$EMULATION/$name" CC="$triplet-gcc $*" AR="$triplet-ar" EMULATOR="$emulator"
+    make -C csrc "$target" BUILD="$EMULATION/$name" CC="$triplet-gcc $*" AR="$triplet-ar" EMULATOR="$emulator"
 }
 
 # qemu-user itself fails (cpu_exec: assertion failed) where a forked child makes threads
@@ -65,7 +65,10 @@ arm64)
     ;;
 armhf)
     [ $# -gt 0 ] || set -- cortex-a7
-    arm armhf arm-linux-gnueabihf "$@"
+    # arm goes elsewhere
+    (arm armhf arm-linux-gnueabihf "$@")
+    # sizes of 32 bits
+    c_tests test-sizes arm-linux-gnueabihf armhf-c "qemu-arm -cpu $1 -L /usr/arm-linux-gnueabihf"
     ;;
 armv6)
     [ $# -gt 0 ] || set -- arm1176
@@ -74,14 +77,14 @@ armv6)
         host_packages qemu-user gcc-arm-linux-gnueabi libc6-dev-armel-cross
     }
     for CPU in "$@"; do
-        c_tests arm-linux-gnueabi armv6 "qemu-arm -cpu $CPU -L /usr/arm-linux-gnueabi" \
+        c_tests test arm-linux-gnueabi armv6 "qemu-arm -cpu $CPU -L /usr/arm-linux-gnueabi" \
             -march=armv6 -mfpu=vfp -mfloat-abi=softfp -marm
     done
     ;;
 old-x86)
     [ $# -gt 0 ] || set -- Nehalem
     command -v qemu-x86_64 >/dev/null || host_packages qemu-user
-    c_tests x86_64-linux-gnu x86 "qemu-x86_64 -cpu qemu64"
+    c_tests test x86_64-linux-gnu x86 "qemu-x86_64 -cpu qemu64"
     PYTHON=$(realpath -s "${PYTHON:-.venv/bin/python}") FOLDER=$EMULATION/x86
     mkdir -p "$FOLDER/site"
     printf '#!/bin/sh\nexec qemu-x86_64 -cpu "$CPU" %s "$@"\n' "$PYTHON" >"$FOLDER/python"
