@@ -15,12 +15,15 @@ int64_t cyl_axis_length(const CylModel *model, int32_t index, const int64_t *tim
     if (axis->input < 0) {
         return axis->constant;
     }
-    int64_t length = times[axis->input] <= CYL_LONGEST ? times[axis->input] : 0;
+    int64_t length = times[axis->input] <= CYL_LONGEST ? times[axis->input] : -1;
     for (int32_t r = 0; r < axis->rule_count && length > 0; r++) {
         const CylTimeRule *rule = &axis->rules[r];
         int64_t sum = length + rule->add;
-        if (sum < rule->divide || sum / rule->divide > CYL_LONGEST / rule->multiply) {
+        if (sum < rule->divide) {
             return 0;
+        }
+        if (sum / rule->divide > CYL_LONGEST / rule->multiply) {
+            return -1;
         }
         length = sum / rule->divide * rule->multiply;
     }

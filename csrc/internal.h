@@ -499,7 +499,7 @@ void cyl_idle_keep(CylIdle *idle, CylWorkspace *workspace);
 
 /* ---- axes (axes.c) ---- */
 
-/* steps of an axis where the inputs have `times` (inputs); below 1 if there are none, or more than CYL_LONGEST */
+/* steps of an axis where the inputs have `times` (inputs); 0 if there are none, -1 if more than CYL_LONGEST */
 int64_t cyl_axis_length(const CylModel *model, int32_t axis, const int64_t *times);
 /* the axis of a constant number of steps, or the one that a rule makes of another; CYL_E_VALUE if it cannot be said */
 CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);

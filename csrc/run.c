@@ -282,8 +282,9 @@ static CylStatus check_times(const CylModel *model, const int64_t *times) {
         }
     }
     for (int32_t a = model->input_count; a < model->axis_count; a++) {
-        if (cyl_axis_length(model, a, times) < 1) {
-            return CYL_E_TIME;
+        int64_t length = cyl_axis_length(model, a, times);
+        if (length < 1) {
+            return length < 0 ? CYL_E_MEMORY : CYL_E_TIME;
         }
     }
     return CYL_OK;

@@ -32,7 +32,9 @@ cdef object _prediction = None
 # see use_all_threads
 cdef bint uses_all_threads = False
 # multiply-adds that take about 20 us: longer calls release the GIL, shorter ones keep it
-cdef int64_t GIL_WORK = 1000000
+cdef double GIL_WORK = 1e6
+# of an array: NumPy counts its bytes in the type of an address
+cdef double MOST_NUMBERS = <double>(<size_t>-1) / 16
 
 
 class EngineError(CylstmError, RuntimeError):
@@ -427,6 +429,10 @@ cdef class PackedModel:
             if error is not None:
                 raise error
 
+    cdef bint is_long(self, int64_t rows, int64_t time) noexcept:
+        """Whether a call takes so long that it releases the GIL."""
+        return <double>self.work * <double>rows * <double>time > GIL_WORK
+
     cdef int useful(self, int64_t rows, int64_t time, int threads) noexcept:
         return threads if uses_all_threads else cyl_model_worthwhile_threads(self.model, rows, time, threads)
 
@@ -468,7 +474,7 @@ cdef class PackedModel:
         if rank == 2:
             time = array.shape[first]
         if threads is None:
-            most = CYL_MAX_THREADS if self.work * call.rows * time >= GIL_WORK else 1
+            most = CYL_MAX_THREADS if self.is_long(call.rows, time) else 1
         elif type(threads) is int:
             most = PyLong_AsLongAndOverflow(threads, &overflow)
             if overflow or not 1 <= most <= CYL_MAX_THREADS:
@@ -486,6 +492,8 @@ cdef class PackedModel:
             out_rank += 1
         shape[out_rank] = self.output_features[0]
         out_rank += 1
+        if <double>call.rows * <double>time * <double>self.output_features[0] > MOST_NUMBERS:
+            return None
         if out is None:
             result = cnp.PyArray_EMPTY(out_rank, shape, self.real_type, 0)
         else:
@@ -509,7 +517,7 @@ cdef class PackedModel:
         call.times, call.threads = &time, <int>most
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state = NULL, NULL
-        if self.work * call.rows * time > GIL_WORK:
+        if self.is_long(call.rows, time):
             with nogil:
                 status = cyl_predict(self.model, &call)
         else:
@@ -570,7 +578,7 @@ cdef class PackedModel:
                 call.initial_state = states
             if final_state is not None:
                 call.final_state = <void *const *>(states + self.state_count)
-        if self.work * call.rows * longest > GIL_WORK:
+        if self.is_long(call.rows, longest):
             with nogil:
                 status = cyl_predict(self.model, &call)
         else:
@@ -664,7 +672,7 @@ cdef class Stream:
         self.packed = packed
         self.batch = _arrays.check_batch(batch)
         self.threads = self.packed.useful(self.batch, 1, _threads.check_threads(threads))
-        check(cyl_stream_create(self.packed.model, self.batch, self.threads, &self.stream), "stream")
+        check(cyl_stream_create(self.packed.model, self.batch, self.threads, &self.stream), f"a stream of {self.batch} rows")
 
     def __dealloc__(self):
         cyl_stream_free(self.stream)
@@ -694,7 +702,7 @@ cdef class Stream:
 
     cdef int run_call(self, CylCall *call, int64_t time) except -1:
         cdef CylStatus status
-        if self.packed.work * self.batch * time > GIL_WORK:
+        if self.packed.is_long(self.batch, time):
             with nogil:
                 status = cyl_stream_run(self.stream, call)
         else:
@@ -710,7 +718,7 @@ cdef class Stream:
             rows += active[row] != 0
         if self.threads > 1:
             call.threads = self.packed.useful(rows, 1, self.threads)
-        if self.packed.work * rows * time > GIL_WORK:
+        if self.packed.is_long(rows, time):
             with nogil:
                 status = cyl_stream_run_active(self.stream, call, active)
         else:

@@ -40,6 +40,20 @@ def _plain(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
     return plain if plain.flags.aligned else plain.copy()
 
 
+def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that is not filled.
+
+    Raises
+    ------
+    MemoryError
+        If it does not fit, also where NumPy says that in other words.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except (ValueError, OverflowError) as error:
+        raise MemoryError(f"an array of shape {shape} and dtype {dtype} does not fit in memory") from error
+
+
 def as_input(
     array: object,
     value: Value,
@@ -234,13 +248,15 @@ def as_rows(rows: object, batch: int) -> np.ndarray:
 
 
 def check_batch(batch: object) -> int:
-    """The number of rows of a stream. Raises `ShapeError`."""
+    """The number of rows of a stream. Raises `ShapeError`, and `MemoryError` if no machine holds so many."""
     try:
         number = 0 if isinstance(batch, bool) else index(batch)
     except TypeError:
         number = 0
-    if not 1 <= number < 1 << 62:
-        raise ShapeError(f"batch: expected a whole number of at least 1 (and below 2**62), found {batch!r}")
+    if number < 1:
+        raise ShapeError(f"batch: expected a whole number of at least 1, found {batch!r}")
+    if number >= 1 << 62:
+        raise MemoryError(f"a stream of {number} rows does not fit in memory; expected a smaller batch")
     return number
 
 

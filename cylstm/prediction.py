@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import threads as thread_rules
-from .arrays import as_input, as_state, check_out, from_layout, to_layout
+from .arrays import as_input, as_state, check_out, from_layout, new_array, to_layout
 from .errors import ShapeError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def predict_any(
     results, given = result_arrays(packed, packed.result_shapes(batch, times), alone, out, read, packed.layouts)
     final = None
     if return_state:
-        final = [[np.empty((batch, *shape), packed.dtype) for shape in shapes] for _, shapes in packed.state_groups]
+        final = [[new_array((batch, *shape), packed.dtype) for shape in shapes] for _, shapes in packed.state_groups]
     time = max(times)
     if threads is not None:
         threads = thread_rules.check_threads(threads)
@@ -102,11 +102,11 @@ def result_arrays(
     """
     shapes = [shape[1:] for shape in shapes] if alone else list(shapes)
     if out is None:
-        return [np.empty(shape, packed.dtype) for shape in shapes], None
+        return [new_array(shape, packed.dtype) for shape in shapes], None
     given = out if isinstance(out, (list, tuple)) else [out]
     if len(given) != len(shapes):
         raise ShapeError(f"out: expected {len(shapes)} arrays, found {len(given)}")
-    results = [np.empty(shape, packed.dtype) for shape in shapes] if layouts else given
+    results = [new_array(shape, packed.dtype) for shape in shapes] if layouts else given
     views = to_users(packed, results) if layouts else None
     for i, array in enumerate(given):
         shape = views[i].shape if layouts else shapes[i]

@@ -295,6 +295,12 @@ static void pieces_that_become_too_long_are_refused(void) {
     CHECK(finish(model, 3) == CYL_OK && model->can_stream, "three upsamplings");
     CylStream *stream;
     CHECK(cyl_stream_create(model, 1, 1, &stream) == CYL_E_MEMORY && !stream, "2^39 steps of each, 8 steps at once");
+    float x[2 * 8] = {0};
+    const void *input = x;
+    void *output = x;
+    int64_t time = 4;
+    CylCall call = {.rows = 1, .times = &time, .inputs = &input, .outputs = &output, .threads = 1};
+    CHECK(cyl_predict(model, &call) == CYL_E_MEMORY, "2^41 steps in all");
     cyl_model_free(model);
 }
 
