@@ -17,6 +17,7 @@ except ImportError as error:
     from ._engine import Stream  # of the installed package, as all that follows
 from .errors import (
     BlasNotFoundError,
+    CheckError,
     CylstmError,
     FormatError,
     ShapeError,
@@ -83,6 +84,7 @@ __all__ = [
     "AvgPool1d",
     "BatchNorm1d",
     "BlasNotFoundError",
+    "CheckError",
     "Conv1d",
     "ConvLSTM",
     "CylstmError",

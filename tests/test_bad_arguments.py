@@ -211,7 +211,7 @@ def test_an_option_of_a_layer_of_the_graph_has_the_type_of_its_default(model):
 # A stream made by its class
 
 
-@pytest.mark.parametrize("batch", [0, -1, 1.0, "1", None, True, np.True_, 10**30])
+@pytest.mark.parametrize("batch", [0, -1, 1.0, "1", None, True, np.True_])
 def test_a_stream_of_no_batch_is_refused(model, batch):
     for make in (cylstm.Stream, cylstm.Model.stream):
         with pytest.raises(ShapeError, match="batch: expected a whole number of at least 1"):

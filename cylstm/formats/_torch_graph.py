@@ -7,11 +7,13 @@ dropping axes cost nothing until an operation needs another order.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -385,32 +387,59 @@ def _describe(found: object) -> str:
     return repr(found) if isinstance(found, (int, float, str, Dim, type(None))) else type(found).__name__
 
 
-def graph_from_module(module: Any, inputs: object) -> Graph:
-    """The graph of a module that torch.fx can trace; see `cylstm.formats.torch.from_torch`."""
+def graph_from_module(module: Any, inputs: object) -> tuple[Graph, Call]:
+    """The graph of a module that torch.fx can trace, and how the two are called; see `cylstm.formats.torch.from_torch`.
+
+    Raises
+    ------
+    UnsupportedError
+        If it cannot be traced or computed.
+    ShapeError
+        If the shapes of the inputs do not fit, or have to be given.
+    """
     import torch
 
     from ._torch_modules import MODULES, is_known
+    from ._torch_state import Kept
 
     kind = type(module).__name__
     if is_known(module):
         module = _named(torch, kind.lower(), module)
-    training = {part: part.training for part in module.modules()}
-    if any(flag and _differs_in_training(part) for part, flag in training.items()):
+    if any(part.training and _differs_in_training(part) for part in module.modules()):
         warnings.warn(
             f"{kind} is in training mode; it is taken as after module.eval(): no dropout, fixed statistics",
             UserWarning,
             stacklevel=4,
         )
+    refuse_hooks(module)
+    with evaluating(module):
+        return _first_that_fits(module, MODULES, inputs, Kept(module))
+
+
+def refuse_hooks(module: Any) -> None:
+    """Raise `UnsupportedError` if a module or one in it has hooks that change what it computes."""
     for name, part in module.named_modules():
         if part._forward_hooks or part._forward_pre_hooks:
             raise UnsupportedError(
-                f"layer {name or kind!r}: it has forward hooks, such as those of torch.nn.utils.weight_norm and "
-                "spectral_norm, which are not run; remove them first (torch.nn.utils.remove_weight_norm)"
+                f"layer {name or type(module).__name__!r}: it has forward hooks, such as those of "
+                "torch.nn.utils.weight_norm and spectral_norm, which are not run; remove them first "
+                "(torch.nn.utils.remove_weight_norm)"
             )
+        if type(part).__module__.startswith("torch.nn.") and "forward" in vars(part):
+            raise UnsupportedError(
+                f"layer {name or type(module).__name__!r}: this object has a forward of its own, which is not run; write "
+                "it as a class with that forward"
+            )
+
+
+@contextlib.contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """All parts of a module as after ``eval()``, without calling code of the user's."""
+    training = {part: part.training for part in module.modules()}
     try:
         for part in training:
             part.training = False
-        return _first_that_fits(module, MODULES, inputs)
+        yield
     finally:
         for part, flag in training.items():
             part.training = flag
@@ -436,20 +465,88 @@ def _differs_in_training(module: Any) -> bool:
 # Inputs
 
 
-def _first_that_fits(module: Any, modules: Mapping[str, Callable], inputs: object) -> Graph:
+class Call(NamedTuple):
+    """How a module and its graph are called with the same.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+    inputs : tuple of (str, str or None, tuple or None)
+        Of each argument of the forward that is given: its name; the input of the graph that it is, or None; its shape
+        with "N" for the batch and "T" for a time of any length, None for one that the graph does not have, such as
+        lengths.
+    batch : tuple of int
+        Which axis of each result is the batch.
+    is_guess : bool
+        An argument is taken as given although it has a default, for without it the forward fails.
+    is_layer : bool
+        A recurrent layer by itself, of which the output alone counts.
+    """
+
+    module: Any
+    inputs: tuple[tuple[str, str | None, tuple | None], ...]
+    batch: tuple[int, ...]
+    is_guess: bool = False
+    is_layer: bool = False
+
+    def run(self, *given: Any) -> Any:
+        """What the module gives for one value for each of `inputs`, in their order."""
+        names = [name for name, _, _ in self.inputs]
+        if self.is_layer:
+            is_cell = type(self.module).__name__.endswith("Cell")
+            return _steps_of_cell(self.module, *given) if is_cell else self.module(*given)[0]
+        order = list(inspect.signature(self.module.forward).parameters)[: len(names)]
+        if order == names:
+            return self.module(*given)
+        return self.module(**dict(zip(names, given)))
+
+
+def call_of_layer(module: Any, graph: Graph) -> Call:
+    """Of an LSTM, a GRU, an RNN, one of their cells or a Linear by itself."""
+    (name,) = graph.inputs
+    features = graph.values[name].features
+    if type(module).__name__ == "Linear":
+        return Call(module, (("input", name, ("N", features)),), (0,))
+    shape = ("N", "T", features) if getattr(module, "batch_first", True) else ("T", "N", features)
+    return Call(module, (("input", name, shape),), (shape.index("N"),), is_layer=True)
+
+
+def _steps_of_cell(cell: Any, x: Any) -> Any:
+    import torch
+
+    state, found = None, []
+    for step in x.unbind(1):
+        state = cell(step, state)
+        found.append(state[0] if isinstance(state, tuple) else state)
+    return torch.stack(found, 1)
+
+
+def _first_that_fits(module: Any, modules: Mapping[str, Callable], inputs: object, kept: Kept) -> tuple[Graph, Call]:
     """The graph with the first shapes of the inputs, of those that come into question, with which all layers fit."""
     import torch
+
+    from ._torch_trace import arguments
 
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
     dtype = np.dtype(np.float64 if wide else np.float32)
     arrays: dict[int, tuple[object, np.ndarray]] = {}
     failures: list[tuple[int, CylstmError]] = []
-    for traced, shapes in _attempts(module, inputs, failures):
-        run = _Run(module, Wiring(dtype, arrays), modules)
-        try:
-            return run.build(traced, shapes)
-        except CylstmError as error:
-            failures.append((run.done, error))
+    known = arguments(module)
+    given = _given_shapes([one.name for one in known], inputs)
+    wanted = {*given, *(one.name for one in known[:1])}
+    # those that have to be given, although they have a default
+    guessed = {one.name for one in known if one.default is None} - wanted
+    for is_guess, names in enumerate([wanted, wanted | guessed] if guessed else [wanted]):
+        failed = [] if is_guess else failures
+        for traced, shapes in _attempts(module, names, given, failed, kept):
+            run = _Run(module, Wiring(dtype, arrays), modules, traced.constants)
+            try:
+                graph = run.build(traced, shapes)
+            except CylstmError as error:
+                failed.append((run.done, error))
+                continue
+            found = tuple((name, run.names.get(name), shape) for name, shape in shapes.items())
+            return graph, Call(module, found, tuple(run.batch), bool(is_guess))
     if not failures:
         raise UnsupportedError(f"{type(module).__name__}: {_SIZES}")
     # the guess that came farthest says best what is missing
@@ -465,31 +562,37 @@ def _first_that_fits(module: Any, modules: Mapping[str, Callable], inputs: objec
 
 
 def _attempts(
-    module: Any, inputs: object, failures: list[tuple[int, CylstmError]]
+    module: Any,
+    names: set[str],
+    given: Mapping[str, tuple],
+    failures: list[tuple[int, CylstmError]],
+    kept: Kept,
 ) -> Iterator[tuple[Any, dict[str, tuple | None]]]:
-    """What forward does, with shapes of the inputs that come into question."""
+    """What forward does, with shapes of the inputs that come into question; `names` are those that have a default."""
     from ._torch_trace import ShapesNeeded, trace
 
+    is_asked = False
     try:
-        traced = trace(module, None)
-        is_asked = False
+        traced = trace(module, None, names, kept)
     except ShapesNeeded as asked:
         traced, is_asked = asked.traced, True
+    except CylstmError as error:
+        failures.append((0, error))
+        return
     placeholders = [node for node in traced.nodes if node.op == "placeholder"]
-    given = _given_shapes(placeholders, inputs)
     for shapes in itertools.islice(_guesses(placeholders, module, given, is_asked), _MOST_GUESSES):
         if not is_asked:
             yield traced, shapes
             continue
         # the forward asks for a size: it goes other ways with other shapes
         try:
-            yield trace(module, shapes), shapes
+            yield trace(module, shapes, names, kept), shapes
         except CylstmError as error:
             failures.append((0, error))
 
 
-def _given_shapes(placeholders: Sequence[Any], inputs: object) -> dict[str, tuple]:
-    names = [node.target for node in placeholders]
+def _given_shapes(names: Sequence[str], inputs: object) -> dict[str, tuple]:
+    """The shapes that the user gives, by argument of the forward."""
     if inputs is None:
         return {}
     if isinstance(inputs, Mapping):
@@ -565,7 +668,7 @@ def _shapes_at(user: Any, source: Any, module: Any) -> list[tuple | None] | None
         weight = user.args[1] if len(user.args) > 1 else user.kwargs.get("weight")
         if getattr(weight, "op", "") != "get_attr":
             return None
-        size = _attribute(module, weight.target).shape[1]
+        size = user.graph.constants[weight.target].shape[1]
         kind = {"linear": "Linear", "conv1d": "Conv1d"}[user.target.__name__]
         if kind == "Conv1d":
             size *= user.args[6] if len(user.args) > 6 else user.kwargs.get("groups", 1)
@@ -659,10 +762,15 @@ _SAME = frozenset(("squeeze_", "unsqueeze_", "transpose_", "requires_grad_"))
 class _Run:
     """Goes through the recorded operations once, with certain shapes of the inputs."""
 
-    def __init__(self, module: Any, wiring: Wiring, modules: Mapping[str, Callable]) -> None:
+    def __init__(
+        self, module: Any, wiring: Wiring, modules: Mapping[str, Callable], constants: Mapping[str, Any]
+    ) -> None:
         self.module = module
         self.wiring = wiring
         self.modules = modules
+        self.constants = constants
+        self.names: dict[str, str] = {}
+        self.batch: list[int] = []
         self.found: dict[Any, object] = {}
         self.layouts: dict[str, str] = {}
         self.inputs: list[str] = []
@@ -680,7 +788,7 @@ class _Run:
                 self.found[node] = self.add_input(node, name, shapes[node.target])
             elif node.op == "output":
                 self.wiring.name = "output"
-                for found in _flat(self.argument(node.args[0])):
+                for found in leaves(self.argument(node.args[0])):
                     self.add_output(found)
             else:
                 self.found[node] = self.call(node)
@@ -698,6 +806,8 @@ class _Run:
 
     def add_input(self, node: Any, name: str, shape: tuple | None) -> object:
         self.inputs.append(name)
+        if shape is not None:
+            self.names[node.target] = name
         if shape is None:
             # an optional argument left out, one that nothing reads, or the mask of another input
             return node.args[0] if node.args else Unavailable(f"the argument {node.target!r} is not an input")
@@ -742,7 +852,7 @@ class _Run:
         wiring.name = str(node.target) if node.op == "call_module" else node.name
         if node.op == "get_attr":
             # a copy, which nothing that is computed with it changes in the module
-            return _attribute(self.module, node.target).detach().clone()
+            return self.constants[node.target].detach().clone()
         try:
             if node.op == "call_module":
                 return call_module(wiring, self.module.get_submodule(node.target), args, kwargs)
@@ -769,6 +879,11 @@ class _Run:
         source = node.args[0] if node.args else None
         if not hasattr(source, "users"):
             return
+        if any(one.op == "get_attr" and not one.target.startswith("_constant") for one in self.sharing(source)):
+            raise self.wiring.refuse(
+                "changes a parameter or a buffer of the module, so that each call depends on the ones before, which is "
+                "not supported; give it as an argument and a result of the forward"
+            )
         order = {one: i for i, one in enumerate(node.graph.nodes)}
         family = self.sharing(source) - self.sharing_below(node)
         later = {user for one in family for user in one.users if order[user] > order[node]}
@@ -812,6 +927,7 @@ class _Run:
         """One output, and how its axes lie in what the module returns."""
         wiring = self.wiring
         tensor = wiring.tensor(found)
+        self.batch.append(tensor.batch)
         inner = tensor.inner
         order = wiring.order([tensor], inner)
         if not any(isinstance(tensor.size(i), Dim) for i in inner):
@@ -825,21 +941,15 @@ class _Run:
         self.outputs.append(value)
 
 
-def _flat(found: object) -> Iterator[object]:
+def leaves(found: object) -> Iterator[object]:
     """The tensors of what a module returns, in order; None is left out."""
     if isinstance(found, Mapping):
         found = list(found.values())
     if isinstance(found, (list, tuple)):
         for part in found:
-            yield from _flat(part)
+            yield from leaves(part)
     elif found is not None:
         yield found
-
-
-def _attribute(module: Any, path: str) -> Any:
-    for name in path.split("."):
-        module = getattr(module, name)
-    return module
 
 
 def _without_unused(graph: Graph) -> Graph:

@@ -14,7 +14,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from ..errors import FormatError, UnsupportedError
 from ..graph import Graph
@@ -24,6 +24,9 @@ from ._pickle import Placeholder, load_pickle
 from ._torch_tensors import FUNCTIONS, StorageRef, TensorReader, TensorRef, storage_of
 from ._zip import Archive
 from .state_dict import from_state_dict, graph_from_tensors
+
+if TYPE_CHECKING:
+    from ._torch_graph import Call
 
 _MAX_PICKLE_BYTES = 256 << 20
 _MAX_DEPTH = 8
@@ -86,6 +89,11 @@ def from_torch(module: object, inputs: object = None) -> Graph:
     ShapeError
         If the shapes of the inputs do not fit the layers, or have to be given.
     """
+    return convert_module(module, inputs)[0]
+
+
+def convert_module(module: Any, inputs: object = None) -> tuple[Graph, Call]:
+    """As `from_torch`, with how the module is called to be compared with its graph."""
     kind = type(module).__name__
     layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
     layer = layers.get(kind.removesuffix("Cell"))
@@ -94,14 +102,15 @@ def from_torch(module: object, inputs: object = None) -> Graph:
             f"from_torch takes a torch.nn.Module, found {type(module).__module__}.{kind}; for tensors use "
             "from_state_dict(tensors, layers=[...])"
         )
-    if not type(module).__module__.startswith("torch.nn.") or layer is None or inputs is not None:
-        from ._torch_graph import graph_from_module
+    from ._torch_graph import call_of_layer, graph_from_module, refuse_hooks
 
-        graph = graph_from_module(module, inputs)
-        return _of_live(graph, kind, version=None)
+    if not type(module).__module__.startswith("torch.nn.") or layer is None or inputs is not None:
+        graph, call = graph_from_module(module, inputs)
+        return _of_live(graph, kind, version=None), call
+    refuse_hooks(module)
     options = {"activation": module.nonlinearity} if layer is RNN else {}
-    graph = from_state_dict(module.state_dict(), [layer("", **options)])
-    return _of_live(graph, kind)
+    graph = _of_live(from_state_dict(module.state_dict(), [layer("", **options)]), kind)
+    return graph, call_of_layer(module, graph)
 
 
 def _of_live(graph: Graph, kind: str, **beside: object) -> Graph:

@@ -1,0 +1,238 @@
+"""Whether a model gives what it should: a framework's numbers when it is made, the same bits where it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .errors import BlasNotFoundError, CheckError, FormatError, ShapeError, UnsupportedError
+from .prediction import input_list
+
+if TYPE_CHECKING:
+    from .model import Model
+
+#: largest difference that is taken for rounding, over the largest number of the output, by the coarser of two types
+TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
+#: how many times the error of our own float32 a framework's may be, where a network makes rounding larger
+_AMPLIFIED = 8
+#: of the arrays of a check that is kept in a file, in bytes
+MOST_BYTES = 1 << 20
+_LISTED = 16
+
+
+class Check(NamedTuple):
+    """An input and what it gives, as a ``.cylstm`` file keeps them.
+
+    Attributes
+    ----------
+    inputs : dict of str to ndarray
+        By input, float32 or int32, with the batch first and the axes as `Model.predict` takes them.
+    outputs : tuple of (str, tuple of int, str)
+        Of each output its name, its shape and `bits_of` it.
+    version : str
+        Of the CyLSTM that computed them.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: tuple[tuple[str, tuple[int, ...], str], ...]
+    version: str
+
+
+def compare(
+    model: Model, arrays: Sequence[np.ndarray], theirs: Sequence[tuple[np.ndarray, str]], slack: float = 1.0
+) -> dict[str, object]:
+    """Predict `arrays` and compare with what a framework gives.
+
+    Parameters
+    ----------
+    model : Model
+    arrays : sequence of ndarray
+        One for each input, with a batch.
+    theirs : sequence of (ndarray, str)
+        The framework's outputs, in the order of the model's, the batch first, and the names of their types.
+    slack : float
+        How many times the tolerance is allowed.
+
+    Returns
+    -------
+    dict
+        ``"error"``, the largest difference over the largest number of its output, and ``"tolerance"``.
+
+    Raises
+    ------
+    CheckError
+        If an output has another shape, or differs by more than rounding explains.
+    """
+    ours = predictions(model, arrays)
+    if len(ours) != len(theirs):
+        raise CheckError(f"check: expected {len(theirs)} outputs as the framework gives, found {len(ours)}")
+    worst, tolerance, exact = 0.0, 0.0, None
+    for k, (name, found, (expected, kind)) in enumerate(zip(model.outputs, ours, theirs)):
+        if found.shape != expected.shape:
+            raise CheckError(
+                f"check: output {name!r}: expected shape {expected.shape}, as the framework gives, found {found.shape}"
+            )
+        limit = slack * max(TOLERANCES[kind], TOLERANCES[model.dtype.name])
+        difference = _difference(found, expected)
+        scale = _largest(expected)
+        error = float(difference.max(initial=0.0))
+        if error > limit * scale:
+            exact = _exact(model, arrays) if exact is None else exact
+            own = 0.0 if exact is False else _largest(_difference(found, exact[k]))
+            if error > _AMPLIFIED * own:
+                place = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+                raise CheckError(
+                    f"check: output {name!r} differs most at {place}: expected {float(expected[place])!r}, as the "
+                    f"framework gives, found {float(found[place])!r}; {error / max(scale, 1e-300):.1e} of the largest "
+                    f"number, allowed is {limit:.0e}"
+                )
+        worst, tolerance = max(worst, error / scale if scale else 0.0), max(tolerance, limit)
+    return {"error": worst, "tolerance": tolerance}
+
+
+def predictions(model: Model, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The outputs, one array each."""
+    found = model.predict(arrays[0] if len(arrays) == 1 else list(arrays))
+    return found if isinstance(found, list) else [found]
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Absolute differences in float64; 0 between equal infinities and between NaN, infinite between NaN and others."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        found = np.abs(one - other)
+    found[(one == other) | (np.isnan(one) & np.isnan(other))] = 0
+    found[np.isnan(found)] = np.inf
+    return found
+
+
+def _largest(array: np.ndarray) -> float:
+    """The largest finite magnitude."""
+    array = np.abs(array.astype(np.float64))
+    return float(array[np.isfinite(array)].max(initial=0.0))
+
+
+def _exact(model: Model, arrays: Sequence[np.ndarray]) -> Any:
+    """The model's outputs in float64; False where it computes in that itself, or no BLAS is there."""
+    from .model import Model as Made
+
+    if model.dtype == np.float64:
+        return False
+    try:
+        return predictions(Made(model.graph, engine="blas", dtype="float64"), arrays)
+    except BlasNotFoundError:
+        return False
+
+
+def batched(model: Model, x: Any) -> list[np.ndarray]:
+    """`x` as one array for each input, all with a batch; what `Model.predict` takes. Raises `ShapeError`."""
+    arrays = [as_array(name, array) for name, array in zip(model.inputs, input_list(model, x))]
+    ranks = [len(model.graph.layouts.get(name, model.graph.values[name].shape)) for name in model.inputs]
+    if all(array.ndim == rank for array, rank in zip(arrays, ranks)):
+        return [array[np.newaxis] for array in arrays]
+    return arrays
+
+
+def as_array(name: str, x: Any) -> np.ndarray:
+    """An array or a tensor as an array. Raises `ShapeError`."""
+    if hasattr(x, "detach"):
+        from .formats._arrays import as_numpy
+
+        return as_numpy(name, x)
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"check: input {name!r}: expected an array of real numbers: {error}") from error
+
+
+def describe_inputs(model: Model, arrays: Sequence[np.ndarray]) -> str:
+    """``x (2, 20, 3)``."""
+    return ", ".join(f"{name} {array.shape}" for name, array in zip(model.inputs, arrays))
+
+
+def record(model: Model, x: Any) -> Check:
+    """What `Model.save` keeps of ``check=x``.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model's numbers are not the same on every machine.
+    ShapeError
+        If `x` is not what the model takes, or larger than 1 MB.
+    """
+    if model.engine != "packed":
+        raise UnsupportedError(
+            'check= keeps the bits of engine="packed" in float32, which are the same on every machine; this model has '
+            f"engine={model.engine!r} and {model.dtype}, whose sums depend on the BLAS: load it without engine= and "
+            'dtype="float64" to save it with a check'
+        )
+    from ._version import __version__
+    from .arrays import as_indices, as_real
+
+    inputs = {}
+    for name, array in zip(model.inputs, batched(model, x)):
+        what = f"check: input {name!r}"
+        is_index = model.graph.values[name].kind == "index"
+        inputs[name] = as_indices(array, what) if is_index else as_real(array, np.dtype(np.float32), what)
+    size = sum(array.nbytes for array in inputs.values())
+    if size > MOST_BYTES:
+        raise ShapeError(
+            f"check: expected at most {MOST_BYTES:,} bytes of input, found {size:,}; some rows and steps are enough"
+        )
+    found = predictions(model, list(inputs.values()))
+    outputs = tuple((name, array.shape, bits_of(array)) for name, array in zip(model.outputs, found))
+    return Check(inputs, outputs, __version__)
+
+
+def bits_of(array: np.ndarray) -> str:
+    """SHA-256 of an array of float32 in C order, little-endian; every NaN counts as 0x7fc00000."""
+    bits = np.array(array, dtype="<f4", order="C")
+    bits[np.isnan(bits)] = np.array(0x7FC00000, "<u4").view("<f4")
+    return hashlib.sha256(bits.tobytes()).hexdigest()
+
+
+def verify(path: str | os.PathLike) -> str:
+    """Predict the input that a file keeps, and compare the bits with those where it was saved.
+
+    Returns
+    -------
+    str
+        What was checked, a sentence.
+
+    Raises
+    ------
+    FormatError
+        If the file keeps no check, or is damaged.
+    CheckError
+        If the bits are others.
+    """
+    from ._version import __version__
+    from .formats.safetensors import read_check
+    from .model import load
+
+    check = read_check(os.fspath(path))
+    if check is None:
+        raise FormatError(
+            f'{path}: it keeps no check; model.save("....cylstm", check=x), or python -m cylstm convert --check, writes '
+            "one: an input and the hash of what it gives"
+        )
+    model = load(path, engine="packed", dtype="float32")
+    found = predictions(model, list(check.inputs.values()))
+    for (name, shape, bits), array in zip(check.outputs, found, strict=True):
+        if array.shape != shape or bits_of(array) != bits:
+            newer = "" if check.version == __version__ else f" CyLSTM {check.version} saved it, this is {__version__}."
+            raise CheckError(
+                f"{path}: output {name!r}: expected shape {shape} and the bits {bits[:16]}, found {array.shape} and "
+                f"{bits_of(array)[:16]}: this machine computes something else than the one that saved the file."
+                f"{newer} Run python -m cylstm bench; if its bits are as expected the file is damaged: copy it again"
+            )
+    shown = ", ".join(f"{name} {shape}" for name, shape, _ in check.outputs[:_LISTED])
+    bits = ", ".join(bits[:16] for *_, bits in check.outputs[:_LISTED])
+    return (
+        f"{path}: as expected: {describe_inputs(model, list(check.inputs.values()))} gives {shown}, bit for bit as where "
+        f"it was saved ({bits})"
+    )
