@@ -211,16 +211,19 @@ def verify(path: str | os.PathLike) -> str:
         If the bits are others.
     """
     from ._version import __version__
-    from .formats.safetensors import read_check
+    from .formats import can_keep_check, read_check
     from .model import load
 
-    check = read_check(os.fspath(path))
+    path = os.fsdecode(path)
+    check = None
+    if can_keep_check(path):
+        model = load(path, engine="packed", dtype="float32")
+        check = read_check(path, model.graph)
     if check is None:
         raise FormatError(
-            f'{path}: it keeps no check; model.save("....cylstm", check=x), or python -m cylstm convert --check, writes '
-            "one: an input and the hash of what it gives"
+            f'{path}: it keeps no check; model.save("....cylstm", check=x), or python -m cylstm convert --check FILE, '
+            "writes one: an input and the hash of what it gives"
         )
-    model = load(path, engine="packed", dtype="float32")
     found = predictions(model, list(check.inputs.values()))
     for (name, shape, bits), array in zip(check.outputs, found, strict=True):
         if array.shape != shape or bits_of(array) != bits:
@@ -232,7 +235,5 @@ def verify(path: str | os.PathLike) -> str:
             )
     shown = ", ".join(f"{name} {shape}" for name, shape, _ in check.outputs[:_LISTED])
     bits = ", ".join(bits[:16] for *_, bits in check.outputs[:_LISTED])
-    return (
-        f"{path}: as expected: {describe_inputs(model, list(check.inputs.values()))} gives {shown}, bit for bit as where "
-        f"it was saved ({bits})"
-    )
+    given = describe_inputs(model, list(check.inputs.values()))
+    return f"{path}: as expected: {given} gives {shown}, bit for bit as where it was saved ({bits})"

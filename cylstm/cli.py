@@ -1,4 +1,4 @@
-"""The command line: ``python -m cylstm [config | bench | summary FILE | convert SOURCE TARGET]``."""
+"""The command line: ``python -m cylstm [config | bench | summary FILE | convert SOURCE TARGET | verify FILE]``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 if a file could not be read or written, or the bits are not as expected; the reason goes to the
-        standard error.
+        0, or 1 if a file could not be read or written, or the bits are not as expected, or cannot be checked; the
+        reason goes to the standard error.
     """
     options = _parser().parse_args(arguments)
     try:
-        run = {"config": _config, "bench": _bench, "summary": _summary, "convert": _convert}
+        run = {"config": _config, "bench": _bench, "summary": _summary, "convert": _convert, "verify": _verify}
         run[options.command or "config"](options)
     except (CylstmError, OSError) as error:
         print(f"cylstm: {error}", file=sys.stderr)
@@ -77,7 +77,7 @@ def _layer(tree: ast.expr) -> object:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cylstm", description="Weight files of recurrent networks.")
-    commands = parser.add_subparsers(dest="command", metavar="config | bench | summary | convert")
+    commands = parser.add_subparsers(dest="command", metavar="config | bench | summary | convert | verify")
     commands.add_parser("config", help="show the installation: instruction set, threads, BLAS (the default)")
     bench = commands.add_parser("bench", help="measure this machine and check its bits; takes seconds")
     bench.add_argument("--seconds", type=_seconds, default=0.3, help="for each network, 0 to 60; default: %(default)s")
@@ -98,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--metadata", action="append", default=[], metavar="NAME=TEXT", help="text to put into the file; repeatable"
     )
+    convert.add_argument("--check", metavar="FILE", help="an input to keep for verify: a .npy file, or .npz by name")
+    verify = commands.add_parser("verify", help="check that a .cylstm file gives the bits here that it gave when saved")
+    verify.add_argument("source", metavar="FILE", help="a .cylstm file that was saved with a check")
     return parser
 
 
@@ -160,8 +163,28 @@ def _convert(options: argparse.Namespace) -> None:
         options.target,
         dtype=options.dtype,
         metadata=metadata,
+        check=None if options.check is None else _read_arrays(options.check),
         **_given(options),
     )
+
+
+def _read_arrays(path: str) -> Any:
+    """The array of a .npy file, or those of a .npz by name."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        found = np.load(path, allow_pickle=False)
+        return {name: found[name] for name in found} if hasattr(found, "files") else found
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FormatError(f"{path}: expected a .npy or .npz file of numbers: {error}") from error
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from .checks import verify
+
+    print(verify(options.source))
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

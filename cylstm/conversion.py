@@ -7,6 +7,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from .errors import UnsupportedError
 from .model import Model, real_dtype, text_metadata
 
 
@@ -20,6 +23,7 @@ def convert(
     keras_version: str | None = None,
     dtype: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    check: Any = None,
 ) -> None:
     """Read a network from a file of any kind and write it as a native ``.cylstm``, which needs no further arguments.
 
@@ -32,6 +36,9 @@ def convert(
         Of the weights written. None keeps each as it is.
     metadata : dict of str to str, optional
         Free text to put into the file: scaling, units, names. It is added to what the source has.
+    check : array_like, list or dict, optional
+        An input that the file keeps for ``python -m cylstm verify``: see `Model.save`. The weights written have to be
+        float32 then.
 
     Raises
     ------
@@ -47,7 +54,15 @@ def convert(
     graph = read(source, layers=layers, key=key, architecture=architecture, keras_version=keras_version)
     if kind is not None:
         graph = graph._replace(tensors={name: array.astype(kind) for name, array in graph.tensors.items()})
-    write(graph._replace(metadata={**graph.metadata, **added}), target)
+    graph = graph._replace(metadata={**graph.metadata, **added})
+    if check is None:
+        write(graph, target)
+        return
+    if any(array.dtype == np.float64 for array in graph.tensors.values()):
+        raise UnsupportedError(
+            'check= keeps bits of float32, and the weights are float64; convert with dtype="float32"'
+        )
+    Model(graph).save(target, check=check)
 
 
 def from_state_dict(

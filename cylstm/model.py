@@ -218,7 +218,14 @@ class Model:
         """The label of every state array, in the form of a state: ``[("lstm.h", "lstm.c"), ...]``."""
         return [tuple(f"{name}.{label}" for label, _ in parts) for name, parts in self.graph.states()]
 
-    def save(self, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None, packed: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        packed: bool = False,
+        check: Any = None,
+    ) -> None:
         """Write a native ``.cylstm`` file, which `load` reads back to the same predictions, bit for bit.
 
         Parameters
@@ -230,11 +237,17 @@ class Model:
         packed : bool
             Write the weights as the engine packs them, the same on every machine: `load` then packs nothing, and
             ``load(..., mmap=True)`` does not even copy them.
+        check : array_like, list or dict, optional
+            An input as `predict` takes it, at most 1 MB. The file keeps it and the hash of the bits that it gives, and
+            ``python -m cylstm verify FILE`` proves on another machine that it gives the same there. A model that is
+            loaded and saved again keeps a check only if it is given again.
 
         Raises
         ------
         UnsupportedError
-            If `path` ends otherwise, or for a packed file of a model with ``engine="blas"``.
+            If `path` ends otherwise, or for a packed file or a check of a model with ``engine="blas"``.
+        ShapeError
+            If `check` does not fit the network, or is too large.
         """
         if check_flag("packed", packed) and self.engine != "packed":
             raise UnsupportedError(
@@ -243,10 +256,15 @@ class Model:
             )
         from .formats import write
 
+        kept = None
+        if check is not None:
+            from .checks import record
+
+            kept = record(self, check)
         graph = self.graph
         if metadata is not None:
             graph = graph._replace(metadata=text_metadata(metadata))
-        write(graph, path, self._packed.arrays() if packed else None)
+        write(graph, path, self._packed.arrays() if packed else None, kept)
 
     def summary(self) -> None:
         """Print the layers, their output shapes and parameters, and the memory of the weights and of a run.

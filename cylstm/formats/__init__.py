@@ -15,6 +15,7 @@ from ..errors import CylstmError, FormatError, UnsupportedError
 from ..graph import Graph, Record
 
 if TYPE_CHECKING:
+    from ..checks import Check
     from ..layers import Layer
 
 __all__ = ["open_file", "read", "write"]
@@ -337,7 +338,9 @@ def open_file(
         raise type(error)(f"{path}: {error}") from error
 
 
-def write(graph: Graph, path: str | os.PathLike[str], arrays: dict[str, list] | None = None) -> None:
+def write(
+    graph: Graph, path: str | os.PathLike[str], arrays: dict[str, list] | None = None, check: Check | None = None
+) -> None:
     """Write a network to a native ``.cylstm`` file; see `cylstm.formats._cylstm_write.write_cylstm`.
 
     Raises
@@ -354,7 +357,26 @@ def write(graph: Graph, path: str | os.PathLike[str], arrays: dict[str, list] | 
         raise UnsupportedError(f"{path}: networks are written as .cylstm files only")
     from ._cylstm_write import write_cylstm
 
-    write_cylstm(graph, path, arrays)
+    write_cylstm(graph, path, arrays, check)
+
+
+def read_check(path: str, graph: Graph) -> Check | None:
+    """What a ``.cylstm`` file keeps for `cylstm.checks.verify`; None if it keeps nothing. `graph` is that of the file.
+
+    Raises
+    ------
+    FormatError
+        If it does not fit the network.
+    """
+    from ._cylstm_check import read_check as read_native
+    from .safetensors import SafetensorsFile
+
+    return read_native(SafetensorsFile(path), graph)
+
+
+def can_keep_check(path: str) -> bool:
+    """Whether the file is of a kind that may."""
+    return _is_safetensors(File(path))
 
 
 def _unknown(file: File) -> CylstmError:

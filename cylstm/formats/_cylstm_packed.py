@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -24,14 +24,16 @@ def unread_tensor(path: str, name: str, shape: object) -> StoredTensor:
     return StoredTensor(tuple(shape), np.dtype(np.float32), read_rows)
 
 
-def read_packed(file: SafetensorsFile, graph: Graph, mmap: bool) -> Arrays:
-    """The packed arrays by layer; that their sizes are right is for the engine to see."""
+def read_packed(file: SafetensorsFile, graph: Graph, mmap: bool, others: Container[str] = ()) -> Arrays:
+    """The packed arrays by layer; that their sizes are right is for the engine to see. `others` are no weights."""
     names: dict[str, list[str]] = {}
     for node in graph.nodes:
-        found = itertools.takewhile(file.entries.__contains__, (f"{node.name}/{i}" for i in itertools.count()))
-        names[node.name] = list(found)
+        candidates = (f"{node.name}/{i}" for i in itertools.count())
+        names[node.name] = list(
+            itertools.takewhile(lambda name: name in file.entries and name not in others, candidates)
+        )
     every = [name for found in names.values() for name in found]
-    left = set(file.entries).difference(every)
+    left = {name for name in file.entries if name not in others}.difference(every)
     if left:
         raise FormatError(f"{file.path}: packed arrays that no layer uses: {', '.join(sorted(left))}")
     arrays = dict(zip(every, _map(file, every) if mmap else [_read(file, name) for name in every]))

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -16,9 +16,14 @@ from ..graph import Graph
 from ..tensors import StoredTensor, as_stored
 from .safetensors import ALIGNMENT, FORMAT_VERSION, Arrays
 
+if TYPE_CHECKING:
+    from ..checks import Check
 
-def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None) -> None:
+
+def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None, check: Check | None = None) -> None:
     """Write a graph to a native ``.cylstm`` file, a packed one if there are `arrays`; equal graphs give equal bytes.
+
+    `check` is kept beside it, for ``python -m cylstm verify``.
 
     The file appears complete or not at all: it is written beside `path` under another name, then renamed.
 
@@ -59,6 +64,11 @@ def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None) -> None:
         metadata["layout_version"] = str(layout_version())
         tensors = {f"{name}/{i}": array for name, packed in arrays.items() for i, array in enumerate(packed)}
     metadata |= {"graph": _json(described), "metadata": _json(dict(graph.metadata))}
+    if check is not None:
+        names = {name: _unused(f"check:{name}", tensors) for name in check.inputs}
+        tensors = {**tensors, **{names[name]: array for name, array in check.inputs.items()}}
+        outputs = [{"name": name, "sha256": bits, "shape": list(shape)} for name, shape, bits in check.outputs]
+        metadata["check"] = _json({"inputs": names, "outputs": outputs, "version": check.version})
     folder, name = os.path.split(os.path.abspath(path))
     beside = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
@@ -73,6 +83,12 @@ def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None) -> None:
         raise
 
 
+def _unused(name: str, taken: Mapping[str, object]) -> str:
+    while name in taken:
+        name += ":"
+    return name
+
+
 def _json(value: object, *, sort_keys: bool = True) -> str:
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False)
 
@@ -85,7 +101,7 @@ def _write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[
     for name in order:
         array = tensors[name]
         end = position + array.nbytes
-        kind = {4: "F32", 8: "F64"}[array.itemsize]
+        kind = {"float32": "F32", "float64": "F64", "int32": "I32"}[array.dtype.name]
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [position, end]}
         position = end
     text = _json(header, sort_keys=False).encode()

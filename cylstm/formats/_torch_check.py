@@ -65,7 +65,7 @@ def check_module(model: Model, call: Call, x: Any) -> dict[str, object]:
         theirs = _call(torch, model, call, arrays)
     if isinstance(theirs, Exception):
         raise ShapeError(
-            f"check: the module itself fails on it: {type(theirs).__name__}: {theirs}; its axes are in the module's order"
+            f"check: the module itself fails on it: {type(theirs).__name__}: {theirs}; the axes are the module's"
         ) from theirs
     if theirs is None:
         raise UnsupportedError("check: the module gives something else than tensors, which is not compared")
@@ -100,8 +100,8 @@ def try_module(model: Model, call: Call) -> None:
             raise UnsupportedError(f"{kind}: its forward changes {describe(changes)}, {_REFUSED}")
         if not _are_alike(theirs, again):
             raise UnsupportedError(
-                f"{kind}: a second call with the same gives other numbers, {_REFUSED}; does it draw random numbers, such "
-                "as a dropout that is on in evaluation too, or keep something from call to call?"
+                f"{kind}: a second call with the same gives other numbers, {_REFUSED}; does it draw random numbers, "
+                "such as a dropout that is on in evaluation too, or keep something from call to call?"
             )
         try:
             compare(model, _to_model(model, call, arrays), theirs, _SLACK)
@@ -194,8 +194,8 @@ def _call(
 
 
 def _are_alike(one: list[tuple[np.ndarray, str]], other: Any) -> bool:
-    return isinstance(other, list) and all(
-        a.shape == b.shape
-        and np.allclose(a, b, rtol=1e-3, atol=1e-3 * float(np.abs(a).max(initial=0.0)), equal_nan=True)
-        for (a, _), (b, _) in zip(one, other)
-    )
+    def alike(a: np.ndarray, b: np.ndarray) -> bool:
+        scale = float(np.abs(a).max(initial=0.0))
+        return a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-3 * scale, equal_nan=True)
+
+    return isinstance(other, list) and all(alike(a, b) for (a, _), (b, _) in zip(one, other))

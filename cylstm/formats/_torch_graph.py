@@ -13,13 +13,16 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import CylstmError, FormatError, UnsupportedError
 from ..graph import Axis, Graph, GraphBuilder, Option, StaticTimeNeeded, Value
 from ._arrays import as_numpy, warn_not_finite
+
+if TYPE_CHECKING:
+    from ._torch_state import Kept
 
 #: the batch among `Tensor.axes`
 BATCH = -1
@@ -427,8 +430,8 @@ def refuse_hooks(module: Any) -> None:
             )
         if type(part).__module__.startswith("torch.nn.") and "forward" in vars(part):
             raise UnsupportedError(
-                f"layer {name or type(module).__name__!r}: this object has a forward of its own, which is not run; write "
-                "it as a class with that forward"
+                f"layer {name or type(module).__name__!r}: this object has a forward of its own, which is not run; "
+                "write a class with that forward"
             )
 
 

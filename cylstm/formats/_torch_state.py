@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dis
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -183,8 +184,16 @@ class Kept:
             self._visit_function(value)
         elif isinstance(value, types.MethodType):
             self._visit_function(value.__func__)
-        elif not isinstance(value, (type, types.ModuleType)) and isinstance(getattr(value, "__dict__", None), dict):
+        elif _is_record(value):
             self._visit(path, vars(value), depth + 2)
+
+
+def _is_record(value: object) -> bool:
+    """Whether it is an object of a user's class; those of Python's own, such as locks, are not for us to put back."""
+    if isinstance(value, (type, types.ModuleType)) or not isinstance(getattr(value, "__dict__", None), dict):
+        return False
+    owner = type(value).__module__.split(".")[0]
+    return type(value).__name__ in ("SimpleNamespace", "Namespace") or owner not in sys.stdlib_module_names
 
 
 def _same(one: object, other: object) -> bool:

@@ -111,8 +111,8 @@ def trace(module: Any, shapes: Mapping[str, tuple | None] | None, given: Contain
         draw_once()  # of other numbers another graph would be made
         if not _are_same(graph, _record(module, shapes, given, kept)[0]):
             raise UnsupportedError(
-                f"{kind}: its forward draws random numbers, so that no two calls give the same, which is not supported; "
-                "draw them outside and give them as an argument"
+                f"{kind}: its forward draws random numbers, so that no two calls give the same, which is not "
+                "supported; draw them outside and give them as an argument"
             )
     if not changes:
         return graph

@@ -11,6 +11,8 @@ piece by piece as they are packed.
 A packed one has ``layout_version`` beside ``format_version``, ``tensors`` in its graph (name -> shape), and instead of
 those tensors the engine's packed arrays: ``layer/0``, ``layer/1``, ..., F32 of one axis, each a multiple of 64 bytes
 and so aligned to 64 bytes in the file.
+
+Either may have ``check`` (JSON) and the tensors that it names: see ``_cylstm_check.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -235,7 +237,7 @@ def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | Non
     is_packed = "layout_version" in metadata
     if is_packed:
         _check_version(path, metadata, "layout_version", layout_version())
-    unknown = set(metadata) - {"format", "format_version", "layout_version", "graph", "metadata"}
+    unknown = set(metadata) - {"format", "format_version", "layout_version", "graph", "metadata", "check"}
     if unknown:
         raise UnsupportedError(f"{path}: unknown entries in __metadata__: {', '.join(sorted(unknown))}")
     described = parse_json(metadata.get("graph", ""), f"{path}: graph")
@@ -248,14 +250,21 @@ def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | Non
     user = parse_json(metadata.get("metadata", "{}"), f"{path}: metadata")
     if not isinstance(user, dict) or not all(isinstance(text, str) for text in user.values()):
         raise FormatError(f"{path}: metadata expected a mapping of strings to strings")
-    if not is_packed:
-        tensors = {name: file.stored(name) for name in file.entries}
-        return _with_layouts(path, layouts, _rebuild(path, graph, user, tensors)), None
-    from ._cylstm_packed import read_packed, unread_tensor
+    of_check: Container[str] = ()
+    if "check" in metadata:
+        from ._cylstm_check import check_fits, tensors_of_check
 
-    tensors = {name: unread_tensor(path, name, shape) for name, shape in graph["tensors"].items()}
+        of_check = set(tensors_of_check(file).values())
+    if is_packed:
+        from ._cylstm_packed import read_packed, unread_tensor
+
+        tensors = {name: unread_tensor(path, name, shape) for name, shape in graph["tensors"].items()}
+    else:
+        tensors = {name: file.stored(name) for name in file.entries if name not in of_check}
     rebuilt = _with_layouts(path, layouts, _rebuild(path, graph, user, tensors))
-    return rebuilt, read_packed(file, rebuilt, mmap)
+    if "check" in metadata:
+        check_fits(file, rebuilt)
+    return rebuilt, read_packed(file, rebuilt, mmap, of_check) if is_packed else None
 
 
 def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
