@@ -48,9 +48,9 @@ def check_module(model: Model, call: Call, x: Any) -> dict[str, object]:
 
     if isinstance(x, tuple) and len(x) == len(model.inputs):
         x = list(x)
-    given = {name: argument for argument, name, _ in call.inputs if name is not None}
-    if isinstance(x, Mapping):
-        x = {name: x[argument] if argument in x and name not in x else x.get(name) for name, argument in given.items()}
+    if isinstance(x, Mapping):  # by input, or by argument of the forward
+        names = {argument: name for argument, name, _ in call.inputs if name is not None}
+        x = {key if key in model.inputs else names.get(key, key): one for key, one in x.items()}
     shapes = {name: shape for _, name, shape in call.inputs if name is not None}
     arrays = {}
     for name, one in zip(model.inputs, input_list(model, x)):

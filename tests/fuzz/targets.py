@@ -121,6 +121,17 @@ def fuzz_cylstm(data: bytes) -> None:
     read(_file(".cylstm", len(text).to_bytes(8, "little"), text, rest))
 
 
+def fuzz_check(data: bytes) -> None:
+    from cylstm.formats import read_check
+
+    header, _, rest = _native()
+    header["__metadata__"]["check"] = data.decode("utf-8", "replace")
+    header["x"] = {"dtype": "F32", "shape": [1, 2, 1], "data_offsets": [len(rest), len(rest) + 8]}
+    text = json.dumps(header).encode()
+    path = _file(".cylstm", len(text).to_bytes(8, "little"), text, rest + bytes(8))
+    read_check(path, read(path))
+
+
 def fuzz_npz(data: bytes) -> None:
     start = b"\x93NUMPY\x01\x00"
     header, _, rest = data.partition(b"\n")
@@ -175,6 +186,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "torch_stream": fuzz_torch_stream,
     "safetensors": fuzz_safetensors,
     "cylstm": fuzz_cylstm,
+    "check": fuzz_check,
     "npz": fuzz_npz,
     "index": fuzz_index,
     "file": fuzz_file,
@@ -305,6 +317,8 @@ def seeds(name: str) -> list[bytes]:
     index = json.dumps({"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(tensors, "a.safetensors")}).encode()
     npz = _zip_with_checksums({"fc.weight.npy": npy.getvalue()})
     graph = _native()[1].encode()
+    output = {"name": "fc", "sha256": "0f" * 32, "shape": [1, 1]}
+    check = {"inputs": {"input": "x"}, "outputs": [output], "version": "1.0"}
     return {
         "pickle": [made.program(state), pickle.dumps({"a": [1, 2.5, (None, True)], "b": {"c": b"x", "d": {3}}}, 4)],
         "json": [index, graph, b'{"a": [1, -2.5e3, true, null, "\\u00fc"]}'],
@@ -313,6 +327,7 @@ def seeds(name: str) -> list[bytes]:
         "torch_stream": [stream + struct.pack("<q", 1) + b"abcd"],
         "safetensors": [safetensors[8 : 8 + length] + b"\n" + safetensors[8 + length :]],
         "cylstm": [graph],
+        "check": [json.dumps(check).encode()],
         "npz": [npy.getvalue()[10:], b"{'descr': '>f8', 'fortran_order': True, 'shape': (1,), }\n" + bytes(8)],
         "index": [index],
         "file": [whole, safetensors, npz, _STREAM_START + stream + struct.pack("<q", 1) + b"abcd", index],
