@@ -179,6 +179,9 @@ typedef struct CylStream CylStream;
 /* Allocates all memory that the stream will ever use. Owned by the caller, freed with cyl_stream_free. */
 CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream);
 void cyl_stream_free(CylStream *stream);
+/* From now on each run is a call of its own, as of a stateful model in Keras: only the states of nodes n with
+   carried[n] not 0 go on from one to the next, and all else starts from zero. `carried` is copied. */
+CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried /* (nodes) */);
 /* `call->rows` must be the stream's, `call->threads` is cut to it; the call's states are not read or written.
    Allocates nothing. Like every function of a stream, CYL_E_BUSY if another thread is inside it. */
 CylStatus cyl_stream_run(CylStream *stream, const CylCall *call);

@@ -473,6 +473,8 @@ void cyl_workspace_reset(CylWorkspace *workspace);
 /* all that is remembered of one row: to the start, exchanged with another row's, copied from another workspace's */
 void cyl_workspace_reset_row(CylWorkspace *workspace, int64_t row);
 void cyl_workspace_swap_rows(CylWorkspace *workspace, int64_t a, int64_t b);
+/* before a call that only the states of nodes n with carried[n] not 0 (nodes) go on into: no more is remembered */
+void cyl_workspace_forget(CylWorkspace *workspace, const uint8_t *carried);
 /* the next run is on rows [0, count) only, the others keep their states; and afterwards on all rows again */
 void cyl_workspace_leave_rows(CylWorkspace *workspace, int64_t count);
 void cyl_workspace_rejoin_rows(CylWorkspace *workspace);

@@ -390,8 +390,9 @@ int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t ti
 struct CylStream {
     CylWorkspace *workspace;
     int threads;
-    uint8_t *active; /* (rows): of the current run, whatever becomes of the caller's */
-    int64_t *order;  /* (rows): see CylWorkspace, of the current run; after the active rows come the others */
+    uint8_t *active;  /* (rows): of the current run, whatever becomes of the caller's */
+    int64_t *order;   /* (rows): see CylWorkspace, of the current run; after the active rows come the others */
+    uint8_t *carried; /* (nodes): see cyl_stream_carry; NULL: all states go on */
     atomic_flag busy;
 };
 
@@ -444,8 +445,24 @@ void cyl_stream_free(CylStream *stream) {
         cyl_workspace_free(stream->workspace);
         free(stream->active);
         free(stream->order);
+        free(stream->carried);
         free(stream);
     }
+}
+
+CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried) {
+    size_t count = (size_t)stream->workspace->model->node_count;
+    uint8_t *copy = malloc(count);
+    CylStatus status = copy ? enter(stream) : CYL_E_MEMORY;
+    if (status != CYL_OK) {
+        free(copy);
+        return status;
+    }
+    memcpy(copy, carried, count);
+    free(stream->carried);
+    stream->carried = copy;
+    leave(stream);
+    return CYL_OK;
 }
 
 static void stream_run(void *context, const CylTeam *team) {
@@ -549,6 +566,9 @@ CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const ui
     }
     if (status != CYL_OK) {
         return status;
+    }
+    if (stream->carried) {
+        cyl_workspace_forget(stream->workspace, stream->carried);
     }
     int64_t count = active ? order_rows(stream, active) : call->rows;
     if (count == call->rows) {

@@ -218,21 +218,35 @@ void cyl_node_state_reset(const CylModel *model, const CylNode *node, CylNodeSta
     memset(state->seen + first, 0, (size_t)count);
 }
 
+static void reset_node(CylWorkspace *w, int32_t index, int64_t first, int64_t count) {
+    const CylNode *node = &w->model->nodes[index];
+    CylNodeState *state = &w->states[index];
+    if (node->recurrent) {
+        cyl_node_state_reset(w->model, node, state, first, count);
+    } else if (node->history_size) {
+        memset(h_row(w->model, node, state, first), 0, (size_t)count * h_bytes(w->model, node));
+    }
+}
+
 static void reset_rows(CylWorkspace *w, int64_t first, int64_t count) {
     for (int32_t n = 0; n < w->model->node_count; n++) {
-        const CylNode *node = &w->model->nodes[n];
-        CylNodeState *state = &w->states[n];
-        if (node->recurrent) {
-            cyl_node_state_reset(w->model, node, state, first, count);
-        } else if (node->history_size) {
-            memset(h_row(w->model, node, state, first), 0, (size_t)count * h_bytes(w->model, node));
-        }
+        reset_node(w, n, first, count);
     }
 }
 
 void cyl_workspace_reset(CylWorkspace *w) { reset_rows(w, 0, w->rows_capacity); }
 
 void cyl_workspace_reset_row(CylWorkspace *w, int64_t row) { reset_rows(w, row, 1); }
+
+void cyl_workspace_forget(CylWorkspace *w, const uint8_t *carried) {
+    for (int32_t n = 0; n < w->model->node_count; n++) {
+        if (!carried[n]) {
+            reset_node(w, n, 0, w->rows_capacity);
+        } else if (w->model->nodes[n].recurrent) {
+            memset(w->states[n].seen, 0, (size_t)w->rows_capacity);
+        }
+    }
+}
 
 /* rows are whole groups of 16 reals, so the pieces are of one size, which the compiler makes plain moves of */
 static void swap_row(char *a, char *b, size_t bytes) {

@@ -110,6 +110,7 @@ cdef extern from "cylstm.h" nogil:
         pass
     CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream)
     void cyl_stream_free(CylStream *stream)
+    CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried)
     CylStatus cyl_stream_run(CylStream *stream, const CylCall *call)
     CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active)
     CylStatus cyl_stream_reset(CylStream *stream)

@@ -163,6 +163,8 @@ cdef class PackedModel:
     cdef list input_names, output_shapes, output_times, derived
     cdef readonly dict limits
     cdef dict node_indices
+    # of each node, whether its state goes on from call to call; None where all do
+    cdef bytes carried
     cdef object kept
     cdef object __weakref__
 
@@ -217,6 +219,7 @@ cdef class PackedModel:
             )
             indices[value.name] = index
         self.node_indices = {node.name: i for i, node in enumerate(graph.nodes)}
+        self.carried = bytes([node.name in graph.stateful for node in graph.nodes]) if graph.stateful else None
         for node in graph.nodes:
             tensors = graph.stored_tensors(node)
             if arrays is None:
@@ -673,6 +676,8 @@ cdef class Stream:
         self.batch = _arrays.check_batch(batch)
         self.threads = self.packed.useful(self.batch, 1, _threads.check_threads(threads))
         check(cyl_stream_create(self.packed.model, self.batch, self.threads, &self.stream), f"a stream of {self.batch} rows")
+        if self.packed.carried is not None:
+            check(cyl_stream_carry(self.stream, self.packed.carried), "stream")
 
     def __dealloc__(self):
         cyl_stream_free(self.stream)

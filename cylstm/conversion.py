@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import UnsupportedError
-from .model import Model, real_dtype, text_metadata
+from .model import Model, real_dtype, text_metadata, warn_stateful
 
 
 def convert(
@@ -106,6 +106,8 @@ def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None
     from .formats.keras import from_keras as build
 
     graph = build(keras_model)
+    if graph.stateful:
+        warn_stateful(graph, "")
     model = Model(graph, engine=engine, dtype=dtype)
     if check is None:
         return model

@@ -27,3 +27,7 @@ class StreamBusyError(CylstmError, RuntimeError):
 
 class BlasNotFoundError(CylstmError, ImportError):
     """``engine="blas"`` found no usable BLAS; the message lists what was tried."""
+
+
+class CylstmWarning(UserWarning):
+    """What a network computes here may not be what its user expects; the message says why and what to do."""

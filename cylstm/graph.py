@@ -9,7 +9,7 @@ added, with a message that names the layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias, dataclass_transform
 
@@ -66,7 +66,7 @@ def read_only(item: object) -> object:
 
 
 # of any record: the item at each place, for as many as the longest has
-_ITEMS = [property(itemgetter(index)) for index in range(8)]
+_ITEMS = [property(itemgetter(index)) for index in range(10)]
 
 
 @dataclass_transform(frozen_default=True)
@@ -242,6 +242,11 @@ class Graph(Record):
         Of inputs and outputs whose arrays lie otherwise for the user than their value: which axis of the value each of
         the user's is, batch not counted. "10" is (batch, channels, time) for a value (time, channels); axes of the
         value that are not named have size 1, so "0" is (batch, time) for a value (time, 1).
+    window : int or None
+        Steps of the sequences that the network was trained on, each from a zero state, where the file states it.
+    stateful : tuple of str
+        Nodes whose state goes on from one call of the network to the next where it was trained (Keras's
+        ``stateful=True``). All others start at zero there.
     """
 
     __slots__ = ()
@@ -254,6 +259,8 @@ class Graph(Record):
     metadata: Mapping[str, str]
     provenance: Mapping[str, object]
     layouts: Mapping[str, str] = {}
+    window: int | None = None
+    stateful: tuple[str, ...] = ()
 
     def node_tensors(self, node: Node) -> dict[str, np.ndarray]:
         """Role -> array of one node's weights."""
@@ -293,6 +300,12 @@ def _option(what: str, option: object, default: Option) -> Option:
     if not fits:
         raise UnsupportedError(f"{what} expected {expected}, found {option!r}")
     return option
+
+
+def common_steps(steps: Iterable[int | None]) -> int | None:
+    """The number of steps that all inputs with time have; None if it is not stated of each, or they differ."""
+    found = set(steps)
+    return found.pop() if len(found) == 1 else None
 
 
 class GraphBuilder:
@@ -453,7 +466,10 @@ class GraphBuilder:
         self._outputs.append(value.name)
 
     def build(self, metadata: Mapping[str, str] | None = None, provenance: Mapping[str, object] | None = None) -> Graph:
-        """The finished graph. Raises `FormatError` if it has no input, node or output."""
+        """The finished graph; its window is the number of steps that its inputs fix, if they do.
+
+        Raises `FormatError` if it has no input, node or output.
+        """
         if not self._inputs or not self._nodes or not self._outputs:
             raise FormatError("a network needs at least one input, one layer and one output")
         is_stored = any(isinstance(tensor, StoredTensor) for tensor in self._tensors.values())
@@ -465,6 +481,7 @@ class GraphBuilder:
             StoredTensors(self._tensors) if is_stored else dict(self._tensors),
             dict(metadata or {}),
             dict(provenance or {}),
+            window=common_steps(value.shape[0] for value in map(self.value, self._inputs) if value.has_time),
         )
 
     def _add_value(self, value: Value) -> Value:

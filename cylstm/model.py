@@ -11,7 +11,7 @@ import numpy as np
 
 from . import threads as _threads
 from ._engine import PackedModel, Stream, chosen_isa
-from .errors import FormatError, ShapeError, UnsupportedError
+from .errors import CylstmWarning, FormatError, ShapeError, UnsupportedError
 from .tensors import as_stored
 
 if TYPE_CHECKING:
@@ -304,8 +304,11 @@ class Model:
         except AttributeError:
             from .streaming import why_no_stream
 
-            self._stream_refusal = why_no_stream(self._graph)
-            return self._stream_refusal
+            reason = why_no_stream(self._graph)
+            if reason is not None and self._graph.stateful:
+                reason += "; predict goes on as Keras does with initial_state= and return_state= of its stateful layers"
+            self._stream_refusal = reason
+            return reason
 
 
 def real_dtype(dtype: object) -> np.dtype:
@@ -352,6 +355,17 @@ def _computed(graph: Graph) -> Graph:
     return drop_dropout(graph)
 
 
+def warn_stateful(graph: Graph, where: str) -> None:
+    """Say to the caller of the function that calls this what becomes of Keras's ``stateful=True``."""
+    warnings.warn(
+        f"{where}layers with stateful=True: {', '.join(graph.stateful)}. In Keras their state goes on from one call of "
+        "predict to the next; here every call of predict starts from zero, and a stream goes on: use stream(), or give "
+        "predict the states of these layers with initial_state= and return_state=True",
+        CylstmWarning,
+        stacklevel=3,
+    )
+
+
 def _rebuild(graph: Graph, engine: str, dtype: str) -> Model:
     return Model(graph, engine=engine, dtype=dtype)
 
@@ -396,6 +410,11 @@ def load(
         overwritten or truncated, which would change its predictions or end the process; replacing or removing it is
         harmless, and so is `Model.save` to the same name.
 
+    Warns
+    -----
+    CylstmWarning
+        If layers have Keras's ``stateful=True``: `Model.predict` starts them from zero at every call.
+
     Raises
     ------
     FormatError
@@ -413,6 +432,8 @@ def load(
     graph, arrays = open_file(
         path, layers=layers, key=key, architecture=architecture, keras_version=keras_version, mmap=mmap
     )
+    if graph.stateful:
+        warn_stateful(graph, f"{path}: ")
     try:
         return Model._of_arrays(graph, arrays, engine, dtype)
     except FormatError as error:  # what shows only when tensors are packed

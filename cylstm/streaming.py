@@ -37,6 +37,11 @@ def why_no_stream(graph: Graph) -> str | None:
     return None
 
 
+def has_state(graph: Graph) -> bool:
+    """Whether a step depends on those before it, in a network that runs step by step or in one that does not."""
+    return bool(graph.states())
+
+
 def step_multiple(graph: Graph) -> int:
     """A stream takes multiples of this many steps: 1, unless a layer strides."""
     import math

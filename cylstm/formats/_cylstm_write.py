@@ -57,6 +57,10 @@ def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None, check: C
     }
     if graph.layouts:
         described["layouts"] = dict(graph.layouts)
+    if graph.window is not None:
+        described["window"] = graph.window
+    if graph.stateful:
+        described["stateful"] = list(graph.stateful)
     tensors = as_stored(graph.tensors)
     metadata = {"format": "cylstm", "format_version": str(FORMAT_VERSION)}
     if arrays is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..errors import FormatError, ShapeError, UnsupportedError
-from ..graph import Graph, GraphBuilder, Option, Value
+from ..graph import Graph, GraphBuilder, Option, Value, common_steps
 from ._arrays import warn_not_finite
 from ._keras_call import Comparison, Flow, LayerCall, Mask, NoMask, Rebuild, shape_text, sizes_text
 from ._keras_config import MAX_UNITS, LayerConfig, read_object
@@ -97,7 +97,11 @@ class Model:
             "layouts": {name: weight.layout for name, weight in self.taken.items()},
             "tensors": self.used,
         }
-        return self.builder.build(provenance=told)
+        graph = self.builder.build(provenance=told)
+        window = None
+        if not self.stateful:
+            window = common_steps(shapes[name][0] for name in graph.inputs if graph.values[name].has_time)
+        return graph._replace(window=window, stateful=tuple(self.stateful))
 
     def build(self, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
         """One try. Raises `Rebuild` if the inputs are of another kind."""
@@ -106,6 +110,8 @@ class Model:
         self.masks: dict[tuple[str, float], Value] = {}
         self.known_steps = {name: shape[0] for name, shape in shapes.items() if shape and shape[0] is not None}
         self.origins: dict[str, frozenset[str]] = {}
+        #: nodes of layers with stateful=True
+        self.stateful: list[str] = []
         self.nesting = 0
         self.count = 0
         flows = []

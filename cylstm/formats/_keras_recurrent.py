@@ -54,6 +54,7 @@ class _Recurrent:
     returns_state: bool
     goes_backwards: bool
     zeroes_masked: bool
+    is_stateful: bool
 
     @property
     def is_convolution(self) -> bool:
@@ -223,6 +224,7 @@ def _read(layer: LayerConfig) -> _Recurrent:
         layer.flag("return_state", False),
         layer.flag("go_backwards", False),
         layer.flag("zero_output_for_mask", False),
+        layer.flag("stateful", False),
     )
 
 
@@ -286,6 +288,14 @@ def _add_direction(
         inputs = {"x": y, "mask": mask, **initial[k]}
         made = _add_cell(call, cell, parts, offset + k, node, inputs, options)
         y = made.pop("y")
+        # Keras 3 starts from the initial state that a call gives, at every call.
+        if recurrent.is_stateful and not (initial[k] and recurrent.layer.version >= (3, 0)):
+            if y.name != node:
+                raise UnsupportedError(
+                    f"{call.what}: option stateful=True of a layer that is called more than once in a model, each "
+                    "time from the state that the call before has left, is not supported; set it to False"
+                )
+            call.maker.stateful.append(node)
         states += made.values()
     if not recurrent.returns_sequences:
         return made["h"], states

@@ -241,7 +241,7 @@ def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | Non
     if unknown:
         raise UnsupportedError(f"{path}: unknown entries in __metadata__: {', '.join(sorted(unknown))}")
     described = parse_json(metadata.get("graph", ""), f"{path}: graph")
-    layouts = described.pop("layouts", {}) if isinstance(described, dict) else {}
+    said = _pop_optional(described)
     graph = _fields(
         f"{path}: graph",
         described,
@@ -261,10 +261,34 @@ def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | Non
         tensors = {name: unread_tensor(path, name, shape) for name, shape in graph["tensors"].items()}
     else:
         tensors = {name: file.stored(name) for name in file.entries if name not in of_check}
-    rebuilt = _with_layouts(path, layouts, _rebuild(path, graph, user, tensors))
+    rebuilt = _with_optional(path, said, _rebuild(path, graph, user, tensors))
     if "check" in metadata:
         check_fits(file, rebuilt)
     return rebuilt, read_packed(file, rebuilt, mmap, of_check) if is_packed else None
+
+
+def _pop_optional(described: object) -> dict[str, object]:
+    """The entries of a graph that need not be there, taken out of it."""
+    entries = described if isinstance(described, dict) else {}
+    return {key: entries.pop(key) for key in ("layouts", "window", "stateful") if key in entries}
+
+
+def _with_optional(path: str, said: Mapping[str, object], graph: Graph) -> Graph:
+    """The graph with them. Raises `FormatError` about one that does not fit it."""
+    graph = _with_layouts(path, said.get("layouts", {}), graph)
+    if "window" in said:
+        window = said["window"]
+        fixed = {graph.values[name].shape[0] for name in graph.inputs if graph.values[name].has_time}
+        if type(window) is not int or not 0 < window < 1 << 28 or not fixed <= {None, window}:
+            raise FormatError(f"{path}: graph: window expected the number of steps of the inputs, found {window!r:.80}")
+        graph = graph._replace(window=window)
+    if "stateful" in said:
+        names = said["stateful"]
+        known = {name for name, _ in graph.states()}
+        if not isinstance(names, list) or not names or not known.issuperset(_names(path, "stateful", names)):
+            raise FormatError(f"{path}: graph: stateful expected names of layers with state, found {names!r:.80}")
+        graph = graph._replace(window=said.get("window"), stateful=tuple(dict.fromkeys(names)))
+    return graph
 
 
 def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
