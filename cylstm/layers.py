@@ -79,6 +79,7 @@ _WHOLES = ("a whole number, or one for each axis", _are_whole)
 _FLAG = ("True or False", _is_flag)
 _NUMBER = ("a number", _is_number)
 _NUMBER_OR_NONE = ("a number or None", lambda value: value is None or _is_number(value))
+_CLIP = ("a positive number or None", _NUMBER_OR_NONE[1])
 _TEXT_OR_NONE = ("a text or None", lambda value: value is None or _is_text(value))
 _FUNCTION = ("the name of an activation, an Activation or None", _is_function)
 _PADDING = (
@@ -93,7 +94,7 @@ _PARAMETERS = {
     "backward": ("a layer or None", lambda value: value is None or isinstance(value, Layer)),
     "beta": _NUMBER_OR_NONE,
     "ceil_mode": _FLAG,
-    "cell_clip": _NUMBER_OR_NONE,
+    "cell_clip": _CLIP,
     "conv_padding": ("a text", _is_text),
     "count_include_pad": _FLAG,
     "coupled": _TEXT_OR_NONE,
@@ -102,10 +103,10 @@ _PARAMETERS = {
     "eps": _NUMBER,
     "epsilon": _NUMBER,
     "forget_gate": _FLAG,
-    "gate_clip": _NUMBER_OR_NONE,
+    "gate_clip": _CLIP,
     "groups": ("a whole number", _is_whole),
     "kernel_size": ("a whole number", _is_whole),
-    "layer_norm": ("False or a text", lambda value: value is False or _is_text(value)),
+    "layer_norm": ("False, 'carried' or 'output'", lambda value: value is False or _is_text(value)),
     "merge": _TEXT_OR_NONE,
     "mode": ("a text", _is_text),
     "name": _TEXT_OR_NONE,

@@ -327,7 +327,7 @@ def text_metadata(metadata: object) -> dict[str, str]:
     if not isinstance(metadata, Mapping) or not all(
         isinstance(text, str) for item in metadata.items() for text in item
     ):
-        raise FormatError(f"metadata: expected a mapping of strings to strings, found {metadata!r}")
+        raise FormatError(f"metadata expected a mapping of strings to strings, found {metadata!r}")
     return dict(metadata)
 
 
