@@ -232,6 +232,9 @@ def test_a_differing_backward_layer_two_outputs_and_reversed_time_are_reachable_
     ]:
         with pytest.raises(cylstm.UnsupportedError, match=message):
             cylstm.from_state_dict(tensors, layers)
+    for options in ({"merge": None}, {"merge": "sum"}, {"backward": backward}):
+        with pytest.raises(cylstm.UnsupportedError, match="are for two directions, its tensors are of one"):
+            cylstm.from_state_dict(one, [cylstm.LSTM("lstm", **options)])
 
 
 @pytest.mark.parametrize("kind, gates", [("LSTM", 4), ("GRU", 3), ("RNN", 1)])

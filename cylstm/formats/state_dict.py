@@ -354,6 +354,10 @@ class _Assembler:
             raise UnsupportedError(
                 f"{self.where}: layer {what}: reverse=True contradicts the tensors of two directions"
             )
+        if directions == 1 and (layer.backward is not None or layer.merge != "concat"):
+            raise UnsupportedError(
+                f"{self.where}: layer {what}: merge= and backward= are for two directions, its tensors are of one"
+            )
         for k in range(depth):
             node = name if cell else f"{name}.l{k}"
             top = state and k == depth - 1
