@@ -355,11 +355,11 @@ def test_a_layer_and_its_neighbours_wait_for_each_other_where_threads_divide_the
         arrays["variance"] = np.abs(arrays["variance"]) + np.float32(0.1)
     builder = GraphBuilder()
     values = {}
-    for role, given in [("x", shape), *(rest[1] if len(rest) > 1 else [])]:
-        given = [T if size is None else size for size in given]
+    for role, size in [("x", shape), *(rest[1] if len(rest) > 1 else [])]:
+        whole = [T if n is None else n for n in size]
         y = builder.input(f"input.{role}", (7,))
-        y = builder.add("dense", f"before.{role}", {"x": y}, {"weight": weight(rng, int(np.prod(given)), 7)})["y"]
-        to = {"shape": ",".join(map(str, given))}
+        y = builder.add("dense", f"before.{role}", {"x": y}, {"weight": weight(rng, int(np.prod(whole)), 7)})["y"]
+        to = {"shape": ",".join(map(str, whole))}
         values[role] = builder.add("reshape", f"to.{role}", {"x": y}, options=to)["y"]
     y = builder.add(op, "node", values, arrays, options)["y"]
     if len(y.shape) > 1:

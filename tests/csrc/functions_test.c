@@ -42,6 +42,7 @@
 
 #include "functions_test.h"
 #include "../../csrc/internal.h"
+#include "check.h"
 
 #include <fenv.h>
 #include <math.h>
@@ -607,13 +608,16 @@ int main(int argc, char **argv) {
     print_heading();
     for (int i = 0; i < CASES; i++) {
         if (!sweeping)
-            quick(&cases[i]);
+            check_watch(cases[i].name, MOST_SECONDS), quick(&cases[i]);
         else if (argc == 2 || strcmp(argv[2], cases[i].name) == 0)
             sweep(&cases[i]);
     }
     if (!sweeping) {
+        check_watch("fused", MOST_SECONDS);
         check_fused();
+        check_watch("softmax", MOST_SECONDS);
         check_softmax();
+        check_watch("log softmax", MOST_SECONDS);
         check_log_softmax();
     }
     if (failures)

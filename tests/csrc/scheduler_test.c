@@ -32,6 +32,7 @@ typedef struct {
 /* everything that is promised of one network and its data; scalar code is slow, so it is asked for */
 static void check_network(const Network *network, const Data *data, const Kind *kind, bool with_scalar,
                           const char *name) {
+    GO_ON();
     Result truth = reference(network, data);
     CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
     Result whole = predict(network, model, data, 1);
@@ -100,6 +101,7 @@ static void calls_in_any_order_are_those_of_a_fresh_model(void) {
     CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
     for (int c = 0; c < 48; c++) {
         int turn = c % 24;
+        GO_ON();
         Data *data = data_create(network, rows[turn / 8], &times[turn % 4], turn / 4 % 2);
         CylModel *fresh = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
         Result wanted = predict(network, fresh, data, 1), found = predict(network, model, data, 1 + c % 3);
@@ -301,6 +303,7 @@ static void two_directions_are_merged(void) {
 static void readers_of_final_states_wait_for_them(void) {
     const int64_t time = 3;
     for (int k = 0; k < RECURRENT_KINDS; k++) {
+        GO_ON();
         random_seed((uint64_t)k);
         Network *network = network_create();
         bool is_lstm = state_count_of((RecurrentKind)k) == 2;

@@ -32,7 +32,8 @@ EMULATOR_FAILS="--deselect tests/test_model.py::test_a_forked_child_predicts_aft
 python_tests() {
     step "Python tests on $CPU"
     # shellcheck disable=SC2086 # several words
-    OPENBLAS_NUM_THREADS=1 "$1" -m pytest -p no:cacheprovider -q -m "not frameworks" ${PYTEST_ARGS:-} $EMULATOR_FAILS
+    OPENBLAS_NUM_THREADS=1 "$1" -m pytest -p no:cacheprovider -q -m "not frameworks" -o faulthandler_timeout=6000 \
+        ${PYTEST_ARGS:-} $EMULATOR_FAILS
 }
 
 # arm ARCHITECTURE TRIPLET CPU...: copies the tree, since setup.py builds in place
