@@ -699,6 +699,109 @@ def two_frequencies(keras, rng):
     return keras.Model(x, [L.Dense(2)(coarse), L.GlobalMaxPooling1D()(cut)])
 
 
+# Masks, whose meaning depends on the version of Keras
+
+
+@model
+def masked_products(keras, rng):
+    """One mask, one of two inputs masked, two masks, weights of one feature, three inputs."""
+    L = keras.layers
+    tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
+    words, steps = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens), L.Masking()(x)
+    h = L.LSTM(5, return_sequences=True)(words)
+    weighted = L.Multiply()([h, L.Dense(1, activation="sigmoid")(h)])
+    half = L.Multiply()([x, L.Dense(FEATURES)(words)])
+    both = L.Multiply()([steps, words])
+    three = L.Multiply()([L.Dense(1)(steps), words, L.Dense(FEATURES)(steps)])
+    made = [L.Flatten()(weighted), L.Flatten()(half), L.Flatten()(both), L.GRU(3)(both), L.Flatten()(three)]
+    return keras.Model([tokens, x], made)
+
+
+def _extremes(name):
+    def make(keras, rng):
+        """Two inputs and three, masked or not, steps of a single number, a vector."""
+        L = keras.layers
+        merge = getattr(L, name)
+        tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
+        words, steps = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens), L.Masking()(x)
+        other = L.Dense(FEATURES)(x)
+        first, second = merge()([L.Dense(FEATURES)(words), other]), merge()([other, L.Dense(FEATURES)(words)])
+        both = merge()([words, L.Dense(FEATURES)(steps)])
+        three = merge()([words, L.Dense(FEATURES)(steps), other])
+        more = merge()([L.Dense(1)(words), L.Dense(FEATURES)(steps), L.Dense(1)(steps)])
+        vector = merge()([L.Dense(FEATURES)(words), L.Dense(FEATURES)(L.GlobalMaxPooling1D()(x))])
+        flat = [L.Flatten()(y) for y in (first, second, both, three, more, vector)]
+        return keras.Model([tokens, x], [L.Concatenate()(flat), L.GRU(3)(both), L.GRU(2)(first)])
+
+    MODELS[f"masked_{name.lower()}"] = make
+
+
+for name in ("Maximum", "Minimum"):
+    _extremes(name)
+
+
+@model
+def masked_sums(keras, rng):
+    """Of two masks, and of one: these take the numbers of masked steps."""
+    L = keras.layers
+    tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
+    words, steps = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens), L.Dense(FEATURES)(L.Masking()(x))
+    made = []
+    for pair in ([words, steps], [steps, x]):
+        for merge in (L.Add(), L.Average(), L.Subtract(), L.Concatenate()):
+            y = merge(pair)
+            made += [L.GRU(3)(y), L.GlobalMaxPooling1D()(y)]
+        made.append(L.Flatten()(L.Dot(axes=2)(pair)))
+    return keras.Model([tokens, x], L.Concatenate()(made))
+
+
+def _queries(name, **options):
+    def make(keras, rng):
+        """Self-attention, a memory with a mask of its own, causal; the steps that are masked are outputs too."""
+        L = keras.layers
+        tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
+        made = []
+        for causal in (False, True):
+            words, steps = L.Embedding(WORDS, 6, mask_zero=True)(tokens), L.Masking()(x)
+            h = L.Dense(6)(words)
+            own = L.MultiHeadAttention(2, 3, **options)(h, h, use_causal_mask=causal)
+            first = L.Dense(6)(words)
+            memory = L.MultiHeadAttention(3, 2, **options)(first, steps, use_causal_mask=causal)
+            after = L.GRU(3)(L.Add()([first, memory]))
+            plain = L.MultiHeadAttention(1, 4, **options)(x, L.Dense(5)(words), use_causal_mask=causal)
+            made += [L.Flatten()(own), L.Flatten()(memory), after, L.Flatten()(plain), L.GRU(2)(own)]
+        return keras.Model([tokens, x], [L.Concatenate()(made)])
+
+    MODELS[name] = make
+
+
+_queries("masked_query")
+_queries("masked_query_dropout", dropout=0.2)
+
+
+@model
+def masks_handed_on(keras, rng):
+    """A mask in the call against that of the tensor, behind layers that hand it on."""
+    L = keras.layers
+    tokens = keras.Input((TIME,), dtype="int32")
+    marks = keras.Input((TIME,), dtype="int32")
+    embed = L.Embedding(WORDS, 4, mask_zero=True)
+    given = L.GRU(4, return_sequences=True)(embed(tokens), mask=embed.compute_mask(marks))
+    bare = L.GRU(4, return_sequences=True)(L.Conv1D(3, 1)(embed(tokens)), mask=embed.compute_mask(marks))
+    return keras.Model([tokens, marks], [L.LSTM(3)(given), L.LSTM(3)(bare)])
+
+
+@model
+def masks_in_models(keras, rng):
+    """A merge of masked inputs in a nested model."""
+    L = keras.layers
+    x = keras.Input((TIME, FEATURES))
+    start = keras.Input((TIME, FEATURES))
+    inner = keras.Model(start, L.Multiply()([start, L.Dense(FEATURES)(start)]), name="inner")
+    y = inner(L.Masking()(x))
+    return keras.Model(x, [L.Flatten()(y), L.GRU(3)(y)])
+
+
 def input_names(made):
     """Names of the inputs in the order of `arrays`."""
     return [tensor._keras_history.operation.name for tensor in made.inputs]

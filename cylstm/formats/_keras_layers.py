@@ -17,7 +17,16 @@ from ..errors import FormatError, ShapeError, UnsupportedError
 from ..graph import Option, StaticTimeNeeded, Value
 from ._keras_call import Flow, LayerCall, Mask, NoMask, Rebuild, shape_text
 from ._keras_config import LayerConfig
-from ._keras_masks import add_merge, attention_masks, inner_mask, mask_behind, mask_of_frames, merged_mask, passed_mask
+from ._keras_masks import (
+    add_merge,
+    attention_masks,
+    inner_mask,
+    loses_masks,
+    mask_behind,
+    mask_of_frames,
+    merged_mask,
+    passed_mask,
+)
 from ._keras_network import MODELS
 from ._keras_recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
 from ._keras_weights import Part
@@ -639,7 +648,8 @@ def _attention(call: LayerCall) -> list[Flow]:
         "x": query, "key": key, "value": value,
         "mask": call.readable(masks[0]), "mask_value": call.readable(masks[1]),
     }  # fmt: skip
-    return [Flow(call.add("attention", inputs, weights, **options), Mask(masks[0]))]
+    mask = None if loses_masks(call) else masks[0]
+    return [Flow(call.add("attention", inputs, weights, **options), Mask(mask))]
 
 
 def _multi_head_attention(call: LayerCall) -> list[Flow]:

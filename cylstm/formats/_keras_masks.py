@@ -47,14 +47,14 @@ MASKS: Mapping[str, Sequence[tuple[Version, str]]] = {
 #: These take a mask, and end it.
 _TAKES = ("GlobalAveragePooling1D", "Dot")
 
-#: Merge layers take the neutral number, or the other input, at masked steps; a step counts where any input's does.
-_FILLS = (3, 4)
+#: Merge layers take the neutral number, or the other input, at masked steps, and a step counts where any input's does.
+#: From 3.0 on Keras did not see the masks of several inputs when it made the output's.
+_FILLS, _LOSES = (3, 4), (3, 0)
 #: The output's mask is the call's own argument; before, Keras 3 took that of the input in any case.
 _OWN_ARGUMENT = (3, 11)
-#: MultiHeadAttention reads masks; takes them away from its inputs; where no step counts it averages over all, without
-#: dropout and with it, and then with dropout gives 0. Before, 1e9 was taken from the scores of steps that do not count.
-_ATTENTION_READS, _ATTENTION_TAKES, _ATTENTION_AVERAGES = (2, 10), (3, 8), (3, 7)
-_SOFTMAX_AVERAGES, _SOFTMAX_ZEROES = (3, 13), (3, 14)
+#: MultiHeadAttention reads masks, and takes them away from its inputs. Where no step counts, its attention is the mean
+#: of all without dropout, and 0 with it; before, 1e9 was taken from the scores of steps that do not count.
+_ATTENTION_READS, _ATTENTION_TAKES, _ATTENTION_AVERAGES, _ATTENTION_ZEROES = (2, 10), (3, 8), (3, 7), (3, 10)
 
 
 def rule_of(class_name: str, version: Version) -> str:
@@ -85,10 +85,17 @@ def mask_behind(call: LayerCall) -> Value | NoMask | None:
     return None
 
 
+def loses_masks(call: LayerCall) -> bool:
+    """Whether this Keras loses the masks of a layer that is called with a list."""
+    return _LOSES <= call.layer.version < _FILLS
+
+
 def merged_mask(
     call: LayerCall, masks: Sequence[Value | NoMask | None], *, along_time: bool = False
 ) -> Value | NoMask | None:
-    """The mask of a merge: since Keras 3.4 any of the inputs' counts, before all of those that are there."""
+    """The mask of a merge: since Keras 3.4 any of the inputs' counts, in Keras 2 all of those that are there."""
+    if loses_masks(call):
+        return None
     is_old = call.layer.version < _FILLS
     found = [mask for mask in masks if mask is not None]
     if not found or (len(found) < len(masks) and not is_old):
@@ -187,9 +194,7 @@ def _masked_scores(layer: LayerConfig) -> str:
     version = layer.version
     if version >= _ATTENTION_AVERAGES and not layer.config.get("dropout"):
         return "average"
-    if version >= _SOFTMAX_ZEROES:
-        return "zero"
-    return "average" if version >= _SOFTMAX_AVERAGES else "penalty"
+    return "zero" if version >= _ATTENTION_ZEROES else "penalty"
 
 
 def inner_mask(call: LayerCall, inner: LayerConfig, mask: Value | NoMask | None) -> Value | NoMask | None:

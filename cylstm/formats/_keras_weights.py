@@ -18,6 +18,14 @@ from ._keras_config import LayerConfig
 LEGACY_NAMES = ("layer_names", "layer_names0")
 #: what an archive calls its groups of layers; Keras 2.12 and 2.13 had another name
 ARCHIVE_ROOTS = ("layers", "_layer_checkpoint_dependencies")
+#: groups of an archive, and of an older file's root, that only training needs
+_TRAINING = ("optimizer", "metrics", "optimizer_weights")
+
+
+def is_weight(path: str) -> bool:
+    """Whether a dataset is a weight: not the state of an optimizer, a metric or a dropout's random generator."""
+    parts = path.split("/")
+    return parts[0] not in _TRAINING and "seed_generator" not in parts
 
 
 class Part(NamedTuple):
@@ -106,7 +114,8 @@ class LiveWeights:
 class ArchiveWeights:
     """``model.weights.h5`` of a ``.keras`` archive, or the files it is spread over.
 
-    The path of a weight is ``layers/<class>[_<n>]/.../vars/<j>``, with a counter per class.
+    The path of a weight is ``layers/<class>[_<n>]/.../vars/<j>``, with a counter per class. In the file of a model that
+    is a class of its own, layers stand under the names of its attributes too, beside ``layers``.
     """
 
     def __init__(self, where: str, files: Sequence[Hdf5File], layers: Sequence[LayerConfig]) -> None:
@@ -115,13 +124,12 @@ class ArchiveWeights:
         self.vars: dict[str, list[str]] = {}
         self.root = next((root for root in ARCHIVE_ROOTS for file in files if root in file), ARCHIVE_ROOTS[0])
         for file in files:
-            for root in (self.root, "vars"):
-                for path in file.datasets(root) if root in file else ():
-                    if path in self.files:
-                        raise FormatError(f"{where}: {path!r} stands in {self.files[path].path} and in {file.path}")
-                    self.files[path] = file
-                    group, _, variable = path.rpartition("/")
-                    self.vars.setdefault(group, []).append(variable)
+            for path in filter(is_weight, file.datasets("")):
+                if path in self.files:
+                    raise FormatError(f"{where}: {path!r} stands in {self.files[path].path} and in {file.path}")
+                self.files[path] = file
+                group, _, variable = path.rpartition("/")
+                self.vars.setdefault(group, []).append(variable)
         groups = numbered([layer.class_name for layer in layers])
         self.groups = {layer.name: group for layer, group in zip(layers, groups, strict=True)}
 
@@ -131,13 +139,22 @@ class ArchiveWeights:
         if set(found) != {str(j) for j in range(len(roles))}:
             raise FormatError(
                 f"{self.where}: layer {layer.name!r}: expected {', '.join(roles)} as {path}/0 to {len(roles) - 1}, "
-                f"found {', '.join(sorted(found)[:40]) or 'nothing'}"
+                f"found {', '.join(sorted(found)[:40]) or 'nothing'}{self.hint()}"
             )
         return {role: self.files[f"{path}/{j}"].tensor(f"{path}/{j}") for j, role in enumerate(roles)}
 
+    def hint(self) -> str:
+        """What to do about a file in which layers stand elsewhere."""
+        beside = [group for group in self.vars if group.partition("/")[0] != self.root]
+        if not beside:
+            return ""
+        return (
+            f"; the file also has {', '.join(sorted(beside)[:20])}, under the attributes of a model that is a class of "
+            "its own: give layers=, or save the weights of a Sequential or Functional model of the same layers"
+        )
+
     def left(self, used):
-        # Dropout keeps its random generator's state beside the weights.
-        return [path for path in self.files if path not in used and "seed_generator" not in path.split("/")]
+        return [path for path in self.files if path not in used]
 
 
 class LegacyWeights:
@@ -160,7 +177,7 @@ class LegacyWeights:
         stored = legacy_names(file, root)
         in_layers = {f"{name}/{weight}" for name, weights in stored for weight in weights}
         start = len(self.start)
-        present = [path[start:] for path in file.datasets(root) if root or not path.startswith("optimizer_weights/")]
+        present = [path[start:] for path in file.datasets(root) if root or is_weight(path)]
         self.all = [*in_layers, *(path for path in present if path not in in_layers)]
         stored = [(name, weights) for name, weights in stored if weights]
         self.stored = {layer.name: found for layer, found in zip(weighted, stored, strict=False)}

@@ -29,7 +29,7 @@ from ._hdf5 import Hdf5File, Hdf5Tensor, open_hdf5
 from ._json import parse_json
 from ._keras_2 import from_cudnn, without_cudnn
 from ._keras_build import Model
-from ._keras_weights import ARCHIVE_ROOTS, LEGACY_NAMES, ArchiveWeights, LegacyWeights, legacy_names
+from ._keras_weights import ARCHIVE_ROOTS, LEGACY_NAMES, ArchiveWeights, LegacyWeights, is_weight, legacy_names
 from ._zip import Archive
 from .state_dict import graph_from_tensors
 
@@ -170,7 +170,7 @@ def read_h5(
             weights = LegacyWeights(path, file, "model_weights", model.weighted())
             return model.graph(weights, {"format": "keras h5", "source": path, "backend": found.backend})
         is_legacy = any(name in file.file.attrs for name in LEGACY_NAMES)
-        if not is_legacy and not any(root in file for root in ARCHIVE_ROOTS):
+        if not is_legacy and not any(root in file for root in (*ARCHIVE_ROOTS, "vars")):
             raise FormatError(f"{path}: an HDF5 file, but not a Keras model: it has no model_config and no layers")
         check_options(KERAS_WEIGHTS)
         _check_wiring(path, layers, architecture, keras_version)
@@ -368,8 +368,8 @@ def _shards(path: str) -> dict[str, list[str]]:
 def _check_shards(path: str, places: Mapping[str, Sequence[str]], files: Mapping[str, Hdf5File]) -> None:
     """Refuse a file that holds, or lacks, variables other than the index says."""
     for name, file in files.items():
-        groups = {found.rpartition("/")[0] for root in ARCHIVE_ROOTS if root in file for found in file.datasets(root)}
-        expected = {group for group, shards in places.items() if name in shards}
+        groups = {found.rpartition("/")[0] for found in file.datasets("") if is_weight(found)}
+        expected = {group for group, shards in places.items() if name in shards and is_weight(group)}
         for wrong, what in ((expected - groups, "lacks"), (groups - expected, "also holds")):
             if wrong:
                 raise FormatError(f"{path}: {name} {what}, other than the index says: {', '.join(sorted(wrong)[:20])}")
@@ -386,16 +386,28 @@ class _Group(NamedTuple):
     tensors: dict[str, Hdf5Tensor]
 
 
+#: Groups between a layer's own and its variables, which its name leaves out.
+_WITHIN = ("cell", "forward_layer", "backward_layer")
+
+
 def _archive_tensors(path: str, files: Sequence[Hdf5File]) -> list[_Group]:
-    """The variables below ``layers``, whose order tells what they are."""
+    """The variables of all layers, whose order tells what they are.
+
+    A layer is named by its group, which is below ``layers`` or, for an attribute of a model that is a class of its own,
+    beside it; by the whole path where that name is another's too.
+    """
     weights = ArchiveWeights(path, files, [])
+    whole = {group: [part for part in group.split("/")[:-1] if part not in _WITHIN] for group in weights.vars}
+    short = {group: "/".join(parts[1:] if parts[:1] == [weights.root] else parts) for group, parts in whole.items()}
+    owners: dict[str, set[str]] = {}
+    for group, name in short.items():
+        owners.setdefault(name, set()).add("/".join(whole[group]))
     found = []
     for group, variables in weights.vars.items():
         parts = group.split("/")
-        if "seed_generator" in parts:
-            continue
-        name = "/".join(part for part in parts[1:-1] if part not in ("cell", "forward_layer", "backward_layer"))
         roles = ("kernel", "recurrent_kernel", "bias") if "cell" in parts or len(variables) == 3 else ("kernel", "bias")
+        if not short[group]:
+            raise UnsupportedError(f"{path}: {group!r} holds weights of the model itself, which layers= cannot name")
         if sorted(variables) != [str(j) for j in range(len(variables))] or len(variables) > len(roles):
             raise UnsupportedError(
                 f"{path}: {group!r} is of no layer that layers= can name; give architecture=, "
@@ -404,6 +416,7 @@ def _archive_tensors(path: str, files: Sequence[Hdf5File]) -> list[_Group]:
         tensors = {
             role: weights.files[f"{group}/{j}"].tensor(f"{group}/{j}") for j, role in zip(range(len(variables)), roles)
         }
+        name = short[group] if len(owners[short[group]]) == 1 else "/".join(whole[group])
         found.append(_Group(name, "backward_layer" in parts, tensors))
     return found
 
@@ -411,11 +424,13 @@ def _archive_tensors(path: str, files: Sequence[Hdf5File]) -> list[_Group]:
 def _legacy_tensors(file: Hdf5File) -> list[_Group]:
     """The groups that the attributes of an older file name; a second set in one is that of the backward layer."""
     found = []
+    left = dict.fromkeys(filter(is_weight, file.datasets("")))
     for layer, names in legacy_names(file, ""):
         sets: dict[str, dict[str, Hdf5Tensor]] = {}
         for name in names:
             parent, _, role = name.rpartition("/")
             sets.setdefault(parent, {})[role.split(":")[0]] = file.tensor(f"{layer}/{name}")
+            left.pop(f"{layer}/{name}", None)
         backward = [parent for parent in sets if any(part.startswith("backward_") for part in parent.split("/"))]
         if len(sets) > 2 or (len(sets) == 2 and len(backward) != 1):
             raise UnsupportedError(
@@ -423,6 +438,11 @@ def _legacy_tensors(file: Hdf5File) -> list[_Group]:
                 f"found {', '.join(names[:12])}"
             )
         found += [_Group(layer, parent in backward, tensors) for parent, tensors in sets.items()]
+    if left:
+        raise FormatError(
+            f"{file.path}: weights that belong to no layer that its attribute layer_names names: "
+            f"{', '.join(list(left)[:40])}"
+        )
     return found
 
 

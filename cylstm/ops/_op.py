@@ -89,6 +89,13 @@ def check_kind(where: str, value: Value, kinds: Sequence[str]) -> None:
         )
 
 
+def check_mask(where: str, mask: Value, value: Value, role: str = "mask") -> None:
+    """Raise `ShapeError` unless `mask` is a mask of the time of `value`."""
+    check_kind(where, mask, ("mask",))
+    if mask.shape != value.shape[:1] or mask.axis != value.axis:
+        raise ShapeError(f"layer {where!r}: {role} {mask.name!r} is not of the time of {value.name!r}")
+
+
 def check_activation(where: str, options: Mapping[str, Option], slot: str, *, gate: bool = False) -> None:
     """Raise `UnsupportedError` unless ``options[slot]`` is a canonical activation; a gate's is never softmax."""
     found = options[slot]
@@ -138,7 +145,7 @@ class RecurrentOp(Op):
         check_roles(where, inputs, ("x",), ("mask", *states), "inputs")
         check_kind(where, inputs["x"], ("sequence",))
         if "mask" in inputs:
-            check_kind(where, inputs["mask"], ("mask",))
+            check_mask(where, inputs["mask"], inputs["x"])
         for role, shape in states.items():
             if role not in inputs:
                 continue

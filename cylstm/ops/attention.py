@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import ShapeError
 from ..graph import Value
 from ._axes import check_steps, check_whole_number, need_shape
-from ._op import Op, check_choice, check_kind, check_number, check_roles, check_shape
+from ._op import Op, check_choice, check_kind, check_mask, check_number, check_roles, check_shape
 
 
 class AttentionOp(Op):
@@ -55,9 +55,7 @@ class AttentionOp(Op):
             raise ShapeError(f"layer {where!r}: key and value of different times, {key.name!r} and {value.name!r}")
         for role, of in (("mask", x), ("mask_query", x), ("mask_value", value)):
             if role in inputs:
-                check_kind(where, inputs[role], ("mask",))
-                if inputs[role].shape != of.shape[:1] or inputs[role].axis != of.axis:
-                    raise ShapeError(f"layer {where!r}: {role} {inputs[role].name!r} is not of the time of {of.name!r}")
+                check_mask(where, inputs[role], of, role)
         if "weight" in weights:
             size = x.features // heads if options["score"] == "additive" else 1
             check_shape(where, "weight", weights["weight"], (size,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Value
-from ._op import Op, check_kind, check_roles
+from ._op import Op, check_kind, check_mask, check_roles
 
 
 class LastOp(Op):
@@ -20,5 +20,5 @@ class LastOp(Op):
         check_roles(where, weights, (), (), "weights")
         check_kind(where, inputs["x"], ("sequence",))
         if "mask" in inputs:
-            check_kind(where, inputs["mask"], ("mask",))
+            check_mask(where, inputs["mask"], inputs["x"])
         return {"y": Value("", "vector", inputs["x"].shape[1:])}

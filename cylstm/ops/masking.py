@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import ShapeError
 from ..graph import Value
 from ._axes import check_steps, check_whole_number
-from ._op import Op, check_choice, check_kind, check_number, check_roles
+from ._op import Op, check_choice, check_kind, check_mask, check_number, check_roles
 
 
 class MaskingOp(Op):
@@ -84,9 +84,7 @@ class MaskFillOp(Op):
         check_number(where, options, "value", least=-3.4e38)
         x, mask, other = inputs["x"], inputs["mask"], inputs.get("x1")
         check_kind(where, x, ("sequence",))
-        check_kind(where, mask, ("mask",))
-        if mask.shape != x.shape[:1] or mask.axis != x.axis:
-            raise ShapeError(f"layer {where!r}: mask {mask.name!r} is not of the time of {x.name!r}")
+        check_mask(where, mask, x)
         step = x.step_shape
         if other is not None:
             check_kind(where, other, ("sequence", "vector", "state"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import UnsupportedError
 from ..graph import Value
 from ._axes import find_axis, kind_of
-from ._op import Op, check_choice, check_kind, check_roles
+from ._op import Op, check_choice, check_kind, check_mask, check_roles
 
 
 class ReduceOp(Op):
@@ -28,9 +28,9 @@ class ReduceOp(Op):
         axis = options["axis"] = find_axis(where, x, options["axis"])
         of_time = x.has_time and axis == 0
         if "mask" in inputs:
-            check_kind(where, inputs["mask"], ("mask",))
             if not of_time or options["mode"] not in ("mean", "sum"):
                 raise UnsupportedError(f"layer {where!r}: a mask is for the mean or the sum over time")
+            check_mask(where, inputs["mask"], x)
         shape = x.shape[:axis] + x.shape[axis + 1 :]
         if not shape:
             shape = (1,)
