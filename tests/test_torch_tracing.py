@@ -230,6 +230,11 @@ def test_a_constant_that_is_changed_in_place_is_what_it_was_when_it_was_read():
     assert_right(made(Net, forward))
 
 
+def test_a_class_is_no_module():
+    with pytest.raises(cylstm.UnsupportedError, match="found the class Net"):
+        cylstm.from_torch(Net)
+
+
 # What it keeps
 
 

@@ -550,6 +550,8 @@ def _first_that_fits(module: Any, modules: Mapping[str, Callable], inputs: objec
                 continue
             found = tuple((name, run.names.get(name), shape) for name, shape in shapes.items())
             return graph, Call(module, found, tuple(run.batch), bool(is_guess))
+        if is_guess and failed and all("cannot be traced" in str(error) for _, error in failures):
+            failures = failed  # without the arguments the forward itself fails
     if not failures:
         raise UnsupportedError(f"{type(module).__name__}: {_SIZES}")
     # the guess that came farthest says best what is missing

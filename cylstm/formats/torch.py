@@ -97,6 +97,8 @@ def convert_module(module: Any, inputs: object = None) -> tuple[Graph, Call]:
     kind = type(module).__name__
     layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
     layer = layers.get(kind.removesuffix("Cell"))
+    if isinstance(module, type):
+        raise UnsupportedError(f"from_torch takes a torch.nn.Module, found the class {module.__name__}; make one of it")
     if not hasattr(module, "named_modules") or "torch" not in sys.modules:
         raise UnsupportedError(
             f"from_torch takes a torch.nn.Module, found {type(module).__module__}.{kind}; for tensors use "
