@@ -17,7 +17,6 @@ except ImportError as error:
     from ._engine import Stream  # of the installed package, as all that follows
 from .errors import (
     BlasNotFoundError,
-    CheckError,
     CylstmError,
     CylstmWarning,
     FormatError,
@@ -29,6 +28,7 @@ from .model import Model, load
 
 if TYPE_CHECKING:
     from ._version import __version__
+    from .checks import CheckError
     from .conversion import convert, from_keras, from_state_dict, from_torch
     from .layers import (
         ELU,
@@ -135,6 +135,7 @@ __all__ = [
 
 #: name -> its module, of what many programs never use; the rest that is not here is in ``layers``
 _MODULES = {
+    "CheckError": "checks",
     "__version__": "_version",
     "convert": "conversion",
     "from_keras": "conversion",

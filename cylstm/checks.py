@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import BlasNotFoundError, CheckError, FormatError, ShapeError, UnsupportedError
+from .errors import BlasNotFoundError, CylstmError, FormatError, ShapeError, UnsupportedError
 from .prediction import input_list
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ _AMPLIFIED = 8
 #: of the arrays of a check that is kept in a file, in bytes
 MOST_BYTES = 1 << 20
 _LISTED = 16
+
+
+class CheckError(CylstmError, ValueError):
+    """A model gives other numbers than the framework it comes from, or other bits than where it was saved."""
 
 
 class Check(NamedTuple):
@@ -130,7 +134,7 @@ def _exact(model: Model, arrays: Sequence[np.ndarray]) -> Any:
 
 def batched(model: Model, x: Any) -> list[np.ndarray]:
     """`x` as one array for each input, all with a batch; what `Model.predict` takes. Raises `ShapeError`."""
-    arrays = [as_array(name, array) for name, array in zip(model.inputs, input_list(model, x))]
+    arrays = [as_array(name, array) for name, array in zip(model.inputs, input_list(model._packed, x))]
     ranks = [len(model.graph.layouts.get(name, model.graph.values[name].shape)) for name in model.inputs]
     if all(array.ndim == rank for array, rank in zip(arrays, ranks)):
         return [array[np.newaxis] for array in arrays]
@@ -211,14 +215,17 @@ def verify(path: str | os.PathLike) -> str:
         If the bits are others.
     """
     from ._version import __version__
-    from .formats import can_keep_check, read_check
+    from .formats import File, is_safetensors
     from .model import load
 
     path = os.fsdecode(path)
     check = None
-    if can_keep_check(path):
+    if is_safetensors(File(path)):
+        from .formats._cylstm_check import read_check
+        from .formats.safetensors import SafetensorsFile
+
         model = load(path, engine="packed", dtype="float32")
-        check = read_check(path, model.graph)
+        check = read_check(SafetensorsFile(path), model.graph)
     if check is None:
         raise FormatError(
             f'{path}: it keeps no check; model.save("....cylstm", check=x), or python -m cylstm convert --check FILE, '

@@ -17,10 +17,6 @@ class UnsupportedError(CylstmError, NotImplementedError):
     """A layer, an option or a file type that CyLSTM knows of and does not compute."""
 
 
-class CheckError(CylstmError, ValueError):
-    """A model gives other numbers than the framework it comes from, or other bits than where it was saved."""
-
-
 class StreamBusyError(CylstmError, RuntimeError):
     """Two threads entered one stream at the same time; give each its own stream."""
 

@@ -7,9 +7,9 @@ import pytest
 
 import cylstm
 from cylstm import layers as L
-from cylstm.checks import MOST_BYTES, Check, bits_of, verify
+from cylstm.checks import MOST_BYTES, Check, CheckError, bits_of, verify
 from cylstm.cli import main
-from cylstm.errors import CheckError, FormatError, ShapeError, UnsupportedError
+from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats import write
 
 from weight_files import linear_tensors, lstm_tensors, write_torch

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cylstm
+from cylstm.formats import _torch_trace
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -173,7 +174,7 @@ def test_an_argument_that_is_tested_and_that_the_forward_cannot_do_without_is_re
         lambda m, x: m.fc(m.gru(x)[0]) if type(x) in (torch.Tensor, nn.Parameter) else x,
         lambda m, x: m.fc(m.gru(x)[0]) if type(x).__name__ == "Tensor" else x,
         lambda m, x: m.fc(m.gru(x)[0]) if isinstance(type(x), type) and type(m.count) is int else x,
-        lambda m, x: m.fc(m.gru(x)[0]) if not hasattr(x, "lengths") and hasattr(x, "size") else x,
+        lambda m, x: m.fc(m.gru(x)[0]) if not hasattr(x, "lengths") and not hasattr(x, "count") else x,
         lambda m, x: m.fc(m.gru(x)[0]) if getattr(x, "mask", None) is None else x,
         lambda m, x: m.fc(m.gru(x)[0]) if isinstance(x.size(2), int) and isinstance(x.shape, torch.Size) else x,
         lambda m, x: m.fc(m.gru(x)[0]) if isinstance(m.fc.weight, nn.Parameter) else x,
@@ -376,7 +377,9 @@ def test_constants_of_a_forward_leave_no_attribute_behind():
     assert not any("constant" in name for name in vars(module))
 
 
-def test_a_loop_that_does_not_end_is_refused():
+def test_a_loop_that_does_not_end_is_refused(monkeypatch):
+    monkeypatch.setattr(_torch_trace, "_MOST_OPERATIONS", 2000)
+
     def forward(m, x):
         y = m.gru(x)[0]
         while True:
@@ -386,6 +389,13 @@ def test_a_loop_that_does_not_end_is_refused():
                 y = y * 2
 
     assert_refused(made(Net, forward), "a loop that does not end")
+
+    def asks(m, x):
+        y = m.gru(x)[0]
+        while x.size(2) > 3:
+            y = y + 1
+
+    assert_refused(made(Net, asks), "a loop that does not end")
 
 
 # Random numbers, global state, threads

@@ -104,7 +104,7 @@ def _is_keras_index(file: File) -> bool:
     return _is_json(file) and file.path.lower().endswith(".weights.json")
 
 
-def _is_safetensors(file: File) -> bool:
+def is_safetensors(file: File) -> bool:
     head, length = file.head, int.from_bytes(file.head[:8], "little")
     is_whole = length <= file.size - 8 or file.extension in (".safetensors", ".cylstm")
     return len(head) > 8 and head[8:9] in b"{ " and is_whole
@@ -185,9 +185,9 @@ def _read_safetensors(path: str, **options: Any) -> tuple[Graph, dict[str, list]
 _OF_WEIGHTS = ("layers", "architecture", "keras_version")
 KERAS_H5 = Format("a Keras model in HDF5", (".h5", ".hdf5"), ("keras_version",), _is_hdf5, _read_h5)
 KERAS_WEIGHTS = Format("a file of Keras weights alone", (".h5", ".hdf5"), _OF_WEIGHTS, _is_hdf5, _read_h5)
-SAFETENSORS = Format("a safetensors file", (".safetensors",), ("layers",), _is_safetensors, _read_safetensors)
-NATIVE = Format("a .cylstm file", (".cylstm",), (), _is_safetensors, _read_safetensors)
-PACKED = Format("a packed .cylstm file", (".cylstm",), ("mmap",), _is_safetensors, _read_safetensors)
+SAFETENSORS = Format("a safetensors file", (".safetensors",), ("layers",), is_safetensors, _read_safetensors)
+NATIVE = Format("a .cylstm file", (".cylstm",), (), is_safetensors, _read_safetensors)
+PACKED = Format("a packed .cylstm file", (".cylstm",), ("mmap",), is_safetensors, _read_safetensors)
 
 #: in the order in which they are tried
 FORMATS = (
@@ -358,25 +358,6 @@ def write(
     from ._cylstm_write import write_cylstm
 
     write_cylstm(graph, path, arrays, check)
-
-
-def read_check(path: str, graph: Graph) -> Check | None:
-    """What a ``.cylstm`` file keeps for `cylstm.checks.verify`; None if it keeps nothing. `graph` is that of the file.
-
-    Raises
-    ------
-    FormatError
-        If it does not fit the network.
-    """
-    from ._cylstm_check import read_check as read_native
-    from .safetensors import SafetensorsFile
-
-    return read_native(SafetensorsFile(path), graph)
-
-
-def can_keep_check(path: str) -> bool:
-    """Whether the file is of a kind that may."""
-    return _is_safetensors(File(path))
 
 
 def _unknown(file: File) -> CylstmError:

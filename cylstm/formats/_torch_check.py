@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..checks import as_array, compare, describe_inputs
-from ..errors import CheckError, CylstmError, ShapeError, UnsupportedError
+from ..checks import CheckError, as_array, compare, describe_inputs
+from ..errors import CylstmError, ShapeError, UnsupportedError
 from ..prediction import input_list
 from ._arrays import as_numpy
 from ._torch_graph import Call, evaluating, leaves
@@ -53,7 +53,7 @@ def check_module(model: Model, call: Call, x: Any) -> dict[str, object]:
         x = {key if key in model.inputs else names.get(key, key): one for key, one in x.items()}
     shapes = {name: shape for _, name, shape in call.inputs if name is not None}
     arrays = {}
-    for name, one in zip(model.inputs, input_list(model, x)):
+    for name, one in zip(model.inputs, input_list(model._packed, x)):
         array, shape = as_array(name, one), shapes[name]
         if array.ndim == len(shape) - 1:
             array = np.expand_dims(array, shape.index("N"))

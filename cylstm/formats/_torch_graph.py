@@ -574,13 +574,15 @@ def _attempts(
     kept: Kept,
 ) -> Iterator[tuple[Any, dict[str, tuple | None]]]:
     """What forward does, with shapes of the inputs that come into question; `names` are those that have a default."""
-    from ._torch_trace import ShapesNeeded, trace
+    from ._torch_trace import EndlessError, ShapesNeeded, trace
 
     is_asked = False
     try:
         traced = trace(module, None, names, kept)
     except ShapesNeeded as asked:
         traced, is_asked = asked.traced, True
+    except EndlessError:
+        raise
     except CylstmError as error:
         failures.append((0, error))
         return
@@ -592,6 +594,8 @@ def _attempts(
         # the forward asks for a size: it goes other ways with other shapes
         try:
             yield trace(module, shapes, names, kept), shapes
+        except EndlessError:
+            raise
         except CylstmError as error:
             failures.append((0, error))
 

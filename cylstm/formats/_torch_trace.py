@@ -22,7 +22,7 @@ from ._torch_state import Change, Kept, describe, draw_once, equal, version, wit
 _EXAMPLES = ((1, 61), (2, 64), (3, 67))
 
 #: operations that a forward may consist of
-_MOST_OPERATIONS = 100_000
+_MOST_OPERATIONS = 50_000
 #: one module at a time: torch.fx replaces methods of torch.nn.Module and puts them back
 _RECORDING = threading.RLock()
 
@@ -58,6 +58,10 @@ class ShapesNeeded(Exception):
 
 class _TooMany(BaseException):
     """The forward does more than is recorded. No code that catches exceptions may go on after it."""
+
+
+class EndlessError(UnsupportedError):
+    """The forward did not end, whatever the shapes of its inputs."""
 
 
 class Argument(NamedTuple):
@@ -125,7 +129,6 @@ def trace(module: Any, shapes: Mapping[str, tuple | None] | None, given: Contain
     try:
         again, changed, _ = _record(module, shapes, given, kept)
     except CylstmError as error:
-        kept.restore()
         raise UnsupportedError(
             f"{kind}: its forward reads {names} and then assigns it, so that each call depends on the one before, "
             f"which is not supported; {advice}"
@@ -159,7 +162,7 @@ def _record(
         except (ShapesNeeded, UnsupportedError):
             raise
         except _TooMany:
-            raise UnsupportedError(
+            raise EndlessError(
                 f"{kind}: more than {_MOST_OPERATIONS:,} operations: its forward has a loop that does not end, or one "
                 "over too many steps; use a layer for whole sequences, such as LSTM for LSTMCell"
             ) from None
@@ -222,6 +225,7 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None, given: Contai
     module = torch.nn.Module
     plain = vars(module)["__call__"], vars(module)["__getattr__"]
     thread = threading.get_ident()
+    tensor_names = set(dir(torch.Tensor))
     known_names = {name for kind in (torch.Tensor, torch.Size, torch.dtype, torch.device, int) for name in dir(kind)}
     known_names |= {"values", "indices"}
 
@@ -259,7 +263,8 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None, given: Contai
         """A symbol; torch.fx's own takes ``x += y`` for ``x + y``, and has every attribute."""
 
         def __getattr__(self, name: str) -> Attribute:
-            if name not in known_names or name.startswith("__"):
+            is_tensor = self.tracer.kind_if_known(self.node) is torch.Tensor
+            if name.startswith("__") or name not in (tensor_names if is_tensor else known_names):
                 raise AttributeError(f"'Tensor' object has no attribute {name!r}")
             return Attribute(self, name)
 
@@ -282,7 +287,9 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None, given: Contai
             self._constant_names: dict[tuple[int, int], str] = {}
             self._alive: list[Any] = []
             self._kinds: dict[Any, type | None] = {}
-            self._operations = 0
+            self._nodes: dict[Any, int] = {}
+            self._in_order: list[Any] = []
+            self._run = [0 for _ in _EXAMPLES]
 
         def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list]:
             """The forward, and a symbol for each of its arguments that is an input; the others keep their default."""
@@ -302,10 +309,11 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None, given: Contai
             return lambda *args: forward(*args, **named), positional
 
         def create_node(self, *args: Any, **kwargs: Any) -> Any:
-            self._operations += 1
-            if self._operations > _MOST_OPERATIONS:
+            if len(self._in_order) == _MOST_OPERATIONS:
                 raise _TooMany
             node = super().create_node(*args, **kwargs)
+            self._nodes[node] = len(self._in_order)
+            self._in_order.append(node)
             if node.op == "get_attr" and node.target not in self.constants:
                 self.constants[node.target] = _stored(self.root, node.target)
             self._kinds[node] = self.kind_by_rule(node)
@@ -380,13 +388,16 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None, given: Contai
 
         def kind(self, node: Any) -> type:
             """What it is, a tensor or something else."""
-            found = self._kinds.get(node)
+            found = self.kind_if_known(node)
             if found is None:
                 kinds = {type(one) for one in self.values(node)}
                 if len(kinds) > 1:
                     raise self.failed("what kind of thing it is depends on a size that is not fixed")
                 found = kinds.pop()
             return found
+
+        def kind_if_known(self, node: Any) -> type | None:
+            return self._kinds.get(node)
 
         def kind_by_rule(self, node: Any) -> type | None:
             """As `kind` where no example is needed to tell."""
@@ -406,16 +417,16 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None, given: Contai
                 source = sources[0]
                 layer = self.root.get_submodule(source.target) if source.op == "call_module" else None
                 of_layer = isinstance(layer, (torch.nn.RNNBase, torch.nn.LSTMCell))
-                if self._kinds.get(source) is tensor:
+                if self.kind_if_known(source) is tensor:
                     return tensor
                 if of_layer:
                     return tuple if isinstance(layer, torch.nn.LSTM) and node.args[1] in (1, -1) else tensor
                 return None
-            if name == "getattr" and sources and self._kinds.get(sources[0]) is tensor:
+            if name == "getattr" and sources and self.kind_if_known(sources[0]) is tensor:
                 return tensor if node.args[1] in _TENSOR_ATTRIBUTES else None
             if name in _NO_TENSOR:
                 return None
-            return tensor if any(self._kinds.get(one) is tensor for one in sources) else None
+            return tensor if any(self.kind_if_known(one) is tensor for one in sources) else None
 
         def is_fixed(self, node: Any) -> bool:
             """Whether it is made of numbers alone that are the same in all examples."""
@@ -438,12 +449,12 @@ def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None, given: Contai
             patched = vars(module)["__call__"], vars(module)["__getattr__"]
             module.__call__, module.__getattr__ = plain  # for what is run here is not recorded
             try:
-                for sizes, known in zip(_EXAMPLES, self.examples):
-                    for one in self.graph.nodes:
-                        if one not in known:
+                for i, (sizes, known) in enumerate(zip(_EXAMPLES, self.examples)):
+                    while self._run[i] <= self._nodes[node]:
+                        one = self._in_order[self._run[i]]
+                        if not one._erased:
                             known[one] = self.run(one, known, *sizes)
-                        if one is node:
-                            break
+                        self._run[i] += 1
             finally:
                 module.__call__, module.__getattr__ = patched
             return [known[node] for known in self.examples]

@@ -122,14 +122,16 @@ def fuzz_cylstm(data: bytes) -> None:
 
 
 def fuzz_check(data: bytes) -> None:
-    from cylstm.formats import read_check
+    from cylstm.formats._cylstm_check import read_check
+    from cylstm.formats.safetensors import SafetensorsFile
 
     header, _, rest = _native()
     header["__metadata__"]["check"] = data.decode("utf-8", "replace")
     header["x"] = {"dtype": "F32", "shape": [1, 2, 1], "data_offsets": [len(rest), len(rest) + 8]}
     text = json.dumps(header).encode()
     path = _file(".cylstm", len(text).to_bytes(8, "little"), text, rest + bytes(8))
-    read_check(path, read(path))
+    graph = read(path)
+    read_check(SafetensorsFile(path), graph)
 
 
 def fuzz_npz(data: bytes) -> None:
