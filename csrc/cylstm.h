@@ -32,6 +32,7 @@ typedef enum {
     CYL_E_INDEX,     /* an index out of the range of what it chooses from */
     CYL_E_TIME,      /* a number of steps that the model cannot run */
     CYL_E_LAYOUT,    /* packed arrays that do not fit the node */
+    CYL_E_STOPPED,   /* should_stop ended the call */
     CYL_STATUS_COUNT
 } CylStatus;
 
@@ -170,6 +171,10 @@ typedef struct {
     const void *const *initial_state; /* (states) of real (rows, size); or NULL for zeros */
     void *const *final_state;         /* (states) of real (rows, size); or NULL */
     int threads;                      /* at least 1 */
+    /* NULL, or what a long call asks every few milliseconds, on the thread that made it: anything but 0 ends it with
+       CYL_E_STOPPED. What it would have written is then unspecified. */
+    int (*should_stop)(void *stop_context);
+    void *stop_context;
 } CylCall;
 
 CylStatus cyl_predict(const CylModel *model, const CylCall *call);
@@ -183,7 +188,8 @@ void cyl_stream_free(CylStream *stream);
    carried[n] not 0 go on from one to the next, and all else starts from zero. `carried` is copied. */
 CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried /* (nodes) */);
 /* `call->rows` must be the stream's, `call->threads` is cut to it; the call's states are not read or written.
-   Allocates nothing. Like every function of a stream, CYL_E_BUSY if another thread is inside it. */
+   Allocates nothing. Like every function of a stream, CYL_E_BUSY if another thread is inside it. After CYL_E_STOPPED
+   the stream has taken the first of the steps, as many as cyl_stream_get_steps says, and their outputs are right. */
 CylStatus cyl_stream_run(CylStream *stream, const CylCall *call);
 /* The same for the rows n whose active[n] is not 0: the others keep all that the stream remembers of them, their
    inputs and masks are not read, and their outputs are zeros. `active` is (rows), or NULL for all. */
@@ -195,9 +201,11 @@ CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t 
    CYL_E_BUSY if another thread is inside either. */
 CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
                                int64_t count);
+/* the steps that each row has taken since the stream was made or the row reset: (rows) */
+CylStatus cyl_stream_get_steps(CylStream *stream, int64_t *steps);
 /* All states of one moment, and what the stream remembers beside them: whether a masked row has had a step that
-   counted. `states` is (states) of real (rows, size), `flags` (cyl_stream_flags_size); what is NULL is left out, a
-   single state too, and restoring leaves it as it is. */
+   counted, and how many steps each row has taken. `states` is (states) of real (rows, size), `flags`
+   (cyl_stream_flags_size); what is NULL is left out, a single state too, and restoring leaves it as it is. */
 int64_t cyl_stream_flags_size(const CylStream *stream);
 CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags);
 CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags);

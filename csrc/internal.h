@@ -102,6 +102,44 @@ static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin,
     *end = items * (team->thread + 1) / team->threads;
 }
 
+/* ---- ending a call early (stop.c) ---- */
+
+/* of a call that has a should_stop; its threads share it */
+typedef struct {
+    int (*should_stop)(void *context);
+    void *context;
+    const void *caller; /* the thread that made the call */
+    int64_t next;       /* when it asks again, in nanoseconds */
+    atomic_bool is_requested;
+} CylStop;
+
+/* `stop`, or NULL if the call has no should_stop */
+CylStop *cyl_stop_start(CylStop *stop, const CylCall *call);
+/* whether the call is to end; NULL never is */
+bool cyl_stop_is_requested(const CylStop *stop);
+/* the same, and asks if this is the thread that made the call and it is time */
+bool cyl_stop_look(CylStop *stop);
+/* the thread that made the call waits for other threads, until `count` is `wanted` or the call is to end */
+void cyl_stop_wait(CylStop *stop, const atomic_llong *count, int64_t wanted);
+/* for tests: whether the caller is asked at every look, and every step and item is followed by one */
+void cyl_stop_ask_always(bool yes);
+/* how many items of `work` multiply-adds each lie between two looks */
+int64_t cyl_stop_pace(int64_t work);
+
+/* A thread's share of a layer's items, between which a call may end: what comes after them must not need them all.
+   for (int64_t j = cyl_items(&items, ...); cyl_goes_on(&items, j); j++) */
+typedef struct {
+    CylStop *stop;
+    int64_t end, last, pace; /* up to `end` without a look, of all up to `last` */
+} CylItems;
+
+void cyl_items_start(CylItems *items, int64_t begin, int64_t work);
+bool cyl_items_more(CylItems *items);
+
+static inline bool cyl_goes_on(CylItems *items, int64_t j) {
+    return j < items->end || (items->stop && cyl_items_more(items));
+}
+
 /* ---- packed arrays (pack.c) ---- */
 
 typedef struct CylNode CylNode;
@@ -435,8 +473,9 @@ typedef struct {
     uint8_t *codes; /* (time, rows) of CylCode */
     uint8_t *seen;  /* (rows): has a step counted since the start */
     int current;
-    int resting;   /* the h of the rows that a run on some rows leaves out */
-    bool backward; /* see CylStep; alternates, from one call of a stream to the next too */
+    int resting;     /* the h of the rows that a run on some rows leaves out */
+    bool backward;   /* see CylStep; alternates, from one call of a stream to the next too */
+    bool is_stopped; /* the node's threads leave it: written by the first of them, read by all after a barrier */
     int64_t block_steps;
 } CylNodeState;
 
@@ -461,6 +500,9 @@ struct CylWorkspace {
     char *memory;                       /* of values, states and scratch */
     size_t bytes;                       /* of all of it */
     CylHandover handover;               /* between the halves of the team; 0 given while there are none */
+    CylStop *stop;                      /* of the current call, where it may end anywhere; else NULL */
+    bool is_stopped;                    /* as in CylNodeState, of the whole team */
+    atomic_llong second_halves;         /* that are through, while there are halves and a stop */
 };
 
 /* `times` (inputs): the steps to come, NULL where that is not known; `in_pieces`: there is room for a piece of them */
@@ -527,6 +569,19 @@ static inline int32_t cyl_mask_slot(const CylWorkspace *workspace, int32_t value
 static inline const uint8_t *cyl_mask_row(const CylWorkspace *workspace, int32_t slot, int64_t row) {
     int64_t at = slot < workspace->model->input_count ? cyl_call_row(workspace, row) : row;
     return workspace->masks[slot] + at * workspace->mask_strides[slot];
+}
+
+/* this thread's share of `items` items of `work` multiply-adds each; returns the first */
+static inline int64_t cyl_items(CylItems *items, const CylWorkspace *workspace, const CylTeam *team, int64_t count,
+                                int64_t work) {
+    int64_t begin;
+    cyl_share(team, count, &begin, &items->last);
+    items->stop = workspace->stop;
+    items->end = items->last;
+    if (items->stop) {
+        cyl_items_start(items, begin, work);
+    }
+    return begin;
 }
 
 static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 * 16; }

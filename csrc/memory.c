@@ -26,7 +26,8 @@ void *cyl_aligned_alloc(size_t bytes) {
     if (bytes > CYL_SIZE_LIMIT - 2 * alignment) {
         return NULL;
     }
-    char *raw = malloc(bytes + alignment + sizeof(void *));
+    /* what comes from the system is zero: touched here, all of a large block would be made before the call can end */
+    char *raw = calloc(1, bytes + alignment + sizeof(void *));
     if (!raw) {
         return NULL;
     }
@@ -39,7 +40,6 @@ void *cyl_aligned_alloc(size_t bytes) {
         (void)madvise((void *)at, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     }
 #endif
-    memset((void *)at, 0, bytes);
     return (void *)at;
 }
 

@@ -177,6 +177,24 @@ static void input_products(const CylModel *model, const CylNode *node, const Cyl
     }
 }
 
+/* Steps [0, *until) are done: whether there are more, and then up to where before the next look. */
+static bool goes_on(const CylWorkspace *workspace, CylNodeState *state, const CylTeam *team, int64_t time, int64_t pace,
+                    int64_t *until) {
+    if (*until == time) {
+        return false;
+    }
+    if (team->thread == 0) {
+        state->is_stopped = cyl_stop_look(workspace->stop);
+    }
+    cyl_barrier(team);
+    if (state->is_stopped) {
+        cyl_give_steps(team, time); /* who takes them must not wait, and will not use them */
+        return false;
+    }
+    *until = time - *until < pace ? time : *until + pace;
+    return true;
+}
+
 void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const CylRecurrent *recurrent = node->recurrent;
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
@@ -208,7 +226,9 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
     int current = state->current;
     bool backward = state->backward;
     int64_t begin, end, first = 0, count = 0;
-    for (int64_t n = 0; n < time; n++) {
+    const int64_t pace = workspace->stop ? cyl_stop_pace(node->work * workspace->rows) : time;
+    int64_t until = pace < time ? pace : time;
+    for (int64_t n = 0; n < until || goes_on(workspace, state, team, time, pace, &until); n++) {
         if (n == first + count) {
             first = n;
             count = time - n < state->block_steps ? time - n : state->block_steps;

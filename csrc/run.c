@@ -9,6 +9,10 @@
 #define CYL_TILE_ROWS 48
 /* fewer steps are better run one layer after the other */
 #define CYL_FED_STEPS 8
+/* numbers of an input that are loaded between two looks whether a call is to end */
+#define LOADED_AT_ONCE (1 << 18)
+/* and the multiply-adds of the nodes that run between two looks */
+#define WORK_OF_NODES 4e6
 
 /* Whether the call runs its rows apart, each thread on its own, or all threads on the same rows. */
 static bool runs_rows_apart(const CylCall *call) { return call->rows >= call->threads; }
@@ -89,9 +93,13 @@ static void load_inputs(CylWorkspace *w, const CylCall *call, int64_t first_step
         int64_t steps = w->times[i], skipped = w->in_pieces && value->is_chunked ? first_step : 0;
         cyl_share(team, w->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
-            int64_t from = (cyl_call_row(w, row) * time + skipped) * features;
-            model->kernels->flush(cyl_at(model, call->inputs[i], from),
-                                  cyl_at(model, view->data, row * view->row_stride), steps * features);
+            int64_t from = (cyl_call_row(w, row) * time + skipped) * features, count = steps * features;
+            int64_t at_once = w->stop && count > LOADED_AT_ONCE ? LOADED_AT_ONCE : count;
+            for (int64_t first = 0; first < count && !(first > 0 && cyl_stop_look(w->stop)); first += at_once) {
+                model->kernels->flush(cyl_at(model, call->inputs[i], from + first),
+                                      cyl_at(model, view->data, row * view->row_stride + first),
+                                      count - first < at_once ? count - first : at_once);
+            }
         }
     }
 }
@@ -152,6 +160,15 @@ static void run_pair(CylWorkspace *w, const CylNode *node, const CylTeam *team) 
     half.takes_from = node->feeds_next && which == 1 ? &w->handover : NULL;
     node += which;
     node->layer->run(w->model, node, w, &half);
+    if (w->stop) { /* the thread that made the call must not wait at a barrier while it could ask */
+        if (which == 1 && half.thread == 0) {
+            atomic_store_explicit(&w->second_halves, 1, memory_order_release);
+        }
+        if (team->thread == 0) {
+            cyl_stop_wait(w->stop, &w->second_halves, 1);
+            atomic_store_explicit(&w->second_halves, 0, memory_order_relaxed);
+        }
+    }
     if (half.takes_from && half.thread == 0) {
         atomic_store_explicit(&w->handover.given, 0, memory_order_relaxed);
     }
@@ -164,14 +181,36 @@ static bool runs_in_halves(const CylWorkspace *w, const CylNode *node, const Cyl
            (node->runs_beside_next || (node->feeds_next && w->times[w->model->values[node->x].axis] >= CYL_FED_STEPS));
 }
 
-/* the rows that begin_rows has begun, by all of the team */
-static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, const CylTeam *team) {
+/* whether all of the team leave the call, between two nodes or pieces */
+static bool leaves(CylWorkspace *w, CylStop *stop, const CylTeam *team) {
+    if (team->thread == 0) {
+        w->is_stopped = cyl_stop_look(stop);
+    }
+    cyl_barrier(team);
+    return w->is_stopped;
+}
+
+/* multiply-adds of a node in this piece, and the numbers that it writes */
+static double work_of_node(const CylWorkspace *w, const CylNode *node) {
+    const CylModel *model = w->model;
+    double each = (double)node->work + (node->y >= 0 ? model->values[node->y].features : 0);
+    return each * (double)w->rows * (double)cyl_steps(w, node->x);
+}
+
+/* The rows that begin_rows has begun, by all of the team. Returns how many steps were run: less than all if `stop`,
+   which may be NULL, ended the call. */
+static int64_t run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows, const CylTeam *team,
+                        CylStop *stop) {
     const CylModel *model = w->model;
     int64_t total = longest_input(model, call), chunk = steps_at_once(w, total);
+    double work = 0.0;
     for (int64_t first_step = 0; first_step < total; first_step += chunk) {
         int64_t steps = total - first_step < chunk ? total - first_step : chunk;
         bool is_last_chunk = first_step + steps >= total;
         if (first_step > 0) {
+            if (stop && leaves(w, stop, team)) {
+                return first_step;
+            }
             if (team->thread == 0) {
                 bind_views(w, call, first_row, rows, first_step, steps);
                 w->is_first_chunk = false;
@@ -188,6 +227,13 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
             if (!node->is_chunked && !(node->is_late ? is_last_chunk : first_step == 0)) {
                 continue;
             }
+            if (w->stop && work > WORK_OF_NODES) {
+                work = 0.0;
+                if (leaves(w, w->stop, team)) {
+                    return first_step;
+                }
+            }
+            work += w->stop ? work_of_node(w, node) : 0.0;
             if (runs_in_halves(w, node, team)) {
                 run_pair(w, node, team);
                 n++;
@@ -196,6 +242,7 @@ static void run_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, in
             }
         }
     }
+    return total;
 }
 
 /* ---- whole calls ---- */
@@ -204,8 +251,9 @@ typedef struct {
     const CylModel *model;
     const CylCall *call;
     CylWorkspace **workspaces;
+    CylStop *stop; /* or NULL */
     int64_t tile_rows, tiles;
-    atomic_llong next_tile;
+    atomic_llong next_tile, tiles_done;
 } Prediction;
 
 static void start_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
@@ -233,16 +281,20 @@ static void predict_apart(void *context, const CylTeam *team) {
     Prediction *p = context;
     CylTeam alone = {.threads = 1};
     CylWorkspace *w = p->workspaces[team->thread];
-    for (;;) {
+    while (!p->stop || !cyl_stop_look(p->stop)) {
         int64_t first = atomic_fetch_add(&p->next_tile, 1) * p->tile_rows;
         if (first >= p->call->rows) {
-            return;
+            break;
         }
         int64_t rows = p->call->rows - first < p->tile_rows ? p->call->rows - first : p->tile_rows;
         start_rows(w, p->call, first, rows);
         begin_rows(w, p->call, first, rows);
-        run_rows(w, p->call, first, rows, &alone);
+        run_rows(w, p->call, first, rows, &alone, p->stop);
         finish_rows(w, p->call, first);
+        atomic_fetch_add_explicit(&p->tiles_done, 1, memory_order_release);
+    }
+    if (p->stop && team->thread == 0) {
+        cyl_stop_wait(p->stop, &p->tiles_done, p->tiles);
     }
 }
 
@@ -250,7 +302,7 @@ static void predict_apart(void *context, const CylTeam *team) {
 static void predict_together(void *context, const CylTeam *team) {
     Prediction *p = context;
     CylWorkspace *w = p->workspaces[0];
-    run_rows(w, p->call, 0, p->call->rows, team);
+    run_rows(w, p->call, 0, p->call->rows, team, p->stop);
     if (team->thread == 0) {
         finish_rows(w, p->call, 0);
     }
@@ -321,7 +373,9 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
         return status;
     }
     bool apart = runs_rows_apart(call);
-    Prediction p = {model, call, NULL, call->rows, 1, 0};
+    CylStop stop;
+    Prediction p = {
+        .model = model, .call = call, .stop = cyl_stop_start(&stop, call), .tile_rows = call->rows, .tiles = 1};
     int workspaces = 1;
     if (apart) {
         int64_t share = (call->rows + call->threads - 1) / call->threads;
@@ -335,7 +389,9 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     int team_threads = apart ? workspaces : call->threads, made = 0;
     while (made < workspaces && status == CYL_OK) {
         status = take_workspace(&p, apart ? 1 : team_threads, &all[made]);
-        made += status == CYL_OK;
+        if (status == CYL_OK) {
+            all[made++]->stop = p.stop;
+        }
     }
     if (status == CYL_OK) {
         CylIeee saved = cyl_ieee_enter();
@@ -348,9 +404,15 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
         cyl_blas_release(model);
         cyl_ieee_leave(saved);
     }
+    if (cyl_stop_is_requested(p.stop)) {
+        status = CYL_E_STOPPED;
+        atomic_store(&all[0]->handover.given, 0); /* what the halves of a team left */
+        atomic_store(&all[0]->second_halves, 0);
+    }
     /* the one that was taken first is found first again */
     while (made > 0) {
-        cyl_idle_keep(model->idle, all[--made]);
+        all[--made]->stop = NULL;
+        cyl_idle_keep(model->idle, all[made]);
     }
     return status;
 }
@@ -392,6 +454,7 @@ struct CylStream {
     int threads;
     uint8_t *active;  /* (rows): of the current run, whatever becomes of the caller's */
     int64_t *order;   /* (rows): see CylWorkspace, of the current run; after the active rows come the others */
+    int64_t *steps;   /* (rows): taken since the start */
     uint8_t *carried; /* (nodes): see cyl_stream_carry; NULL: all states go on */
     atomic_flag busy;
 };
@@ -399,6 +462,8 @@ struct CylStream {
 typedef struct {
     CylStream *stream;
     const CylCall *call;
+    CylStop *stop; /* or NULL */
+    int64_t steps; /* that were run */
 } StreamRun;
 
 static CylStatus enter(CylStream *stream) {
@@ -430,7 +495,8 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
     }
     s->active = cyl_alloc(rows, sizeof *s->active);
     s->order = cyl_alloc(rows, sizeof *s->order);
-    if (!s->active || !s->order) {
+    s->steps = cyl_alloc(rows, sizeof *s->steps);
+    if (!s->active || !s->order || !s->steps) {
         cyl_stream_free(s);
         return CYL_E_MEMORY;
     }
@@ -446,6 +512,7 @@ void cyl_stream_free(CylStream *stream) {
         free(stream->active);
         free(stream->order);
         free(stream->carried);
+        free(stream->steps);
         free(stream);
     }
 }
@@ -467,7 +534,11 @@ CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried) {
 
 static void stream_run(void *context, const CylTeam *team) {
     StreamRun *run = context;
-    run_rows(run->stream->workspace, run->call, 0, run->stream->workspace->rows, team);
+    CylWorkspace *w = run->stream->workspace;
+    int64_t steps = run_rows(w, run->call, 0, w->rows, team, run->stop);
+    if (team->thread == 0) {
+        run->steps = steps;
+    }
 }
 
 /* ---- some rows of a stream: they change places with others, so that a run finds them side by side ---- */
@@ -521,10 +592,11 @@ static void spread_outputs(const CylStream *stream, const CylCall *call, int64_t
     }
 }
 
-static void run_on_team(CylStream *stream, const CylCall *call) {
+/* returns how many steps were run */
+static int64_t run_on_team(CylStream *stream, const CylCall *call, CylStop *stop) {
     const CylModel *model = stream->workspace->model;
     int64_t rows = stream->workspace->rows;
-    StreamRun run = {stream, call};
+    StreamRun run = {stream, call, stop, 0};
     CylIeee saved = cyl_ieee_enter();
     cyl_blas_hold(model);
     begin_rows(stream->workspace, call, 0, rows);
@@ -532,20 +604,23 @@ static void run_on_team(CylStream *stream, const CylCall *call) {
                  work_of(model, call, rows));
     cyl_blas_release(model);
     cyl_ieee_leave(saved);
+    return run.steps;
 }
 
-static void run_active(CylStream *stream, const CylCall *call, int64_t count) {
+static int64_t run_active(CylStream *stream, const CylCall *call, int64_t count, CylStop *stop) {
     CylWorkspace *w = stream->workspace;
+    int64_t steps = 0;
     if (count > 0) {
         swap_rows(stream, count);
         cyl_workspace_leave_rows(w, count);
         w->order = stream->order;
-        run_on_team(stream, call);
+        steps = run_on_team(stream, call, stop);
         w->order = NULL;
         cyl_workspace_rejoin_rows(w);
         swap_rows(stream, count);
     }
     spread_outputs(stream, call, count);
+    return steps;
 }
 
 CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) { return cyl_stream_run_active(stream, call, NULL); }
@@ -567,23 +642,25 @@ CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const ui
     if (status != CYL_OK) {
         return status;
     }
+    CylStop asked, *stop = cyl_stop_start(&asked, call);
     if (stream->carried) {
         cyl_workspace_forget(stream->workspace, stream->carried);
     }
     int64_t count = active ? order_rows(stream, active) : call->rows;
-    if (count == call->rows) {
-        run_on_team(stream, call);
-    } else {
-        run_active(stream, call, count);
+    bool is_all = count == call->rows;
+    int64_t steps = is_all ? run_on_team(stream, call, stop) : run_active(stream, call, count, stop);
+    for (int64_t row = 0; row < call->rows; row++) {
+        stream->steps[row] += is_all || stream->active[row] ? steps : 0;
     }
     leave(stream);
-    return CYL_OK;
+    return cyl_stop_is_requested(stop) ? CYL_E_STOPPED : CYL_OK;
 }
 
 CylStatus cyl_stream_reset(CylStream *stream) {
     CylStatus status = enter(stream);
     if (status == CYL_OK) {
         cyl_workspace_reset(stream->workspace);
+        memset(stream->steps, 0, (size_t)stream->workspace->rows_capacity * sizeof *stream->steps);
         leave(stream);
     }
     return status;
@@ -603,6 +680,7 @@ CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t 
     if (status == CYL_OK) {
         for (int64_t n = 0; n < count; n++) {
             cyl_workspace_reset_row(stream->workspace, rows[n]);
+            stream->steps[rows[n]] = 0;
         }
         leave(stream);
     }
@@ -623,6 +701,7 @@ CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream 
     if (status == CYL_OK) {
         for (int64_t n = 0; n < count; n++) {
             cyl_workspace_copy_row(to->workspace, to_rows[n], from->workspace, from_rows[n]);
+            to->steps[to_rows[n]] = from->steps[from_rows[n]];
         }
         leave(from);
     }
@@ -630,8 +709,19 @@ CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream 
     return status;
 }
 
-/* the flags of every recurrent node that say whether a step has counted: (nodes with state, rows) */
-static int64_t copy_seen(const CylWorkspace *w, uint8_t *out, const uint8_t *in) {
+CylStatus cyl_stream_get_steps(CylStream *stream, int64_t *steps) {
+    CylStatus status = enter(stream);
+    if (status == CYL_OK) {
+        memcpy(steps, stream->steps, (size_t)stream->workspace->rows_capacity * sizeof *steps);
+        leave(stream);
+    }
+    return status;
+}
+
+/* the flags of every recurrent node that say whether a step has counted: (nodes with state, rows); and the steps of
+   every row, of eight bytes each on every machine, the lowest first */
+static int64_t copy_flags(CylStream *stream, uint8_t *out, const uint8_t *in) {
+    const CylWorkspace *w = stream->workspace;
     int64_t used = 0;
     for (int32_t n = 0; n < w->model->node_count; n++) {
         if (w->model->nodes[n].recurrent) {
@@ -645,10 +735,23 @@ static int64_t copy_seen(const CylWorkspace *w, uint8_t *out, const uint8_t *in)
             used += w->rows_capacity;
         }
     }
+    for (int64_t row = 0; row < w->rows_capacity; row++, used += 8) {
+        uint64_t steps = out ? (uint64_t)stream->steps[row] : 0;
+        for (int byte = 0; byte < 8; byte++) {
+            if (out) {
+                out[used + byte] = (uint8_t)(steps >> (8 * byte));
+            } else if (in) {
+                steps |= (uint64_t)in[used + byte] << (8 * byte);
+            }
+        }
+        if (in) {
+            stream->steps[row] = (int64_t)steps;
+        }
+    }
     return used;
 }
 
-int64_t cyl_stream_flags_size(const CylStream *stream) { return copy_seen(stream->workspace, NULL, NULL); }
+int64_t cyl_stream_flags_size(const CylStream *stream) { return copy_flags((CylStream *)stream, NULL, NULL); }
 
 CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags) {
     CylStatus status = enter(stream);
@@ -660,7 +763,7 @@ CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags
             cyl_workspace_get_state(stream->workspace, s, states[s]);
         }
     }
-    copy_seen(stream->workspace, flags, NULL);
+    copy_flags(stream, flags, NULL);
     leave(stream);
     return CYL_OK;
 }
@@ -677,7 +780,7 @@ CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const
         }
     }
     cyl_ieee_leave(saved);
-    copy_seen(stream->workspace, NULL, flags);
+    copy_flags(stream, NULL, flags);
     leave(stream);
     return CYL_OK;
 }

@@ -31,6 +31,8 @@ const char *cyl_status_text(CylStatus status) {
         return "the model cannot run this number of steps";
     case CYL_E_LAYOUT:
         return "packed arrays that do not fit the layer";
+    case CYL_E_STOPPED:
+        return "the caller ended the call";
     case CYL_STATUS_COUNT:
         break;
     }

@@ -121,13 +121,24 @@ static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
     return used;
 }
 
+/* The steps that a stream takes at once. It can end between them only, so they are not more than some 10 ms of work,
+   but for a step of a large network and many rows. */
+static int64_t stream_steps(const CylModel *model, int64_t rows) {
+    const int64_t most = (int64_t)1 << 29, multiple = model->step_multiple;
+    int64_t steps = cyl_chunk_steps(model, rows, INT64_MAX), few = most / rows / (model->work > 1 ? model->work : 1);
+    few = few < multiple ? multiple : few / multiple * multiple;
+    return few < steps ? few : steps;
+}
+
 /* Room for all steps of an input, or for a piece of them. CYL_E_MEMORY if an axis made of it is longer than any. */
 static CylStatus plan_capacities(CylWorkspace *w, const int64_t *times) {
     const CylModel *model = w->model;
     w->time_capacity = 1;
     for (int32_t a = 0; a < model->axis_count; a++) {
         bool is_input = a < model->input_count && model->axes[a].input >= 0;
-        int64_t steps = is_input ? (times ? times[a] : INT64_MAX) : cyl_axis_length(model, a, w->capacities);
+        int64_t steps = !is_input ? cyl_axis_length(model, a, w->capacities)
+                        : times   ? times[a]
+                                  : stream_steps(model, w->rows_capacity);
         if (steps < 1) {
             return CYL_E_MEMORY;
         }

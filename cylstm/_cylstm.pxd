@@ -13,6 +13,7 @@ cdef extern from "cylstm.h" nogil:
         CYL_E_INDEX
         CYL_E_TIME
         CYL_E_LAYOUT
+        CYL_E_STOPPED
         CYL_STATUS_COUNT
     const char *cyl_status_text(CylStatus status)
 
@@ -104,6 +105,8 @@ cdef extern from "cylstm.h" nogil:
         const void *const *initial_state
         void *const *final_state
         int threads
+        int (*should_stop)(void *stop_context) noexcept
+        void *stop_context
     CylStatus cyl_predict(const CylModel *model, const CylCall *call)
 
     ctypedef struct CylStream:
@@ -117,6 +120,7 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count)
     CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from_, const int64_t *from_rows,
                                    int64_t count)
+    CylStatus cyl_stream_get_steps(CylStream *stream, int64_t *steps)
     int64_t cyl_stream_flags_size(const CylStream *stream)
     CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags)
     CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags)

@@ -12,6 +12,11 @@ from libc.string cimport memset
 
 from ._cylstm cimport *
 
+cdef extern from "Python.h":
+    # without Cython's looks whether there is an exception
+    int PyErr_CheckSignals() noexcept
+    unsigned long PyThread_get_thread_ident() noexcept nogil
+
 import os
 from functools import partial
 
@@ -29,6 +34,8 @@ cdef enum:
 # the modules of these names, imported with the first stream: what only predicts starts without them
 cdef object _arrays = None
 cdef object _prediction = None
+# the thread on which Python runs the handlers of signals; 0 where that is not known
+cdef unsigned long main_thread = 0
 # see use_all_threads
 cdef bint uses_all_threads = False
 # multiply-adds that take about 20 us: longer calls release the GIL, shorter ones keep it
@@ -44,6 +51,8 @@ class EngineError(CylstmError, RuntimeError):
 cdef int check(CylStatus status, str what) except -1:
     if status == CYL_OK:
         return 0
+    if status == CYL_E_STOPPED:
+        return -1  # the exception of the signal's handler is set
     text = f"{what}: {cyl_status_text(status).decode()}"
     if status == CYL_E_MEMORY:
         raise MemoryError(text)
@@ -54,6 +63,37 @@ cdef int check(CylStatus status, str what) except -1:
     if status == CYL_E_LAYOUT:
         raise FormatError(text)
     raise EngineError(text)
+
+
+cdef int find_main_thread() except -1:
+    global main_thread
+    import threading
+
+    if main_thread == 0 and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget_main_thread)
+    main_thread = threading.main_thread().ident
+    return 0
+
+
+def forget_main_thread():
+    """Whoever forked is the child's main thread."""
+    global main_thread
+    main_thread = 0
+
+
+cdef int run_handlers(void *context) noexcept nogil:
+    """Run the handlers of signals that have come; whether one of them raised, which leaves its exception set."""
+    with gil:
+        return PyErr_CheckSignals()
+
+
+cdef int watch_signals(CylCall *call) except -1:
+    """Let signals end a long call: on the main thread, where their handlers run."""
+    if main_thread == 0:
+        find_main_thread()
+    if PyThread_get_thread_ident() == main_thread:
+        call.should_stop = run_handlers
+    return 0
 
 
 def isa_names():
@@ -520,7 +560,9 @@ cdef class PackedModel:
         call.times, call.threads = &time, <int>most
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state = NULL, NULL
+        call.should_stop = NULL
         if self.is_long(call.rows, time):
+            watch_signals(&call)
             with nogil:
                 status = cyl_predict(self.model, &call)
         else:
@@ -581,7 +623,9 @@ cdef class PackedModel:
                 call.initial_state = states
             if final_state is not None:
                 call.final_state = <void *const *>(states + self.state_count)
+        call.should_stop = NULL
         if self.is_long(call.rows, longest):
+            watch_signals(&call)
             with nogil:
                 status = cyl_predict(self.model, &call)
         else:
@@ -707,7 +751,9 @@ cdef class Stream:
 
     cdef int run_call(self, CylCall *call, int64_t time) except -1:
         cdef CylStatus status
+        call.should_stop = NULL
         if self.packed.is_long(self.batch, time):
+            watch_signals(call)
             with nogil:
                 status = cyl_stream_run(self.stream, call)
         else:
@@ -723,7 +769,9 @@ cdef class Stream:
             rows += active[row] != 0
         if self.threads > 1:
             call.threads = self.packed.useful(rows, 1, self.threads)
+        call.should_stop = NULL
         if self.packed.is_long(rows, time):
+            watch_signals(call)
             with nogil:
                 status = cyl_stream_run_active(self.stream, call, active)
         else:
@@ -865,6 +913,9 @@ cdef class Stream:
         ------
         ShapeError, StreamBusyError
             As in `step`.
+        KeyboardInterrupt
+            Or whatever else the handler of a signal raises, after at most 0.1 s on the main thread: `steps` says how
+            many steps the stream has taken then, and the rest of `out` is unspecified.
         """
         return self.run_any(chunk, active, out, False)
 
@@ -955,8 +1006,30 @@ cdef class Stream:
             PyMem_Free(states)
         check(status, "stream")
 
+    @property
+    def steps(self):
+        """The steps of the input that each row has taken since the stream was made or the row reset.
+
+        Where a signal's handler ends `run` by an exception (Ctrl-C), the stream has taken the first steps of the chunk
+        and no others: as many as this has grown by. It goes on from there.
+
+        Returns
+        -------
+        ndarray of int64
+            (batch,), a copy. `copy`, `replace` by another stream and pickling carry it with a row; `replace` by a state
+            starts at 0; setting `state` leaves it.
+
+        Raises
+        ------
+        StreamBusyError
+            If another thread is inside this stream.
+        """
+        cdef cnp.ndarray array = np.empty(self.batch, np.int64)
+        check(cyl_stream_get_steps(self.stream, <int64_t *>cnp.PyArray_DATA(array)), "stream")
+        return array
+
     def reset(self, rows=None):
-        """Start again: states of zero, and nothing remembered.
+        """Start again: states of zero, no steps taken, and nothing remembered.
 
         Parameters
         ----------

@@ -20,13 +20,14 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
     const CylValue *value = &model->values[node->y];
     const CylActivationSpec *activation = node->data;
-    int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1, begin, end;
+    int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1;
     /* softmax is over the last axis; all else is a row's steps at once, which have no gaps between them */
     bool is_softmax = activation->id == CYL_ACT_SOFTMAX;
-    cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin, count; j < end; j += count) {
+    CylItems items;
+    int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, 8 * value->features);
+    for (int64_t count; cyl_goes_on(&items, j); j += count) {
         int64_t row = j / steps, t = j % steps;
-        count = steps - t < end - j ? steps - t : end - j;
+        count = steps - t < items.end - j ? steps - t : items.end - j;
         char *at = cyl_at(model, y->data, row * y->row_stride + t * y->step_stride);
         const char *from = cyl_at(model, x->data, row * x->row_stride + t * x->step_stride);
         const int64_t all = count * value->features, at_once = is_softmax ? value->shape[value->rank - 1] : all;

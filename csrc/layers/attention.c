@@ -165,12 +165,14 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
 
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Attention *a = node->data;
-    int64_t width = model->values[a->value].features / a->heads, steps = cyl_steps(workspace, node->x), begin, end;
+    int64_t width = model->values[a->value].features / a->heads, steps = cyl_steps(workspace, node->x);
     int64_t stride = cyl_state_stride(workspace->capacities[model->values[a->key].axis]);
     void *scores = cyl_at(model, workspace->states[node->index].scratch, team->thread * stride);
     int32_t slot = cyl_mask_slot(workspace, node->mask);
-    cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps,
+                               2 * model->values[node->x].features * cyl_steps(workspace, a->key));
+         cyl_goes_on(&items, j); j++) {
         int64_t row = j / steps, step = j % steps;
         char *y = cyl_step_at(workspace, node->y, row, step);
         if (slot >= 0 && !cyl_mask_row(workspace, slot, row)[step]) {
@@ -222,10 +224,11 @@ static double norm_of(const CylModel *model, const void *x, int64_t size) {
 
 static void run_dot(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Dot *dot = node->data;
-    int64_t size = model->values[node->x].features, steps = cyl_steps(workspace, node->x), begin, end;
+    int64_t size = model->values[node->x].features, steps = cyl_steps(workspace, node->x);
     int64_t columns = cyl_steps(workspace, dot->other);
-    cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+         j++) {
         const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
         char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
         for (int64_t c = 0; c < columns; c++) {

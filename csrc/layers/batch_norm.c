@@ -96,9 +96,10 @@ static CylStatus finish(const CylModel *model, CylNode *node) {
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const BatchNorm *norm = node->data;
     const void *scale = node->derived, *offset = cyl_at(model, node->derived, cyl_state_stride(norm->features));
-    int64_t steps = cyl_steps(workspace, node->y), features = model->values[node->x].features, begin, end;
-    cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    int64_t steps = cyl_steps(workspace, node->y), features = model->values[node->x].features;
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+         j++) {
         const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
         char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
         for (int64_t at = 0; at < features; at += norm->features) {

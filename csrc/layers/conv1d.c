@@ -198,8 +198,9 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
                     ? NULL
                     : cyl_at(model, state->acc, team->thread * COLUMNS_AT_ONCE * conv->matrices[0].row_size);
     int64_t pieces = (outputs + COLUMNS_AT_ONCE - 1) / COLUMNS_AT_ONCE;
-    cyl_share(team, workspace->rows * pieces, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, COLUMNS_AT_ONCE * node->work);
+         cyl_goes_on(&items, j); j++) {
         int64_t row = j / pieces, first = j % pieces * COLUMNS_AT_ONCE;
         int64_t count = outputs - first < COLUMNS_AT_ONCE ? outputs - first : COLUMNS_AT_ONCE;
         const char *at = cyl_at(model, from, row * row_stride + first * conv->time.stride * conv->channels);

@@ -87,10 +87,18 @@ static void run_flat(const CylModel *model, const CylNode *node, CylWorkspace *w
     } else {
         cyl_share(team, dense->weight.blocks, &first_block, &last_block);
     }
+    /* without a look in between: all of them */
+    const int64_t pace =
+        workspace->stop ? columns_at_once(model) * cyl_stop_pace(columns_at_once(model) * node->work) : inner;
     for (int64_t o = 0; o < outer; o++) {
-        run_columns(model, node, acc, cyl_at(model, x->data, o * x_outer + begin * x_inner), x_inner,
-                    cyl_at(model, y->data, o * y_outer + begin * y_inner), y_inner, end - begin, (int32_t)first_block,
-                    (int32_t)last_block);
+        for (int64_t first = begin; first < end; first += pace) {
+            if (workspace->stop && cyl_stop_look(workspace->stop)) {
+                return;
+            }
+            run_columns(model, node, acc, cyl_at(model, x->data, o * x_outer + first * x_inner), x_inner,
+                        cyl_at(model, y->data, o * y_outer + first * y_inner), y_inner,
+                        end - first < pace ? end - first : pace, (int32_t)first_block, (int32_t)last_block);
+        }
     }
 }
 
@@ -98,9 +106,10 @@ static void run_flat(const CylModel *model, const CylNode *node, CylWorkspace *w
 static void run_positions(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team,
                           void *acc) {
     const Dense *dense = node->data;
-    int64_t steps = cyl_steps(workspace, node->y), begin, end;
-    cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    int64_t steps = cyl_steps(workspace, node->y);
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+         j++) {
         run_columns(model, node, acc, cyl_step_at(workspace, node->x, j / steps, j % steps), dense->weight.columns,
                     cyl_step_at(workspace, node->y, j / steps, j % steps), dense->weight.units, dense->positions, 0,
                     dense->weight.blocks);
@@ -111,7 +120,7 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     const Dense *dense = node->data;
     const CylKernels *kernels = model->kernels;
     const CylValue *value = &model->values[node->y];
-    int64_t steps = cyl_steps(workspace, node->y), begin, end;
+    int64_t steps = cyl_steps(workspace, node->y);
     void *acc = cyl_at(model, workspace->states[node->index].acc,
                        team->thread * columns_at_once(model) * dense->weight.row_size);
     if (dense->positions == 1) {
@@ -121,14 +130,13 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     }
     cyl_barrier(team);
     if (dense->activation.id == CYL_ACT_SOFTMAX) {
-        cyl_share(team, workspace->rows, &begin, &end);
-        for (int64_t row = begin; row < end; row++) {
-            for (int64_t t = 0; t < steps; t++) {
-                char *at = cyl_step_at(workspace, node->y, row, t);
-                for (int64_t p = 0; p < dense->positions; p++) {
-                    void *position = cyl_at(model, at, p * dense->weight.units);
-                    kernels->activate(&dense->activation, position, position, dense->weight.units, value->feeds_node);
-                }
+        CylItems items;
+        for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, 8 * value->features);
+             cyl_goes_on(&items, j); j++) {
+            char *at = cyl_step_at(workspace, node->y, j / steps, j % steps);
+            for (int64_t p = 0; p < dense->positions; p++) {
+                void *position = cyl_at(model, at, p * dense->weight.units);
+                kernels->activate(&dense->activation, position, position, dense->weight.units, value->feeds_node);
             }
         }
         cyl_barrier(team);

@@ -39,9 +39,10 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Embedding *embedding = node->data;
     const CylView *x = &workspace->views[node->x];
-    int64_t steps = cyl_steps(workspace, node->x), count = model->values[node->x].features, begin, end;
-    cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    int64_t steps = cyl_steps(workspace, node->x), count = model->values[node->x].features;
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+         j++) {
         const int32_t *indices = (const int32_t *)(const void *)x->data +
                                  cyl_call_row(workspace, j / steps) * x->row_stride + j % steps * count;
         char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);

@@ -98,10 +98,11 @@ static CylStatus prepare_layer(CylModel *model, CylNode *node, const CylNodeSpec
 
 static void run_layer(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Norm *norm = node->data;
-    int64_t features = model->values[node->x].features, steps = cyl_steps(workspace, node->x), begin, end;
+    int64_t features = model->values[node->x].features, steps = cyl_steps(workspace, node->x);
     int64_t size = norm->size, together = size > features ? steps : 1, pieces = steps / together;
-    cyl_share(team, workspace->rows * pieces, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, node->work * together);
+         cyl_goes_on(&items, j); j++) {
         const char *x = cyl_step_at(workspace, node->x, j / pieces, j % pieces);
         char *y = cyl_step_at(workspace, node->y, j / pieces, j % pieces);
         for (int64_t at = 0; at < features * together; at += size) {
@@ -139,10 +140,11 @@ static CylStatus prepare_group(CylModel *model, CylNode *node, const CylNodeSpec
 static void run_group(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Norm *norm = node->data;
     const CylValue *value = &model->values[node->x];
-    int64_t channels = value->shape[value->rank - 1], size = channels / norm->groups, begin, end;
+    int64_t channels = value->shape[value->rank - 1], size = channels / norm->groups;
     int64_t segments = cyl_steps(workspace, node->x) * (value->features / channels);
-    cyl_share(team, workspace->rows * norm->groups, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * norm->groups, segments * size);
+         cyl_goes_on(&items, j); j++) {
         int64_t first = j % norm->groups * size;
         const char *x = cyl_at(model, cyl_step_at(workspace, node->x, j / norm->groups, 0), first);
         char *y = cyl_at(model, cyl_step_at(workspace, node->y, j / norm->groups, 0), first);

@@ -232,18 +232,19 @@ static void combine(const CylModel *model, const CylNode *node, CylWorkspace *wo
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Merge *merge = node->data;
     const CylValue *value = &model->values[node->y];
-    int64_t steps = cyl_steps(workspace, node->y), begin, end, rank = value->rank + value->has_time;
+    int64_t steps = cyl_steps(workspace, node->y), rank = value->rank + value->has_time;
     /* concatenation goes step by step, but where the axis is time itself; all else some steps at a time */
     bool of_rows = merge->is_concat && value->has_time && merge->axis == rank - 1;
     int64_t pieces = of_rows ? 1 : steps, most = COMBINED_NUMBERS / value->features;
-    cyl_share(team, workspace->rows * pieces, &begin, &end);
-    for (int64_t j = begin, count; j < end; j += count) {
+    CylItems items;
+    int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, node->work * steps / pieces);
+    for (int64_t count; cyl_goes_on(&items, j); j += count) {
         count = 1;
         if (merge->is_concat) {
             concat_row(model, node, workspace, j / pieces, j % pieces, of_rows ? steps : 1);
         } else {
             count = most < 1 ? 1 : most;
-            count = count > end - j ? end - j : count;
+            count = count > items.end - j ? items.end - j : count;
             count = count > pieces - j % pieces ? pieces - j % pieces : count;
             combine(model, node, workspace, j / pieces, j % pieces, count);
         }

@@ -72,10 +72,11 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Pool *pool = node->data;
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
-    int64_t steps = cyl_steps(workspace, node->x), outputs = cyl_steps(workspace, node->y), before, after, begin, end;
+    int64_t steps = cyl_steps(workspace, node->x), outputs = cyl_steps(workspace, node->y), before, after;
     cyl_time1d_pads(&pool->time, steps, &before, &after);
-    cyl_share(team, workspace->rows * outputs, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * outputs, node->work * pool->time.kernel);
+         cyl_goes_on(&items, j); j++) {
         int64_t row = j / outputs, t = j % outputs;
         pool_step(model, pool, cyl_at(model, x->data, row * x->row_stride), steps, t, before,
                   cyl_at(model, y->data, row * y->row_stride + t * y->step_stride), model->values[node->x].features);

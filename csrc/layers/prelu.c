@@ -34,10 +34,11 @@ static CylStatus prepare_prelu(CylModel *model, CylNode *node, const CylNodeSpec
 
 static void run_prelu(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const Prelu *prelu = node->data;
-    int64_t features = model->values[node->x].features, steps = cyl_steps(workspace, node->x), begin, end;
+    int64_t features = model->values[node->x].features, steps = cyl_steps(workspace, node->x);
     int64_t size = prelu->size == 1 ? features : prelu->size;
-    cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+         j++) {
         const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
         char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
         for (int64_t at = 0; at < features; at += size) {
@@ -65,9 +66,10 @@ static CylStatus prepare_glu(CylModel *model, CylNode *node, const CylNodeSpec *
 
 static void run_glu(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const CylValue *value = &model->values[node->y];
-    int64_t size = value->shape[value->rank - 1], steps = cyl_steps(workspace, node->x), begin, end;
-    cyl_share(team, workspace->rows * steps, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    int64_t size = value->shape[value->rank - 1], steps = cyl_steps(workspace, node->x);
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+         j++) {
         const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
         char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
         for (int64_t at = 0; at < value->features; at += size) {

@@ -353,9 +353,10 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
         m.plain--;
     }
     /* threads share the rows and the numbers of the first axis */
-    int64_t outer = m.plain == 0 ? 1 : m.y_sizes[0], begin, end;
-    cyl_share(team, workspace->rows * outer, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    int64_t outer = m.plain == 0 ? 1 : m.y_sizes[0];
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * outer, m.plain == 0 ? 1 : m.y_strides[0]);
+         cyl_goes_on(&items, j); j++) {
         const char *x = cyl_step_at(workspace, node->x, j / outer, 0);
         char *y = cyl_step_at(workspace, node->y, j / outer, 0);
         if (m.plain == 0) {

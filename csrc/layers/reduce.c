@@ -81,10 +81,11 @@ static void run_reduce(const CylModel *model, const CylNode *node, CylWorkspace 
     const Reduce *reduce = node->data;
     const CylValue *value = &model->values[node->x];
     int32_t slot = cyl_mask_slot(workspace, node->mask);
-    int64_t steps = cyl_steps(workspace, node->x), pieces = reduce->over_time ? 1 : steps, begin, end;
+    int64_t steps = cyl_steps(workspace, node->x), pieces = reduce->over_time ? 1 : steps;
     int64_t size = reduce->over_time ? steps : reduce->size;
-    cyl_share(team, workspace->rows * pieces, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, node->work * steps / pieces);
+         cyl_goes_on(&items, j); j++) {
         int64_t row = j / pieces;
         const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
         const char *x = cyl_step_at(workspace, node->x, row, j % pieces);
@@ -150,12 +151,13 @@ static void run_softmax(const CylModel *model, const CylNode *node, CylWorkspace
     const Reduce *softmax = node->data;
     const CylActivationSpec spec = {CYL_ACT_SOFTMAX, 0.0, 0.0};
     size_t real = model->kernels->real_size;
-    int64_t steps = cyl_steps(workspace, node->x), pieces = softmax->over_time ? 1 : steps, begin, end;
+    int64_t steps = cyl_steps(workspace, node->x), pieces = softmax->over_time ? 1 : steps;
     int64_t size = softmax->over_time ? steps : softmax->size, inner = softmax->inner;
     char *line = cyl_at(model, workspace->states[node->index].scratch,
                         team->thread * cyl_state_stride(longest(model, node, workspace)));
-    cyl_share(team, workspace->rows * pieces, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, node->work * steps / pieces);
+         cyl_goes_on(&items, j); j++) {
         const char *x = cyl_step_at(workspace, node->x, j / pieces, j % pieces);
         char *y = cyl_step_at(workspace, node->y, j / pieces, j % pieces);
         for (int64_t at = 0; at < softmax->outer * inner; at++) {

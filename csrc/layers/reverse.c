@@ -14,10 +14,11 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
 static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
     const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
     const CylValue *value = &model->values[node->y];
-    int64_t time = workspace->times[value->axis], begin, end;
+    int64_t time = workspace->times[value->axis];
     size_t bytes = (size_t)value->features * model->kernels->real_size;
-    cyl_share(team, workspace->rows * time, &begin, &end);
-    for (int64_t j = begin; j < end; j++) {
+    CylItems items;
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * time, value->features);
+         cyl_goes_on(&items, j); j++) {
         int64_t row = j / time, t = j % time;
         memcpy(cyl_at(model, y->data, row * y->row_stride + t * y->step_stride),
                cyl_at(model, x->data, row * x->row_stride + (time - 1 - t) * x->step_stride), bytes);

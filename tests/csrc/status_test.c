@@ -1,4 +1,5 @@
 /* Every status code has its words and can be met; no wrong description of a network crashes. */
+#include "../../csrc/internal.h"
 #include "check.h"
 #include "network.h"
 
@@ -419,6 +420,11 @@ static void values_and_models_out_of_range_are_refused(void) {
     CHECK(strcmp(cyl_isa_name(CYL_ISA_COUNT), "unknown") == 0, "a name for each set");
 }
 
+static int say_yes(void *context) {
+    (void)context;
+    return 1;
+}
+
 static void calls_out_of_range_are_refused(void) {
     Network *network = one_node(LSTM);
     CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
@@ -442,6 +448,11 @@ static void calls_out_of_range_are_refused(void) {
         CHECK_STATUS(cyl_stream_create(model, rows[i], 1, &none), CYL_E_ARGUMENT);
         CHECK(!none, "no stream");
     }
+    cyl_stop_ask_always(true);
+    call = good;
+    call.should_stop = say_yes;
+    CHECK_STATUS(cyl_predict(model, &call), CYL_E_STOPPED);
+    cyl_stop_ask_always(false);
     call.rows = 3; /* not the stream's */
     CHECK_STATUS(cyl_stream_run(stream, &call), CYL_E_ARGUMENT);
     call = good;
