@@ -210,6 +210,32 @@ int64_t cyl_stream_flags_size(const CylStream *stream);
 CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags);
 CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags);
 
+/* ---- windows: each step is the prediction of the last steps, from a zero state ---- */
+
+typedef struct CylWindow CylWindow;
+
+/* Keeps the last `steps` steps of each row, and allocates all memory that it will ever use. Owned by the caller, freed
+   with cyl_window_free; as with streams the model must outlive it, one thread at a time may use it, and the others
+   get CYL_E_BUSY. CYL_E_STREAM if no input has time, CYL_E_ARGUMENT if one has another number of steps, CYL_E_TIME if
+   the steps are too few for a layer. */
+CylStatus cyl_window_create(const CylModel *model, int64_t rows, int64_t steps, int threads, CylWindow **window);
+void cyl_window_free(CylWindow *window);
+/* Takes the steps of the call, as many of each input with time, and gives the outputs of cyl_predict on the last
+   `steps` steps: NaN for a row that has not had as many yet. An input without time is the last one given. Only the rows
+   n with active[n] not 0 advance, as in cyl_stream_run_active; NULL for all. The call's masks and states are not
+   read. Allocates nothing. After CYL_E_STOPPED the steps are taken, and the outputs are unspecified. */
+CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *active);
+/* no row has had a step; or only rows[0..count) */
+CylStatus cyl_window_reset(CylWindow *window);
+CylStatus cyl_window_reset_rows(CylWindow *window, const int64_t *rows, int64_t count);
+/* as cyl_stream_copy_rows, of windows of as many steps */
+CylStatus cyl_window_copy_rows(CylWindow *to, const int64_t *to_rows, CylWindow *from, const int64_t *from_rows,
+                               int64_t count);
+/* All that it keeps: of each input (rows, steps, features), the oldest step first, or without time (rows, features);
+   and how many steps each row has had, counts (rows), of which it keeps the last ones. `inputs` may be NULL. */
+CylStatus cyl_window_get(CylWindow *window, void *const *inputs, int64_t *counts);
+CylStatus cyl_window_set(CylWindow *window, const void *const *inputs, const int64_t *counts);
+
 /* ---- threads ---- */
 
 #define CYL_MAX_THREADS 1024

@@ -465,6 +465,15 @@ typedef struct {
     int64_t row_stride, step_stride;
 } CylView;
 
+/* the input halves of a node's steps where they are known before the run: a window's, each computed when its step
+   came (window.c) */
+typedef struct {
+    char *acc; /* real (rows, steps, input_matrix->row_size): each row a ring */
+    int64_t steps;
+    const int64_t *rows;   /* (rows of the call): which row of acc belongs to each */
+    const int64_t *oldest; /* (rows of acc): where its ring begins */
+} CylHalves;
+
 typedef struct {
     void *h[2];     /* real (rows, state_stride(output)) each; `current` says which one holds the state */
     void *c;        /* real (rows, state_stride(hidden)) */
@@ -477,6 +486,7 @@ typedef struct {
     bool backward;   /* see CylStep; alternates, from one call of a stream to the next too */
     bool is_stopped; /* the node's threads leave it: written by the first of them, read by all after a barrier */
     int64_t block_steps;
+    const CylHalves *halves; /* NULL where the run computes them */
 } CylNodeState;
 
 struct CylWorkspace {
@@ -484,6 +494,7 @@ struct CylWorkspace {
     int64_t rows_capacity, time_capacity;
     int threads;
     int64_t rows, first_row;
+    int64_t first_step;   /* of the current piece */
     const int64_t *order; /* (rows): row n of this run is row first_row + order[n] of the call; NULL: first_row + n */
     bool is_stream;       /* what follows the call's last step is not known yet */
     int64_t *times;       /* (axes): steps of the current run */
@@ -529,6 +540,23 @@ void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, const void 
 void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, void *state);
 /* the steps that one run takes at most, for a sequence of `time` steps */
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
+
+/* ---- whole calls (run.c) ---- */
+
+/* How a call divides its rows: `apart`, each of some workspaces with some rows at once on a thread of its own; or all
+   rows in one, whose threads divide every layer. */
+typedef struct {
+    bool apart;
+    int workspaces;
+    int64_t rows; /* of each workspace */
+} CylDivision;
+
+CylDivision cyl_divide_rows(int64_t rows, int threads);
+/* cyl_predict, of a call that is checked, in workspaces that were made for at least as many rows and threads;
+   CYL_E_STOPPED if it was ended early */
+CylStatus cyl_predict_in(const CylModel *model, const CylCall *call, CylDivision division, CylWorkspace **workspaces);
+/* whether all indices of the inputs are in range; of all rows, or the active ones */
+bool cyl_has_indices(const CylModel *model, const CylCall *call, const uint8_t *active);
 
 /* ---- workspaces between calls (idle.c): any number of threads at once ---- */
 

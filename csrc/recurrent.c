@@ -160,6 +160,25 @@ static void store_states(const CylModel *model, const CylNode *node, const CylWo
     }
 }
 
+/* input_products where the halves are known */
+static void take_halves(const CylModel *model, const CylNode *node, const CylWorkspace *workspace, int64_t start,
+                        int64_t count, int32_t begin, int32_t end) {
+    const CylMatrix *m = node->recurrent->input_matrix;
+    const CylNodeState *state = &workspace->states[node->index];
+    const CylHalves *halves = state->halves;
+    int64_t from = cyl_block_offset(m, begin), to = end == m->blocks ? m->row_size : cyl_block_offset(m, end);
+    for (int64_t row = 0; row < workspace->rows && begin < end; row++) {
+        int64_t kept_row = halves->rows[cyl_call_row(workspace, row)];
+        int64_t place = (halves->oldest[kept_row] + workspace->first_step + start) % halves->steps;
+        for (int64_t n = 0; n < count; n++) {
+            memcpy(cyl_at(model, state->acc, (row * state->block_steps + n) * m->row_size + from),
+                   cyl_at(model, halves->acc, (kept_row * halves->steps + place) * m->row_size + from),
+                   (size_t)(to - from) * model->kernels->real_size);
+            place = place + 1 < halves->steps ? place + 1 : 0;
+        }
+    }
+}
+
 /* the input halves of steps [first, first + count) of the order of processing, for this thread's blocks; their
    accumulators are in the order of time */
 static void input_products(const CylModel *model, const CylNode *node, const CylWorkspace *workspace, int64_t time,
@@ -169,6 +188,10 @@ static void input_products(const CylModel *model, const CylNode *node, const Cyl
     const CylNodeState *state = &workspace->states[node->index];
     const CylView *x = &workspace->views[node->x];
     int64_t start = recurrent->is_reverse ? time - first - count : first;
+    if (state->halves) {
+        take_halves(model, node, workspace, start, count, begin, end);
+        return;
+    }
     for (int64_t row = 0; row < workspace->rows; row++) {
         CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), x->step_stride, 0,
                               recurrent->input_size};
@@ -233,7 +256,7 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
             first = n;
             count = time - n < state->block_steps ? time - n : state->block_steps;
             count = cyl_take_steps(team, n, count);
-            step.continued = count > 1; /* one step reads all weights in one pass */
+            step.continued = count > 1 || state->halves; /* one step reads all weights in one pass */
             if (step.continued) {
                 cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
                 input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);

@@ -14,9 +14,6 @@
 /* and the multiply-adds of the nodes that run between two looks */
 #define WORK_OF_NODES 4e6
 
-/* Whether the call runs its rows apart, each thread on its own, or all threads on the same rows. */
-static bool runs_rows_apart(const CylCall *call) { return call->rows >= call->threads; }
-
 static bool is_sequence_input(const CylModel *model, int32_t input) {
     return model->values[model->inputs[input]].has_time;
 }
@@ -42,6 +39,7 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     const CylModel *model = w->model;
     w->rows = rows;
     w->first_row = first_row;
+    w->first_step = first_step;
     memcpy(w->views, w->own, (size_t)model->value_count * sizeof *w->views);
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
@@ -308,15 +306,16 @@ static void predict_together(void *context, const CylTeam *team) {
     }
 }
 
-/* whether all indices of an input are in range; of all rows, or the active ones */
-static bool are_in_range(const CylModel *model, const CylCall *call, int32_t input, const uint8_t *active) {
-    const CylValue *value = &model->values[model->inputs[input]];
-    int64_t count = call->times[input] * value->features;
-    for (int64_t row = 0; row < call->rows; row++) {
-        const int32_t *indices = (const int32_t *)call->inputs[input] + row * count;
-        for (int64_t k = 0; k < count && (!active || active[row]); k++) {
-            if (indices[k] < 0 || indices[k] >= value->limit) {
-                return false;
+bool cyl_has_indices(const CylModel *model, const CylCall *call, const uint8_t *active) {
+    for (int32_t i = 0; i < model->input_count; i++) {
+        const CylValue *value = &model->values[model->inputs[i]];
+        int64_t count = value->has_time ? call->times[i] * value->features : value->features;
+        for (int64_t row = 0; row < call->rows && value->kind == CYL_INDEX; row++) {
+            const int32_t *indices = (const int32_t *)call->inputs[i] + row * count;
+            for (int64_t k = 0; k < count && (!active || active[row]); k++) {
+                if (indices[k] < 0 || indices[k] >= value->limit) {
+                    return false;
+                }
             }
         }
     }
@@ -350,21 +349,60 @@ static CylStatus check_call(const CylModel *model, const CylCall *call, const ui
     if (status == CYL_E_ARGUMENT || status == CYL_E_MEMORY || call->rows > CYL_LONGEST) {
         return status == CYL_E_ARGUMENT ? status : CYL_E_MEMORY;
     }
-    for (int32_t i = 0; i < model->input_count; i++) {
-        if (model->values[model->inputs[i]].kind == CYL_INDEX && !are_in_range(model, call, i, active)) {
-            return CYL_E_INDEX;
-        }
+    return cyl_has_indices(model, call, active) ? status : CYL_E_INDEX;
+}
+
+CylDivision cyl_divide_rows(int64_t rows, int threads) {
+    if (rows < threads) {
+        return (CylDivision){false, 1, rows};
     }
-    return status;
+    int64_t share = (rows + threads - 1) / threads;
+    int64_t tiles_each = (share + CYL_TILE_ROWS - 1) / CYL_TILE_ROWS;
+    int64_t tile_rows = (share + tiles_each - 1) / tiles_each;
+    int64_t tiles = (rows + tile_rows - 1) / tile_rows;
+    return (CylDivision){true, (int64_t)threads < tiles ? threads : (int)tiles, tile_rows};
+}
+
+CylStatus cyl_predict_in(const CylModel *model, const CylCall *call, CylDivision division, CylWorkspace **workspaces) {
+    CylStop asked;
+    Prediction p = {.model = model,
+                    .call = call,
+                    .workspaces = workspaces,
+                    .stop = cyl_stop_start(&asked, call),
+                    .tile_rows = division.rows,
+                    .tiles = (call->rows + division.rows - 1) / division.rows};
+    int threads = !division.apart ? call->threads : division.workspaces < p.tiles ? division.workspaces : (int)p.tiles;
+    for (int i = 0; i < division.workspaces; i++) {
+        workspaces[i]->stop = p.stop;
+    }
+    CylIeee saved = cyl_ieee_enter();
+    cyl_blas_hold(model);
+    if (!division.apart) {
+        start_rows(workspaces[0], call, 0, call->rows);
+        begin_rows(workspaces[0], call, 0, call->rows);
+    }
+    cyl_parallel(division.apart ? predict_apart : predict_together, &p, threads, work_of(model, call, call->rows));
+    cyl_blas_release(model);
+    cyl_ieee_leave(saved);
+    for (int i = 0; i < division.workspaces; i++) {
+        workspaces[i]->stop = NULL;
+    }
+    if (!cyl_stop_is_requested(p.stop)) {
+        return CYL_OK;
+    }
+    atomic_store(&workspaces[0]->handover.given, 0); /* what the halves of a team left */
+    atomic_store(&workspaces[0]->second_halves, 0);
+    return CYL_E_STOPPED;
 }
 
 /* an idle workspace that fits, or a new one */
-static CylStatus take_workspace(const Prediction *p, int threads, CylWorkspace **workspace) {
-    const CylModel *model = p->model;
-    *workspace = cyl_idle_take(model->idle, p->tile_rows, p->call->times, threads);
+static CylStatus take_workspace(const CylModel *model, const CylCall *call, CylDivision division,
+                                CylWorkspace **workspace) {
+    int threads = division.apart ? 1 : call->threads;
+    *workspace = cyl_idle_take(model->idle, division.rows, call->times, threads);
     return *workspace
                ? CYL_OK
-               : cyl_workspace_create(model, p->tile_rows, p->call->times, model->is_chunkable, threads, workspace);
+               : cyl_workspace_create(model, division.rows, call->times, model->is_chunkable, threads, workspace);
 }
 
 CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
@@ -372,47 +410,19 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     if (status != CYL_OK) {
         return status;
     }
-    bool apart = runs_rows_apart(call);
-    CylStop stop;
-    Prediction p = {
-        .model = model, .call = call, .stop = cyl_stop_start(&stop, call), .tile_rows = call->rows, .tiles = 1};
-    int workspaces = 1;
-    if (apart) {
-        int64_t share = (call->rows + call->threads - 1) / call->threads;
-        int64_t tiles_each = (share + CYL_TILE_ROWS - 1) / CYL_TILE_ROWS;
-        p.tile_rows = (share + tiles_each - 1) / tiles_each;
-        p.tiles = (call->rows + p.tile_rows - 1) / p.tile_rows;
-        workspaces = (int64_t)call->threads < p.tiles ? call->threads : (int)p.tiles;
-    }
+    CylDivision division = cyl_divide_rows(call->rows, call->threads);
     CylWorkspace *all[CYL_MAX_THREADS];
-    p.workspaces = all;
-    int team_threads = apart ? workspaces : call->threads, made = 0;
-    while (made < workspaces && status == CYL_OK) {
-        status = take_workspace(&p, apart ? 1 : team_threads, &all[made]);
-        if (status == CYL_OK) {
-            all[made++]->stop = p.stop;
-        }
+    int made = 0;
+    while (made < division.workspaces && status == CYL_OK) {
+        status = take_workspace(model, call, division, &all[made]);
+        made += status == CYL_OK;
     }
     if (status == CYL_OK) {
-        CylIeee saved = cyl_ieee_enter();
-        cyl_blas_hold(model);
-        if (!apart) {
-            start_rows(all[0], call, 0, call->rows);
-            begin_rows(all[0], call, 0, call->rows);
-        }
-        cyl_parallel(apart ? predict_apart : predict_together, &p, team_threads, work_of(model, call, call->rows));
-        cyl_blas_release(model);
-        cyl_ieee_leave(saved);
-    }
-    if (cyl_stop_is_requested(p.stop)) {
-        status = CYL_E_STOPPED;
-        atomic_store(&all[0]->handover.given, 0); /* what the halves of a team left */
-        atomic_store(&all[0]->second_halves, 0);
+        status = cyl_predict_in(model, call, division, all);
     }
     /* the one that was taken first is found first again */
     while (made > 0) {
-        all[--made]->stop = NULL;
-        cyl_idle_keep(model->idle, all[made]);
+        cyl_idle_keep(model->idle, all[--made]);
     }
     return status;
 }

@@ -5,6 +5,7 @@ cdef extern from "cylstm.h" nogil:
     ctypedef enum CylStatus:
         CYL_OK
         CYL_E_MEMORY
+        CYL_E_ARGUMENT
         CYL_E_ISA
         CYL_E_TENSOR
         CYL_E_BLAS
@@ -124,6 +125,18 @@ cdef extern from "cylstm.h" nogil:
     int64_t cyl_stream_flags_size(const CylStream *stream)
     CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags)
     CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags)
+
+    ctypedef struct CylWindow:
+        pass
+    CylStatus cyl_window_create(const CylModel *model, int64_t rows, int64_t steps, int threads, CylWindow **window)
+    void cyl_window_free(CylWindow *window)
+    CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *active)
+    CylStatus cyl_window_reset(CylWindow *window)
+    CylStatus cyl_window_reset_rows(CylWindow *window, const int64_t *rows, int64_t count)
+    CylStatus cyl_window_copy_rows(CylWindow *to, const int64_t *to_rows, CylWindow *from_, const int64_t *from_rows,
+                                   int64_t count)
+    CylStatus cyl_window_get(CylWindow *window, void *const *inputs, int64_t *counts)
+    CylStatus cyl_window_set(CylWindow *window, const void *const *inputs, const int64_t *counts)
 
     const char *cyl_threads_name()
     void cyl_threads_patience(int64_t nanoseconds)

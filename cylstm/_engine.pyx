@@ -695,6 +695,8 @@ cdef class Stream:
     ----------
     model : Model
     batch, threads : int
+    window : int or None
+        Each step is the prediction of so many steps, see `Model.stream`; None: a running state.
     """
 
     cdef readonly object model
@@ -703,7 +705,7 @@ cdef class Stream:
     cdef readonly int64_t batch
     cdef readonly int threads
 
-    def __cinit__(self, model, batch=1, threads=1):
+    def __cinit__(self, model, batch=1, threads=1, window=None):
         global _arrays, _prediction
         if _arrays is None:
             from . import arrays, prediction
@@ -712,11 +714,15 @@ cdef class Stream:
         packed = getattr(model, "_packed", None)
         if not isinstance(packed, PackedModel):
             raise ShapeError(f"model: expected a cylstm.Model, found {type(model).__name__}")
+        self.model = model
+        self.packed = packed
+        if isinstance(self, WindowStream):
+            return  # it is made there
+        if window is not None:
+            raise UnsupportedError("a stream with a window is made by Model.stream(window=...)")
         reason = model._why_no_stream()
         if reason is not None:
             raise UnsupportedError(reason)
-        self.model = model
-        self.packed = packed
         self.batch = _arrays.check_batch(batch)
         self.threads = self.packed.useful(self.batch, 1, _threads.check_threads(threads))
         check(cyl_stream_create(self.packed.model, self.batch, self.threads, &self.stream), f"a stream of {self.batch} rows")
@@ -725,6 +731,10 @@ cdef class Stream:
 
     def __dealloc__(self):
         cyl_stream_free(self.stream)
+
+    @property
+    def window(self):
+        return None
 
     cdef run_arrays(self, list inputs, list outputs, int64_t time, const uint8_t *active):
         cdef CylCall call
@@ -1016,7 +1026,7 @@ cdef class Stream:
         Returns
         -------
         ndarray of int64
-            (batch,), a copy. `copy`, `replace` by another stream and pickling carry it with a row; `replace` by a state
+            (batch,), a read-only copy. `copy`, `replace` by another stream and pickling carry it with a row; `replace` by a state
             starts at 0; setting `state` leaves it.
 
         Raises
@@ -1026,6 +1036,7 @@ cdef class Stream:
         """
         cdef cnp.ndarray array = np.empty(self.batch, np.int64)
         check(cyl_stream_get_steps(self.stream, <int64_t *>cnp.PyArray_DATA(array)), "stream")
+        array.setflags(write=False)
         return array
 
     def reset(self, rows=None):
@@ -1101,8 +1112,8 @@ cdef class Stream:
         if len(np.unique(indices)) != len(indices):
             raise ShapeError(f"rows: expected each row once, found {indices.tolist()}")
         if isinstance(source, Stream):
-            if source.model is not self.model:
-                raise ShapeError("source: expected a stream of the same Model object, or its state as a list of tuples")
+            if source.model is not self.model or source.window is not None:
+                raise ShapeError("source: expected a stream of the same Model object without window, or its state as a list of tuples")
             if source.batch != len(indices):
                 raise ShapeError(f"source: expected {len(indices)} rows, found a stream of {source.batch}")
             # what is read must not have been written yet
@@ -1155,4 +1166,336 @@ cdef class Stream:
 def _restore_stream(model, batch, threads, state, flags):
     stream = Stream(model, batch, threads)
     stream._restore(state, flags)
+    return stream
+
+
+cdef class WindowStream(Stream):
+    """A stream whose every step is the prediction of the last `window` steps, from a zero state.
+
+    Made by ``Model.stream(window=...)``. It has the methods of `Stream`; a result is bit for bit what `Model.predict`
+    gives for the last steps (with ``engine="blas"`` within rounding), and has its shape. Until a row has had as many
+    steps its results are NaN. An input without time is the one last given. There is no running state: `state` cannot
+    be read or set.
+
+    Attributes
+    ----------
+    model : Model
+    batch, threads, window : int
+    """
+
+    cdef CylWindow *kept
+    cdef int64_t length
+    # inputs as a stream takes them, with any number of steps
+    cdef list input_values
+    # of the outputs
+    cdef list shapes
+    # whether arrays of one input go straight to C
+    cdef bint is_plain
+    cdef int result_rank
+    cdef cnp.npy_intp result_shape[CYL_MAX_RANK + 2]
+
+    def __cinit__(self, model, batch=1, threads=1, window=None):
+        cdef PackedModel packed = self.packed
+        cdef CylStatus status
+        from .streaming import check_window
+
+        self.length = check_window(model.graph, window)
+        self.batch = _arrays.check_batch(batch)
+        self.threads = packed.useful(self.batch, self.length, _threads.check_threads(threads))
+        # first: it says which layer the steps are too few for
+        self.shapes = packed.result_shapes(self.batch, [self.length] * packed.input_count)
+        status = cyl_window_create(packed.model, self.batch, self.length, self.threads, &self.kept)
+        if status != CYL_OK:
+            check(status, f"a stream of {self.batch} rows with window={self.length}")
+        self.input_values = [
+            value._replace(shape=(None, *value.shape[1:])) if value.has_time else value for value in packed.inputs
+        ]
+        value = self.input_values[0]
+        self.is_plain = (
+            packed.input_count == 1 and packed.output_count == 1 and not packed.layouts
+            and value.kind == "sequence" and len(value.shape) == 2
+        )
+        self.result_rank = len(self.shapes[0])
+        for i, size in enumerate(self.shapes[0]):
+            self.result_shape[i] = size
+
+    def __dealloc__(self):
+        cyl_window_free(self.kept)
+
+    @property
+    def window(self):
+        return self.length
+
+    @property
+    def steps(self):
+        """The steps that each row has taken since the stream was made or the row reset, as `Stream.steps`.
+
+        Where a signal's handler ends `run` or `step` by an exception (Ctrl-C), all steps are taken.
+        """
+        cdef cnp.ndarray counts = np.empty(self.batch, np.int64)
+        check(cyl_window_get(self.kept, NULL, <int64_t *>cnp.PyArray_DATA(counts)), "stream")
+        counts.setflags(write=False)
+        return counts
+
+    cdef int run_kept(self, CylCall *call, const uint8_t *active) except -1:
+        cdef CylStatus status
+        cdef int64_t row, rows = self.batch
+        if active != NULL:
+            rows = 0
+            for row in range(self.batch):
+                rows += active[row] != 0
+        call.should_stop = NULL
+        if self.packed.is_long(rows, self.length):
+            watch_signals(call)
+            with nogil:
+                status = cyl_window_run(self.kept, call, active)
+        else:
+            status = cyl_window_run(self.kept, call, active)
+        if status != CYL_OK:
+            check(status, "stream")
+        return 0
+
+    def step(self, x, *, out=None, active=None):
+        """Take one step, and predict from the last `window` ones.
+
+        Parameters
+        ----------
+        x, out, active
+            As in `Stream.step`.
+
+        Returns
+        -------
+        ndarray
+            A fresh array: what `Model.predict` gives for the last steps, without a batch axis if x has none; NaN in
+            the rows that have not had as many steps yet, zeros in those that are not active.
+
+        Raises
+        ------
+        ShapeError, StreamBusyError
+            As in `Stream.step`.
+        """
+        cdef PackedModel packed = self.packed
+        cdef CylCall call
+        cdef const void *in_data
+        cdef void *out_data
+        cdef int64_t one = 1
+        cdef cnp.ndarray array, result
+        cdef int rank
+        if not self.is_plain or out is not None or active is not None or not cnp.PyArray_CheckExact(x):
+            return self.run_any(x, active, out, True)
+        array = x
+        rank = cnp.PyArray_NDIM(array)
+        if not (
+            cnp.PyArray_TYPE(array) == packed.real_type
+            and cnp.PyArray_ISCARRAY_RO(array)
+            and (rank == 2 and array.shape[0] == self.batch or rank == 1 and self.batch == 1)
+            and array.shape[rank - 1] == packed.input_features[0]
+        ):
+            return self.run_any(x, active, out, True)
+        if rank == 2:
+            result = cnp.PyArray_EMPTY(self.result_rank, self.result_shape, packed.real_type, 0)
+        else:
+            result = cnp.PyArray_EMPTY(self.result_rank - 1, &self.result_shape[1], packed.real_type, 0)
+        in_data = cnp.PyArray_DATA(array)
+        out_data = cnp.PyArray_DATA(result)
+        call.rows, call.times, call.threads = self.batch, &one, self.threads
+        call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
+        call.initial_state, call.final_state = NULL, NULL
+        self.run_kept(&call, NULL)
+        return result
+
+    def run(self, chunk, *, out=None, active=None):
+        """Take the steps of a chunk, and predict from the last `window` ones.
+
+        Parameters
+        ----------
+        chunk, out, active
+            As in `Stream.run`; an input without time has no steps.
+
+        Returns
+        -------
+        ndarray
+            What `step` returns for the last step of the chunk: only that is computed.
+
+        Raises
+        ------
+        ShapeError, StreamBusyError
+            As in `Stream.step`.
+        """
+        return self.run_any(chunk, active, out, False)
+
+    cdef run_any(self, x, active, out, bint is_step):
+        """`step` and `run` for every kind of input."""
+        cdef PackedModel packed = self.packed
+        cdef CylCall call
+        cdef const void *in_data[MAX_PORTS]
+        cdef void *out_data[MAX_PORTS]
+        cdef int64_t times[MAX_PORTS]
+        cdef const uint8_t *active_data = NULL
+        cdef cnp.ndarray array
+        # a step has one order of axes only
+        layouts = {} if is_step else packed.layouts
+        if active is not None:
+            array = active = _arrays.as_active(active, self.batch)
+            active_data = <const uint8_t *>cnp.PyArray_DATA(array)
+        inputs, alone, time = [], None, None
+        for value, given in zip(self.input_values, _prediction.input_list(packed, x)):
+            if value.name in layouts:
+                given = _arrays.from_layout(given, layouts[value.name], value)
+            given, is_alone = _arrays.as_input(
+                given, value, packed.dtype, is_step=is_step, batch=self.batch, active=active
+            )
+            if alone is not None and alone != is_alone:
+                raise ShapeError("inputs: expected all with a batch axis or all without")
+            if value.has_time:
+                if time is not None and time != given.shape[1]:
+                    raise ShapeError(f"inputs: expected equal time, found {time} and {given.shape[1]}")
+                time = given.shape[1]
+            alone = is_alone
+            inputs.append(given)
+        results, given = _prediction.result_arrays(packed, self.shapes, alone, out, inputs, packed.layouts)
+        if packed.limits:
+            packed.refuse_index(inputs, active_data)
+        for i in range(packed.input_count):
+            array = inputs[i]
+            in_data[i] = cnp.PyArray_DATA(array)
+            times[i] = time if packed.input_is_sequence[i] else 1
+        for i in range(packed.output_count):
+            array = results[i]
+            out_data[i] = cnp.PyArray_DATA(array)
+        call.rows, call.times, call.threads = self.batch, times, self.threads
+        call.inputs, call.masks, call.outputs = in_data, NULL, out_data
+        call.initial_state, call.final_state = NULL, NULL
+        self.run_kept(&call, active_data)
+        if packed.layouts:
+            results = _prediction.to_users(packed, results, given)
+        return results if packed.output_count > 1 else results[0]
+
+    def refuse_state(self):
+        raise UnsupportedError(
+            f"a stream with window={self.length} has no running state: each step is predicted from a zero state; "
+            "copy(), replace() with a stream, and pickle keep the last steps"
+        )
+
+    @property
+    def state(self):
+        """Raises `UnsupportedError`: there is no running state."""
+        self.refuse_state()
+
+    @state.setter
+    def state(self, state):
+        self.refuse_state()
+
+    def reset(self, rows=None):
+        """Start again: no step has come. As in `Stream.reset`."""
+        cdef cnp.ndarray indices
+        if rows is None:
+            check(cyl_window_reset(self.kept), "stream")
+            return
+        indices = _arrays.as_rows(rows, self.batch)
+        check(cyl_window_reset_rows(self.kept, <const int64_t *>cnp.PyArray_DATA(indices), len(indices)), "stream")
+
+    def copy(self, rows=None):
+        """A stream of its own that goes on from the same steps. As in `Stream.copy`."""
+        indices = _arrays.as_rows(rows, self.batch)
+        if len(indices) == 0:
+            raise ShapeError("rows: expected at least one, found none")
+        threads = self.packed.useful(len(indices), self.length, self.threads)
+        cdef WindowStream other = WindowStream(self.model, len(indices), threads, self.length)
+        other.copy_kept(_arrays.as_rows(None, len(indices)), self, indices)
+        return other
+
+    def replace(self, rows, source):
+        """Let some rows go on from the steps of others: the opposite of `copy`.
+
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,)
+            Which rows, chosen as NumPy chooses, each once.
+        source : WindowStream
+            Row n goes to row ``rows[n]``. A stream of the same `Model` and the same window.
+
+        Raises
+        ------
+        ShapeError
+            If there are no such rows, one is named twice, or source has another number of rows, another window or
+            another model.
+        UnsupportedError
+            If source is a state.
+        StreamBusyError
+            If another thread is inside either stream.
+        """
+        cdef WindowStream other
+        indices = _arrays.as_rows(rows, self.batch)
+        if len(np.unique(indices)) != len(indices):
+            raise ShapeError(f"rows: expected each row once, found {indices.tolist()}")
+        if not isinstance(source, Stream):
+            self.refuse_state()
+        if source.model is not self.model or source.window != self.length:
+            raise ShapeError(f"source: expected a stream of the same Model object with window={self.length}")
+        if source.batch != len(indices):
+            raise ShapeError(f"source: expected {len(indices)} rows, found a stream of {source.batch}")
+        # what is read must not have been written yet
+        other = source.copy() if source is self else source
+        self.copy_kept(indices, other, _arrays.as_rows(None, len(indices)))
+
+    cdef copy_kept(self, cnp.ndarray rows, WindowStream source, cnp.ndarray source_rows):
+        """Rows of source, both as `as_rows` gives them, in the order of `rows`."""
+        cdef CylStatus status = cyl_window_copy_rows(
+            self.kept,
+            <const int64_t *>cnp.PyArray_DATA(rows),
+            source.kept,
+            <const int64_t *>cnp.PyArray_DATA(source_rows),
+            len(rows),
+        )
+        check(status, "stream")
+
+    def _kept_shapes(self):
+        """Shape and dtype of all that is kept of each input."""
+        return [
+            ((self.batch, *((self.length,) if value.has_time else ()), *value.step_shape),
+             np.dtype(np.int32) if value.kind == "index" else self.packed.dtype)
+            for value in self.input_values
+        ]
+
+    def _saved(self):
+        cdef void *data[MAX_PORTS]
+        cdef cnp.ndarray array, counts = np.empty(self.batch, np.int64)
+        arrays = [np.empty(shape, dtype) for shape, dtype in self._kept_shapes()]
+        for i, array in enumerate(arrays):
+            data[i] = cnp.PyArray_DATA(array)
+        check(cyl_window_get(self.kept, data, <int64_t *>cnp.PyArray_DATA(counts)), "stream")
+        return arrays, counts
+
+    def _restore(self, arrays, counts):
+        cdef const void *data[MAX_PORTS]
+        cdef cnp.ndarray array
+        cdef CylStatus status
+        expected = [*self._kept_shapes(), ((self.batch,), np.dtype(np.int64))]
+        given = [*arrays, counts]
+        if len(given) != len(expected) or any(
+            [
+                not isinstance(one, np.ndarray) or (one.shape, one.dtype) != known or not one.flags.c_contiguous
+                for one, known in zip(given, expected)
+            ]
+        ):
+            raise ShapeError("stream: the saved steps are of another model")
+        for i, array in enumerate(arrays):
+            data[i] = cnp.PyArray_DATA(array)
+        array = counts
+        status = cyl_window_set(self.kept, data, <const int64_t *>cnp.PyArray_DATA(array))
+        if status == CYL_E_ARGUMENT or status == CYL_E_INDEX:
+            raise ShapeError("stream: the saved steps are of another model")
+        check(status, "stream")
+
+    def __reduce__(self):
+        return _restore_window_stream, (self.model, self.batch, self.threads, self.length, *self._saved())
+
+    def __repr__(self):
+        return f"<cylstm.Stream batch={self.batch} threads={self.threads} window={self.length} of {self.model!r}>"
+
+
+def _restore_window_stream(model, batch, threads, window, arrays, counts):
+    stream = WindowStream(model, batch, threads, window)
+    stream._restore(arrays, counts)
     return stream

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import threads as _threads
-from ._engine import PackedModel, Stream, chosen_isa
+from ._engine import PackedModel, Stream, WindowStream, chosen_isa
 from .errors import CylstmWarning, FormatError, ShapeError, UnsupportedError
 from .tensors import as_stored
 
 if TYPE_CHECKING:
+    from types import EllipsisType
+
     from .graph import Graph
 
 ENGINES = ("packed", "blas", "auto")
@@ -41,7 +43,7 @@ class Model:
     Its attributes are read-only, and so is what they hold: for another network make another model.
     """
 
-    __slots__ = ("__weakref__", "_dtype", "_engine", "_graph", "_packed", "_reason", "_stream_refusal")
+    __slots__ = ("__weakref__", "_dtype", "_engine", "_graph", "_packed", "_reason", "_stream_refusal", "_told")
 
     def __init__(self, graph: Graph, *, engine: str | None = None, dtype: str | None = None) -> None:
         self._set_up(graph, engine, dtype, None)
@@ -79,6 +81,7 @@ class Model:
                 stacklevel=4,
             )
         isa = chosen_isa()
+        self._told: set[str] = set()  # what is said once
         self._reason = None  # why "auto" chose this engine
         if engine == "auto":
             from .auto import choose_engine
@@ -189,8 +192,8 @@ class Model:
                 return y
         return _predict_any(self._packed, x, initial_state, return_state, lengths, mask, threads, out)
 
-    def stream(self, batch: int = 1, *, threads: int = 1) -> Stream:
-        """A running state that starts at zero.
+    def stream(self, batch: int = 1, *, threads: int = 1, window: int | EllipsisType | None = ...) -> Stream:
+        """A running state that starts at zero, or a window that moves along with the steps.
 
         Parameters
         ----------
@@ -198,19 +201,51 @@ class Model:
             Rows that advance together, or some of them at a time: as many users of a server, say.
         threads : int
             At most so many threads a step; a step too small to gain from them uses fewer (`Stream.threads`).
+        window : int or None, optional
+            None: the state runs on from step to step. A number n: each step is what `predict` gives for the last n
+            steps, from a zero state, in one pass; also of networks that cannot run step by step. Without it the state
+            runs on, and a model that was trained on windows (see `summary`) says once that this may not be meant.
+
+        Returns
+        -------
+        Stream
+            With a window a `WindowStream`, which has the same methods.
+
+        Warns
+        -----
+        CylstmWarning
+            Once per model, if it was trained on windows and `window` is not given.
 
         Raises
         ------
         UnsupportedError
-            If the network cannot run step by step; the message names the layer.
+            If the network cannot run step by step, or with a window has no input with time; the message names the
+            layer or the input.
         ShapeError
-            If `batch` or `threads` is no whole number in its range.
+            If batch, threads or window is no number that the network takes.
         """
+        if window is not None and window is not ...:
+            return WindowStream(self, batch, threads, window)
+        self._warn_of_windows(window)
         return Stream(self, batch, threads)
+
+    def _warn_of_windows(self, window: EllipsisType | None) -> None:
+        """Say once that a running state is not what the network was trained with."""
+        graph = self._graph
+        if window is ... and graph.window is not None and not self._told and self.can_stream and graph.states():
+            self._told.add("window")
+            steps = f"{graph.window} step" + ("" if graph.window == 1 else "s")
+            warnings.warn(
+                f"the network was trained on windows of {steps} from a zero state, and the state of this stream runs "
+                f"on past them: stream(window={graph.window}) predicts from the last {steps} at every step; "
+                "stream(window=None) says that the running state is meant",
+                CylstmWarning,
+                stacklevel=3,
+            )
 
     @property
     def can_stream(self) -> bool:
-        """Whether the network can run step by step."""
+        """Whether the network can run step by step, its state running on; with a window any can that has time."""
         return self._why_no_stream() is None
 
     @property
@@ -305,8 +340,11 @@ class Model:
             from .streaming import why_no_stream
 
             reason = why_no_stream(self._graph)
-            if reason is not None and self._graph.stateful:
+            graph = self._graph
+            if reason is not None and graph.stateful:
                 reason += "; predict goes on as Keras does with initial_state= and return_state= of its stateful layers"
+            elif reason is not None and any(graph.values[name].has_time for name in graph.inputs):
+                reason += f"; stream(window={graph.window or 'n'}) predicts from the last steps at every step"
             self._stream_refusal = reason
             return reason
 

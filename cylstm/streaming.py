@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .errors import ShapeError
+from .errors import ShapeError, UnsupportedError
 from .graph import Graph
 from .ops import OPS
 
@@ -37,9 +37,18 @@ def why_no_stream(graph: Graph) -> str | None:
     return None
 
 
-def has_state(graph: Graph) -> bool:
-    """Whether a step depends on those before it, in a network that runs step by step or in one that does not."""
-    return bool(graph.states())
+def check_window(graph: Graph, window: object) -> int:
+    """The steps of a window that moves along. Raises `ShapeError`, or `UnsupportedError` if no input has time."""
+    if isinstance(window, bool) or not hasattr(window, "__index__") or not 1 <= window.__index__() < 1 << 28:
+        raise ShapeError(f"window: expected a whole number of at least 1, or None, found {window!r}")
+    steps = window.__index__()
+    values = [graph.values[name] for name in graph.inputs if graph.values[name].has_time]
+    if not values:
+        raise UnsupportedError(f"input {graph.inputs[0]!r} has no time axis, so there are no steps to stream")
+    for value in values:
+        if value.shape[0] not in (None, steps):
+            raise ShapeError(f"window: input {value.name!r} has {value.shape[0]} steps, found {steps}")
+    return steps
 
 
 def step_multiple(graph: Graph) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import CylstmError
-from .streaming import has_state, why_no_stream
+from .streaming import why_no_stream
 from .tensors import as_stored
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def summary_text(model: Model) -> str:
         f"engine {model.engine}{chosen}, {model.dtype}; outputs: {', '.join(model.outputs)}; streams: {streams}",
     ]
     if model.graph.window is not None:
-        start = " from a zero state" if has_state(model.graph) else ""
+        start = " from a zero state" if model.graph.states() else ""
         unit = "step" if model.graph.window == 1 else "steps"
         lines.append(f"trained on windows of {model.graph.window:,} {unit}{start}")
     if model.graph.stateful:

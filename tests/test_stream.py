@@ -164,10 +164,10 @@ def test_what_does_not_fit_a_stream_is_refused_before_anything_changes(rng):
     stream.step(np.ones((2, 3), np.float32))
     before = stream.state
     state = random_states(rng, model, 2)
-    flags = bytes(4)
+    flags = stream.__reduce__()[1][-1]
     for bad_state, bad_flags, message in (
-        (state, b"", "expected saved flags of 4 bytes, found 0 bytes"),
-        (state, bytes(5), "expected saved flags of 4 bytes, found 5 bytes"),
+        (state, b"", "expected saved flags of 20 bytes, found 0 bytes"),
+        (state, bytes(21), "expected saved flags of 20 bytes, found 21 bytes"),
         (state, None, "found NoneType"),
         ([state[0], state[1][:1]], flags, "layer 'lstm.l1'"),
         ([state[0], (state[1][0], state[1][1][:, :3])], flags, "layer 'lstm.l1'"),

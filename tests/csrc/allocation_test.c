@@ -142,6 +142,48 @@ static void a_stream_allocates_nothing_after_its_creation(void) {
     network_free(network);
 }
 
+static void a_window_allocates_nothing_after_its_creation(void) {
+    enum { WINDOW = 12 };
+    Network *network = every_layer();
+    int64_t time = TIME;
+    Data *data = data_create(network, ROWS, &time, false);
+    float *y = need(ROWS * WINDOW * 7 * sizeof *y), vector[ROWS * 5], activated[ROWS * 5];
+    float *saved = need(ROWS * WINDOW * (size_t)network->features[network->inputs[0]] * sizeof *saved);
+    void *outputs[3] = {y, vector, activated}, *to[] = {saved};
+    const void *from[] = {saved};
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    for (int threads = 1; threads <= 5; threads += 2) {
+        CylWindow *window, *other;
+        CHECK(cyl_window_create(model, ROWS, WINDOW, threads, &window) == CYL_OK, "window");
+        CHECK(cyl_window_create(model, ROWS, WINDOW, 1, &other) == CYL_OK, "window");
+        static const int64_t times[] = {1, WINDOW, TIME, 1}, some[] = {2, 0};
+        static const uint8_t active[ROWS] = {0, 1, 1};
+        int64_t counts[ROWS];
+        for (int c = 0; c < 4; c++) {
+            CylCall call = {.rows = ROWS,
+                            .times = &times[c],
+                            .inputs = (const void *const *)data->inputs,
+                            .outputs = outputs,
+                            .threads = threads};
+            CHECK(cyl_window_run(window, &call, NULL) == CYL_OK, "run"); /* the threads are made */
+            long before = atomic_load(&calls);
+            CHECK(cyl_window_run(window, &call, NULL) == CYL_OK && cyl_window_run(window, &call, active) == CYL_OK &&
+                      cyl_window_reset_rows(window, some, 1) == CYL_OK &&
+                      cyl_window_copy_rows(window, some, other, some, 1) == CYL_OK &&
+                      cyl_window_get(window, to, counts) == CYL_OK && cyl_window_set(window, from, counts) == CYL_OK,
+                  "%d steps", (int)times[c]);
+            CHECK(atomic_load(&calls) == before, "%d steps on %d threads allocate", (int)times[c], threads);
+        }
+        cyl_window_free(window);
+        cyl_window_free(other);
+    }
+    cyl_model_free(model);
+    free(saved);
+    free(y);
+    data_free(data);
+    network_free(network);
+}
+
 /* two sequences of their own times, one of them read backward: neither can be run in pieces */
 static Network *two_sequences(void) {
     random_seed(4);
@@ -254,10 +296,11 @@ static void what_a_model_keeps_between_calls_is_bounded(void) {
     network_free(network);
 }
 
-/* builds, streams and predicts; the first status that is not CYL_OK */
+/* builds, streams, predicts and moves a window; the first status that is not CYL_OK */
 static CylStatus live_a_life(const Network *network, const CylCall *call) {
     CylModel *model = NULL;
     CylStream *stream = NULL;
+    CylWindow *window = NULL;
     int32_t index;
     CylStatus status = cyl_model_create(CYL_ENGINE_PACKED, cyl_isa_best(), NULL, &model);
     for (int32_t v = 0; status == CYL_OK && v < network->value_count; v++) {
@@ -279,6 +322,13 @@ static CylStatus live_a_life(const Network *network, const CylCall *call) {
     if (status == CYL_OK) {
         status = cyl_predict(model, call);
     }
+    if (status == CYL_OK) {
+        status = cyl_window_create(model, ROWS, call->times[0], 2, &window);
+    }
+    if (status == CYL_OK) {
+        status = cyl_window_run(window, call, NULL);
+    }
+    cyl_window_free(window);
     cyl_stream_free(stream);
     cyl_model_free(model);
     return status;
@@ -316,6 +366,7 @@ int main(void) {
     cyl_threads_patience(INT64_MAX);
     atomic_store(&grants, -1);
     RUN(a_stream_allocates_nothing_after_its_creation);
+    RUN(a_window_allocates_nothing_after_its_creation);
     RUN(a_prediction_like_the_one_before_allocates_nothing);
     RUN(a_shorter_sequence_takes_the_memory_of_a_longer_one);
     RUN(what_a_model_keeps_between_calls_is_bounded);

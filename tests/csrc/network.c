@@ -595,9 +595,13 @@ CylBlas plain_blas(void) {
 }
 
 CylModel *network_model(const Network *network, CylEngine engine, CylIsa isa) {
-    CylModel *model;
     CylBlas blas = plain_blas();
-    demand(cyl_model_create(engine, isa, &blas, &model) == CYL_OK, "no model");
+    return network_model_with(network, engine, isa, &blas);
+}
+
+CylModel *network_model_with(const Network *network, CylEngine engine, CylIsa isa, const CylBlas *blas) {
+    CylModel *model;
+    demand(cyl_model_create(engine, isa, blas, &model) == CYL_OK, "no model");
     size_t real_size = cyl_model_real_size(model);
     for (int32_t v = 0; v < network->value_count; v++) {
         int32_t index;

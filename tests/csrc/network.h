@@ -149,6 +149,7 @@ double result_error(const Result *result, const Result *reference);
 CylBlas plain_blas(void);
 /* Owned by the caller; ends the program if the network cannot be built. The BLAS engines use plain_blas. */
 CylModel *network_model(const Network *network, CylEngine engine, CylIsa isa);
+CylModel *network_model_with(const Network *network, CylEngine engine, CylIsa isa, const CylBlas *blas);
 
 /* each gives a Result, owned by the caller */
 Result reference(const Network *network, const Data *data);

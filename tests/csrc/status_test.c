@@ -540,13 +540,14 @@ static void gemv(int order, int trans, int m, int n, float alpha, const float *a
     calls_back++;
     CHECK(blas_threads == 1, "the BLAS has %d threads", blas_threads);
     float values[5];
-    uint8_t flags[1];
+    uint8_t flags[1] = {0};
     int64_t time = 1;
     const void *input = values;
     void *outputs[3] = {values, values, values};
     CylCall call = {.rows = 1, .times = &time, .inputs = &input, .outputs = outputs, .threads = 1};
     CHECK_STATUS(cyl_stream_run(entered, &call), CYL_E_BUSY);
     CHECK_STATUS(cyl_stream_reset(entered), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_carry(entered, flags), CYL_E_BUSY);
     int64_t row = 0;
     CHECK_STATUS(cyl_stream_reset_rows(entered, &row, 1), CYL_E_BUSY);
     CHECK_STATUS(cyl_stream_copy_rows(entered, &row, idle, &row, 1), CYL_E_BUSY);
