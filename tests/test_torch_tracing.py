@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.formats import _torch_trace
+from cylstm.formats import _torch_check, _torch_trace
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -151,12 +151,22 @@ def test_lengths_that_a_forward_cannot_do_without_are_given_to_predict():
     np.testing.assert_allclose(model.predict(x.numpy(), lengths=[7, 2, 4]), expected, rtol=0, atol=2e-6)
 
 
-def test_an_argument_that_is_tested_and_that_the_forward_cannot_do_without_is_refused():
+def test_an_argument_that_is_tested_and_that_the_forward_cannot_do_without_is_refused(monkeypatch):
     def forward(m, x, h):
         y, _ = m.gru(x)
         return m.fc(y * 2) if h is None and len(h) else m.fc(y * h.mean())
 
-    assert_refused(made(Optional, forward), "default None|cannot be traced")
+    assert_refused(made(Optional, forward), "called in a way that is not supported")
+
+    def needs(m, x, h):
+        if h is None:
+            raise ValueError("give h")
+        return m.fc(m.gru(x)[0])
+
+    module = made(Optional, needs)
+    assert cylstm.from_torch(module).inputs == ["x"]
+    monkeypatch.setattr(_torch_check, "_call", lambda *arguments: ValueError("cannot be run"))
+    assert_refused(module, "has the default None, and without it the forward fails")
 
 
 # What Python asks of a tensor
