@@ -38,13 +38,8 @@ class ReadOnlyDict(dict):
 
     __slots__ = ()
 
-    def __new__(cls, items: Mapping = {}) -> ReadOnlyDict:
-        found = dict.__new__(cls)
-        dict.update(found, items)
-        return found
-
-    def __init__(self, items: Mapping = {}) -> None:
-        pass  # filled already: called again it changes nothing
+    def __init__(self) -> None:
+        pass  # see read_only; a dict's own would fill it again
 
     def _refuse(self, *arguments: object, **named: object) -> NoReturn:
         raise TypeError("this dict is read-only; change a copy of it: dict(...)")
@@ -56,13 +51,22 @@ class ReadOnlyDict(dict):
 
 
 def read_only(item: object) -> object:
-    """A dict as a `ReadOnlyDict`, a list as a tuple, and so all that these and tuples hold; anything else as it is."""
+    """A dict as a `ReadOnlyDict`, a list as a tuple, and so all that they and tuples hold; anything else as it is."""
     kind = type(item)
-    if kind is dict:
-        return ReadOnlyDict({key: read_only(value) for key, value in item.items()})
+    if kind is dict or kind is ReadOnlyDict:
+        return _read_only_dict({key: read_only(value) for key, value in item.items()})
     if kind is list or kind is tuple:
         return tuple([read_only(value) for value in item])
     return item
+
+
+def _read_only_dict(item: object) -> object:
+    """As `read_only`, where what a dict holds is read-only already."""
+    if type(item) is not dict:
+        return item
+    found = dict.__new__(ReadOnlyDict)
+    dict.update(found, item)
+    return found
 
 
 # of any record: the item at each place, for as many as the longest has
@@ -71,7 +75,9 @@ _ITEMS = [property(itemgetter(index)) for index in range(10)]
 
 @dataclass_transform(frozen_default=True)
 class Record(tuple):
-    """A tuple whose items have the names, and defaults, that a subclass lists; dicts and lists in it are `read_only`.
+    """A tuple whose items have the names, and defaults, that a subclass lists.
+
+    With `_holds_dicts` those that are dicts are made read-only.
 
     (`typing.NamedTuple` compiles code for every class: 0.2 ms each at every start.)
     """
@@ -79,6 +85,7 @@ class Record(tuple):
     __slots__ = ()
     _fields: tuple[str, ...] = ()
     _defaults: Mapping[str, object] = {}
+    _holds_dicts = False
 
     def __init_subclass__(cls) -> None:
         cls._fields = tuple(cls.__annotations__)
@@ -95,7 +102,7 @@ class Record(tuple):
                 raise TypeError(f"{cls.__name__}: {error} is missing") from None
         if named or len(items) > len(cls._fields):
             raise TypeError(f"{cls.__name__}: expected {', '.join(cls._fields)}")
-        return tuple.__new__(cls, map(read_only, items))
+        return tuple.__new__(cls, map(_read_only_dict, items) if cls._holds_dicts else items)
 
     def __getnewargs__(self) -> tuple:
         return tuple(self)
@@ -213,6 +220,7 @@ class Node(Record):
     """
 
     __slots__ = ()
+    _holds_dicts = True
 
     op: str
     name: str
@@ -250,6 +258,7 @@ class Graph(Record):
     """
 
     __slots__ = ()
+    _holds_dicts = True
 
     values: Mapping[str, Value]
     nodes: tuple[Node, ...]
@@ -414,9 +423,12 @@ class GraphBuilder:
             inputs["mask"] = self._values[first.mask]
         merged = dict(spec.defaults)
         for key, option in (options or {}).items():
-            if key not in merged:
+            default = merged.get(key)
+            if default is None:
                 raise UnsupportedError(f"layer {unique!r}: {op} has no option {key!r}")
-            merged[key] = _option(f"layer {unique!r}: option {key!r}", option, merged[key])
+            if type(option) is not type(default):
+                option = _option(f"layer {unique!r}: option {key!r}", option, default)
+            merged[key] = option
         names = {}
         for role, weight in (weights or {}).items():
             if weight is None:

@@ -60,7 +60,7 @@ class Model:
     def _set_up(
         self, graph: Graph, engine: str | None, dtype: object, arrays: Mapping[str, list[np.ndarray]] | None
     ) -> None:
-        from .graph import Graph
+        from .graph import Graph, read_only
 
         if hasattr(self, "_packed"):
             raise AttributeError("a Model never changes; make another one")
@@ -99,7 +99,7 @@ class Model:
             blas = find_blas()
         _threads.register(only_if_imported=True)
         packed = PackedModel(_computed(graph), engine, isa, blas, real, arrays)
-        self._graph = graph._replace(tensors=packed.tensors(graph))
+        self._graph = graph._replace(tensors=packed.tensors(graph), provenance=read_only(graph.provenance))
         self._packed = packed
 
     @property

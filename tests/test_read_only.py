@@ -14,7 +14,7 @@ import cylstm
 from cylstm import layers as L
 from cylstm.errors import FormatError, ShapeError
 from cylstm.formats import open_file
-from cylstm.graph import Axis, Graph, Node, ReadOnlyDict, Value
+from cylstm.graph import Axis, Graph, Node, ReadOnlyDict, Value, read_only
 from cylstm.tensors import StoredTensor, StoredTensors
 
 from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
@@ -91,7 +91,9 @@ class Walk:
             with pytest.raises(REFUSALS):
                 attempt()
         if isinstance(item, dict):
-            item.__init__({key: None})
+            with pytest.raises(TypeError):
+                item.__init__({key: None})
+            item.__init__()
         assert list(item) == before, place
         for name, value in item.items():
             self.visit(value, f"{place}[{name!r}]")
@@ -158,7 +160,7 @@ def test_nothing_public_of_a_model_can_be_changed(rng, tmp_path, model):
     walk = Walk()
     walk.visit(model, "model")
     for node in model.graph.nodes:
-        walk.visit(ReadOnlyDict(model.graph.stored_tensors(node)), f"tensors of {node.name}")
+        walk.visit(read_only(model.graph.stored_tensors(node)), f"tensors of {node.name}")
     ours = {cylstm.Model, Graph, Node, Value, Axis, StoredTensors, StoredTensor, ReadOnlyDict}
     assert ours | {types.MappingProxyType, np.ndarray} <= walk.kinds
     assert everything(model, x, state, tmp_path / "after.cylstm") == before

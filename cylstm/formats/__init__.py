@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CylstmError, FormatError, UnsupportedError
-from ..graph import Graph, Record
+from ..graph import Graph, Record, read_only
 
 if TYPE_CHECKING:
     from ..checks import Check
@@ -277,7 +277,7 @@ def read(
         from ..model import Model
 
         graph = Model._of_arrays(graph, arrays, None, None).graph
-    return graph._replace(tensors=dict(graph.tensors))
+    return graph._replace(tensors=dict(graph.tensors), provenance=read_only(graph.provenance))
 
 
 def open_file(
