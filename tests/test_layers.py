@@ -321,7 +321,7 @@ PAST_CONSTANTS = [
     (("merge", (None, 130), {"mode": "mul"}, {}, [("x1", (1, 130))]), 3, 33),
     (("merge", (None, 3, 70), {"mode": "max"}, {}, [("x1", (3, 1)), ("x2", (70,))]), 3, 41),
     (("merge", (5,), {"mode": "min"}, {}, [("x1", (None, 5))]), 49, 1000),
-    (("attention", (None, 8), {"heads": 2}, {}, [("key", (65, 8)), ("value", (65, 6))]), 3, 5),
+    (("attention", (None, 8), {"heads": 2}, {}, [("key", (300, 8)), ("value", (300, 6))]), 3, 40),
     (("attention", (None, 34), {"causal": True}, {}, [("key", (33, 34)), ("value", (33, 38))]), 3, 33),
     (("dot", (None, 33), {"normalize": True}, {}, [("x1", (65, 33))]), 3, 25),
 ]
@@ -342,11 +342,15 @@ def test_sizes_just_past_what_a_kernel_takes_at_once_are_like_any_other(rng, cas
         if engine == "packed":
             for threads in (2, 3):
                 np.testing.assert_array_equal(bits(ask(model, inputs, threads=threads)), bits(found))
-            alone = ask(model, [x[-1:] for x in inputs], threads=3)
-            np.testing.assert_array_equal(bits(alone[0]), bits(found[-1]))
+            for _ in range(10):  # threads that meet within one row
+                alone = ask(model, [x[-1:] for x in inputs], threads=2)
+                np.testing.assert_array_equal(bits(alone[0]), bits(found[-1]))
 
 
-@pytest.mark.parametrize("case", NODES, ids=IDS)
+OTHERS = [("last", (None, 5), {}), ("reverse", (None, 5), {}), ("activation", (None, 3, 5), {"activation": "tanh"})]
+
+
+@pytest.mark.parametrize("case", [*NODES, *OTHERS], ids=[*IDS, *(case[0] for case in OTHERS)])
 def test_a_layer_and_its_neighbours_wait_for_each_other_where_threads_divide_their_work(rng, case):
     """Between two dense layers, whose units are divided; every other layer divides steps, rows or nothing."""
     op, shape, options, *rest = case
@@ -369,7 +373,7 @@ def test_a_layer_and_its_neighbours_wait_for_each_other_where_threads_divide_the
     inputs = [[weight(rng, 1, 7) for _ in values] for _ in range(2)]
     wanted = [bits(ask(model, given, threads=1)) for given in inputs]
     # in turn, since what is left of one must not fit the other
-    for call in range(40):
+    for call in range(20):
         np.testing.assert_array_equal(bits(ask(model, inputs[call % 2], threads=2)), wanted[call % 2])
 
 

@@ -111,11 +111,31 @@ def test_readers_of_final_states_that_divide_their_work_wait_for_them(rng, make)
             np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
         wanted.append(found)
     wrong = 0
-    for call in range(80):
+    for call in range(40):
         found = model.predict(inputs[call % 2], threads=2)
         found = found if isinstance(found, list) else [found]
         wrong += not all(same(a, b) for a, b in zip(found, wanted[call % 2]))
     assert wrong == 0
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_a_layer_that_starts_from_a_state_waits_for_it(rng, make):
+    """Threads divide its units, and each reads the whole state at the first step."""
+    builder = GraphBuilder()
+    op, weights, options = make(rng, 8, 192)
+    inputs = {"x": builder.input("x", (None, 8)), "h0": builder.input("h0", (weights["weight_hh"].shape[1],))}
+    inputs |= {"c0": builder.input("c0", (192,))} if op == "lstm" else {}
+    builder.output(builder.add(op, "recurrent", inputs, weights, options)["y"])
+    graph = builder.build()
+    model = cylstm.Model(graph)
+    given = [
+        [numbers(rng, 1, 2, 8), *(numbers(rng, 1, *graph.values[n].shape) for n in graph.inputs[1:])] for _ in "ab"
+    ]
+    wanted = [model.predict(arrays, threads=1) for arrays in given]
+    for arrays, found in zip(given, wanted):
+        np.testing.assert_allclose(found, reference.predict(graph, *arrays)[0][0], rtol=0, atol=2e-5)
+    for call in range(40):
+        assert same(model.predict(given[call % 2], threads=2), wanted[call % 2])
 
 
 def masked_rows(rng, time):
