@@ -707,7 +707,7 @@ def masked_products(keras, rng):
     """One mask, one of two inputs masked, two masks, weights of one feature, three inputs."""
     L = keras.layers
     tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
-    words, steps = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens), L.Masking()(x)
+    words, steps = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens), L.Masking()(keras.ops.flip(x, axis=1))
     h = L.LSTM(5, return_sequences=True)(words)
     weighted = L.Multiply()([h, L.Dense(1, activation="sigmoid")(h)])
     half = L.Multiply()([x, L.Dense(FEATURES)(words)])
@@ -723,7 +723,8 @@ def _extremes(name):
         L = keras.layers
         merge = getattr(L, name)
         tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
-        words, steps = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens), L.Masking()(x)
+        words = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens)
+        steps = L.Masking()(keras.ops.flip(x, axis=1))
         other = L.Dense(FEATURES)(x)
         first, second = merge()([L.Dense(FEATURES)(words), other]), merge()([other, L.Dense(FEATURES)(words)])
         both = merge()([words, L.Dense(FEATURES)(steps)])
@@ -745,7 +746,8 @@ def masked_sums(keras, rng):
     """Of two masks, and of one: these take the numbers of masked steps."""
     L = keras.layers
     tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
-    words, steps = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens), L.Dense(FEATURES)(L.Masking()(x))
+    words = L.Embedding(WORDS, FEATURES, mask_zero=True)(tokens)
+    steps = L.Dense(FEATURES)(L.Masking()(keras.ops.flip(x, axis=1)))
     made = []
     for pair in ([words, steps], [steps, x]):
         for merge in (L.Add(), L.Average(), L.Subtract(), L.Concatenate()):
@@ -762,13 +764,14 @@ def _queries(name, **options):
         tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
         made = []
         for causal in (False, True):
-            words, steps = L.Embedding(WORDS, 6, mask_zero=True)(tokens), L.Masking()(x)
+            words = L.Embedding(WORDS, 6, mask_zero=True)(tokens)
+            steps = L.Dense(6)(L.Masking()(keras.ops.flip(x, axis=1)))
             h = L.Dense(6)(words)
             own = L.MultiHeadAttention(2, 3, **options)(h, h, use_causal_mask=causal)
             first = L.Dense(6)(words)
             memory = L.MultiHeadAttention(3, 2, **options)(first, steps, use_causal_mask=causal)
-            after = L.GRU(3)(L.Add()([first, memory]))
-            plain = L.MultiHeadAttention(1, 4, **options)(x, L.Dense(5)(words), use_causal_mask=causal)
+            after = L.Flatten()(L.Multiply()([first, memory]))
+            plain = L.MultiHeadAttention(1, 4, **options)(L.Dense(6)(x), L.Dense(6)(words), use_causal_mask=causal)
             made += [L.Flatten()(own), L.Flatten()(memory), after, L.Flatten()(plain), L.GRU(2)(own)]
         return keras.Model([tokens, x], [L.Concatenate()(made)])
 
@@ -783,12 +786,13 @@ _queries("masked_query_dropout", dropout=0.2)
 def masks_handed_on(keras, rng):
     """A mask in the call against that of the tensor, behind layers that hand it on."""
     L = keras.layers
-    tokens = keras.Input((TIME,), dtype="int32")
-    marks = keras.Input((TIME,), dtype="int32")
-    embed = L.Embedding(WORDS, 4, mask_zero=True)
-    given = L.GRU(4, return_sequences=True)(embed(tokens), mask=embed.compute_mask(marks))
-    bare = L.GRU(4, return_sequences=True)(L.Conv1D(3, 1)(embed(tokens)), mask=embed.compute_mask(marks))
-    return keras.Model([tokens, marks], [L.LSTM(3)(given), L.LSTM(3)(bare)])
+    tokens, x = keras.Input((TIME,), dtype="int32"), keras.Input((TIME, FEATURES))
+    words = L.Embedding(WORDS, 4, mask_zero=True)(tokens)
+    mask = L.Masking().compute_mask(keras.ops.flip(x, axis=1))
+    given = L.GRU(4, return_sequences=True)(words, mask=mask)
+    bare = L.GRU(4, return_sequences=True)(L.Conv1D(3, 1)(words), mask=mask)
+    product = L.Flatten()(L.Multiply()([given, L.Dense(4)(given)]))
+    return keras.Model([tokens, x], [L.LSTM(3)(given), L.LSTM(3)(bare), product])
 
 
 @model

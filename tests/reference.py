@@ -329,7 +329,8 @@ def attention(weights, options, query, key, value, mask, mask_query, mask_value)
         counts &= mask_query[:, np.newaxis, :, np.newaxis]
     if options["causal"]:
         counts &= np.tri(*scores.shape[2:], dtype=bool)
-    scores = np.where(counts, scores, scores - 1e9 if options["masked"] == "penalty" else -np.inf)
+    penalised = (scores - 1e9).astype(np.float32) if options["masked"] == "penalty" else -np.inf
+    scores = np.where(counts, scores, penalised)
     with np.errstate(invalid="ignore"):
         w = np.exp(scores - scores.max(axis=-1, keepdims=True))
         w = w / w.sum(axis=-1, keepdims=True)

@@ -141,7 +141,7 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
             score = score_of(model, a, q, cyl_at(model, cyl_step_at(workspace, a->key, row, k), head * size), size);
         }
         if (!counts && a->masked == MASKED_PENALTY) {
-            score -= 1e9;
+            score = (double)(float)(score - 1e9); /* as Keras rounds it, whose numbers are float32 */
         }
         used += counts;
         write_number(model, scores, k, score);
