@@ -7,6 +7,8 @@ import pytest
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats import read
+from cylstm.formats._keras_layers import LAYERS
+from cylstm.formats._keras_masks import MASKS
 
 from weight_files import (
     keras_dense,
@@ -15,6 +17,7 @@ from weight_files import (
     keras_layer,
     keras_lstm,
     keras_lstm_weights,
+    keras_model,
     write_h5,
     write_keras,
 )
@@ -273,7 +276,7 @@ def test_initial_states_of_keras_2_are_further_inputs(tmp_path, class_name):
     assert graph.nodes[-1].inputs == {"x": "y", "mask": "y.mask", "h0": "enc.h", "c0": "enc.c"}
 
 
-@pytest.mark.parametrize(("version", "mode"), [("2.15.0", "all"), ("3.15.1", "any")])
+@pytest.mark.parametrize(("version", "mode"), [("2.15.0", "all"), ("3.3.3", None), ("3.4.0", "any"), ("3.15.1", "any")])
 def test_masks_of_a_sum_are_joined_as_the_version_does(tmp_path, version, mode):
     rng = np.random.default_rng(41)
     parts = [(old, keras_input(None, 3, name="x"))]
@@ -293,8 +296,10 @@ def test_masks_of_a_sum_are_joined_as_the_version_does(tmp_path, version, mode):
     weights = {"rnn": named("rnn", keras_lstm_weights(rng, 3, 4), *LSTM_NAMES)}
     graph = read(write_h5(tmp_path / "a.h5", model, weights, version=version))
     nodes = {node.op: node for node in graph.nodes}
-    assert nodes["mask_merge"].options["mode"] == mode
-    assert nodes["lstm"].inputs["mask"] == nodes["mask_merge"].outputs["mask"]
+    assert ("mask_merge" in nodes) == (mode is not None) == ("mask" in nodes["lstm"].inputs)
+    if mode is not None:
+        assert nodes["mask_merge"].options["mode"] == mode
+        assert nodes["lstm"].inputs["mask"] == nodes["mask_merge"].outputs["mask"]
 
 
 def test_a_model_in_a_model_of_keras_2_counts_its_calls_from_1(tmp_path):
@@ -340,3 +345,39 @@ def test_a_mask_that_is_not_computed_is_refused_where_it_is_read(tmp_path):
     model = functional(["x", 0, 0], ["s", 0, 0], *parts, soft)
     with pytest.raises(UnsupportedError, match=r"'s' \(Softmax\): a softmax layer with a mask is not supported"):
         read(write_keras(tmp_path / "a.keras", model, {}))
+
+
+def masked_by(layer, version, folder):
+    """Whether an LSTM behind Masking and `layer`, of that version, reads the mask."""
+    layers = [keras_input(5, 4, name="x"), keras_layer("Masking", "m", mask_value=0.0), layer, keras_lstm("rnn", 3)]
+    weights = {"rnn": named("rnn", keras_lstm_weights(np.random.default_rng(5), 4, 3), *LSTM_NAMES)}
+    graph = read(write_h5(folder / "a.h5", keras_model(*layers), weights, version=version))
+    return "mask" in graph.nodes[-1].inputs
+
+
+@pytest.mark.parametrize(("layer", "version", "is_kept"), [
+    (keras_layer("Rescaling", "l", scale=2.0, offset=1.0), "2.6.0", False),
+    (keras_layer("Rescaling", "l", scale=2.0, offset=1.0), "3.0.5", True),
+    (keras_layer("Normalization", "l", axis=-1, mean=1.0, variance=4.0), "2.15.0", False),
+    (keras_layer("Normalization", "l", axis=-1, mean=1.0, variance=4.0), "3.15.1", True),
+    (keras_layer("Identity", "l"), "2.15.0", False),
+    (keras_layer("Identity", "l"), "3.2.1", True),
+    (keras_layer("Dropout", "l", rate=0.1), "2.15.0", True),
+    (keras_layer("Activation", "l", activation="tanh"), "2.2.4", True),
+    (keras_layer("Reshape", "l", target_shape=[5, 4]), "2.15.0", False),
+    (keras_layer("Reshape", "l", target_shape=[5, 4]), "2.2.4-tf", False),
+    (keras_layer("UpSampling1D", "l", size=2), "3.15.1", False),
+])  # fmt: skip
+def test_a_layer_keeps_or_ends_a_mask_by_version(tmp_path, layer, version, is_kept):
+    assert masked_by(layer, version, tmp_path) == is_kept
+
+
+def test_what_keras_before_2_4_would_not_build_is_refused(tmp_path):
+    with pytest.raises(
+        UnsupportedError, match=r"'l' \(Reshape\): a layer that does not support masking.*Keras 2.2 does"
+    ):
+        masked_by(keras_layer("Reshape", "l", target_shape=[5, 4]), "2.2.4", tmp_path)
+
+
+def test_the_table_of_masks_names_each_layer():
+    assert set(MASKS) == set(LAYERS)

@@ -44,7 +44,8 @@ def options_of(file):
 
 def assert_expected(model, name):
     """`model` predicts what Keras did."""
-    found = model.predict(EXPECTED[f"{name}.x"])
+    x = EXPECTED[f"{name}.x"]
+    found = model.predict(list(x) if len(model.graph.inputs) > 1 else x)
     expected = [EXPECTED[key] for key in sorted(EXPECTED) if key.startswith(f"{name}.y")]
     for y, right in zip(found if isinstance(found, list) else [found], expected, strict=True):
         assert np.abs(y - right).max() <= TOLERANCE * max(1.0, np.abs(right).max())
@@ -624,3 +625,89 @@ def test_bfloat16_weights_of_keras_3_are_read_exactly(tmp_path, keras, name):
     found = read(tmp_path / name).tensors["lstm.weight_ih"]
     expected = model.layers[0].cell.kernel.value.detach().float().numpy()
     np.testing.assert_array_equal(found, expected.T)
+
+
+# Weights of a model that is a class of its own: layers stand under its attributes too
+
+
+def write_groups(path, groups):
+    """An HDF5 file of variables: group -> arrays."""
+    with h5py.File(path, "w") as file:
+        for group, arrays in groups.items():
+            for k, array in enumerate(arrays):
+                file[f"{group}/{k}"] = array
+    return path
+
+
+def of_a_class(rng, **more):
+    return {
+        "dense/vars": keras_dense_weights(rng, 4, 2),
+        "layers/lstm/cell/vars": keras_lstm_weights(rng, 3, 4),
+        "optimizer/vars": [np.zeros(2, np.float32)],
+        **more,
+    }
+
+
+def test_layers_beside_the_group_of_layers_are_named_by_their_attribute(tmp_path, rng):
+    groups = of_a_class(rng)
+    path = write_groups(tmp_path / "a.weights.h5", groups)
+    model = cylstm.load(path, layers=[L.LSTM("lstm"), L.Linear("dense")])
+    np.testing.assert_array_equal(model.graph.tensors["dense.weight"], groups["dense/vars"][0].T)
+    assert set(model.provenance["tensors"]) == {
+        f"{g}/{k}" for g in groups if g[0] != "o" for k in range(len(groups[g]))
+    }
+    with pytest.raises(FormatError, match=r"tensors that belong to no layer given:\s+dense.weight"):
+        read(path, layers=[L.LSTM("lstm")])
+
+
+def test_a_name_that_two_layers_would_have_is_told_by_the_whole_path(tmp_path, rng):
+    groups = of_a_class(rng, **{"layers/dense/vars": keras_dense_weights(rng, 2, 5)})
+    path = write_groups(tmp_path / "a.weights.h5", groups)
+    model = cylstm.load(path, layers=[L.LSTM("lstm"), L.Linear("dense"), L.Linear("layers/dense")])
+    np.testing.assert_array_equal(model.graph.tensors["layers/dense.weight"], groups["layers/dense/vars"][0].T)
+
+
+def test_weights_beside_the_layers_that_nothing_uses_are_named(tmp_path, rng):
+    only = keras_model(keras_input(None, 3), keras_lstm("rnn", 4))
+    lonely = {"layers/lstm/cell/vars": keras_lstm_weights(rng, 3, 4)}
+    path = write_groups(tmp_path / "a.weights.h5", {**lonely, "metrics/mean/vars": [np.zeros(1, np.float32)]})
+    read(path, architecture=json.dumps(only))
+    path = write_groups(tmp_path / "b.weights.h5", of_a_class(rng))
+    with pytest.raises(FormatError, match=r"weights that belong to no layer of the config: dense/vars/0, dense/vars/1"):
+        read(path, architecture=json.dumps(only))
+    both = keras_model(keras_input(None, 3), keras_lstm("rnn", 4), keras_dense("fc", 2))
+    with pytest.raises(
+        FormatError, match=r"the file also has dense/vars, under the attributes of a model that is a cl"
+    ):
+        read(path, architecture=json.dumps(both))
+    path = write_groups(tmp_path / "c.weights.h5", {**lonely, "vars": [np.zeros(3, np.float32)]})
+    with pytest.raises(UnsupportedError, match="'vars' holds weights of the model itself, which layers= cannot name"):
+        read(path, layers=[L.LSTM("lstm")])
+
+
+def test_an_index_names_what_stands_beside_the_layers(tmp_path, rng):
+    groups = of_a_class(rng)
+    write_groups(tmp_path / "a_0.weights.h5", groups)
+    places = {f"/{group}": ["a_0.weights.h5"] for group in groups}
+    index = tmp_path / "a.weights.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    assert "dense.weight" in read(index, layers=[L.LSTM("lstm"), L.Linear("dense")]).tensors
+    del places["/dense/vars"]
+    index.write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(FormatError, match="also holds, other than the index says: dense/vars"):
+        read(index, layers=[L.LSTM("lstm"), L.Linear("dense")])
+
+
+def test_weights_of_an_older_file_that_its_attribute_does_not_name_are_named(tmp_path, rng):
+    path = tmp_path / "a.h5"
+    names = [f"rnn/{role}:0" for role in ("kernel", "recurrent_kernel", "bias")]
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = ["rnn"]
+        file.create_group("rnn").attrs["weight_names"] = names
+        for name, array in zip(names, keras_lstm_weights(rng, 3, 4)):
+            file[f"rnn/{name}"] = array
+    read(path, layers=[L.LSTM("rnn")])
+    with h5py.File(path, "a") as file:
+        file["top_level_model_weights/alpha:0"] = np.ones(3, np.float32)
+    with pytest.raises(FormatError, match="attribute layer_names names: top_level_model_weights/alpha:0"):
+        read(path, layers=[L.LSTM("rnn")])

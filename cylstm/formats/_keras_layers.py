@@ -299,6 +299,9 @@ def _group_normalization(call: LayerCall) -> Value:
     layer.check_options({"groups", "axis", "epsilon", "center", "scale"})
     if _last_axes(call, layer.config.get("axis", -1)) != 1:
         raise UnsupportedError(f"{call.what}: option axis expected the last, found {layer.config['axis']!r:.80}")
+    mask = call.flow.mask.value
+    if mask is not None and (2, 14) <= layer.version < (3, 0):
+        call.refuse_mask(mask, "Keras 2.14 and 2.15 weigh the statistics by the mask, which is not supported")
     groups = layer.config.get("groups", 32)
     groups = size if groups == -1 else groups
     roles = {"gamma": "gain", "beta": "shift"}
@@ -414,7 +417,9 @@ def _depthwise_weight(kernel: np.ndarray) -> np.ndarray:
 
 def _depthwise_conv1d(call: LayerCall) -> Value:
     layer = call.layer
-    layer.check_options(_CONVOLUTION - {"filters", "groups"} | {"depth_multiplier"})
+    known = _CONVOLUTION - {"filters", "groups"} | {"depth_multiplier"}
+    # Keras 2 writes this too
+    layer.check_options(known | ({"groups"} if layer.config.get("groups") == 1 else set()))
     window, activation = _window(call, "valid", "same", "causal"), _output_activation(layer)
     channels, bias = call.x.features, layer.flag("use_bias", True)
     multiplier = layer.size("depth_multiplier")

@@ -8,6 +8,7 @@ ending are of one model.
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -15,7 +16,7 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_EN
 import numpy as np
 import tensorflow as tf
 from tensorflow.compat.v1.keras.layers import CuDNNGRU, CuDNNLSTM
-from tensorflow.keras import Input, Sequential
+from tensorflow.keras import Input, Model, Sequential, layers
 from tensorflow.keras.layers import (
     GRU,
     LSTM,
@@ -63,6 +64,46 @@ def save(name, model, *endings, shape=(3, 6, 3), x=None):
             model.save(path)  # never compiled, so without an optimizer
         else:  # ".weights.h5" is written as Keras 3 does, any other ".h5" in the older way
             model.save_weights(path)
+
+
+def masks() -> None:
+    """Masking before each layer that keeps the steps, then one LSTM, which sees the mask or not; merges; attention."""
+    rng = np.random.default_rng(2150)
+    x, other = Input((6, 3)), Input((6, 3))
+    masked, second = Masking()(x), Dense(3)(Masking()(other))
+    recurrent = LSTM(2)
+    each = [
+        Dense(3), Activation("tanh"), LeakyReLU(0.1), layers.ELU(), layers.ReLU(), layers.PReLU(shared_axes=[1]),
+        Dropout(0.3), layers.SpatialDropout1D(0.3), layers.GaussianNoise(0.1), layers.GaussianDropout(0.1),
+        layers.AlphaDropout(0.1), layers.ActivityRegularization(0.1), layers.BatchNormalization(),
+        layers.LayerNormalization(), layers.UnitNormalization(), layers.Identity(),
+        layers.Normalization(mean=1.0, variance=4.0), layers.Rescaling(0.5, 1.0), layers.Conv1D(3, 2, padding="same"),
+        layers.DepthwiseConv1D(2, padding="same"), layers.SeparableConv1D(3, 2, padding="same"),
+        layers.MaxPooling1D(2, 1, "same"), layers.AveragePooling1D(2, 1, "same"), layers.Reshape((6, 3)),
+        layers.Permute((1, 2)), layers.Cropping1D((1, 0)), layers.ZeroPadding1D((0, 1)), layers.UpSampling1D(2),
+    ]  # fmt: skip
+    made = [recurrent(layer(masked)) for layer in each]
+    for kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"):
+        for pair in ([Dense(3)(masked), second], [Dense(3)(masked), other]):
+            y = getattr(layers, kind)()(pair)
+            made += [recurrent(y), layers.GlobalMaxPooling1D()(y)]
+    made.append(recurrent(Dense(3)(layers.Concatenate()([masked, second]))))
+    for causal in (False, True):
+        for pair in ((second, second), (Dense(3)(masked), second)):
+            y = layers.MultiHeadAttention(2, 2)(*pair, use_causal_mask=causal)
+            made += [layers.Flatten()(y), recurrent(y)]
+    model = Model([x, other], layers.Concatenate()(made), name="masks")
+    shapes = [array.shape for array in model.get_weights()]
+    model.set_weights([np.abs(rng.normal(0.0, 0.6, shape)).astype(np.float32) + 0.1 for shape in shapes])
+    arrays = rng.standard_normal((2, 3, 6, 3)).astype(np.float32)
+    arrays[0, 1, 3:] = arrays[0, 2, :2] = arrays[1, 0, 4:] = arrays[1, 2, 1] = arrays[1, 2, 5] = 0.0
+    predict("masks", model, list(arrays))
+    model.save(FOLDER / "masks.keras")
+    with zipfile.ZipFile(FOLDER / "masks.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(FOLDER / "masks.keras", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
 
 
 def main() -> None:
@@ -122,6 +163,7 @@ def main() -> None:
         same.load_weights(FOLDER / f"{name}.weights-only.h5")
         save(name, same, ".json")
 
+    masks()
     np.savez_compressed(FOLDER / "expected.npz", **expected)
     print(tf.__version__, sum(path.stat().st_size for path in FOLDER.iterdir()) // 1024, "KB")
 
