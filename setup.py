@@ -55,7 +55,7 @@ class BuildExtension(build_ext):
 
     def check_tools(self):
         """Refuse a machine without a C compiler or without Python's headers with a sentence."""
-        install = "on Debian and Raspberry Pi OS: sudo apt install gcc python3-dev"
+        install = "on Debian and Raspberry Pi OS, sudo apt install gcc python3-dev"
         with tempfile.TemporaryDirectory() as folder:
             for header, missing in {
                 "stdlib.h": "a C compiler and the headers of the C library",
@@ -66,7 +66,8 @@ class BuildExtension(build_ext):
                 try:
                     self.compiler.compile([str(source)], output_dir=folder)
                 except Exception as error:  # each compiler class raises its own
-                    raise PlatformError(f"cylstm needs {missing}; {install} ({error})") from None
+                    print(error, file=sys.stderr)
+                    raise PlatformError(f"cylstm needs {missing}: {install}") from None
 
     def spelled(self, flags):
         """The flags as the compiler wants them."""

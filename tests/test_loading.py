@@ -14,12 +14,16 @@ import cylstm
 FOREIGN = "_engine.cpython-309-mips-linux-gnu.so"
 
 
-#: where no other cylstm is installed: neither a regular one nor an editable one
+#: sitecustomize.py: the finder of an editable installation finds there what a copy lacks
+NO_EDITABLE = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+"""
+#: where no other cylstm is installed
 IMPORT = """
 import os, sys
 here = os.getcwd()
 sys.path[:] = [here, *(folder for folder in sys.path if not os.path.exists(os.path.join(folder, "cylstm")))]
-sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
 import cylstm
 """
 
@@ -34,7 +38,9 @@ def copy_package(folder, engines=None):
 
 def run_python(folder, *args, path=None):
     """Python in `folder`, where import looks first, then in `path`."""
-    environment = os.environ | {"PYTHONPATH": str(path or folder)}
+    path = path or folder
+    (path / "sitecustomize.py").write_text(NO_EDITABLE)
+    environment = os.environ | {"PYTHONPATH": str(path)}
     environment.pop("PYTHONSAFEPATH", None)
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=folder, env=environment)
 

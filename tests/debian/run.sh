@@ -82,5 +82,12 @@ else
     INSTALL=$(sed -n '/^<!-- begin install -->/,/^<!-- end install -->/{/^<!--/d; /^```/d; p}' README.md)
     [ -n "$INSTALL" ] || fail "README.md has no section install"
     run_in newcomer sh -ec "$INSTALL"
+    # a machine where something is missing, which tmpfs hides, says what
+    run_in newcomer .venv/bin/pip install --quiet setuptools cython
+    for missing in "a C compiler:/usr/libexec/gcc" "the header files of Python:/usr/include/$(ls "$SYSTEM/usr/include" | grep '^python3' | head -1)"; do
+        mount -t tmpfs none "$SYSTEM/${missing#*:}"
+        run_in newcomer sh -ec '! .venv/bin/pip install --no-build-isolation . >log 2>&1 && grep "error: cylstm needs $0" log' "${missing%%:*}"
+        umount "$SYSTEM/${missing#*:}"
+    done
 fi
 step "done"
