@@ -2,7 +2,7 @@
 # make test             set up and run the tests that need no framework
 # make test-frameworks  the same beside PyTorch, Keras and ONNX Runtime, live
 # make test-debian-13   make demo and make test in a root of Debian 13 (Python 3.13), as root: tests/debian/run.sh;
-# make test-debian-testing  of the release after it (Python 3.14, GCC 16)
+#                       test-debian-12 of that before, test-debian-testing of that after (Python 3.14, GCC 16)
 # make test-arm64       the tests on emulated CPUs, see tests/emulation/run.sh: a Raspberry Pi's on 64 bits (Debian 13;
 #                       make test-arm64-debian-12 that before),
 # make test-armhf       on 32 bits,
@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 CSV ?=
 SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 
-.PHONY: demo test test-frameworks test-c test-debian-13 test-debian-testing test-arm64 test-arm64-debian-12 \
+.PHONY: demo test test-frameworks test-c test-debian-12 test-debian-13 test-debian-testing test-arm64 test-arm64-debian-12 \
 	test-armhf test-armv6 test-old-x86 bench csrc lint format clean
 
 demo: $(VENV)/examples
@@ -31,7 +31,7 @@ test: $(VENV)/test
 test-frameworks: $(VENV)/frameworks
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -m frameworks $(PYTEST_ARGS)
 
-test-debian-13 test-debian-testing:
+test-debian-12 test-debian-13 test-debian-testing:
 	PYTEST_ARGS="$(PYTEST_ARGS)" tests/debian/run.sh $(@:test-debian-%=%)
 
 test-arm64 test-armhf test-armv6:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests on another release of Debian, in a root of its own; on Debian, as root:
+# Runs the tests on a release of Debian, in a root of its own; on Debian, as root:
 #
+#   run.sh 12 [COMMAND...]       Python 3.11
 #   run.sh 13 [COMMAND...]       Python 3.13, the system of today's Raspberry Pi OS
 #   run.sh testing [COMMAND...]  the release after it: Python 3.14 and GCC 16
 #
@@ -12,6 +13,7 @@ cd "$(dirname "$0")/../.."
 . tests/debian/common.sh
 RELEASE=${1:-}
 case $RELEASE in
+12) SUITE=bookworm ;;
 13) SUITE=trixie ;;
 testing) SUITE=testing ;;
 *)
@@ -55,6 +57,7 @@ lend() {
     fi
 }
 
+mount --bind "$SYSTEM" "$SYSTEM" # so that / is a mount there, which unshare asks for
 mount -t proc proc "$SYSTEM/proc"
 mount --rbind /sys "$SYSTEM/sys"
 mount --rbind /dev "$SYSTEM/dev"
@@ -84,7 +87,9 @@ else
     run_in newcomer sh -ec "$INSTALL"
     # a machine where something is missing, which tmpfs hides, says what
     run_in newcomer .venv/bin/pip install --quiet setuptools cython
-    for missing in "a C compiler:/usr/libexec/gcc" "the header files of Python:/usr/include/$(ls "$SYSTEM/usr/include" | grep '^python3' | head -1)"; do
+    COMPILER=$(dirname "$(chroot "$SYSTEM" gcc -print-prog-name=cc1)")
+    HEADERS=/usr/include/$(ls "$SYSTEM/usr/include" | grep '^python3' | head -1)
+    for missing in "a C compiler:$COMPILER" "the header files of Python:$HEADERS"; do
         mount -t tmpfs none "$SYSTEM/${missing#*:}"
         run_in newcomer sh -ec '! .venv/bin/pip install --no-build-isolation . >log 2>&1 && grep "error: cylstm needs $0" log' "${missing%%:*}"
         umount "$SYSTEM/${missing#*:}"
