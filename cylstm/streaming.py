@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 from .errors import ShapeError, UnsupportedError
 from .graph import Graph
@@ -39,9 +40,12 @@ def why_no_stream(graph: Graph) -> str | None:
 
 def check_window(graph: Graph, window: object) -> int:
     """The steps of a window that moves along. Raises `ShapeError`, or `UnsupportedError` if no input has time."""
-    if isinstance(window, bool) or not hasattr(window, "__index__") or not 1 <= window.__index__() < 1 << 28:
+    try:
+        steps = 0 if isinstance(window, bool) else index(window)
+    except TypeError:
+        steps = 0
+    if not 1 <= steps < 1 << 28:
         raise ShapeError(f"window: expected a whole number of at least 1, or None, found {window!r}")
-    steps = window.__index__()
     values = [graph.values[name] for name in graph.inputs if graph.values[name].has_time]
     if not values:
         raise UnsupportedError(f"input {graph.inputs[0]!r} has no time axis, so there are no steps to stream")
