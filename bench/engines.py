@@ -1,5 +1,7 @@
 """The engines against each other: packed, BLAS and what ``engine="auto"`` chose, and the BLAS engine in float64.
 
+With ``--backends`` the BLAS engine on the threads of our own pool against the same on OpenMP's instead.
+
 Every row is one layer (or stack) at single steps, sequences of 100 and batches of 32 sequences. The models take turns
 in short rounds of one process; each table's ratios are medians over the rounds of times in the same round. See
 README.md beside this file.
@@ -31,7 +33,18 @@ KIND_CELLS = ((8, 50), (40, 128), (128, 256))
 #: where a multiply-add is not one instruction: small cells, since the packed engine takes hundreds of times longer
 SLOW_CELLS = ((1, 16, 1), (8, 50, 1), (40, 128, 1))
 MODES = ("step", f"sequence of {TIME}", f"{BATCH} sequences of {TIME}")
-MODELS = {"packed": ("packed", None), "blas": ("blas", None), "auto": ("auto", None), "float64": (None, "float64")}
+#: name -> engine, dtype, and whose threads if not the engine's own choice
+MODELS = {
+    "packed": ("packed", None, None),
+    "blas": ("blas", None, None),
+    "auto": ("auto", None, None),
+    "float64": (None, "float64", None),
+}
+BACKENDS = {
+    "packed": ("packed", None, None),
+    "pool": ("blas", None, "pool"),
+    "openmp": ("blas", None, "openmp"),
+}
 #: how much slower than the better engine the choice may be
 MARGIN = 1.10
 #: rounds in a row without which a time is noise
@@ -52,17 +65,17 @@ class Row:
 
     Attributes
     ----------
-    chosen : str
-        The engine of the model loaded with ``engine="auto"``.
+    chosen : str or None
+        The engine of the model loaded with ``engine="auto"``, if there is one.
     rounds_us : dict of str to list of float
-        Key of `MODELS` -> microseconds per call in each round.
+        Key of `MODELS` or `BACKENDS` -> microseconds per call in each round.
     """
 
     isa: str
     mode: str
     label: str
     sizes: str
-    chosen: str
+    chosen: str | None
     rounds_us: dict[str, list[float]]
 
     def ratio(self, a: str, b: str) -> float:
@@ -110,12 +123,12 @@ def caller(model: cylstm.Model, mode: str, threads: int) -> Callable[[], object]
 
 def measure(network: Network, mode: str, isa: str, options: argparse.Namespace) -> Row:
     """Time the models in turns."""
-    os.environ["CYLSTM_ISA"] = isa
-    models = {
-        name: cylstm.Model(network.graph, engine=engine, dtype=dtype or "float32")
-        for name, (engine, dtype) in MODELS.items()
-    }
+    models = {}
+    for name, (engine, dtype, threads) in (BACKENDS if options.backends else MODELS).items():
+        os.environ |= {"CYLSTM_ISA": isa, "CYLSTM_THREADS": threads or ""}
+        models[name] = cylstm.Model(network.graph, engine=engine, dtype=dtype or "float32")
     os.environ.pop("CYLSTM_ISA")
+    os.environ.pop("CYLSTM_THREADS")
     calls = {name: caller(model, mode, options.threads) for name, model in models.items()}
     # on one thread the CPU time, which other processes cannot lengthen by taking turns
     clock = time.thread_time if options.threads == 1 else time.perf_counter
@@ -137,7 +150,8 @@ def measure(network: Network, mode: str, isa: str, options: argparse.Namespace) 
             for _ in range(count):
                 call()
             rounds[name].append(1e6 * (clock() - start) / count)
-    return Row(isa, mode, network.label, network.sizes, models["auto"].engine, rounds)
+    chosen = models["auto"].engine if "auto" in models else None
+    return Row(isa, mode, network.label, network.sizes, chosen, rounds)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -156,6 +170,20 @@ def table(rows: Sequence[Row]) -> str:
     return _common.markdown_table(header, body)
 
 
+def backend_table(rows: Sequence[Row]) -> str:
+    """One table of the BLAS engine: times on both kinds of threads."""
+    header = ["layer: input, hidden", "packed", "blas, pool", "blas, OpenMP", "OpenMP / pool"]
+    body = [
+        [
+            f"{row.label}: {row.sizes}",
+            *(_common.significant(_common.median(row.rounds_us[name])) for name in BACKENDS),
+            f"{row.ratio('openmp', 'pool'):.2f}",
+        ]
+        for row in rows
+    ]
+    return _common.markdown_table(header, body)
+
+
 def report(rows: Sequence[Row], threads: int, level: int) -> str:
     """Every table and the summary."""
     parts = []
@@ -163,8 +191,10 @@ def report(rows: Sequence[Row], threads: int, level: int) -> str:
         what = "emulated multiply-add" if not isa_fuses(isa) else "one instruction per multiply-add"
         parts.append(
             f"{'#' * level} {isa} ({what}), {mode}, threads {threads}: median microseconds\n\n"
-            + table([row for row in rows if (row.isa, row.mode) == (isa, mode)])
+            + (table if rows[0].chosen else backend_table)([row for row in rows if (row.isa, row.mode) == (isa, mode)])
         )
+    if not rows[0].chosen:
+        return "\n\n".join(parts)
     lost = [f"{row.isa}, {row.mode}, {row.label} {row.sizes}" for row in rows if row.auto_over_best > MARGIN]
     worst = max(row.auto_over_best for row in rows)
     parts.append(
@@ -176,11 +206,12 @@ def report(rows: Sequence[Row], threads: int, level: int) -> str:
 
 def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--isa", nargs="+", default=isa_names()[::-1], help="default: all of this machine")
+    parser.add_argument("--isa", nargs="+", help="default: all of this machine; the best with --backends")
     parser.add_argument("--cells", type=cell_sizes, nargs="+", metavar="I,H[,L]", help="of the LSTM; default: nine")
     parser.add_argument("--kind-cells", type=cell_sizes, nargs="*", metavar="I,H", help="of the other kinds of layers")
     parser.add_argument("--modes", type=int, nargs="+", choices=range(3), default=[0, 1, 2], help=f"of {MODES}")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="default: 1; 2 with --backends")
+    parser.add_argument("--backends", action="store_true", help="the BLAS engine on both kinds of threads")
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--round-ms", type=float, default=1.0, help="about how long a round of one model takes")
     parser.add_argument("--limit-s", type=float, default=0.6, help="for the rounds of one row")
@@ -189,6 +220,8 @@ def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--section", default="engines")
     parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
     options = parser.parse_args(args)
+    options.isa = options.isa or ([chosen_isa()] if options.backends else isa_names()[::-1])
+    options.threads = options.threads or (2 if options.backends else 1)
     if options.quick:
         options.cells = options.cells or [(1, 16, 1), (5, 7, 2)]
         options.rounds = LEAST_ROUNDS
