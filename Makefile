@@ -50,7 +50,7 @@ csrc:
 	$(MAKE) -C csrc $(if $(BUILD),BUILD=$(BUILD)) $(if $(SANITIZE),SANITIZE=$(SANITIZE))
 
 test-c:
-	$(MAKE) -C csrc test $(foreach name,BUILD SANITIZE THREADS SIZE_LIMIT,$(if $($(name)),$(name)=$($(name))))
+	$(MAKE) -C csrc test $(foreach name,BUILD SANITIZE SIZE_LIMIT,$(if $($(name)),$(name)=$($(name))))
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

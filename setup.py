@@ -1,4 +1,7 @@
-"""Builds the extension: plain C from csrc/, each instruction set with its own flags, behind one Cython module."""
+"""Builds the extension: plain C from csrc/, each instruction set with its own flags, behind one Cython module.
+
+OpenMP's threads are a library of their own beside it, where the compiler has OpenMP (`cylstm.openmp` loads it).
+"""
 
 import os
 import shutil
@@ -21,6 +24,8 @@ X86_FLAGS = {"sse2": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-
 #: scheduling before registers are given moves loads so far ahead that sums go to the stack; after, it uses free ones
 ARM64_FLAGS = {"neon": ["-fno-schedule-insns", "-frename-registers"]}
 ARM32_FLAGS = {"neon": ["-march=armv7-a", "-mfpu=neon-vfpv4", *ARM64_FLAGS["neon"]]}
+#: all of the library beside the extension
+OPENMP_SOURCE = "csrc/threads_openmp.c"
 ALL_SETS = {*X86_FLAGS, *ARM64_FLAGS, *ARM32_FLAGS}
 
 
@@ -75,21 +80,21 @@ class BuildExtension(build_ext):
 
     def build_extension(self, ext):
         common = FLAGS + (WARNINGS if os.environ.get("CYLSTM_WERROR") else [])
+        if ext.sources == [OPENMP_SOURCE]:
+            # compiled for OpenMP, but linked to no runtime: nothing may be left for one to define
+            ext.extra_compile_args, ext.extra_link_args = [*common, "-fopenmp"], ["-s", "-Wl,-z,defs"]
+            super().build_extension(ext)
+            return
         sets = {name: flags for name, flags in flags_of_sets().items() if self.can_compile(flags)}
         macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in sets]
-        threads = os.environ.get("CYLSTM_THREADS", "none" if self.is_msvc else "pool")
+        if not self.is_msvc:
+            macros.append(("CYL_HAVE_POOL", "1"))
         keeps_symbols = os.environ.get("CYLSTM_SYMBOLS")  # for tools that say which function an address is in
         link = ["-s"] if sys.platform == "linux" and not keeps_symbols else []
-        if threads == "openmp" and self.can_compile(["-fopenmp"]):
-            common.append("-fopenmp")
-            link.append("-fopenmp")
-            macros.append(("CYL_THREADS_OPENMP", "1"))
-        elif threads == "pool":
-            macros.append(("CYL_THREADS_POOL", "1"))
         objects = []
         for source in sorted(Path("csrc").glob("**/*.c")):
             name = source.stem
-            if name in ALL_SETS and name not in sets:
+            if (name in ALL_SETS and name not in sets) or source == Path(OPENMP_SOURCE):
                 continue
             objects += self.compiler.compile(
                 [str(source)],
@@ -124,18 +129,19 @@ class BuildExtension(build_ext):
         return known[key]
 
 
-setup(
-    cmdclass={"build": Build, "build_ext": BuildExtension},
-    ext_modules=cythonize(
-        [
-            Extension(
-                "cylstm._engine",
-                ["cylstm/_engine.pyx"],
-                include_dirs=["csrc", numpy.get_include()],
-                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-                libraries=[] if os.name == "nt" else ["m", "pthread"],
-            )
-        ],
-        build_dir="build",
-    ),
+extensions = cythonize(
+    [
+        Extension(
+            "cylstm._engine",
+            ["cylstm/_engine.pyx"],
+            include_dirs=["csrc", numpy.get_include()],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+            libraries=[] if os.name == "nt" else ["m", "pthread"],
+        )
+    ],
+    build_dir="build",
 )
+if sys.platform == "linux":
+    # no Python module, but built and installed like one; left out where the compiler has no OpenMP or not GCC's
+    extensions.append(Extension("cylstm._openmp", [OPENMP_SOURCE], depends=["csrc/openmp.h"], optional=True))
+setup(cmdclass={"build": Build, "build_ext": BuildExtension}, ext_modules=extensions)

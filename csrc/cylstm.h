@@ -63,9 +63,11 @@ typedef enum { CYL_ENGINE_PACKED = 0, CYL_ENGINE_BLAS32, CYL_ENGINE_BLAS64 } Cyl
 /* Addresses of the CBLAS functions of a library that stays loaded; 0 for what it lacks. */
 typedef struct {
     uintptr_t sgemv, sgemm, dgemv, dgemm;
-    uintptr_t set_threads; /* void (int), or 0 */
-    uintptr_t get_threads; /* int (void), or 0 */
-    int is_int64;          /* 1 if the library's integers are 64 bits wide */
+    uintptr_t set_threads;      /* void (int) or void (intptr_t), or 0 */
+    uintptr_t get_threads;      /* int (void) or intptr_t (void), or 0 */
+    uintptr_t exchange_threads; /* int (int), or 0: sets the calling thread's number and returns what it was */
+    int threads_are_local;      /* 1 if set_threads and get_threads are about the calling thread alone */
+    int is_int64;               /* 1 if the library's integers are 64 bits wide */
 } CylBlas;
 
 /* ---- building a model ---- */
@@ -246,8 +248,21 @@ CylStatus cyl_window_set(CylWindow *window, const void *const *inputs, const int
 #define CYL_EXPORT
 #endif
 
-/* Whose threads the library was built with: "pool" (our own), "openmp" or "none". Exported, because threadpoolctl
-   knows a library by its symbols. */
+/* Whose threads run the calls of a model. */
+typedef enum { CYL_THREADS_POOL = 0, CYL_THREADS_OPENMP } CylThreads;
+
+/* Before the model is shared. At first a model of the packed engine has CYL_THREADS_POOL, one of the BLAS engines
+   CYL_THREADS_OPENMP. */
+void cyl_model_set_threads(CylModel *model, CylThreads threads);
+
+/* Runs part(context, thread, threads) on each of up to `threads` threads at once, the calling one among them. */
+typedef void CylRegion(void (*part)(void *context, int thread, int threads), void *context, int threads);
+
+/* Brings OpenMP's threads: cyl_openmp_region (openmp.h) of a library that stays loaded. Until then, with NULL, and in
+   forked children, our own threads run the calls of models with CYL_THREADS_OPENMP. */
+void cyl_openmp_bind(CylRegion *region);
+
+/* What the library has itself: "pool" or "none". Exported, because threadpoolctl knows a library by its symbols. */
 CYL_EXPORT const char *cyl_threads_name(void);
 /* At least for how long a call waits for threads that sleep; 0 at first: then it is a small part of the time that the
    call takes alone. For tests that mean the threads they ask for: results do not depend on it. */

@@ -63,7 +63,7 @@ void *cyl_resize(void *memory, int64_t count, size_t bytes); /* as realloc, to `
 void *cyl_aligned_alloc(size_t bytes);                       /* zeroed; freed with cyl_aligned_free */
 void cyl_aligned_free(void *memory);
 
-/* ---- threads (threads.c, and one of threads_pool.c and threads_openmp.c) ---- */
+/* ---- threads (threads.c, threads_pool.c) ---- */
 
 typedef struct CylBarrier CylBarrier;
 
@@ -80,9 +80,14 @@ typedef struct {
     CylHandover *gives_to, *takes_from; /* in halves of a team of which the second reads what the first writes */
 } CylTeam;
 
-/* Runs fn(context, team) on up to `threads` threads at once, on this one too; returns when all have. `work`: the
-   multiply-adds of the call, to judge how long it is worth waiting for threads that sleep. */
-void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads, double work);
+typedef void CylTask(void *context, const CylTeam *team);
+
+/* Runs task(context, team) on up to `threads` of the model's threads at once, on this one too, with a BLAS held at one
+   thread in each; returns when all have. `work`: the multiply-adds of the call, to judge how long it is worth waiting
+   for threads that sleep. */
+void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work);
+/* the same on the threads of our own pool, at least 2, and no BLAS */
+void cyl_pool_parallel(CylTask *task, void *context, int threads, double work);
 void cyl_barrier(const CylTeam *team);
 /* The half of a team of at least two, not a half itself, to which this thread belongs: 0 or 1. */
 int cyl_team_half(const CylTeam *team, CylTeam *half);
@@ -423,6 +428,7 @@ struct CylNode {
 struct CylModel {
     CylEngine engine;
     const CylKernels *kernels;
+    CylThreads threads;
     CylBlas blas;
     CylValue *values;
     CylNode *nodes;
@@ -731,7 +737,22 @@ void cyl_ieee_leave(CylIeee saved);
 
 /* ---- holding the BLAS at one thread (blas.c) ---- */
 
+/* around the call, by the thread that calls: where the library has one number of threads for the whole process */
 void cyl_blas_hold(const CylModel *model);
 void cyl_blas_release(const CylModel *model);
+/* around a product, within the call: cyl_blas_leave takes what cyl_blas_enter returns */
+int cyl_blas_enter(void);
+void cyl_blas_leave(int count);
+/* from now on no fork falls into a product, and a child finds the libraries as they are without us */
+void cyl_blas_watch_fork(void);
+/* where it has one for each thread, each thread of the call holds its own: this task, with a CylHeld, does it around
+   another */
+bool cyl_blas_has_local_threads(const CylModel *model);
+typedef struct {
+    const CylModel *model;
+    CylTask *task;
+    void *context;
+} CylHeld;
+void cyl_blas_run_held(void *held, const CylTeam *team);
 
 #endif

@@ -42,6 +42,10 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
     if (blas) {
         m->blas = *blas;
     }
+    cyl_model_set_threads(m, engine == CYL_ENGINE_PACKED ? CYL_THREADS_POOL : CYL_THREADS_OPENMP);
+    if (engine != CYL_ENGINE_PACKED) {
+        cyl_blas_watch_fork();
+    }
     *model = m;
     return CYL_OK;
 }

@@ -376,13 +376,12 @@ CylStatus cyl_predict_in(const CylModel *model, const CylCall *call, CylDivision
         workspaces[i]->stop = p.stop;
     }
     CylIeee saved = cyl_ieee_enter();
-    cyl_blas_hold(model);
     if (!division.apart) {
         start_rows(workspaces[0], call, 0, call->rows);
         begin_rows(workspaces[0], call, 0, call->rows);
     }
-    cyl_parallel(division.apart ? predict_apart : predict_together, &p, threads, work_of(model, call, call->rows));
-    cyl_blas_release(model);
+    cyl_parallel(model, division.apart ? predict_apart : predict_together, &p, threads,
+                 work_of(model, call, call->rows));
     cyl_ieee_leave(saved);
     for (int i = 0; i < division.workspaces; i++) {
         workspaces[i]->stop = NULL;
@@ -608,11 +607,9 @@ static int64_t run_on_team(CylStream *stream, const CylCall *call, CylStop *stop
     int64_t rows = stream->workspace->rows;
     StreamRun run = {stream, call, stop, 0};
     CylIeee saved = cyl_ieee_enter();
-    cyl_blas_hold(model);
     begin_rows(stream->workspace, call, 0, rows);
-    cyl_parallel(stream_run, &run, call->threads < stream->threads ? call->threads : stream->threads,
+    cyl_parallel(model, stream_run, &run, call->threads < stream->threads ? call->threads : stream->threads,
                  work_of(model, call, rows));
-    cyl_blas_release(model);
     cyl_ieee_leave(saved);
     return run.steps;
 }

@@ -1,28 +1,104 @@
 /*
- * The barrier at which the threads of one call meet: it spins for a bounded time and then sleeps.
+ * The threads of one call: whose they are, and the barrier at which they meet, which spins for a bounded time and then
+ * sleeps.
  *
- * Who the threads are is chosen when building: our own pool (threads_pool.c, CYL_THREADS_POOL), OpenMP's
- * (threads_openmp.c, CYL_THREADS_OPENMP), or with neither of the two the calling thread alone.
+ * A model says whose threads run its calls: those of our own pool (threads_pool.c; without CYL_HAVE_POOL the calling
+ * thread alone), or OpenMP's. These are in a library of their own (threads_openmp.c), so that only a process that uses
+ * them loads an OpenMP runtime; until that library is bound, and in a forked child, which libgomp's threads do not
+ * survive (its next parallel region would wait for them for ever), the pool runs the calls.
  */
 #define _POSIX_C_SOURCE 200809L
 
 #include "barrier.h"
 #include "threads.h"
 
-#if !defined(CYL_THREADS_POOL) && !defined(CYL_THREADS_OPENMP)
-
+#ifdef CYL_HAVE_POOL
+const char *cyl_threads_name(void) { return "pool"; }
+#else
 const char *cyl_threads_name(void) { return "none"; }
 
 void cyl_threads_patience(int64_t nanoseconds) { (void)nanoseconds; }
 
-void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads, double work) {
+void cyl_pool_parallel(CylTask *task, void *context, int threads, double work) {
     (void)threads;
     (void)work;
     CylTeam alone = {.threads = 1};
-    fn(context, &alone);
+    task(context, &alone);
+}
+#endif
+
+/* ---- OpenMP ---- */
+
+static _Atomic(CylRegion *) openmp_region;
+static atomic_bool is_forked_child;
+
+#if !defined(_WIN32)
+static void after_fork(void) { atomic_store(&is_forked_child, true); }
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static void watch_fork(void) { pthread_atfork(NULL, NULL, after_fork); }
+#endif
+
+void cyl_openmp_bind(CylRegion *region) { atomic_store(&openmp_region, region); }
+
+void cyl_model_set_threads(CylModel *model, CylThreads threads) {
+    model->threads = threads;
+#if !defined(_WIN32)
+    if (threads == CYL_THREADS_OPENMP) { /* now, not at the first call: another user of the runtime may come first */
+        pthread_once(&fork_once, watch_fork);
+    }
+#endif
 }
 
-#endif
+typedef struct {
+    CylTask *task;
+    void *context;
+    CylBarrier *barriers;
+} Region;
+
+static void run_in_region(void *context, int thread, int threads) {
+    const Region *region = context;
+    CylTeam team = {.thread = thread, .threads = threads, .barrier = region->barriers};
+    CylIeee saved = cyl_ieee_enter();
+    region->task(region->context, &team);
+    cyl_ieee_leave(saved);
+}
+
+/* ---- one call ---- */
+
+static void run(const CylModel *model, CylTask *task, void *context, int threads, double work) {
+    if (threads <= 1) {
+        CylTeam alone = {.threads = 1};
+        task(context, &alone);
+        return;
+    }
+    CylRegion *openmp = model->threads == CYL_THREADS_OPENMP ? atomic_load(&openmp_region) : NULL;
+    if (!openmp || atomic_load(&is_forked_child)) {
+        cyl_pool_parallel(task, context, threads, work);
+        return;
+    }
+    CylBarrier barriers[CYL_TEAM_BARRIERS];
+    Region region = {task, context, barriers};
+    cyl_barriers_start(barriers);
+    openmp(run_in_region, &region, threads);
+    cyl_barriers_end(barriers);
+}
+
+void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work) {
+    if (model->kernels->is_packed) {
+        run(model, task, context, threads, work);
+        return;
+    }
+    CylHeld held = {model, task, context};
+    cyl_blas_hold(model);
+    if (cyl_blas_has_local_threads(model)) {
+        run(model, cyl_blas_run_held, &held, threads, work);
+    } else {
+        run(model, task, context, threads, work);
+    }
+    cyl_blas_release(model);
+}
+
+/* ---- where the threads of a call meet ---- */
 
 void cyl_barriers_start(CylBarrier *barriers) {
     for (int i = 0; i < CYL_TEAM_BARRIERS; i++) {

@@ -9,7 +9,7 @@
  *
  * No thread exists before the first parallel call. A forked child starts with none and makes its own.
  */
-#ifdef CYL_THREADS_POOL
+#ifdef CYL_HAVE_POOL
 
 #define _GNU_SOURCE /* sched_getcpu, pthread_setaffinity_np */
 
@@ -29,16 +29,17 @@ typedef enum {
     ASLEEP, /* waits for `wake` */
     WAKING, /* woken or just made, not on a core yet */
     AWAKE,  /* spins, free */
-    TAKEN,  /* a call has taken it and fills `fn`, `context` and `team` */
+    TAKEN,  /* a call has taken it and says what there is to do */
     RUNNING
 } WorkerState;
 
 typedef struct {
     _Alignas(CYL_ALIGNMENT) atomic_int state; /* WorkerState */
-    void (*fn)(void *context, const CylTeam *team);
+    CylTask *task;
     void *context;
     CylTeam team;
-    pthread_mutex_t mutex; /* of sleeping and waking */
+    atomic_int *unfinished; /* of the call's workers; in the frame of the call, which may be gone once it is 0 */
+    pthread_mutex_t mutex;  /* of sleeping and waking */
     pthread_cond_t wake;
     pthread_t thread;
 } Worker;
@@ -56,8 +57,6 @@ static void after_fork(void) {
 }
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void watch_fork(void) { pthread_atfork(NULL, NULL, after_fork); }
-
-const char *cyl_threads_name(void) { return "pool"; }
 
 void cyl_threads_patience(int64_t nanoseconds) { atomic_store(&patience_of_tests, nanoseconds); }
 
@@ -96,9 +95,13 @@ static void *run_worker(void *argument) {
             continue;
         }
         CylIeee saved = cyl_ieee_enter();
-        worker->fn(worker->context, &worker->team);
+        worker->task(worker->context, &worker->team);
         cyl_ieee_leave(saved);
+        /* Free before the call knows, so that its next one finds this worker awake; from then on another call may take
+           it and write its fields, and the last touch of this call's memory is the count. */
+        atomic_int *unfinished = worker->unfinished;
         atomic_store_explicit(&worker->state, AWAKE, memory_order_release);
+        atomic_fetch_sub_explicit(unfinished, 1, memory_order_release);
     }
     return NULL;
 }
@@ -210,11 +213,12 @@ static int gather_workers(Worker **taken, int wanted, double work) {
     return count;
 }
 
-static void wait_for(Worker *worker) {
+/* For this call's workers alone: what they do next, for other calls, is no matter. */
+static void wait_for_none(const atomic_int *unfinished) {
     int64_t start = 0;
     for (;;) {
         for (int spin = 0; spin < CYL_SPINS_PER_LOOK; spin++) {
-            if (atomic_load_explicit(&worker->state, memory_order_acquire) != RUNNING) {
+            if (atomic_load_explicit(unfinished, memory_order_acquire) == 0) {
                 return;
             }
             cyl_pause();
@@ -223,28 +227,29 @@ static void wait_for(Worker *worker) {
     }
 }
 
-void cyl_parallel(void (*fn)(void *context, const CylTeam *team), void *context, int threads, double work) {
+void cyl_pool_parallel(CylTask *task, void *context, int threads, double work) {
     Worker *taken[CYL_MAX_THREADS];
     threads = threads > CYL_MAX_THREADS ? CYL_MAX_THREADS : threads;
-    int count = threads > 1 ? gather_workers(taken, threads - 1, work) : 0;
+    int count = gather_workers(taken, threads - 1, work);
     if (count == 0) {
         CylTeam alone = {.threads = 1};
-        fn(context, &alone);
+        task(context, &alone);
         return;
     }
     CylBarrier barriers[CYL_TEAM_BARRIERS];
     cyl_barriers_start(barriers);
+    atomic_int unfinished;
+    atomic_init(&unfinished, count);
     for (int i = 0; i < count; i++) {
-        taken[i]->fn = fn;
+        taken[i]->task = task;
         taken[i]->context = context;
         taken[i]->team = (CylTeam){.thread = i + 1, .threads = count + 1, .barrier = barriers};
+        taken[i]->unfinished = &unfinished;
         atomic_store_explicit(&taken[i]->state, RUNNING, memory_order_release);
     }
     CylTeam team = {.threads = count + 1, .barrier = barriers};
-    fn(context, &team);
-    for (int i = 0; i < count; i++) {
-        wait_for(taken[i]);
-    }
+    task(context, &team);
+    wait_for_none(&unfinished);
     cyl_barriers_end(barriers);
 }
 

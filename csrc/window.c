@@ -249,26 +249,34 @@ static void take_step(CylWindow *w, const CylCall *call, int64_t step, int64_t s
     }
 }
 
-/* the last steps of the call, as many as a ring holds, of the active rows */
+/* the steps of a call that a ring can hold, of the `count` active rows in `order` */
+typedef struct {
+    CylWindow *window;
+    const CylCall *call;
+    int64_t steps, count;
+} Taking;
+
+static void take_last_steps(void *context, const CylTeam *team) {
+    const Taking *taking = context;
+    int64_t steps = taking->steps, kept = taking->window->steps;
+    for (int64_t step = steps > kept ? steps - kept : 0; step < steps && team->thread == 0; step++) {
+        take_step(taking->window, taking->call, step, steps, taking->count);
+    }
+}
+
+/* the steps of the call, of the active rows */
 static void take_steps(CylWindow *w, const CylCall *call, int64_t steps) {
-    int64_t count = 0;
+    Taking taking = {w, call, steps, 0};
     for (int64_t row = 0; row < w->rows; row++) {
         if (w->active[row]) {
-            w->order[count++] = row;
+            w->order[taking.count++] = row;
+            w->counts[row] += steps;
         }
     }
-    if (count == 0) {
-        return;
-    }
-    CylIeee saved = cyl_ieee_enter();
-    cyl_blas_hold(w->model);
-    for (int64_t step = steps > w->steps ? steps - w->steps : 0; step < steps; step++) {
-        take_step(w, call, step, steps, count);
-    }
-    cyl_blas_release(w->model);
-    cyl_ieee_leave(saved);
-    for (int64_t n = 0; n < count; n++) {
-        w->counts[w->order[n]] += steps;
+    if (taking.count > 0) {
+        CylIeee saved = cyl_ieee_enter();
+        cyl_parallel(w->model, take_last_steps, &taking, 1, 0.0);
+        cyl_ieee_leave(saved);
     }
 }
 

@@ -36,8 +36,8 @@ cdef extern from "cylstm.h" nogil:
         CYL_ENGINE_BLAS64
 
     ctypedef struct CylBlas:
-        uintptr_t sgemv, sgemm, dgemv, dgemm, set_threads, get_threads
-        int is_int64
+        uintptr_t sgemv, sgemm, dgemv, dgemm, set_threads, get_threads, exchange_threads
+        int threads_are_local, is_int64
 
     ctypedef struct CylModel:
         pass
@@ -138,5 +138,12 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_window_get(CylWindow *window, void *const *inputs, int64_t *counts)
     CylStatus cyl_window_set(CylWindow *window, const void *const *inputs, const int64_t *counts)
 
+    ctypedef enum CylThreads:
+        CYL_THREADS_POOL
+        CYL_THREADS_OPENMP
+    ctypedef struct CylRegion:
+        pass
+    void cyl_model_set_threads(CylModel *model, CylThreads threads)
+    void cyl_openmp_bind(CylRegion *region)
     const char *cyl_threads_name()
     void cyl_threads_patience(int64_t nanoseconds)

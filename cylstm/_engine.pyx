@@ -7,7 +7,7 @@ Lists instead of generators: the types that Cython makes for the latter cost eve
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
 from libc.string cimport memset
 
 from ._cylstm cimport *
@@ -130,8 +130,13 @@ def cpu_features():
 
 
 def threads_name():
-    """Whose threads this build uses: "pool" (its own), "openmp" or "none"."""
+    """What threads this build has itself: "pool" or "none"; OpenMP's are in a library beside it."""
     return cyl_threads_name().decode()
+
+
+def bind_openmp(uintptr_t region):
+    """Run the calls of models with OpenMP's threads by the function at this address; 0 for our own threads again."""
+    cyl_openmp_bind(<CylRegion *>region)
 
 
 def wait_for_threads(double seconds):
@@ -206,6 +211,8 @@ cdef class PackedModel:
     # of each node, whether its state goes on from call to call; None where all do
     cdef bytes carried
     cdef object kept
+    # until the first call on several threads has loaded what it needs of OpenMP
+    cdef bint wants_openmp
     cdef object __weakref__
 
     def __cinit__(self, graph, str engine, str isa, blas, dtype, arrays=None):
@@ -221,13 +228,19 @@ cdef class PackedModel:
             c_blas.sgemv, c_blas.sgemm = addresses["sgemv"], addresses["sgemm"]
             c_blas.dgemv, c_blas.dgemm = addresses["dgemv"], addresses["dgemm"]
             c_blas.set_threads, c_blas.get_threads = addresses["set_threads"], addresses["get_threads"]
-            c_blas.is_int64 = blas.is_int64
+            c_blas.exchange_threads = addresses["exchange_threads"]
+            c_blas.threads_are_local, c_blas.is_int64 = blas.threads_are_local, blas.is_int64
         for index in range(CYL_ISA_COUNT):
             if cyl_isa_name(<CylIsa>index).decode() == isa:
                 c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
         if arrays is not None:
             check_packed(graph, arrays, c_engine == CYL_ENGINE_PACKED)
+        self.wants_openmp = _threads.backend_of(engine) == "openmp"
+        if self.wants_openmp:
+            # here, since an import at a call could fall into a fork, and its lock stay taken in the child
+            from . import openmp
+        cyl_model_set_threads(self.model, CYL_THREADS_OPENMP if self.wants_openmp else CYL_THREADS_POOL)
         self.kept = None if arrays is None else [list(packed) for packed in arrays.values()]
         self.build(graph, arrays)
 
@@ -479,6 +492,12 @@ cdef class PackedModel:
     cdef int useful(self, int64_t rows, int64_t time, int threads) noexcept:
         return threads if uses_all_threads else cyl_model_worthwhile_threads(self.model, rows, time, threads)
 
+    cdef load_openmp(self):
+        from .openmp import load
+
+        load()
+        self.wants_openmp = False
+
     def useful_threads(self, int64_t rows, int64_t time, int threads):
         """How many of `threads` threads a call of `rows` rows of `time` steps uses: fewer where more would be slower.
 
@@ -557,6 +576,8 @@ cdef class PackedModel:
             most = self.useful(call.rows, time, <int>most)
         if most > 1 and threads is None:  # asked last: it takes microseconds
             most = min(most, <long>_threads.available_threads())
+        if most > 1 and self.wants_openmp:
+            self.load_openmp()
         call.times, call.threads = &time, <int>most
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state = NULL, NULL
@@ -606,6 +627,8 @@ cdef class PackedModel:
             out_data[i] = cnp.PyArray_DATA(array)
         array = inputs[0]
         call.rows, call.times, call.threads = array.shape[0], times, threads
+        if threads > 1 and self.wants_openmp:
+            self.load_openmp()
         call.inputs, call.masks, call.outputs = in_data, mask_data, out_data
         call.initial_state, call.final_state = NULL, NULL
         if initial_state is not None or final_state is not None:
@@ -725,6 +748,8 @@ cdef class Stream:
             raise UnsupportedError(reason)
         self.batch = _arrays.check_batch(batch)
         self.threads = self.packed.useful(self.batch, 1, _threads.check_threads(threads))
+        if self.threads > 1 and self.packed.wants_openmp:
+            self.packed.load_openmp()
         check(cyl_stream_create(self.packed.model, self.batch, self.threads, &self.stream), f"a stream of {self.batch} rows")
         if self.packed.carried is not None:
             check(cyl_stream_carry(self.stream, self.packed.carried), "stream")
@@ -1202,6 +1227,8 @@ cdef class WindowStream(Stream):
         self.length = check_window(model.graph, window)
         self.batch = _arrays.check_batch(batch)
         self.threads = packed.useful(self.batch, self.length, _threads.check_threads(threads))
+        if self.threads > 1 and packed.wants_openmp:
+            packed.load_openmp()
         # first: it says which layer the steps are too few for
         self.shapes = packed.result_shapes(self.batch, [self.length] * packed.input_count)
         status = cyl_window_create(packed.model, self.batch, self.length, self.threads, &self.kept)

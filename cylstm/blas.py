@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import threading
 from dataclasses import dataclass
 
 from .errors import BlasNotFoundError
@@ -18,6 +19,8 @@ _SPELLINGS = (
     ("", "_64", True),
     ("", "$NEWLAPACK$ILP64", True),
 )
+#: what openblas_get_parallel returns
+_OPENBLAS_WITH_OPENMP = 2
 _SYSTEM_NAMES = ("openblas", "blis", "mkl_rt", "cblas", "blas")
 
 
@@ -32,7 +35,9 @@ class Blas:
     origin : str
         How it was found.
     addresses : dict of str to int
-        Of sgemv, sgemm, dgemv, dgemm; and of set_threads and get_threads, 0 where there are none.
+        Of sgemv, sgemm, dgemv, dgemm; and of set_threads, get_threads and exchange_threads, 0 where there are none.
+    threads_are_local : bool
+        Whether set_threads and get_threads are about the calling thread alone, not the process.
     is_int64 : bool
         Whether its integers are 64 bits wide.
     """
@@ -40,6 +45,7 @@ class Blas:
     path: str
     origin: str
     addresses: dict[str, int]
+    threads_are_local: bool
     is_int64: bool
 
 
@@ -112,15 +118,57 @@ def _bind(path: str, origin: str, tried: list[str]) -> Blas | None:
         if not _multiplies(addresses, is_int64):
             tried.append(f"{path} ({prefix}cblas_*{suffix} gives wrong products)")
             continue
-        addresses["set_threads"] = _address(
-            library, f"{prefix}openblas_set_num_threads{suffix}", "openblas_set_num_threads", "MKL_Set_Num_Threads"
-        )
-        addresses["get_threads"] = _address(
-            library, f"{prefix}openblas_get_num_threads{suffix}", "openblas_get_num_threads", "MKL_Get_Max_Threads"
-        )
-        return Blas(path, origin, addresses, is_int64)
+        setters, are_local = _thread_setters(library, prefix, suffix)
+        return Blas(path, origin, addresses | setters, are_local, is_int64)
     tried.append(f"{path} (no cblas_sgemv under any known spelling)")
     return None
+
+
+def _thread_setters(library: ctypes.CDLL, prefix: str, suffix: str) -> tuple[dict[str, int], bool]:
+    """Addresses of the functions that say how many threads a call of the library uses; whether of one thread's calls.
+
+    openblas_set_num_threads_local is not among them: without OpenMP it sets the number of the whole process like
+    openblas_set_num_threads (found in 0.3.31), and with OpenMP that of all threads' parallel regions.
+    """
+    found = {
+        "set_threads": _address(
+            library, f"{prefix}openblas_set_num_threads{suffix}", "openblas_set_num_threads", "MKL_Set_Num_Threads"
+        ),
+        "get_threads": _address(
+            library, f"{prefix}openblas_get_num_threads{suffix}", "openblas_get_num_threads", "MKL_Get_Max_Threads"
+        ),
+        "exchange_threads": _address(library, "MKL_Set_Num_Threads_Local"),
+    }
+    parallel = _address(library, f"{prefix}openblas_get_parallel{suffix}", "openblas_get_parallel")
+    if parallel and ctypes.CFUNCTYPE(ctypes.c_int)(parallel)() == _OPENBLAS_WITH_OPENMP:
+        # it asks OpenMP at every call, and OpenMP has a number for each thread
+        setters = {
+            "set_threads": _address(library, "omp_set_num_threads"),
+            "get_threads": _address(library, "omp_get_max_threads"),
+        }
+        if all(setters.values()):
+            return found | setters, True
+    setters = {
+        "set_threads": _address(library, "bli_thread_set_num_threads"),
+        "get_threads": _address(library, "bli_thread_get_num_threads"),
+    }
+    if all(setters.values()):
+        return found | setters, _are_local(setters)
+    return found, False
+
+
+def _are_local(setters: dict[str, int]) -> bool:
+    """Whether another thread sees the number that one sets; BLIS from 1.0 on has one for each thread."""
+    set_threads = ctypes.CFUNCTYPE(None, ctypes.c_ssize_t)(setters["set_threads"])
+    get_threads = ctypes.CFUNCTYPE(ctypes.c_ssize_t)(setters["get_threads"])
+    before = get_threads()
+    thread = threading.Thread(target=lambda: set_threads(get_threads() + 1))
+    thread.start()
+    thread.join()
+    is_local = get_threads() == before
+    if not is_local:
+        set_threads(before)
+    return is_local
 
 
 def _multiplies(addresses: dict[str, int], is_int64: bool) -> bool:

@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import platform
 
-THREADS = {"pool": "of its own pool", "openmp": "OpenMP's", "none": "built without threads: serial"}
+from .errors import CylstmError
+
+OWN_THREADS = {"pool": "our own pool", "none": "none: this build has no threads of its own"}
+
+
+def _threads(engine: str) -> str:
+    """Whose threads an engine's calls use, from which file, and why not OpenMP's where they are wanted."""
+    from . import _engine
+    from .threads import backend_of
+
+    own = OWN_THREADS[_engine.threads_name()]
+    try:
+        backend = backend_of(engine)
+    except CylstmError as error:
+        return f"none: {error}"
+    if backend == "pool":
+        return f"{own} ({_engine.__file__})"
+    from .openmp import load
+
+    found = load()
+    if found.reason:
+        return f"{own} ({_engine.__file__}), not OpenMP: {found.reason}"
+    return f"OpenMP ({found.library} with {found.runtime})"
 
 
 def show_config() -> None:
-    """Print the version, the instruction set chosen and those available, the threads, and the BLAS found and where."""
+    """Print what there is and what was chosen: version, instruction set, each engine's threads, BLAS, and where.
+
+    It loads what the BLAS engine would: a BLAS and, where there is one, an OpenMP runtime.
+    """
     import numpy as np
 
     from . import _engine
@@ -32,7 +57,9 @@ def show_config() -> None:
         ("numpy", np.__version__),
         ("instruction set", f"{chosen} (available: {', '.join(_engine.isa_names())})"),
         ("CPU features", ", ".join(_engine.cpu_features()) or "none beyond the instruction set"),
-        ("threads", f"{available_threads()} ({THREADS[_engine.threads_name()]})"),
+        ("threads", f"at most {available_threads()}"),
+        ("packed engine", _threads("packed")),
+        ("BLAS engine", _threads("blas")),
         ("blas", blas),
     ]
     for name, text in rows:

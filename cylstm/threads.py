@@ -6,10 +6,13 @@ import os
 import sys
 from operator import index
 
-from .errors import ShapeError
+from .errors import ShapeError, UnsupportedError
 
 #: multiply-adds of a call, some 20 us, below which waking sleeping threads costs more than they bring
 SMALL_WORK = 1_000_000
+
+#: whose threads there are
+BACKENDS = ("pool", "openmp")
 
 #: set through threadpoolctl; None means no limit
 _limit: int | None = None
@@ -25,6 +28,23 @@ def check_threads(threads: object) -> int:
     if not 1 <= number <= 1024:
         raise ShapeError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
     return number
+
+
+def backend_of(engine: str) -> str:
+    """Whose threads the calls of a new model of this engine use: "pool" or "openmp".
+
+    ``CYLSTM_THREADS`` if set, else OpenMP's for the BLAS engine and those of our own pool for the packed one. Where
+    OpenMP's cannot be used (`cylstm.openmp` says why), the pool's are.
+
+    Raises
+    ------
+    UnsupportedError
+        If ``CYLSTM_THREADS`` is neither.
+    """
+    wanted = os.environ.get("CYLSTM_THREADS", "")
+    if wanted not in ("", *BACKENDS):
+        raise UnsupportedError(f"CYLSTM_THREADS={wanted}: expected {' or '.join(BACKENDS)}, or nothing for the default")
+    return wanted or ("openmp" if engine == "blas" else "pool")
 
 
 def _from_environment(name: str) -> int | None:

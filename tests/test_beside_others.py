@@ -17,6 +17,9 @@ from networks import lstm_model
 model = lstm_model(np.random.default_rng(1), 40, 256)
 cylstm._engine.wait_for_threads(10.0)
 results.append(model.predict(x, threads=2).tobytes())
+# on OpenMP's threads
+through_blas = cylstm.Model(model.graph, engine="blas").predict(x, threads=2)
+np.testing.assert_allclose(through_blas, model.predict(x), rtol=0, atol=1e-5)
 """,
     "sklearn": """
 from sklearn.cluster import KMeans
@@ -32,6 +35,27 @@ torch.set_num_threads(2)
 }
 START = "import numpy as np\nx = np.random.default_rng(2).normal(size=(1, 200, 40)).astype(np.float32)\nresults = []\n"
 END = f"{PARTS['cylstm']}\nassert len(set(results)) == 1"
+
+
+@pytest.mark.parametrize("name", ["sklearn", "torch"])
+def test_the_openmp_runtime_that_is_there_is_taken(name):
+    pytest.importorskip(name)
+    program = (
+        f"{START}{PARTS[name]}"
+        + """
+from threadpoolctl import threadpool_info
+runtimes = lambda: {info["filepath"] for info in threadpool_info() if info["user_api"] == "openmp"}
+before = runtimes()
+"""
+        + PARTS["cylstm"]
+        + """
+from cylstm.openmp import load
+assert load().reason == "" and load().runtime in before and runtimes() == before, (load(), before, runtimes())
+"""
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(PARTS)), ids=" ".join)

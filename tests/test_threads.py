@@ -112,6 +112,6 @@ def test_show_config_names_what_was_found(capsys):
 
     cylstm.show_config()
     text = capsys.readouterr().out
-    for word in ("cylstm", "instruction set", "available: scalar", "threads", "blas"):
+    for word in ("cylstm", "instruction set", "available: scalar", "threads", "packed engine", "BLAS engine", "blas"):
         assert word in text
     assert np.__version__ in text

@@ -25,6 +25,7 @@ void PRODUCT(const CylModel *model, const CylMatrix *m, const CylOperand *operan
             memcpy(acc + j * acc_stride, (const REAL *)m->bias + offset, (size_t)rows * sizeof(REAL));
         }
     }
+    const int count = cyl_blas_enter();
     for (int32_t o = 0; o < operand_count; o++) {
         const REAL *w = (const REAL *)m->weights + offset * m->columns + operands[o].first;
         const REAL *x = operands[o].x;
@@ -52,4 +53,5 @@ void PRODUCT(const CylModel *model, const CylMatrix *m, const CylOperand *operan
                                          m->columns, 1, acc, (int)acc_stride);
         }
     }
+    cyl_blas_leave(count);
 }

@@ -1,5 +1,6 @@
 /* See network.h. */
 #include "network.h"
+#include "../../csrc/openmp.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -594,6 +595,11 @@ CylBlas plain_blas(void) {
                      .dgemm = (uintptr_t)plain_dgemm};
 }
 
+bool are_threads_openmp(void) {
+    const char *name = getenv("TEST_THREADS");
+    return name && strcmp(name, "openmp") == 0;
+}
+
 CylModel *network_model(const Network *network, CylEngine engine, CylIsa isa) {
     CylBlas blas = plain_blas();
     return network_model_with(network, engine, isa, &blas);
@@ -602,6 +608,12 @@ CylModel *network_model(const Network *network, CylEngine engine, CylIsa isa) {
 CylModel *network_model_with(const Network *network, CylEngine engine, CylIsa isa, const CylBlas *blas) {
     CylModel *model;
     demand(cyl_model_create(engine, isa, blas, &model) == CYL_OK, "no model");
+#ifdef CYL_OPENMP_LINKED
+    cyl_openmp_bind(cyl_openmp_region);
+#else
+    demand(!are_threads_openmp(), "built without OpenMP");
+#endif
+    cyl_model_set_threads(model, are_threads_openmp() ? CYL_THREADS_OPENMP : CYL_THREADS_POOL);
     size_t real_size = cyl_model_real_size(model);
     for (int32_t v = 0; v < network->value_count; v++) {
         int32_t index;

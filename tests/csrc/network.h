@@ -147,9 +147,12 @@ double result_error(const Result *result, const Result *reference);
 
 /* a CBLAS of plain loops */
 CylBlas plain_blas(void);
-/* Owned by the caller; ends the program if the network cannot be built. The BLAS engines use plain_blas. */
+/* Owned by the caller; ends the program if the network cannot be built. The BLAS engines use plain_blas. The model's
+   threads are OpenMP's where the environment has TEST_THREADS=openmp, else the pool's. */
 CylModel *network_model(const Network *network, CylEngine engine, CylIsa isa);
 CylModel *network_model_with(const Network *network, CylEngine engine, CylIsa isa, const CylBlas *blas);
+/* whether they are OpenMP's */
+bool are_threads_openmp(void);
 
 /* each gives a Result, owned by the caller */
 Result reference(const Network *network, const Data *data);

@@ -1,6 +1,11 @@
-/* Threads that are not ours: many that share one model, two that want one stream, and a child after fork. */
+/*
+ * Threads that are not ours: many that share one model, calls that want the same workers, two that want one stream, a
+ * child after fork; and the threads of a BLAS library.
+ */
+#define _DEFAULT_SOURCE /* usleep */
 #define _POSIX_C_SOURCE 200809L
 
+#include "../../csrc/internal.h"
 #include "check.h"
 #include "network.h"
 
@@ -70,6 +75,216 @@ static void a_child_predicts_after_fork(void) {
     }
     result_free(&wanted);
     cyl_stream_free(running);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
+/* ---- calls that want the same worker ---- */
+
+typedef struct {
+    const CylModel *model;
+    atomic_bool short_waits, long_runs, short_is_over, is_late;
+} Meeting;
+
+static bool wait_until(atomic_bool *flag) {
+    for (int turn = 0; turn < 3000 && !atomic_load(flag); turn++) {
+        usleep(1000);
+    }
+    return atomic_load(flag);
+}
+
+/* its worker is done at once; the caller's own part ends when the worker is at work for the other call */
+static void short_part(void *context, const CylTeam *team) {
+    Meeting *meeting = context;
+    if (team->thread == 0 && team->threads > 1) {
+        atomic_store(&meeting->short_waits, true);
+        wait_until(&meeting->long_runs);
+    }
+}
+
+/* a worker's part lasts until the short call has returned */
+static void long_part(void *context, const CylTeam *team) {
+    Meeting *meeting = context;
+    if (team->thread == 1) {
+        atomic_store(&meeting->long_runs, true);
+        if (!wait_until(&meeting->short_is_over)) {
+            atomic_store(&meeting->is_late, true);
+        }
+    }
+}
+
+static void *call_long(void *context) {
+    Meeting *meeting = context;
+    wait_until(&meeting->short_waits);
+    while (!atomic_load(&meeting->long_runs) && !atomic_load(&meeting->short_is_over)) {
+        cyl_parallel(meeting->model, long_part, meeting, 2, 1.0);
+    }
+    return NULL;
+}
+
+static void a_call_waits_for_its_own_part_of_a_workers_time_alone(void) {
+    Data *data;
+    Network *network = some_layers(&data, 1, 1);
+    Meeting meeting = {.model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best())};
+    pthread_t other;
+    CHECK(pthread_create(&other, NULL, call_long, &meeting) == 0, "thread");
+    while (!atomic_load(&meeting.short_waits)) {
+        cyl_parallel(meeting.model, short_part, &meeting, 2, 1.0);
+    }
+    atomic_store(&meeting.short_is_over, true);
+    pthread_join(other, NULL);
+    CHECK(atomic_load(&meeting.long_runs), "the long call got no worker");
+    CHECK(!atomic_load(&meeting.is_late), "the short call waited for the worker of the long one");
+    cyl_model_free((CylModel *)meeting.model);
+    data_free(data);
+    network_free(network);
+}
+
+/* ---- the threads of a BLAS library ---- */
+
+enum { BLAS_THREADS = 6 };
+
+static atomic_int blas_number = BLAS_THREADS;
+static _Thread_local int blas_own_number = BLAS_THREADS;
+static atomic_int blas_wrong; /* products with more than one thread */
+static atomic_bool is_blas_slow;
+static atomic_int blas_inside; /* threads inside the library: what locks there would be are held */
+
+/* slow, so that a fork falls in the middle of it */
+static void set_number(int number) {
+    usleep(50);
+    atomic_store(&blas_number, number);
+}
+static int get_number(void) { return atomic_load(&blas_number); }
+static void set_own_number(int number) { blas_own_number = number; }
+static int get_own_number(void) { return blas_own_number; }
+static int exchange_own_number(int number) {
+    int before = blas_own_number;
+    blas_own_number = number;
+    return before;
+}
+
+static bool is_number_local;
+static void (*plain_gemv)(int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
+static void (*plain_gemm)(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *,
+                          int);
+
+/* what each product begins with */
+static void enter_library(void) {
+    atomic_fetch_add(&blas_inside, 1);
+    if (atomic_load(&is_blas_slow)) {
+        usleep(20);
+    }
+    if ((is_number_local ? get_own_number() : get_number()) != 1) {
+        atomic_fetch_add(&blas_wrong, 1);
+    }
+}
+static void counting_gemv(int order, int trans, int m, int n, float alpha, const float *a, int lda, const float *x,
+                          int incx, float beta, float *y, int incy) {
+    enter_library();
+    plain_gemv(order, trans, m, n, alpha, a, lda, x, incx, beta, y, incy);
+    atomic_fetch_sub(&blas_inside, 1);
+}
+static void counting_gemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a,
+                          int lda, const float *b, int ldb, float beta, float *c, int ldc) {
+    enter_library();
+    plain_gemm(order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    atomic_fetch_sub(&blas_inside, 1);
+}
+
+typedef enum { GLOBAL_NUMBER = 0, OWN_NUMBER, EXCHANGED_NUMBER, NUMBER_KINDS } NumberKind;
+
+static CylBlas counting_blas(NumberKind kind) {
+    CylBlas blas = plain_blas();
+    plain_gemv =
+        (void (*)(int, int, int, int, float, const float *, int, const float *, int, float, float *, int))blas.sgemv;
+    plain_gemm = (void (*)(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *,
+                           int))blas.sgemm;
+    blas.sgemv = (uintptr_t)counting_gemv;
+    blas.sgemm = (uintptr_t)counting_gemm;
+    is_number_local = kind != GLOBAL_NUMBER;
+    blas.set_threads = kind == GLOBAL_NUMBER ? (uintptr_t)set_number : (uintptr_t)set_own_number;
+    blas.get_threads = kind == GLOBAL_NUMBER ? (uintptr_t)get_number : (uintptr_t)get_own_number;
+    blas.exchange_threads = kind == EXCHANGED_NUMBER ? (uintptr_t)exchange_own_number : 0;
+    blas.threads_are_local = kind == OWN_NUMBER;
+    return blas;
+}
+
+static void every_thread_of_a_call_runs_the_blas_on_one_thread(void) {
+    static const int64_t steps[] = {3, 1};
+    for (int kind = 0; kind < NUMBER_KINDS; kind++) {
+        Data *data;
+        Network *network = some_layers(&data, 3, 20);
+        CylBlas blas = counting_blas((NumberKind)kind);
+        CylModel *model = network_model_with(network, CYL_ENGINE_BLAS32, cyl_isa_best(), &blas);
+        for (int threads = 1; threads <= 4; threads++) {
+            Result whole = predict(network, model, data, threads);
+            Result parts = stream(network, model, data, steps, 2, threads);
+            CHECK(atomic_load(&blas_wrong) == 0, "kind %d, %d threads: %d products", kind, threads,
+                  atomic_load(&blas_wrong));
+            CHECK(get_number() == BLAS_THREADS && get_own_number() == BLAS_THREADS, "kind %d: %d and %d afterwards",
+                  kind, get_number(), get_own_number());
+            result_free(&whole);
+            result_free(&parts);
+        }
+        cyl_model_free(model);
+        data_free(data);
+        network_free(network);
+    }
+}
+
+typedef struct {
+    const Network *network;
+    const CylModel *model;
+    const Data *data;
+    atomic_bool is_over;
+} Busy;
+
+static void *predict_until_over(void *context) {
+    Busy *busy = context;
+    while (!atomic_load(&busy->is_over)) {
+        Result result = predict(busy->network, busy->model, busy->data, 1);
+        result_free(&result);
+    }
+    return NULL;
+}
+
+/* what the children of a process in which other threads are inside the BLAS say */
+static void a_child_gets_the_blas_as_it_is_without_us(void) {
+    Data *data;
+    Network *network = some_layers(&data, 1, 4);
+    CylBlas blas = counting_blas(GLOBAL_NUMBER);
+    CylModel *model = network_model_with(network, CYL_ENGINE_BLAS32, cyl_isa_best(), &blas);
+    Result wanted = predict(network, model, data, 1);
+    Busy busy = {.network = network, .model = model, .data = data};
+    atomic_store(&is_blas_slow, true);
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, predict_until_over, &busy) == 0, "thread %d", i);
+    }
+    for (int n = 0; n < 40; n++) {
+        usleep(100);
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            bool is_as_it_was = get_number() == BLAS_THREADS && atomic_load(&blas_inside) == 0;
+            Result again = predict(network, model, data, 1);
+            bool is_right = is_as_it_was && get_number() == BLAS_THREADS && result_same(&again, &wanted);
+            _exit(is_right ? CHILD_RIGHT : CHILD_WRONG);
+        }
+        int status = 0;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child, "a child");
+        CHECK(!(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM), "child %d hangs", n);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_RIGHT, "child %d: status %#x", n, (unsigned)status);
+    }
+    atomic_store(&busy.is_over, true);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(get_number() == BLAS_THREADS && atomic_load(&blas_wrong) == 0, "the parent: %d threads, %d products",
+          get_number(), atomic_load(&blas_wrong));
+    result_free(&wanted);
     cyl_model_free(model);
     data_free(data);
     network_free(network);
@@ -273,9 +488,12 @@ static void states_that_are_saved_are_of_one_moment(void) {
 
 int main(void) {
     cyl_threads_patience(INT64_MAX);
+    RUN(a_call_waits_for_its_own_part_of_a_workers_time_alone); /* first: the pool has one worker only */
+    RUN(every_thread_of_a_call_runs_the_blas_on_one_thread);
     /* qemu-user itself fails (cpu_exec: assertion failed) where a forked child makes threads */
     if (!getenv("EMULATED")) {
         RUN(a_child_predicts_after_fork);
+        RUN(a_child_gets_the_blas_as_it_is_without_us);
     }
     RUN(threads_share_a_model_each_with_its_stream);
     RUN(two_threads_on_one_stream_take_turns_or_are_refused);
