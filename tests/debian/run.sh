@@ -86,7 +86,7 @@ else
     [ -n "$INSTALL" ] || fail "README.md has no section install"
     run_in newcomer sh -ec "$INSTALL"
     # a machine where something is missing, which tmpfs hides, says what
-    run_in newcomer .venv/bin/pip install --quiet setuptools cython
+    run_in newcomer .venv/bin/pip install --quiet 'setuptools>=77' cython
     COMPILER=$(dirname "$(chroot "$SYSTEM" gcc -print-prog-name=cc1)")
     HEADERS=/usr/include/$(ls "$SYSTEM/usr/include" | grep '^python3' | head -1)
     for missing in "a C compiler:$COMPILER" "the header files of Python:$HEADERS"; do
