@@ -122,19 +122,20 @@ def test_readers_of_final_states_that_divide_their_work_wait_for_them(rng, make)
 def test_a_layer_that_starts_from_a_state_waits_for_it(rng, make):
     """Threads divide its units, and each reads the whole state at the first step."""
     builder = GraphBuilder()
-    op, weights, options = make(rng, 8, 192)
-    inputs = {"x": builder.input("x", (None, 8)), "h0": builder.input("h0", (weights["weight_hh"].shape[1],))}
-    inputs |= {"c0": builder.input("c0", (192,))} if op == "lstm" else {}
+    op, weights, options = make(rng, 1, 256)
+    x, v = builder.input("x", (None, 1)), builder.input("v", (8,))
+    inputs = {"x": x}
+    # threads come from the end of another layer together
+    for role in ("h0", "c0") if op == "lstm" else ("h0",):
+        size = 256 if role == "c0" else weights["weight_hh"].shape[1]
+        inputs[role] = builder.add("dense", role, {"x": v}, {"weight": weight(rng, size, 8)})["y"]
     builder.output(builder.add(op, "recurrent", inputs, weights, options)["y"])
-    graph = builder.build()
-    model = cylstm.Model(graph)
-    given = [
-        [numbers(rng, 1, 2, 8), *(numbers(rng, 1, *graph.values[n].shape) for n in graph.inputs[1:])] for _ in "ab"
-    ]
+    model = cylstm.Model(builder.build())
+    given = [[numbers(rng, 1, 1, 1), numbers(rng, 1, 8)] for _ in range(2)]
     wanted = [model.predict(arrays, threads=1) for arrays in given]
     for arrays, found in zip(given, wanted):
-        np.testing.assert_allclose(found, reference.predict(graph, *arrays)[0][0], rtol=0, atol=2e-5)
-    for call in range(40):
+        np.testing.assert_allclose(found, reference.predict(model.graph, *arrays)[0][0], rtol=0, atol=2e-5)
+    for call in range(100):
         assert same(model.predict(given[call % 2], threads=2), wanted[call % 2])
 
 
