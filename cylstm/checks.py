@@ -92,7 +92,8 @@ def compare(
                 raise CheckError(
                     f"check: output {name!r} differs most at {place}: expected {float(expected[place])!r}, as the "
                     f"framework gives, found {float(found[place])!r}; {error / max(scale, 1e-300):.1e} of the largest "
-                    f"number, allowed is {limit:.0e}"
+                    f"number, allowed is {limit:.0e}. Do not use this model: a layer is read here in another way than "
+                    "the framework computes it; please report the network"
                 )
         worst, tolerance = max(worst, error / scale if scale else 0.0), max(tolerance, limit)
     return {"error": worst, "tolerance": tolerance}
