@@ -36,6 +36,7 @@ cdef object _arrays = None
 cdef object _prediction = None
 # the thread on which Python runs the handlers of signals; 0 where that is not known
 cdef unsigned long main_thread = 0
+cdef bint watches_fork = False
 # see use_all_threads
 cdef bint uses_all_threads = False
 # multiply-adds that take about 20 us: longer calls release the GIL, shorter ones keep it
@@ -66,11 +67,12 @@ cdef int check(CylStatus status, str what) except -1:
 
 
 cdef int find_main_thread() except -1:
-    global main_thread
+    global main_thread, watches_fork
     import threading
 
-    if main_thread == 0 and hasattr(os, "register_at_fork"):
+    if not watches_fork and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=forget_main_thread)
+    watches_fork = True
     main_thread = threading.main_thread().ident
     return 0
 
