@@ -796,6 +796,15 @@ def masks_handed_on(keras, rng):
 
 
 @model
+def distributed_words(keras, rng):
+    """Words of sentences: in Keras 3 the mask that an Embedding makes inside TimeDistributed ends there."""
+    L = keras.layers
+    tokens = keras.Input((6, 5), dtype="int32")
+    words = L.TimeDistributed(L.Embedding(WORDS, 4, mask_zero=True))(tokens)
+    return keras.Model(tokens, L.GRU(3)(L.TimeDistributed(L.LSTM(2))(words)))
+
+
+@model
 def masks_in_models(keras, rng):
     """A merge of masked inputs in a nested model."""
     L = keras.layers

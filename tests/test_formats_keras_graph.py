@@ -379,5 +379,34 @@ def test_what_keras_before_2_4_would_not_build_is_refused(tmp_path):
         masked_by(keras_layer("Reshape", "l", target_shape=[5, 4]), "2.2.4", tmp_path)
 
 
+@pytest.mark.parametrize(("version", "is_refused"), [("2.13.1", False), ("2.15.0", True), ("3.15.1", False)])
+def test_a_group_normalisation_that_weighs_by_the_mask_is_refused(tmp_path, version, is_refused):
+    norm = keras_layer("GroupNormalization", "l", groups=2, axis=-1, epsilon=1e-3, scale=False, center=False)
+    if not is_refused:
+        assert masked_by(norm, version, tmp_path)
+        return
+    with pytest.raises(UnsupportedError, match="Keras 2.14 and 2.15 weigh the statistics by the mask"):
+        masked_by(norm, version, tmp_path)
+
+
+@pytest.mark.parametrize(("version", "is_refused"), [("2.15.0", True), ("3.15.1", False)])
+def test_a_mask_made_inside_time_distributed_goes_on_in_keras_2(tmp_path, version, is_refused):
+    """An LSTM for each sentence of words, of which some are padding."""
+    rng = np.random.default_rng(59)
+    table = keras_layer("Embedding", "table", input_dim=7, output_dim=3, mask_zero=True)
+    layers = [keras_input(4, 5, name="x"), keras_layer("TimeDistributed", "words", layer=table)]
+    model = keras_model(*layers, keras_layer("TimeDistributed", "each", layer=keras_lstm("rnn", 2)))
+    weights = {
+        "words": named("words", [rng.normal(size=(7, 3)).astype("f")], "embeddings"),
+        "each": named("each", keras_lstm_weights(rng, 3, 2), *LSTM_NAMES),
+    }
+    path = write_h5(tmp_path / "a.h5", model, weights, version=version)
+    if not is_refused:
+        assert sum(node.op == "lstm" for node in read(path).nodes) == 4
+        return
+    with pytest.raises(UnsupportedError, match="'each' .* a mask inside TimeDistributed is not supported"):
+        read(path)
+
+
 def test_the_table_of_masks_names_each_layer():
     assert set(MASKS) == set(LAYERS)

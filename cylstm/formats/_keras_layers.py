@@ -736,7 +736,7 @@ def _masking(call: LayerCall) -> list[Flow]:
 def _time_distributed(call: LayerCall) -> list[Flow]:
     call.layer.check_options({"layer"})
     inner = call.layer.inner(call.layer.config.get("layer"), "layer")
-    x, (is_explicit, mask) = call.x, call.explicit_mask()
+    x, (is_explicit, mask) = call.flow.value, call.explicit_mask()
     flow = Flow(x, Mask(mask)) if is_explicit else call.flow
     if call.first or not x.has_time or len(x.shape) < 2:
         raise UnsupportedError(f"{call.what}: expected an input (batch, time, ...), found {shape_text(x)}")
