@@ -106,7 +106,7 @@ def first_state(m, x, h):
 
 def test_an_optional_argument_keeps_its_default():
     model = assert_right(made(Optional, first_state, h0=nn.Parameter(torch.randn(1, 1, 6))))
-    assert model.inputs == ["x"]
+    assert model.inputs == ("x",)
     plain = made(Optional, lambda m, x, h: m.fc(m.gru(x)[0]) if h == None else x)  # noqa: E711
     assert_right(plain)
     assert_right(made(Optional, lambda m, x, h: m.fc(m.gru(x, h)[0])))
@@ -117,7 +117,7 @@ def test_an_optional_argument_is_an_input_where_inputs_names_it():
     module = made(Optional, first_state, h0=nn.Parameter(torch.randn(1, 1, 6)))
     for inputs in ({"h": (1, "N", 6)}, [("N", "T", 4), (1, "N", 6)]):
         model = cylstm.from_torch(module, inputs=inputs)
-        assert model.inputs == ["x", "h"]
+        assert model.inputs == ("x", "h")
         x, h = torch.randn(3, 7, 4), torch.randn(1, 3, 6)
         with torch.no_grad():
             expected = module(x, h).numpy()
@@ -164,7 +164,7 @@ def test_an_argument_that_is_tested_and_that_the_forward_cannot_do_without_is_re
         return m.fc(m.gru(x)[0])
 
     module = made(Optional, needs)
-    assert cylstm.from_torch(module).inputs == ["x"]
+    assert cylstm.from_torch(module).inputs == ("x",)
     monkeypatch.setattr(_torch_check, "_call", lambda *arguments: ValueError("cannot be run"))
     assert_refused(module, "has the default None, and without it the forward fails")
 

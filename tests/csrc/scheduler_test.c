@@ -494,8 +494,8 @@ static void a_stream_can_be_reset_and_copied(void) {
     CHECK(cyl_stream_run(first, &call) == CYL_OK, "run");
     float saved[3][5 * 18];
     void *states[3] = {saved[0], saved[1], saved[2]};
-    uint8_t flags[64];
-    CHECK(network->state_count == 3 && cyl_stream_flags_size(first) == 2 * rows, "sizes");
+    uint8_t flags[128];
+    CHECK(network->state_count == 3 && cyl_stream_flags_size(first) == (2 + 8) * rows, "sizes");
     CHECK(cyl_stream_save(first, states, flags) == CYL_OK, "save");
     CHECK(cyl_stream_restore(second, (const void *const *)states, flags) == CYL_OK, "restore");
     output = again;
@@ -571,7 +571,7 @@ static void rows_of_a_stream_run_reset_and_move_as_streams_of_their_own(void) {
         Network *network = streaming_network(kind, &options, c % 2 ? &mask_value : NULL);
         CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
         CylStream *many, *ones[STREAM_ROWS];
-        uint8_t flags[STREAM_ROWS], flag[1];
+        uint8_t flags[9 * STREAM_ROWS], flag[9];
         CHECK(cyl_stream_create(model, STREAM_ROWS, c % 4 < 2 ? 1 : 3, &many) == CYL_OK, "many");
         for (int64_t row = 0; row < STREAM_ROWS; row++) {
             CHECK(cyl_stream_create(model, 1, 1, &ones[row]) == CYL_OK, "one");

@@ -426,7 +426,7 @@ static void *rewrite(void *context) {
     Rewriting *rewriting = context;
     float all[SAVED_REALS];
     const void *states[MOST_STATES] = {NULL};
-    uint8_t flags[MOST_NODES * SAVED_ROWS];
+    uint8_t flags[(MOST_NODES + 8) * SAVED_ROWS];
     for (uint8_t turn = 0; !atomic_load(&rewriting->is_over); turn = !turn) {
         for (int i = 0; i < SAVED_REALS; i++) {
             all[i] = 0.25f + turn;
@@ -453,7 +453,7 @@ static void states_that_are_saved_are_of_one_moment(void) {
         CHECK(SAVED_ROWS * network->state_sizes[s] <= SAVED_REALS, "state %d", (int)s);
         states[s] = saved[s] = need(SAVED_REALS * sizeof **saved);
     }
-    uint8_t flags[MOST_NODES * SAVED_ROWS];
+    uint8_t flags[(MOST_NODES + 8) * SAVED_ROWS];
     int64_t flags_size = cyl_stream_flags_size(rewriting.stream);
     CHECK(flags_size > 0 && flags_size <= (int64_t)sizeof flags, "flags");
     pthread_t thread;
