@@ -224,9 +224,7 @@ static void windows_out_of_range_are_refused(void) {
     CHECK(cyl_window_copy_rows(kept, own, other, before, 2) == CYL_E_ARGUMENT, "rows");
     CHECK(cyl_window_copy_rows(kept, own, other, own, 2) == CYL_OK, "copy");
     const void *inputs[] = {x};
-    int64_t counts[2] = {3, 4};
-    CHECK(cyl_window_set(kept, inputs, counts) == CYL_E_ARGUMENT, "counts");
-    counts[1] = -1;
+    const int64_t counts[2] = {3, -1};
     CHECK(cyl_window_set(kept, inputs, counts) == CYL_E_ARGUMENT, "counts");
     cyl_window_free(other);
     cyl_window_free(kept);
