@@ -10,7 +10,7 @@ import pytest
 import cylstm
 from cylstm import layers as L
 from cylstm.cli import main
-from cylstm.errors import CylstmError, FormatError
+from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats import FORMATS, read
 
 from networks import lstm_model
@@ -135,3 +135,9 @@ def test_a_folder_of_tensorflow_is_told_whatever_lies_beside(tmp_path):
         (tmp_path / name).write_bytes(b"{}")
     with pytest.raises(CylstmError, match="TensorFlow SavedModels are not supported"):
         cylstm.load(tmp_path)
+
+
+@pytest.mark.parametrize("given", [{"lstm.weight": 1}, object(), 3.5, None])
+def test_what_is_no_path_is_refused_with_where_it_goes(given):
+    with pytest.raises(UnsupportedError, match=r"takes the path of a file, found builtins\.\w+: .*from_state_dict"):
+        cylstm.load(given)

@@ -304,7 +304,13 @@ def open_file(
     arrays : dict of str to list of ndarray, or None
         The weights of a packed file, as `cylstm._engine.PackedModel` takes them; the graph has their shapes only.
     """
-    path = os.fspath(path)
+    try:
+        path = os.fspath(path)
+    except TypeError:
+        raise UnsupportedError(
+            f"load takes the path of a file, found {type(path).__module__}.{type(path).__name__}: a module of PyTorch "
+            "goes to from_torch, a model of Keras to from_keras, a state dict to from_state_dict"
+        ) from None
     if not isinstance(path, str):
         path = os.fsdecode(path)
     for name, option in (("key", key), ("keras_version", keras_version)):
