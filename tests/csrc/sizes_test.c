@@ -53,11 +53,12 @@ static uint64_t workspace_bytes(const CylModel *model, int64_t rows, const int64
 }
 
 /* Workspaces whose bytes would be a little above a multiple of what a size can be; `along_rows`, else by their steps.
-   The bytes grow evenly from 1024 rows or steps to 2048. */
+   The bytes grow evenly from 1024 rows or steps to 2048: along rows those of the fewest steps, which a stream of so many
+   rows has room for. */
 static void check_growth(const CylModel *model, bool along_rows, const char *name) {
-    int64_t few = 1024, many = 2048;
-    uint64_t first = workspace_bytes(model, along_rows ? few : 3, along_rows ? NULL : &few, 2);
-    uint64_t each = (workspace_bytes(model, along_rows ? many : 3, along_rows ? NULL : &many, 2) - first) / 1024;
+    int64_t few = 1024, many = 2048, fewest = model->step_multiple;
+    uint64_t first = workspace_bytes(model, along_rows ? few : 3, along_rows ? &fewest : &few, 2);
+    uint64_t each = (workspace_bytes(model, along_rows ? many : 3, along_rows ? &fewest : &many, 2) - first) / 1024;
     uint64_t fixed = first - 1024 * each;
     CHECK(each > 0 && each < 1 << 24, "%s: %d bytes each", name, (int)each);
     for (int multiple = 1; multiple <= 9; multiple++) {
@@ -65,14 +66,14 @@ static void check_growth(const CylModel *model, bool along_rows, const char *nam
         double whole = multiple * ((double)LIMIT + (IS_SMALL ? 1.0 : 0.0));
         int64_t least = (int64_t)ceil((whole - (double)fixed) / (double)each);
         for (int64_t count = least; count < least + 3; count++) {
-            uint64_t found = workspace_bytes(model, along_rows ? count : 3, along_rows ? NULL : &count, 2);
+            uint64_t found = workspace_bytes(model, along_rows ? count : 3, along_rows ? &fewest : &count, 2);
             CHECK(found == 0, "%s: %.0f %s in %.0f bytes", name, (double)count, along_rows ? "rows" : "steps",
                   (double)found);
             CylStream *stream = NULL;
             CHECK(!along_rows || cyl_stream_create(model, count, 1, &stream) == CYL_E_MEMORY, "%s: a stream", name);
         }
     }
-    CHECK(workspace_bytes(model, along_rows ? few : 3, along_rows ? NULL : &few, 2) == first, "%s: as before", name);
+    CHECK(workspace_bytes(model, along_rows ? few : 3, along_rows ? &fewest : &few, 2) == first, "%s: as before", name);
 }
 
 static void rows_beyond_memory_are_refused(void) {
