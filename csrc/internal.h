@@ -118,10 +118,19 @@ typedef struct {
     atomic_bool is_requested;
 } CylStop;
 
+void cyl_stop_init(CylStop *stop, const CylCall *call);
 /* `stop`, or NULL if the call has no should_stop */
-CylStop *cyl_stop_start(CylStop *stop, const CylCall *call);
+static inline CylStop *cyl_stop_start(CylStop *stop, const CylCall *call) {
+    if (!call->should_stop) {
+        return NULL;
+    }
+    cyl_stop_init(stop, call);
+    return stop;
+}
 /* whether the call is to end; NULL never is */
-bool cyl_stop_is_requested(const CylStop *stop);
+static inline bool cyl_stop_is_requested(const CylStop *stop) {
+    return stop && atomic_load_explicit(&stop->is_requested, memory_order_acquire);
+}
 /* the same, and asks if this is the thread that made the call and it is time */
 bool cyl_stop_look(CylStop *stop);
 /* the thread that made the call waits for other threads, until `count` is `wanted` or the call is to end */

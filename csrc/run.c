@@ -309,8 +309,11 @@ static void predict_together(void *context, const CylTeam *team) {
 bool cyl_has_indices(const CylModel *model, const CylCall *call, const uint8_t *active) {
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
+        if (value->kind != CYL_INDEX) {
+            continue;
+        }
         int64_t count = value->has_time ? call->times[i] * value->features : value->features;
-        for (int64_t row = 0; row < call->rows && value->kind == CYL_INDEX; row++) {
+        for (int64_t row = 0; row < call->rows; row++) {
             const int32_t *indices = (const int32_t *)call->inputs[i] + row * count;
             for (int64_t k = 0; k < count && (!active || active[row]); k++) {
                 if (indices[k] < 0 || indices[k] >= value->limit) {
@@ -657,7 +660,9 @@ CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const ui
     bool is_all = count == call->rows;
     int64_t steps = is_all ? run_on_team(stream, call, stop) : run_active(stream, call, count, stop);
     for (int64_t row = 0; row < call->rows; row++) {
-        stream->steps[row] += is_all || stream->active[row] ? steps : 0;
+        if (is_all || stream->active[row]) {
+            stream->steps[row] += steps;
+        }
     }
     leave(stream);
     return cyl_stop_is_requested(stop) ? CYL_E_STOPPED : CYL_OK;

@@ -24,20 +24,12 @@ static _Thread_local char this_thread;
 
 void cyl_stop_ask_always(bool yes) { atomic_store(&asks_always, yes); }
 
-CylStop *cyl_stop_start(CylStop *stop, const CylCall *call) {
-    if (!call->should_stop) {
-        return NULL;
-    }
+void cyl_stop_init(CylStop *stop, const CylCall *call) {
     stop->should_stop = call->should_stop;
     stop->context = call->stop_context;
     stop->caller = &this_thread;
     stop->next = 0;
     atomic_init(&stop->is_requested, false);
-    return stop;
-}
-
-bool cyl_stop_is_requested(const CylStop *stop) {
-    return stop && atomic_load_explicit(&stop->is_requested, memory_order_acquire);
 }
 
 bool cyl_stop_look(CylStop *stop) {

@@ -89,6 +89,11 @@ cdef int run_handlers(void *context) noexcept nogil:
         return PyErr_CheckSignals()
 
 
+cdef inline bint is_long(int64_t work, int64_t rows, int64_t time) noexcept:
+    """Whether a call of so many multiply-adds a step takes so long that it releases the GIL."""
+    return <double>work * <double>rows * <double>time > GIL_WORK
+
+
 cdef int watch_signals(CylCall *call) except -1:
     """Let signals end a long call: on the main thread, where their handlers run."""
     if main_thread == 0:
@@ -487,10 +492,6 @@ cdef class PackedModel:
             if error is not None:
                 raise error
 
-    cdef bint is_long(self, int64_t rows, int64_t time) noexcept:
-        """Whether a call takes so long that it releases the GIL."""
-        return <double>self.work * <double>rows * <double>time > GIL_WORK
-
     cdef int useful(self, int64_t rows, int64_t time, int threads) noexcept:
         return threads if uses_all_threads else cyl_model_worthwhile_threads(self.model, rows, time, threads)
 
@@ -538,7 +539,7 @@ cdef class PackedModel:
         if rank == 2:
             time = array.shape[first]
         if threads is None:
-            most = CYL_MAX_THREADS if self.is_long(call.rows, time) else 1
+            most = CYL_MAX_THREADS if is_long(self.work, call.rows, time) else 1
         elif type(threads) is int:
             most = PyLong_AsLongAndOverflow(threads, &overflow)
             if overflow or not 1 <= most <= CYL_MAX_THREADS:
@@ -569,7 +570,7 @@ cdef class PackedModel:
                 and cnp.PyArray_ISCARRAY(result)
                 and cnp.PyArray_NDIM(result) == out_rank
                 and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(result), shape, out_rank)
-                and not overlap(array, result)
+                and not overlap(array, cnp.PyArray_SIZE(array), result, cnp.PyArray_SIZE(result))
             ):
                 return None
         in_data = cnp.PyArray_DATA(array)
@@ -584,7 +585,7 @@ cdef class PackedModel:
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state = NULL, NULL
         call.should_stop = NULL
-        if self.is_long(call.rows, time):
+        if is_long(self.work, call.rows, time):
             watch_signals(&call)
             with nogil:
                 status = cyl_predict(self.model, &call)
@@ -649,7 +650,7 @@ cdef class PackedModel:
             if final_state is not None:
                 call.final_state = <void *const *>(states + self.state_count)
         call.should_stop = NULL
-        if self.is_long(call.rows, longest):
+        if is_long(self.work, call.rows, longest):
             watch_signals(&call)
             with nogil:
                 status = cyl_predict(self.model, &call)
@@ -685,11 +686,12 @@ cdef check_packed(graph, arrays, bint is_packed):
                 raise FormatError(f"{what}, found {given.dtype} {given.shape}, strides {given.strides}, at {place} of 64")
 
 
-cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
-    """Whether two C-contiguous arrays share memory."""
+cdef inline bint overlap(cnp.ndarray a, int64_t a_size, cnp.ndarray b, int64_t b_size) noexcept:
+    """Whether two C-contiguous arrays of one dtype and so many numbers share memory."""
+    cdef int64_t item = cnp.PyArray_ITEMSIZE(a)
     cdef const char *a_data = <const char *>cnp.PyArray_DATA(a)
     cdef const char *b_data = <const char *>cnp.PyArray_DATA(b)
-    return a_data < b_data + cnp.PyArray_NBYTES(b) and b_data < a_data + cnp.PyArray_NBYTES(a)
+    return a_data < b_data + b_size * item and b_data < a_data + a_size * item
 
 
 cdef const uint8_t *plain_mask(active, int64_t batch) noexcept:
@@ -789,7 +791,7 @@ cdef class Stream:
     cdef int run_call(self, CylCall *call, int64_t time) except -1:
         cdef CylStatus status
         call.should_stop = NULL
-        if self.packed.is_long(self.batch, time):
+        if is_long(self.packed.work, self.batch, time):
             watch_signals(call)
             with nogil:
                 status = cyl_stream_run(self.stream, call)
@@ -807,7 +809,7 @@ cdef class Stream:
         if self.threads > 1:
             call.threads = self.packed.useful(rows, 1, self.threads)
         call.should_stop = NULL
-        if self.packed.is_long(rows, time):
+        if is_long(self.packed.work, rows, time):
             watch_signals(call)
             with nogil:
                 status = cyl_stream_run_active(self.stream, call, active)
@@ -884,7 +886,7 @@ cdef class Stream:
                 and cnp.PyArray_NDIM(result) == rank
                 and result.shape[rank - 1] == shape[rank - 1]
                 and result.shape[0] == shape[0]
-                and not overlap(array, result)
+                and not overlap(array, self.batch * packed.input_features[0], result, self.batch * packed.output_features[0])
             ):
                 return self.step_any(x, active, out)
         in_data = cnp.PyArray_DATA(array)
@@ -1274,7 +1276,7 @@ cdef class WindowStream(Stream):
             for row in range(self.batch):
                 rows += active[row] != 0
         call.should_stop = NULL
-        if self.packed.is_long(rows, self.length):
+        if is_long(self.packed.work, rows, self.length):
             watch_signals(call)
             with nogil:
                 status = cyl_window_run(self.kept, call, active)
