@@ -53,8 +53,8 @@ static uint64_t workspace_bytes(const CylModel *model, int64_t rows, const int64
 }
 
 /* Workspaces whose bytes would be a little above a multiple of what a size can be; `along_rows`, else by their steps.
-   The bytes grow evenly from 1024 rows or steps to 2048: along rows those of the fewest steps, which a stream of so many
-   rows has room for. */
+   The bytes grow evenly from 1024 rows or steps to 2048: along rows those of the fewest steps, which a stream of so
+   many rows has room for. */
 static void check_growth(const CylModel *model, bool along_rows, const char *name) {
     int64_t few = 1024, many = 2048, fewest = model->step_multiple;
     uint64_t first = workspace_bytes(model, along_rows ? few : 3, along_rows ? &fewest : &few, 2);
