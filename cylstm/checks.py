@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import BlasNotFoundError, CylstmError, FormatError, ShapeError, UnsupportedError
+from .errors import BlasNotFoundError, CylstmError, CylstmWarning, FormatError, ShapeError, UnsupportedError
 from .prediction import input_list
 
 if TYPE_CHECKING:
@@ -225,8 +226,12 @@ def verify(path: str | os.PathLike) -> str:
         from .formats._cylstm_check import read_check
         from .formats.safetensors import SafetensorsFile
 
-        model = load(path, engine="packed", dtype="float32")
-        check = read_check(SafetensorsFile(path), model.graph)
+        file = SafetensorsFile(path)
+        if file.metadata.get("format") == "cylstm" and "check" in file.metadata:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CylstmWarning)  # about what a user may do with the model
+                model = load(path, engine="packed", dtype="float32")
+            check = read_check(file, model.graph)
     if check is None:
         raise FormatError(
             f'{path}: it keeps no check; model.save("....cylstm", check=x), or python -m cylstm convert --check FILE, '

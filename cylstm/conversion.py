@@ -62,7 +62,9 @@ def convert(
         raise UnsupportedError(
             'check= keeps bits of float32, and the weights are float64; convert with dtype="float32"'
         )
-    Model(graph).save(target, check=check)
+    from .checks import record
+
+    write(graph, target, None, record(Model(graph), check))
 
 
 def from_state_dict(

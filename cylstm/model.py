@@ -339,12 +339,14 @@ class Model:
         except AttributeError:
             from .streaming import why_no_stream
 
-            reason = why_no_stream(self._graph)
             graph = self._graph
+            reason = why_no_stream(graph)
+            steps = {graph.values[name].shape[0] for name in graph.inputs if graph.values[name].has_time} - {None}
             if reason is not None and graph.stateful:
                 reason += "; predict goes on as Keras does with initial_state= and return_state= of its stateful layers"
-            elif reason is not None and any(graph.values[name].has_time for name in graph.inputs):
-                reason += f"; stream(window={graph.window or 'n'}) predicts from the last steps at every step"
+            elif reason is not None and len(steps) < 2 and any(graph.values[name].has_time for name in graph.inputs):
+                window = graph.window or (steps.pop() if steps else "n")
+                reason += f"; stream(window={window}) predicts from the last steps at every step"
             self._stream_refusal = reason
             return reason
 
@@ -395,10 +397,11 @@ def _computed(graph: Graph) -> Graph:
 
 def warn_stateful(graph: Graph, where: str) -> None:
     """Say to the caller of the function that calls this what becomes of Keras's ``stateful=True``."""
+    from .streaming import how_states_go_on
+
     warnings.warn(
         f"{where}layers with stateful=True: {', '.join(graph.stateful)}. In Keras their state goes on from one call of "
-        "predict to the next; here every call of predict starts from zero, and a stream goes on: use stream(), or give "
-        "predict the states of these layers with initial_state= and return_state=True",
+        f"predict to the next; here every call of predict starts from zero: {how_states_go_on(graph)}",
         CylstmWarning,
         stacklevel=3,
     )

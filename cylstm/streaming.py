@@ -38,6 +38,12 @@ def why_no_stream(graph: Graph) -> str | None:
     return None
 
 
+def how_states_go_on(graph: Graph) -> str:
+    """What a user does so that the states of Keras's stateful layers go on from call to call."""
+    by_hand = "give predict the states of these layers with initial_state= and return_state=True"
+    return by_hand if why_no_stream(graph) else f"use stream(), which carries their state on, or {by_hand}"
+
+
 def check_window(graph: Graph, window: object) -> int:
     """The steps of a window that moves along. Raises `ShapeError`, or `UnsupportedError` if no input has time."""
     try:

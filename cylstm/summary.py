@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import CylstmError
-from .streaming import why_no_stream
+from .streaming import how_states_go_on, why_no_stream
 from .tensors import as_stored
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def summary_text(model: Model) -> str:
         lines.append(f"trained on windows of {model.graph.window:,} {unit}{start}")
     if model.graph.stateful:
         names = ", ".join(model.graph.stateful)
-        lines.append(f"stateful: {names}: predict starts them from zero, stream() carries their state on")
+        lines.append(f"stateful: {names}: predict starts them from zero; {how_states_go_on(model.graph)}")
     return "\n".join(lines)
 
 

@@ -11,9 +11,9 @@ from cylstm import layers as L
 from cylstm.checks import MOST_BYTES, Check, CheckError, bits_of, verify
 from cylstm.cli import main
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
-from cylstm.formats import write
+from cylstm.formats import read, write
 
-from weight_files import linear_tensors, lstm_tensors, write_torch
+from weight_files import linear_tensors, lstm_tensors, write_safetensors, write_torch
 
 
 @pytest.fixture
@@ -342,3 +342,22 @@ def test_a_keras_layer_that_is_computed_otherwise_is_refused_with_both_numbers(k
     monkeypatch.setattr(keras.layers.Dense, "call", lambda self, x, training=None: call(self, x) * 1.0001)
     with pytest.raises(CheckError, match=r"output 'd' differs most at \(\d, \d, \d\): expected .* found"):
         cylstm.from_keras(network, check=x)
+
+
+def test_a_file_has_the_same_weights_with_and_without_a_check(tmp_path, rng):
+    tensors = linear_tensors(rng, "fc", 3, 2)
+    tensors["fc.weight"][0, 0] = 1e-20  # 0 for the engine, not for the file
+    write_torch(tmp_path / "weights.pt", tensors)
+    files = [tmp_path / "without.cylstm", tmp_path / "with.cylstm"]
+    for path, check in zip(files, (None, np.ones((2, 3), np.float32))):
+        cylstm.convert(tmp_path / "weights.pt", path, layers=[L.Linear("fc")], check=check)
+    graphs = [read(path) for path in files]
+    assert graphs[0].tensors["fc.weight"][0, 0] == np.float32(1e-20)
+    for name, array in graphs[0].tensors.items():
+        np.testing.assert_array_equal(array, graphs[1].tensors[name])
+
+
+def test_verify_of_a_state_dict_says_that_it_keeps_no_check(tmp_path, rng):
+    write_safetensors(tmp_path / "weights.safetensors", linear_tensors(rng, "fc", 3, 2))
+    with pytest.raises(FormatError, match="it keeps no check"):
+        verify(tmp_path / "weights.safetensors")

@@ -88,8 +88,10 @@ def test_an_option_is_taken_or_refused_with_those_that_are_taken(folder, name, o
             except CylstmError as error:
                 assert "leave out" not in str(error)
         else:
-            expected = " and ".join(", ".join(f"{n}=" for n in taken).rsplit(", ", 1)) or "no options but engine="
-            with pytest.raises(FormatError, match=f"{name}: this is {what}, which takes {expected}") as raised:
+            expected = (
+                " and ".join(", ".join(f"{n}=" for n in taken).rsplit(", ", 1)) or "none of its options but engine="
+            )
+            with pytest.raises(FormatError, match=f"{name}: this is {what}, of which load takes {expected}") as raised:
                 way()
             assert f"leave out {option}= (" in str(raised.value)
     assert not (folder / "out.cylstm").exists() or option in taken

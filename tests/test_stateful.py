@@ -62,7 +62,7 @@ def test_loading_a_stateful_model_says_so_once(tmp_path, rng):
 
 def test_the_summary_says_which_layers_are_stateful(tmp_path, rng):
     text = summary_text(loaded(write(tmp_path / "net.keras", rng, False, True)))
-    assert text.endswith("stateful: second: predict starts them from zero, stream() carries their state on")
+    assert "stateful: second: predict starts them from zero; use stream(), which carries their state on" in text
     text = summary_text(loaded(write(tmp_path / "net.keras", rng, False, False)))
     assert "stateful" not in text
 

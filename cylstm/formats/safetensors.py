@@ -5,7 +5,7 @@ shape and its begin and end in the data; sorted by begin the tensors fill the da
 ``__metadata__`` maps strings to strings.
 
 A ``.cylstm`` file has in ``__metadata__``: ``format`` ("cylstm"), ``format_version``, ``graph`` (JSON: values,
-nodes, inputs, outputs) and ``metadata`` (JSON: the user's own strings). Its tensors are the graph's own; they are read
+nodes, inputs, outputs; where they say anything layouts, window, stateful) and ``metadata`` (JSON: the user's own strings). Its tensors are the graph's own; they are read
 piece by piece as they are packed.
 
 A packed one has ``layout_version`` beside ``format_version``, ``tensors`` in its graph (name -> shape), and instead of
