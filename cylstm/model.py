@@ -202,9 +202,10 @@ class Model:
         threads : int
             At most so many threads a step; a step too small to gain from them uses fewer (`Stream.threads`).
         window : int or None, optional
-            None: the state runs on from step to step. A number n: each step is what `predict` gives for the last n
-            steps, from a zero state, in one pass; also of networks that cannot run step by step. Without it the state
-            runs on, and a model that was trained on windows (see `summary`) says once that this may not be meant.
+            None: the state runs on from step to step; of a Keras model with stateful layers that of these layers alone.
+            A number n: each step is what `predict` gives for the last n steps, from a zero state, in one pass; also of
+            networks that cannot run step by step. Left out: as None, but a model that was trained on windows (see
+            `summary`) warns once that this may not be meant.
 
         Returns
         -------

@@ -5,8 +5,8 @@ shape and its begin and end in the data; sorted by begin the tensors fill the da
 ``__metadata__`` maps strings to strings.
 
 A ``.cylstm`` file has in ``__metadata__``: ``format`` ("cylstm"), ``format_version``, ``graph`` (JSON: values,
-nodes, inputs, outputs; where they say anything layouts, window, stateful) and ``metadata`` (JSON: the user's own strings). Its tensors are the graph's own; they are read
-piece by piece as they are packed.
+nodes, inputs, outputs; where they say anything layouts, window, stateful) and ``metadata`` (JSON: the user's own
+strings). Its tensors are the graph's own; they are read piece by piece as they are packed.
 
 A packed one has ``layout_version`` beside ``format_version``, ``tensors`` in its graph (name -> shape), and instead of
 those tensors the engine's packed arrays: ``layer/0``, ``layer/1``, ..., F32 of one axis, each a multiple of 64 bytes
