@@ -120,7 +120,8 @@ void cyl_blas_release(const CylModel *model) {
     }
     lock();
     Library *library = library_of(model);
-    if (library && --library->inside == 0 && library->saved != 1) {
+    /* 0 in a child that a signal's handler forked within the call */
+    if (library && library->inside > 0 && --library->inside == 0 && library->saved != 1) {
         set_threads(library->set, library->saved);
     }
     unlock();
@@ -173,6 +174,9 @@ static void in_parent(void) {
 static void in_child(void) {
     for (int l = 0; l < MOST_LIBRARIES; l++) {
         libraries[l].inside = 0;
+    }
+    for (int c = 0; c < COUNTS; c++) { /* another thread may have been about to give way */
+        atomic_store(&counts[c].inside, 0);
     }
     atomic_store(&is_forking, false);
     unlock();

@@ -183,7 +183,7 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call);
 
 typedef struct CylStream CylStream;
 
-/* Allocates all memory that the stream will ever use. Owned by the caller, freed with cyl_stream_free. */
+/* Allocates all memory that its runs will ever use. Owned by the caller, freed with cyl_stream_free. */
 CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream);
 void cyl_stream_free(CylStream *stream);
 /* From now on each run is a call of its own, as of a stateful model in Keras: only the states of nodes n with
@@ -254,6 +254,9 @@ typedef enum { CYL_THREADS_POOL = 0, CYL_THREADS_OPENMP } CylThreads;
 /* Before the model is shared. At first a model of the packed engine has CYL_THREADS_POOL, one of the BLAS engines
    CYL_THREADS_OPENMP. */
 void cyl_model_set_threads(CylModel *model, CylThreads threads);
+/* From now on a fork is noticed: the child does not run on OpenMP's threads, which its parent may have used.
+   cyl_model_set_threads does it too. */
+void cyl_threads_watch_fork(void);
 
 /* Runs part(context, thread, threads) on each of up to `threads` threads at once, the calling one among them. */
 typedef void CylRegion(void (*part)(void *context, int thread, int threads), void *context, int threads);

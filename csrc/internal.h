@@ -41,6 +41,8 @@
 /* the most rows and steps of a call: what is added to them, and the products of a few small numbers with them, stay
    far from what 64 bits hold; all other sizes that depend on them are made by the functions below */
 #define CYL_LONGEST ((int64_t)1 << 40)
+/* the most steps that a row of a stream may say it has taken: a process never takes as many more */
+#define CYL_MOST_STEPS (INT64_MAX / 2)
 
 /* Sums and products that stay at CYL_SIZE_LIMIT where they would be larger; cyl_alloc and cyl_aligned_alloc refuse
    such a size. The arguments are counts, at least 0, and sizes made by these functions. */
@@ -541,8 +543,9 @@ void cyl_workspace_reset(CylWorkspace *workspace);
 /* all that is remembered of one row: to the start, exchanged with another row's, copied from another workspace's */
 void cyl_workspace_reset_row(CylWorkspace *workspace, int64_t row);
 void cyl_workspace_swap_rows(CylWorkspace *workspace, int64_t a, int64_t b);
-/* before a call that only the states of nodes n with carried[n] not 0 (nodes) go on into: no more is remembered */
-void cyl_workspace_forget(CylWorkspace *workspace, const uint8_t *carried);
+/* before a call that only the states of nodes n with carried[n] not 0 (nodes) go on into: no more is remembered;
+   of the rows n with active[n] not 0 (rows), NULL for all */
+void cyl_workspace_forget(CylWorkspace *workspace, const uint8_t *carried, const uint8_t *active);
 /* the next run is on rows [0, count) only, the others keep their states; and afterwards on all rows again */
 void cyl_workspace_leave_rows(CylWorkspace *workspace, int64_t count);
 void cyl_workspace_rejoin_rows(CylWorkspace *workspace);

@@ -166,10 +166,11 @@ static void take_halves(const CylModel *model, const CylNode *node, const CylWor
     const CylMatrix *m = node->recurrent->input_matrix;
     const CylNodeState *state = &workspace->states[node->index];
     const CylHalves *halves = state->halves;
+    int64_t piece = node->is_chunked ? workspace->first_step : 0;
     int64_t from = cyl_block_offset(m, begin), to = end == m->blocks ? m->row_size : cyl_block_offset(m, end);
     for (int64_t row = 0; row < workspace->rows && begin < end; row++) {
         int64_t kept_row = halves->rows[cyl_call_row(workspace, row)];
-        int64_t place = (halves->oldest[kept_row] + workspace->first_step + start) % halves->steps;
+        int64_t place = (halves->oldest[kept_row] + piece + start) % halves->steps;
         for (int64_t n = 0; n < count; n++) {
             memcpy(cyl_at(model, state->acc, (row * state->block_steps + n) * m->row_size + from),
                    cyl_at(model, halves->acc, (kept_row * halves->steps + place) * m->row_size + from),
@@ -256,7 +257,8 @@ void cyl_recurrent_run(const CylModel *model, const CylNode *node, CylWorkspace 
             first = n;
             count = time - n < state->block_steps ? time - n : state->block_steps;
             count = cyl_take_steps(team, n, count);
-            step.continued = count > 1 || state->halves; /* one step reads all weights in one pass */
+            step.continued =
+                count > 1 || state->halves; /* one step whose half is not known reads all weights in one pass */
             if (step.continued) {
                 cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
                 input_products(model, node, workspace, time, n, count, (int32_t)begin, (int32_t)end);

@@ -1,4 +1,4 @@
-/* Running a model: whole calls (cyl_predict) and streams, in pieces of rows and of time. */
+/* Running a model: whole calls (cyl_predict, and those of window.c) and streams, in pieces of rows and of time. */
 #include "internal.h"
 
 #include <stdatomic.h>
@@ -654,7 +654,7 @@ CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const ui
     }
     CylStop asked, *stop = cyl_stop_start(&asked, call);
     if (stream->carried) {
-        cyl_workspace_forget(stream->workspace, stream->carried);
+        cyl_workspace_forget(stream->workspace, stream->carried, active);
     }
     int64_t count = active ? order_rows(stream, active) : call->rows;
     bool is_all = count == call->rows;
@@ -757,7 +757,7 @@ static int64_t copy_flags(CylStream *stream, uint8_t *out, const uint8_t *in) {
             }
         }
         if (in) {
-            stream->steps[row] = (int64_t)steps;
+            stream->steps[row] = steps > CYL_MOST_STEPS ? CYL_MOST_STEPS : (int64_t)steps;
         }
     }
     return used;

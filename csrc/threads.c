@@ -40,13 +40,15 @@ static void watch_fork(void) { pthread_atfork(NULL, NULL, after_fork); }
 
 void cyl_openmp_bind(CylRegion *region) { atomic_store(&openmp_region, region); }
 
+void cyl_threads_watch_fork(void) {
+#if !defined(_WIN32)
+    pthread_once(&fork_once, watch_fork);
+#endif
+}
+
 void cyl_model_set_threads(CylModel *model, CylThreads threads) {
     model->threads = threads;
-#if !defined(_WIN32)
-    if (threads == CYL_THREADS_OPENMP) { /* now, not at the first call: another user of the runtime may come first */
-        pthread_once(&fork_once, watch_fork);
-    }
-#endif
+    cyl_threads_watch_fork(); /* now, not at the first call: another user of the runtime may come first */
 }
 
 typedef struct {

@@ -1,12 +1,12 @@
 /*
  * Windows: the last steps of each row are kept, and every new step is the prediction of them from a zero state.
  *
- * Recurrent layers that read an input go over it anew at every step, but W x of a step does not change: it is
- * computed when the step comes and kept beside it, and the prediction runs the recurrent halves alone (recurrent.c).
- * The same chain of multiply-adds, hence the same bits.
+ * Recurrent layers that read an input of some features go over it anew at every step, but W x of a step does not
+ * change: it is computed when the step comes and kept beside it, and the prediction runs the recurrent halves alone
+ * (recurrent.c). The same chain of multiply-adds, hence the same bits.
  *
- * Each row has a ring of its own, because rows may rest while others go on. The prediction is a call of cyl_predict on
- * the windows that are whole, put into the order of time, in workspaces that stay with the window.
+ * Each row has a ring of its own, because rows may rest while others go on. The prediction is a call of cyl_predict_in
+ * on the windows that are whole, put into the order of time, in workspaces that stay with the window.
  */
 #include "internal.h"
 
@@ -171,7 +171,8 @@ CylStatus cyl_window_create(const CylModel *model, int64_t rows, int64_t steps, 
     }
     place(w, w->memory);
     for (int32_t a = model->input_count; a < model->axis_count && status == CYL_OK; a++) {
-        status = cyl_axis_length(model, a, w->times) < 1 ? CYL_E_TIME : CYL_OK;
+        int64_t length = cyl_axis_length(model, a, w->times);
+        status = length < 0 ? CYL_E_MEMORY : length < 1 ? CYL_E_TIME : CYL_OK;
     }
     for (int i = 0; i < w->division.workspaces && status == CYL_OK; i++) {
         status = cyl_workspace_create(model, w->division.rows, w->times, model->is_chunkable,
@@ -460,7 +461,7 @@ CylStatus cyl_window_get(CylWindow *window, void *const *inputs, int64_t *counts
 CylStatus cyl_window_set(CylWindow *window, const void *const *inputs, const int64_t *counts) {
     const CylCall call = {.rows = window->rows, .times = window->times, .inputs = inputs, .threads = 1};
     for (int64_t row = 0; row < window->rows; row++) {
-        if (counts[row] < 0) {
+        if (counts[row] < 0 || counts[row] > CYL_MOST_STEPS) {
             return CYL_E_ARGUMENT;
         }
     }
@@ -472,6 +473,7 @@ CylStatus cyl_window_set(CylWindow *window, const void *const *inputs, const int
         return status;
     }
     memset(window->active, 1, (size_t)window->rows);
+    memset(window->counts, 0, (size_t)window->rows * sizeof *counts);
     take_steps(window, &call, window->steps);
     memcpy(window->counts, counts, (size_t)window->rows * sizeof *counts);
     leave(window);

@@ -249,12 +249,14 @@ void cyl_workspace_reset(CylWorkspace *w) { reset_rows(w, 0, w->rows_capacity); 
 
 void cyl_workspace_reset_row(CylWorkspace *w, int64_t row) { reset_rows(w, row, 1); }
 
-void cyl_workspace_forget(CylWorkspace *w, const uint8_t *carried) {
-    for (int32_t n = 0; n < w->model->node_count; n++) {
-        if (!carried[n]) {
-            reset_node(w, n, 0, w->rows_capacity);
-        } else if (w->model->nodes[n].recurrent) {
-            memset(w->states[n].seen, 0, (size_t)w->rows_capacity);
+void cyl_workspace_forget(CylWorkspace *w, const uint8_t *carried, const uint8_t *active) {
+    for (int64_t row = 0; row < w->rows_capacity; row++) {
+        for (int32_t n = 0; n < w->model->node_count && (!active || active[row]); n++) {
+            if (!carried[n]) {
+                reset_node(w, n, row, 1);
+            } else if (w->model->nodes[n].recurrent) {
+                w->states[n].seen[row] = 0;
+            }
         }
     }
 }

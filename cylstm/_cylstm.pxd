@@ -144,6 +144,7 @@ cdef extern from "cylstm.h" nogil:
     ctypedef struct CylRegion:
         pass
     void cyl_model_set_threads(CylModel *model, CylThreads threads)
+    void cyl_threads_watch_fork()
     void cyl_openmp_bind(CylRegion *region)
     const char *cyl_threads_name()
     void cyl_threads_patience(int64_t nanoseconds)

@@ -27,6 +27,8 @@ from .errors import CylstmError, FormatError, ShapeError, StreamBusyError, Unsup
 from .tensors import StoredTensor, StoredTensors, as_stored
 
 cnp.import_array()
+# before the process can fork: a child must not run on OpenMP's threads of its parent
+cyl_threads_watch_fork()
 
 cdef enum:
     MAX_PORTS = 64
@@ -99,7 +101,7 @@ cdef int watch_signals(CylCall *call) except -1:
     if main_thread == 0:
         find_main_thread()
     if PyThread_get_thread_ident() == main_thread:
-        call.should_stop = run_handlers
+        call.should_stop, call.stop_context = run_handlers, NULL
     return 0
 
 
@@ -788,8 +790,15 @@ cdef class Stream:
         else:
             self.run_active_call(&call, time, active)
 
+    cdef int check_running(self) except -1:
+        """Refuse a stream with a window where it is given to a method of this class by name."""
+        if self.stream == NULL:
+            raise UnsupportedError("a stream with a window has methods of its own: call them by the stream")
+        return 0
+
     cdef int run_call(self, CylCall *call, int64_t time) except -1:
         cdef CylStatus status
+        self.check_running()
         call.should_stop = NULL
         if is_long(self.packed.work, self.batch, time):
             watch_signals(call)
@@ -804,6 +813,7 @@ cdef class Stream:
     cdef int run_active_call(self, CylCall *call, int64_t time, const uint8_t *active) except -1:
         cdef CylStatus status
         cdef int64_t row, rows = 0
+        self.check_running()
         for row in range(self.batch):
             rows += active[row] != 0
         if self.threads > 1:
@@ -1006,6 +1016,7 @@ cdef class Stream:
         cdef uint8_t *flag_data = NULL
         cdef int32_t index = 0
         cdef CylStatus status
+        self.check_running()
         cdef void **states = <void **>PyMem_Calloc(max(1, self.packed.state_count), sizeof(void *))
         if states == NULL:
             raise MemoryError
@@ -1031,6 +1042,7 @@ cdef class Stream:
         cdef const uint8_t *flag_data = NULL
         cdef int32_t index = 0
         cdef CylStatus status
+        self.check_running()
         cdef const void **states = <const void **>PyMem_Calloc(max(1, self.packed.state_count), sizeof(void *))
         if states == NULL:
             raise MemoryError
@@ -1050,13 +1062,14 @@ cdef class Stream:
         """The steps of the input that each row has taken since the stream was made or the row reset.
 
         Where a signal's handler ends `run` by an exception (Ctrl-C), the stream has taken the first steps of the chunk
-        and no others: as many as this has grown by. It goes on from there.
+        and no others: as many as this has grown by. It goes on from there (of a Keras model with layers of which only
+        some are stateful, as after any call: the others start from zero).
 
         Returns
         -------
         ndarray of int64
-            (batch,), a read-only copy. `copy`, `replace` by another stream and pickling carry it with a row; `replace` by a state
-            starts at 0; setting `state` leaves it.
+            (batch,), a read-only copy. `copy`, `replace` by another stream and pickling carry it with a row; `replace`
+            by a state starts at 0; setting `state` leaves it.
 
         Raises
         ------
@@ -1064,6 +1077,7 @@ cdef class Stream:
             If another thread is inside this stream.
         """
         cdef cnp.ndarray array = np.empty(self.batch, np.int64)
+        self.check_running()
         check(cyl_stream_get_steps(self.stream, <int64_t *>cnp.PyArray_DATA(array)), "stream")
         array.setflags(write=False)
         return array
@@ -1084,6 +1098,7 @@ cdef class Stream:
             If another thread is inside this stream.
         """
         cdef cnp.ndarray indices
+        self.check_running()
         if rows is None:
             check(cyl_stream_reset(self.stream), "stream")
             return
@@ -1157,7 +1172,10 @@ cdef class Stream:
 
     cdef copy_rows(self, cnp.ndarray rows, Stream source, cnp.ndarray source_rows):
         """Rows of source, both as `as_rows` gives them, in the order of `rows`."""
-        cdef CylStatus status = cyl_stream_copy_rows(
+        cdef CylStatus status
+        self.check_running()
+        source.check_running()
+        status = cyl_stream_copy_rows(
             self.stream,
             <const int64_t *>cnp.PyArray_DATA(rows),
             source.stream,
@@ -1168,6 +1186,7 @@ cdef class Stream:
 
     def _restore(self, state, flags):
         """Go on from what `__reduce__` saved; everything is checked before anything changes."""
+        self.check_running()
         arrays = _arrays.as_state(state, self.packed.state_groups, self.batch, self.packed.dtype)
         if not isinstance(flags, bytes) or len(flags) != cyl_stream_flags_size(self.stream):
             found = f"{len(flags)} bytes" if isinstance(flags, bytes) else type(flags).__name__
@@ -1184,6 +1203,7 @@ cdef class Stream:
         return self.copy()
 
     def __reduce__(self):
+        self.check_running()
         cdef bytearray flags = bytearray(cyl_stream_flags_size(self.stream))
         state = self.save(flags)
         return _restore_stream, (self.model, self.batch, self.threads, state, bytes(flags))
@@ -1228,7 +1248,7 @@ cdef class WindowStream(Stream):
         cdef CylStatus status
         from .streaming import check_window
 
-        self.length = check_window(model.graph, window)
+        self.length = check_window(packed.inputs, window)
         self.batch = _arrays.check_batch(batch)
         self.threads = packed.useful(self.batch, self.length, _threads.check_threads(threads))
         if self.threads > 1 and packed.wants_openmp:
@@ -1502,11 +1522,12 @@ cdef class WindowStream(Stream):
         cdef const void *data[MAX_PORTS]
         cdef cnp.ndarray array
         cdef CylStatus status
+        arrays = list(arrays)
         expected = [*self._kept_shapes(), ((self.batch,), np.dtype(np.int64))]
         given = [*arrays, counts]
         if len(given) != len(expected) or any(
             [
-                not isinstance(one, np.ndarray) or (one.shape, one.dtype) != known or not one.flags.c_contiguous
+                not isinstance(one, np.ndarray) or (one.shape, one.dtype) != known or not (one.flags.c_contiguous and one.flags.aligned)
                 for one, known in zip(given, expected)
             ]
         ):

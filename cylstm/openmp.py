@@ -38,14 +38,14 @@ class OpenMP:
     reason: str
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _found: OpenMP | None = None
 
 
 def _release_in_child() -> None:
     """A thread that is loading has no part in a forked child, which would wait for it for ever."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import index
 
 from .errors import ShapeError, UnsupportedError
-from .graph import Graph
+from .graph import Graph, Value
 from .ops import OPS
 
 
@@ -44,17 +44,25 @@ def how_states_go_on(graph: Graph) -> str:
     return by_hand if why_no_stream(graph) else f"use stream(), which carries their state on, or {by_hand}"
 
 
-def check_window(graph: Graph, window: object) -> int:
-    """The steps of a window that moves along. Raises `ShapeError`, or `UnsupportedError` if no input has time."""
+def check_window(inputs: Sequence[Value], window: object) -> int:
+    """The steps of a window that moves along these inputs.
+
+    Raises
+    ------
+    ShapeError
+        If it is no number of steps, or not the one that an input fixes.
+    UnsupportedError
+        If no input has time.
+    """
     try:
         steps = 0 if isinstance(window, bool) else index(window)
     except TypeError:
         steps = 0
     if not 1 <= steps < 1 << 28:
         raise ShapeError(f"window: expected a whole number of at least 1, or None, found {window!r}")
-    values = [graph.values[name] for name in graph.inputs if graph.values[name].has_time]
+    values = [value for value in inputs if value.has_time]
     if not values:
-        raise UnsupportedError(f"input {graph.inputs[0]!r} has no time axis, so there are no steps to stream")
+        raise UnsupportedError(f"input {inputs[0].name!r} has no time axis, so there are no steps to stream")
     for value in values:
         if value.shape[0] not in (None, steps):
             raise ShapeError(f"window: input {value.name!r} has {value.shape[0]} steps, found {steps}")

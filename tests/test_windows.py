@@ -546,3 +546,32 @@ def test_a_window_counts_the_steps_of_each_row(rng):
     assert stream.steps.tolist() == [7, 6, 0]
     assert stream.copy([1, 0]).steps.tolist() == [6, 7]
     assert pickle.loads(pickle.dumps(stream)).steps.tolist() == [7, 6, 0]
+
+
+def test_methods_of_a_running_stream_refuse_one_with_a_window(rng):
+    stream = lstm_model(rng, 3, 9).stream(2, window=3)
+    for call in (
+        lambda: cylstm.Stream.step(stream, np.ones((2, 3), np.float32)),
+        lambda: cylstm.Stream.reset(stream),
+        lambda: cylstm.Stream.copy(stream),
+        lambda: cylstm.Stream.__reduce__(stream),
+        lambda: cylstm.Stream.steps.__get__(stream),
+        lambda: cylstm.Stream.state.__get__(stream),
+        lambda: cylstm.Stream._restore(stream, [(np.ones((2, 9)), np.ones((2, 9)))], b""),
+    ):
+        with pytest.raises(UnsupportedError, match="a stream with a window has methods of its own"):
+            call()
+
+
+def test_inputs_that_fix_different_steps_have_no_window(rng):
+    builder = GraphBuilder()
+    parts = []
+    for name, steps in (("a", 5), ("b", 7)):
+        x = builder.input(name, (steps, 2))
+        parts.append(builder.add("reshape", f"{name}.flat", {"x": x}, options={"shape": "-1"})["y"])
+    options = {"mode": "concat", "axis": 0}
+    y = builder.add("merge", "y", {"x": parts[0], "x1": parts[1]}, options=options)["y"]
+    model = cylstm.Model(builder.finish([y]))
+    with pytest.raises(UnsupportedError) as raised:
+        model.stream()
+    assert "window" not in str(raised.value)
