@@ -571,7 +571,8 @@ def test_inputs_that_fix_different_steps_have_no_window(rng):
         parts.append(builder.add("reshape", f"{name}.flat", {"x": x}, options={"shape": "-1"})["y"])
     options = {"mode": "concat", "axis": 0}
     y = builder.add("merge", "y", {"x": parts[0], "x1": parts[1]}, options=options)["y"]
-    model = cylstm.Model(builder.finish([y]))
+    builder.output(y)
+    model = cylstm.Model(builder.build())
     with pytest.raises(UnsupportedError) as raised:
         model.stream()
     assert "window" not in str(raised.value)
