@@ -71,17 +71,17 @@ for file in "${SETTINGS[@]}"; do lend "$file"; done
 # run_in FOLDER COMMAND...: in a copy of the tree there
 run_in() {
     step "Debian $RELEASE, $1: ${*:2}"
-    copy_tree "$SYSTEM/root/$1"
+    copy_tree "$SYSTEM/srv/$1"
     # shellcheck disable=SC2016 # of the inner shell
     env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV -u TMPDIR -u MOUNTS_APART PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin \
-        chroot "$SYSTEM" sh -c 'cd "/root/$0" && exec "$@"' "$@"
+        chroot "$SYSTEM" sh -c 'cd "/srv/$0" && exec "$@"' "$@"
 }
 run_in cylstm sh -c 'python3 --version && gcc --version | head -1'
 if [ $# -gt 0 ]; then
     run_in cylstm "$@"
 else
     run_in cylstm make demo test
-    rm -rf "$SYSTEM/root/newcomer"
+    rm -rf "$SYSTEM/srv/newcomer"
     INSTALL=$(sed -n '/^<!-- begin install -->/,/^<!-- end install -->/{/^<!--/d; /^```/d; p}' README.md)
     [ -n "$INSTALL" ] || fail "README.md has no section install"
     run_in newcomer sh -ec "$INSTALL"
