@@ -25,7 +25,7 @@ X86_FLAGS = {"sse2": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-
 ARM64_FLAGS = {"neon": ["-fno-schedule-insns", "-frename-registers"]}
 ARM32_FLAGS = {"neon": ["-march=armv7-a", "-mfpu=neon-vfpv4", *ARM64_FLAGS["neon"]]}
 #: all of the library beside the extension
-OPENMP_SOURCE = "csrc/threads_openmp.c"
+OPENMP_SOURCE = "csrc/threads/openmp.c"
 ALL_SETS = {*X86_FLAGS, *ARM64_FLAGS, *ARM32_FLAGS}
 
 
@@ -100,6 +100,7 @@ class BuildExtension(build_ext):
                 [str(source)],
                 output_dir=self.build_temp,
                 macros=macros,
+                include_dirs=["csrc", "csrc/include"],
                 extra_postargs=self.spelled(common + sets.get(name, [])),
                 depends=[str(path) for path in Path("csrc").glob("**/*.h")],
             )
@@ -134,7 +135,7 @@ extensions = cythonize(
         Extension(
             "cylstm._engine",
             ["cylstm/_engine.pyx"],
-            include_dirs=["csrc", numpy.get_include()],
+            include_dirs=["csrc/include", numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
             libraries=[] if os.name == "nt" else ["m", "pthread"],
         )
@@ -143,5 +144,5 @@ extensions = cythonize(
 )
 if sys.platform == "linux":
     # no Python module, but built and installed like one; left out where the compiler has no OpenMP or not GCC's
-    extensions.append(Extension("cylstm._openmp", [OPENMP_SOURCE], depends=["csrc/openmp.h"], optional=True))
+    extensions.append(Extension("cylstm._openmp", [OPENMP_SOURCE], include_dirs=["csrc"], depends=["csrc/threads/openmp.h"], optional=True))
 setup(cmdclass={"build": Build, "build_ext": BuildExtension}, ext_modules=extensions)

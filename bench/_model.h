@@ -47,16 +47,16 @@ static CylModel *make_model(int32_t input, int32_t hidden) {
         {"weight_hh", random_floats(4 * (int64_t)hidden * hidden, scale), 2, {4 * hidden, hidden}},
         {"bias", random_floats(4 * (int64_t)hidden, scale), 1, {4 * hidden}},
     };
-    const CylNodeSpec spec = {.op = "lstm",
-                              .inputs = inputs,
-                              .outputs = outputs,
-                              .options = OPTIONS,
-                              .tensors = tensors,
-                              .input_count = 1,
-                              .output_count = 3,
-                              .option_count = sizeof OPTIONS / sizeof *OPTIONS,
-                              .tensor_count = 3};
-    check(cyl_model_add_node(model, &spec));
+    const CylLayerSpec spec = {.op = "lstm",
+                               .inputs = inputs,
+                               .outputs = outputs,
+                               .options = OPTIONS,
+                               .tensors = tensors,
+                               .input_count = 1,
+                               .output_count = 3,
+                               .option_count = sizeof OPTIONS / sizeof *OPTIONS,
+                               .tensor_count = 3};
+    check(cyl_model_add_layer(model, &spec));
     check(cyl_model_finish(model, &x, &no_mask, 1, &y, 1));
     return model;
 }

@@ -8,7 +8,10 @@
  * _probe.c reads as many bytes; and the best and median peak at the end.
  */
 #include "_model.h"
-#include "internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "model/matrix.h"
+#include "platform/memory.h"
 
 #include <string.h>
 
@@ -29,7 +32,7 @@ typedef struct {
 
 static void prepare(Product *p, int32_t input, int32_t hidden, int64_t rows) {
     p->model = make_model(input, hidden);
-    p->matrix = p->model->nodes[0].recurrent->input_matrix;
+    p->matrix = p->model->layers[0].recurrent->input_matrix;
     p->rows = rows;
     p->bytes = cyl_model_bytes(p->model);
     int32_t columns = p->matrix->columns;

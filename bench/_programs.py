@@ -40,7 +40,7 @@ def build_program(folder: Path, *sources: str, flags: Sequence[str] = ("-O2",)) 
     text = "\n".join(["static const CylOption OPTIONS[] = {", *options, "};", ""])
     (folder / "options.h").write_text(text)
     program = folder / Path(sources[0]).stem
-    includes = [f"-I{_common.ROOT / 'csrc'}", f"-I{folder}"]
+    includes = [f"-I{_common.ROOT / 'csrc'}", f"-I{_common.ROOT / 'csrc/include'}", f"-I{folder}"]
     files = [*(HERE / source for source in sources), BUILD / "libcylstm.a"]
     run([compiler(), "-std=gnu11", *flags, *includes, *files, "-lm", "-lpthread", "-o", program])
     return program

@@ -41,7 +41,7 @@ cdef extern from "cylstm.h" nogil:
 
     ctypedef struct CylModel:
         pass
-    ctypedef enum CylKind:
+    ctypedef enum CylValueKind:
         CYL_SEQUENCE
         CYL_VECTOR
         CYL_MASK
@@ -65,8 +65,8 @@ cdef extern from "cylstm.h" nogil:
     ctypedef struct CylArray:
         const void *data
         int64_t size
-    ctypedef struct CylNodeSpec:
-        const char *op
+    ctypedef struct CylLayerSpec:
+        const char *kind
         const CylPort *inputs
         const CylPort *outputs
         const CylOption *options
@@ -77,15 +77,15 @@ cdef extern from "cylstm.h" nogil:
 
     CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model)
     void cyl_model_free(CylModel *model)
-    CylStatus cyl_model_add_value(CylModel *model, CylKind kind, int32_t features, int32_t *index)
-    CylStatus cyl_model_add_tensor(CylModel *model, CylKind kind, const int32_t *shape, int32_t rank, int32_t *index)
-    CylStatus cyl_model_add_node(CylModel *model, const CylNodeSpec *spec)
-    CylStatus cyl_model_write_tensor(CylModel *model, int32_t node, const char *role, int64_t first_row, int64_t rows,
+    CylStatus cyl_model_add_value(CylModel *model, CylValueKind kind, int32_t features, int32_t *index)
+    CylStatus cyl_model_add_tensor(CylModel *model, CylValueKind kind, const int32_t *shape, int32_t rank, int32_t *index)
+    CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec)
+    CylStatus cyl_model_write_tensor(CylModel *model, int32_t layer, const char *role, int64_t first_row, int64_t rows,
                                      const void *data)
-    CylStatus cyl_model_read_tensor(const CylModel *model, int32_t node, const char *role, int64_t first_row,
+    CylStatus cyl_model_read_tensor(const CylModel *model, int32_t layer, const char *role, int64_t first_row,
                                     int64_t rows, void *data)
-    int32_t cyl_model_array_count(const CylModel *model, int32_t node)
-    CylArray cyl_model_array(const CylModel *model, int32_t node, int32_t index)
+    int32_t cyl_model_array_count(const CylModel *model, int32_t layer)
+    CylArray cyl_model_array(const CylModel *model, int32_t layer, int32_t index)
     CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t *masks, int32_t input_count,
                                const int32_t *outputs, int32_t output_count)
     int64_t cyl_model_step_multiple(const CylModel *model)

@@ -362,14 +362,14 @@ cdef class PackedModel:
         cdef CylOption options[MAX_PORTS]
         cdef CylTensor arrays[MAX_PORTS]
         cdef CylArray *packed_arrays
-        cdef CylNodeSpec spec
+        cdef CylLayerSpec spec
         cdef CylStatus status
         cdef cnp.ndarray array
         memset(&spec, 0, sizeof(spec))
         if max(len(node.inputs), len(node.outputs), len(node.options), len(tensors)) > MAX_PORTS:
             raise UnsupportedError(f"layer {node.name!r}: at most {MAX_PORTS} inputs, options and tensors are supported")
         kept = [node.op.encode()]
-        spec.op = <bytes>kept[0]
+        spec.kind = <bytes>kept[0]
         for i, (role, name) in enumerate(node.inputs.items()):
             kept.append(role.encode())
             inputs[i].role, inputs[i].value = <bytes>kept[-1], indices[name]
@@ -401,7 +401,7 @@ cdef class PackedModel:
             for i, array in enumerate(packed):
                 packed_arrays[i].data, packed_arrays[i].size = cnp.PyArray_DATA(array), array.shape[0]
             spec.arrays, spec.array_count = packed_arrays, len(packed)
-        status = cyl_model_add_node(self.model, &spec)
+        status = cyl_model_add_layer(self.model, &spec)
         PyMem_Free(<void *>spec.arrays)
         check(status, f"layer {node.name!r}")
 

@@ -1,5 +1,5 @@
 /* Which instruction sets this build has and this machine can run. */
-#include "../internal.h"
+#include "kernels/kernels.h"
 
 #if defined(CYL_HAVE_AVX2) || defined(CYL_HAVE_AVX512)
 #include <cpuid.h>

@@ -1,7 +1,14 @@
 /* The kernels for the instruction set "neon". */
-#include "../internal.h"
+#include "kernels/kernels.h"
+#include "layers/gru.h"
+#include "layers/lstm.h"
+#include "layers/rnn.h"
+#include "model/model.h"
+#include "platform/ieee.h"
+#include "platform/blas.h"
+#include "run/recurrent.h"
 
-#include "../simd/neon.h"
+#include "simd/neon.h"
 
 #define CYL_ISA neon
 #define CYL_ISA_NAME "neon"

@@ -1,15 +1,15 @@
 /* The packed engine on the logical vector included before, with CYL_ISA and CYL_ISA_NAME defined. */
-#include "../kernels/functions.h"
+#include "kernels/functions.h"
 
-#include "../kernels/activation.h"
+#include "kernels/activation.h"
 
-#include "../kernels/product.h"
+#include "kernels/product.h"
 
-#include "../kernels/cells.h"
+#include "kernels/cells.h"
 
-#include "../kernels/elementwise.h"
+#include "kernels/elementwise.h"
 
-#include "../kernels/layers.h"
+#include "kernels/layers.h"
 
 #define CYL_JOIN_(a, b) a##b
 #define CYL_JOIN(a, b) CYL_JOIN_(a, b)

@@ -5,7 +5,7 @@
 #ifndef CYL_ACTIVATION_H
 #define CYL_ACTIVATION_H
 
-#include "../activations.h"
+#include "model/activations.h"
 
 /* x where x > 0, else y */
 static inline V v_where_positive(V x, V y) { return v_select(v_less(v_zero(), x), x, y); }

@@ -1,10 +1,17 @@
 /* Activation: y = f(x) element by element; softmax over the features of each step. */
-#include "../internal.h"
+#include "cylstm.h"
+#include "layers/layers.h"
+#include "model/activations.h"
+#include "model/model.h"
+#include "model/spec.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     if (x->features != y->features || x->has_time != y->has_time || !x->rank) {
         return CYL_E_VALUE;
     }
@@ -12,14 +19,14 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (!activation) {
         return CYL_E_MEMORY;
     }
-    node->data = activation;
+    layer->data = activation;
     return cyl_spec_activation(spec, "activation", activation);
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
-    const CylValue *value = &model->values[node->y];
-    const CylActivationSpec *activation = node->data;
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
+    const CylValue *value = &model->values[layer->y];
+    const CylActivationSpec *activation = layer->data;
     int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1;
     /* softmax is over the last axis; all else is a row's steps at once, which have no gaps between them */
     bool is_softmax = activation->id == CYL_ACT_SOFTMAX;
@@ -33,10 +40,10 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
         const int64_t all = count * value->features, at_once = is_softmax ? value->shape[value->rank - 1] : all;
         for (int64_t first = 0; first < all; first += at_once) {
             model->kernels->activate(activation, cyl_at(model, from, first), cyl_at(model, at, first), at_once,
-                                     value->feeds_node);
+                                     value->feeds_layer);
         }
     }
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_activation = {"activation", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_activation = {"activation", prepare, NULL, NULL, run};

@@ -5,7 +5,16 @@
  * weight * tanh(q + k); "concat", Keras's weight * sum of tanh(factor * (q + k)). Head h has the h-th part of the last
  * axis of each. dot: y[i][j] = a[i] . b[j], of vectors or sequences, each a perhaps divided by its length.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "layers/layers.h"
+#include "model/activations.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "platform/memory.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -35,12 +44,12 @@ static int find(const char *text, const char *const *names, int count) {
     return -1;
 }
 
-static const char *text_of(const CylNodeSpec *spec, const char *name) {
+static const char *text_of(const CylLayerSpec *spec, const char *name) {
     const CylOption *option = cyl_spec_option(spec, name);
     return option ? option->text : NULL;
 }
 
-static CylStatus read_options(const CylNodeSpec *spec, Attention *a) {
+static CylStatus read_options(const CylLayerSpec *spec, Attention *a) {
     static const char *const scores[] = {"dot", "additive", "concat"};
     static const char *const masked[] = {"penalty", "exclude", "zero", "average"};
     int score = find(text_of(spec, "score"), scores, 3), rule = find(text_of(spec, "masked"), masked, 4);
@@ -60,12 +69,12 @@ static CylStatus read_options(const CylNodeSpec *spec, Attention *a) {
     return CYL_OK;
 }
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     Attention *a = calloc(1, sizeof *a);
     if (!a) {
         return CYL_E_MEMORY;
     }
-    node->data = a;
+    layer->data = a;
     if (read_options(spec, a)) {
         return CYL_E_OPTION;
     }
@@ -73,33 +82,33 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     a->key = cyl_spec_input(spec, "key");
     a->mask_query = cyl_spec_input(spec, "mask_query");
     a->mask_value = cyl_spec_input(spec, "mask_value");
-    if (a->value < 0 || a->key < 0 || node->y < 0) {
+    if (a->value < 0 || a->key < 0 || layer->y < 0) {
         return CYL_E_VALUE;
     }
-    const CylValue *q = &model->values[node->x], *k = &model->values[a->key], *v = &model->values[a->value];
-    const CylValue *y = &model->values[node->y];
+    const CylValue *q = &model->values[layer->x], *k = &model->values[a->key], *v = &model->values[a->value];
+    const CylValue *y = &model->values[layer->y];
     if (q->kind != CYL_SEQUENCE || k->kind != CYL_SEQUENCE || v->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE ||
         q->features != k->features || v->features != y->features || q->features % a->heads || v->features % a->heads) {
         return CYL_E_VALUE;
     }
-    node->mixes_times = node->is_whole = true;
-    node->work = 64 * ((int64_t)q->features + v->features);
+    layer->mixes_times = layer->is_whole = true;
+    layer->work = 64 * ((int64_t)q->features + v->features);
     const CylTensor *weight = cyl_spec_tensor(spec, "weight");
     a->weight_size = a->score == SCORE_ADDITIVE ? q->features / a->heads : 1;
     if ((a->score == SCORE_DOT) != !weight) {
         return CYL_E_TENSOR;
     }
-    return weight ? cyl_vector_prepare(model, node, spec, "weight", a->weight_size, &a->weight) : CYL_OK;
+    return weight ? cyl_vector_prepare(model, layer, spec, "weight", a->weight_size, &a->weight) : CYL_OK;
 }
 
-static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
-    const Attention *a = node->data;
+static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
+    const Attention *a = layer->data;
     size_t used = 0;
-    CylNodeState state = {0};
+    CylLayerState state = {0};
     int64_t stride = cyl_state_stride(workspace->capacities[model->values[a->key].axis]);
     state.scratch = cyl_place(memory, &used, workspace->threads, (uint64_t)stride, model->kernels->real_size);
     if (memory) {
-        workspace->states[node->index] = state;
+        workspace->states[layer->index] = state;
     }
     return used;
 }
@@ -125,15 +134,15 @@ static double score_of(const CylModel *model, const Attention *a, const void *q,
 }
 
 /* one head of one step of the query */
-static void attend(const CylModel *model, const Attention *a, CylWorkspace *workspace, const CylNode *node, int64_t row,
-                   int64_t step, int32_t head, void *scores, char *y) {
+static void attend(const CylModel *model, const Attention *a, CylWorkspace *workspace, const CylLayer *layer,
+                   int64_t row, int64_t step, int32_t head, void *scores, char *y) {
     const CylActivationSpec softmax = {CYL_ACT_SOFTMAX, 0.0, 0.0};
-    int64_t size = model->values[node->x].features / a->heads, width = model->values[a->value].features / a->heads;
+    int64_t size = model->values[layer->x].features / a->heads, width = model->values[a->value].features / a->heads;
     int64_t steps = cyl_steps(workspace, a->key), used = 0;
     int32_t slot = cyl_mask_slot(workspace, a->mask_value), of_query = cyl_mask_slot(workspace, a->mask_query);
     const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
     bool sees = of_query < 0 || cyl_mask_row(workspace, of_query, row)[step];
-    const char *q = cyl_at(model, cyl_step_at(workspace, node->x, row, step), head * size);
+    const char *q = cyl_at(model, cyl_step_at(workspace, layer->x, row, step), head * size);
     for (int64_t k = 0; k < steps; k++) {
         bool counts = sees && (!mask || mask[k]) && (!a->is_causal || k <= step);
         double score = -INFINITY;
@@ -163,24 +172,24 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
     }
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Attention *a = node->data;
-    int64_t width = model->values[a->value].features / a->heads, steps = cyl_steps(workspace, node->x);
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Attention *a = layer->data;
+    int64_t width = model->values[a->value].features / a->heads, steps = cyl_steps(workspace, layer->x);
     int64_t stride = cyl_state_stride(workspace->capacities[model->values[a->key].axis]);
-    void *scores = cyl_at(model, workspace->states[node->index].scratch, team->thread * stride);
-    int32_t slot = cyl_mask_slot(workspace, node->mask);
+    void *scores = cyl_at(model, workspace->states[layer->index].scratch, team->thread * stride);
+    int32_t slot = cyl_mask_slot(workspace, layer->mask);
     CylItems items;
     for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps,
-                               2 * model->values[node->x].features * cyl_steps(workspace, a->key));
+                               2 * model->values[layer->x].features * cyl_steps(workspace, a->key));
          cyl_goes_on(&items, j); j++) {
         int64_t row = j / steps, step = j % steps;
-        char *y = cyl_step_at(workspace, node->y, row, step);
+        char *y = cyl_step_at(workspace, layer->y, row, step);
         if (slot >= 0 && !cyl_mask_row(workspace, slot, row)[step]) {
             memset(y, 0, (size_t)(width * a->heads) * model->kernels->real_size);
             continue;
         }
         for (int32_t head = 0; head < a->heads; head++) {
-            attend(model, a, workspace, node, row, step, head, scores, cyl_at(model, y, head * width));
+            attend(model, a, workspace, layer, row, step, head, scores, cyl_at(model, y, head * width));
         }
     }
     cyl_barrier(team);
@@ -191,29 +200,29 @@ typedef struct {
     bool is_normalised;
 } Dot;
 
-static CylStatus prepare_dot(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_dot(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylOption *normalise = cyl_spec_option(spec, "normalize");
     Dot *dot = calloc(1, sizeof *dot);
     if (!dot) {
         return CYL_E_MEMORY;
     }
-    node->data = dot;
+    layer->data = dot;
     if (!normalise || normalise->text) {
         return CYL_E_OPTION;
     }
     dot->is_normalised = normalise->number != 0.0;
     dot->other = cyl_spec_input(spec, "x1");
-    if (dot->other < 0 || node->y < 0) {
+    if (dot->other < 0 || layer->y < 0) {
         return CYL_E_VALUE;
     }
-    const CylValue *x = &model->values[node->x], *other = &model->values[dot->other], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *other = &model->values[dot->other], *y = &model->values[layer->y];
     int64_t columns = other->has_time ? other->time : 1;
     if (x->rank != 1 || other->rank != 1 || x->features != other->features || columns < 1 || y->features != columns ||
         x->has_time != y->has_time) {
         return CYL_E_VALUE;
     }
-    node->mixes_times = true;
-    node->work = x->features * columns;
+    layer->mixes_times = true;
+    layer->work = x->features * columns;
     return CYL_OK;
 }
 
@@ -222,15 +231,15 @@ static double norm_of(const CylModel *model, const void *x, int64_t size) {
     return sqrt(square > 1e-12 ? square : 1e-12);
 }
 
-static void run_dot(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Dot *dot = node->data;
-    int64_t size = model->values[node->x].features, steps = cyl_steps(workspace, node->x);
+static void run_dot(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Dot *dot = layer->data;
+    int64_t size = model->values[layer->x].features, steps = cyl_steps(workspace, layer->x);
     int64_t columns = cyl_steps(workspace, dot->other);
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, layer->work); cyl_goes_on(&items, j);
          j++) {
-        const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
-        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        const char *x = cyl_step_at(workspace, layer->x, j / steps, j % steps);
+        char *y = cyl_step_at(workspace, layer->y, j / steps, j % steps);
         for (int64_t c = 0; c < columns; c++) {
             const char *other = cyl_step_at(workspace, dot->other, j / steps, c);
             double found = model->kernels->dot(x, other, size);
@@ -244,5 +253,5 @@ static void run_dot(const CylModel *model, const CylNode *node, CylWorkspace *wo
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_attention = {"attention", prepare, NULL, bind, run};
-const CylLayer cyl_layer_dot = {"dot", prepare_dot, NULL, NULL, run_dot};
+const CylLayerKind cyl_layer_attention = {"attention", prepare, NULL, bind, run};
+const CylLayerKind cyl_layer_dot = {"dot", prepare_dot, NULL, NULL, run_dot};

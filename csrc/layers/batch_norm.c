@@ -2,7 +2,15 @@
  * Batch normalisation with fixed statistics: y = gain * (x - mean) / sqrt(variance + epsilon) + shift over the last
  * axis, folded when the model is finished into y = x * scale + offset.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "layers/layers.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "platform/memory.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -30,9 +38,9 @@ static void write_number(const CylModel *model, void *data, int64_t i, double va
     }
 }
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     static const char *const roles[TENSORS] = {"gain", "shift", "mean", "variance"};
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     if (x->features != y->features || x->has_time != y->has_time || !x->rank) {
         return CYL_E_VALUE;
     }
@@ -40,9 +48,9 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (!norm) {
         return CYL_E_MEMORY;
     }
-    node->data = norm;
+    layer->data = norm;
     norm->features = x->shape[x->rank - 1];
-    node->work = x->features;
+    layer->work = x->features;
     if (cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon)) {
         return CYL_E_OPTION;
     }
@@ -53,15 +61,15 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         }
         CylStatus status = cyl_check_tensor(tensor, norm->features, -1);
         if (status == CYL_OK) {
-            status = cyl_array_prepare(model, node, spec, cyl_state_stride(norm->features), &norm->tensors[i]);
+            status = cyl_array_prepare(model, layer, spec, cyl_state_stride(norm->features), &norm->tensors[i]);
         }
         if (status == CYL_OK) {
             /* a variance is a square: the subnormal rule would make 0 of that of numbers far above it */
-            status = cyl_tensor_place(node, (CylPlace){.role = roles[i],
-                                                       .rows = norm->features,
-                                                       .columns = 1,
-                                                       .is_exact = i == VARIANCE,
-                                                       .data = norm->tensors[i]});
+            status = cyl_tensor_place(layer, (CylPlace){.role = roles[i],
+                                                        .rows = norm->features,
+                                                        .columns = 1,
+                                                        .is_exact = i == VARIANCE,
+                                                        .data = norm->tensors[i]});
         }
         if (status != CYL_OK) {
             return status;
@@ -71,11 +79,11 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
 }
 
 /* derived: real (2, state_stride(features)), scale and offset */
-static CylStatus finish(const CylModel *model, CylNode *node) {
-    const BatchNorm *norm = node->data;
+static CylStatus finish(const CylModel *model, CylLayer *layer) {
+    const BatchNorm *norm = layer->data;
     int64_t stride = cyl_state_stride(norm->features);
-    node->derived = cyl_aligned_alloc(cyl_size_mul(2 * (uint64_t)stride, model->kernels->real_size));
-    if (!node->derived) {
+    layer->derived = cyl_aligned_alloc(cyl_size_mul(2 * (uint64_t)stride, model->kernels->real_size));
+    if (!layer->derived) {
         return CYL_E_MEMORY;
     }
     for (int32_t i = 0; i < norm->features; i++) {
@@ -84,24 +92,24 @@ static CylStatus finish(const CylModel *model, CylNode *node) {
             return CYL_E_TENSOR;
         }
         double scale = number_at(model, norm->tensors[GAIN], i, 1.0) / sqrt(variance);
-        write_number(model, node->derived, i, scale);
-        write_number(model, node->derived, stride + i,
+        write_number(model, layer->derived, i, scale);
+        write_number(model, layer->derived, stride + i,
                      number_at(model, norm->tensors[SHIFT], i, 0.0) -
                          number_at(model, norm->tensors[MEAN], i, 0.0) * scale);
     }
-    model->kernels->flush(node->derived, node->derived, 2 * stride);
+    model->kernels->flush(layer->derived, layer->derived, 2 * stride);
     return CYL_OK;
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const BatchNorm *norm = node->data;
-    const void *scale = node->derived, *offset = cyl_at(model, node->derived, cyl_state_stride(norm->features));
-    int64_t steps = cyl_steps(workspace, node->y), features = model->values[node->x].features;
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const BatchNorm *norm = layer->data;
+    const void *scale = layer->derived, *offset = cyl_at(model, layer->derived, cyl_state_stride(norm->features));
+    int64_t steps = cyl_steps(workspace, layer->y), features = model->values[layer->x].features;
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, layer->work); cyl_goes_on(&items, j);
          j++) {
-        const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
-        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        const char *x = cyl_step_at(workspace, layer->x, j / steps, j % steps);
+        char *y = cyl_step_at(workspace, layer->y, j / steps, j % steps);
         for (int64_t at = 0; at < features; at += norm->features) {
             model->kernels->scale_shift(cyl_at(model, x, at), scale, offset, cyl_at(model, y, at), norm->features);
         }
@@ -109,4 +117,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_batch_norm = {"batch_norm", prepare, finish, NULL, run};
+const CylLayerKind cyl_layer_batch_norm = {"batch_norm", prepare, finish, NULL, run};

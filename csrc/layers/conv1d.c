@@ -6,7 +6,19 @@
  * The input is copied behind `before` steps of zeros, or of history: a causal convolution carries the steps before as
  * its state, so that a sequence may come in pieces.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/layers.h"
+#include "model/activations.h"
+#include "model/matrix.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "model/time1d.h"
+#include "platform/memory.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,42 +38,42 @@ typedef struct {
 } Conv;
 
 /* depthwise: taps (kernel, filters), so that the filters of one tap lie side by side */
-static CylStatus prepare_taps(CylModel *model, CylNode *node, const CylNodeSpec *spec, Conv *conv) {
-    CylStatus status = cyl_array_prepare(model, node, spec, (int64_t)conv->time.kernel * conv->filters, &conv->taps);
+static CylStatus prepare_taps(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, Conv *conv) {
+    CylStatus status = cyl_array_prepare(model, layer, spec, (int64_t)conv->time.kernel * conv->filters, &conv->taps);
     if (status == CYL_OK) {
-        status = cyl_tensor_place(node, (CylPlace){.role = "weight",
-                                                   .rows = conv->filters,
-                                                   .columns = conv->time.kernel,
-                                                   .is_transposed = true,
-                                                   .data = conv->taps});
+        status = cyl_tensor_place(layer, (CylPlace){.role = "weight",
+                                                    .rows = conv->filters,
+                                                    .columns = conv->time.kernel,
+                                                    .is_transposed = true,
+                                                    .data = conv->taps});
     }
     if (status != CYL_OK) {
         return status;
     }
     return cyl_spec_tensor(spec, "bias")
-               ? cyl_vector_prepare(model, node, spec, "bias", conv->filters, &conv->bias)
-               : cyl_array_prepare(model, node, spec, cyl_state_stride(conv->filters), &conv->bias);
+               ? cyl_vector_prepare(model, layer, spec, "bias", conv->filters, &conv->bias)
+               : cyl_array_prepare(model, layer, spec, cyl_state_stride(conv->filters), &conv->bias);
 }
 
-static CylStatus prepare_group(CylModel *model, CylNode *node, const CylNodeSpec *spec, CylMatrix *m, int32_t units,
+static CylStatus prepare_group(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m, int32_t units,
                                int64_t first_row) {
     const CylPart part = {"weight", first_row};
-    CylStatus status = cyl_matrix_prepare(model, node, spec, m, units, 1, &part, 1, NULL);
+    CylStatus status = cyl_matrix_prepare(model, layer, spec, m, units, 1, &part, 1, NULL);
     if (status != CYL_OK || !cyl_spec_tensor(spec, "bias")) {
         return status;
     }
-    return cyl_tensor_place(node, (CylPlace){.role = "bias",
-                                             .first_row = first_row,
-                                             .rows = units,
-                                             .columns = 1,
-                                             .matrix = m,
-                                             .is_row = true,
-                                             .data = m->bias});
+    return cyl_tensor_place(layer, (CylPlace){.role = "bias",
+                                              .first_row = first_row,
+                                              .rows = units,
+                                              .columns = 1,
+                                              .matrix = m,
+                                              .is_row = true,
+                                              .data = m->bias});
 }
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *weight = cyl_spec_tensor(spec, "weight"), *bias = cyl_spec_tensor(spec, "bias");
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     double groups;
     if (cyl_spec_number(spec, "groups", 1.0, &groups) || groups > 1e6 || groups != (int32_t)groups) {
         return CYL_E_OPTION;
@@ -71,7 +83,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (!conv) {
         return CYL_E_MEMORY;
     }
-    node->data = conv;
+    layer->data = conv;
     if (cyl_spec_activation(spec, "activation", &conv->activation)) {
         return CYL_E_OPTION;
     }
@@ -88,13 +100,13 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         (bias && cyl_check_tensor(bias, conv->filters, -1))) {
         return CYL_E_TENSOR;
     }
-    CylStatus status = cyl_time1d_read(spec, node, (int32_t)weight->shape[1], &conv->time);
+    CylStatus status = cyl_time1d_read(spec, layer, (int32_t)weight->shape[1], &conv->time);
     if (status == CYL_OK && is_depthwise) {
-        status = prepare_taps(model, node, spec, conv);
+        status = prepare_taps(model, layer, spec, conv);
     }
     int32_t units = conv->filters / conv->groups;
     for (int32_t g = 0; status == CYL_OK && !is_depthwise && g < conv->groups; g++) {
-        status = prepare_group(model, node, spec, &conv->matrices[g], units, (int64_t)g * units);
+        status = prepare_group(model, layer, spec, &conv->matrices[g], units, (int64_t)g * units);
     }
     if (status != CYL_OK) {
         return status; /* the sizes below may be any */
@@ -103,8 +115,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (history > (1 << 28)) {
         return CYL_E_OPTION;
     }
-    node->history_size = (int32_t)history;
-    node->work = weight->shape[0] * weight->shape[1] * weight->shape[2] / conv->time.stride + 1;
+    layer->history_size = (int32_t)history;
+    layer->work = weight->shape[0] * weight->shape[1] * weight->shape[2] / conv->time.stride + 1;
     return CYL_OK;
 }
 
@@ -115,36 +127,36 @@ static int64_t padded_steps(const Conv *conv, int64_t steps) {
     return before || after ? before + steps + after : 0;
 }
 
-static size_t bind(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
-    const Conv *conv = node->data;
+static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
+    const Conv *conv = layer->data;
     size_t used = 0, real = model->kernels->real_size;
-    int64_t rows = workspace->rows_capacity, steps = workspace->capacities[model->values[node->x].axis];
+    int64_t rows = workspace->rows_capacity, steps = workspace->capacities[model->values[layer->x].axis];
     int64_t acc = conv->is_depthwise ? 0 : conv->matrices[0].row_size * COLUMNS_AT_ONCE;
     /* "same" pads most where the last stride reaches farthest */
     int64_t padded =
         conv->time.padding == CYL_PAD_SAME ? steps + conv->time.reach + conv->time.stride : padded_steps(conv, steps);
-    CylNodeState state = {0};
-    state.h[0] = cyl_place(memory, &used, rows, (uint64_t)cyl_state_stride(node->history_size), real);
+    CylLayerState state = {0};
+    state.h[0] = cyl_place(memory, &used, rows, (uint64_t)cyl_state_stride(layer->history_size), real);
     state.acc = cyl_place(memory, &used, workspace->threads, (uint64_t)acc, real);
     state.scratch = cyl_place(memory, &used, rows, cyl_size_mul((uint64_t)padded, (uint64_t)conv->channels), real);
     if (memory) {
-        workspace->states[node->index] = state;
+        workspace->states[layer->index] = state;
     }
     return used;
 }
 
 /* copies a row of x behind its padding or history, and keeps the last steps as the new history */
-static void pad_row(const CylModel *model, const CylNode *node, CylWorkspace *workspace, int64_t row, int64_t steps,
+static void pad_row(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, int64_t row, int64_t steps,
                     int64_t before, int64_t after) {
-    const Conv *conv = node->data;
-    const CylView *x = &workspace->views[node->x];
-    CylNodeState *state = &workspace->states[node->index];
+    const Conv *conv = layer->data;
+    const CylView *x = &workspace->views[layer->x];
+    CylLayerState *state = &workspace->states[layer->index];
     size_t real = model->kernels->real_size, step = (size_t)conv->channels * real;
     char *to = cyl_at(model, state->scratch, row * (before + steps + after) * conv->channels);
     memcpy(to + (size_t)before * step, cyl_at(model, x->data, row * x->row_stride), (size_t)steps * step);
     memset(to + (size_t)(before + steps) * step, 0, (size_t)after * step);
-    if (node->history_size) {
-        void *history = cyl_at(model, state->h[0], row * cyl_state_stride(node->history_size));
+    if (layer->history_size) {
+        void *history = cyl_at(model, state->h[0], row * cyl_state_stride(layer->history_size));
         memcpy(to, history, (size_t)before * step);
         memcpy(history, to + (size_t)steps * step, (size_t)before * step);
     } else {
@@ -178,17 +190,17 @@ static void run_group(const CylModel *model, const Conv *conv, int32_t group, vo
                           conv->activation.id != CYL_ACT_SOFTMAX, 0, m->blocks);
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Conv *conv = node->data;
-    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
-    CylNodeState *state = &workspace->states[node->index];
-    int64_t steps = cyl_steps(workspace, node->x), outputs = cyl_steps(workspace, node->y), before, after, begin, end;
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Conv *conv = layer->data;
+    const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
+    CylLayerState *state = &workspace->states[layer->index];
+    int64_t steps = cyl_steps(workspace, layer->x), outputs = cyl_steps(workspace, layer->y), before, after, begin, end;
     cyl_time1d_pads(&conv->time, steps, &before, &after);
     bool is_padded = before || after;
     if (is_padded) {
         cyl_share(team, workspace->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
-            pad_row(model, node, workspace, row, steps, before, after);
+            pad_row(model, layer, workspace, row, steps, before, after);
         }
         cyl_barrier(team);
     }
@@ -199,7 +211,7 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
                     : cyl_at(model, state->acc, team->thread * COLUMNS_AT_ONCE * conv->matrices[0].row_size);
     int64_t pieces = (outputs + COLUMNS_AT_ONCE - 1) / COLUMNS_AT_ONCE;
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, COLUMNS_AT_ONCE * node->work);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, COLUMNS_AT_ONCE * layer->work);
          cyl_goes_on(&items, j); j++) {
         int64_t row = j / pieces, first = j % pieces * COLUMNS_AT_ONCE;
         int64_t count = outputs - first < COLUMNS_AT_ONCE ? outputs - first : COLUMNS_AT_ONCE;
@@ -224,4 +236,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_conv1d = {"conv1d", prepare, NULL, bind, run};
+const CylLayerKind cyl_layer_conv1d = {"conv1d", prepare, NULL, bind, run};

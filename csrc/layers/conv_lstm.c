@@ -8,7 +8,17 @@
  * At one position of the output the gates are one product over the taps that fall inside the image, in ascending
  * order: taps of the padding are skipped, never multiplied. Positions are the items that threads share.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/layers.h"
+#include "layers/lstm.h"
+#include "model/activations.h"
+#include "model/matrix.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "run/recurrent.h"
+#include "run/workspace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,8 +56,8 @@ static int32_t add_taps(const CylModel *model, const Axis *axes, int32_t row, in
     return count;
 }
 
-static void positions(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin, int32_t end) {
-    const ConvLstm *conv = node->data;
+static void positions(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin, int32_t end) {
+    const ConvLstm *conv = layer->data;
     const CylMatrix *m = &conv->lstm.gates;
     CylOperand operands[MAX_TAPS];
     int32_t columns = conv->h[1].output, hidden_first = conv->x[0].kernel * conv->x[1].kernel * conv->channels;
@@ -69,7 +79,7 @@ static void positions(const CylModel *model, const CylNode *node, const CylStep 
     }
 }
 
-static CylStatus read_int(const CylNodeSpec *spec, const char *name, int32_t *number) {
+static CylStatus read_int(const CylLayerSpec *spec, const char *name, int32_t *number) {
     double value;
     CylStatus status = cyl_spec_number(spec, name, 1.0, &value);
     if (status != CYL_OK || value > 1e6 || value != (int32_t)value) {
@@ -80,7 +90,7 @@ static CylStatus read_int(const CylNodeSpec *spec, const char *name, int32_t *nu
 }
 
 /* input size, kernel, stride and dilation of one axis, from options with the suffix `suffix`; and what follows */
-static CylStatus read_axis(const CylNodeSpec *spec, const char *const names[4], bool is_same, Axis *x, Axis *h) {
+static CylStatus read_axis(const CylLayerSpec *spec, const char *const names[4], bool is_same, Axis *x, Axis *h) {
     int32_t *numbers[4] = {&x->input, &x->kernel, &x->stride, &x->dilation};
     for (int i = 0; i < 4; i++) {
         if (read_int(spec, names[i], numbers[i]) != CYL_OK) {
@@ -102,7 +112,7 @@ static CylStatus read_axis(const CylNodeSpec *spec, const char *const names[4], 
     return CYL_OK;
 }
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     static const char *const rows[4] = {"input_rows", "kernel_rows", "stride_rows", "dilation_rows"};
     static const char *const columns[4] = {"input_columns", "kernel_columns", "stride_columns", "dilation_columns"};
     const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
@@ -112,7 +122,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (!conv) {
         return CYL_E_MEMORY;
     }
-    node->data = conv;
+    layer->data = conv;
     CylLstm *lstm = &conv->lstm;
     if (!padding || !padding->text || cyl_spec_activation(spec, "activation", &lstm->activation) ||
         cyl_spec_activation(spec, "recurrent_activation", &lstm->recurrent_activation) ||
@@ -142,7 +152,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     conv->filters = (int32_t)filters;
     conv->channels = (int32_t)channels;
     const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}};
-    CylStatus status = cyl_matrix_prepare(model, node, spec, &lstm->gates, (int32_t)filters, 4, parts, 2, "bias");
+    CylStatus status = cyl_matrix_prepare(model, layer, spec, &lstm->gates, (int32_t)filters, 4, parts, 2, "bias");
     if (status != CYL_OK) {
         return status;
     }
@@ -159,8 +169,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     r->input_matrix = &lstm->gates;
     r->phases[0] = (CylPhase){positions, (int32_t)outputs, true};
     r->phase_count = 1;
-    node->work = 4 * outputs * filters * taps * (channels + filters);
-    return cyl_recurrent_prepare(model, node, spec, r);
+    layer->work = 4 * outputs * filters * taps * (channels + filters);
+    return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayer cyl_layer_conv_lstm = {"conv_lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayerKind cyl_layer_conv_lstm = {"conv_lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

@@ -1,5 +1,12 @@
 /* Embedding: y = rows of a table chosen by indices; and the mask of the indices that are not 0. */
-#include "../internal.h"
+#include "cylstm.h"
+#include "layers/layers.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +16,10 @@ typedef struct {
     int32_t rows, size;
 } Embedding;
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *weight = cyl_spec_tensor(spec, "weight");
-    CylValue *x = &model->values[node->x];
-    const CylValue *y = &model->values[node->y];
+    CylValue *x = &model->values[layer->x];
+    const CylValue *y = &model->values[layer->y];
     if (!weight || weight->rank != 2 || weight->shape[1] > (1 << 28)) {
         return CYL_E_TENSOR;
     }
@@ -23,29 +30,29 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (!embedding) {
         return CYL_E_MEMORY;
     }
-    node->data = embedding;
+    layer->data = embedding;
     int64_t rows = weight->shape[0], size = weight->shape[1];
     embedding->rows = (int32_t)rows;
     embedding->size = (int32_t)size;
     x->limit = weight->shape[0] < x->limit ? (int32_t)weight->shape[0] : x->limit;
-    node->work = y->features;
-    CylStatus status = cyl_array_prepare(model, node, spec, rows * size, &embedding->table);
+    layer->work = y->features;
+    CylStatus status = cyl_array_prepare(model, layer, spec, rows * size, &embedding->table);
     return status != CYL_OK
                ? status
                : cyl_tensor_place(
-                     node, (CylPlace){.role = "weight", .rows = rows, .columns = size, .data = embedding->table});
+                     layer, (CylPlace){.role = "weight", .rows = rows, .columns = size, .data = embedding->table});
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Embedding *embedding = node->data;
-    const CylView *x = &workspace->views[node->x];
-    int64_t steps = cyl_steps(workspace, node->x), count = model->values[node->x].features;
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Embedding *embedding = layer->data;
+    const CylView *x = &workspace->views[layer->x];
+    int64_t steps = cyl_steps(workspace, layer->x), count = model->values[layer->x].features;
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, layer->work); cyl_goes_on(&items, j);
          j++) {
         const int32_t *indices = (const int32_t *)(const void *)x->data +
                                  cyl_call_row(workspace, j / steps) * x->row_stride + j % steps * count;
-        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        char *y = cyl_step_at(workspace, layer->y, j / steps, j % steps);
         for (int64_t i = 0; i < count; i++) {
             /* all have been checked, but lie in the caller's memory */
             int64_t index = indices[i] >= 0 && indices[i] < embedding->rows ? indices[i] : 0;
@@ -56,4 +63,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_embedding = {"embedding", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_embedding = {"embedding", prepare, NULL, NULL, run};

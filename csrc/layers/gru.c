@@ -10,7 +10,16 @@
  * Phases: reset-after has one; reset-before has the gates, a barrier, and the candidate, whose product needs every
  * unit of r*h.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/gru.h"
+#include "layers/layers.h"
+#include "model/activations.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "run/recurrent.h"
+#include "run/workspace.h"
 
 #include <stdlib.h>
 
@@ -22,8 +31,8 @@ static void input_half(const CylModel *model, const CylGru *gru, const CylStep *
     }
 }
 
-static void reset_after(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin, int32_t end) {
-    const CylGru *gru = node->data;
+static void reset_after(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin, int32_t end) {
+    const CylGru *gru = layer->data;
     CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
     input_half(model, gru, step, begin, end);
     model->kernels->product(model, &gru->gates, &h, 1, step->rows, step->scratch, step->scratch_stride, false,
@@ -32,9 +41,9 @@ static void reset_after(const CylModel *model, const CylNode *node, const CylSte
 }
 
 /* scratch per row: [z (hidden), r*h (hidden), accumulators of the gates, accumulators of the candidate] */
-static void reset_before_gates(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+static void reset_before_gates(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                                int32_t end) {
-    const CylGru *gru = node->data;
+    const CylGru *gru = layer->data;
     CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
     input_half(model, gru, step, begin, end);
     void *acc = cyl_at(model, step->scratch, 2 * cyl_state_stride(gru->recurrent.hidden_size));
@@ -43,9 +52,9 @@ static void reset_before_gates(const CylModel *model, const CylNode *node, const
     model->kernels->gru_gates(gru, step, begin, end);
 }
 
-static void reset_before_candidate(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+static void reset_before_candidate(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                                    int32_t end) {
-    const CylGru *gru = node->data;
+    const CylGru *gru = layer->data;
     int64_t stride = cyl_state_stride(gru->recurrent.hidden_size);
     CylOperand reset = {cyl_at(model, step->scratch, stride), step->scratch_stride, 0, gru->recurrent.hidden_size};
     void *acc = cyl_at(model, step->scratch, 2 * stride + gru->gates.row_size);
@@ -58,7 +67,7 @@ static void reset_before_candidate(const CylModel *model, const CylNode *node, c
     model->kernels->gru_cell(gru, step, first, last);
 }
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
     const CylTensor *bias_ih = cyl_spec_tensor(spec, "bias_ih"), *bias_hh = cyl_spec_tensor(spec, "bias_hh");
     const CylOption *after = cyl_spec_option(spec, "reset_after");
@@ -77,7 +86,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (!gru) {
         return CYL_E_MEMORY;
     }
-    node->data = gru;
+    layer->data = gru;
     gru->is_reset_after = after->number != 0.0;
     CylStatus status = cyl_spec_activation(spec, "activation", &gru->activation);
     if (status == CYL_OK) {
@@ -95,12 +104,12 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     }
     const CylPart x = {"weight_ih", 0}, h = {"weight_hh", 0}, n = {"weight_hh", 2 * hidden};
     int32_t h_gates = gru->is_reset_after ? 3 : 2;
-    status = cyl_matrix_prepare(model, node, spec, &gru->input, (int32_t)hidden, 3, &x, 1, "bias_ih");
+    status = cyl_matrix_prepare(model, layer, spec, &gru->input, (int32_t)hidden, 3, &x, 1, "bias_ih");
     if (status == CYL_OK) {
-        status = cyl_matrix_prepare(model, node, spec, &gru->gates, (int32_t)hidden, h_gates, &h, 1, "bias_hh");
+        status = cyl_matrix_prepare(model, layer, spec, &gru->gates, (int32_t)hidden, h_gates, &h, 1, "bias_hh");
     }
     if (status == CYL_OK && !gru->is_reset_after) {
-        status = cyl_matrix_prepare(model, node, spec, &gru->candidate, (int32_t)hidden, 1, &n, 1, NULL);
+        status = cyl_matrix_prepare(model, layer, spec, &gru->candidate, (int32_t)hidden, 1, &n, 1, NULL);
     }
     if (status != CYL_OK) {
         return status;
@@ -120,8 +129,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         r->phases[1] = (CylPhase){reset_before_candidate, gru->candidate.blocks, true};
         r->phase_count = 2;
     }
-    node->work = 3 * hidden * (input + hidden);
-    return cyl_recurrent_prepare(model, node, spec, r);
+    layer->work = 3 * hidden * (input + hidden);
+    return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayer cyl_layer_gru = {"gru", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayerKind cyl_layer_gru = {"gru", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

@@ -7,7 +7,15 @@
  *   "scaled"  y = x / sqrt(variance + epsilon) * gain + shift, Keras's rms_scaling
  * Group normalisation (Wu and He, 2018): as "layer", over all steps and the channels of each group.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "layers/layers.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "platform/memory.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,50 +29,50 @@ typedef struct {
     int64_t affine_size;
 } Norm;
 
-static CylStatus prepare_affine(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t size,
+static CylStatus prepare_affine(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
                                 Norm *norm) {
     norm->affine_size = size;
     CylStatus status = CYL_OK;
     if (cyl_spec_tensor(spec, "gain")) {
-        status = cyl_vector_prepare(model, node, spec, "gain", size, &norm->gain);
+        status = cyl_vector_prepare(model, layer, spec, "gain", size, &norm->gain);
     }
     if (status == CYL_OK && cyl_spec_tensor(spec, "shift")) {
-        status = cyl_vector_prepare(model, node, spec, "shift", size, &norm->shift);
+        status = cyl_vector_prepare(model, layer, spec, "shift", size, &norm->shift);
     }
     return status;
 }
 
 /* ones or zeros in place of what is not given */
-static CylStatus finish(const CylModel *model, CylNode *node) {
-    Norm *norm = node->data;
+static CylStatus finish(const CylModel *model, CylLayer *layer) {
+    Norm *norm = layer->data;
     if (norm->gain && norm->shift) {
         return CYL_OK;
     }
     int64_t size = norm->affine_size;
-    node->derived = cyl_aligned_alloc(cyl_size_mul(2 * (uint64_t)size, model->kernels->real_size));
-    if (!node->derived) {
+    layer->derived = cyl_aligned_alloc(cyl_size_mul(2 * (uint64_t)size, model->kernels->real_size));
+    if (!layer->derived) {
         return CYL_E_MEMORY;
     }
     for (int64_t i = 0; i < size; i++) {
         if (model->kernels->real_size == sizeof(float)) {
-            ((float *)node->derived)[i] = 1.0f;
+            ((float *)layer->derived)[i] = 1.0f;
         } else {
-            ((double *)node->derived)[i] = 1.0;
+            ((double *)layer->derived)[i] = 1.0;
         }
     }
-    norm->gain = norm->gain ? norm->gain : node->derived;
-    norm->shift = norm->shift ? norm->shift : cyl_at(model, node->derived, size);
+    norm->gain = norm->gain ? norm->gain : layer->derived;
+    norm->shift = norm->shift ? norm->shift : cyl_at(model, layer->derived, size);
     return CYL_OK;
 }
 
-static CylStatus prepare_layer(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_layer(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylOption *mode = cyl_spec_option(spec, "mode");
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     Norm *norm = calloc(1, sizeof *norm);
     if (!norm) {
         return CYL_E_MEMORY;
     }
-    node->data = norm;
+    layer->data = norm;
     double axes;
     if (!mode || !mode->text || cyl_spec_number(spec, "axes", 1.0, &axes) ||
         cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon)) {
@@ -91,20 +99,20 @@ static CylStatus prepare_layer(CylModel *model, CylNode *node, const CylNodeSpec
         return CYL_E_VALUE;
     }
     norm->size *= is_whole ? x->time : 1;
-    node->is_whole = is_whole;
-    node->work = 4 * (int64_t)x->features;
-    return prepare_affine(model, node, spec, norm->size, norm);
+    layer->is_whole = is_whole;
+    layer->work = 4 * (int64_t)x->features;
+    return prepare_affine(model, layer, spec, norm->size, norm);
 }
 
-static void run_layer(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Norm *norm = node->data;
-    int64_t features = model->values[node->x].features, steps = cyl_steps(workspace, node->x);
+static void run_layer(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Norm *norm = layer->data;
+    int64_t features = model->values[layer->x].features, steps = cyl_steps(workspace, layer->x);
     int64_t size = norm->size, together = size > features ? steps : 1, pieces = steps / together;
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, node->work * together);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, layer->work * together);
          cyl_goes_on(&items, j); j++) {
-        const char *x = cyl_step_at(workspace, node->x, j / pieces, j % pieces);
-        char *y = cyl_step_at(workspace, node->y, j / pieces, j % pieces);
+        const char *x = cyl_step_at(workspace, layer->x, j / pieces, j % pieces);
+        char *y = cyl_step_at(workspace, layer->y, j / pieces, j % pieces);
         for (int64_t at = 0; at < features * together; at += size) {
             double found[2];
             model->kernels->moments(cyl_at(model, x, at), 1, size, size, norm->is_centred, found);
@@ -115,13 +123,13 @@ static void run_layer(const CylModel *model, const CylNode *node, CylWorkspace *
     cyl_barrier(team);
 }
 
-static CylStatus prepare_group(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+static CylStatus prepare_group(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     Norm *norm = calloc(1, sizeof *norm);
     if (!norm) {
         return CYL_E_MEMORY;
     }
-    node->data = norm;
+    layer->data = norm;
     double groups;
     if (cyl_spec_number(spec, "groups", 1.0, &groups) || cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon) ||
         groups > 1e6 || groups != (int32_t)groups) {
@@ -132,22 +140,22 @@ static CylStatus prepare_group(CylModel *model, CylNode *node, const CylNodeSpec
     if (x->features != y->features || x->has_time != y->has_time || !x->rank || channels % norm->groups) {
         return CYL_E_VALUE;
     }
-    node->is_whole = true;
-    node->work = 4 * (int64_t)x->features;
-    return prepare_affine(model, node, spec, channels, norm);
+    layer->is_whole = true;
+    layer->work = 4 * (int64_t)x->features;
+    return prepare_affine(model, layer, spec, channels, norm);
 }
 
-static void run_group(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Norm *norm = node->data;
-    const CylValue *value = &model->values[node->x];
+static void run_group(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Norm *norm = layer->data;
+    const CylValue *value = &model->values[layer->x];
     int64_t channels = value->shape[value->rank - 1], size = channels / norm->groups;
-    int64_t segments = cyl_steps(workspace, node->x) * (value->features / channels);
+    int64_t segments = cyl_steps(workspace, layer->x) * (value->features / channels);
     CylItems items;
     for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * norm->groups, segments * size);
          cyl_goes_on(&items, j); j++) {
         int64_t first = j % norm->groups * size;
-        const char *x = cyl_at(model, cyl_step_at(workspace, node->x, j / norm->groups, 0), first);
-        char *y = cyl_at(model, cyl_step_at(workspace, node->y, j / norm->groups, 0), first);
+        const char *x = cyl_at(model, cyl_step_at(workspace, layer->x, j / norm->groups, 0), first);
+        char *y = cyl_at(model, cyl_step_at(workspace, layer->y, j / norm->groups, 0), first);
         double found[2];
         model->kernels->moments(x, segments, channels, size, true, found);
         for (int64_t s = 0; s < segments; s++) {
@@ -159,5 +167,5 @@ static void run_group(const CylModel *model, const CylNode *node, CylWorkspace *
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_layer_norm = {"layer_norm", prepare_layer, finish, NULL, run_layer};
-const CylLayer cyl_layer_group_norm = {"group_norm", prepare_group, finish, NULL, run_group};
+const CylLayerKind cyl_layer_layer_norm = {"layer_norm", prepare_layer, finish, NULL, run_layer};
+const CylLayerKind cyl_layer_group_norm = {"group_norm", prepare_group, finish, NULL, run_group};

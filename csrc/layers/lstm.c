@@ -13,14 +13,24 @@
  * Phases: product and cell of the same blocks in one. A projection waits for every block of the cell, because its
  * product needs them all; a normalisation waits for every block of what it takes the mean of.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/layers.h"
+#include "layers/lstm.h"
+#include "model/activations.h"
+#include "model/matrix.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "run/recurrent.h"
+#include "run/workspace.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static void gates_and_cell(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+static void gates_and_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                            int32_t end) {
-    const CylLstm *lstm = node->data;
+    const CylLstm *lstm = layer->data;
     const CylRecurrent *r = &lstm->recurrent;
     CylOperand x = {step->x, step->x_stride, 0, r->input_size};
     CylOperand h = {step->h_previous, step->h_stride, r->input_size, r->output_size};
@@ -32,8 +42,8 @@ static void gates_and_cell(const CylModel *model, const CylNode *node, const Cyl
 }
 
 /* scratch per row: [o*activation(c) (hidden), accumulators of the projection] */
-static void projection(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin, int32_t end) {
-    const CylLstm *lstm = node->data;
+static void projection(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin, int32_t end) {
+    const CylLstm *lstm = layer->data;
     const CylMatrix *p = &lstm->projection;
     CylOperand cell = {step->scratch, step->scratch_stride, 0, lstm->recurrent.hidden_size};
     void *acc = cyl_at(model, step->scratch, cyl_state_stride(lstm->recurrent.hidden_size));
@@ -43,9 +53,9 @@ static void projection(const CylModel *model, const CylNode *node, const CylStep
 }
 
 /* layer normalisation; scratch per row: [o before its activation (hidden), new c (hidden), accumulators of R h] */
-static void separate_products(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+static void separate_products(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                               int32_t end) {
-    const CylLstm *lstm = node->data;
+    const CylLstm *lstm = layer->data;
     const CylRecurrent *r = &lstm->recurrent;
     CylOperand x = {step->x, step->x_stride, 0, r->input_size};
     CylOperand h = {step->h_previous, step->h_stride, 0, r->output_size};
@@ -58,18 +68,18 @@ static void separate_products(const CylModel *model, const CylNode *node, const 
                             step->backward, begin, end);
 }
 
-static void normalised_gates(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+static void normalised_gates(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                              int32_t end) {
-    model->kernels->lstm_norm_gates(node->data, step, begin, end);
+    model->kernels->lstm_norm_gates(layer->data, step, begin, end);
 }
 
-static void normalised_cell(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin,
+static void normalised_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                             int32_t end) {
-    model->kernels->lstm_norm_cell(node->data, step, begin, end);
+    model->kernels->lstm_norm_cell(layer->data, step, begin, end);
 }
 
 /* which gates there are, and where */
-static CylStatus read_gates(const CylNodeSpec *spec, CylLstm *lstm, int32_t *gates) {
+static CylStatus read_gates(const CylLayerSpec *spec, CylLstm *lstm, int32_t *gates) {
     const CylOption *forget = cyl_spec_option(spec, "forget_gate"), *coupled = cyl_spec_option(spec, "coupled");
     if (!forget || forget->text || !coupled || !coupled->text) {
         return CYL_E_OPTION;
@@ -95,7 +105,7 @@ static CylStatus read_gates(const CylNodeSpec *spec, CylLstm *lstm, int32_t *gat
     return CYL_OK;
 }
 
-static CylStatus read_options(const CylNodeSpec *spec, CylLstm *lstm) {
+static CylStatus read_options(const CylLayerSpec *spec, CylLstm *lstm) {
     struct {
         const char *slot;
         CylActivationSpec *activation;
@@ -127,9 +137,9 @@ static CylStatus read_options(const CylNodeSpec *spec, CylLstm *lstm) {
     return status;
 }
 
-static CylStatus prepare_peepholes(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t hidden) {
+static CylStatus prepare_peepholes(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t hidden) {
     static const char *const roles[3] = {"peephole_i", "peephole_f", "peephole_o"};
-    CylLstm *lstm = node->data;
+    CylLstm *lstm = layer->data;
     const bool has_gate[3] = {lstm->at_i >= 0, lstm->at_f >= 0, true};
     int64_t stride = cyl_state_stride(hidden);
     for (int i = 0; i < 3; i++) {
@@ -139,10 +149,10 @@ static CylStatus prepare_peepholes(const CylModel *model, CylNode *node, const C
         }
         CylStatus status = has_gate[i] ? cyl_check_tensor(tensor, hidden, -1) : CYL_E_TENSOR;
         if (status == CYL_OK && !lstm->peepholes) {
-            status = cyl_array_prepare(model, node, spec, 3 * stride, &lstm->peepholes);
+            status = cyl_array_prepare(model, layer, spec, 3 * stride, &lstm->peepholes);
         }
         if (status == CYL_OK) {
-            status = cyl_vector_place(node, tensor, roles[i], cyl_at(model, lstm->peepholes, i * stride));
+            status = cyl_vector_place(layer, tensor, roles[i], cyl_at(model, lstm->peepholes, i * stride));
         }
         if (status != CYL_OK) {
             return status;
@@ -152,40 +162,40 @@ static CylStatus prepare_peepholes(const CylModel *model, CylNode *node, const C
 }
 
 /* gain and shift of W x or R h, rows of accumulators of m */
-static CylStatus prepare_norm(const CylModel *model, CylNode *node, const CylNodeSpec *spec, const char *gain,
+static CylStatus prepare_norm(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, const char *gain,
                               const char *shift, const CylMatrix *m, CylNorm *norm) {
     int64_t size = (int64_t)m->gates * m->units;
     if (cyl_check_tensor(cyl_spec_tensor(spec, gain), size, -1) ||
         cyl_check_tensor(cyl_spec_tensor(spec, shift), size, -1)) {
         return CYL_E_TENSOR;
     }
-    CylStatus status = cyl_row_prepare(model, node, spec, m, gain, &norm->gain);
-    return status == CYL_OK ? cyl_row_prepare(model, node, spec, m, shift, &norm->shift) : status;
+    CylStatus status = cyl_row_prepare(model, layer, spec, m, gain, &norm->gain);
+    return status == CYL_OK ? cyl_row_prepare(model, layer, spec, m, shift, &norm->shift) : status;
 }
 
-static CylStatus prepare_normalised(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t hidden,
+static CylStatus prepare_normalised(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t hidden,
                                     int32_t gates) {
     static const CylPart x = {"weight_ih", 0}, h = {"weight_hh", 0};
-    CylLstm *lstm = node->data;
+    CylLstm *lstm = layer->data;
     CylMatrix *m = &lstm->gates;
-    CylStatus status = cyl_matrix_prepare(model, node, spec, m, (int32_t)hidden, gates, &x, 1, NULL);
+    CylStatus status = cyl_matrix_prepare(model, layer, spec, m, (int32_t)hidden, gates, &x, 1, NULL);
     if (status == CYL_OK) {
-        status = cyl_matrix_prepare(model, node, spec, &lstm->hidden_gates, (int32_t)hidden, gates, &h, 1, NULL);
+        status = cyl_matrix_prepare(model, layer, spec, &lstm->hidden_gates, (int32_t)hidden, gates, &h, 1, NULL);
     }
     if (status == CYL_OK) {
-        status = cyl_row_prepare(model, node, spec, m, "bias", &lstm->bias);
+        status = cyl_row_prepare(model, layer, spec, m, "bias", &lstm->bias);
     }
     if (status == CYL_OK) {
-        status = prepare_norm(model, node, spec, "norm_ih_gain", "norm_ih_shift", m, &lstm->input_norm);
+        status = prepare_norm(model, layer, spec, "norm_ih_gain", "norm_ih_shift", m, &lstm->input_norm);
     }
     if (status == CYL_OK) {
-        status = prepare_norm(model, node, spec, "norm_hh_gain", "norm_hh_shift", m, &lstm->hidden_norm);
+        status = prepare_norm(model, layer, spec, "norm_hh_gain", "norm_hh_shift", m, &lstm->hidden_norm);
     }
     if (status == CYL_OK) {
-        status = cyl_vector_prepare(model, node, spec, "norm_c_gain", hidden, &lstm->cell_norm.gain);
+        status = cyl_vector_prepare(model, layer, spec, "norm_c_gain", hidden, &lstm->cell_norm.gain);
     }
     if (status == CYL_OK) {
-        status = cyl_vector_prepare(model, node, spec, "norm_c_shift", hidden, &lstm->cell_norm.shift);
+        status = cyl_vector_prepare(model, layer, spec, "norm_c_shift", hidden, &lstm->cell_norm.shift);
     }
     CylRecurrent *r = &lstm->recurrent;
     r->scratch_size = 2 * cyl_state_stride(hidden) + m->row_size;
@@ -196,16 +206,16 @@ static CylStatus prepare_normalised(const CylModel *model, CylNode *node, const 
     return status;
 }
 
-static CylStatus prepare_plain(const CylModel *model, CylNode *node, const CylNodeSpec *spec, int64_t hidden,
+static CylStatus prepare_plain(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t hidden,
                                int32_t gates, const CylTensor *hr) {
     static const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}}, part = {"weight_hr", 0};
-    CylLstm *lstm = node->data;
-    CylStatus status = cyl_matrix_prepare(model, node, spec, &lstm->gates, (int32_t)hidden, gates, parts, 2, "bias");
+    CylLstm *lstm = layer->data;
+    CylStatus status = cyl_matrix_prepare(model, layer, spec, &lstm->gates, (int32_t)hidden, gates, parts, 2, "bias");
     CylRecurrent *r = &lstm->recurrent;
     r->phases[0] = (CylPhase){gates_and_cell, lstm->gates.blocks, true};
     r->phase_count = 1;
     if (status == CYL_OK && hr) {
-        status = cyl_matrix_prepare(model, node, spec, &lstm->projection, (int32_t)hr->shape[0], 1, &part, 1, NULL);
+        status = cyl_matrix_prepare(model, layer, spec, &lstm->projection, (int32_t)hr->shape[0], 1, &part, 1, NULL);
         r->scratch_size = cyl_state_stride(hidden) + lstm->projection.row_size;
         r->phases[1] = (CylPhase){projection, lstm->projection.blocks, true};
         r->phase_count = 2;
@@ -213,14 +223,14 @@ static CylStatus prepare_plain(const CylModel *model, CylNode *node, const CylNo
     return status;
 }
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
     const CylTensor *bias = cyl_spec_tensor(spec, "bias"), *hr = cyl_spec_tensor(spec, "weight_hr");
     CylLstm *lstm = calloc(1, sizeof *lstm);
     if (!lstm) {
         return CYL_E_MEMORY;
     }
-    node->data = lstm;
+    layer->data = lstm;
     int32_t gates;
     CylStatus status = read_gates(spec, lstm, &gates);
     if (status == CYL_OK) {
@@ -238,10 +248,10 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         (bias && cyl_check_tensor(bias, gates * hidden, -1))) {
         return CYL_E_TENSOR;
     }
-    status = lstm->is_normalised ? prepare_normalised(model, node, spec, hidden, gates)
-                                 : prepare_plain(model, node, spec, hidden, gates, hr);
+    status = lstm->is_normalised ? prepare_normalised(model, layer, spec, hidden, gates)
+                                 : prepare_plain(model, layer, spec, hidden, gates, hr);
     if (status == CYL_OK) {
-        status = prepare_peepholes(model, node, spec, hidden);
+        status = prepare_peepholes(model, layer, spec, hidden);
     }
     if (status != CYL_OK) {
         return status;
@@ -252,8 +262,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     r->output_size = (int32_t)output;
     r->state_count = 2;
     r->input_matrix = &lstm->gates;
-    node->work = gates * hidden * (input + output) + (hr ? output * hidden : 0);
-    return cyl_recurrent_prepare(model, node, spec, r);
+    layer->work = gates * hidden * (input + output) + (hr ? output * hidden : 0);
+    return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayer cyl_layer_lstm = {"lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayerKind cyl_layer_lstm = {"lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

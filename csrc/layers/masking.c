@@ -4,7 +4,13 @@
  * where any or all of them count. mask_fill: the steps that do not count become a number, or those of another value. A
  * mask that was not given counts everywhere.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/layers.h"
+#include "model/model.h"
+#include "model/spec.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +21,15 @@ typedef struct {
     int32_t other; /* mask_fill: the value whose steps are taken, -1 for none */
 } Masking;
 
-static CylStatus create(const CylModel *model, CylNode *node, double value) {
+static CylStatus create(const CylModel *model, CylLayer *layer, double value) {
     Masking *masking = calloc(1, sizeof *masking);
     if (!masking) {
         return CYL_E_MEMORY;
     }
     masking->value = value;
     masking->other = -1;
-    node->data = masking;
-    node->work = model->values[node->x].features;
+    layer->data = masking;
+    layer->work = model->values[layer->x].features;
     return CYL_OK;
 }
 
@@ -32,17 +38,17 @@ static uint8_t *mask_at(const CylModel *model, const CylWorkspace *workspace, in
     return workspace->own_masks[slot] + row * workspace->mask_strides[slot];
 }
 
-static CylStatus prepare_masking(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
-    const CylValue *x = &model->values[node->x];
+static CylStatus prepare_masking(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
+    const CylValue *x = &model->values[layer->x];
     const CylOption *value = cyl_spec_option(spec, "mask_value");
     if (!value || value->text) {
         return CYL_E_OPTION;
     }
-    if (!x->has_time || x->kind != CYL_SEQUENCE || node->y < 0 || node->mask_out < 0 ||
-        model->values[node->y].features != x->features || model->values[node->y].kind != CYL_SEQUENCE) {
+    if (!x->has_time || x->kind != CYL_SEQUENCE || layer->y < 0 || layer->mask_out < 0 ||
+        model->values[layer->y].features != x->features || model->values[layer->y].kind != CYL_SEQUENCE) {
         return CYL_E_VALUE;
     }
-    return create(model, node, value->number);
+    return create(model, layer, value->number);
 }
 
 static bool differs(const CylModel *model, const char *x, int64_t size, double value) {
@@ -56,16 +62,16 @@ static bool differs(const CylModel *model, const char *x, int64_t size, double v
     return false;
 }
 
-static void run_masking(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Masking *masking = node->data;
-    int64_t steps = cyl_steps(workspace, node->x), size = model->values[node->x].features, begin, end;
+static void run_masking(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Masking *masking = layer->data;
+    int64_t steps = cyl_steps(workspace, layer->x), size = model->values[layer->x].features, begin, end;
     size_t bytes = (size_t)size * model->kernels->real_size;
     cyl_share(team, workspace->rows, &begin, &end);
     for (int64_t row = begin; row < end; row++) {
-        uint8_t *mask = mask_at(model, workspace, node->mask_out, row);
+        uint8_t *mask = mask_at(model, workspace, layer->mask_out, row);
         for (int64_t t = 0; t < steps; t++) {
-            const char *x = cyl_step_at(workspace, node->x, row, t);
-            char *y = cyl_step_at(workspace, node->y, row, t);
+            const char *x = cyl_step_at(workspace, layer->x, row, t);
+            char *y = cyl_step_at(workspace, layer->y, row, t);
             mask[t] = differs(model, x, size, masking->value);
             if (mask[t]) {
                 memcpy(y, x, bytes);
@@ -77,23 +83,24 @@ static void run_masking(const CylModel *model, const CylNode *node, CylWorkspace
     cyl_barrier(team);
 }
 
-static CylStatus prepare_index_mask(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
-    const CylValue *x = &model->values[node->x];
+static CylStatus prepare_index_mask(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
+    const CylValue *x = &model->values[layer->x];
     double padding;
     if (cyl_spec_number(spec, "padding", 0.0, &padding) || padding != (double)(int32_t)padding) {
         return CYL_E_OPTION;
     }
-    return x->kind != CYL_INDEX || x->features != 1 || node->mask_out < 0 ? CYL_E_VALUE : create(model, node, padding);
+    return x->kind != CYL_INDEX || x->features != 1 || layer->mask_out < 0 ? CYL_E_VALUE
+                                                                           : create(model, layer, padding);
 }
 
-static void run_index_mask(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Masking *masking = node->data;
-    const CylView *x = &workspace->views[node->x];
-    int64_t steps = cyl_steps(workspace, node->x), begin, end;
+static void run_index_mask(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Masking *masking = layer->data;
+    const CylView *x = &workspace->views[layer->x];
+    int64_t steps = cyl_steps(workspace, layer->x), begin, end;
     cyl_share(team, workspace->rows, &begin, &end);
     for (int64_t row = begin; row < end; row++) {
         const int32_t *indices = (const int32_t *)(const void *)x->data + cyl_call_row(workspace, row) * x->row_stride;
-        uint8_t *mask = mask_at(model, workspace, node->mask_out, row);
+        uint8_t *mask = mask_at(model, workspace, layer->mask_out, row);
         for (int64_t t = 0; t < steps; t++) {
             mask[t] = indices[t] != (int32_t)masking->value;
         }
@@ -101,31 +108,31 @@ static void run_index_mask(const CylModel *model, const CylNode *node, CylWorksp
     cyl_barrier(team);
 }
 
-static CylStatus prepare_merge(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_merge(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylOption *mode = cyl_spec_option(spec, "mode");
     bool is_all = mode && mode->text && strcmp(mode->text, "all") == 0;
     if (!is_all && (!mode || !mode->text || strcmp(mode->text, "any") != 0)) {
         return CYL_E_OPTION;
     }
-    for (int32_t i = 0; i < node->input_count; i++) {
-        if (model->values[node->inputs[i]].kind != CYL_MASK) {
+    for (int32_t i = 0; i < layer->input_count; i++) {
+        if (model->values[layer->inputs[i]].kind != CYL_MASK) {
             return CYL_E_VALUE;
         }
     }
-    return node->mask_out < 0 ? CYL_E_VALUE : create(model, node, is_all);
+    return layer->mask_out < 0 ? CYL_E_VALUE : create(model, layer, is_all);
 }
 
-static void run_merge(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Masking *masking = node->data;
+static void run_merge(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Masking *masking = layer->data;
     bool is_all = masking->value != 0.0;
-    int64_t steps = cyl_steps(workspace, node->mask_out), begin, end;
+    int64_t steps = cyl_steps(workspace, layer->mask_out), begin, end;
     cyl_share(team, workspace->rows, &begin, &end);
     for (int64_t row = begin; row < end; row++) {
-        uint8_t *mask = mask_at(model, workspace, node->mask_out, row);
+        uint8_t *mask = mask_at(model, workspace, layer->mask_out, row);
         for (int64_t t = 0; t < steps; t++) {
             bool counts = is_all;
-            for (int32_t i = 0; i < node->input_count; i++) {
-                int32_t slot = cyl_mask_slot(workspace, node->inputs[i]);
+            for (int32_t i = 0; i < layer->input_count; i++) {
+                int32_t slot = cyl_mask_slot(workspace, layer->inputs[i]);
                 bool one = slot < 0 || cyl_mask_row(workspace, slot, row)[t];
                 counts = is_all ? counts && one : counts || one;
             }
@@ -138,16 +145,16 @@ static void run_merge(const CylModel *model, const CylNode *node, CylWorkspace *
 /* whether a step of `size` numbers has as many as y's, or one that all become */
 static bool fits(const CylValue *y, int32_t size) { return size == y->features || size == 1; }
 
-static CylStatus prepare_fill(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_fill(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylOption *value = cyl_spec_option(spec, "value");
     int32_t other = cyl_spec_input(spec, "x1");
     if (!value || value->text) {
         return CYL_E_OPTION;
     }
-    if (node->y < 0 || node->mask < 0 || model->values[node->mask].kind != CYL_MASK) {
+    if (layer->y < 0 || layer->mask < 0 || model->values[layer->mask].kind != CYL_MASK) {
         return CYL_E_VALUE;
     }
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE || !fits(y, x->features)) {
         return CYL_E_VALUE;
     }
@@ -158,25 +165,25 @@ static CylStatus prepare_fill(CylModel *model, CylNode *node, const CylNodeSpec 
                        !fits(y, model->values[other].features))) {
         return CYL_E_VALUE;
     }
-    CylStatus status = create(model, node, value->number);
+    CylStatus status = create(model, layer, value->number);
     if (status == CYL_OK) {
-        ((Masking *)node->data)->other = other;
+        ((Masking *)layer->data)->other = other;
     }
     return status;
 }
 
-static void run_fill(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Masking *masking = node->data;
-    int64_t steps = cyl_steps(workspace, node->x), size = model->values[node->y].features, begin, end;
-    int32_t slot = cyl_mask_slot(workspace, node->mask);
+static void run_fill(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Masking *masking = layer->data;
+    int64_t steps = cyl_steps(workspace, layer->x), size = model->values[layer->y].features, begin, end;
+    int32_t slot = cyl_mask_slot(workspace, layer->mask);
     float narrow = (float)masking->value;
     const void *number =
         model->kernels->real_size == sizeof(float) ? (const void *)&narrow : (const void *)&masking->value;
     cyl_share(team, workspace->rows * steps, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
         int64_t row = j / steps, t = j % steps;
-        int32_t from = slot < 0 || cyl_mask_row(workspace, slot, row)[t] ? node->x : masking->other;
-        char *y = cyl_step_at(workspace, node->y, row, t);
+        int32_t from = slot < 0 || cyl_mask_row(workspace, slot, row)[t] ? layer->x : masking->other;
+        char *y = cyl_step_at(workspace, layer->y, row, t);
         if (from < 0) {
             model->kernels->merge(CYL_MERGE_COPY, number, 0, y, size, 1.0);
             model->kernels->flush(y, y, size);
@@ -189,7 +196,7 @@ static void run_fill(const CylModel *model, const CylNode *node, CylWorkspace *w
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_masking = {"masking", prepare_masking, NULL, NULL, run_masking};
-const CylLayer cyl_layer_index_mask = {"index_mask", prepare_index_mask, NULL, NULL, run_index_mask};
-const CylLayer cyl_layer_mask_merge = {"mask_merge", prepare_merge, NULL, NULL, run_merge};
-const CylLayer cyl_layer_mask_fill = {"mask_fill", prepare_fill, NULL, NULL, run_fill};
+const CylLayerKind cyl_layer_masking = {"masking", prepare_masking, NULL, NULL, run_masking};
+const CylLayerKind cyl_layer_index_mask = {"index_mask", prepare_index_mask, NULL, NULL, run_index_mask};
+const CylLayerKind cyl_layer_mask_merge = {"mask_merge", prepare_merge, NULL, NULL, run_merge};
+const CylLayerKind cyl_layer_mask_fill = {"mask_fill", prepare_fill, NULL, NULL, run_fill};

@@ -2,7 +2,14 @@
  * Merge: several values side by side along an axis, or added, multiplied, ... element by element in the order of the
  * inputs, an axis of size 1, or one that is not there, repeated as the others need it.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/layers.h"
+#include "model/model.h"
+#include "model/spec.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,16 +40,16 @@ static int32_t sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
     return rank;
 }
 
-static CylStatus check_concat(const CylModel *model, CylNode *node, Merge *merge) {
-    const CylValue *y = &model->values[node->y];
+static CylStatus check_concat(const CylModel *model, CylLayer *layer, Merge *merge) {
+    const CylValue *y = &model->values[layer->y];
     int64_t whole[CYL_MAX_RANK] = {0}, sizes[CYL_MAX_RANK], total = 0;
     int32_t rank = sizes_of(y, y->time, whole);
     if (merge->axis >= rank) {
         return CYL_E_OPTION;
     }
     bool along_time = y->has_time && merge->axis == rank - 1;
-    for (int32_t i = 0; i < node->input_count; i++) {
-        const CylValue *x = &model->values[node->inputs[i]];
+    for (int32_t i = 0; i < layer->input_count; i++) {
+        const CylValue *x = &model->values[layer->inputs[i]];
         if (x->has_time != y->has_time || sizes_of(x, x->time, sizes) != rank) {
             return CYL_E_VALUE;
         }
@@ -57,19 +64,19 @@ static CylStatus check_concat(const CylModel *model, CylNode *node, Merge *merge
         total += sizes[merge->axis];
     }
     if (along_time) {
-        node->time_kind = CYL_TIME_FIXED;
-        node->mixes_times = true;
+        layer->time_kind = CYL_TIME_FIXED;
+        layer->mixes_times = true;
     }
     return total == whole[merge->axis] ? CYL_OK : CYL_E_VALUE;
 }
 
-static CylStatus check_broadcast(const CylModel *model, CylNode *node) {
-    const CylValue *y = &model->values[node->y];
+static CylStatus check_broadcast(const CylModel *model, CylLayer *layer) {
+    const CylValue *y = &model->values[layer->y];
     int64_t whole[CYL_MAX_RANK] = {0}, sizes[CYL_MAX_RANK];
     int32_t rank = sizes_of(y, y->time, whole);
     bool found_time = !y->has_time;
-    for (int32_t i = 0; i < node->input_count; i++) {
-        const CylValue *x = &model->values[node->inputs[i]];
+    for (int32_t i = 0; i < layer->input_count; i++) {
+        const CylValue *x = &model->values[layer->inputs[i]];
         int32_t x_rank = sizes_of(x, x->time, sizes);
         if (x_rank > rank) {
             return CYL_E_VALUE;
@@ -81,19 +88,19 @@ static CylStatus check_broadcast(const CylModel *model, CylNode *node) {
         }
         /* the time of the result is the time of the first that has all of it */
         if (!found_time && x_rank == rank && x->has_time && x->time == y->time) {
-            node->time_from = node->inputs[i];
+            layer->time_from = layer->inputs[i];
             found_time = true;
         }
     }
     if (!found_time && y->time) {
-        node->time_kind = CYL_TIME_FIXED;
+        layer->time_kind = CYL_TIME_FIXED;
         found_time = true;
     }
-    node->repeats_time = true;
+    layer->repeats_time = true;
     return found_time ? CYL_OK : CYL_E_VALUE;
 }
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylOption *mode = cyl_spec_option(spec, "mode");
     const CylOption *axis = cyl_spec_option(spec, "axis");
     if (!mode || !mode->text || !axis || axis->text || !(axis->number <= -1.0 && axis->number >= -CYL_MAX_RANK) ||
@@ -104,7 +111,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (!merge) {
         return CYL_E_MEMORY;
     }
-    node->data = merge;
+    layer->data = merge;
     merge->is_concat = strcmp(mode->text, "concat") == 0;
     merge->scale = strcmp(mode->text, "ave") == 0 ? 1.0 / spec->input_count : 1.0;
     merge->axis = -1 - (int32_t)axis->number;
@@ -124,31 +131,31 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
             snprintf(role, sizeof role, "x%d", (int)i);
         }
         /* a file has them in alphabetic order, "x10" before "x2" */
-        node->inputs[i] = cyl_spec_input(spec, role);
-        if (node->inputs[i] < 0) {
+        layer->inputs[i] = cyl_spec_input(spec, role);
+        if (layer->inputs[i] < 0) {
             return CYL_E_VALUE;
         }
     }
-    node->work = model->values[node->y].features;
-    return merge->is_concat ? check_concat(model, node, merge) : check_broadcast(model, node);
+    layer->work = model->values[layer->y].features;
+    return merge->is_concat ? check_concat(model, layer, merge) : check_broadcast(model, layer);
 }
 
 /* the parts of one row side by side: of each number of the axes before, all of the axis and those behind */
-static void concat_row(const CylModel *model, const CylNode *node, CylWorkspace *workspace, int64_t row, int64_t step,
+static void concat_row(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, int64_t row, int64_t step,
                        int64_t steps) {
-    const Merge *merge = node->data;
+    const Merge *merge = layer->data;
     int64_t sizes[CYL_MAX_RANK];
-    char *y = cyl_step_at(workspace, node->y, row, step);
+    char *y = cyl_step_at(workspace, layer->y, row, step);
     size_t real = model->kernels->real_size;
     int64_t whole[CYL_MAX_RANK], inner = 1, outer = 1;
-    int32_t rank = sizes_of(&model->values[node->y], steps, whole);
+    int32_t rank = sizes_of(&model->values[layer->y], steps, whole);
     for (int32_t a = 0; a < rank; a++) {
         inner *= a < merge->axis ? whole[a] : 1;
         outer *= a > merge->axis ? whole[a] : 1;
     }
     int64_t offset = 0;
-    for (int32_t i = 0; i < node->input_count; i++) {
-        int32_t value = node->inputs[i];
+    for (int32_t i = 0; i < layer->input_count; i++) {
+        int32_t value = layer->inputs[i];
         bool along_time = model->values[value].has_time && merge->axis == rank - 1;
         sizes_of(&model->values[value], along_time ? cyl_steps(workspace, value) : steps, sizes);
         int64_t part = sizes[merge->axis] * inner;
@@ -187,23 +194,23 @@ static void broadcast(const Broadcast *b, int32_t axis, int32_t plain, const cha
 /* numbers that are combined at a time: they stay in the first cache for all inputs */
 enum { COMBINED_NUMBERS = 4096 };
 
-static void combine(const CylModel *model, const CylNode *node, CylWorkspace *workspace, int64_t row, int64_t step,
+static void combine(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, int64_t row, int64_t step,
                     int64_t steps) {
-    const Merge *merge = node->data;
-    const CylValue *value = &model->values[node->y];
+    const Merge *merge = layer->data;
+    const CylValue *value = &model->values[layer->y];
     Broadcast b = {.model = model, .merge = merge};
-    char *y = cyl_step_at(workspace, node->y, row, step);
+    char *y = cyl_step_at(workspace, layer->y, row, step);
     int32_t rank = sizes_of(value, steps, b.sizes);
     int64_t stride = 1;
     for (int32_t a = 0; a < rank; a++) {
         b.y_strides[a] = stride;
         stride *= b.sizes[a];
     }
-    for (int32_t i = 0; i < node->input_count; i++) {
-        const CylValue *x = &model->values[node->inputs[i]];
+    for (int32_t i = 0; i < layer->input_count; i++) {
+        const CylValue *x = &model->values[layer->inputs[i]];
         int64_t sizes[CYL_MAX_RANK], x_stride = 1;
         /* a step of x, or the one that there is */
-        int64_t x_steps = cyl_steps(workspace, node->inputs[i]);
+        int64_t x_steps = cyl_steps(workspace, layer->inputs[i]);
         bool is_full = x->rank + x->has_time == rank;
         int32_t x_rank = sizes_of(x, is_full && x_steps > 1 ? steps : x_steps, sizes), plain = 0;
         for (int32_t a = 0; a < rank; a++) {
@@ -222,34 +229,34 @@ static void combine(const CylModel *model, const CylNode *node, CylWorkspace *wo
         }
         b.mode = i == 0 ? CYL_MERGE_COPY : merge->mode;
         bool has_step = value->has_time && x->has_time && is_full && x_steps > 1;
-        broadcast(&b, rank - 1, plain, cyl_step_at(workspace, node->inputs[i], row, has_step ? step : 0), y);
+        broadcast(&b, rank - 1, plain, cyl_step_at(workspace, layer->inputs[i], row, has_step ? step : 0), y);
     }
     if (merge->scale != 1.0) {
         model->kernels->merge(CYL_MERGE_SCALE, y, 1, y, stride, merge->scale);
     }
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Merge *merge = node->data;
-    const CylValue *value = &model->values[node->y];
-    int64_t steps = cyl_steps(workspace, node->y), rank = value->rank + value->has_time;
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Merge *merge = layer->data;
+    const CylValue *value = &model->values[layer->y];
+    int64_t steps = cyl_steps(workspace, layer->y), rank = value->rank + value->has_time;
     /* concatenation goes step by step, but where the axis is time itself; all else some steps at a time */
     bool of_rows = merge->is_concat && value->has_time && merge->axis == rank - 1;
     int64_t pieces = of_rows ? 1 : steps, most = COMBINED_NUMBERS / value->features;
     CylItems items;
-    int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, node->work * steps / pieces);
+    int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, layer->work * steps / pieces);
     for (int64_t count; cyl_goes_on(&items, j); j += count) {
         count = 1;
         if (merge->is_concat) {
-            concat_row(model, node, workspace, j / pieces, j % pieces, of_rows ? steps : 1);
+            concat_row(model, layer, workspace, j / pieces, j % pieces, of_rows ? steps : 1);
         } else {
             count = most < 1 ? 1 : most;
             count = count > items.end - j ? items.end - j : count;
             count = count > pieces - j % pieces ? pieces - j % pieces : count;
-            combine(model, node, workspace, j / pieces, j % pieces, count);
+            combine(model, layer, workspace, j / pieces, j % pieces, count);
         }
     }
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_merge = {"merge", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_merge = {"merge", prepare, NULL, NULL, run};

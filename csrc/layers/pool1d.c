@@ -2,7 +2,15 @@
  * Pooling over time: the maximum or the average of windows of `pool` steps. Steps of the padding never win a maximum;
  * they count in an average if `counts_padding`. Sums are taken in ascending order of time.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/layers.h"
+#include "model/model.h"
+#include "model/spec.h"
+#include "model/time1d.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +20,14 @@ typedef struct {
     bool is_max, counts_padding;
 } Pool;
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylOption *mode = cyl_spec_option(spec, "mode"), *counts = cyl_spec_option(spec, "count_include_pad");
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     Pool *pool = calloc(1, sizeof *pool);
     if (!pool) {
         return CYL_E_MEMORY;
     }
-    node->data = pool;
+    layer->data = pool;
     double size;
     if (!mode || !mode->text || !counts || counts->text || cyl_spec_number(spec, "pool", 1.0, &size) || size > 1e6 ||
         size != (int32_t)size) {
@@ -33,13 +41,13 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE || x->features != y->features) {
         return CYL_E_VALUE;
     }
-    CylStatus status = cyl_time1d_read(spec, node, (int32_t)size, &pool->time);
+    CylStatus status = cyl_time1d_read(spec, layer, (int32_t)size, &pool->time);
     const CylTime1d *time = &pool->time;
     if (status == CYL_OK && (time->padding == CYL_PAD_CAUSAL || time->before > time->reach / 2 ||
                              time->after > time->reach / 2 + time->stride)) {
         return CYL_E_OPTION;
     }
-    node->work = x->features;
+    layer->work = x->features;
     return status;
 }
 
@@ -69,19 +77,19 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
     }
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Pool *pool = node->data;
-    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
-    int64_t steps = cyl_steps(workspace, node->x), outputs = cyl_steps(workspace, node->y), before, after;
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Pool *pool = layer->data;
+    const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
+    int64_t steps = cyl_steps(workspace, layer->x), outputs = cyl_steps(workspace, layer->y), before, after;
     cyl_time1d_pads(&pool->time, steps, &before, &after);
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * outputs, node->work * pool->time.kernel);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * outputs, layer->work * pool->time.kernel);
          cyl_goes_on(&items, j); j++) {
         int64_t row = j / outputs, t = j % outputs;
         pool_step(model, pool, cyl_at(model, x->data, row * x->row_stride), steps, t, before,
-                  cyl_at(model, y->data, row * y->row_stride + t * y->step_stride), model->values[node->x].features);
+                  cyl_at(model, y->data, row * y->row_stride + t * y->step_stride), model->values[layer->x].features);
     }
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_pool1d = {"pool1d", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_pool1d = {"pool1d", prepare, NULL, NULL, run};

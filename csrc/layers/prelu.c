@@ -3,7 +3,15 @@
  * one number, of the last axis or of a whole step; and gated linear units (Dauphin et al., 2017), y = a *
  * activation(b), a and b the halves of the last axis.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "layers/layers.h"
+#include "model/activations.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 
@@ -12,9 +20,9 @@ typedef struct {
     int64_t size; /* numbers of the slope */
 } Prelu;
 
-static CylStatus prepare_prelu(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_prelu(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *slope = cyl_spec_tensor(spec, "slope");
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     if (x->features != y->features || x->has_time != y->has_time || !x->rank) {
         return CYL_E_VALUE;
     }
@@ -26,21 +34,21 @@ static CylStatus prepare_prelu(CylModel *model, CylNode *node, const CylNodeSpec
     if (!prelu) {
         return CYL_E_MEMORY;
     }
-    node->data = prelu;
+    layer->data = prelu;
     prelu->size = slope->shape[0];
-    node->work = x->features;
-    return cyl_vector_prepare(model, node, spec, "slope", prelu->size, &prelu->slope);
+    layer->work = x->features;
+    return cyl_vector_prepare(model, layer, spec, "slope", prelu->size, &prelu->slope);
 }
 
-static void run_prelu(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Prelu *prelu = node->data;
-    int64_t features = model->values[node->x].features, steps = cyl_steps(workspace, node->x);
+static void run_prelu(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Prelu *prelu = layer->data;
+    int64_t features = model->values[layer->x].features, steps = cyl_steps(workspace, layer->x);
     int64_t size = prelu->size == 1 ? features : prelu->size;
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, layer->work); cyl_goes_on(&items, j);
          j++) {
-        const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
-        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        const char *x = cyl_step_at(workspace, layer->x, j / steps, j % steps);
+        char *y = cyl_step_at(workspace, layer->y, j / steps, j % steps);
         for (int64_t at = 0; at < features; at += size) {
             model->kernels->prelu(cyl_at(model, x, at), prelu->slope, prelu->size > 1, cyl_at(model, y, at), size);
         }
@@ -48,8 +56,8 @@ static void run_prelu(const CylModel *model, const CylNode *node, CylWorkspace *
     cyl_barrier(team);
 }
 
-static CylStatus prepare_glu(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+static CylStatus prepare_glu(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     if (x->features != 2 * (int64_t)y->features || x->has_time != y->has_time || !x->rank ||
         x->shape[x->rank - 1] != 2 * (int64_t)y->shape[y->rank - 1]) {
         return CYL_E_VALUE;
@@ -58,27 +66,27 @@ static CylStatus prepare_glu(CylModel *model, CylNode *node, const CylNodeSpec *
     if (!activation) {
         return CYL_E_MEMORY;
     }
-    node->data = activation;
-    node->work = x->features;
+    layer->data = activation;
+    layer->work = x->features;
     CylStatus status = cyl_spec_activation(spec, "activation", activation);
     return status == CYL_OK && activation->id == CYL_ACT_SOFTMAX ? CYL_E_OPTION : status;
 }
 
-static void run_glu(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const CylValue *value = &model->values[node->y];
-    int64_t size = value->shape[value->rank - 1], steps = cyl_steps(workspace, node->x);
+static void run_glu(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const CylValue *value = &model->values[layer->y];
+    int64_t size = value->shape[value->rank - 1], steps = cyl_steps(workspace, layer->x);
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, node->work); cyl_goes_on(&items, j);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, layer->work); cyl_goes_on(&items, j);
          j++) {
-        const char *x = cyl_step_at(workspace, node->x, j / steps, j % steps);
-        char *y = cyl_step_at(workspace, node->y, j / steps, j % steps);
+        const char *x = cyl_step_at(workspace, layer->x, j / steps, j % steps);
+        char *y = cyl_step_at(workspace, layer->y, j / steps, j % steps);
         for (int64_t at = 0; at < value->features; at += size) {
-            model->kernels->gated(node->data, cyl_at(model, x, 2 * at), cyl_at(model, x, 2 * at + size),
+            model->kernels->gated(layer->data, cyl_at(model, x, 2 * at), cyl_at(model, x, 2 * at + size),
                                   cyl_at(model, y, at), size);
         }
     }
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_prelu = {"prelu", prepare_prelu, NULL, NULL, run_prelu};
-const CylLayer cyl_layer_glu = {"glu", prepare_glu, NULL, NULL, run_glu};
+const CylLayerKind cyl_layer_prelu = {"prelu", prepare_prelu, NULL, NULL, run_prelu};
+const CylLayerKind cyl_layer_glu = {"glu", prepare_glu, NULL, NULL, run_glu};

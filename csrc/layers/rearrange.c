@@ -5,7 +5,13 @@
  * padding says. reshape: the same numbers in the same order. permute: the axes in another order. slice: start and step.
  * pad: start negative. upsample: divide. repeat_vector: an axis that x has not, of step 0.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "layers/layers.h"
+#include "model/model.h"
+#include "model/spec.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +27,7 @@ typedef struct {
 } Map;
 
 /* whole number of an option, with sign */
-static CylStatus read_whole(const CylNodeSpec *spec, const char *name, int64_t *number) {
+static CylStatus read_whole(const CylLayerSpec *spec, const char *name, int64_t *number) {
     const CylOption *option = cyl_spec_option(spec, name);
     if (!option || option->text || !(option->number >= -(1 << 24) && option->number <= (1 << 24)) ||
         option->number != (double)(int64_t)option->number) {
@@ -44,14 +50,14 @@ static int32_t sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
 }
 
 /* the map that changes nothing, for values of one rank */
-static CylStatus create(CylModel *model, CylNode *node, Map **map) {
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+static CylStatus create(CylModel *model, CylLayer *layer, Map **map) {
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     *map = calloc(1, sizeof **map);
     if (!*map) {
         return CYL_E_MEMORY;
     }
-    node->data = *map;
-    node->work = 1;
+    layer->data = *map;
+    layer->work = 1;
     (*map)->rank = y->rank + y->has_time;
     for (int32_t i = 0; i < (*map)->rank; i++) {
         (*map)->from[i] = i;
@@ -61,8 +67,8 @@ static CylStatus create(CylModel *model, CylNode *node, Map **map) {
 }
 
 /* an axis of values of one rank, whose other axes are equal */
-static CylStatus read_axis(const CylModel *model, const CylNode *node, const CylNodeSpec *spec, int32_t *axis) {
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+static CylStatus read_axis(const CylModel *model, const CylLayer *layer, const CylLayerSpec *spec, int32_t *axis) {
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     int64_t given, a[CYL_MAX_RANK], b[CYL_MAX_RANK];
     int32_t rank = sizes_of(x, x->time, a);
     if (read_whole(spec, "axis", &given) || given < 0 || given >= rank) {
@@ -80,16 +86,16 @@ static CylStatus read_axis(const CylModel *model, const CylNode *node, const Cyl
     return CYL_OK;
 }
 
-static bool is_time(const CylModel *model, const CylNode *node, int32_t axis) {
-    return model->values[node->x].has_time && axis == 0;
+static bool is_time(const CylModel *model, const CylLayer *layer, int32_t axis) {
+    return model->values[layer->x].has_time && axis == 0;
 }
 
 /* sets the rule of the time axis, or checks the size of another */
-static CylStatus finish_axis(const CylModel *model, CylNode *node, int32_t axis, CylTimeRule rule) {
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
-    if (is_time(model, node, axis)) {
-        node->time_kind = CYL_TIME_RULED;
-        node->rule = rule;
+static CylStatus finish_axis(const CylModel *model, CylLayer *layer, int32_t axis, CylTimeRule rule) {
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
+    if (is_time(model, layer, axis)) {
+        layer->time_kind = CYL_TIME_RULED;
+        layer->rule = rule;
         return CYL_OK;
     }
     int32_t at = axis - x->has_time;
@@ -97,11 +103,11 @@ static CylStatus finish_axis(const CylModel *model, CylNode *node, int32_t axis,
     return sum >= rule.divide && sum / rule.divide * rule.multiply == y->shape[at] ? CYL_OK : CYL_E_VALUE;
 }
 
-static CylStatus prepare_reshape(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_reshape(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     (void)spec;
     Map *map;
-    CylStatus status = create(model, node, &map);
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    CylStatus status = create(model, layer, &map);
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     if (status != CYL_OK) {
         return status;
     }
@@ -109,24 +115,24 @@ static CylStatus prepare_reshape(CylModel *model, CylNode *node, const CylNodeSp
         return CYL_OK; /* of each step */
     }
     int64_t in = x->features * (x->has_time ? x->time : 1), out = y->features * (y->has_time ? y->time : 1);
-    node->time_kind = CYL_TIME_FIXED;
+    layer->time_kind = CYL_TIME_FIXED;
     return in == out && in ? CYL_OK : CYL_E_VALUE;
 }
 
-static void run_reshape(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    int64_t size = model->values[node->x].features * cyl_steps(workspace, node->x), begin, end;
+static void run_reshape(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    int64_t size = model->values[layer->x].features * cyl_steps(workspace, layer->x), begin, end;
     cyl_share(team, workspace->rows, &begin, &end);
     for (int64_t row = begin; row < end; row++) {
-        memcpy(cyl_step_at(workspace, node->y, row, 0), cyl_step_at(workspace, node->x, row, 0),
+        memcpy(cyl_step_at(workspace, layer->y, row, 0), cyl_step_at(workspace, layer->x, row, 0),
                (size_t)size * model->kernels->real_size);
     }
     cyl_barrier(team);
 }
 
-static CylStatus prepare_permute(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_permute(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     Map *map;
-    CylStatus status = create(model, node, &map);
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    CylStatus status = create(model, layer, &map);
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     const CylOption *order = cyl_spec_option(spec, "order");
     if (status != CYL_OK) {
         return status;
@@ -155,19 +161,19 @@ static CylStatus prepare_permute(CylModel *model, CylNode *node, const CylNodeSp
         if (!x->time) {
             return CYL_E_VALUE;
         }
-        node->time_kind = CYL_TIME_FIXED;
+        layer->time_kind = CYL_TIME_FIXED;
     }
     return CYL_OK;
 }
 
 /* start (negative: from the end), count numbers `step` apart; count 0: all that there are up to `end` from the end */
-static CylStatus prepare_slice(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_slice(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     Map *map;
-    CylStatus status = create(model, node, &map);
+    CylStatus status = create(model, layer, &map);
     int32_t axis;
     int64_t start, count, step, before_end;
     if (status == CYL_OK) {
-        status = read_axis(model, node, spec, &axis);
+        status = read_axis(model, layer, spec, &axis);
     }
     if (status != CYL_OK) {
         return status;
@@ -176,17 +182,17 @@ static CylStatus prepare_slice(CylModel *model, CylNode *node, const CylNodeSpec
         read_whole(spec, "before_end", &before_end) || step < 1 || count < 0 || before_end < 0) {
         return CYL_E_OPTION;
     }
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     map->start[axis] = start;
     map->starts_at_end[axis] = start < 0;
     map->step[axis] = step;
-    node->is_whole = is_time(model, node, axis);
+    layer->is_whole = is_time(model, layer, axis);
     if (!count) {
         return start < 0 ? CYL_E_OPTION
-                         : finish_axis(model, node, axis, (CylTimeRule){step - 1 - start - before_end, step, 1});
+                         : finish_axis(model, layer, axis, (CylTimeRule){step - 1 - start - before_end, step, 1});
     }
     /* a number of them: all must be there, whatever the time */
-    bool of_time = is_time(model, node, axis);
+    bool of_time = is_time(model, layer, axis);
     int64_t size = of_time ? x->time : x->shape[axis - x->has_time];
     int64_t given = of_time ? y->time : y->shape[axis - x->has_time];
     bool is_any = !size && count == 1 && (start == 0 || start == -1);
@@ -194,19 +200,19 @@ static CylStatus prepare_slice(CylModel *model, CylNode *node, const CylNodeSpec
     if (given != count || before_end || (!is_any && (first < 0 || first + (count - 1) * step >= size))) {
         return CYL_E_VALUE;
     }
-    node->time_kind = of_time ? CYL_TIME_FIXED : CYL_TIME_KEPT;
+    layer->time_kind = of_time ? CYL_TIME_FIXED : CYL_TIME_KEPT;
     return CYL_OK;
 }
 
-static CylStatus prepare_pad(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_pad(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     static const char *const fills[] = {"zero", "reflect", "replicate", "circular"};
     const CylOption *mode = cyl_spec_option(spec, "mode");
     Map *map;
-    CylStatus status = create(model, node, &map);
+    CylStatus status = create(model, layer, &map);
     int32_t axis;
     int64_t before, after;
     if (status == CYL_OK) {
-        status = read_axis(model, node, spec, &axis);
+        status = read_axis(model, layer, spec, &axis);
     }
     if (status != CYL_OK) {
         return status;
@@ -219,25 +225,25 @@ static CylStatus prepare_pad(CylModel *model, CylNode *node, const CylNodeSpec *
     for (int32_t i = 0; i < 4; i++) {
         found = strcmp(mode->text, fills[i]) == 0 ? i : found;
     }
-    const CylValue *x = &model->values[node->x];
-    int64_t size = is_time(model, node, axis) ? x->time : x->shape[axis - x->has_time];
+    const CylValue *x = &model->values[layer->x];
+    int64_t size = is_time(model, layer, axis) ? x->time : x->shape[axis - x->has_time];
     int64_t most = before > after ? before : after;
     if (found < 0 || ((found == FILL_REFLECT || found == FILL_CIRCULAR) && most > size - (found == FILL_REFLECT))) {
         return CYL_E_OPTION;
     }
     map->fill = (Fill)found;
     map->start[axis] = -before;
-    node->is_whole = is_time(model, node, axis) && (before || after);
-    return finish_axis(model, node, axis, (CylTimeRule){before + after, 1, 1});
+    layer->is_whole = is_time(model, layer, axis) && (before || after);
+    return finish_axis(model, layer, axis, (CylTimeRule){before + after, 1, 1});
 }
 
-static CylStatus prepare_upsample(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_upsample(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     Map *map;
-    CylStatus status = create(model, node, &map);
+    CylStatus status = create(model, layer, &map);
     int32_t axis;
     int64_t size;
     if (status == CYL_OK) {
-        status = read_axis(model, node, spec, &axis);
+        status = read_axis(model, layer, spec, &axis);
     }
     if (status != CYL_OK) {
         return status;
@@ -246,13 +252,13 @@ static CylStatus prepare_upsample(CylModel *model, CylNode *node, const CylNodeS
         return CYL_E_OPTION;
     }
     map->divide[axis] = size;
-    return finish_axis(model, node, axis, (CylTimeRule){0, 1, size});
+    return finish_axis(model, layer, axis, (CylTimeRule){0, 1, size});
 }
 
-static CylStatus prepare_repeat(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_repeat(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     Map *map;
-    CylStatus status = create(model, node, &map);
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    CylStatus status = create(model, layer, &map);
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     int64_t count;
     if (status != CYL_OK) {
         return status;
@@ -268,7 +274,7 @@ static CylStatus prepare_repeat(CylModel *model, CylNode *node, const CylNodeSpe
     for (int32_t i = 1; i < map->rank; i++) {
         map->from[i] = i - 1;
     }
-    node->time_kind = CYL_TIME_FIXED;
+    layer->time_kind = CYL_TIME_FIXED;
     return CYL_OK;
 }
 
@@ -336,11 +342,11 @@ static void strides_of(const int64_t *sizes, int32_t rank, int64_t *strides) {
     }
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Map *map = node->data;
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Map *map = layer->data;
     Move m = {.model = model, .map = map};
-    int32_t x_rank = sizes_of(&model->values[node->x], cyl_steps(workspace, node->x), m.x_sizes);
-    int32_t y_rank = sizes_of(&model->values[node->y], cyl_steps(workspace, node->y), m.y_sizes);
+    int32_t x_rank = sizes_of(&model->values[layer->x], cyl_steps(workspace, layer->x), m.x_sizes);
+    int32_t y_rank = sizes_of(&model->values[layer->y], cyl_steps(workspace, layer->y), m.y_sizes);
     strides_of(m.x_sizes, x_rank, m.x_strides);
     strides_of(m.y_sizes, y_rank, m.y_strides);
     m.plain = y_rank;
@@ -357,8 +363,8 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     CylItems items;
     for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * outer, m.plain == 0 ? 1 : m.y_strides[0]);
          cyl_goes_on(&items, j); j++) {
-        const char *x = cyl_step_at(workspace, node->x, j / outer, 0);
-        char *y = cyl_step_at(workspace, node->y, j / outer, 0);
+        const char *x = cyl_step_at(workspace, layer->x, j / outer, 0);
+        char *y = cyl_step_at(workspace, layer->y, j / outer, 0);
         if (m.plain == 0) {
             move(&m, 0, x, y);
             continue;
@@ -376,9 +382,9 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_reshape = {"reshape", prepare_reshape, NULL, NULL, run_reshape};
-const CylLayer cyl_layer_permute = {"permute", prepare_permute, NULL, NULL, run};
-const CylLayer cyl_layer_slice = {"slice", prepare_slice, NULL, NULL, run};
-const CylLayer cyl_layer_pad = {"pad", prepare_pad, NULL, NULL, run};
-const CylLayer cyl_layer_upsample = {"upsample", prepare_upsample, NULL, NULL, run};
-const CylLayer cyl_layer_repeat_vector = {"repeat_vector", prepare_repeat, NULL, NULL, run};
+const CylLayerKind cyl_layer_reshape = {"reshape", prepare_reshape, NULL, NULL, run_reshape};
+const CylLayerKind cyl_layer_permute = {"permute", prepare_permute, NULL, NULL, run};
+const CylLayerKind cyl_layer_slice = {"slice", prepare_slice, NULL, NULL, run};
+const CylLayerKind cyl_layer_pad = {"pad", prepare_pad, NULL, NULL, run};
+const CylLayerKind cyl_layer_upsample = {"upsample", prepare_upsample, NULL, NULL, run};
+const CylLayerKind cyl_layer_repeat_vector = {"repeat_vector", prepare_repeat, NULL, NULL, run};

@@ -3,7 +3,16 @@
  * ascending order; over time a mask may say which steps count, and the mean of none is NaN. softmax, y = e^x / sum e^x,
  * or ln of it.
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/layers.h"
+#include "model/activations.h"
+#include "model/model.h"
+#include "model/spec.h"
+#include "platform/memory.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +23,8 @@ typedef struct {
     int64_t outer, size, inner; /* of one step, or with over_time of the whole: size is then that of the run */
 } Reduce;
 
-static CylStatus read_axis(const CylModel *model, const CylNode *node, const CylNodeSpec *spec, Reduce *reduce) {
-    const CylValue *x = &model->values[node->x];
+static CylStatus read_axis(const CylModel *model, const CylLayer *layer, const CylLayerSpec *spec, Reduce *reduce) {
+    const CylValue *x = &model->values[layer->x];
     double axis;
     if (cyl_spec_number(spec, "axis", 0.0, &axis) || axis >= x->rank + x->has_time || axis != (int32_t)axis) {
         return CYL_E_OPTION;
@@ -35,28 +44,28 @@ static CylStatus read_axis(const CylModel *model, const CylNode *node, const Cyl
     return CYL_OK;
 }
 
-static CylStatus prepare_reduce(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare_reduce(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     static const struct {
         const char *name;
         CylMergeMode mode;
     } modes[] = {{"sum", CYL_MERGE_SUM}, {"mean", CYL_MERGE_SUM}, {"max", CYL_MERGE_MAX}, {"min", CYL_MERGE_MIN}};
     const CylOption *mode = cyl_spec_option(spec, "mode");
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     Reduce *reduce = calloc(1, sizeof *reduce);
     if (!reduce) {
         return CYL_E_MEMORY;
     }
-    node->data = reduce;
+    layer->data = reduce;
     int found = -1;
     for (int i = 0; mode && mode->text && i < 4; i++) {
         found = strcmp(mode->text, modes[i].name) == 0 ? i : found;
     }
-    if (found < 0 || read_axis(model, node, spec, reduce)) {
+    if (found < 0 || read_axis(model, layer, spec, reduce)) {
         return CYL_E_OPTION;
     }
     reduce->mode = modes[found].mode;
     reduce->is_mean = found == 1;
-    if (node->mask >= 0 && (!reduce->over_time || reduce->mode != CYL_MERGE_SUM)) {
+    if (layer->mask >= 0 && (!reduce->over_time || reduce->mode != CYL_MERGE_SUM)) {
         return CYL_E_VALUE;
     }
     /* the result has the axes left; the first of several is its time */
@@ -65,9 +74,9 @@ static CylStatus prepare_reduce(CylModel *model, CylNode *node, const CylNodeSpe
     if (left != given || (keeps_time && !y->has_time)) {
         return CYL_E_VALUE;
     }
-    node->time_kind = keeps_time ? CYL_TIME_KEPT : CYL_TIME_FIXED;
-    node->is_whole = reduce->over_time;
-    node->work = x->features;
+    layer->time_kind = keeps_time ? CYL_TIME_KEPT : CYL_TIME_FIXED;
+    layer->is_whole = reduce->over_time;
+    layer->work = x->features;
     return CYL_OK;
 }
 
@@ -77,19 +86,19 @@ static void divide(const CylModel *model, void *y, int64_t size, double divisor)
     model->kernels->merge(CYL_MERGE_DIV, number, 0, y, size, 1.0);
 }
 
-static void run_reduce(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Reduce *reduce = node->data;
-    const CylValue *value = &model->values[node->x];
-    int32_t slot = cyl_mask_slot(workspace, node->mask);
-    int64_t steps = cyl_steps(workspace, node->x), pieces = reduce->over_time ? 1 : steps;
+static void run_reduce(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Reduce *reduce = layer->data;
+    const CylValue *value = &model->values[layer->x];
+    int32_t slot = cyl_mask_slot(workspace, layer->mask);
+    int64_t steps = cyl_steps(workspace, layer->x), pieces = reduce->over_time ? 1 : steps;
     int64_t size = reduce->over_time ? steps : reduce->size;
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, node->work * steps / pieces);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, layer->work * steps / pieces);
          cyl_goes_on(&items, j); j++) {
         int64_t row = j / pieces;
         const uint8_t *mask = slot >= 0 ? cyl_mask_row(workspace, slot, row) : NULL;
-        const char *x = cyl_step_at(workspace, node->x, row, j % pieces);
-        char *y = cyl_step_at(workspace, node->y, row, value->has_time && !reduce->over_time ? j % pieces : 0);
+        const char *x = cyl_step_at(workspace, layer->x, row, j % pieces);
+        char *y = cyl_step_at(workspace, layer->y, row, value->has_time && !reduce->over_time ? j % pieces : 0);
         for (int64_t o = 0; o < reduce->outer; o++) {
             char *to = cyl_at(model, y, o * reduce->inner);
             int64_t count = 0;
@@ -111,55 +120,55 @@ static void run_reduce(const CylModel *model, const CylNode *node, CylWorkspace 
     cyl_barrier(team);
 }
 
-static CylStatus prepare_softmax(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+static CylStatus prepare_softmax(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     Reduce *softmax = calloc(1, sizeof *softmax);
     if (!softmax) {
         return CYL_E_MEMORY;
     }
-    node->data = softmax;
+    layer->data = softmax;
     const CylOption *log = cyl_spec_option(spec, "log");
-    if (!log || log->text || read_axis(model, node, spec, softmax)) {
+    if (!log || log->text || read_axis(model, layer, spec, softmax)) {
         return CYL_E_OPTION;
     }
     softmax->is_log = log->number != 0.0;
     if (x->features != y->features || x->has_time != y->has_time) {
         return CYL_E_VALUE;
     }
-    node->is_whole = softmax->over_time;
-    node->work = 8 * (int64_t)x->features;
+    layer->is_whole = softmax->over_time;
+    layer->work = 8 * (int64_t)x->features;
     return CYL_OK;
 }
 
-static int64_t longest(const CylModel *model, const CylNode *node, const CylWorkspace *workspace) {
-    const Reduce *softmax = node->data;
-    return softmax->over_time ? workspace->capacities[model->values[node->x].axis] : softmax->size;
+static int64_t longest(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace) {
+    const Reduce *softmax = layer->data;
+    return softmax->over_time ? workspace->capacities[model->values[layer->x].axis] : softmax->size;
 }
 
-static size_t bind_softmax(const CylModel *model, const CylNode *node, CylWorkspace *workspace, char *memory) {
+static size_t bind_softmax(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
     size_t used = 0;
-    CylNodeState state = {0};
-    int64_t stride = cyl_state_stride(longest(model, node, workspace));
+    CylLayerState state = {0};
+    int64_t stride = cyl_state_stride(longest(model, layer, workspace));
     state.scratch = cyl_place(memory, &used, workspace->threads, (uint64_t)stride, model->kernels->real_size);
     if (memory) {
-        workspace->states[node->index] = state;
+        workspace->states[layer->index] = state;
     }
     return used;
 }
 
-static void run_softmax(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const Reduce *softmax = node->data;
+static void run_softmax(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const Reduce *softmax = layer->data;
     const CylActivationSpec spec = {CYL_ACT_SOFTMAX, 0.0, 0.0};
     size_t real = model->kernels->real_size;
-    int64_t steps = cyl_steps(workspace, node->x), pieces = softmax->over_time ? 1 : steps;
+    int64_t steps = cyl_steps(workspace, layer->x), pieces = softmax->over_time ? 1 : steps;
     int64_t size = softmax->over_time ? steps : softmax->size, inner = softmax->inner;
-    char *line = cyl_at(model, workspace->states[node->index].scratch,
-                        team->thread * cyl_state_stride(longest(model, node, workspace)));
+    char *line = cyl_at(model, workspace->states[layer->index].scratch,
+                        team->thread * cyl_state_stride(longest(model, layer, workspace)));
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, node->work * steps / pieces);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, layer->work * steps / pieces);
          cyl_goes_on(&items, j); j++) {
-        const char *x = cyl_step_at(workspace, node->x, j / pieces, j % pieces);
-        char *y = cyl_step_at(workspace, node->y, j / pieces, j % pieces);
+        const char *x = cyl_step_at(workspace, layer->x, j / pieces, j % pieces);
+        char *y = cyl_step_at(workspace, layer->y, j / pieces, j % pieces);
         for (int64_t at = 0; at < softmax->outer * inner; at++) {
             int64_t first = at / inner * size * inner + at % inner;
             for (int64_t i = 0; i < size; i++) {
@@ -174,12 +183,12 @@ static void run_softmax(const CylModel *model, const CylNode *node, CylWorkspace
                 memcpy(cyl_at(model, y, first + i * inner), cyl_at(model, line, i), real);
             }
         }
-        if (model->values[node->y].feeds_node) {
+        if (model->values[layer->y].feeds_layer) {
             model->kernels->flush(y, y, softmax->outer * size * inner);
         }
     }
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_reduce = {"reduce", prepare_reduce, NULL, NULL, run_reduce};
-const CylLayer cyl_layer_softmax = {"softmax", prepare_softmax, NULL, bind_softmax, run_softmax};
+const CylLayerKind cyl_layer_reduce = {"reduce", prepare_reduce, NULL, NULL, run_reduce};
+const CylLayerKind cyl_layer_softmax = {"softmax", prepare_softmax, NULL, bind_softmax, run_softmax};

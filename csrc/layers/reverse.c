@@ -1,19 +1,24 @@
 /* Reverse: y[t] = x[time - 1 - t], what Keras's go_backwards leaves a sequence in. */
-#include "../internal.h"
+#include "cylstm.h"
+#include "layers/layers.h"
+#include "model/model.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
 
 #include <string.h>
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     (void)spec;
-    node->is_whole = true;
-    const CylValue *x = &model->values[node->x], *y = &model->values[node->y];
+    layer->is_whole = true;
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     bool is_valid = x->kind == CYL_SEQUENCE && y->kind == CYL_SEQUENCE && x->features == y->features;
     return is_valid ? CYL_OK : CYL_E_VALUE;
 }
 
-static void run(const CylModel *model, const CylNode *node, CylWorkspace *workspace, const CylTeam *team) {
-    const CylView *x = &workspace->views[node->x], *y = &workspace->views[node->y];
-    const CylValue *value = &model->values[node->y];
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
+    const CylValue *value = &model->values[layer->y];
     int64_t time = workspace->times[value->axis];
     size_t bytes = (size_t)value->features * model->kernels->real_size;
     CylItems items;
@@ -26,4 +31,4 @@ static void run(const CylModel *model, const CylNode *node, CylWorkspace *worksp
     cyl_barrier(team);
 }
 
-const CylLayer cyl_layer_reverse = {"reverse", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_reverse = {"reverse", prepare, NULL, NULL, run};

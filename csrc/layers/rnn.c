@@ -1,12 +1,21 @@
 /*
  * Simple recurrent network (Elman, 1990): h = activation(W x + R h + b).
  */
-#include "../internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "layers/layers.h"
+#include "layers/rnn.h"
+#include "model/activations.h"
+#include "model/model.h"
+#include "model/pack.h"
+#include "model/spec.h"
+#include "run/recurrent.h"
 
 #include <stdlib.h>
 
-static void gate_and_cell(const CylModel *model, const CylNode *node, const CylStep *step, int32_t begin, int32_t end) {
-    const CylRnn *rnn = node->data;
+static void gate_and_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
+                          int32_t end) {
+    const CylRnn *rnn = layer->data;
     const CylRecurrent *r = &rnn->recurrent;
     CylOperand both[2] = {{step->x, step->x_stride, 0, r->input_size},
                           {step->h_previous, step->h_stride, r->input_size, r->hidden_size}};
@@ -16,7 +25,7 @@ static void gate_and_cell(const CylModel *model, const CylNode *node, const CylS
     model->kernels->rnn_cell(rnn, step, begin, end);
 }
 
-static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec) {
+static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
     const CylTensor *bias = cyl_spec_tensor(spec, "bias");
     if (!ih || ih->rank != 2) {
@@ -30,7 +39,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     if (!rnn) {
         return CYL_E_MEMORY;
     }
-    node->data = rnn;
+    layer->data = rnn;
     CylStatus status = cyl_spec_activation(spec, "activation", &rnn->activation);
     if (status == CYL_OK && rnn->activation.id == CYL_ACT_SOFTMAX) {
         status = CYL_E_OPTION;
@@ -42,7 +51,7 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
         return status;
     }
     const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}};
-    status = cyl_matrix_prepare(model, node, spec, &rnn->gates, (int32_t)hidden, 1, parts, 2, "bias");
+    status = cyl_matrix_prepare(model, layer, spec, &rnn->gates, (int32_t)hidden, 1, parts, 2, "bias");
     if (status != CYL_OK) {
         return status;
     }
@@ -53,8 +62,8 @@ static CylStatus prepare(CylModel *model, CylNode *node, const CylNodeSpec *spec
     r->input_matrix = &rnn->gates;
     r->phases[0] = (CylPhase){gate_and_cell, rnn->gates.blocks, true};
     r->phase_count = 1;
-    node->work = hidden * (input + hidden);
-    return cyl_recurrent_prepare(model, node, spec, r);
+    layer->work = hidden * (input + hidden);
+    return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayer cyl_layer_rnn = {"rnn", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayerKind cyl_layer_rnn = {"rnn", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};

@@ -22,7 +22,7 @@ static inline __attribute__((always_inline)) V v_clamp(V x, float low, float hig
 }
 #endif
 
-/* +0 below the threshold of the subnormal rule (see CYL_TINY in internal.h); NaN stays */
+/* +0 below the threshold of the subnormal rule (see CYL_TINY in platform/ieee.h); NaN stays */
 static inline V v_flush(V a) { return v_zero_below(a, CYL_TINY); }
 
 #endif

@@ -2,7 +2,7 @@
  * The logical vector on NEON, of 64-bit ARM and of 32-bit ARM with VFPv4 (for the fused multiply-add).
  *
  * On 32-bit ARM, NEON takes and gives +0 for a subnormal number in any mode. There the bits agree wherever no operand
- * and no result is subnormal, which the subnormal rule (CYL_TINY in internal.h) sees to in every layer; the one
+ * and no result is subnormal, which the subnormal rule (CYL_TINY in platform/ieee.h) sees to in every layer; the one
  * exception is a caller's own subnormal number: an activation's alpha or beta, a clip's limit or a norm's shift that
  * small counts as 0 there. Division and square root, which NEON lacks there, are done one by one.
  */

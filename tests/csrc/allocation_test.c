@@ -67,11 +67,11 @@ static Network *every_layer(void) {
     int32_t z = network_dense(network, network_merge(network, "ave", y, 3), 18, "gelu");
     network_output(network, network_recurrent(network, LSTM, z, 7, &options, NULL, NULL));
     network_output(network, network_dense(network, network_last(network, z, options.mask), 5, "softmax"));
-    Node *node = network_node(network, "activation");
+    Layer *layer = network_layer(network, "activation");
     int32_t activated = network_value(network, CYL_VECTOR, 5);
-    node_input(node, "x", network->outputs[1]);
-    node_output(node, "y", activated);
-    node_activation(node, "activation", "tanh");
+    layer_input(layer, "x", network->outputs[1]);
+    layer_output(layer, "y", activated);
+    layer_activation(layer, "activation", "tanh");
     network_output(network, activated);
     return network;
 }
@@ -306,8 +306,8 @@ static CylStatus live_a_life(const Network *network, const CylCall *call) {
     for (int32_t v = 0; status == CYL_OK && v < network->value_count; v++) {
         status = cyl_model_add_value(model, network->kinds[v], network->features[v], &index);
     }
-    for (int32_t n = 0; status == CYL_OK && n < network->node_count; n++) {
-        status = cyl_model_add_node(model, &network->nodes[n].spec);
+    for (int32_t n = 0; status == CYL_OK && n < network->layer_count; n++) {
+        status = cyl_model_add_layer(model, &network->layers[n].spec);
     }
     if (status == CYL_OK) {
         status = cyl_model_finish(model, network->inputs, network->masks, network->input_count, network->outputs,

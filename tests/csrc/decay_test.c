@@ -1,9 +1,9 @@
 /*
- * The subnormal rule (see CYL_TINY in csrc/internal.h): no calculation of the packed engine has a subnormal operand
+ * The subnormal rule (see CYL_TINY in platform/ieee.h): no calculation of the packed engine has a subnormal operand
  * or result, however small its weights, inputs and states are or become. The CPU tells: on x86 it records in MXCSR
  * that an operand was subnormal and that a result was. Elsewhere nothing is asserted.
  */
-#include "../../csrc/internal.h"
+#include "cylstm.h"
 #include "check.h"
 #include "network.h"
 
@@ -63,15 +63,15 @@ static void states_that_decay_to_zero_stay_normal(void) {
             Network *network = network_create();
             int32_t x = network_input(network, CYL_SEQUENCE, 3, NULL);
             network_output(network, network_recurrent(network, (RecurrentKind)k, x, 19, &options, NULL, NULL));
-            Node *node = &network->nodes[0];
-            float *bias = node->weights[2];
-            memset(bias, 0, (size_t)node->tensors[2].shape[0] * sizeof *bias);
+            Layer *layer = &network->layers[0];
+            float *bias = layer->weights[2];
+            memset(bias, 0, (size_t)layer->tensors[2].shape[0] * sizeof *bias);
             for (int j = 0; j < 19 && k != RNN; j++) {
                 float wanted = forget[f] * (0.9f + 0.01f * (float)j);
                 bias[k == LSTM_COUPLED ? j : 19 + j] = k == LSTM_COUPLED ? -wanted : wanted; /* f, z, or i = 1 - f */
             }
             if (k == GRU_AFTER) {
-                memset(node->weights[3], 0, 3 * 19 * sizeof(float));
+                memset(layer->weights[3], 0, 3 * 19 * sizeof(float));
             }
             int64_t time = f == 2 ? 4000 : 400;
             Data *data = data_create(network, 2, &time, false);
@@ -135,10 +135,10 @@ static void saturated_gates_keep_numbers_normal(void) {
                 Network *network = network_create();
                 int32_t x = network_input(network, CYL_SEQUENCE, 3, NULL);
                 network_output(network, network_recurrent(network, (RecurrentKind)k, x, 18, &options, NULL, NULL));
-                Node *node = &network->nodes[0];
-                for (int64_t j = 0; j < node->tensors[2].shape[0]; j++) {
+                Layer *layer = &network->layers[0];
+                for (int64_t j = 0; j < layer->tensors[2].shape[0]; j++) {
                     if (random_bits() % 2) {
-                        node->weights[2][j] += biases[b];
+                        layer->weights[2][j] += biases[b];
                     }
                 }
                 int64_t time = 20;
@@ -168,12 +168,12 @@ static void sums_that_cancel_stay_normal(void) {
         network_output(network, y);
         network_output(network, network_dense(network, network_dense(network, y, 5, "linear"), 3, ACTIVATIONS[a].name));
         int32_t z = network_dense(network, x, 33, "linear");
-        Node *node = network_node(network, "activation");
+        Layer *layer = network_layer(network, "activation");
         int32_t activated = network_value(network, CYL_SEQUENCE, 33);
         network->axes[activated] = 0;
-        node_input(node, "x", z);
-        node_output(node, "y", activated);
-        node_activation(node, "activation", ACTIVATIONS[a].name);
+        layer_input(layer, "x", z);
+        layer_output(layer, "y", activated);
+        layer_activation(layer, "activation", ACTIVATIONS[a].name);
         network_output(network, activated);
         int64_t time = 9;
         Data *data = data_create(network, 2, &time, false);
@@ -181,12 +181,12 @@ static void sums_that_cancel_stay_normal(void) {
             data->inputs[0][i] = 0x1p-40f + (float)(random_bits() % 8) * 0x1p-63f;
         }
         for (int n = 0; n < 4; n++) {
-            int64_t count = network->nodes[n].tensors[0].shape[0] * network->nodes[n].tensors[0].shape[1];
-            float *weights = network->nodes[n].weights[0], *bias = network->nodes[n].weights[1];
+            int64_t count = network->layers[n].tensors[0].shape[0] * network->layers[n].tensors[0].shape[1];
+            float *weights = network->layers[n].weights[0], *bias = network->layers[n].weights[1];
             for (int64_t i = 0; i < count; i++) {
                 weights[i] = (i % 2 ? -1.0f : 1.0f) * (0x1p-40f + (float)(random_bits() % 8) * 0x1p-63f);
             }
-            memset(bias, 0, (size_t)network->nodes[n].tensors[0].shape[0] * sizeof *bias);
+            memset(bias, 0, (size_t)network->layers[n].tensors[0].shape[0] * sizeof *bias);
         }
         check_flags(network, data, ACTIVATIONS[a].name);
         data_free(data);
@@ -205,13 +205,13 @@ static void gates_that_cancel_stay_normal(void) {
             Network *network = network_create();
             int32_t x = network_input(network, CYL_SEQUENCE, 4, NULL);
             network_output(network, network_recurrent(network, (RecurrentKind)k, x, 18, &options, NULL, NULL));
-            Node *node = &network->nodes[0];
-            for (int t = 0; t < node->spec.tensor_count; t++) {
-                const CylTensor *tensor = &node->tensors[t];
+            Layer *layer = &network->layers[0];
+            for (int t = 0; t < layer->spec.tensor_count; t++) {
+                const CylTensor *tensor = &layer->tensors[t];
                 bool is_bias = strstr(tensor->role, "bias");
                 for (int64_t i = 0; i < tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1); i++) {
                     float tiny = 0x1p-40f + (float)(random_bits() % 8) * 0x1p-63f;
-                    node->weights[t][i] = is_bias ? 0.0f : i % 2 ? -tiny : tiny;
+                    layer->weights[t][i] = is_bias ? 0.0f : i % 2 ? -tiny : tiny;
                 }
             }
             int64_t time = 9;
@@ -253,8 +253,8 @@ static void merges_and_layers_in_a_row_keep_tiny_numbers_normal(void) {
             merged = network_merge(network, modes[m], (int32_t[]){merged, x, merged, y[2]}, 4);
             network_output(network, merged);
             network_output(network, network_dense(network, network_last(network, merged, options.mask), 5, "softmax"));
-            scale_all(network->nodes[0].weights[0], 36, scales[s]);
-            scale_all(network->nodes[0].weights[1], 6, scales[s]);
+            scale_all(network->layers[0].weights[0], 36, scales[s]);
+            scale_all(network->layers[0].weights[1], 6, scales[s]);
             int64_t time = 30;
             Data *data = data_create(network, 6, &time, true);
             scale_all(data->inputs[0], input_count(network, data), scales[s]);
@@ -277,9 +277,9 @@ static void tiny_outputs_can_be_multiplied(void) {
         int32_t x = network_input(network, CYL_SEQUENCE, 5, NULL), y[4];
         for (int i = 0; i < 4; i++) {
             y[i] = network_recurrent(network, (RecurrentKind)k, x, 18, &options, NULL, NULL);
-            Node *node = &network->nodes[i];
-            for (int64_t j = 0; j < node->tensors[2].shape[0] && k != RNN; j++) {
-                node->weights[2][j] -= 25.0f; /* gates of 1e-11, above the threshold */
+            Layer *layer = &network->layers[i];
+            for (int64_t j = 0; j < layer->tensors[2].shape[0] && k != RNN; j++) {
+                layer->weights[2][j] -= 25.0f; /* gates of 1e-11, above the threshold */
             }
         }
         network_output(network, network_merge(network, "mul", y, 4));
@@ -304,7 +304,7 @@ static void subnormal_weights_inputs_and_states_are_zero(void) {
         network_output(network, network_dense(network, y, 4, "linear"));
         int64_t time = 6;
         Data *data = data_create(network, 2, &time, false);
-        float *tensors[] = {network->nodes[0].weights[0], network->nodes[0].weights[2], network->nodes[1].weights[0],
+        float *tensors[] = {network->layers[0].weights[0], network->layers[0].weights[2], network->layers[1].weights[0],
                             data->inputs[0], data->states[0]};
         float saved[5][8];
         for (int t = 0; t < 5; t++) {

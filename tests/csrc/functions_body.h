@@ -4,7 +4,7 @@
  */
 #include "functions_test.h"
 
-#include "../../csrc/kernels/activation.h"
+#include "kernels/activation.h"
 
 static V load(const float *x) {
     REAL lane[16];

@@ -7,42 +7,48 @@
  *   build/csrc/tests/functions_test --sweep [name]    every float, minutes each; prints the table of docs/accuracy.md
  */
 #if defined(CYL_TEST_LIBM)
-#include "../../csrc/simd/plain.h"
-#include "../../csrc/kernels/functions_libm.h"
+#include "simd/plain.h"
+#include "kernels/functions_libm.h"
 #define CYL_TEST_NAME "libm"
 #define CYL_TEST_TABLE cyl_test_libm
 #include "functions_body.h"
 #elif defined(CYL_TEST_SCALAR) || defined(CYL_TEST_SSE2) || defined(CYL_TEST_AVX2) || defined(CYL_TEST_AVX512) ||      \
     defined(CYL_TEST_NEON)
-#include "../../csrc/internal.h"
+#include "cylstm.h"
+#include "model/activations.h"
+#include "platform/ieee.h"
+
+#include <stdbool.h>
 #if defined(CYL_TEST_SCALAR)
-#include "../../csrc/simd/scalar.h"
+#include "simd/scalar.h"
 #define CYL_TEST_NAME "scalar"
 #define CYL_TEST_TABLE cyl_test_scalar
 #elif defined(CYL_TEST_SSE2)
-#include "../../csrc/simd/sse2.h"
+#include "simd/sse2.h"
 #define CYL_TEST_NAME "sse2"
 #define CYL_TEST_TABLE cyl_test_sse2
 #elif defined(CYL_TEST_NEON)
-#include "../../csrc/simd/neon.h"
+#include "simd/neon.h"
 #define CYL_TEST_NAME "neon"
 #define CYL_TEST_TABLE cyl_test_neon
 #elif defined(CYL_TEST_AVX2)
-#include "../../csrc/simd/avx2.h"
+#include "simd/avx2.h"
 #define CYL_TEST_NAME "avx2"
 #define CYL_TEST_TABLE cyl_test_avx2
 #else
-#include "../../csrc/simd/avx512.h"
+#include "simd/avx512.h"
 #define CYL_TEST_NAME "avx512"
 #define CYL_TEST_TABLE cyl_test_avx512
 #endif
-#include "../../csrc/kernels/functions.h"
+#include "kernels/functions.h"
 #include "functions_body.h"
 #else
 
 #include "functions_test.h"
-#include "../../csrc/internal.h"
 #include "check.h"
+#include "cylstm.h"
+#include "model/activations.h"
+#include "platform/ieee.h"
 
 #include <fenv.h>
 #include <math.h>

@@ -90,7 +90,7 @@ static Network *every_layer(Data **data) {
     int32_t z = network_dense(network, network_merge(network, "ave", y, 3), 18, "gelu");
     network_output(network, network_recurrent(network, LSTM, z, 7, &options, NULL, NULL));
     network_output(network, network_dense(network, z, 5, "softmax"));
-    float *weights = network->nodes[0].weights[0];
+    float *weights = network->layers[0].weights[0];
     weights[3] = 1e-40f;
     weights[8] = 0x1p-40f;
     *data = data_create(network, 4, &time, false);
@@ -161,8 +161,8 @@ static void modes_change_nothing_and_are_restored(void) {
 static void traps_of_the_caller_do_not_fire_inside(void) {
     Data *data;
     Network *network = every_layer(&data);
-    memset(network->nodes[0].weights[0], 0, 40 * sizeof(float));
-    network->nodes[1].weights[0][0] = network->nodes[1].weights[0][1] = 3e38f;
+    memset(network->layers[0].weights[0], 0, 40 * sizeof(float));
+    network->layers[1].weights[0][0] = network->layers[1].weights[0][1] = 3e38f;
     for (int i = 0; i < 20; i++) {
         data->inputs[0][i * 3] = i % 2 ? INFINITY : 3e38f;
     }

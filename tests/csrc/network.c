@@ -1,6 +1,6 @@
 /* See network.h. */
 #include "network.h"
-#include "../../csrc/openmp.h"
+#include "threads/openmp.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -52,15 +52,15 @@ static void demand(bool condition, const char *what) {
 Network *network_create(void) { return need(sizeof(Network)); }
 
 void network_free(Network *network) {
-    for (int32_t n = 0; n < network->node_count; n++) {
+    for (int32_t n = 0; n < network->layer_count; n++) {
         for (int32_t t = 0; t < MOST_TENSORS; t++) {
-            free(network->nodes[n].weights[t]);
+            free(network->layers[n].weights[t]);
         }
     }
     free(network);
 }
 
-int32_t network_value(Network *network, CylKind kind, int32_t features) {
+int32_t network_value(Network *network, CylValueKind kind, int32_t features) {
     demand(network->value_count < MOST_VALUES, "too many values");
     network->kinds[network->value_count] = kind;
     network->features[network->value_count] = features;
@@ -68,7 +68,7 @@ int32_t network_value(Network *network, CylKind kind, int32_t features) {
     return network->value_count++;
 }
 
-int32_t network_input(Network *network, CylKind kind, int32_t features, int32_t *mask) {
+int32_t network_input(Network *network, CylValueKind kind, int32_t features, int32_t *mask) {
     demand(network->input_count < MOST_ENDS, "too many inputs");
     int32_t value = network_value(network, kind, features), input = network->input_count++;
     network->inputs[input] = value;
@@ -86,38 +86,38 @@ void network_output(Network *network, int32_t value) {
     network->outputs[network->output_count++] = value;
 }
 
-Node *network_node(Network *network, const char *op) {
-    demand(network->node_count < MOST_NODES, "too many nodes");
-    Node *node = &network->nodes[network->node_count++];
-    node->kind = -1;
-    node->spec = (CylNodeSpec){op, node->inputs, node->outputs, node->options, node->tensors, .input_count = 0};
-    return node;
+Layer *network_layer(Network *network, const char *name) {
+    demand(network->layer_count < MOST_NODES, "too many layers");
+    Layer *layer = &network->layers[network->layer_count++];
+    layer->kind = -1;
+    layer->spec = (CylLayerSpec){name, layer->inputs, layer->outputs, layer->options, layer->tensors, .input_count = 0};
+    return layer;
 }
 
-void node_input(Node *node, const char *role, int32_t value) {
-    demand(node->spec.input_count < MOST_PORTS, "too many ports");
-    node->inputs[node->spec.input_count++] = (CylPort){role, value};
+void layer_input(Layer *layer, const char *role, int32_t value) {
+    demand(layer->spec.input_count < MOST_PORTS, "too many ports");
+    layer->inputs[layer->spec.input_count++] = (CylPort){role, value};
 }
 
-void node_output(Node *node, const char *role, int32_t value) {
-    demand(node->spec.output_count < MOST_PORTS, "too many ports");
-    node->outputs[node->spec.output_count++] = (CylPort){role, value};
+void layer_output(Layer *layer, const char *role, int32_t value) {
+    demand(layer->spec.output_count < MOST_PORTS, "too many ports");
+    layer->outputs[layer->spec.output_count++] = (CylPort){role, value};
 }
 
-static void option(Node *node, CylOption option) {
-    demand(node->spec.option_count < MOST_OPTIONS, "too many options");
-    node->options[node->spec.option_count++] = option;
+static void option(Layer *layer, CylOption option) {
+    demand(layer->spec.option_count < MOST_OPTIONS, "too many options");
+    layer->options[layer->spec.option_count++] = option;
 }
 
-void node_number(Node *node, const char *name, double number) { option(node, (CylOption){name, NULL, number}); }
-void node_text(Node *node, const char *name, const char *text) { option(node, (CylOption){name, text, 0.0}); }
+void layer_number(Layer *layer, const char *name, double number) { option(layer, (CylOption){name, NULL, number}); }
+void layer_text(Layer *layer, const char *name, const char *text) { option(layer, (CylOption){name, text, 0.0}); }
 
-float *node_tensor(Node *node, const char *role, int32_t rows, int32_t columns, float scale) {
-    int32_t t = node->spec.tensor_count++;
+float *layer_tensor(Layer *layer, const char *role, int32_t rows, int32_t columns, float scale) {
+    int32_t t = layer->spec.tensor_count++;
     demand(t < MOST_TENSORS, "too many tensors");
-    node->weights[t] = random_floats((int64_t)rows * (columns ? columns : 1), scale);
-    node->tensors[t] = (CylTensor){role, node->weights[t], columns ? 2 : 1, {rows, columns}};
-    return node->weights[t];
+    layer->weights[t] = random_floats((int64_t)rows * (columns ? columns : 1), scale);
+    layer->tensors[t] = (CylTensor){role, layer->weights[t], columns ? 2 : 1, {rows, columns}};
+    return layer->weights[t];
 }
 
 #define PLAIN_FUNCTION(name, expression)                                                                               \
@@ -164,35 +164,35 @@ const Activation ACTIVATIONS[] = {
 };
 const int ACTIVATION_COUNT = sizeof ACTIVATIONS / sizeof *ACTIVATIONS - 1;
 
-void node_activation(Node *node, const char *slot, const char *name) {
+void layer_activation(Layer *layer, const char *slot, const char *name) {
     static const char *const names[3][3] = {
         {"activation", "activation_alpha", "activation_beta"},
         {"recurrent_activation", "recurrent_activation_alpha", "recurrent_activation_beta"},
         {"output_activation", "output_activation_alpha", "output_activation_beta"},
     };
     const char *const *slots = names[slot[0] == 'a' ? 0 : slot[0] == 'r' ? 1 : 2];
-    node_text(node, slots[0], name);
+    layer_text(layer, slots[0], name);
     for (int a = 0; a <= ACTIVATION_COUNT; a++) {
         if (strcmp(ACTIVATIONS[a].name, name) == 0) {
-            node_number(node, slots[1], ACTIVATIONS[a].alpha);
-            node_number(node, slots[2], ACTIVATIONS[a].beta);
+            layer_number(layer, slots[1], ACTIVATIONS[a].alpha);
+            layer_number(layer, slots[2], ACTIVATIONS[a].beta);
         }
     }
 }
 
-static const CylOption *find_option(const Node *node, const char *name) {
-    for (int32_t i = 0; i < node->spec.option_count; i++) {
-        if (strcmp(node->options[i].name, name) == 0) {
-            return &node->options[i];
+static const CylOption *find_option(const Layer *layer, const char *name) {
+    for (int32_t i = 0; i < layer->spec.option_count; i++) {
+        if (strcmp(layer->options[i].name, name) == 0) {
+            return &layer->options[i];
         }
     }
     return NULL;
 }
 
-static const float *find_tensor(const Node *node, const char *role) {
-    for (int32_t i = 0; i < node->spec.tensor_count; i++) {
-        if (strcmp(node->tensors[i].role, role) == 0) {
-            return node->weights[i];
+static const float *find_tensor(const Layer *layer, const char *role) {
+    for (int32_t i = 0; i < layer->spec.tensor_count; i++) {
+        if (strcmp(layer->tensors[i].role, role) == 0) {
+            return layer->weights[i];
         }
     }
     return NULL;
@@ -223,46 +223,46 @@ static int gate_count_of(RecurrentKind kind) {
     return kind == RNN ? 1 : kind == LSTM_COUPLED || state_count_of(kind) == 1 ? 3 : 4;
 }
 
-static int32_t state_value(Network *network, int32_t size, const char *role, Node *node) {
+static int32_t state_value(Network *network, int32_t size, const char *role, Layer *layer) {
     int32_t value = network_value(network, CYL_STATE, size);
-    node_output(node, role, value);
+    layer_output(layer, role, value);
     return value;
 }
 
 /* what all recurrent layers share: ports, options and states; h and c may be NULL */
-static Node *recurrent_node(Network *network, const char *op, RecurrentKind kind, int32_t x, int32_t output,
-                            int32_t hidden, const RecurrentOptions *options, int32_t *h, int32_t *c) {
-    Node *node = network_node(network, op);
-    node->kind = (int)kind;
-    node_input(node, "x", x);
+static Layer *recurrent_layer(Network *network, const char *name, RecurrentKind kind, int32_t x, int32_t output,
+                              int32_t hidden, const RecurrentOptions *options, int32_t *h, int32_t *c) {
+    Layer *layer = network_layer(network, name);
+    layer->kind = (int)kind;
+    layer_input(layer, "x", x);
     if (options->mask >= 0) {
-        node_input(node, "mask", options->mask);
+        layer_input(layer, "mask", options->mask);
     }
     if (options->h0 >= 0) {
-        node_input(node, "h0", options->h0);
+        layer_input(layer, "h0", options->h0);
     }
     if (options->c0 >= 0) {
-        node_input(node, "c0", options->c0);
+        layer_input(layer, "c0", options->c0);
     }
     int32_t y = network_value(network, CYL_SEQUENCE, output);
     network->axes[y] = network->axes[x];
-    node_output(node, "y", y);
+    layer_output(layer, "y", y);
     if (h) {
-        *h = state_value(network, output, "h", node);
+        *h = state_value(network, output, "h", layer);
     }
     if (c) {
-        *c = state_value(network, hidden, "c", node);
+        *c = state_value(network, hidden, "c", layer);
     }
-    node_number(node, "reverse", options->is_reverse);
-    node_text(node, "padding", options->repeats_padding ? "repeat" : "zero");
-    node_text(node, "empty_state", "initial");
-    node_activation(node, "activation", options->activation ? options->activation : "tanh");
+    layer_number(layer, "reverse", options->is_reverse);
+    layer_text(layer, "padding", options->repeats_padding ? "repeat" : "zero");
+    layer_text(layer, "empty_state", "initial");
+    layer_activation(layer, "activation", options->activation ? options->activation : "tanh");
     demand(network->state_count + 2 <= MOST_STATES, "too many states");
     network->state_sizes[network->state_count++] = output;
     if (state_count_of(kind) == 2) {
         network->state_sizes[network->state_count++] = hidden;
     }
-    return node;
+    return layer;
 }
 
 int32_t network_recurrent(Network *network, RecurrentKind kind, int32_t x, int32_t hidden,
@@ -271,47 +271,47 @@ int32_t network_recurrent(Network *network, RecurrentKind kind, int32_t x, int32
     bool is_lstm = state_count_of(kind) == 2, is_gru = kind == GRU_BEFORE || kind == GRU_AFTER;
     int32_t input = network->features[x], rows = gate_count_of(kind) * hidden;
     int32_t output = kind == LSTM_PROJECTED ? hidden * 2 / 3 + 1 : hidden;
-    Node *node = recurrent_node(network,
-                                is_lstm  ? "lstm"
-                                : is_gru ? "gru"
-                                         : "rnn",
-                                kind, x, output, hidden, options, h, is_lstm ? c : NULL);
+    Layer *layer = recurrent_layer(network,
+                                   is_lstm  ? "lstm"
+                                   : is_gru ? "gru"
+                                            : "rnn",
+                                   kind, x, output, hidden, options, h, is_lstm ? c : NULL);
     if (kind != RNN) {
-        node_activation(node, "recurrent_activation",
-                        options->recurrent_activation ? options->recurrent_activation : "sigmoid");
+        layer_activation(layer, "recurrent_activation",
+                         options->recurrent_activation ? options->recurrent_activation : "sigmoid");
     }
-    node_number(node, "gate_clip", kind == LSTM_PEEPHOLES ? 0.875 : 0.0);
+    layer_number(layer, "gate_clip", kind == LSTM_PEEPHOLES ? 0.875 : 0.0);
     if (is_lstm) {
-        node_activation(node, "output_activation", options->activation ? options->activation : "tanh");
-        node_number(node, "forget_gate", 1.0);
-        node_text(node, "coupled", kind == LSTM_COUPLED ? "f=1-i" : "");
-        node_text(node, "layer_norm", kind != LSTM_NORMALISED ? "" : hidden % 2 ? "carried" : "output");
-        node_number(node, "epsilon", 0x1p-16);
-        node_number(node, "cell_clip", kind == LSTM_PEEPHOLES ? 0.6875 : 0.0);
+        layer_activation(layer, "output_activation", options->activation ? options->activation : "tanh");
+        layer_number(layer, "forget_gate", 1.0);
+        layer_text(layer, "coupled", kind == LSTM_COUPLED ? "f=1-i" : "");
+        layer_text(layer, "layer_norm", kind != LSTM_NORMALISED ? "" : hidden % 2 ? "carried" : "output");
+        layer_number(layer, "epsilon", 0x1p-16);
+        layer_number(layer, "cell_clip", kind == LSTM_PEEPHOLES ? 0.6875 : 0.0);
     } else if (is_gru) {
-        node_number(node, "reset_after", kind == GRU_AFTER);
+        layer_number(layer, "reset_after", kind == GRU_AFTER);
     }
     float scale = options->scale > 0.0f ? options->scale : 1.5f / sqrtf((float)(input + output));
-    node_tensor(node, "weight_ih", rows, input, scale);
-    node_tensor(node, "weight_hh", rows, output, scale);
-    node_tensor(node, is_gru ? "bias_ih" : "bias", rows, 0, scale);
+    layer_tensor(layer, "weight_ih", rows, input, scale);
+    layer_tensor(layer, "weight_hh", rows, output, scale);
+    layer_tensor(layer, is_gru ? "bias_ih" : "bias", rows, 0, scale);
     if (kind == LSTM_PROJECTED) {
-        node_tensor(node, "weight_hr", output, hidden, 1.5f / sqrtf((float)hidden));
+        layer_tensor(layer, "weight_hr", output, hidden, 1.5f / sqrtf((float)hidden));
     } else if (kind == GRU_AFTER) {
-        node_tensor(node, "bias_hh", rows, 0, scale);
+        layer_tensor(layer, "bias_hh", rows, 0, scale);
     } else if (kind == LSTM_PEEPHOLES) {
-        node_tensor(node, "peephole_i", hidden, 0, 0.5f);
-        node_tensor(node, "peephole_f", hidden, 0, 0.5f);
-        node_tensor(node, "peephole_o", hidden, 0, 0.5f);
+        layer_tensor(layer, "peephole_i", hidden, 0, 0.5f);
+        layer_tensor(layer, "peephole_f", hidden, 0, 0.5f);
+        layer_tensor(layer, "peephole_o", hidden, 0, 0.5f);
     } else if (kind == LSTM_NORMALISED) {
-        node_tensor(node, "norm_ih_gain", rows, 0, 0.7f);
-        node_tensor(node, "norm_ih_shift", rows, 0, 0.3f);
-        node_tensor(node, "norm_hh_gain", rows, 0, 0.7f);
-        node_tensor(node, "norm_hh_shift", rows, 0, 0.3f);
-        node_tensor(node, "norm_c_gain", hidden, 0, 1.0f);
-        node_tensor(node, "norm_c_shift", hidden, 0, 0.3f);
+        layer_tensor(layer, "norm_ih_gain", rows, 0, 0.7f);
+        layer_tensor(layer, "norm_ih_shift", rows, 0, 0.3f);
+        layer_tensor(layer, "norm_hh_gain", rows, 0, 0.7f);
+        layer_tensor(layer, "norm_hh_shift", rows, 0, 0.3f);
+        layer_tensor(layer, "norm_c_gain", hidden, 0, 1.0f);
+        layer_tensor(layer, "norm_c_shift", hidden, 0, 0.3f);
     }
-    return find_port(node->outputs, node->spec.output_count, "y");
+    return find_port(layer->outputs, layer->spec.output_count, "y");
 }
 
 /* the two cross-correlations of a ConvLSTM, of the input and of h */
@@ -320,14 +320,14 @@ typedef struct {
     int32_t channels;
 } Window;
 
-static void windows(const Node *node, Window *x, Window *h) {
+static void windows(const Layer *layer, Window *x, Window *h) {
     static const char *const names[3][2] = {
         {"input_rows", "input_columns"}, {"kernel_rows", "kernel_columns"}, {"stride_rows", "stride_columns"}};
-    bool is_same = strcmp(find_option(node, "conv_padding")->text, "same") == 0;
+    bool is_same = strcmp(find_option(layer, "conv_padding")->text, "same") == 0;
     for (int a = 0; a < 2; a++) {
-        int32_t input = (int32_t)find_option(node, names[0][a])->number;
-        int32_t kernel = (int32_t)find_option(node, names[1][a])->number;
-        int32_t stride = (int32_t)find_option(node, names[2][a])->number;
+        int32_t input = (int32_t)find_option(layer, names[0][a])->number;
+        int32_t kernel = (int32_t)find_option(layer, names[1][a])->number;
+        int32_t stride = (int32_t)find_option(layer, names[2][a])->number;
         int32_t output = is_same ? (input + stride - 1) / stride : (input - kernel) / stride + 1;
         int32_t padding = (output - 1) * stride + kernel - input;
         x->input[a] = input;
@@ -339,8 +339,8 @@ static void windows(const Node *node, Window *x, Window *h) {
         h->before[a] = (kernel - 1) / 2;
     }
     int32_t taps = x->kernel[0] * x->kernel[1];
-    x->channels = (int32_t)node->tensors[0].shape[1] / taps;
-    h->channels = (int32_t)node->tensors[1].shape[1] / taps;
+    x->channels = (int32_t)layer->tensors[0].shape[1] / taps;
+    h->channels = (int32_t)layer->tensors[1].shape[1] / taps;
 }
 
 int32_t network_conv_lstm(Network *network, int32_t x, int32_t rows, int32_t columns, int32_t filters, bool is_same,
@@ -350,23 +350,23 @@ int32_t network_conv_lstm(Network *network, int32_t x, int32_t rows, int32_t col
     int32_t output_rows = is_same ? rows : rows - kernel[0] + 1;
     int32_t output_columns = is_same ? (columns + 1) / 2 : (columns - kernel[1]) / 2 + 1;
     int32_t size = output_rows * output_columns * filters;
-    Node *node = recurrent_node(network, "conv_lstm", CONV_LSTM, x, size, size, options, NULL, NULL);
-    node_activation(node, "recurrent_activation",
-                    options->recurrent_activation ? options->recurrent_activation : "sigmoid");
-    node_text(node, "conv_padding", is_same ? "same" : "valid");
-    node_number(node, "input_rows", rows);
-    node_number(node, "input_columns", columns);
-    node_number(node, "kernel_rows", kernel[0]);
-    node_number(node, "kernel_columns", kernel[1]);
-    node_number(node, "stride_rows", stride[0]);
-    node_number(node, "stride_columns", stride[1]);
-    node_number(node, "dilation_rows", 1);
-    node_number(node, "dilation_columns", 1);
+    Layer *layer = recurrent_layer(network, "conv_lstm", CONV_LSTM, x, size, size, options, NULL, NULL);
+    layer_activation(layer, "recurrent_activation",
+                     options->recurrent_activation ? options->recurrent_activation : "sigmoid");
+    layer_text(layer, "conv_padding", is_same ? "same" : "valid");
+    layer_number(layer, "input_rows", rows);
+    layer_number(layer, "input_columns", columns);
+    layer_number(layer, "kernel_rows", kernel[0]);
+    layer_number(layer, "kernel_columns", kernel[1]);
+    layer_number(layer, "stride_rows", stride[0]);
+    layer_number(layer, "stride_columns", stride[1]);
+    layer_number(layer, "dilation_rows", 1);
+    layer_number(layer, "dilation_columns", 1);
     float scale = options->scale > 0.0f ? options->scale : 1.5f / sqrtf((float)(taps * (channels + filters)));
-    node_tensor(node, "weight_ih", 4 * filters, taps * channels, scale);
-    node_tensor(node, "weight_hh", 4 * filters, taps * filters, scale);
-    node_tensor(node, "bias", 4 * filters, 0, scale);
-    return find_port(node->outputs, node->spec.output_count, "y");
+    layer_tensor(layer, "weight_ih", 4 * filters, taps * channels, scale);
+    layer_tensor(layer, "weight_hh", 4 * filters, taps * filters, scale);
+    layer_tensor(layer, "bias", 4 * filters, 0, scale);
+    return find_port(layer->outputs, layer->spec.output_count, "y");
 }
 
 /* a value like x, of other features */
@@ -377,39 +377,39 @@ static int32_t value_along(Network *network, int32_t x, int32_t features) {
 }
 
 int32_t network_dense(Network *network, int32_t x, int32_t units, const char *activation) {
-    Node *node = network_node(network, "dense");
+    Layer *layer = network_layer(network, "dense");
     int32_t y = value_along(network, x, units), input = network->features[x];
-    node_input(node, "x", x);
-    node_output(node, "y", y);
-    node_activation(node, "activation", activation);
-    node_tensor(node, "weight", units, input, 2.0f / sqrtf((float)input));
-    node_tensor(node, "bias", units, 0, 0.5f);
+    layer_input(layer, "x", x);
+    layer_output(layer, "y", y);
+    layer_activation(layer, "activation", activation);
+    layer_tensor(layer, "weight", units, input, 2.0f / sqrtf((float)input));
+    layer_tensor(layer, "bias", units, 0, 0.5f);
     return y;
 }
 
 int32_t network_last(Network *network, int32_t x, int32_t mask) {
-    Node *node = network_node(network, "last");
+    Layer *layer = network_layer(network, "last");
     int32_t y = network_value(network, CYL_VECTOR, network->features[x]);
-    node_input(node, "x", x);
+    layer_input(layer, "x", x);
     if (mask >= 0) {
-        node_input(node, "mask", mask);
+        layer_input(layer, "mask", mask);
     }
-    node_output(node, "y", y);
+    layer_output(layer, "y", y);
     return y;
 }
 
 int32_t network_merge(Network *network, const char *mode, const int32_t *values, int32_t count) {
     static const char *const roles[MOST_PORTS] = {"x", "x1", "x2", "x3"};
-    Node *node = network_node(network, "merge");
+    Layer *layer = network_layer(network, "merge");
     int32_t features = 0;
     for (int32_t i = 0; i < count; i++) {
-        node_input(node, roles[i], values[i]);
+        layer_input(layer, roles[i], values[i]);
         features = strcmp(mode, "concat") == 0 ? features + network->features[values[i]] : network->features[values[i]];
     }
     int32_t y = value_along(network, values[0], features);
-    node_output(node, "y", y);
-    node_text(node, "mode", mode);
-    node_number(node, "axis", -1.0);
+    layer_output(layer, "y", y);
+    layer_text(layer, "mode", mode);
+    layer_number(layer, "axis", -1.0);
     return y;
 }
 
@@ -620,8 +620,8 @@ CylModel *network_model_with(const Network *network, CylEngine engine, CylIsa is
         CylStatus status = cyl_model_add_value(model, network->kinds[v], network->features[v], &index);
         demand(status == CYL_OK && index == v, "no value");
     }
-    for (int32_t n = 0; n < network->node_count; n++) {
-        CylNodeSpec spec = network->nodes[n].spec;
+    for (int32_t n = 0; n < network->layer_count; n++) {
+        CylLayerSpec spec = network->layers[n].spec;
         CylTensor tensors[MOST_TENSORS];
         for (int32_t t = 0; t < spec.tensor_count; t++) {
             tensors[t] = spec.tensors[t];
@@ -629,7 +629,7 @@ CylModel *network_model_with(const Network *network, CylEngine engine, CylIsa is
             tensors[t].data = to_real(tensors[t].data, count, real_size);
         }
         spec.tensors = tensors;
-        CylStatus status = cyl_model_add_node(model, &spec);
+        CylStatus status = cyl_model_add_layer(model, &spec);
         for (int32_t t = 0; t < spec.tensor_count; t++) {
             free((void *)tensors[t].data);
         }
@@ -760,15 +760,15 @@ Result stream(const Network *network, const CylModel *model, const Data *data, c
 
 /* ---- the reference: the equations, in double ---- */
 
-/* the activation of `slot` with the node's parameters, which have the precision of a model's */
-static Activation find_activation(const Node *node, const char *slot) {
+/* the activation of `slot` with the layer's parameters, which have the precision of a model's */
+static Activation find_activation(const Layer *layer, const char *slot) {
     char name[40];
     snprintf(name, sizeof name, "%s_alpha", slot);
-    double alpha = (double)(float)find_option(node, name)->number;
+    double alpha = (double)(float)find_option(layer, name)->number;
     snprintf(name, sizeof name, "%s_beta", slot);
-    double beta = (double)(float)find_option(node, name)->number;
+    double beta = (double)(float)find_option(layer, name)->number;
     int a = 0;
-    while (strcmp(ACTIVATIONS[a].name, find_option(node, slot)->text) != 0) {
+    while (strcmp(ACTIVATIONS[a].name, find_option(layer, slot)->text) != 0) {
         a++;
     }
     return (Activation){ACTIVATIONS[a].name, alpha, beta, ACTIVATIONS[a].function};
@@ -786,21 +786,21 @@ static double dot(const float *weights, const float *bias, int64_t row, const do
 }
 
 typedef struct {
-    const Node *node;
+    const Layer *layer;
     RecurrentKind kind;
     int32_t input, hidden, output;
     Activation gate, state; /* recurrent_activation and activation */
 } Cell;
 
-static double clipped(double x, const Node *node, const char *option) {
-    double limit = (double)(float)find_option(node, option)->number;
+static double clipped(double x, const Layer *layer, const char *option) {
+    double limit = (double)(float)find_option(layer, option)->number;
     return limit > 0.0 ? fmax(-limit, fmin(limit, x)) : x;
 }
 
 /* x = gain*(x - mean)/sqrt(variance + epsilon) + shift */
-static void normalise(const Node *node, const char *gain_role, const char *shift_role, double *x, int32_t count) {
-    const float *gain = find_tensor(node, gain_role), *shift = find_tensor(node, shift_role);
-    double mean = 0.0, variance = (double)(float)find_option(node, "epsilon")->number;
+static void normalise(const Layer *layer, const char *gain_role, const char *shift_role, double *x, int32_t count) {
+    const float *gain = find_tensor(layer, gain_role), *shift = find_tensor(layer, shift_role);
+    double mean = 0.0, variance = (double)(float)find_option(layer, "epsilon")->number;
     for (int32_t j = 0; j < count; j++) {
         mean += x[j] / count;
     }
@@ -814,9 +814,9 @@ static void normalise(const Node *node, const char *gain_role, const char *shift
 
 /* W x + R h + b, or LN(W x) + LN(R h) + b */
 static double *pre_activations(const Cell *cell, const double *x, const double *h) {
-    const Node *node = cell->node;
-    const float *ih = find_tensor(node, "weight_ih"), *hh = find_tensor(node, "weight_hh");
-    const float *bias = find_tensor(node, "bias");
+    const Layer *layer = cell->layer;
+    const float *ih = find_tensor(layer, "weight_ih"), *hh = find_tensor(layer, "weight_hh");
+    const float *bias = find_tensor(layer, "bias");
     int32_t rows = gate_count_of(cell->kind) * cell->hidden;
     double *a = need((size_t)rows * sizeof *a), *b = need((size_t)rows * sizeof *b);
     for (int32_t row = 0; row < rows; row++) {
@@ -824,8 +824,8 @@ static double *pre_activations(const Cell *cell, const double *x, const double *
         b[row] = dot(hh, NULL, row, h, cell->output);
     }
     if (cell->kind == LSTM_NORMALISED) {
-        normalise(node, "norm_ih_gain", "norm_ih_shift", a, rows);
-        normalise(node, "norm_hh_gain", "norm_hh_shift", b, rows);
+        normalise(layer, "norm_ih_gain", "norm_ih_shift", a, rows);
+        normalise(layer, "norm_hh_gain", "norm_hh_shift", b, rows);
     }
     for (int32_t row = 0; row < rows; row++) {
         a[row] += b[row] + (double)bias[row];
@@ -837,26 +837,26 @@ static double *pre_activations(const Cell *cell, const double *x, const double *
 /* one gate of an LSTM; role of the peephole, or NULL */
 static double lstm_gate(const Cell *cell, const Activation *activation, double a, const char *role, int32_t j,
                         double c) {
-    const float *peephole = role ? find_tensor(cell->node, role) : NULL;
-    return apply(activation, clipped(a + (peephole ? (double)peephole[j] * c : 0.0), cell->node, "gate_clip"));
+    const float *peephole = role ? find_tensor(cell->layer, role) : NULL;
+    return apply(activation, clipped(a + (peephole ? (double)peephole[j] * c : 0.0), cell->layer, "gate_clip"));
 }
 
 static void lstm_step(const Cell *cell, const double *x, double *h, double *c) {
-    const Node *node = cell->node;
+    const Layer *layer = cell->layer;
     int32_t hidden = cell->hidden;
-    const float *hr = find_tensor(node, "weight_hr");
+    const float *hr = find_tensor(layer, "weight_hr");
     double *a = pre_activations(cell, x, h), *m = need((size_t)hidden * sizeof *m);
     bool is_coupled = cell->kind == LSTM_COUPLED;
     for (int32_t j = 0; j < hidden; j++) {
         double i = lstm_gate(cell, &cell->gate, a[j], "peephole_i", j, c[j]);
         double f = is_coupled ? 1.0 - i : lstm_gate(cell, &cell->gate, a[hidden + j], "peephole_f", j, c[j]);
         double g = lstm_gate(cell, &cell->state, a[(is_coupled ? 1 : 2) * hidden + j], NULL, j, c[j]);
-        c[j] = clipped(f * c[j] + i * g, node, "cell_clip");
+        c[j] = clipped(f * c[j] + i * g, layer, "cell_clip");
         m[j] = c[j];
     }
     if (cell->kind == LSTM_NORMALISED) {
-        normalise(node, "norm_c_gain", "norm_c_shift", m, hidden);
-        if (strcmp(find_option(node, "layer_norm")->text, "carried") == 0) {
+        normalise(layer, "norm_c_gain", "norm_c_shift", m, hidden);
+        if (strcmp(find_option(layer, "layer_norm")->text, "carried") == 0) {
             memcpy(c, m, (size_t)hidden * sizeof *c);
         }
     }
@@ -898,10 +898,10 @@ static double correlate(const Window *w, const float *weights, int64_t gate_row,
 }
 
 static void conv_lstm_step(const Cell *cell, const double *x, double *h, double *c) {
-    const float *ih = find_tensor(cell->node, "weight_ih"), *hh = find_tensor(cell->node, "weight_hh");
-    const float *bias = find_tensor(cell->node, "bias");
+    const float *ih = find_tensor(cell->layer, "weight_ih"), *hh = find_tensor(cell->layer, "weight_hh");
+    const float *bias = find_tensor(cell->layer, "bias");
     Window of_x, of_h;
-    windows(cell->node, &of_x, &of_h);
+    windows(cell->layer, &of_x, &of_h);
     int32_t filters = of_h.channels;
     double *next = need((size_t)cell->hidden * sizeof *next);
     for (int32_t j = 0; j < cell->hidden; j++) {
@@ -921,11 +921,11 @@ static void conv_lstm_step(const Cell *cell, const double *x, double *h, double 
 }
 
 static void gru_step(const Cell *cell, const double *x, double *h) {
-    const Node *node = cell->node;
+    const Layer *layer = cell->layer;
     int32_t input = cell->input, hidden = cell->hidden;
-    bool is_reset_after = find_option(node, "reset_after")->number != 0.0;
-    const float *ih = find_tensor(node, "weight_ih"), *hh = find_tensor(node, "weight_hh");
-    const float *bias_ih = find_tensor(node, "bias_ih"), *bias_hh = find_tensor(node, "bias_hh");
+    bool is_reset_after = find_option(layer, "reset_after")->number != 0.0;
+    const float *ih = find_tensor(layer, "weight_ih"), *hh = find_tensor(layer, "weight_hh");
+    const float *bias_ih = find_tensor(layer, "bias_ih"), *bias_hh = find_tensor(layer, "bias_hh");
     double *r = need((size_t)hidden * sizeof *r), *z = need((size_t)hidden * sizeof *z);
     double *reset = need((size_t)hidden * sizeof *reset), *next = need((size_t)hidden * sizeof *next);
     for (int32_t j = 0; j < hidden; j++) {
@@ -958,29 +958,30 @@ static double *value_at(const Reference *r, int32_t value, int64_t row, int64_t 
     return r->values[value] + (row * steps + t) * r->network->features[value];
 }
 
-static void run_recurrent(Reference *r, const Node *node, int32_t first_state) {
+static void run_recurrent(Reference *r, const Layer *layer, int32_t first_state) {
     const Network *network = r->network;
     const Data *data = r->data;
-    const CylNodeSpec *spec = &node->spec;
-    int32_t x = find_port(node->inputs, spec->input_count, "x"), y = find_port(node->outputs, spec->output_count, "y");
-    int32_t mask = find_port(node->inputs, spec->input_count, "mask");
+    const CylLayerSpec *spec = &layer->spec;
+    int32_t x = find_port(layer->inputs, spec->input_count, "x"),
+            y = find_port(layer->outputs, spec->output_count, "y");
+    int32_t mask = find_port(layer->inputs, spec->input_count, "mask");
     const char *in_roles[2] = {"h0", "c0"}, *out_roles[2] = {"h", "c"};
-    RecurrentKind kind = (RecurrentKind)node->kind;
+    RecurrentKind kind = (RecurrentKind)layer->kind;
     int states = state_count_of(kind);
-    bool is_reverse = find_option(node, "reverse")->number != 0.0;
-    bool repeats = strcmp(find_option(node, "padding")->text, "repeat") == 0;
+    bool is_reverse = find_option(layer, "reverse")->number != 0.0;
+    bool repeats = strcmp(find_option(layer, "padding")->text, "repeat") == 0;
     int32_t output = network->features[y], hidden = states > 1 ? network->state_sizes[first_state + 1] : output;
-    Cell cell = {node,
+    Cell cell = {layer,
                  kind,
                  network->features[x],
                  hidden,
                  output,
-                 find_activation(node, kind == RNN ? "activation" : "recurrent_activation"),
-                 find_activation(node, "activation")};
+                 find_activation(layer, kind == RNN ? "activation" : "recurrent_activation"),
+                 find_activation(layer, "activation")};
     int64_t time = data->times[network->axes[x]];
     const uint8_t *used = mask >= 0 ? data->masks[network->axes[mask]] : NULL;
     for (int32_t s = 0; s < states; s++) {
-        int32_t given = find_port(node->inputs, spec->input_count, in_roles[s]);
+        int32_t given = find_port(layer->inputs, spec->input_count, in_roles[s]);
         if (given >= 0) {
             size_t count = (size_t)(data->rows * network->state_sizes[first_state + s]);
             memcpy(r->states[first_state + s], r->values[given], count * sizeof(double));
@@ -1012,7 +1013,7 @@ static void run_recurrent(Reference *r, const Node *node, int32_t first_state) {
         }
     }
     for (int32_t s = 0; s < states; s++) {
-        int32_t value = find_port(node->outputs, spec->output_count, out_roles[s]);
+        int32_t value = find_port(layer->outputs, spec->output_count, out_roles[s]);
         if (value >= 0) {
             size_t count = (size_t)(data->rows * network->state_sizes[first_state + s]);
             memcpy(r->values[value], r->states[first_state + s], count * sizeof(double));
@@ -1021,8 +1022,8 @@ static void run_recurrent(Reference *r, const Node *node, int32_t first_state) {
 }
 
 /* the activation of one row of features; softmax needs all of them */
-static void activate_row(const Node *node, double *y, int32_t count) {
-    Activation activation = find_activation(node, "activation");
+static void activate_row(const Layer *layer, double *y, int32_t count) {
+    Activation activation = find_activation(layer, "activation");
     if (activation.function) {
         for (int32_t j = 0; j < count; j++) {
             y[j] = apply(&activation, y[j]);
@@ -1041,13 +1042,13 @@ static void activate_row(const Node *node, double *y, int32_t count) {
     }
 }
 
-static void run_merge(Reference *r, const Node *node, int32_t y, int64_t row, int64_t t) {
-    const char *mode = find_option(node, "mode")->text;
+static void run_merge(Reference *r, const Layer *layer, int32_t y, int64_t row, int64_t t) {
+    const char *mode = find_option(layer, "mode")->text;
     double *to = value_at(r, y, row, t);
-    int32_t count = node->spec.input_count, at = 0;
+    int32_t count = layer->spec.input_count, at = 0;
     for (int32_t i = 0; i < count; i++) {
-        const double *from = value_at(r, node->inputs[i].value, row, t);
-        for (int32_t j = 0; j < r->network->features[node->inputs[i].value]; j++) {
+        const double *from = value_at(r, layer->inputs[i].value, row, t);
+        for (int32_t j = 0; j < r->network->features[layer->inputs[i].value]; j++) {
             if (strcmp(mode, "concat") == 0) {
                 to[at++] = from[j];
             } else if (strcmp(mode, "mul") == 0) {
@@ -1059,8 +1060,8 @@ static void run_merge(Reference *r, const Node *node, int32_t y, int64_t row, in
     }
 }
 
-static void run_last(Reference *r, const Node *node, int32_t x, int32_t y, int64_t row) {
-    int32_t mask = find_port(node->inputs, node->spec.input_count, "mask");
+static void run_last(Reference *r, const Layer *layer, int32_t x, int32_t y, int64_t row) {
+    int32_t mask = find_port(layer->inputs, layer->spec.input_count, "mask");
     int64_t time = r->data->times[r->network->axes[x]], t = time - 1;
     const uint8_t *used = mask >= 0 ? r->data->masks[r->network->axes[mask]] : NULL;
     while (t >= 0 && used && !used[row * time + t]) {
@@ -1071,26 +1072,26 @@ static void run_last(Reference *r, const Node *node, int32_t x, int32_t y, int64
     }
 }
 
-static void run_node(Reference *r, const Node *node) {
+static void run_layer(Reference *r, const Layer *layer) {
     const Network *network = r->network;
-    int32_t x = find_port(node->inputs, node->spec.input_count, "x");
-    int32_t y = find_port(node->outputs, node->spec.output_count, "y");
+    int32_t x = find_port(layer->inputs, layer->spec.input_count, "x");
+    int32_t y = find_port(layer->outputs, layer->spec.output_count, "y");
     for (int64_t row = 0; row < r->data->rows; row++) {
         for (int64_t t = 0; t < steps_of(network, r->data->times, y); t++) {
             double *to = value_at(r, y, row, t);
-            if (strcmp(node->spec.op, "dense") == 0) {
+            if (strcmp(layer->spec.kind, "dense") == 0) {
                 for (int32_t j = 0; j < network->features[y]; j++) {
-                    to[j] = dot(find_tensor(node, "weight"), find_tensor(node, "bias"), j, value_at(r, x, row, t),
+                    to[j] = dot(find_tensor(layer, "weight"), find_tensor(layer, "bias"), j, value_at(r, x, row, t),
                                 network->features[x]);
                 }
-                activate_row(node, to, network->features[y]);
-            } else if (strcmp(node->spec.op, "activation") == 0) {
+                activate_row(layer, to, network->features[y]);
+            } else if (strcmp(layer->spec.kind, "activation") == 0) {
                 memcpy(to, value_at(r, x, row, t), (size_t)network->features[y] * sizeof *to);
-                activate_row(node, to, network->features[y]);
-            } else if (strcmp(node->spec.op, "merge") == 0) {
-                run_merge(r, node, y, row, t);
+                activate_row(layer, to, network->features[y]);
+            } else if (strcmp(layer->spec.kind, "merge") == 0) {
+                run_merge(r, layer, y, row, t);
             } else {
-                run_last(r, node, x, y, row);
+                run_last(r, layer, x, y, row);
             }
         }
     }
@@ -1113,13 +1114,13 @@ Result reference(const Network *network, const Data *data) {
         r.states[s] = to_real(data->states[s], (size_t)(data->rows * network->state_sizes[s]), sizeof(double));
     }
     int32_t state = 0;
-    for (int32_t n = 0; n < network->node_count; n++) {
-        const Node *node = &network->nodes[n];
-        if (node->kind >= 0) {
-            run_recurrent(&r, node, state);
-            state += state_count_of((RecurrentKind)node->kind);
+    for (int32_t n = 0; n < network->layer_count; n++) {
+        const Layer *layer = &network->layers[n];
+        if (layer->kind >= 0) {
+            run_recurrent(&r, layer, state);
+            state += state_count_of((RecurrentKind)layer->kind);
         } else {
-            run_node(&r, node);
+            run_layer(&r, layer);
         }
     }
     Result result = result_create(network, data->rows, data->times, sizeof(double));

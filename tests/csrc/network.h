@@ -6,7 +6,7 @@
 #ifndef NETWORK_H
 #define NETWORK_H
 
-#include "../../csrc/cylstm.h"
+#include "cylstm.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,22 +31,22 @@ float random_float(float scale);
 /* ---- describing a network ---- */
 
 typedef struct {
-    CylNodeSpec spec; /* points into this node */
+    CylLayerSpec spec; /* points into this layer */
     CylPort inputs[MOST_PORTS], outputs[MOST_PORTS];
     CylOption options[MOST_OPTIONS];
     CylTensor tensors[MOST_TENSORS];
     float *weights[MOST_TENSORS]; /* owned */
     int kind;                     /* a RecurrentKind, -1 for none */
-} Node;
+} Layer;
 
 typedef struct {
-    CylKind kinds[MOST_VALUES];
+    CylValueKind kinds[MOST_VALUES];
     int32_t features[MOST_VALUES];
     int32_t axes[MOST_VALUES]; /* which input's time a sequence or mask has, -1 for none */
-    Node nodes[MOST_NODES];
+    Layer layers[MOST_NODES];
     int32_t inputs[MOST_ENDS], masks[MOST_ENDS], outputs[MOST_ENDS];
     int32_t state_sizes[MOST_STATES];
-    int32_t value_count, node_count, input_count, output_count, state_count;
+    int32_t value_count, layer_count, input_count, output_count, state_count;
 } Network;
 
 /* ends the program where memory runs out */
@@ -56,20 +56,20 @@ void *need(size_t bytes);
 Network *network_create(void);
 void network_free(Network *network);
 
-int32_t network_value(Network *network, CylKind kind, int32_t features);
+int32_t network_value(Network *network, CylValueKind kind, int32_t features);
 /* an input sequence or vector; with `mask`, a mask value is made for it too */
-int32_t network_input(Network *network, CylKind kind, int32_t features, int32_t *mask);
+int32_t network_input(Network *network, CylValueKind kind, int32_t features, int32_t *mask);
 void network_output(Network *network, int32_t value);
 
-Node *network_node(Network *network, const char *op);
-void node_input(Node *node, const char *role, int32_t value);
-void node_output(Node *node, const char *role, int32_t value);
-void node_number(Node *node, const char *name, double number);
-void node_text(Node *node, const char *name, const char *text);
+Layer *network_layer(Network *network, const char *name);
+void layer_input(Layer *layer, const char *role, int32_t value);
+void layer_output(Layer *layer, const char *role, int32_t value);
+void layer_number(Layer *layer, const char *name, double number);
+void layer_text(Layer *layer, const char *name, const char *text);
 /* random weights up to `scale`; columns 0 for a vector. The result is what may be changed. */
-float *node_tensor(Node *node, const char *role, int32_t rows, int32_t columns, float scale);
+float *layer_tensor(Layer *layer, const char *role, int32_t rows, int32_t columns, float scale);
 /* `slot` with the activation's usual parameters */
-void node_activation(Node *node, const char *slot, const char *name);
+void layer_activation(Layer *layer, const char *slot, const char *name);
 
 typedef struct {
     const char *name;

@@ -26,7 +26,7 @@ static Network *one_layer(int kind, int32_t units) {
 
 static int64_t columns_of(const CylTensor *tensor) { return tensor->rank > 1 ? tensor->shape[1] : 1; }
 
-/* a model whose only node has these arrays, or none where `arrays` is NULL and none of its tensors' numbers */
+/* a model whose only layer has these arrays, or none where `arrays` is NULL and none of its tensors' numbers */
 static CylStatus build(const Network *network, CylEngine engine, CylIsa isa, const CylArray *arrays, int32_t count,
                        CylModel **model) {
     CylBlas blas = plain_blas();
@@ -35,7 +35,7 @@ static CylStatus build(const Network *network, CylEngine engine, CylIsa isa, con
         int32_t index;
         status = cyl_model_add_value(*model, network->kinds[v], network->features[v], &index);
     }
-    CylNodeSpec spec = network->nodes[0].spec;
+    CylLayerSpec spec = network->layers[0].spec;
     CylTensor tensors[MOST_TENSORS];
     for (int32_t t = 0; t < spec.tensor_count; t++) {
         tensors[t] = spec.tensors[t];
@@ -44,7 +44,7 @@ static CylStatus build(const Network *network, CylEngine engine, CylIsa isa, con
     spec.tensors = tensors;
     spec.arrays = arrays;
     spec.array_count = count;
-    return status == CYL_OK ? cyl_model_add_node(*model, &spec) : status;
+    return status == CYL_OK ? cyl_model_add_layer(*model, &spec) : status;
 }
 
 static CylStatus finish(const Network *network, CylModel *model) {
@@ -52,7 +52,7 @@ static CylStatus finish(const Network *network, CylModel *model) {
                             network->output_count);
 }
 
-/* the packed arrays of a model's only node; returns their number */
+/* the packed arrays of a model's only layer; returns their number */
 static int32_t arrays_of(const CylModel *model, CylArray arrays[16]) {
     int32_t count = cyl_model_array_count(model, 0);
     CHECK(count <= 16, "%d arrays", (int)count);
@@ -80,7 +80,7 @@ static void weights_written_in_pieces_are_packed_alike_and_read_back(void) {
                 Network *network = one_layer(k, units);
                 CylModel *whole = network_model(network, engines[e], CYL_ISA_SCALAR), *model;
                 CHECK(build(network, engines[e], CYL_ISA_SCALAR, NULL, 0, &model) == CYL_OK, "layer %d", k);
-                const CylNodeSpec *spec = &network->nodes[0].spec;
+                const CylLayerSpec *spec = &network->layers[0].spec;
                 for (int32_t t = 0; t < spec->tensor_count; t++) {
                     const CylTensor *tensor = &spec->tensors[t];
                     int64_t columns = columns_of(tensor), rows = tensor->shape[0];
@@ -132,7 +132,7 @@ static void packed_arrays_fit_every_instruction_set(void) {
                 }
                 CylModel *model;
                 CHECK(build(network, CYL_ENGINE_PACKED, (CylIsa)isa, arrays, count, &model) == CYL_OK, "layer %d", k);
-                const CylTensor *tensor = &network->nodes[0].spec.tensors[0];
+                const CylTensor *tensor = &network->layers[0].spec.tensors[0];
                 CHECK(cyl_model_write_tensor(model, 0, tensor->role, 0, 1, tensor->data) == CYL_E_ARGUMENT,
                       "given arrays are never written");
                 CHECK(finish(network, model) == CYL_OK, "layer %d", k);
@@ -219,10 +219,10 @@ static void weights_below_the_threshold_are_packed_as_zeros(void) {
     for (int k = 0; k < LAYERS; k++) {
         for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
             Network *network = one_layer(k, 19);
-            const CylNodeSpec *spec = &network->nodes[0].spec;
+            const CylLayerSpec *spec = &network->layers[0].spec;
             for (int32_t t = 0; t < spec->tensor_count; t++) {
                 int64_t size = spec->tensors[t].shape[0] * columns_of(&spec->tensors[t]);
-                network->nodes[0].weights[t][size / 2] = numbers[i].given;
+                network->layers[0].weights[t][size / 2] = numbers[i].given;
             }
             CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
             for (int32_t t = 0; t < spec->tensor_count; t++) {

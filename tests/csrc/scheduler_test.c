@@ -3,7 +3,8 @@
  * the same bits on every instruction set, on any number of threads, for a whole sequence and a stream, for a batch
  * and its rows alone.
  */
-#include "../../csrc/internal.h"
+#include "cylstm.h"
+#include "run/workspace.h"
 #include "check.h"
 #include "network.h"
 
@@ -38,8 +39,8 @@ static void check_network(const Network *network, const Data *data, const Kind *
     Result whole = predict(network, model, data, 1);
     hash_of_all = result_hash(&whole, hash_of_all);
     double error = result_error(&whole, &truth), tolerance = kind->tolerance > 0.0 ? kind->tolerance : TOLERANCE;
-    for (int32_t n = 0; n < network->node_count; n++) {
-        tolerance = network->nodes[n].kind == LSTM_NORMALISED ? TOLERANCE_NORMALISED : tolerance;
+    for (int32_t n = 0; n < network->layer_count; n++) {
+        tolerance = network->layers[n].kind == LSTM_NORMALISED ? TOLERANCE_NORMALISED : tolerance;
     }
     CHECK(error <= tolerance, "%s: error %g", name, error);
 
@@ -258,7 +259,8 @@ static void a_layer_follows_the_one_that_feeds_it(void) {
         network_output(network, y[2]);
         int64_t rows = c % 4 ? 3 : 1, time = 70;
         CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
-        CHECK(model->nodes[0].feeds_next && !model->nodes[1].feeds_next, "the first layer and the second are no pair");
+        CHECK(model->layers[0].feeds_next && !model->layers[1].feeds_next,
+              "the first layer and the second are no pair");
         cyl_model_free(model);
         Data *data = data_create(network, rows, &time, has_mask);
         check_network(network, data, &(Kind){.can_stream = !is_reverse, .has_vector = true}, false,
@@ -388,12 +390,12 @@ static void every_activation_is_right_as_a_gate_and_as_a_layer(void) {
             options.activation = "softsign";
             options.recurrent_activation = ACTIVATIONS[a].name;
             int32_t z = network_recurrent(network, (RecurrentKind)k, x, 7, &options, NULL, NULL);
-            Node *node = network_node(network, "activation");
+            Layer *layer = network_layer(network, "activation");
             int32_t activated = network_value(network, CYL_SEQUENCE, network->features[y]);
             network->axes[activated] = 0;
-            node_input(node, "x", y);
-            node_output(node, "y", activated);
-            node_activation(node, "activation", ACTIVATIONS[a].name);
+            layer_input(layer, "x", y);
+            layer_output(layer, "y", activated);
+            layer_activation(layer, "activation", ACTIVATIONS[a].name);
             network_output(network, z);
             network_output(network, activated);
             network_output(network, network_dense(network, activated, 70, ACTIVATIONS[a].name));
@@ -648,9 +650,9 @@ static void a_stream_keeps_its_states_until_a_step_counts(void) {
     int32_t x = network_input(network, CYL_SEQUENCE, 3, &options.mask), h;
     network_output(network, network_recurrent(network, LSTM, x, 18, &options, &h, NULL));
     network_output(network, h);
-    for (int32_t o = 0; o < network->nodes[0].spec.option_count; o++) {
-        if (strcmp(network->nodes[0].options[o].name, "empty_state") == 0) {
-            network->nodes[0].options[o].text = "zero";
+    for (int32_t o = 0; o < network->layers[0].spec.option_count; o++) {
+        if (strcmp(network->layers[0].options[o].name, "empty_state") == 0) {
+            network->layers[0].options[o].text = "zero";
         }
     }
     Data *data = data_create(network, rows, &time, true);

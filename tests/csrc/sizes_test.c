@@ -7,7 +7,11 @@
 #include <sys/mman.h>
 #endif
 
-#include "../../csrc/internal.h"
+#include "cylstm.h"
+#include "kernels/kernels.h"
+#include "model/matrix.h"
+#include "platform/memory.h"
+#include "run/workspace.h"
 #include "check.h"
 #include "network.h"
 
@@ -94,7 +98,7 @@ static void rows_beyond_memory_are_refused(void) {
 
 /* ---- layers described by hand ---- */
 
-static CylModel *model_of(const CylKind *kinds, const int32_t (*shapes)[2], int32_t values) {
+static CylModel *model_of(const CylValueKind *kinds, const int32_t (*shapes)[2], int32_t values) {
     CylModel *model;
     CHECK(cyl_model_create(CYL_ENGINE_PACKED, cyl_isa_best(), NULL, &model) == CYL_OK, "model");
     for (int32_t v = 0; v < values; v++) {
@@ -121,8 +125,8 @@ static CylStatus add_conv1d(CylModel *model, int32_t from, int32_t to, int64_t f
                                  {"padding", windows->padding, 0.0},
                                  {"pad_before", NULL, 0.0},
                                  {"pad_after", NULL, 0.0}};
-    const CylNodeSpec spec = {"conv1d", &x, &y, options, &weight, 1, 1, 7, 1, NULL, 0};
-    return cyl_model_add_node(model, &spec);
+    const CylLayerSpec spec = {"conv1d", &x, &y, options, &weight, 1, 1, 7, 1, NULL, 0};
+    return cyl_model_add_layer(model, &spec);
 }
 
 static CylStatus finish(CylModel *model, int32_t output) {
@@ -131,7 +135,7 @@ static CylStatus finish(CylModel *model, int32_t output) {
 }
 
 static void histories_and_padded_copies_beyond_memory_are_refused(void) {
-    const CylKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
+    const CylValueKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
     const int32_t shapes[][2] = {{0, 12}, {0, 8}, {0, 8}};
     for (int what = 0; what < 4; what++) {
         bool is_causal = what < 2, is_grouped = what % 2;
@@ -155,13 +159,13 @@ static void steps_beyond_memory_are_refused(void) {
             y = network_last(network, y, -1);
         } else {
             y = network_recurrent(network, LSTM, x, 6, &options, NULL, NULL);
-            Node *node = network_node(network, "softmax");
+            Layer *layer = network_layer(network, "softmax");
             int32_t z = network_value(network, CYL_SEQUENCE, 6);
             network->axes[z] = 0;
-            node_input(node, "x", y);
-            node_output(node, "y", z);
-            node_number(node, "axis", 0.0);
-            node_number(node, "log", 0.0);
+            layer_input(layer, "x", y);
+            layer_output(layer, "y", z);
+            layer_number(layer, "axis", 0.0);
+            layer_number(layer, "log", 0.0);
             y = z;
         }
         network_output(network, y);
@@ -174,15 +178,15 @@ static void steps_beyond_memory_are_refused(void) {
 
 /* attention keeps the scores of a step, of as many numbers as there are steps, for each thread */
 static void scores_beyond_memory_are_refused(void) {
-    const CylKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
+    const CylValueKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
     const int32_t shapes[][2] = {{0, 4}, {0, 4}, {0, 4}};
     CylModel *model = model_of(kinds, shapes, 3);
     for (int32_t n = 0; n < 2; n++) {
         const CylPort inputs[] = {{"x", n}, {"key", n}, {"value", n}}, y = {"y", n + 1};
         const CylOption options[] = {{"score", "dot", 0.0}, {"masked", "penalty", 0.0}, {"causal", NULL, 0.0},
                                      {"scale", NULL, 1.0},  {"factor", NULL, 1.0},      {"heads", NULL, 2.0}};
-        const CylNodeSpec spec = {"attention", inputs, &y, options, NULL, 3, 1, 6, 0, NULL, 0};
-        CHECK(cyl_model_add_node(model, &spec) == CYL_OK, "attention");
+        const CylLayerSpec spec = {"attention", inputs, &y, options, NULL, 3, 1, 6, 0, NULL, 0};
+        CHECK(cyl_model_add_layer(model, &spec) == CYL_OK, "attention");
     }
     CHECK(finish(model, 2) == CYL_OK, "attention");
     check_growth(model, false, "attention");
@@ -194,25 +198,25 @@ static void scores_beyond_memory_are_refused(void) {
 static void weights_beyond_memory_are_refused(void) {
     /* small: 2^32 bytes and some more; else more than any machine has */
     const int64_t rows = IS_SMALL ? ((int64_t)1 << 22) + 1 : INT32_MAX, size = IS_SMALL ? 1 << 8 : (1 << 28) - 1;
-    const CylKind kinds[] = {CYL_INDEX, CYL_SEQUENCE, CYL_SEQUENCE};
+    const CylValueKind kinds[] = {CYL_INDEX, CYL_SEQUENCE, CYL_SEQUENCE};
     const int32_t shapes[][2] = {{0, 1}, {0, (int32_t)size}, {0, 6}};
     CylModel *model = model_of(kinds, shapes, 2);
     const CylPort x = {"indices", 0}, y = {"y", 1};
     const CylTensor table = {"weight", NULL, 2, {rows, size}};
-    const CylNodeSpec spec = {"embedding", &x, &y, NULL, &table, 1, 1, 0, 1, NULL, 0};
-    CHECK(cyl_model_add_node(model, &spec) == CYL_E_MEMORY, "a table of %.0f rows", (double)rows);
+    const CylLayerSpec spec = {"embedding", &x, &y, NULL, &table, 1, 1, 0, 1, NULL, 0};
+    CHECK(cyl_model_add_layer(model, &spec) == CYL_E_MEMORY, "a table of %.0f rows", (double)rows);
     cyl_model_free(model);
 
     /* of matrices: the units are a whole number of blocks */
     const int64_t input = IS_SMALL ? 1 << 14 : (1 << 24) - 40, units = IS_SMALL ? (1 << 16) + 64 : (1 << 24) - 64;
-    const CylKind sequences[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
+    const CylValueKind sequences[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
     const int32_t wide[][2] = {{0, (int32_t)input}, {0, (int32_t)units}, {0, (int32_t)input}};
     model = model_of(sequences, wide, 3);
     const CylPort from = {"x", 0}, to = {"y", 1};
     const CylTensor weight = {"weight", NULL, 2, {units, input}};
     const CylOption linear = {"activation", "linear", 0.0};
-    const CylNodeSpec dense = {"dense", &from, &to, &linear, &weight, 1, 1, 1, 1, NULL, 0};
-    CHECK(cyl_model_add_node(model, &dense) == CYL_E_MEMORY, "a matrix of %.0f rows", (double)units);
+    const CylLayerSpec dense = {"dense", &from, &to, &linear, &weight, 1, 1, 1, 1, NULL, 0};
+    CHECK(cyl_model_add_layer(model, &dense) == CYL_E_MEMORY, "a matrix of %.0f rows", (double)units);
     cyl_model_free(model);
 
     const int32_t groups[][2] = {{0, 1000000}, {0, 1000000}};
@@ -226,7 +230,7 @@ static void weights_beyond_memory_are_refused(void) {
 
 static void hostile_sizes_of_layers_do_not_overflow(void) {
     const int32_t most = 1 << 28;
-    const CylKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
+    const CylValueKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
     const int32_t shapes[][2] = {{0, most}, {0, most}, {0, 1}, {0, 1}};
     static const char *const paddings[] = {"valid", "same", "causal"};
     static const double strides[] = {1, 1 << 20};
@@ -249,7 +253,7 @@ static void hostile_sizes_of_layers_do_not_overflow(void) {
 }
 
 static void calls_of_any_rows_and_steps_are_refused(void) {
-    const CylKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE};
+    const CylValueKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE};
     const int32_t shapes[][2] = {{0, 2}, {0, 2}};
     static const char *const paddings[] = {"valid", "same", "causal"};
     float x[4] = {0}, y[4];
@@ -284,14 +288,14 @@ static void calls_of_any_rows_and_steps_are_refused(void) {
 
 /* the pieces of a stream would be longer between the layers than any sequence, although a step is not */
 static void pieces_that_become_too_long_are_refused(void) {
-    const CylKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
+    const CylValueKind kinds[] = {CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE, CYL_SEQUENCE};
     const int32_t shapes[][2] = {{0, 2}, {0, 2}, {0, 2}, {0, 2}};
     CylModel *model = model_of(kinds, shapes, 4);
     for (int32_t n = 0; n < 3; n++) {
         const CylPort x = {"x", n}, y = {"y", n + 1};
         const CylOption options[] = {{"axis", NULL, 0.0}, {"size", NULL, 1 << 13}};
-        const CylNodeSpec spec = {"upsample", &x, &y, options, NULL, 1, 1, 2, 0, NULL, 0};
-        CHECK(cyl_model_add_node(model, &spec) == CYL_OK, "upsample");
+        const CylLayerSpec spec = {"upsample", &x, &y, options, NULL, 1, 1, 2, 0, NULL, 0};
+        CHECK(cyl_model_add_layer(model, &spec) == CYL_OK, "upsample");
     }
     CHECK(finish(model, 3) == CYL_OK && model->can_stream, "three upsamplings");
     CylStream *stream;

@@ -1,5 +1,6 @@
 /* Every status code has its words and can be met; no wrong description of a network crashes. */
-#include "../../csrc/internal.h"
+#include "cylstm.h"
+#include "run/stop.h"
 #include "check.h"
 #include "network.h"
 
@@ -19,7 +20,7 @@ static bool met[CYL_STATUS_COUNT];
 
 /* ---- a model to spoil ---- */
 
-/* a description of one node of each kind, over values made for it */
+/* a description of one layer of each kind, over values made for it */
 static CylModel *values_of(const Network *network) {
     CylModel *model;
     CylBlas blas = plain_blas();
@@ -31,12 +32,12 @@ static CylModel *values_of(const Network *network) {
     return model;
 }
 
-/* the status of adding the network's nodes and, if they can be, of finishing */
+/* the status of adding the network's layers and, if they can be, of finishing */
 static CylStatus build(const Network *network) {
     CylModel *model = values_of(network);
     CylStatus status = CYL_OK;
-    for (int32_t n = 0; status == CYL_OK && n < network->node_count; n++) {
-        status = cyl_model_add_node(model, &network->nodes[n].spec);
+    for (int32_t n = 0; status == CYL_OK && n < network->layer_count; n++) {
+        status = cyl_model_add_layer(model, &network->layers[n].spec);
     }
     if (status == CYL_OK) {
         status = cyl_model_finish(model, network->inputs, network->masks, network->input_count, network->outputs,
@@ -55,14 +56,14 @@ static CylStatus build(const Network *network) {
     return status;
 }
 
-/* one node of each operation, in a network that can be built; node 0 is the one to spoil */
+/* one layer of each operation, in a network that can be built; layer 0 is the one to spoil */
 enum { NODE_KINDS = RECURRENT_KINDS + 4 };
-static const char *node_name(int kind) {
+static const char *layer_name(int kind) {
     static const char *const others[] = {"dense", "merge", "last", "activation"};
     return kind < RECURRENT_KINDS ? RECURRENT_NAMES[kind] : others[kind - RECURRENT_KINDS];
 }
 
-static Network *one_node(int kind) {
+static Network *one_layer(int kind) {
     Network *network = network_create();
     RecurrentOptions options = PLAIN;
     int32_t x = network_input(network, CYL_SEQUENCE, 5, &options.mask), h, c;
@@ -79,12 +80,12 @@ static Network *one_node(int kind) {
     } else if (kind == RECURRENT_KINDS + 2) {
         network_output(network, network_last(network, x, options.mask));
     } else {
-        Node *node = network_node(network, "activation");
+        Layer *layer = network_layer(network, "activation");
         int32_t y = network_value(network, CYL_SEQUENCE, 5);
         network->axes[y] = 0;
-        node_input(node, "x", x);
-        node_output(node, "y", y);
-        node_activation(node, "activation", "tanh");
+        layer_input(layer, "x", x);
+        layer_output(layer, "y", y);
+        layer_activation(layer, "activation", "tanh");
         network_output(network, y);
     }
     return network;
@@ -92,54 +93,54 @@ static Network *one_node(int kind) {
 
 static void the_networks_to_spoil_can_be_built(void) {
     for (int k = 0; k < NODE_KINDS; k++) {
-        Network *network = one_node(k);
+        Network *network = one_layer(k);
         CHECK_STATUS(build(network), CYL_OK);
         network_free(network);
     }
 }
 
 static void an_unknown_operation_is_refused(void) {
-    Network *network = one_node(0);
-    network->nodes[0].spec.op = "transformer";
-    CHECK_STATUS(build(network), CYL_E_OPERATION);
+    Network *network = one_layer(0);
+    network->layers[0].spec.kind = "transformer";
+    CHECK_STATUS(build(network), CYL_E_LAYER);
     network_free(network);
 }
 
 static void options_missing_or_unknown_are_refused(void) {
     for (int k = 0; k < NODE_KINDS; k++) {
-        Network *network = one_node(k);
-        CylNodeSpec *spec = &network->nodes[0].spec;
+        Network *network = one_layer(k);
+        CylLayerSpec *spec = &network->layers[0].spec;
         for (int32_t o = 0; o < spec->option_count; o++) {
-            CylOption *option = &network->nodes[0].options[o], saved = *option;
+            CylOption *option = &network->layers[0].options[o], saved = *option;
             bool is_parameter = strstr(option->name, "_alpha") || strstr(option->name, "_beta");
             option->name = "other";
-            CHECK(build(network) == (is_parameter ? CYL_OK : CYL_E_OPTION), "%s without %s", node_name(k), saved.name);
+            CHECK(build(network) == (is_parameter ? CYL_OK : CYL_E_OPTION), "%s without %s", layer_name(k), saved.name);
             *option = saved;
             if (!is_parameter) {
                 option->text = saved.text ? NULL : "yes";
-                CHECK(build(network) == CYL_E_OPTION, "%s with %s of the other type", node_name(k), saved.name);
+                CHECK(build(network) == CYL_E_OPTION, "%s with %s of the other type", layer_name(k), saved.name);
                 *option = saved;
             }
             if (strstr(saved.name, "clip") || strcmp(saved.name, "axis") == 0) {
                 option->number = -saved.number - 1.0; /* limits are not negative, and axes count from the last */
-                CHECK(build(network) == CYL_E_OPTION, "%s with %s of the other sign", node_name(k), saved.name);
+                CHECK(build(network) == CYL_E_OPTION, "%s with %s of the other sign", layer_name(k), saved.name);
                 option->number = NAN;
-                CHECK(build(network) == CYL_E_OPTION, "%s with NaN as %s", node_name(k), saved.name);
+                CHECK(build(network) == CYL_E_OPTION, "%s with NaN as %s", layer_name(k), saved.name);
                 *option = saved;
             }
             if (saved.text) {
                 option->text = "unheard of";
-                CHECK(build(network) == CYL_E_OPTION, "%s with an unknown %s", node_name(k), saved.name);
+                CHECK(build(network) == CYL_E_OPTION, "%s with an unknown %s", layer_name(k), saved.name);
                 *option = saved;
                 if (strcmp(saved.name, "coupled") != 0 && strcmp(saved.name, "layer_norm") != 0) {
                     option->text = "";
-                    CHECK(build(network) == CYL_E_OPTION, "%s with an empty %s", node_name(k), saved.name);
+                    CHECK(build(network) == CYL_E_OPTION, "%s with an empty %s", layer_name(k), saved.name);
                     *option = saved;
                 }
             }
             if (saved.text && k < RECURRENT_KINDS && strstr(saved.name, "activation")) {
                 option->text = "softmax";
-                CHECK(build(network) == CYL_E_OPTION, "%s with softmax as %s", node_name(k), saved.name);
+                CHECK(build(network) == CYL_E_OPTION, "%s with softmax as %s", layer_name(k), saved.name);
                 *option = saved;
             }
         }
@@ -148,10 +149,10 @@ static void options_missing_or_unknown_are_refused(void) {
 }
 
 static void a_bias_that_the_layer_has_no_place_for_is_refused(void) {
-    Network *network = one_node(GRU_AFTER);
-    for (int32_t o = 0; o < network->nodes[0].spec.option_count; o++) {
-        if (strcmp(network->nodes[0].options[o].name, "reset_after") == 0) {
-            network->nodes[0].options[o].number = 0.0;
+    Network *network = one_layer(GRU_AFTER);
+    for (int32_t o = 0; o < network->layers[0].spec.option_count; o++) {
+        if (strcmp(network->layers[0].options[o].name, "reset_after") == 0) {
+            network->layers[0].options[o].number = 0.0;
         }
     }
     CHECK_STATUS(build(network), CYL_E_OPTION);
@@ -163,19 +164,19 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
         0, -1, -4, 1, 3, 6, 19, (1 << 24) + 1, (int64_t)1 << 32 | 5, (int64_t)1 << 40, INT64_MAX, INT64_MIN};
     static const float enough[1000]; /* for those shapes that are no larger */
     for (int k = 0; k < NODE_KINDS; k++) {
-        Network *network = one_node(k);
-        CylNodeSpec *spec = &network->nodes[0].spec;
+        Network *network = one_layer(k);
+        CylLayerSpec *spec = &network->layers[0].spec;
         for (int32_t t = 0; t < spec->tensor_count; t++) {
-            CylTensor *tensor = &network->nodes[0].tensors[t], saved = *tensor;
+            CylTensor *tensor = &network->layers[0].tensors[t], saved = *tensor;
             if (!strstr(saved.role, "bias") && !strstr(saved.role, "peephole")) {
                 tensor->role = "other";
-                CHECK(build(network) == CYL_E_TENSOR, "%s without %s", node_name(k), saved.role);
+                CHECK(build(network) == CYL_E_TENSOR, "%s without %s", layer_name(k), saved.role);
                 *tensor = saved;
             }
             for (int32_t rank = 0; rank <= 4; rank++) {
                 tensor->rank = rank;
                 tensor->shape[2] = tensor->shape[3] = 1;
-                CHECK((build(network) == CYL_OK) == (rank == saved.rank), "%s with %s of rank %d", node_name(k),
+                CHECK((build(network) == CYL_OK) == (rank == saved.rank), "%s with %s of rank %d", layer_name(k),
                       saved.role, (int)rank);
                 *tensor = saved;
             }
@@ -186,7 +187,7 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
                     CylStatus status = build(network);
                     /* a wrong input size is a wrong value, since weights say what it is */
                     CHECK(status == CYL_E_TENSOR || status == CYL_E_VALUE, "%s with %s of %lld on axis %d: %s",
-                          node_name(k), saved.role, (long long)wrong[w], (int)axis, cyl_status_text(status));
+                          layer_name(k), saved.role, (long long)wrong[w], (int)axis, cyl_status_text(status));
                     *tensor = saved;
                 }
             }
@@ -198,12 +199,12 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
 static void packed_arrays_of_another_size_are_refused(void) {
     static const float weights[16];
     for (int k = 0; k <= RECURRENT_KINDS; k++) {
-        Network *network = one_node(k);
-        CylNodeSpec spec = network->nodes[0].spec;
+        Network *network = one_layer(k);
+        CylLayerSpec spec = network->layers[0].spec;
         CylModel *model = values_of(network);
         spec.arrays = &(CylArray){weights, 16};
         spec.array_count = 1;
-        CHECK_STATUS(cyl_model_add_node(model, &spec), CYL_E_LAYOUT);
+        CHECK_STATUS(cyl_model_add_layer(model, &spec), CYL_E_LAYOUT);
         cyl_model_free(model);
         network_free(network);
     }
@@ -212,20 +213,22 @@ static void packed_arrays_of_another_size_are_refused(void) {
 static void values_missing_or_out_of_range_are_refused(void) {
     static const int32_t wrong[] = {-1, -2, 1000, INT32_MAX, INT32_MIN};
     for (int k = 0; k < NODE_KINDS; k++) {
-        Network *network = one_node(k);
-        CylNodeSpec *spec = &network->nodes[0].spec;
+        Network *network = one_layer(k);
+        CylLayerSpec *spec = &network->layers[0].spec;
         for (int32_t p = 0; p < spec->input_count + spec->output_count; p++) {
             bool is_input = p < spec->input_count;
-            CylPort *port = is_input ? &network->nodes[0].inputs[p] : &network->nodes[0].outputs[p - spec->input_count];
+            CylPort *port =
+                is_input ? &network->layers[0].inputs[p] : &network->layers[0].outputs[p - spec->input_count];
             CylPort saved = *port;
             for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
                 port->value = wrong[w];
-                CHECK(build(network) == CYL_E_VALUE, "%s with %s of index %d", node_name(k), saved.role, (int)wrong[w]);
+                CHECK(build(network) == CYL_E_VALUE, "%s with %s of index %d", layer_name(k), saved.role,
+                      (int)wrong[w]);
                 *port = saved;
             }
             if (strcmp(saved.role, "x") == 0 || strcmp(saved.role, "y") == 0) {
                 port->role = "other";
-                CHECK(build(network) == CYL_E_VALUE, "%s without %s", node_name(k), saved.role);
+                CHECK(build(network) == CYL_E_VALUE, "%s without %s", layer_name(k), saved.role);
                 *port = saved;
             }
         }
@@ -239,21 +242,21 @@ static void values_of_another_kind_or_size_never_crash(void) {
         for (int32_t p = 0; p < 2 * MOST_PORTS; p++) {
             for (int kind = CYL_SEQUENCE; kind <= CYL_STATE; kind++) {
                 for (int32_t features = 4; features <= 6; features++) {
-                    Network *network = one_node(k);
-                    CylNodeSpec *spec = &network->nodes[0].spec;
+                    Network *network = one_layer(k);
+                    CylLayerSpec *spec = &network->layers[0].spec;
                     bool is_input = p < spec->input_count;
                     if (p < spec->input_count + spec->output_count) {
-                        CylPort *port =
-                            is_input ? &network->nodes[0].inputs[p] : &network->nodes[0].outputs[p - spec->input_count];
-                        CylKind before = network->kinds[port->value];
+                        CylPort *port = is_input ? &network->layers[0].inputs[p]
+                                                 : &network->layers[0].outputs[p - spec->input_count];
+                        CylValueKind before = network->kinds[port->value];
                         int32_t features_before = network->features[port->value];
-                        port->value = network_value(network, (CylKind)kind, features);
+                        port->value = network_value(network, (CylValueKind)kind, features);
                         network->axes[port->value] = kind == CYL_SEQUENCE ? 0 : -1;
                         CylStatus status = build(network);
                         /* nothing computes the value: even one of the right kind is of no use as an input, and as
-                           an output it leaves the network's output without a node */
+                           an output it leaves the network's output without a layer */
                         CHECK(status == CYL_E_VALUE || status == CYL_E_TENSOR,
-                              "%s with %s of kind %d and %d features (not %d, %d): %s", node_name(k), port->role, kind,
+                              "%s with %s of kind %d and %d features (not %d, %d): %s", layer_name(k), port->role, kind,
                               (int)features, (int)before, (int)features_before, cyl_status_text(status));
                     }
                     network_free(network);
@@ -266,7 +269,7 @@ static void values_of_another_kind_or_size_never_crash(void) {
 /* ---- wiring ---- */
 
 static void finish_refuses_inputs_and_outputs_that_make_no_sense(void) {
-    Network *network = one_node(RECURRENT_KINDS); /* values: x, mask, y */
+    Network *network = one_layer(RECURRENT_KINDS); /* values: x, mask, y */
     int32_t other = network_value(network, CYL_SEQUENCE, 5), x = 0, mask = 1, y = 2, none = -1;
     const struct {
         int32_t input, mask, output;
@@ -275,7 +278,7 @@ static void finish_refuses_inputs_and_outputs_that_make_no_sense(void) {
                  {x, x, y},      {x, y, y},      {x, mask, other}, {other, mask, y}};
     for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
         CylModel *model = values_of(network);
-        CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_OK);
+        CHECK_STATUS(cyl_model_add_layer(model, &network->layers[0].spec), CYL_OK);
         CylStatus status = cyl_model_finish(model, &wrong[w].input, &wrong[w].mask, 1, &wrong[w].output, 1);
         CHECK(status == CYL_E_VALUE, "input %d, mask %d, output %d: %s", (int)wrong[w].input, (int)wrong[w].mask,
               (int)wrong[w].output, cyl_status_text(status));
@@ -284,8 +287,8 @@ static void finish_refuses_inputs_and_outputs_that_make_no_sense(void) {
         cyl_model_free(model);
     }
     CylModel *model = values_of(network);
-    CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_E_ARGUMENT); /* no node */
-    CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_OK);
+    CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_E_ARGUMENT); /* no layer */
+    CHECK_STATUS(cyl_model_add_layer(model, &network->layers[0].spec), CYL_OK);
     CHECK_STATUS(cyl_model_finish(model, &x, &mask, 0, &y, 1), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 0), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_finish(model, &x, &mask, -1, &y, -1), CYL_E_ARGUMENT);
@@ -295,20 +298,20 @@ static void finish_refuses_inputs_and_outputs_that_make_no_sense(void) {
     CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_OK);
     int32_t index;
     CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_E_ARGUMENT);
-    CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_layer(model, &network->layers[0].spec), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_add_value(model, CYL_VECTOR, 1, &index), CYL_E_ARGUMENT);
     cyl_model_free(model);
     network_free(network);
 }
 
-static void nodes_that_read_what_is_not_yet_computed_are_refused(void) {
+static void layers_that_read_what_is_not_yet_computed_are_refused(void) {
     /* two dense layers in the wrong order, and one that reads what it writes */
     for (int is_loop = 0; is_loop < 2; is_loop++) {
         for (int is_vector = 0; is_vector < 2; is_vector++) {
             Network *network = network_create();
             int32_t x = network_input(network, is_vector ? CYL_VECTOR : CYL_SEQUENCE, 5, NULL);
             int32_t a = network_dense(network, x, 5, "relu"), b = network_dense(network, a, 5, "relu");
-            network->nodes[0].inputs[0].value = is_loop ? a : b;
+            network->layers[0].inputs[0].value = is_loop ? a : b;
             network_output(network, b);
             CHECK_STATUS(build(network), CYL_E_VALUE);
             network_free(network);
@@ -333,13 +336,13 @@ static void nodes_that_read_what_is_not_yet_computed_are_refused(void) {
         CHECK_STATUS(build(network), CYL_E_VALUE);
         network_free(network);
     }
-    /* two nodes that write one value, and one that writes an input */
+    /* two layers that write one value, and one that writes an input */
     for (int is_input = 0; is_input < 2; is_input++) {
         Network *network = network_create();
         int32_t x = network_input(network, CYL_SEQUENCE, 5, NULL);
         int32_t a = network_dense(network, x, 5, "relu");
         network_dense(network, x, 5, "relu");
-        network->nodes[1].outputs[0].value = is_input ? x : a;
+        network->layers[1].outputs[0].value = is_input ? x : a;
         network_output(network, a);
         CHECK_STATUS(build(network), CYL_E_VALUE);
         network_free(network);
@@ -372,14 +375,14 @@ static void sequences_of_two_lengths_do_not_mix(void) {
     network_free(network);
 }
 
-static void nodes_and_inputs_that_nothing_reads_do_no_harm(void) {
+static void layers_and_inputs_that_nothing_reads_do_no_harm(void) {
     for (int k = 0; k < NODE_KINDS; k++) {
-        Network *network = one_node(k);
+        Network *network = one_layer(k);
         int32_t x = network->inputs[0], unread = network_input(network, CYL_SEQUENCE, 3, NULL);
         (void)unread;
         network->output_count = 0;
         network_output(network, network_dense(network, x, 3, "relu"));
-        CHECK(build(network) == CYL_OK, "%s", node_name(k));
+        CHECK(build(network) == CYL_OK, "%s", layer_name(k));
         network_free(network);
     }
 }
@@ -392,8 +395,8 @@ static void values_and_models_out_of_range_are_refused(void) {
     CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
     CHECK_STATUS(cyl_model_add_value(model, CYL_SEQUENCE, 0, &index), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_add_value(model, CYL_SEQUENCE, -3, &index), CYL_E_ARGUMENT);
-    CHECK_STATUS(cyl_model_add_value(model, (CylKind)5, 1, &index), CYL_E_ARGUMENT);
-    CHECK_STATUS(cyl_model_add_value(model, (CylKind)-1, 1, &index), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_value(model, (CylValueKind)5, 1, &index), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_add_value(model, (CylValueKind)-1, 1, &index), CYL_E_ARGUMENT);
     CHECK(cyl_model_state_size(model, 0) == -1 && cyl_model_state_size(model, -1) == -1, "no state");
     cyl_model_free(model);
     CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_COUNT, NULL, &model), CYL_E_ISA);
@@ -426,7 +429,7 @@ static int say_yes(void *context) {
 }
 
 static void calls_out_of_range_are_refused(void) {
-    Network *network = one_node(LSTM);
+    Network *network = one_layer(LSTM);
     CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
     float x[6 * 5] = {0}, y[6 * 5], h[2 * 5], c[2 * 5];
     const void *input = x;
@@ -560,7 +563,7 @@ static void gemv(int order, int trans, int m, int n, float alpha, const float *a
 }
 
 static void a_stream_that_is_running_is_busy(void) {
-    Network *network = one_node(LSTM);
+    Network *network = one_layer(LSTM);
     CylModel *model;
     CylBlas blas = plain_blas();
     blas.sgemv = (uintptr_t)gemv;
@@ -571,7 +574,7 @@ static void a_stream_that_is_running_is_busy(void) {
     for (int32_t v = 0; v < network->value_count; v++) {
         CHECK_STATUS(cyl_model_add_value(model, network->kinds[v], network->features[v], &index), CYL_OK);
     }
-    CHECK_STATUS(cyl_model_add_node(model, &network->nodes[0].spec), CYL_OK);
+    CHECK_STATUS(cyl_model_add_layer(model, &network->layers[0].spec), CYL_OK);
     CHECK_STATUS(cyl_model_finish(model, network->inputs, network->masks, 1, network->outputs, 3), CYL_OK);
     CHECK_STATUS(cyl_stream_create(model, 1, 1, &entered), CYL_OK);
     CHECK_STATUS(cyl_stream_create(model, 1, 1, &idle), CYL_OK);
@@ -596,22 +599,22 @@ static void a_stream_that_is_running_is_busy(void) {
 static void indices_and_steps_that_do_not_fit_are_refused(void) {
     float table[5 * 3] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, y[6 * 3], expected[3] = {7, 8, 9};
     const int32_t shapes[3][2] = {{0, 0}, {0, 3}, {0, 3}};
-    const CylKind kinds[3] = {CYL_INDEX, CYL_SEQUENCE, CYL_SEQUENCE};
+    const CylValueKind kinds[3] = {CYL_INDEX, CYL_SEQUENCE, CYL_SEQUENCE};
     CylPort ports[4] = {{"indices", 0}, {"y", 1}, {"x", 1}, {"y", 2}};
     CylTensor weight = {"weight", table, 2, {5, 3}};
     CylOption options[8] = {{"mode", "max", 0},      {"count_include_pad", NULL, 0}, {"pool", NULL, 2},
                             {"stride", NULL, 2},     {"dilation", NULL, 1},          {"padding", "valid", 0},
                             {"pad_before", NULL, 0}, {"pad_after", NULL, 0}};
-    CylNodeSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0},
-                            {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 8, 0, NULL, 0}};
+    CylLayerSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0},
+                             {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 8, 0, NULL, 0}};
     CylModel *model;
     CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
     int32_t index, input = 0, output = 2, none = -1;
     for (int v = 0; v < 3; v++) {
         CHECK_STATUS(cyl_model_add_tensor(model, kinds[v], shapes[v], v ? 2 : 1, &index), CYL_OK);
     }
-    CHECK_STATUS(cyl_model_add_node(model, &specs[0]), CYL_OK);
-    CHECK_STATUS(cyl_model_add_node(model, &specs[1]), CYL_OK);
+    CHECK_STATUS(cyl_model_add_layer(model, &specs[0]), CYL_OK);
+    CHECK_STATUS(cyl_model_add_layer(model, &specs[1]), CYL_OK);
     CHECK_STATUS(cyl_model_finish(model, &input, &none, 1, &output, 1), CYL_OK);
     CHECK(cyl_model_step_multiple(model) == 2, "a stream takes two steps at once");
     int32_t indices[4] = {0, 2, 1, 0};
@@ -663,9 +666,9 @@ int main(void) {
     RUN(values_missing_or_out_of_range_are_refused);
     RUN(values_of_another_kind_or_size_never_crash);
     RUN(finish_refuses_inputs_and_outputs_that_make_no_sense);
-    RUN(nodes_that_read_what_is_not_yet_computed_are_refused);
+    RUN(layers_that_read_what_is_not_yet_computed_are_refused);
     RUN(sequences_of_two_lengths_do_not_mix);
-    RUN(nodes_and_inputs_that_nothing_reads_do_no_harm);
+    RUN(layers_and_inputs_that_nothing_reads_do_no_harm);
     RUN(values_and_models_out_of_range_are_refused);
     RUN(calls_out_of_range_are_refused);
     RUN(models_that_cannot_stream_say_so);

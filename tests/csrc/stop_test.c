@@ -2,7 +2,8 @@
  * A call that its caller ends: all threads leave it, the next call gives the bits of any other, and a stream goes on
  * from the steps that it says it has taken. Here the caller is asked at every look.
  */
-#include "../../csrc/internal.h"
+#include "cylstm.h"
+#include "run/stop.h"
 #include "check.h"
 #include "network.h"
 
@@ -56,17 +57,17 @@ static Network *create(int what) {
         y[0] = network_recurrent(network, RNN, x, 12, &options, NULL, NULL);
         y[1] = network_value(network, CYL_SEQUENCE, 12);
         network->axes[y[1]] = 0;
-        Node *node = network_node(network, "attention");
-        node_input(node, "x", y[0]);
-        node_input(node, "key", y[0]);
-        node_input(node, "value", y[0]);
-        node_output(node, "y", y[1]);
-        node_text(node, "score", "dot");
-        node_text(node, "masked", "penalty");
-        node_number(node, "causal", 0.0);
-        node_number(node, "scale", 1.0);
-        node_number(node, "factor", 1.0);
-        node_number(node, "heads", 2.0);
+        Layer *layer = network_layer(network, "attention");
+        layer_input(layer, "x", y[0]);
+        layer_input(layer, "key", y[0]);
+        layer_input(layer, "value", y[0]);
+        layer_output(layer, "y", y[1]);
+        layer_text(layer, "score", "dot");
+        layer_text(layer, "masked", "penalty");
+        layer_number(layer, "causal", 0.0);
+        layer_number(layer, "scale", 1.0);
+        layer_number(layer, "factor", 1.0);
+        layer_number(layer, "heads", 2.0);
         y[0] = y[1];
     }
     network_output(network, network_dense(network, y[0], 5, "softmax"));
@@ -88,8 +89,8 @@ static CylModel *build(const Network *network, CylEngine engine) {
         int32_t index;
         status = cyl_model_add_value(model, network->kinds[v], network->features[v], &index);
     }
-    for (int32_t n = 0; status == CYL_OK && n < network->node_count; n++) {
-        status = cyl_model_add_node(model, &network->nodes[n].spec);
+    for (int32_t n = 0; status == CYL_OK && n < network->layer_count; n++) {
+        status = cyl_model_add_layer(model, &network->layers[n].spec);
     }
     if (status == CYL_OK) {
         status = cyl_model_finish(model, network->inputs, network->masks, 1, network->outputs, 1);

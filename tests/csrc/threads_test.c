@@ -5,7 +5,8 @@
 #define _DEFAULT_SOURCE /* usleep */
 #define _POSIX_C_SOURCE 200809L
 
-#include "../../csrc/internal.h"
+#include "cylstm.h"
+#include "threads/team.h"
 #include "check.h"
 #include "network.h"
 

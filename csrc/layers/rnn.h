@@ -1,0 +1,16 @@
+/* The options and weights of a simple recurrent layer: see rnn.c. */
+#ifndef CYL_LAYERS_RNN_H
+#define CYL_LAYERS_RNN_H
+
+#include "model/matrix.h"
+#include "model/spec.h"
+#include "run/recurrent.h"
+
+struct CylRnn {
+    CylRecurrent recurrent;
+    CylMatrix gates; /* one gate over [x, h] */
+    double gate_clip;
+    CylActivationSpec activation;
+};
+
+#endif

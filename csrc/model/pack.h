@@ -1,0 +1,53 @@
+/* Packed arrays: what a layer keeps of its weights, and where each tensor lies in it (pack.c). */
+#ifndef CYL_PACK_H
+#define CYL_PACK_H
+
+#include "cylstm.h"
+#include "model/matrix.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct CylLayer CylLayer;
+
+/* rows first_row .. first_row + gates*units of a tensor that is in the spec; axes behind the first are one */
+typedef struct {
+    const char *role;
+    int64_t first_row;
+} CylPart;
+
+/* where some rows of a tensor lie in a packed array; the tensors of a layer and their places fill each other */
+typedef struct {
+    const char *role; /* a literal */
+    int64_t first_row, rows, columns;
+    const CylMatrix *matrix; /* in its weights from first_column on, or in a row of its accumulators; NULL: plain */
+    int32_t first_column;
+    bool is_row;
+    bool is_transposed; /* plain, as (columns, rows) */
+    bool is_exact;      /* kept without the subnormal rule */
+    void *data;         /* real */
+} CylPlace;
+
+/*
+ * What `prepare` calls for each of its packed arrays, in an order that depends on the spec alone: each becomes the
+ * layer's, zeroed and of `size` reals, or is the next of spec->arrays. A role that may be absent from the spec leaves
+ * zeros; the shapes of all others must have been checked.
+ */
+CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
+                            void **data);
+/* the parts side by side (their columns follow each other), and bias (gates*units), NULL for none */
+CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m,
+                             int32_t units, int32_t gates, const CylPart *parts, int32_t part_count, const char *bias);
+/* a tensor of gates*units numbers as a row of m's accumulators; role may be NULL, for zeros */
+CylStatus cyl_row_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, const CylMatrix *m,
+                          const char *role, void **row);
+/* a tensor of rank 1 and this size, whose shape is checked here, padded */
+CylStatus cyl_vector_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, const char *role,
+                             int64_t size, void **vector);
+/* says where rows of a tensor lie, in an array of the layer */
+CylStatus cyl_tensor_place(CylLayer *layer, CylPlace place);
+/* says that a tensor of rank 1 lies plainly at `data`, in an array of the layer */
+CylStatus cyl_vector_place(CylLayer *layer, const CylTensor *tensor, const char *role, void *data);
+void cyl_arrays_free(CylLayer *layer);
+
+#endif

@@ -1,0 +1,52 @@
+/* Memory from the standard allocator, by sizes that may have reached their limit. */
+#ifdef __linux__
+#define _DEFAULT_SOURCE
+#include <sys/mman.h>
+#endif
+#include "platform/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* of Linux on x86-64 and ARM with pages of 4 KB; with larger ones the advice has no effect below 32 MB or more */
+#define HUGE_PAGE ((size_t)2 << 20)
+
+void *cyl_alloc(int64_t count, size_t bytes) {
+    const size_t size = cyl_size_mul((uint64_t)count, bytes);
+    return size < CYL_SIZE_LIMIT ? calloc(1, size) : NULL;
+}
+
+void *cyl_resize(void *memory, int64_t count, size_t bytes) {
+    const size_t size = cyl_size_mul((uint64_t)count, bytes);
+    return size < CYL_SIZE_LIMIT ? realloc(memory, size) : NULL;
+}
+
+void *cyl_aligned_alloc(size_t bytes) {
+    const size_t alignment = bytes < HUGE_PAGE ? CYL_ALIGNMENT : HUGE_PAGE;
+    if (bytes > CYL_SIZE_LIMIT - 2 * alignment) {
+        return NULL;
+    }
+    /* what comes from the system is zero: touched here, all of a large block would be made before the call can end */
+    char *raw = calloc(1, bytes + alignment + sizeof(void *));
+    if (!raw) {
+        return NULL;
+    }
+    uintptr_t at = ((uintptr_t)raw + sizeof(void *) + alignment - 1) / alignment * alignment;
+    memcpy((char *)at - sizeof(void *), &raw, sizeof raw);
+#ifdef MADV_HUGEPAGE
+    if (bytes >= HUGE_PAGE) {
+        /* A step reads all weights, of more pages than a CPU knows the places of. Whole huge pages only: the rest of
+           the last one would be memory that nobody uses. If there are none, nothing is lost. */
+        (void)madvise((void *)at, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    }
+#endif
+    return (void *)at;
+}
+
+void cyl_aligned_free(void *memory) {
+    if (memory) {
+        void *raw;
+        memcpy(&raw, (char *)memory - sizeof(void *), sizeof raw);
+        free(raw);
+    }
+}

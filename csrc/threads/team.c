@@ -1,0 +1,214 @@
+/*
+ * The threads of one call: whose they are, and the barrier at which they meet, which spins for a bounded time and then
+ * sleeps.
+ *
+ * A model says whose threads run its calls: those of our own pool (pool.c; without CYL_HAVE_POOL the calling
+ * thread alone), or OpenMP's. These are in a library of their own (openmp.c), so that only a process that uses
+ * them loads an OpenMP runtime; until that library is bound, and in a forked child, which libgomp's threads do not
+ * survive (its next parallel region would wait for them for ever), the pool runs the calls.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include "platform/blas.h"
+#include "platform/ieee.h"
+#include "threads/barrier.h"
+#include "model/model.h"
+#include "threads/team.h"
+#include "threads/waiting.h"
+
+#ifdef CYL_HAVE_POOL
+const char *cyl_threads_name(void) { return "pool"; }
+#else
+const char *cyl_threads_name(void) { return "none"; }
+
+void cyl_threads_patience(int64_t nanoseconds) { (void)nanoseconds; }
+
+void cyl_pool_parallel(CylTask *task, void *context, int threads, double work) {
+    (void)threads;
+    (void)work;
+    CylTeam alone = {.threads = 1};
+    task(context, &alone);
+}
+#endif
+
+/* ---- OpenMP ---- */
+
+static _Atomic(CylRegion *) openmp_region;
+static atomic_bool is_forked_child;
+
+#if !defined(_WIN32)
+static void after_fork(void) { atomic_store(&is_forked_child, true); }
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static void watch_fork(void) { pthread_atfork(NULL, NULL, after_fork); }
+#endif
+
+void cyl_openmp_bind(CylRegion *region) { atomic_store(&openmp_region, region); }
+
+void cyl_threads_watch_fork(void) {
+#if !defined(_WIN32)
+    pthread_once(&fork_once, watch_fork);
+#endif
+}
+
+void cyl_model_set_threads(CylModel *model, CylThreads threads) {
+    model->threads = threads;
+    cyl_threads_watch_fork(); /* now, not at the first call: another user of the runtime may come first */
+}
+
+typedef struct {
+    CylTask *task;
+    void *context;
+    CylBarrier *barriers;
+} Region;
+
+static void run_in_region(void *context, int thread, int threads) {
+    const Region *region = context;
+    CylTeam team = {.thread = thread, .threads = threads, .barrier = region->barriers};
+    CylIeee saved = cyl_ieee_enter();
+    region->task(region->context, &team);
+    cyl_ieee_leave(saved);
+}
+
+/* ---- one call ---- */
+
+static void run(const CylModel *model, CylTask *task, void *context, int threads, double work) {
+    if (threads <= 1) {
+        CylTeam alone = {.threads = 1};
+        task(context, &alone);
+        return;
+    }
+    CylRegion *openmp = model->threads == CYL_THREADS_OPENMP ? atomic_load(&openmp_region) : NULL;
+    if (!openmp || atomic_load(&is_forked_child)) {
+        cyl_pool_parallel(task, context, threads, work);
+        return;
+    }
+    CylBarrier barriers[CYL_TEAM_BARRIERS];
+    Region region = {task, context, barriers};
+    cyl_barriers_start(barriers);
+    openmp(run_in_region, &region, threads);
+    cyl_barriers_end(barriers);
+}
+
+void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work) {
+    if (model->kernels->is_packed) {
+        run(model, task, context, threads, work);
+        return;
+    }
+    CylHeld held = {model, task, context};
+    cyl_blas_hold(model);
+    if (cyl_blas_has_local_threads(model)) {
+        run(model, cyl_blas_run_held, &held, threads, work);
+    } else {
+        run(model, task, context, threads, work);
+    }
+    cyl_blas_release(model);
+}
+
+/* ---- where the threads of a call meet ---- */
+
+void cyl_barriers_start(CylBarrier *barriers) {
+    for (int i = 0; i < CYL_TEAM_BARRIERS; i++) {
+        CylBarrier *barrier = &barriers[i];
+        atomic_init(&barrier->arrived, 0);
+        atomic_init(&barrier->generation, 0);
+        atomic_init(&barrier->sleepers, 0);
+#if !defined(_WIN32)
+        pthread_mutex_init(&barrier->mutex, NULL);
+        pthread_cond_init(&barrier->wake, NULL);
+#endif
+    }
+}
+
+void cyl_barriers_end(CylBarrier *barriers) {
+#if !defined(_WIN32)
+    for (int i = 0; i < CYL_TEAM_BARRIERS; i++) {
+        pthread_cond_destroy(&barriers[i].wake);
+        pthread_mutex_destroy(&barriers[i].mutex);
+    }
+#else
+    (void)barriers;
+#endif
+}
+
+int cyl_team_half(const CylTeam *team, CylTeam *half) {
+    int first = team->threads / 2, which = team->thread >= first;
+    *half = (CylTeam){.thread = which ? team->thread - first : team->thread,
+                      .threads = which ? team->threads - first : first,
+                      .barrier = team->barrier + 1 + which};
+    return which;
+}
+
+int64_t cyl_take_steps(const CylTeam *half, int64_t taken, int64_t most) {
+    CylHandover *handover = half->takes_from;
+    if (!handover) {
+        return most;
+    }
+    if (half->thread == 0) {
+        int64_t given, start = 0;
+        int spin = 0;
+        /* always awake: the other half is at work on what is waited for */
+        while ((given = atomic_load_explicit(&handover->given, memory_order_acquire)) <= taken) {
+            cyl_pause();
+            if (++spin % CYL_SPINS_PER_LOOK == 0) {
+                cyl_keeps_waiting(&start);
+            }
+        }
+        handover->taken = given - taken < most ? given - taken : most;
+    }
+    cyl_barrier(half);
+    return handover->taken;
+}
+
+void cyl_give_steps(const CylTeam *half, int64_t given) {
+    if (half->gives_to && half->thread == 0) {
+        atomic_store_explicit(&half->gives_to->given, given, memory_order_release);
+    }
+}
+
+/* the slow half of waiting: asleep until the generation changes */
+static void sleep_until_passed(CylBarrier *barrier, unsigned generation) {
+#if defined(_WIN32)
+    while (atomic_load(&barrier->generation) == generation) {
+        SwitchToThread();
+    }
+#else
+    pthread_mutex_lock(&barrier->mutex);
+    atomic_fetch_add(&barrier->sleepers, 1);
+    while (atomic_load(&barrier->generation) == generation) {
+        pthread_cond_wait(&barrier->wake, &barrier->mutex);
+    }
+    atomic_fetch_sub(&barrier->sleepers, 1);
+    pthread_mutex_unlock(&barrier->mutex);
+#endif
+}
+
+void cyl_barrier(const CylTeam *team) {
+    if (team->threads == 1) {
+        return;
+    }
+    CylBarrier *barrier = team->barrier;
+    unsigned generation = atomic_load_explicit(&barrier->generation, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == team->threads - 1) {
+        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
+        /* sequentially consistent, as is the sleeper's count: one of the two sees the other */
+        atomic_store(&barrier->generation, generation + 1);
+        if (atomic_load(&barrier->sleepers) > 0) {
+#if !defined(_WIN32)
+            pthread_mutex_lock(&barrier->mutex);
+            pthread_cond_broadcast(&barrier->wake);
+            pthread_mutex_unlock(&barrier->mutex);
+#endif
+        }
+        return;
+    }
+    int64_t start = 0;
+    do {
+        for (int spin = 0; spin < CYL_SPINS_PER_LOOK; spin++) {
+            if (atomic_load_explicit(&barrier->generation, memory_order_acquire) != generation) {
+                return;
+            }
+            cyl_pause();
+        }
+    } while (cyl_keeps_waiting(&start));
+    sleep_until_passed(barrier, generation);
+}

@@ -1,0 +1,52 @@
+/* The threads of one call (team.c, pool.c). */
+#ifndef CYL_TEAM_H
+#define CYL_TEAM_H
+
+#include "cylstm.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+typedef struct CylBarrier CylBarrier;
+
+/* steps that one half of a team has given the other so far, and how many of them the other's threads take next */
+typedef struct {
+    atomic_llong given;
+    int64_t taken;
+} CylHandover;
+
+/* one thread's place among those that run one call */
+typedef struct {
+    int thread, threads;
+    CylBarrier *barrier;
+    CylHandover *gives_to, *takes_from; /* in halves of a team of which the second reads what the first writes */
+} CylTeam;
+
+typedef void CylTask(void *context, const CylTeam *team);
+
+/* Runs task(context, team) on up to `threads` of the model's threads at once, on this one too, with a BLAS held at one
+   thread in each; returns when all have. `work`: the multiply-adds of the call, to judge how long it is worth waiting
+   for threads that sleep. */
+void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work);
+/* the same on the threads of our own pool, at least 2, and no BLAS */
+void cyl_pool_parallel(CylTask *task, void *context, int threads, double work);
+void cyl_barrier(const CylTeam *team);
+/* The half of a team of at least two, not a half itself, to which this thread belongs: 0 or 1. */
+int cyl_team_half(const CylTeam *team, CylTeam *half);
+/* How many more steps than `taken` there are to take, of at most `most`; waits for one. Every thread of the half. */
+int64_t cyl_take_steps(const CylTeam *half, int64_t taken, int64_t most);
+/* Says that steps [0, given) may be read, after a barrier of the half if it is of several threads. */
+void cyl_give_steps(const CylTeam *half, int64_t given);
+
+/* This thread's contiguous share [*begin, *end) of `items`. */
+static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin, int64_t *end) {
+    if (team->threads == 1) { /* a division costs as much as a small layer's step has to spare */
+        *begin = 0;
+        *end = items;
+        return;
+    }
+    *begin = items * team->thread / team->threads;
+    *end = items * (team->thread + 1) / team->threads;
+}
+
+#endif
