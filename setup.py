@@ -1,6 +1,6 @@
 """Builds the extension: plain C from csrc/, each instruction set with its own flags, behind one Cython module.
 
-OpenMP's threads are a library of their own beside it, where the compiler has OpenMP (`cylstm.openmp` loads it).
+OpenMP's threads are a library of their own beside it, where the compiler has OpenMP (`cylstm.engine.openmp` loads it).
 """
 
 import os
@@ -133,8 +133,8 @@ class BuildExtension(build_ext):
 extensions = cythonize(
     [
         Extension(
-            "cylstm._engine",
-            ["cylstm/_engine.pyx"],
+            "cylstm.engine._engine",
+            ["cylstm/engine/_engine.pyx"],
             include_dirs=["csrc/include", numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
             libraries=[] if os.name == "nt" else ["m", "pthread"],
@@ -144,5 +144,13 @@ extensions = cythonize(
 )
 if sys.platform == "linux":
     # no Python module, but built and installed like one; left out where the compiler has no OpenMP or not GCC's
-    extensions.append(Extension("cylstm._openmp", [OPENMP_SOURCE], include_dirs=["csrc"], depends=["csrc/threads/openmp.h"], optional=True))
+    extensions.append(
+        Extension(
+            "cylstm.engine._openmp",
+            [OPENMP_SOURCE],
+            include_dirs=["csrc"],
+            depends=["csrc/threads/openmp.h"],
+            optional=True,
+        )
+    )
 setup(cmdclass={"build": Build, "build_ext": BuildExtension}, ext_modules=extensions)

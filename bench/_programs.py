@@ -9,7 +9,7 @@ from pathlib import Path
 
 import _common
 
-from cylstm.ops import OPS
+from cylstm.graph.layers import OPS
 
 BUILD = _common.ROOT / "build" / "bench-csrc"
 HERE = Path(__file__).parent

@@ -25,8 +25,9 @@ from layers import KINDS, graph_of
 from peers.cylstm_ import load
 
 import cylstm
-from cylstm._engine import chosen_isa, isa_fuses, isa_names
-from cylstm.graph import Graph, GraphBuilder
+from cylstm.engine._engine import chosen_isa, isa_fuses, isa_names
+from cylstm.engine.blas import find_blas
+from cylstm.graph.graph import Graph, GraphBuilder
 
 #: sizes at which the other kinds of layers are measured
 KIND_CELLS = ((8, 50), (40, 128), (128, 256))
@@ -231,7 +232,11 @@ def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
 def main(args: Sequence[str] | None = None) -> int:
     """Measure and print."""
     options = arguments(args)
-    facts = {"machine": _common.machine_facts(), "blas": cylstm.blas.find_blas().origin, "threads": options.threads}
+    facts = {
+        "machine": _common.machine_facts(),
+        "blas": find_blas().origin,
+        "threads": options.threads,
+    }
     rows = []
     for isa in options.isa:
         slow = not isa_fuses(isa)

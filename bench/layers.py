@@ -12,8 +12,8 @@ import time
 import numpy as np
 
 import cylstm
-from cylstm._engine import isa_names
-from cylstm.graph import Graph, GraphBuilder
+from cylstm.engine._engine import isa_names
+from cylstm.graph.graph import Graph, GraphBuilder
 
 TIME = 100
 KINDS = {

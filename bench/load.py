@@ -29,7 +29,7 @@ before, start, cpu = peak(), time.perf_counter(), time.process_time()
 found = load()
 print(json.dumps([time.perf_counter() - start, time.process_time() - cpu, peak() - before]))
 """
-CYLSTM = "import cylstm, cylstm.formats.torch; layers = [cylstm.LSTM('lstm'), cylstm.Last(), cylstm.Linear('fc')]\n"
+CYLSTM = "import cylstm; layers = [cylstm.LSTM('lstm'), cylstm.Last(), cylstm.Linear('fc')]\n"
 TORCH = """
 import torch
 torch.set_num_threads(1)
@@ -40,7 +40,7 @@ class Net(torch.nn.Module):
         self.fc = torch.nn.Linear(hidden, 8)
 """
 KINDS = {
-    "cylstm, graph": CYLSTM + "from cylstm.formats import read\nload = lambda: read(path, layers=layers)\n",
+    "cylstm, graph": CYLSTM + "from cylstm.formats.registry import read\nload = lambda: read(path, layers=layers)\n",
     "cylstm.load": CYLSTM + "load = lambda: cylstm.load(path, layers=layers)\n",
     "torch.load": TORCH + "load = lambda: torch.load(path, weights_only=True)\n",
     "torch.load into a module": TORCH

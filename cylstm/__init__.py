@@ -3,19 +3,19 @@
 from typing import TYPE_CHECKING
 
 try:
-    from ._engine import Stream
+    from cylstm.engine._engine import Stream
 except ImportError as error:
     if error.name not in (
-        "cylstm._engine",
+        "cylstm.engine._engine",
         "_engine",
     ):  # NumPy is missing, or the like; the dynamic linker says _engine
         raise
-    from ._loading import explain, hand_over
+    from cylstm._unbuilt import explain, hand_over
 
     if not hand_over():
         raise ImportError(explain(error), name=error.name, path=error.path) from None
-    from ._engine import Stream  # of the installed package, as all that follows
-from .errors import (
+    from cylstm.engine._engine import Stream  # of the installed package, as all that follows
+from cylstm.errors import (
     BlasNotFoundError,
     CylstmError,
     CylstmWarning,
@@ -24,13 +24,13 @@ from .errors import (
     StreamBusyError,
     UnsupportedError,
 )
-from .model import Model, load
+from cylstm.model import Model, load
 
 if TYPE_CHECKING:
-    from ._version import __version__
-    from .checks import CheckError
-    from .conversion import convert, from_keras, from_state_dict, from_torch
-    from .layers import (
+    from cylstm._version import __version__
+    from cylstm.checks import CheckError
+    from cylstm.engine.config import show_config
+    from cylstm.formats.state_dict.wiring import (
         ELU,
         GELU,
         GLU,
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         Tanh,
         Transpose,
     )
-    from .show import show_config
+    from cylstm.loading import convert, from_keras, from_state_dict, from_torch
 
 __all__ = [
     "ELU",
@@ -133,15 +133,15 @@ __all__ = [
 ]
 
 
-#: name -> its module, of what many programs never use; the rest that is not here is in ``layers``
+#: name -> its module, of what many programs never use; the rest that is not here is wiring
 _MODULES = {
-    "CheckError": "checks",
-    "__version__": "_version",
-    "convert": "conversion",
-    "from_keras": "conversion",
-    "from_state_dict": "conversion",
-    "from_torch": "conversion",
-    "show_config": "show",
+    "CheckError": "cylstm.checks",
+    "__version__": "cylstm._version",
+    "convert": "cylstm.loading",
+    "from_keras": "cylstm.loading",
+    "from_state_dict": "cylstm.loading",
+    "from_torch": "cylstm.loading",
+    "show_config": "cylstm.engine.config",
 }
 
 
@@ -151,7 +151,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_MODULES.get(name, 'layers')}", __name__), name)
+    return getattr(import_module(_MODULES.get(name, "cylstm.formats.state_dict.wiring")), name)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """``python -m cylstm``: see `cylstm.cli`."""
 
-from .cli import main
+from cylstm.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

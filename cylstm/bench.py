@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import _engine
-from ._version import __version__
-from .conversion import from_state_dict
-from .layers import GRU, LSTM, RNN, Linear
-from .model import Model
-from .threads import available_threads
+from cylstm._version import __version__
+from cylstm.engine import _engine
+from cylstm.engine.threads import available_threads
+from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Linear
+from cylstm.loading import from_state_dict
+from cylstm.model import Model
 
 #: (inputs, hidden size, layers), as in the table of docs/performance.md
 CELLS = ((1, 16, 1), (8, 32, 1), (8, 50, 1), (40, 128, 1), (64, 128, 2), (128, 256, 1))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import BlasNotFoundError, CylstmError, CylstmWarning, FormatError, ShapeError, UnsupportedError
-from .prediction import input_list
+from cylstm.errors import BlasNotFoundError, CylstmError, CylstmWarning, FormatError, ShapeError, UnsupportedError
+from cylstm.prediction import input_list
 
 if TYPE_CHECKING:
-    from .model import Model
+    from cylstm.model import Model
 
 #: largest difference that is taken for rounding, over the largest number of the output, by the coarser of two types
 TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
@@ -124,7 +124,7 @@ def _largest(array: np.ndarray) -> float:
 
 def _exact(model: Model, arrays: Sequence[np.ndarray]) -> Any:
     """The model's outputs in float64; False where it computes in that itself, or no BLAS is there."""
-    from .model import Model as Made
+    from cylstm.model import Model as Made
 
     if model.dtype == np.float64:
         return False
@@ -146,7 +146,7 @@ def batched(model: Model, x: Any) -> list[np.ndarray]:
 def as_array(name: str, x: Any) -> np.ndarray:
     """An array or a tensor as an array. Raises `ShapeError`."""
     if hasattr(x, "detach"):
-        from .formats._arrays import as_numpy
+        from cylstm.formats.arrays import as_numpy
 
         return as_numpy(name, x)
     try:
@@ -176,8 +176,8 @@ def record(model: Model, x: Any) -> Check:
             f"engine={model.engine!r} and {model.dtype}, whose sums depend on the BLAS: load it without engine= and "
             'dtype="float64" to save it with a check'
         )
-    from ._version import __version__
-    from .arrays import as_indices, as_real
+    from cylstm._version import __version__
+    from cylstm.inputs import as_indices, as_real
 
     inputs = {}
     for name, array in zip(model.inputs, batched(model, x)):
@@ -216,15 +216,15 @@ def verify(path: str | os.PathLike) -> str:
     CheckError
         If the bits are others.
     """
-    from ._version import __version__
-    from .formats import File, is_safetensors
-    from .model import load
+    from cylstm._version import __version__
+    from cylstm.formats.registry import File, is_safetensors
+    from cylstm.model import load
 
     path = os.fsdecode(path)
     check = None
     if is_safetensors(File(path)):
-        from .formats._cylstm_check import read_check
-        from .formats.safetensors import SafetensorsFile
+        from cylstm.formats.native.check import read_check
+        from cylstm.formats.safetensors import SafetensorsFile
 
         file = SafetensorsFile(path)
         if file.metadata.get("format") == "cylstm" and "check" in file.metadata:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import CylstmError, FormatError
+from cylstm.errors import CylstmError, FormatError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def parse_layers(text: str) -> list[object]:
 
 def _layer(tree: ast.expr) -> object:
     """The layer, or the plain value, that a piece of the text stands for."""
-    from . import layers
+    from cylstm.formats.state_dict import wiring as layers
 
     if not isinstance(tree, ast.Call):
         try:
@@ -113,13 +113,13 @@ def _seconds(text: str) -> float:
 
 
 def _config(options: argparse.Namespace) -> None:
-    from .show import show_config
+    from cylstm.engine.config import show_config
 
     show_config()
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from .bench import EXPECTED_BITS, output_bits, report
+    from cylstm.bench import EXPECTED_BITS, output_bits, report
 
     bits = output_bits()
     for line in report(bits, options.seconds):
@@ -131,8 +131,8 @@ def _bench(options: argparse.Namespace) -> None:
 def _summary(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from .formats import read
-    from .model import Model
+    from cylstm.formats.registry import read
+    from cylstm.model import Model
 
     graph = read(options.source, **_given(options))
     wide = any(array.dtype == np.float64 for array in graph.tensors.values())
@@ -150,7 +150,7 @@ def _summary(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from .conversion import convert
+    from cylstm.loading import convert
 
     metadata = {}
     for entry in options.metadata:
@@ -182,7 +182,7 @@ def _read_arrays(path: str) -> Any:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from .checks import verify
+    from cylstm.checks import verify
 
     print(verify(options.source))
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import threads as _threads
-from ._engine import PackedModel, Stream, WindowStream, chosen_isa
-from .errors import CylstmWarning, FormatError, ShapeError, UnsupportedError
-from .tensors import as_stored
+from cylstm.engine import threads as _threads
+from cylstm.engine._engine import PackedModel, Stream, WindowStream, chosen_isa
+from cylstm.errors import CylstmWarning, FormatError, ShapeError, UnsupportedError
+from cylstm.graph.weights import as_stored
 
 if TYPE_CHECKING:
     from types import EllipsisType
 
-    from .graph import Graph
+    from cylstm.graph.graph import Graph
 
 ENGINES = ("packed", "blas", "auto")
 
@@ -36,7 +36,7 @@ class Model:
     graph : Graph
     engine : {"packed", "blas", "auto"}, optional
         "packed" (the default) gives the same bits on every machine; "blas" computes through the process's BLAS;
-        "auto" takes the one that should be faster here (see `cylstm.auto`), hence not the same bits everywhere.
+        "auto" takes the one that should be faster here (`cylstm.engine.choose`), hence not the same bits everywhere.
     dtype : {"float32", "float64"}, optional
         Of arithmetic and results. "float64" implies ``engine="blas"``.
 
@@ -60,12 +60,14 @@ class Model:
     def _set_up(
         self, graph: Graph, engine: str | None, dtype: object, arrays: Mapping[str, list[np.ndarray]] | None
     ) -> None:
-        from .graph import Graph, read_only
+        from cylstm.graph.graph import Graph, read_only
 
         if hasattr(self, "_packed"):
             raise AttributeError("a Model never changes; make another one")
         if not isinstance(graph, Graph):
-            raise ShapeError(f"graph: expected a cylstm.graph.Graph, found {type(graph).__name__}; see cylstm.load")
+            raise ShapeError(
+                f"graph: expected a Graph of cylstm.graph, found {type(graph).__name__}; see cylstm.load"
+            )
         real = real_dtype("float32" if dtype is None else dtype)
         if engine is None:
             engine = "blas" if real == np.float64 else "packed"
@@ -84,7 +86,7 @@ class Model:
         self._told: set[str] = set()  # what is said once
         self._reason = None  # why "auto" chose this engine
         if engine == "auto":
-            from .auto import choose_engine
+            from cylstm.engine.choose import choose_engine
 
             engine, self._reason = choose_engine(isa, real == np.float64)
         self._dtype = real
@@ -94,7 +96,7 @@ class Model:
             arrays = None
         blas = None
         if engine == "blas":
-            from .blas import find_blas
+            from cylstm.engine.blas import find_blas
 
             blas = find_blas()
         _threads.register(only_if_imported=True)
@@ -290,11 +292,11 @@ class Model:
                 f'save(packed=True) writes the weights of engine="packed", this model has engine={self.engine!r}; '
                 "save it unpacked and load that"
             )
-        from .formats import write
+        from cylstm.formats.registry import write
 
         kept = None
         if check is not None:
-            from .checks import record
+            from cylstm.checks import record
 
             kept = record(self, check)
         graph = self.graph
@@ -309,7 +311,7 @@ class Model:
         stream of one row, or where the network cannot stream in `predict` of one row and 1,000 steps (the steps that
         the network fixes, if it does). A stream has room for pieces of a sequence: of many steps in a small network.
         """
-        from .summary import summary_text
+        from cylstm.summary import summary_text
 
         print(summary_text(self))
 
@@ -338,7 +340,7 @@ class Model:
         try:
             return self._stream_refusal
         except AttributeError:
-            from .streaming import why_no_stream
+            from cylstm.graph.streaming import why_no_stream
 
             graph = self._graph
             reason = why_no_stream(graph)
@@ -382,7 +384,7 @@ def check_flag(name: str, flag: object) -> bool:
 def _predict_any(*arguments: Any) -> Any:
     """`cylstm.prediction.predict_any`, which the first call puts in this one's place."""
     global _predict_any
-    from .prediction import predict_any as _predict_any
+    from cylstm.prediction import predict_any as _predict_any
 
     return _predict_any(*arguments)
 
@@ -391,14 +393,14 @@ def _computed(graph: Graph) -> Graph:
     """What is left of the graph at inference."""
     if all(node.op != "dropout" for node in graph.nodes):
         return graph
-    from .passes import drop_dropout
+    from cylstm.graph.passes import drop_dropout
 
     return drop_dropout(graph)
 
 
 def warn_stateful(graph: Graph, where: str) -> None:
     """Say to the caller of the function that calls this what becomes of Keras's ``stateful=True``."""
-    from .streaming import how_states_go_on
+    from cylstm.graph.streaming import how_states_go_on
 
     warnings.warn(
         f"{where}layers with stateful=True: {', '.join(graph.stateful)}. In Keras their state goes on from one call of "
@@ -466,7 +468,7 @@ def load(
     ShapeError
         If tensors do not fit together.
     """
-    from .formats import open_file
+    from cylstm.formats.registry import open_file
 
     mmap = check_flag("mmap", mmap)
     if mmap and (engine not in (None, "packed") or (dtype is not None and real_dtype(dtype) != np.float32)):

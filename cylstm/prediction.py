@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import threads as thread_rules
-from .arrays import as_input, as_state, check_out, from_layout, new_array, to_layout
-from .errors import ShapeError
+from cylstm.engine import threads as thread_rules
+from cylstm.errors import ShapeError
+from cylstm.inputs import as_input, as_state, check_out, from_layout, new_array, to_layout
 
 if TYPE_CHECKING:
-    from ._engine import PackedModel
+    from cylstm.engine._engine import PackedModel
 
 
 def predict_any(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import CylstmError
-from .streaming import how_states_go_on, why_no_stream
-from .tensors import as_stored
+from cylstm.errors import CylstmError
+from cylstm.graph.streaming import how_states_go_on, why_no_stream
+from cylstm.graph.weights import as_stored
 
 if TYPE_CHECKING:
-    from .graph import Value
-    from .model import Model
+    from cylstm.graph.graph import Value
+    from cylstm.model import Model
 
 # that the memory is told of where any number will do but it depends on it
 _STEPS = 1000

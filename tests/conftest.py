@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from cylstm import _engine
+from cylstm.engine import _engine
 
 from hostile import refused, runner  # noqa: F401
 

@@ -35,7 +35,7 @@ needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), rea
 def runner(tmp_path_factory):
     """A process that reads files in children; the end of its input ends it."""
     import cylstm
-    from cylstm import layers as L
+    from cylstm.formats.state_dict import wiring as L
 
     folder = tmp_path_factory.mktemp("warm")
     rng = np.random.default_rng(2)

@@ -13,8 +13,8 @@ import sys
 import time
 import warnings
 
-from cylstm.formats import read
-from cylstm.layers import LSTM, Last, Linear
+from cylstm.formats.registry import read
+from cylstm.formats.state_dict.wiring import LSTM, Last, Linear
 
 LAYERS = [LSTM("lstm"), Last(), Linear("fc")]
 

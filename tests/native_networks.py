@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import cylstm
-from cylstm import layers as L
 from cylstm.formats.safetensors import FORMAT_VERSION
-from cylstm.graph import GraphBuilder
+from cylstm.formats.state_dict import wiring as L
+from cylstm.graph.graph import GraphBuilder
 
 from weight_files import linear_tensors, lstm_tensors
 

@@ -8,7 +8,7 @@ erf = np.vectorize(math.erf)
 
 
 def activate(name, alpha, beta, x):
-    """An activation of `cylstm.activations`, element by element; softmax over the last axis."""
+    """An activation of `cylstm.graph.activations`, element by element; softmax over the last axis."""
     if name == "linear":
         return x
     if name == "tanh":

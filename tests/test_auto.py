@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import BlasNotFoundError, auto, blas, load
-from cylstm._engine import chosen_isa, isa_fuses, isa_names
+from cylstm import BlasNotFoundError, load
+from cylstm.engine import blas
+from cylstm.engine import choose as auto
+from cylstm.engine._engine import chosen_isa, isa_fuses, isa_names
 from cylstm.summary import summary_text
 
 from networks import lstm_model

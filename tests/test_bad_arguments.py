@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import layers as L
-from cylstm._engine import EngineError
+from cylstm.engine._engine import EngineError
 from cylstm.errors import CylstmError, ShapeError, UnsupportedError
+from cylstm.formats.state_dict import wiring as L
 
 from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, same_states
 from weight_files import write_torch
@@ -199,7 +199,7 @@ def test_parameters_of_layers_may_be_numpys_scalars_and_lists():
 
 
 def test_an_option_of_a_layer_of_the_graph_has_the_type_of_its_default(model):
-    builder = cylstm.graph.GraphBuilder()
+    builder = cylstm.graph.graph.GraphBuilder()
     x = builder.input("x", (None, 3))
     for op, options, message in (
         ("pool1d", {"ceil_mode": "text"}, "option 'ceil_mode' expected True or False, found 'text'"),

@@ -22,7 +22,7 @@ def test_the_numbers_are_those_of_a_linear_congruential_generator():
     assert found.ravel().tolist() == expected
 
 
-@pytest.mark.parametrize("isa", cylstm._engine.isa_names())
+@pytest.mark.parametrize("isa", cylstm.engine._engine.isa_names())
 def test_the_bits_are_the_expected_ones_on_every_instruction_set(isa, monkeypatch):
     monkeypatch.setenv("CYLSTM_ISA", isa)
     assert bench.output_bits() == bench.EXPECTED_BITS
@@ -59,7 +59,7 @@ def test_an_instruction_set_that_the_machine_lacks_is_a_sentence():
     found = subprocess.run([sys.executable, "-m", "cylstm", "bench"], capture_output=True, text=True, env=environment)
     assert found.returncode == 1
     assert found.stderr == (
-        f"cylstm: CYLSTM_ISA=avx9: expected one that this machine has: {', '.join(cylstm._engine.isa_names())}\n"
+        f"cylstm: CYLSTM_ISA=avx9: expected one that this machine has: {', '.join(cylstm.engine._engine.isa_names())}\n"
     )
 
 

@@ -15,7 +15,7 @@ PARTS = {
 import cylstm
 from networks import lstm_model
 model = lstm_model(np.random.default_rng(1), 40, 256)
-cylstm._engine.wait_for_threads(10.0)
+cylstm.engine._engine.wait_for_threads(10.0)
 results.append(model.predict(x, threads=2).tobytes())
 # on OpenMP's threads
 through_blas = cylstm.Model(model.graph, engine="blas").predict(x, threads=2)
@@ -49,7 +49,7 @@ before = runtimes()
 """
         + PARTS["cylstm"]
         + """
-from cylstm.openmp import load
+from cylstm.engine.openmp import load
 assert load().reason == "" and load().runtime in before and runtimes() == before, (load(), before, runtimes())
 """
     )

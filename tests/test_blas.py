@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import BlasNotFoundError, blas
-from cylstm._engine import chosen_isa, isa_fuses, isa_names
-from cylstm.graph import GraphBuilder
+from cylstm import BlasNotFoundError
+from cylstm.engine import blas
+from cylstm.engine._engine import chosen_isa, isa_fuses, isa_names
+from cylstm.graph.graph import GraphBuilder
 
 from networks import bits, lstm_model
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import layers as L
 from cylstm.checks import MOST_BYTES, Check, CheckError, bits_of, verify
 from cylstm.cli import main
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
-from cylstm.formats import read, write
+from cylstm.formats.registry import read, write
+from cylstm.formats.state_dict import wiring as L
 
 from weight_files import linear_tensors, lstm_tensors, write_safetensors, write_torch
 

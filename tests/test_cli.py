@@ -10,9 +10,9 @@ import pytest
 
 import cylstm
 import cylstm.formats
-from cylstm import layers as L
 from cylstm.cli import main, parse_layers
 from cylstm.errors import FormatError, UnsupportedError
+from cylstm.formats.state_dict import wiring as L
 
 from weight_files import dictionary, linear_tensors, lstm_tensors, write_torch
 
@@ -93,7 +93,7 @@ def test_the_weights_are_converted_to_the_dtype_asked_for(tmp_path, rng):
     source = write_torch(tmp_path / "net.pt", lstm_tensors(rng, "", 3, 4, dtype=np.float64))
     for dtype in (None, "float32", "float64"):
         cylstm.convert(source, tmp_path / "net.cylstm", layers=[L.LSTM("")], dtype=dtype)
-        found = cylstm.formats.read(tmp_path / "net.cylstm").tensors
+        found = cylstm.formats.registry.read(tmp_path / "net.cylstm").tensors
         assert {array.dtype.name for array in found.values()} == {dtype or "float64"}
     with pytest.raises(UnsupportedError, match="float16"):
         cylstm.convert(source, tmp_path / "net.cylstm", layers=[L.LSTM("")], dtype="float16")

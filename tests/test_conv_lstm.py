@@ -5,8 +5,8 @@ import pytest
 
 import cylstm
 from cylstm import ShapeError, UnsupportedError
-from cylstm._engine import isa_names
-from cylstm.graph import GraphBuilder
+from cylstm.engine._engine import isa_names
+from cylstm.graph.graph import GraphBuilder
 
 import reference
 from networks import bits, random_states, reloaded

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import _engine
-from cylstm.graph import GraphBuilder
+from cylstm.engine import _engine
+from cylstm.graph.graph import GraphBuilder
 
 from networks import lstm_model
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import layers as L
 from cylstm.cli import main
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats import FORMATS, read
+from cylstm.formats.registry import FORMATS, read
+from cylstm.formats.state_dict import wiring as L
 
 from networks import lstm_model
 from weight_files import linear_tensors, lstm_tensors, write_safetensors, write_stream, write_torch

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import layers as L
 from cylstm.errors import CylstmError, FormatError
-from cylstm.formats import read
+from cylstm.formats.registry import read
+from cylstm.formats.state_dict import wiring as L
 
 from weight_files import linear_tensors, lstm_tensors, write_safetensors, write_stream, write_torch
 

@@ -8,9 +8,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from cylstm import layers as L
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats import read
+from cylstm.formats.registry import read
+from cylstm.formats.state_dict import wiring as L
 
 from weight_files import (
     keras_bidirectional,
@@ -1147,7 +1147,7 @@ def full_model(keras):
 @pytest.mark.frameworks
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_what_keras_writes_is_read_back(tmp_path, keras):
-    from cylstm.formats.keras import from_keras
+    from cylstm.formats.keras.live import from_keras
 
     model = full_model(keras)
     model.compile("adam", "mse")
@@ -1178,7 +1178,7 @@ def test_what_keras_writes_is_read_back(tmp_path, keras):
 
 @pytest.mark.frameworks
 def test_a_live_model_is_copied(keras):
-    from cylstm.formats.keras import from_keras
+    from cylstm.formats.keras.live import from_keras
 
     model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(5)])
     graph = from_keras(model)
@@ -1194,7 +1194,7 @@ def custom_activation(x):
 
 @pytest.mark.frameworks
 def test_a_live_model_that_is_not_computed_is_refused_by_name(keras):
-    from cylstm.formats.keras import from_keras
+    from cylstm.formats.keras.live import from_keras
 
     layers = keras.layers
     x = keras.Input((None, 3))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats import read
-from cylstm.formats._keras_layers import LAYERS
-from cylstm.formats._keras_masks import MASKS
+from cylstm.formats.keras.layers import LAYERS
+from cylstm.formats.keras.masks import MASKS
+from cylstm.formats.registry import read
 
 from weight_files import (
     keras_dense,

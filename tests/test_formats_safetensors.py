@@ -6,10 +6,10 @@ import os
 import numpy as np
 import pytest
 
-from cylstm import layers as L
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats import read, write
-from cylstm.formats.state_dict import from_state_dict
+from cylstm.formats.registry import read, write
+from cylstm.formats.state_dict import wiring as L
+from cylstm.formats.state_dict.assemble import from_state_dict
 
 from weight_files import linear_tensors, lstm_tensors, write_safetensors
 

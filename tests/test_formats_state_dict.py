@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cylstm import layers as L
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
-from cylstm.formats.state_dict import from_state_dict
+from cylstm.formats.state_dict import wiring as L
+from cylstm.formats.state_dict.assemble import from_state_dict
 
 from weight_files import linear_tensors, lstm_tensors
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import layers as L
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats import read
-from cylstm.formats.state_dict import from_state_dict
+from cylstm.formats.registry import read
+from cylstm.formats.state_dict import wiring as L
+from cylstm.formats.state_dict.assemble import from_state_dict
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore::FutureWarning")]
@@ -81,7 +81,7 @@ def test_a_state_dict_of_every_float_type_is_read_bit_for_bit(tmp_path, net, con
     "dtype", ["int64", "int32", "int16", "int8", "uint8", "bool", "uint16", "uint32", "uint64", *FLOATS]
 )
 def test_every_type_of_tensor_is_read_by_value(tmp_path, container, dtype):
-    from cylstm.formats.torch import read_torch_tensors
+    from cylstm.formats.torch.checkpoint import read_torch_tensors
 
     if dtype in ("uint16", "uint32", "uint64") and "_use_new_zipfile_serialization" in container:
         pytest.skip("PyTorch's stream does not hold these")

@@ -5,9 +5,9 @@ import pytest
 
 import cylstm
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
-from cylstm.formats import read, write
-from cylstm.graph import Axis, GraphBuilder, Value
-from cylstm.ops import OPS
+from cylstm.formats.registry import read, write
+from cylstm.graph.graph import Axis, GraphBuilder, Value
+from cylstm.graph.layers import OPS
 
 
 @pytest.fixture

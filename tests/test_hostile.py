@@ -493,7 +493,7 @@ def test_an_archive_of_pickled_objects_is_refused(tmp_path, refused):
 
 def native_file(path, edit):
     import cylstm
-    from cylstm import layers as L
+    from cylstm.formats.state_dict import wiring as L
 
     rng = np.random.default_rng(5)
     tensors = lstm_tensors(rng, "lstm", 3, 5) | linear_tensors(rng, "fc", 5, 2)

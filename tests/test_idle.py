@@ -15,7 +15,7 @@ from networks import lstm_model
 
 rng = np.random.default_rng(1)
 model = lstm_model(rng, 40, 256)
-cylstm._engine.wait_for_threads(10.0)
+cylstm.engine._engine.wait_for_threads(10.0)
 x = rng.normal(size=(1, 200, 40)).astype(np.float32)
 {calls}
 time.sleep({rest})

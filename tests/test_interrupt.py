@@ -12,7 +12,7 @@ import pytest
 from test_streams import convolution_graph
 
 import cylstm
-from cylstm.graph import GraphBuilder
+from cylstm.graph.graph import GraphBuilder
 
 from networks import lstm_model, random_states
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import layers as L
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats import read
+from cylstm.formats.registry import read
+from cylstm.formats.state_dict import wiring as L
 
 from weight_files import (
     keras_dense,

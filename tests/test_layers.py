@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cylstm
-from cylstm._engine import isa_names
+from cylstm.engine._engine import isa_names
 from cylstm.errors import CylstmError, ShapeError, UnsupportedError
-from cylstm.graph import GraphBuilder, StaticTimeNeeded
+from cylstm.graph.graph import GraphBuilder, StaticTimeNeeded
 
 import reference
 from networks import bits, lstm_model, reloaded
@@ -437,10 +437,12 @@ def test_a_first_prediction_imports_what_it_needs_alone(rng, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", code, tmp_path / "a.cylstm"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    base = {"_engine", "activations", "errors", "graph", "model", "tensors", "threads"}
-    formats = {"formats", "formats._json", "formats.safetensors"}
-    ops = {"ops", "ops._op", "ops.lstm", "ops.dense"}
-    assert set(done.stdout.split()) == {f"cylstm.{name}" for name in base | formats | ops}
+    engine = {"engine", "engine._engine", "engine.threads"}
+    graph = {f"graph{name}" for name in ("", ".activations", ".graph", ".weights")}
+    layers = {f"graph.layers{name}" for name in ("", "._layer", ".dense", ".lstm")}
+    formats = {"formats", "formats.registry", "formats.safetensors", "formats.untrusted", "formats.untrusted.json"}
+    expected = {"errors", "model"} | engine | graph | layers | formats
+    assert set(done.stdout.split()) == {f"cylstm.{name}" for name in expected}
 
 
 def test_a_sequence_longer_than_a_chunk_gives_the_bits_of_its_pieces(rng):

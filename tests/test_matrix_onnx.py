@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.activations import ACTIVATIONS
-from cylstm.graph import GraphBuilder
+from cylstm.graph.activations import ACTIVATIONS
+from cylstm.graph.graph import GraphBuilder
 
 import reference
 from configurations import configurations, label, seed

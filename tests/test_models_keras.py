@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.formats._keras_masks import KEEPS, MASKS, OWN, rule_of
+from cylstm.formats.keras.masks import KEEPS, MASKS, OWN, rule_of
 
 import reference
 

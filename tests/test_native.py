@@ -8,7 +8,7 @@ import pytest
 
 import cylstm
 from cylstm.formats.safetensors import FORMAT_VERSION
-from cylstm.ops import OPS
+from cylstm.graph.layers import OPS
 
 from native_networks import FOLDER, networks
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import UnsupportedError, _engine, openmp
-from cylstm.show import show_config
+from cylstm import UnsupportedError
+from cylstm.engine import _engine, openmp
+from cylstm.engine.config import show_config
 
 from networks import bits, lstm_model, random_states
 
@@ -40,8 +41,8 @@ import numpy as np
 import cylstm
 from networks import lstm_model
 
-cylstm._engine.use_all_threads(True)
-cylstm._engine.wait_for_threads(10.0)
+cylstm.engine._engine.use_all_threads(True)
+cylstm.engine._engine.wait_for_threads(10.0)
 rng = np.random.default_rng(3)
 x = rng.normal(size=(2, 30, 12)).astype(np.float32)
 """
@@ -148,7 +149,7 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-print(wrong, cylstm.openmp.load().reason)
+print(wrong, cylstm.engine.openmp.load().reason)
 """
     assert run(program).split() == ["[]"]
 
@@ -234,7 +235,7 @@ for _ in range(3):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
 def test_a_child_forked_while_a_thread_loads_predicts():
     program = """
-from cylstm import openmp
+from cylstm.engine import openmp
 
 model = lstm_model(rng, 12, 70, engine="blas")
 expected = model.predict(x, threads=1)

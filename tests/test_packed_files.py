@@ -13,10 +13,10 @@ import pytest
 from test_formats_safetensors import join, split
 
 import cylstm
-from cylstm import layers as L
-from cylstm._engine import isa_names
+from cylstm.engine._engine import isa_names
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats import read
+from cylstm.formats.registry import read
+from cylstm.formats.state_dict import wiring as L
 from cylstm.summary import summary_text
 
 from networks import bits, lstm_model, lstm_state_dict, reloaded

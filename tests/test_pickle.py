@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from cylstm.errors import CylstmError, FormatError
-from cylstm.formats._pickle import Global, Placeholder, load_pickle
+from cylstm.formats.untrusted.pickle import Global, Placeholder, load_pickle
 
 from weight_files import call, dictionary, global_, integer, program, text, tuple_of
 

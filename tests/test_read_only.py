@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import layers as L
 from cylstm.errors import FormatError, ShapeError
-from cylstm.formats import open_file
-from cylstm.graph import Axis, Graph, Node, ReadOnlyDict, Value, read_only
-from cylstm.tensors import StoredTensor, StoredTensors
+from cylstm.formats.registry import open_file
+from cylstm.formats.state_dict import wiring as L
+from cylstm.graph.graph import Axis, Graph, Node, ReadOnlyDict, Value, read_only
+from cylstm.graph.weights import StoredTensor, StoredTensors
 
 from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
 

@@ -7,7 +7,7 @@ import pytest
 from test_layers import ENGINES
 
 import cylstm
-from cylstm.graph import GraphBuilder
+from cylstm.graph.graph import GraphBuilder
 
 import reference
 from networks import bits, random_states, same, same_states

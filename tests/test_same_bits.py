@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cylstm
-from cylstm._engine import isa_names
+from cylstm.engine._engine import isa_names
 
 from networks import lstm_model, random_states, same, same_states
 

@@ -8,7 +8,7 @@ from test_layers import ENGINES, IDS, NODES, ask, graph_of, inputs_of, one_node,
 from test_recurrent import KINDS, conv_lstm
 
 import cylstm
-from cylstm.graph import GraphBuilder
+from cylstm.graph.graph import GraphBuilder
 
 import reference
 from networks import bits

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.formats import read
-from cylstm.graph import GraphBuilder
+from cylstm.formats.registry import read
+from cylstm.graph.graph import GraphBuilder
 from cylstm.summary import summary_text
 
 from networks import lstm_model, reloaded, same
@@ -178,11 +178,11 @@ def test_a_model_of_keras_2_goes_on_as_it_did_there(ending):
     ],
 )
 def test_a_native_file_that_says_nonsense_is_refused(tmp_path, rng, monkeypatch, entries, message):
-    from cylstm.formats import _cylstm_write
+    from cylstm.formats.native import write as native_write
 
-    write_json = _cylstm_write._json
+    write_json = native_write._json
     monkeypatch.setattr(
-        _cylstm_write,
+        native_write,
         "_json",
         lambda value, **options: write_json(value | (entries if "nodes" in value else {}), **options),
     )
@@ -198,7 +198,7 @@ def test_a_window_other_than_the_steps_that_an_input_fixes_is_refused(tmp_path, 
     graph = builder.build()
     assert graph.window == 6
     path = tmp_path / "net.cylstm"
-    from cylstm.formats import write as write_native
+    from cylstm.formats.registry import write as write_native
 
     write_native(graph, path)
     assert read(path).window == 6

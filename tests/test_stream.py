@@ -9,7 +9,7 @@ import pytest
 
 import cylstm
 from cylstm import ShapeError, StreamBusyError, UnsupportedError
-from cylstm.graph import GraphBuilder
+from cylstm.graph.graph import GraphBuilder
 
 import reference
 from networks import bits, linear_state_dict, lstm_model, random_states, same_states

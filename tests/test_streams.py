@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import cylstm
 from cylstm import ShapeError, StreamBusyError
-from cylstm.graph import GraphBuilder
+from cylstm.graph.graph import GraphBuilder
 
 from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states, same, same_states
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm import layers as L
 from cylstm.errors import FormatError
-from cylstm.formats import _safetensors_tensors, _torch_tensors, open_file
-from cylstm.tensors import StoredTensor, as_stored
+from cylstm.formats import safetensors_tensors
+from cylstm.formats.registry import open_file
+from cylstm.formats.torch import tensors as torch_tensors
+from cylstm.formats.state_dict import wiring as L
+from cylstm.graph.weights import StoredTensor, as_stored
 
 from networks import bits
 from weight_files import linear_tensors, lstm_tensors, write_safetensors, write_stream, write_torch
@@ -34,7 +36,7 @@ def tensors(rng):
 
 @pytest.fixture
 def all_wait(monkeypatch):
-    for module in (_torch_tensors, _safetensors_tensors):
+    for module in (torch_tensors, safetensors_tensors):
         monkeypatch.setattr(module, "PIECE_BYTES", 0)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from cylstm import _engine, threads
+from cylstm.engine import _engine, threads
 
 from networks import lstm_model
 
@@ -81,7 +81,7 @@ def count():
 
 model = lstm_model(np.random.default_rng(1), 40, 256)
 x = np.ones((1, 200, 40), np.float32)
-cylstm._engine.wait_for_threads(10.0)
+cylstm.engine._engine.wait_for_threads(10.0)
 before = count()
 for threads in (1, 2, {more}):
     model.predict({x}, threads=threads)

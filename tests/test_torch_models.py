@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm._engine import isa_names
+from cylstm.engine._engine import isa_names
 
 from networks import bits, same
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.formats import _torch_check, _torch_trace
+from cylstm.formats.torch import check as torch_check
+from cylstm.formats.torch import trace as torch_trace
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -165,7 +166,7 @@ def test_an_argument_that_is_tested_and_that_the_forward_cannot_do_without_is_re
 
     module = made(Optional, needs)
     assert cylstm.from_torch(module).inputs == ("x",)
-    monkeypatch.setattr(_torch_check, "_call", lambda *arguments: ValueError("cannot be run"))
+    monkeypatch.setattr(torch_check, "_call", lambda *arguments: ValueError("cannot be run"))
     assert_refused(module, "has the default None, and without it the forward fails")
 
 
@@ -388,7 +389,7 @@ def test_constants_of_a_forward_leave_no_attribute_behind():
 
 
 def test_a_loop_that_does_not_end_is_refused(monkeypatch):
-    monkeypatch.setattr(_torch_trace, "_MOST_OPERATIONS", 2000)
+    monkeypatch.setattr(torch_trace, "_MOST_OPERATIONS", 2000)
 
     def forward(m, x):
         y = m.gru(x)[0]

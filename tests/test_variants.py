@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm._engine import isa_names
-from cylstm.activations import ACTIVATIONS
+from cylstm.engine._engine import isa_names
+from cylstm.graph.activations import ACTIVATIONS
 
 import reference
 from configurations import configurations, label, seed

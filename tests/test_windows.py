@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import cylstm
 from cylstm import CylstmWarning, ShapeError, StreamBusyError, UnsupportedError
-from cylstm.arrays import to_layout
-from cylstm.graph import GraphBuilder
+from cylstm.graph.graph import GraphBuilder
+from cylstm.inputs import to_layout
 from cylstm.summary import summary_text
 
 from networks import bits, lstm_model, reloaded, same

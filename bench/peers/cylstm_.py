@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 import cylstm
-from cylstm.blas import find_blas
+from cylstm.engine.blas import find_blas
 
 from ._peer import Cell, Peer
 

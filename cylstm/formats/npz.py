@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import FormatError, UnsupportedError
-from ..graph import Graph
-from ..layers import Layer
-from ._arrays import Tensors
-from ._zip import Archive
-from .state_dict import graph_from_tensors
+from cylstm.errors import FormatError, UnsupportedError
+from cylstm.formats.arrays import Tensors
+from cylstm.formats.state_dict.assemble import graph_from_tensors
+from cylstm.formats.state_dict.wiring import Layer
+from cylstm.formats.untrusted.zip import Archive
+from cylstm.graph.graph import Graph
 
 _MAX_HEADER = 10_000
 _MAX_RANK = 32

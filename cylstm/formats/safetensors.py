@@ -26,16 +26,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from .._engine import layout_version
-from ..errors import FormatError, UnsupportedError
-from ..graph import Graph, GraphBuilder, Node, Value
-from ..ops import OPS
-from ..tensors import StoredTensor
-from . import NATIVE, PACKED, SAFETENSORS, Format
-from ._json import parse_json
+from cylstm.engine._engine import layout_version
+from cylstm.errors import FormatError, UnsupportedError
+from cylstm.formats.registry import NATIVE, PACKED, SAFETENSORS, Format
+from cylstm.formats.untrusted.json import parse_json
+from cylstm.graph.graph import Graph, GraphBuilder, Node, Value
+from cylstm.graph.layers import OPS
+from cylstm.graph.weights import StoredTensor
 
 if TYPE_CHECKING:
-    from ..layers import Layer
+    from cylstm.formats.state_dict.wiring import Layer
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000
@@ -87,7 +87,7 @@ def read_safetensors(
     graph : Graph
         The tensors of a ``.cylstm`` file are read when asked for; of a packed one they cannot be.
     arrays : dict of str to list of ndarray, or None
-        Of a packed file, as `cylstm._engine.PackedModel` takes them.
+        Of a packed file, as `cylstm.engine._engine.PackedModel` takes them.
 
     Raises
     ------
@@ -102,8 +102,8 @@ def read_safetensors(
         graph, arrays = _read_native(file, mmap)
         return graph._replace(provenance={**graph.provenance, "layouts": file.layouts()}), arrays
     check_options(SAFETENSORS)
-    from ._safetensors_tensors import read_tensors
-    from .state_dict import graph_from_tensors
+    from cylstm.formats.safetensors_tensors import read_tensors
+    from cylstm.formats.state_dict.assemble import graph_from_tensors
 
     found = read_tensors(file)
     return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance), None
@@ -175,7 +175,7 @@ class SafetensorsFile:
         row = (end - begin) // max(1, shape[0]) if shape else end - begin
         self.read_into(name, begin + first * row, array.reshape(-1).view(np.uint8))
         if kind == "BF16":
-            from ._arrays import bfloat16_bits_to_float32
+            from cylstm.formats.arrays import bfloat16_bits_to_float32
 
             return bfloat16_bits_to_float32(array)
         if kind == "F16":
@@ -252,11 +252,11 @@ def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | Non
         raise FormatError(f"{path}: metadata expected a mapping of strings to strings")
     of_check: Container[str] = ()
     if "check" in metadata:
-        from ._cylstm_check import check_fits, tensors_of_check
+        from cylstm.formats.native.check import check_fits, tensors_of_check
 
         of_check = set(tensors_of_check(file).values())
     if is_packed:
-        from ._cylstm_packed import read_packed, unread_tensor
+        from cylstm.formats.native.packed import read_packed, unread_tensor
 
         tensors = {name: unread_tensor(path, name, shape) for name, shape in graph["tensors"].items()}
     else:
@@ -297,7 +297,7 @@ def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
         raise FormatError(f"{path}: graph: layouts expected an object, found a {type(layouts).__name__}")
     if not layouts:
         return graph
-    from ..arrays import layout_fits
+    from cylstm.inputs import layout_fits
 
     for name, layout in layouts.items():
         shape = graph.values[name].shape if name in (*graph.inputs, *graph.outputs) else ()

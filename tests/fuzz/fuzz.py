@@ -16,7 +16,7 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-with atheris.instrument_imports(include=["cylstm.formats", "cylstm.graph", "cylstm.ops"]):
+with atheris.instrument_imports(include=["cylstm.formats", "cylstm.graph.graph", "cylstm.graph.layers"]):
     import cylstm.formats
 
     import targets

@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from cylstm.errors import CylstmError
-from cylstm.formats import read
-from cylstm.formats._json import parse_json
-from cylstm.formats._pickle import load_pickle
-from cylstm.formats._torch_tensors import FUNCTIONS, storage_of
-from cylstm.formats._zip import Archive
-from cylstm.layers import LSTM, Dropout, Last, Layer, Linear
+from cylstm.formats.registry import read
+from cylstm.formats.state_dict.wiring import LSTM, Dropout, Last, Layer, Linear
+from cylstm.formats.torch.tensors import FUNCTIONS, storage_of
+from cylstm.formats.untrusted.json import parse_json
+from cylstm.formats.untrusted.pickle import load_pickle
+from cylstm.formats.untrusted.zip import Archive
 
 sys.path.append(str(Path(__file__).parents[1]))
 
@@ -122,7 +122,7 @@ def fuzz_cylstm(data: bytes) -> None:
 
 
 def fuzz_check(data: bytes) -> None:
-    from cylstm.formats._cylstm_check import read_check
+    from cylstm.formats.native.check import read_check
     from cylstm.formats.safetensors import SafetensorsFile
 
     header, _, rest = _native()
@@ -272,8 +272,8 @@ def _zip_with_checksums(members: dict[str, bytes]) -> bytes:
 
 def _native() -> tuple[dict, str, bytes]:
     """Header, graph and data of a small native file."""
-    from cylstm.formats import write
-    from cylstm.formats.state_dict import from_state_dict
+    from cylstm.formats.registry import write
+    from cylstm.formats.state_dict.assemble import from_state_dict
 
     if not _NATIVE:
         path = _FOLDER / "seed.cylstm"

@@ -1,0 +1,42 @@
+"""The rule of ``engine="auto"``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cylstm.engine._engine import isa_fuses
+from cylstm.errors import BlasNotFoundError
+
+
+class Choice(NamedTuple):
+    """An engine and why it was taken."""
+
+    engine: str
+    reason: str
+
+
+def choose_engine(isa: str, is_double: bool) -> Choice:
+    """The engine of a model loaded with ``engine="auto"``.
+
+    The packed engine was the faster one wherever it was measured on an instruction set with a fused multiply-add, at
+    every size, batch and kind of layer, so the model's size does not come into it. Where the multiply-add must be put
+    together, its products cost many times those of any BLAS. docs/performance.md has the measurements.
+
+    Parameters
+    ----------
+    isa : str
+        The instruction set of the model's kernels.
+    is_double : bool
+        Whether the model computes in float64.
+    """
+    if is_double:
+        return Choice("blas", "the only engine in float64")
+    if isa_fuses(isa):
+        return Choice("packed", f"{isa} has a fused multiply-add")
+    from cylstm.engine.blas import find_blas
+
+    try:
+        find_blas()
+    except BlasNotFoundError:
+        return Choice("packed", "no BLAS was found")
+    return Choice("blas", f"{isa} has no fused multiply-add")

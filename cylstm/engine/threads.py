@@ -1,0 +1,94 @@
+"""How many threads a call may use, and how many it does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from operator import index
+
+from cylstm.errors import ShapeError, UnsupportedError
+
+#: multiply-adds of a call, some 20 us, below which waking sleeping threads costs more than they bring
+SMALL_WORK = 1_000_000
+
+#: whose threads there are
+BACKENDS = ("pool", "openmp")
+
+#: set through threadpoolctl; None means no limit
+_limit: int | None = None
+_registered = False
+
+
+def check_threads(threads: object) -> int:
+    """`threads` as an int of 1 to 1024. Raises `ShapeError`."""
+    try:
+        number = 0 if isinstance(threads, bool) else index(threads)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= 1024:
+        raise ShapeError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
+    return number
+
+
+def backend_of(engine: str) -> str:
+    """Whose threads the calls of a new model of this engine use: "pool" or "openmp".
+
+    ``CYLSTM_THREADS`` if set, else OpenMP's for the BLAS engine and those of our own pool for the packed one. Where
+    OpenMP's cannot be used (`cylstm.engine.openmp` says why), the pool's are.
+
+    Raises
+    ------
+    UnsupportedError
+        If ``CYLSTM_THREADS`` is neither.
+    """
+    wanted = os.environ.get("CYLSTM_THREADS", "")
+    if wanted not in ("", *BACKENDS):
+        raise UnsupportedError(f"CYLSTM_THREADS={wanted}: expected {' or '.join(BACKENDS)}, or nothing for the default")
+    return wanted or ("openmp" if engine == "blas" else "pool")
+
+
+def _from_environment(name: str) -> int | None:
+    text = os.environ.get(name, "").split(",")[0].strip()
+    return int(text) if text.isdigit() and 1 <= int(text) <= 1024 else None
+
+
+def available_threads() -> int:
+    """The most threads a call uses by itself.
+
+    The first that is set of: a threadpoolctl limit, ``CYLSTM_NUM_THREADS``, ``OMP_NUM_THREADS``, and the number of
+    CPUs in the process's affinity mask.
+    """
+    register()
+    if _limit is not None:
+        return _limit
+    for name in ("CYLSTM_NUM_THREADS", "OMP_NUM_THREADS"):
+        number = _from_environment(name)
+        if number is not None:
+            return number
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def register(only_if_imported: bool = False) -> None:
+    """Make ``threadpoolctl.threadpool_limits`` govern CyLSTM too; once, at the first call that may be parallel.
+
+    `only_if_imported`: do nothing unless threadpoolctl is imported already (importing it costs 3 ms).
+    """
+    global _registered
+    if _registered or (only_if_imported and "threadpoolctl" not in sys.modules):
+        return
+    _registered = True
+    import threadpoolctl
+
+    from cylstm.engine.controller import CylstmController
+
+    threadpoolctl.register(CylstmController)
+
+
+def set_limit(threads: int) -> None:
+    """Use at most so many threads. The number that there is without a limit means none: so is one lifted."""
+    global _limit
+    _limit = None
+    if threads != available_threads():
+        _limit = threads

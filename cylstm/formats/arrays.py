@@ -1,0 +1,78 @@
+"""Arrays of any owner as plain NumPy arrays of the graph's own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from cylstm.errors import FormatError, UnsupportedError
+from cylstm.graph.weights import StoredTensor
+
+
+class Tensors(NamedTuple):
+    """What a file of tensors holds: name -> tensor, and the provenance that tells how they were found.
+
+    Large tensors may wait in the file until they are asked for: packed piece by piece, they are never there twice.
+
+    The provenance has ``format``, ``version``, ``framework_version``, ``source`` and ``layouts`` (name -> how the
+    tensor was stored), and what else there is to tell of the format.
+    """
+
+    arrays: dict[str, np.ndarray | StoredTensor]
+    provenance: dict[str, object]
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """``(16, 3)`` for messages."""
+    return str(tuple(int(size) for size in shape))
+
+
+def bfloat16_bits_to_float32(bits: np.ndarray) -> np.ndarray:
+    """float32 values of bfloat16 numbers held as uint16; exact."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def as_numpy(name: str, value: object) -> np.ndarray:
+    """A copy of an array or of a tensor of PyTorch (which is not imported).
+
+    Returns
+    -------
+    ndarray
+        C order, native byte order; float32 or float64 (half precision becomes float32), integer or bool.
+
+    Raises
+    ------
+    FormatError
+        If it is nothing of that kind.
+    """
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":
+            value = value.float()
+        try:
+            value = value.numpy()
+        except (RuntimeError, TypeError) as error:
+            raise UnsupportedError(f"tensor {name!r} cannot become an array: {error}") from error
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise FormatError(f"tensor {name!r}: expected an array of numbers: {error}") from error
+    if array.dtype.name in ("float16", "bfloat16"):
+        return np.array(array, dtype=np.float32, order="C")
+    if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):
+        return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    raise FormatError(f"tensor {name!r}: expected floating-point numbers of at most 64 bits, found {array.dtype}")
+
+
+def warn_not_finite(where: str, tensors: Mapping[str, np.ndarray | StoredTensor]) -> None:
+    """Warn, naming them, if tensors hold NaN or infinity; such a file loads all the same."""
+    found = [name for name, tensor in tensors.items() if not all(np.isfinite(rows).all() for rows in _pieces(tensor))]
+    if found:
+        warnings.warn(f"{where}: NaN or infinity in {', '.join(found)}", UserWarning, stacklevel=2)
+
+
+def _pieces(tensor: np.ndarray | StoredTensor) -> Iterable[np.ndarray]:
+    return (rows for _, rows in tensor.pieces()) if isinstance(tensor, StoredTensor) else (tensor,)

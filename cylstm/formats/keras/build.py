@@ -1,0 +1,445 @@
+"""A Keras model's config and weights become a graph: its layers are called one after the other, as Keras calls them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cylstm.errors import FormatError, ShapeError, UnsupportedError
+from cylstm.formats.arrays import warn_not_finite
+from cylstm.formats.keras.call import Comparison, Flow, LayerCall, Mask, NoMask, Rebuild, shape_text, sizes_text
+from cylstm.formats.keras.config import MAX_UNITS, LayerConfig, read_object
+from cylstm.formats.keras.layers import INSTEAD, LAYERS, has_weights
+from cylstm.formats.keras.masks import mask_behind
+from cylstm.formats.keras.network import MODELS, Call, Network, Reference, read_network
+from cylstm.formats.keras.operations import add_operation
+from cylstm.formats.keras.recurrent import RECURRENT_LAYERS
+from cylstm.formats.keras.weights import Part, Taken, Weights, numbered, take_weights
+from cylstm.graph.graph import Graph, GraphBuilder, Option, Value, common_steps
+
+_MAX_NESTING = 50
+# of layers in all, those of models that are called several times counted each time
+_MAX_CALLS = 10_000
+
+
+class Model:
+    """A Keras model as its config describes it, and the graph that is made of it.
+
+    The inputs of a graph take any number of steps if they can: only where a layer needs their number in advance, or
+    where times of several inputs meet, is the graph built again with the numbers of the config. Which inputs hold
+    indices shows when an Embedding reads them.
+    """
+
+    def __init__(self, where: str, config: object, version: str) -> None:
+        self.where = where
+        self.framework_version = version
+        number = re.match(r"(\d{1,4})(?:\.(\d{1,4}))?", version)
+        if number is None:
+            raise FormatError(f"{where}: keras_version expected a version number, found {version!r}")
+        self.version = (int(number[1]), int(number[2] or 0))
+        #: tf.keras of TensorFlow 2.0 to 2.3, whose versions are "2.2.4-tf" and the like
+        self.is_tensorflow = version.endswith("-tf")
+        class_name, inner = read_object(f"{where}: model", config)
+        if class_name not in MODELS:
+            raise UnsupportedError(
+                f"{where}: a model of class {class_name!r}; supported are Sequential and Functional models: a class of "
+                "your own is a program, which is not run"
+            )
+        if class_name != "Sequential" and not isinstance(inner, dict):
+            raise FormatError(f"{where}: config expected an object")
+        self.network = read_network(where, class_name, inner, self.version)
+        if not self.network.calls:
+            raise FormatError(f"{where}: a network needs at least one input, one layer and one output")
+        #: networks in it by the identity of their config
+        self.networks: dict[int, Network] = {}
+        self.built_shape = inner.get("build_input_shape") if isinstance(inner, dict) else None
+
+    @property
+    def layers(self) -> list[LayerConfig]:
+        """Those of the model, as Keras counts them."""
+        return self.network.layers
+
+    def weighted(self) -> list[LayerConfig]:
+        """The layers that have weights."""
+        return [layer for layer in self.network.layers if has_weights(layer)]
+
+    def graph(self, weights: Weights, provenance: Mapping[str, object]) -> Graph:
+        """The graph with `weights`; `provenance` tells their format and source."""
+        self.weights = weights
+        self.taken: dict[str, Taken] = {}
+        self.used: dict[str, str] = {}
+        self.shapes = shapes = self.input_shapes()
+        #: inputs that hold indices, whose number of steps is fixed, that take no mask
+        self.special: dict[str, set[str]] = {
+            "indices": {name for name, shape in shapes.items() if shape == (None,)},
+            "fixed": set(),
+            "unmasked": set(),
+        }
+        while True:
+            try:
+                self.build(shapes)
+                break
+            except Rebuild as needed:
+                for kind, names in needed.inputs.items():
+                    self.special[kind].update(names)
+        left = weights.left(set(self.used))
+        if left:
+            raise FormatError(f"{self.where}: weights that belong to no layer of the config: {', '.join(left[:40])}")
+        warn_not_finite(self.where, {name: weight.array for name, weight in self.taken.items()})
+        told = {
+            "format": None,
+            "version": None,
+            "framework_version": self.framework_version,
+            "backend": None,
+            **provenance,
+            "layouts": {name: weight.layout for name, weight in self.taken.items()},
+            "tensors": self.used,
+        }
+        graph = self.builder.build(provenance=told)
+        window = None
+        if not self.stateful:
+            window = common_steps(shapes[name][0] for name in graph.inputs if graph.values[name].has_time)
+        return graph._replace(window=window, stateful=tuple(self.stateful))
+
+    def build(self, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+        """One try. Raises `Rebuild` if the inputs are of another kind."""
+        self.builder = GraphBuilder()
+        self.shared: dict[tuple[tuple[object, ...], str], dict[str, str]] = {}
+        self.masks: dict[tuple[str, float], Value] = {}
+        self.known_steps = {name: shape[0] for name, shape in shapes.items() if shape and shape[0] is not None}
+        self.origins: dict[str, frozenset[str]] = {}
+        #: nodes of layers with stateful=True
+        self.stateful: list[str] = []
+        self.nesting = 0
+        self.count = 0
+        flows = []
+        for name, shape in shapes.items():
+            is_index = name in self.special["indices"]
+            has_time = is_index or len(shape) > 1
+            inner = shape[1:] if has_time else shape
+            if not shape or not all(size is not None and 0 < size <= MAX_UNITS for size in inner) or len(shape) > 8:
+                raise UnsupportedError(
+                    f"{self.where}: input {name!r}: shape expected (batch, features), (batch, time, features) or "
+                    "(batch, time, [rows,] columns, channels) with a fixed number of features, or (batch, time) for an "
+                    f"Embedding; found {sizes_text(shape)}"
+                )
+            if has_time and name not in self.special["fixed"]:
+                shape = (None, *inner)
+            value = self.builder.input(name, shape, masked=name not in self.special["unmasked"], indices=is_index)
+            if value.mask is not None:
+                self.origins[value.mask] = frozenset([name])
+            flows.append(Flow(value, Mask(None if value.mask is None else self.builder.value(value.mask))))
+        outputs = self.run(self.network, flows, [])
+        for k, flow in enumerate(outputs):
+            value = flow.value
+            if value.name in shapes or any(value.name == later.value.name for later in outputs[k + 1 :]):
+                # an output of a graph is made by a node, and is one output only
+                name = f"{value.name.rpartition('.')[0] or value.name}.output"
+                value = self.builder.add("activation", name, {"x": value})["y"]
+            self.builder.output(value)
+        graph = self.builder.build()
+        read = {name for node in graph.nodes for name in node.inputs.values()}
+        masked = {name for name in graph.inputs if graph.values[name].mask is not None}
+        ignored = {name for name in masked if graph.values[name].mask not in read}
+        if ignored:
+            # predict refuses a mask that nothing would read
+            raise Rebuild(unmasked=ignored)
+
+    # Inputs
+
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Name -> shape without batch of the inputs, in order."""
+        network = self.network
+        if network.input_layers:
+            return {layer.name: self.shape_of(layer, layer.config)[1:] for layer in network.input_layers}
+        first = network.layers[0]
+        config = first.config
+        if first.class_name in ("Bidirectional", "TimeDistributed") and isinstance(config.get("layer"), dict):
+            inner = config["layer"].get("config")
+            config = {**inner, **config} if isinstance(inner, dict) else config
+        name = "input"
+        while any(layer.name == name for layer in network.layers):
+            name += "_"
+        return {name: self.shape_of(first, config)[1:]}
+
+    def shape_of(self, layer: LayerConfig, config: Mapping[str, object]) -> tuple[int | None, ...]:
+        """The input shape, which stands in the InputLayer, the first layer, the first of its own or the model."""
+        shape = next(
+            (config[key] for key in ("batch_shape", "batch_input_shape") if config.get(key) is not None),
+            self.built_shape,
+        )
+        if shape is None and layer.class_name in MODELS:
+            inner = config.get("layers") or config.get("build_input_shape")
+            if isinstance(inner, list) and inner and isinstance(inner[0], dict):
+                first = layer.inner(inner[0], "layer")
+                return self.shape_of(first, first.config)
+        if shape is None and layer.class_name == "Embedding":
+            shape = [None, config.get("input_length")]
+        elif shape is None and "input_dim" in config:
+            is_recurrent = layer.class_name in (*RECURRENT_LAYERS, "Bidirectional")
+            shape = [None, None, config["input_dim"]] if is_recurrent else [None, config["input_dim"]]
+        if not isinstance(shape, list) or not all(size is None or type(size) is int for size in shape) or not shape:
+            raise FormatError(f"{self.where}: layer {layer.name!r}: input shape expected a list, found {shape!r}")
+        return tuple(shape)
+
+    # Calls
+
+    def run(
+        self, network: Network, flows: Sequence[Flow], path: Sequence[str], outer: LayerCall | None = None
+    ) -> list[Flow]:
+        """The outputs of a network; `path` are the names of the models it is in, `outer` its call in the outer one."""
+        if self.nesting >= _MAX_NESTING:
+            raise UnsupportedError(f"{network.what}: models in models more than {_MAX_NESTING} deep are not supported")
+        self.nesting += 1
+        made: dict[tuple[str, int], list[object]] = {}
+        for reference, flow in zip(network.inputs, flows, strict=True):
+            made[reference.layer, reference.call] = [flow]
+        groups = dict(
+            zip(
+                [layer.name for layer in network.layers],
+                enumerate(numbered([layer.class_name for layer in network.layers])),
+                strict=True,
+            )
+        )
+        for call in network.calls:
+            name = "/".join((*path, call.layer.name))
+            owner, within = call.layer, Part()
+            if outer is not None:
+                owner = outer.owner
+                if not call.layer.is_operation:
+                    position, group = groups[call.layer.name]
+                    within = Part(
+                        (*outer.within.path, "layers", group),
+                        (*outer.within.attributes, "layers", position),
+                        (),
+                        (*outer.within.below, outer.layer.name, call.layer.name),
+                    )
+            first = 0 if outer is None else outer.first
+            made[call.layer.name, call.index] = self.call(network, call, made, name, owner, within, first)
+        self.nesting -= 1
+        outputs: list[Flow] = []
+        for reference in network.outputs:
+            found = made[reference.layer, reference.call]
+            for output in found if reference.output == -1 else [self.resolve(network.what, reference, made, first)]:
+                if not isinstance(output, Flow):
+                    raise UnsupportedError(f"{network.what}: layer {reference.layer!r}: a mask cannot be an output")
+                outputs.append(output)
+        return outputs
+
+    def call(
+        self,
+        network: Network,
+        call: Call,
+        made: Mapping[tuple[str, int], list[object]],
+        name: str,
+        owner: LayerConfig,
+        within: Part,
+        first: int,
+    ) -> list[object]:
+        """The outputs of one call."""
+        layer = call.layer
+        self.count += 1
+        if self.count > _MAX_CALLS:
+            raise UnsupportedError(f"{layer.what}: more than {_MAX_CALLS} calls of layers are not supported")
+
+        def given(entry: object) -> object:
+            if isinstance(entry, Reference):
+                return self.resolve(layer.what, entry, made, first)
+            if isinstance(entry, list):
+                return [given(item) for item in entry]
+            if isinstance(entry, dict):
+                return {key: given(item) for key, item in entry.items()}
+            return entry
+
+        args = [given(item) for item in call.args]
+        kwargs = {key: given(item) for key, item in call.kwargs.items()}
+        if layer.is_operation:
+            one = LayerCall(self, layer, name, owner, within, [], arguments=kwargs)
+            return [self.watched(one, [*args, *kwargs.values()], lambda: add_operation(one, args))]
+        kind = LAYERS.get(layer.class_name)
+        names = () if kind is None else kind.arguments
+        if not args:
+            key = next((key for key in ("inputs", "sequences", "query", "input") if key in kwargs), None)
+            if key is None:
+                raise FormatError(f"{layer.what}: is called without an input")
+            args = [kwargs.pop(key)]
+        if len(args) - 1 > len(names):
+            raise UnsupportedError(f"{layer.what}: is called with {len(args)} arguments, expected {1 + len(names)}")
+        kwargs |= dict(zip(names, args[1:], strict=False))
+        if kwargs.get("training"):
+            raise UnsupportedError(f"{layer.what}: argument training=True is not supported; leave it out")
+        for key, value in kwargs.items():
+            if kind is not None and key not in names and value not in (None, False):
+                raise UnsupportedError(f"{layer.what}: argument {key}={value!r:.80} is not supported")
+        is_list = isinstance(args[0], (list, dict))
+        flows = list(args[0].values()) if isinstance(args[0], dict) else args[0] if is_list else [args[0]]
+        if isinstance(args[0], dict):
+            kwargs["input names"] = list(args[0])
+        for flow in flows:
+            if not isinstance(flow, Flow):
+                raise UnsupportedError(f"{layer.what}: expected a tensor as input, found {flow!r:.80}")
+        one = LayerCall(self, layer, name, owner, within, flows, is_list, kwargs, first, call.is_last)
+        return self.watched(one, [flows, kwargs], lambda: self.call_layer(one))
+
+    def watched(self, call: LayerCall, given: object, add):
+        """``add()``, with the steps of the inputs known in advance if it cannot do without."""
+        try:
+            return add()
+        except ShapeError as error:
+            sources = frozenset(value.axis.source for value in _values(given) if value.axis is not None)
+            missing = frozenset(name for name in sources if name in self.known_steps) - self.special["fixed"]
+            if missing:
+                raise Rebuild(fixed=missing) from error
+            if call.layer.name in str(error):
+                raise type(error)(f"{self.where}: {error}" if self.where not in str(error) else str(error)) from error
+            raise ShapeError(f"{call.what}: {error}") from error
+
+    def resolve(
+        self, what: str, reference: Reference, made: Mapping[tuple[str, int], list[object]], first: int
+    ) -> object:
+        """The tensor that a reference names, whose shape, from axis `first` on, must be the one that Keras recorded."""
+        found = made[reference.layer, reference.call]
+        if reference.output >= len(found):
+            raise FormatError(
+                f"{what}: reads output {reference.output} of layer {reference.layer!r}, which has {len(found)}"
+            )
+        flow = found[reference.output]
+        if isinstance(flow, Flow) and reference.shape is not None:
+            expected, shape = reference.shape[1:], flow.value.shape[first:]
+            if len(expected) != len(shape) or any(
+                a is not None and b is not None and a != b for a, b in zip(expected, shape, strict=True)
+            ):
+                raise FormatError(
+                    f"{what}: its input from layer {reference.layer!r} is {shape_text(flow.value)}, and the config "
+                    f"says {sizes_text(expected)}"
+                )
+        return flow
+
+    # What the layers use
+
+    def call_layer(self, call: LayerCall) -> list[Flow]:
+        kind = LAYERS.get(call.layer.class_name)
+        if kind is None:
+            name = call.layer.class_name
+            instead = f"; {INSTEAD[name]}" if name in INSTEAD else ""
+            raise UnsupportedError(f"{call.what}: layers of class {name} are not supported{instead}")
+        made = kind.add(call)
+        return made if isinstance(made, list) else [Flow(made, Mask(mask_behind(call)))]
+
+    def call_network(self, call: LayerCall) -> list[Flow]:
+        layer = call.layer
+        if id(layer.config) not in self.networks:
+            network = read_network(layer.what, layer.class_name, layer.config, layer.version)
+            self.networks[id(layer.config)] = network
+        network = self.networks[id(layer.config)]
+        flows = call.flows
+        names = call.arguments.get("input names")
+        if names is not None:
+            order = [reference.layer for reference in network.inputs]
+            if sorted(names) != sorted(order):
+                raise FormatError(f"{call.what}: expected the inputs {', '.join(order)}, found {', '.join(names)}")
+            flows = [flows[names.index(name)] for name in order]
+        if len(flows) != len(network.inputs):
+            raise FormatError(f"{call.what}: expected {len(network.inputs)} inputs, found {len(flows)}")
+        if call.first and len(network.inputs) != 1:
+            raise UnsupportedError(f"{call.what}: a model of several inputs inside TimeDistributed is not supported")
+        given = call.arguments.get("mask")
+        if given is not None:
+            masks = call.listed_masks() if isinstance(given, list) else [call.as_mask(given)]
+            flows = [Flow(flow.value, Mask(mask)) for flow, mask in zip(flows, masks, strict=False)] + flows[
+                len(masks) :
+            ]
+        for flow, entry in zip(flows, network.input_layers, strict=False):
+            expected = self.shape_of(entry, entry.config)[1:]
+            shape = flow.value.shape[call.first :]
+            if len(expected) != len(shape) or any(a and b and a != b for a, b in zip(expected, shape, strict=True)):
+                raise FormatError(
+                    f"{call.what}: expected an input {sizes_text(expected)}, found {shape_text(flow.value)}"
+                )
+        return self.run(network, flows, call.name.split("/"), call)
+
+    def node(
+        self,
+        key: tuple[object, ...],
+        op: str,
+        name: str,
+        inputs: Mapping[str, Value | None],
+        weights: Mapping[str, np.ndarray] | None,
+        options: Mapping[str, Option] | None,
+    ) -> dict[str, Value]:
+        if op == "mask_merge":
+            made = self.builder.add(op, name, inputs, weights, options)
+            origins = [self.origins.get(mask.name, frozenset()) for mask in inputs.values()]
+            self.origins[made["mask"].name] = frozenset().union(*origins) if all(origins) else frozenset()
+            return made
+        known = self.shared.get((key, name))
+        if known is not None:
+            return self.builder.add(op, name, inputs, known, options)
+        made = self.builder.add(op, name, inputs, weights, options)
+        if weights:
+            self.shared[key, name] = {role: f"{made['y'].name}.{role}" for role in weights}
+        return made
+
+    def inputs_of(self, mask: Value | NoMask) -> frozenset[str]:
+        return mask.inputs if isinstance(mask, NoMask) else self.origins.get(mask.name, frozenset())
+
+    def mask_of(self, value: Value, number: float, where: str) -> Value:
+        key = (value.name, float(number))
+        if key not in self.masks:
+            if value.kind == "index":
+                if number != int(number) or number < 0 or len(value.shape) != 1:
+                    raise UnsupportedError(f"{where}: a mask of indices {shape_text(value)} that are not {number}")
+                made = self.builder.add(
+                    "index_mask", f"{value.name}.counts", {"indices": value}, options={"padding": int(number)}
+                )
+            elif value.kind == "sequence" and len(value.shape) == 2:
+                name = f"{value.name}.counts"
+                made = self.builder.add("masking", name, {"x": value}, options={"mask_value": float(number)})
+            elif self.is_input(value):
+                raise Rebuild(indices=[value.name])
+            else:
+                raise UnsupportedError(f"{where}: a mask of {shape_text(value)}; of (batch, time, features) it is")
+            self.masks[key] = made["mask"]
+        return self.masks[key]
+
+    def is_input(self, value: Value) -> bool:
+        return value.name in self.shapes
+
+    def take(
+        self,
+        layer: LayerConfig,
+        parts: Sequence[Part],
+        index: int,
+        shapes: Mapping[str, tuple[int, ...]],
+        roles: Mapping[str, str],
+        *,
+        cudnn_bias: int | None = None,
+        ignored: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Keras role -> array of ``parts[index]`` of a layer; their number and shapes are those of the config.
+
+        `roles` says what each becomes, for the provenance; `cudnn_bias` is the length of a bias that tells the
+        weights of a CuDNN layer, which are converted; those `ignored` are there and not used.
+        """
+        if not shapes:
+            return {}
+        taken = take_weights(
+            self.weights, layer, parts, index, shapes, self.taken, cudnn_bias=cudnn_bias, ignored=ignored
+        )
+        self.used |= {weight.name: roles[role] for role, weight in taken.items()}
+        return {role: weight.array for role, weight in taken.items() if role not in ignored}
+
+
+def _values(nest: object) -> list[Value]:
+    """All values in a nest of arguments."""
+    if isinstance(nest, Flow):
+        return [nest.value]
+    if isinstance(nest, Comparison):
+        return [nest.flow.value]
+    if isinstance(nest, Value):
+        return [nest]
+    if isinstance(nest, dict):
+        nest = list(nest.values())
+    return [value for item in nest for value in _values(item)] if isinstance(nest, list) else []

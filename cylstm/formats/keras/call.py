@@ -1,0 +1,331 @@
+"""One call of a Keras layer while its nodes are added to the graph: its tensors, their masks, its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn, Protocol
+
+import numpy as np
+
+from cylstm.errors import FormatError, ShapeError, UnsupportedError
+from cylstm.formats.keras.config import LayerConfig
+from cylstm.formats.keras.weights import Part
+from cylstm.graph.graph import Option, Value
+
+
+class Rebuild(Exception):
+    """The graph must be built again: inputs hold indices, have a fixed number of steps, or take no mask."""
+
+    def __init__(self, **inputs: Iterable[str]) -> None:
+        super().__init__()
+        self.inputs = inputs
+
+
+@dataclass(frozen=True)
+class NoMask:
+    """A mask that Keras has and we do not compute: an error where something reads it.
+
+    `inputs` are those whose masks alone it is made of, empty if the network itself computes any: such inputs take no
+    mask then.
+    """
+
+    why: str
+    inputs: frozenset[str] = frozenset()
+
+
+class Mask:
+    """Keras's mask of a tensor. Tensors that are one object in Keras share it: all see when it is taken away."""
+
+    def __init__(self, value: Value | NoMask | None = None) -> None:
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A tensor of the Keras model: what it is in the graph, and its mask."""
+
+    value: Value
+    mask: Mask = field(default_factory=Mask)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``tensor != number``, which Keras writes into a config to compute a mask; `any_of` once reduced over features."""
+
+    flow: Flow
+    number: float
+    is_reduced: bool = False
+
+
+class Everywhere:
+    """A mask that counts everywhere, which is the same as none, and no automatic one either."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mask for each feature, which Keras writes into a config to join masks: where any of `masks` counts.
+
+    `everywhere`: all of it counts.
+    """
+
+    masks: tuple[Value | NoMask, ...] = ()
+    everywhere: bool = False
+
+
+class Maker(Protocol):
+    """What the layers are added to."""
+
+    version: tuple[int, int]
+    is_tensorflow: bool
+
+    def node(
+        self,
+        key: tuple[object, ...],
+        op: str,
+        name: str,
+        inputs: Mapping[str, Value | None],
+        weights: Mapping[str, np.ndarray] | None,
+        options: Mapping[str, Option] | None,
+    ) -> dict[str, Value]:
+        """`GraphBuilder.add`; a second node of the layer `key` and of this name shares the weights of the first."""
+
+    def take(
+        self,
+        layer: LayerConfig,
+        parts: Sequence[Part],
+        index: int,
+        shapes: Mapping[str, tuple[int, ...]],
+        roles: Mapping[str, str],
+        *,
+        cudnn_bias: int | None = None,
+        ignored: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
+        """Keras role -> array of ``parts[index]`` of a layer, checked against `shapes`."""
+
+    def call_layer(self, call: LayerCall) -> list[Flow]:
+        """The outputs of a layer of any class."""
+
+    def call_network(self, call: LayerCall) -> list[Flow]:
+        """The outputs of a model that is a layer."""
+
+    def inputs_of(self, mask: Value | NoMask) -> frozenset[str]:
+        """The inputs whose masks alone a mask is made of; empty if the network computes any of it."""
+
+    def mask_of(self, value: Value, number: float, where: str) -> Value:
+        """The mask of the steps that hold anything but `number`."""
+
+    def is_input(self, value: Value) -> bool:
+        """Whether a value is an input of the network."""
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer.
+
+    Attributes
+    ----------
+    maker : Maker
+    layer : LayerConfig
+    name : str
+        Of its nodes.
+    owner : LayerConfig
+        The layer of the outermost model under which the weights stand: the layer itself, or the model or wrapper
+        that it is in.
+    within : Part
+        Where in the owner they stand.
+    flows : list of Flow
+        The first argument, one tensor or several.
+    is_list : bool
+        Whether that was a list.
+    arguments : dict
+        The other arguments by name, tensors as `Flow`, masks also as `Value`.
+    first : int
+        Where in a value's shape the axes begin that the layer sees: 1 inside TimeDistributed.
+    is_last : bool
+        Whether several outputs have somewhere to go.
+    """
+
+    maker: Maker
+    layer: LayerConfig
+    name: str
+    owner: LayerConfig
+    within: Part
+    flows: list[Flow]
+    is_list: bool = False
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    first: int = 0
+    is_last: bool = True
+
+    @property
+    def what(self) -> str:
+        return self.layer.what
+
+    @property
+    def flow(self) -> Flow:
+        """The only input."""
+        if len(self.flows) != 1:
+            raise FormatError(f"{self.what}: expected one input, found {len(self.flows)}")
+        return self.flows[0]
+
+    @property
+    def x(self) -> Value:
+        """The only input's value."""
+        return self.numbers(self.flow)
+
+    def numbers(self, flow: Flow) -> Value:
+        """A tensor's value, which must not be indices."""
+        if flow.value.kind == "index":
+            raise UnsupportedError(
+                f"{self.what}: input {flow.value.name!r} is {shape_text(flow.value)}, indices that only an Embedding "
+                "reads; expected (batch, time, features) or (batch, features) with a fixed number of features"
+            )
+        return flow.value
+
+    @property
+    def values(self) -> list[Value]:
+        """The values of all inputs."""
+        return [self.numbers(flow) for flow in self.flows]
+
+    def add(
+        self,
+        op: str,
+        inputs: Value | Mapping[str, Value | None],
+        weights: Mapping[str, np.ndarray] | None = None,
+        suffix: str = "",
+        **options: Option,
+    ) -> Value:
+        """Add a node named after the layer, and return its output ``y``."""
+        given = {"x": inputs} if isinstance(inputs, Value) else inputs
+        return self.node(op, self.name + suffix, given, weights, options)["y"]
+
+    def node(
+        self,
+        op: str,
+        name: str,
+        inputs: Mapping[str, Value | None],
+        weights: Mapping[str, np.ndarray] | None = None,
+        options: Mapping[str, Option] | None = None,
+    ) -> dict[str, Value]:
+        """Add a node, and return its outputs by role."""
+        key = (self.owner.name, self.within, self.layer.what)
+        return self.maker.node(key, op, name, inputs, weights, options)
+
+    def take(
+        self, shapes: Mapping[str, tuple[int, ...]], roles: Mapping[str, str], ignored: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """The layer's own weights, by Keras's names."""
+        return self.take_part([Part()], 0, shapes, {key: f"{self.name}/{role}" for key, role in roles.items()}, ignored)
+
+    def take_part(
+        self,
+        parts: Sequence[Part],
+        index: int,
+        shapes: Mapping[str, tuple[int, ...]],
+        roles: Mapping[str, str],
+        ignored: Sequence[str] = (),
+        cudnn_bias: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The weights of one of several parts of the layer."""
+        within = self.within
+        placed = [
+            Part((*within.path, *part.path), (*within.attributes, *part.attributes), part.names, within.below)
+            for part in parts
+        ]
+        return self.maker.take(self.owner, placed, index, shapes, roles, cudnn_bias=cudnn_bias, ignored=ignored)
+
+    def axis(self, axis: object, option: str = "axis", of: Value | None = None) -> int:
+        """Keras's axis, batch counted, as ours of the value's shape."""
+        value = of or self.x
+        rank = len(value.shape) - self.first + 1
+        if type(axis) is not int or not -rank <= axis < rank:
+            raise ShapeError(
+                f"{self.what}: option {option} expected an axis of {shape_text(value)}, found {axis!r:.80}"
+            )
+        if axis % rank == 0:
+            raise ShapeError(f"{self.what}: option {option} expected another axis than the batch, found {axis}")
+        return axis % rank - 1 + self.first
+
+    def mask(self, flow: Flow) -> Value | None:
+        """The mask of a tensor, to be read. Raises `UnsupportedError` if we do not compute it."""
+        return self.readable(flow.mask.value)
+
+    def readable(self, mask: object) -> Value | None:
+        """A mask as a value."""
+        if isinstance(mask, NoMask):
+            self.refuse_mask(mask, f"the mask of its input is not supported: {mask.why}")
+        return mask
+
+    def refuse_mask(self, mask: Value | NoMask, why: str) -> NoReturn:
+        """Refuse a mask; one that only `predict` can give, by not taking it there."""
+        inputs = self.maker.inputs_of(mask)
+        if inputs:
+            raise Rebuild(unmasked=inputs)
+        raise UnsupportedError(f"{self.what}: {why}")
+
+    def merged_mask(self, masks: Sequence[Value | NoMask], mode: str, name: str) -> Value | NoMask:
+        """Several masks as one, where "any" or "all" of them count."""
+        distinct = list({mask.name if isinstance(mask, Value) else mask.why: mask for mask in masks}.values())
+        inputs = [self.maker.inputs_of(mask) for mask in distinct]
+        together = frozenset().union(*inputs) if all(inputs) else frozenset()
+        refused = next((mask for mask in distinct if isinstance(mask, NoMask)), None)
+        if refused is not None:
+            return NoMask(refused.why, together)
+        first = distinct[0]
+        if len(distinct) == 1:
+            return first
+        for mask in distinct:
+            if (mask.shape, mask.axis) != (first.shape, first.axis):
+                return NoMask(f"masks of different times, {first.name!r} and {mask.name!r}", together)
+        roles = {f"mask{k or ''}": mask for k, mask in enumerate(distinct)}
+        return self.node("mask_merge", name, roles, None, {"mode": mode})["mask"]
+
+    def as_mask(self, given: object, key: str = "mask") -> Value | NoMask | None:
+        """An argument that is a mask, a comparison as the mask that it makes."""
+        if isinstance(given, Everywhere):
+            return None
+        if isinstance(given, Spread):
+            raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
+        if isinstance(given, Comparison):
+            if not given.is_reduced and given.flow.value.kind != "index" and len(given.flow.value.shape) > 1:
+                raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
+            return self.maker.mask_of(given.flow.value, given.number, self.what)
+        if isinstance(given, Flow):
+            raise UnsupportedError(
+                f"{self.what}: argument {key} is computed from numbers, which is not supported; masks come from "
+                "Masking, Embedding(mask_zero=True) and comparisons with != as Keras writes them"
+            )
+        if given is not None and not isinstance(given, (Value, NoMask)):
+            raise UnsupportedError(f"{self.what}: argument {key}={given!r:.80} is not supported")
+        return given
+
+    def explicit_mask(self, key: str = "mask") -> tuple[bool, Value | NoMask | None]:
+        """Whether the call gives a mask itself, and which."""
+        given = self.arguments.get(key)
+        return given is not None, self.as_mask(given, key)
+
+    def listed_masks(self) -> list[Value | NoMask | None]:
+        """The masks of all inputs, those that the call gives if it does."""
+        given = self.arguments.get("mask")
+        if given is None:
+            return [flow.mask.value for flow in self.flows]
+        if not isinstance(given, list) or len(given) != len(self.flows):
+            raise FormatError(f"{self.what}: argument mask expected a list of {len(self.flows)}, found {given!r:.80}")
+        return [self.as_mask(one) for one in given]
+
+    def flag_argument(self, key: str) -> bool:
+        """An argument that is true or false."""
+        value = self.arguments.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise FormatError(f"{self.what}: argument {key} expected true or false, found {value!r:.80}")
+        return bool(value)
+
+
+def shape_text(value: Value) -> str:
+    """The shape with the batch axis."""
+    return sizes_text(value.shape)
+
+
+def sizes_text(sizes: Sequence[int | None]) -> str:
+    """A shape without batch, for messages with it."""
+    return "(" + ", ".join(["batch", *("time" if size is None else str(size) for size in sizes)]) + ")"

@@ -1,0 +1,85 @@
+"""The packed arrays of a native ``.cylstm`` file; the layout is told in ``safetensors.py``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Container, Sequence
+
+import numpy as np
+
+from cylstm.errors import FormatError, UnsupportedError
+from cylstm.formats.safetensors import ALIGNMENT, Arrays, SafetensorsFile, are_counts
+from cylstm.graph.graph import Graph
+from cylstm.graph.weights import StoredTensor
+
+
+def unread_tensor(path: str, name: str, shape: object) -> StoredTensor:
+    """A tensor of a packed file: its shape is known, its numbers are in the packed arrays."""
+    if not are_counts(shape) or not 0 < len(shape) <= 4 or not all(0 < size < 1 << 31 for size in shape):
+        raise FormatError(f"{path}: graph: tensor {name!r}: shape expected positive integers, found {shape!r}")
+
+    def read_rows(first: int, count: int) -> np.ndarray:
+        raise AssertionError("a packed file's tensors are unpacked by the engine")
+
+    return StoredTensor(tuple(shape), np.dtype(np.float32), read_rows)
+
+
+def read_packed(file: SafetensorsFile, graph: Graph, mmap: bool, others: Container[str] = ()) -> Arrays:
+    """The packed arrays by layer; that their sizes are right is for the engine to see. `others` are no weights."""
+    names: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        candidates = (f"{node.name}/{i}" for i in itertools.count())
+        names[node.name] = list(
+            itertools.takewhile(lambda name: name in file.entries and name not in others, candidates)
+        )
+    every = [name for found in names.values() for name in found]
+    left = {name for name in file.entries if name not in others}.difference(every)
+    if left:
+        raise FormatError(f"{file.path}: packed arrays that no layer uses: {', '.join(sorted(left))}")
+    arrays = dict(zip(every, _map(file, every) if mmap else [_read(file, name) for name in every]))
+    return {layer: [arrays[name] for name in found] for layer, found in names.items() if found}
+
+
+def _read(file: SafetensorsFile, name: str) -> np.ndarray:
+    """A packed array, in memory of its own aligned to 64 bytes."""
+    begin, end, *_ = _entry(file, name)
+    memory = np.empty(end - begin + ALIGNMENT, np.uint8)
+    shift = -memory.ctypes.data % ALIGNMENT
+    memory = memory[shift : shift + end - begin]
+    file.read_into(name, begin, memory)
+    array = memory.view("<f4").astype(np.float32, copy=False)
+    file.warn_not_finite(name, array)
+    return array
+
+
+def _map(file: SafetensorsFile, names: Sequence[str]) -> list[np.ndarray]:
+    """Packed arrays as they lie in the file, which is mapped into memory, read-only."""
+    import mmap
+
+    if not np.dtype("<f4").isnative:
+        raise UnsupportedError(f"{file.path}: a big-endian machine cannot map this file; leave out mmap=True")
+    how = {"access": mmap.ACCESS_READ}
+    if hasattr(mmap, "MAP_PRIVATE"):
+        how = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ}
+    try:
+        memory = mmap.mmap(file.fileno(), file.size, **how)
+    except ValueError as error:
+        raise FormatError(f"{file.path}: cannot be mapped, truncated just now? {error}") from error
+    arrays = []
+    for name in names:
+        begin, end, *_ = _entry(file, name)
+        if begin % ALIGNMENT:
+            raise FormatError(
+                f"{file.path}: packed array {name!r} lies at byte {begin}, not at a multiple of {ALIGNMENT}; "
+                "leave out mmap=True"
+            )
+        arrays.append(np.frombuffer(memory, np.float32, (end - begin) // 4, begin))
+    return arrays
+
+
+def _entry(file: SafetensorsFile, name: str) -> tuple[int, int, str, str, tuple[int, ...]]:
+    entry = file.entries[name]
+    *_, kind, shape = entry
+    if kind != "F32" or len(shape) != 1 or not shape[0]:
+        raise FormatError(f"{file.path}: packed array {name!r}: expected F32 of one axis, found {kind} of {shape}")
+    return entry

@@ -1,0 +1,1 @@
+"""State dicts: tensors whose wiring the user says."""

@@ -1,0 +1,384 @@
+"""PyTorch's files, read without PyTorch: checkpoints of any age, pickled modules and TorchScript archives.
+
+Since 1.6 ``torch.save`` writes a zip archive with ``<root>/data.pkl``, a pickle in which each tensor names a storage,
+and one uncompressed member ``<root>/data/<key>`` per storage. A TorchScript archive is such a zip with a program
+beside it. Before, and still with ``_use_new_zipfile_serialization=False``, the file is a stream: five pickles (magic
+number, protocol, system, the object, the storages' keys), then for each key an int64 count and the raw elements.
+
+The pickles are interpreted without running anything (`_pickle`), so a pickled module yields its weights too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from cylstm.errors import FormatError, UnsupportedError
+from cylstm.formats.arrays import Tensors
+from cylstm.formats.state_dict.assemble import from_state_dict, graph_from_tensors
+from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Layer, Linear
+from cylstm.formats.torch.tensors import FUNCTIONS, StorageRef, TensorReader, TensorRef, storage_of
+from cylstm.formats.untrusted.pickle import Placeholder, load_pickle
+from cylstm.formats.untrusted.zip import Archive
+from cylstm.graph.graph import Graph
+
+if TYPE_CHECKING:
+    from cylstm.formats.torch.graph import Call
+
+_MAX_PICKLE_BYTES = 256 << 20
+_MAX_DEPTH = 8
+_MAX_VISITED = 20_000
+_MAX_PATH = 512
+_LISTED = 20
+_STREAM_MAGIC = 0x1950A86A20F9469CFC6C
+_STREAM_PROTOCOL = 1001
+_NOTE_SCRIPT = "the weights of a TorchScript archive; its program is not run"
+_NOTE_MODULE = "the weights of a pickled module; its class is not imported"
+
+
+def read_torch(path: str, *, layers: Sequence[Layer] | None, key: str | None = None) -> Graph:
+    """Read the state dict in a ``.pt`` or ``.pth`` file into a graph.
+
+    Parameters
+    ----------
+    path : str
+    layers : sequence of Layer or None
+        What the tensors are wired to; None raises `FormatError` with a proposal.
+    key : str, optional
+        Which state dict, where a checkpoint holds several: its entry, or a path such as ``"nets/generator"``; ""
+        for the whole.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, holds no state dict or several, or its tensors do not fit `layers`.
+    UnsupportedError
+        If it holds tensors of kinds that are not read.
+    """
+    found = read_torch_tensors(path, key)
+    return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance)
+
+
+def read_torch_tensors(path: str, key: str | None = None) -> Tensors:
+    """As `read_torch`, without the wiring."""
+    with open(path, "rb") as file:
+        is_archive = file.read(2) == b"PK"
+    # left open for the tensors that are not read yet
+    return _read_archive(Archive(path), key) if is_archive else _read_stream(path, open(path, "rb"), key)
+
+
+def from_torch(module: object, inputs: object = None) -> Graph:
+    """The graph of a live layer or network; weights are copied.
+
+    A ``torch.nn.LSTM``, ``GRU``, ``RNN`` or one of their cells by itself gives its output at every step, and takes the
+    batch first and the time second. A network is traced with ``torch.fx``, which records how its layers are wired.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : tuple, list of tuple, dict or None
+        As in `cylstm.from_torch`.
+
+    Raises
+    ------
+    UnsupportedError
+        For what is no module or cannot be traced, and for layers and operations that are not computed.
+    ShapeError
+        If the shapes of the inputs do not fit the layers, or have to be given.
+    """
+    return convert_module(module, inputs)[0]
+
+
+def convert_module(module: Any, inputs: object = None) -> tuple[Graph, Call]:
+    """As `from_torch`, with how the module is called to be compared with its graph."""
+    kind = type(module).__name__
+    layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
+    layer = layers.get(kind.removesuffix("Cell"))
+    if isinstance(module, type):
+        raise UnsupportedError(f"from_torch takes a torch.nn.Module, found the class {module.__name__}; make one of it")
+    if not hasattr(module, "named_modules") or "torch" not in sys.modules:
+        raise UnsupportedError(
+            f"from_torch takes a torch.nn.Module, found {type(module).__module__}.{kind}; for tensors use "
+            "from_state_dict(tensors, layers=[...])"
+        )
+    from cylstm.formats.torch.graph import call_of_layer, graph_from_module, refuse_hooks
+
+    if not type(module).__module__.startswith("torch.nn.") or layer is None or inputs is not None:
+        graph, call = graph_from_module(module, inputs)
+        return _of_live(graph, kind, version=None), call
+    refuse_hooks(module)
+    options = {"activation": module.nonlinearity} if layer is RNN else {}
+    graph = _of_live(from_state_dict(module.state_dict(), [layer("", **options)]), kind)
+    return graph, call_of_layer(module, graph)
+
+
+def _of_live(graph: Graph, kind: str, **beside: object) -> Graph:
+    """The graph with where it came from: a module of this class."""
+    found = {"format": "torch", "framework_version": sys.modules["torch"].__version__, "source": f"live {kind}"}
+    return graph._replace(provenance={**graph.provenance, **found, **beside})
+
+
+# The two containers
+
+
+def _read_archive(archive: Archive, key: str | None) -> Tensors:
+    path, names = archive.path, archive.names
+    roots = [name[: -len("data.pkl")] for name in names if name.count("/") <= 1 and name.endswith("data.pkl")]
+    roots = [root for root in roots if root == "" or root.endswith("/")]
+    if len(roots) != 1:
+        raise FormatError(f"{path}: expected one data.pkl in a PyTorch checkpoint, found {len(roots)}")
+    root = roots[0]
+    order = "little"
+    if f"{root}byteorder" in archive:
+        order = archive.read(f"{root}byteorder", 16, checksum=False).decode("ascii", "replace").strip()
+        if order not in ("little", "big"):
+            raise FormatError(f"{path}: byteorder expected 'little' or 'big', found {order!r}")
+    version = None
+    if f"{root}version" in archive:
+        version = archive.read(f"{root}version", 64, checksum=False).decode("ascii", "replace").strip()
+    pickle = archive.read(f"{root}data.pkl", _MAX_PICKLE_BYTES, checksum=False)
+    content = load_pickle(pickle, f"{path}: data.pkl", FUNCTIONS, storage_of)
+
+    def locate(storage: StorageRef) -> tuple[int, int]:
+        name = f"{root}data/{storage.key}"
+        if name not in archive:
+            raise FormatError(f"{path}: the storage {storage.key!r}, member {name!r}, is missing")
+        return archive.locate(name)
+
+    script = f"{root}constants.pkl" in archive
+    chosen = _choose(path, content, key)
+    arrays = TensorReader(path, locate, archive.read_into, order == "little").read_all(chosen.tensors)
+    provenance = chosen.provenance("torchscript" if script else "torch", version, path)
+    if script:
+        provenance["note"] = _NOTE_SCRIPT
+    return Tensors(arrays, provenance)
+
+
+def _read_stream(path: str, file: BinaryIO, key: str | None) -> Tensors:
+    size = os.fstat(file.fileno()).st_size
+
+    def read_into(offset: int, buffer: memoryview, name: str) -> None:
+        file.seek(offset)
+        if file.readinto(buffer) != len(buffer):
+            raise FormatError(f"{path}: {name} lies beyond the end of the file; truncated?")
+
+    weakref.finalize(read_into, file.close)
+
+    def pickle(what: str, persistent=storage_of) -> object:
+        left = min(size - file.tell(), _MAX_PICKLE_BYTES)
+        return load_pickle(file, f"{path}: {what}", FUNCTIONS, persistent, left)
+
+    if pickle("magic number") != _STREAM_MAGIC:
+        raise UnsupportedError(f"{path}: a plain pickle; save the tensors with torch.save or as .safetensors")
+    protocol = pickle("protocol")
+    if protocol != _STREAM_PROTOCOL:
+        raise UnsupportedError(f"{path}: PyTorch's stream protocol {protocol!r}; {_STREAM_PROTOCOL} is read")
+    system = pickle("system")
+    little_endian = system.get("little_endian") if isinstance(system, dict) else None
+    if not isinstance(little_endian, bool):
+        raise FormatError(f"{path}: the stream's system information does not tell the byte order")
+    storages: dict[str, StorageRef] = {}
+
+    def persistent(identifier: object) -> object:
+        found = storage_of(identifier)
+        if isinstance(found, StorageRef) and storages.setdefault(found.key, found) != found:
+            raise FormatError(f"{path}: the storage {found.key!r} is described in two ways")
+        return found
+
+    content = pickle("object", persistent)
+    keys = pickle("list of storages")
+    places = dict(_stream_places(path, file, size, keys, storages, "little" if little_endian else "big"))
+
+    def locate(storage: StorageRef) -> tuple[int, int]:
+        if storage.key not in places:
+            raise FormatError(f"{path}: the storage {storage.key!r} is missing")
+        return places[storage.key]
+
+    chosen = _choose(path, content, key)
+    arrays = TensorReader(path, locate, read_into, little_endian).read_all(chosen.tensors)
+    return Tensors(arrays, chosen.provenance("torch stream", str(protocol), path))
+
+
+def _stream_places(
+    path: str, file: BinaryIO, size: int, keys: object, storages: Mapping[str, StorageRef], order: str
+) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Key -> offset and size of each storage behind the pickles, to the very end of the file."""
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
+        raise FormatError(f"{path}: the list of storages expected different names")
+    for key in keys:
+        if key not in storages:
+            raise FormatError(f"{path}: the storage {key!r} belongs to no tensor")
+        storage = storages[key]
+        if storage.elements and not storage.nbytes():
+            # Its size is unknown, so that what follows it cannot be found.
+            raise UnsupportedError(f"{path}: the storage {key!r}: {storage.kind} is not supported")
+        count = int.from_bytes(file.read(8), order)  # one that the file's end cuts off is found too large below
+        start = file.tell()
+        if count != storage.elements or storage.nbytes() > size - start:
+            raise FormatError(
+                f"{path}: the storage {key!r} expected {storage.elements} elements, found a count of {count} and "
+                f"{size - start} bytes; truncated?"
+            )
+        yield key, (start, storage.nbytes())
+        file.seek(start + storage.nbytes())
+    if file.tell() != size:
+        raise FormatError(f"{path}: {size - file.tell()} bytes after the last storage")
+
+
+# The state dict among what a checkpoint holds
+
+
+class _Chosen(NamedTuple):
+    """A state dict: where in the checkpoint it was found ("" if it is the whole), and what lies beside it."""
+
+    key: str
+    tensors: dict[str, TensorRef]
+    beside: list[str]
+    framework_version: str | None
+    note: str | None
+
+    def provenance(self, format_: str, version: str | None, path: str) -> dict[str, object]:
+        found = {
+            "format": format_,
+            "version": version,
+            "framework_version": self.framework_version,
+            "source": path,
+            "key": self.key,
+            "beside": self.beside,
+            "layouts": {name: tensor.layout() for name, tensor in self.tensors.items()},
+        }
+        return found if self.note is None else {**found, "note": self.note}
+
+
+def _choose(path: str, content: object, key: str | None) -> _Chosen:
+    """The state dict named by `key`, or the only one; those of optimizers do not count."""
+    if isinstance(content, TensorRef):
+        raise FormatError(f"{path}: a single tensor; expected a state dict")
+    if not isinstance(content, (dict, Placeholder)):
+        raise FormatError(f"{path}: expected a state dict, found a {type(content).__name__}")
+    candidates = dict(_candidates(content))
+    if key is None:
+        weights = [name for name in candidates if not name.lower().startswith("optim")]
+        if not weights:
+            raise _nothing_found(path, content)
+        if len(weights) > 1:
+            raise FormatError(f"{path}: several state dicts; choose one with {_choices(candidates)}")
+        (key,) = weights
+    elif key not in candidates:
+        raise FormatError(f"{path}: no state dict under {key!r}; found {_choices(candidates) or 'none'}")
+    where = f"{key}: " if key else ""
+    owner = candidates[key]
+    tensors = _module_tensors(path, owner) if isinstance(owner, Placeholder) else _tensors_of(path, where, owner)
+    top = key.partition("/")[0]
+    beside = [name for name in content if isinstance(name, str) and name != top] if isinstance(content, dict) else []
+    lightning = content.get("pytorch-lightning_version") if isinstance(content, dict) else None
+    return _Chosen(
+        key,
+        tensors,
+        beside if key else [],
+        f"Lightning {lightning}" if isinstance(lightning, str) else None,
+        _NOTE_MODULE if isinstance(owner, Placeholder) else None,
+    )
+
+
+def _candidates(content: object) -> Iterator[tuple[str, dict | Placeholder]]:
+    """Path -> each mapping with tensors and each module, from the outside in; what they hold is not entered."""
+    waiting: list[tuple[str, object, int]] = [("", content, 0)]
+    seen: set[int] = set()
+    visited = 0
+    while waiting:
+        name, value, depth = waiting.pop()
+        visited += 1
+        if id(value) in seen or visited > _MAX_VISITED:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Placeholder):
+            if value.state is not None and (_is_module(value) or not name):
+                yield name, value
+            continue
+        if not isinstance(value, dict):
+            continue
+        if any(isinstance(key, str) and isinstance(item, TensorRef) and item.shape for key, item in value.items()):
+            yield name, value
+        if depth < _MAX_DEPTH:
+            inner = [
+                (f"{name}/{key}" if name else key, item, depth + 1)
+                for key, item in value.items()
+                if isinstance(key, str) and isinstance(item, (dict, Placeholder)) and len(name) + len(key) < _MAX_PATH
+            ]
+            waiting += reversed(inner)
+
+
+def _is_module(value: Placeholder) -> bool:
+    """Whether it was a ``torch.nn.Module``, pickled by Python or by TorchScript."""
+    state = value.state or {}
+    return value.made_by.startswith("__torch__.") or ("_parameters" in state and "_modules" in state)
+
+
+def _choices(candidates: Mapping[str, object]) -> str:
+    return " or ".join(f"key={name!r}" for name in list(candidates)[:_LISTED])
+
+
+def _nothing_found(path: str, content: dict | Placeholder) -> FormatError | UnsupportedError:
+    if isinstance(content, Placeholder):
+        return UnsupportedError(
+            f"{path}: the pickle calls {content}, which is not run; it may hold a whole pickled module: "
+            "save module.state_dict() instead"
+        )
+    called = [
+        f"{repr(key)[:100]} (made by {value})" for key, value in content.items() if isinstance(value, Placeholder)
+    ]
+    shown = [repr(key)[:100] for key, _ in zip(content, range(_LISTED))]
+    return FormatError(
+        f"{path}: no state dict found; the entries are {', '.join(shown) or 'none'}"
+        + (f"; not run: {', '.join(called[:_LISTED])}" if called else "")
+    )
+
+
+def _tensors_of(path: str, where: str, content: Mapping[object, object]) -> dict[str, TensorRef]:
+    """The tensors of a mapping. Plain numbers and text beside them are ignored, all else is refused."""
+    found = {}
+    for key, value in content.items():
+        if isinstance(value, TensorRef) and isinstance(key, str):
+            found[key] = value
+        elif isinstance(value, Placeholder):
+            raise UnsupportedError(f"{path}: {where}{key!r} is made by {value}, which is not run")
+        elif not (value is None or isinstance(value, (bool, int, float, str, bytes))):
+            raise FormatError(f"{path}: {where}{key!r} is a {type(value).__name__} among tensors")
+    return found
+
+
+def _module_tensors(path: str, module: Placeholder) -> dict[str, TensorRef]:
+    """Dotted name -> parameter or buffer of a pickled module and the modules in it."""
+    found: dict[str, TensorRef] = {}
+    waiting = [("", module)]
+    visited = 0
+    while waiting:
+        prefix, owner = waiting.pop()
+        state = owner.state or {}
+        parts: list[tuple[object, object]] = []
+        if "_parameters" in state:
+            left_out = state.get("_non_persistent_buffers_set")
+            for part in ("_parameters", "_buffers", "_modules"):
+                entries = state.get(part)
+                parts += entries.items() if isinstance(entries, dict) else ()
+            if isinstance(left_out, list):
+                parts = [(name, value) for name, value in parts if name not in left_out]
+        else:
+            parts = list(state.items())
+        visited += 1 + len(parts)
+        if visited > _MAX_VISITED or len(prefix) > _MAX_PATH:
+            raise FormatError(f"{path}: a pickled module of more than {_MAX_VISITED} entries, or nested without end")
+        inner = []
+        for name, value in parts:
+            if isinstance(name, str) and isinstance(value, TensorRef):
+                found[prefix + name] = value
+            elif isinstance(name, str) and isinstance(value, Placeholder) and _is_module(value):
+                inner.append((f"{prefix}{name}.", value))
+        waiting += reversed(inner)
+    if not found:
+        raise _nothing_found(path, module)
+    return found

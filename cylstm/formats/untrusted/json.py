@@ -1,0 +1,129 @@
+"""JSON from a file that is not trusted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+
+from cylstm.errors import FormatError
+
+# An int64 has 19 digits; converting a longer text to an int takes quadratic time.
+_MAX_DIGITS = 20
+_MAX_DEPTH = 100
+# Roughly what parsing takes, so that three bytes "[]," times a million do not become 200 MB.
+_MAX_MEMORY = 32 << 20
+_CONTAINER_BYTES, _ITEM_BYTES = 64, 100
+
+
+def parse_json(data: bytes | bytearray | str, what: str) -> object:
+    """Parse `data`; what a hostile or a careless writer could slip in is refused.
+
+    Parameters
+    ----------
+    data : bytes or str
+        UTF-8 if bytes. Its size is for the caller to limit.
+    what : str
+        For messages.
+
+    Raises
+    ------
+    FormatError
+        On anything but strict JSON, and on duplicate keys, NaN or infinity, integers beyond 20 digits, nesting
+        more than 100 deep and more elements than any network has.
+    """
+
+    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(items)
+        if len(found) != len(items):
+            seen: set[str] = set()
+            repeated = next(key for key, _ in items if key in seen or seen.add(key))
+            raise FormatError(f"{what}: the key {repeated!r} stands twice in one object")
+        return found
+
+    def integer(text: str) -> int:
+        if len(text) > _MAX_DIGITS:
+            raise FormatError(f"{what}: an integer of {len(text)} digits")
+        return int(text)
+
+    def real(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise FormatError(f"{what}: a number out of range: {text[:40]}")
+        return number
+
+    def constant(text: str) -> object:
+        raise FormatError(f"{what}: {text} is not JSON")
+
+    try:
+        _check_extent(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data, what)
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        text = text.strip(" \t\n\r")
+        value, stop = _scanner(pairs, integer, real, constant)(text, 0)
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{what}: not UTF-8 at byte {error.start}") from error
+    except StopIteration as error:
+        raise FormatError(f"{what}: not valid JSON: expected a value at character {error.value}") from error
+    except RecursionError as error:
+        raise FormatError(f"{what}: JSON nested too deeply") from error
+    except FormatError:
+        raise
+    except ValueError as error:  # json.JSONDecodeError
+        raise FormatError(f"{what}: not valid JSON: {error}") from error
+    if stop != len(text):
+        raise FormatError(f"{what}: not valid JSON: more after the end at character {stop}")
+    return value
+
+
+def _check_extent(data: bytes | bytearray, what: str) -> None:
+    """Refuse what nests too deeply or holds too many elements, before anything is made of it."""
+    if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH and len(data) * _ITEM_BYTES <= _MAX_MEMORY:
+        return  # cannot be too much, whatever of it stands in strings
+    depth = memory = 0
+    in_string = False
+    for match in re.finditer(rb'\\.|["\[\]{},]', data, re.DOTALL):
+        mark = match[0]
+        if mark == b'"':
+            in_string = not in_string
+        elif in_string or len(mark) > 1:
+            continue
+        elif mark in b"]}":
+            depth -= 1
+        else:
+            memory += _ITEM_BYTES if mark == b"," else _CONTAINER_BYTES
+            depth += mark != b","
+            if depth > _MAX_DEPTH:
+                raise FormatError(f"{what}: JSON nested too deeply: more than {_MAX_DEPTH} levels")
+            if memory > _MAX_MEMORY:
+                raise FormatError(f"{what}: too many elements: more than {_MAX_MEMORY >> 20} MB of them")
+
+
+def _scanner(
+    pairs: Callable[[list[tuple[str, object]]], dict],
+    integer: Callable[[str], int],
+    real: Callable[[str], float],
+    constant: Callable[[str], object],
+) -> Callable[[str, int], tuple[object, int]]:
+    """``scan(text, start)`` gives a value and where it ends: that of `json.JSONDecoder`, whose import takes 1 ms.
+
+    CPython has it in C beside that module; elsewhere the module is used.
+    """
+    try:
+        from _json import make_scanner
+    except ImportError:
+        from json import JSONDecoder
+
+        return JSONDecoder(
+            object_pairs_hook=pairs, parse_int=integer, parse_float=real, parse_constant=constant
+        ).scan_once
+    return make_scanner(
+        SimpleNamespace(
+            strict=True,
+            object_hook=None,
+            object_pairs_hook=pairs,
+            parse_int=integer,
+            parse_float=real,
+            parse_constant=constant,
+        )
+    )

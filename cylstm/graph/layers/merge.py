@@ -1,0 +1,103 @@
+"""Several values into one."""
+
+from __future__ import annotations
+
+from cylstm.errors import ShapeError, UnsupportedError
+from cylstm.graph.graph import Value
+from cylstm.graph.layers._axes import kind_of
+from cylstm.graph.layers._layer import Op, check_kind, check_roles
+
+MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")
+#: those that join the directions of a Keras Bidirectional
+DIRECTION_MERGES = MERGE_MODES[:4]
+
+_OF_TWO_INPUTS = (
+    ", or their times come from different inputs: then the shapes of these have to say the number of steps, such as "
+    "(20, 3)"
+)
+
+
+class MergeOp(Op):
+    """``y = merge(x, x1, x2, ...)``: side by side along `axis`, or element by element in the order of the inputs.
+
+    Inputs: ``x``, ``x1``, ... sequences, vectors or states. Options: ``mode``, one of `MERGE_MODES`; ``axis`` of
+    "concat", counted from the last one (-1, which is also what any other is stored as); ``positions``, filled in.
+
+    Element by element, shapes without batch are matched from the last axis on, as NumPy does; an axis of size 1, or one
+    that is not there, is repeated. (Keras's merge layers with inputs of different rank do the same.) Joining along a
+    time needs the steps of all in advance. Values whose times come from different inputs do not mix.
+    """
+
+    name = "merge"
+    defaults = {"mode": "concat", "axis": -1, "positions": 1}
+
+    def infer(self, where, inputs, weights, options):
+        roles = ["x", *(f"x{i}" for i in range(1, len(inputs)))]
+        check_roles(where, inputs, roles, (), "inputs")
+        check_roles(where, weights, (), (), "weights")
+        if options["mode"] not in MERGE_MODES:
+            raise UnsupportedError(
+                f"layer {where!r}: merge mode expected one of {', '.join(MERGE_MODES)}, found {options['mode']!r}"
+            )
+        values = [inputs[role] for role in roles]
+        for value in values:
+            check_kind(where, value, ("sequence", "vector", "state"))
+        options["positions"] = values[0].size // values[0].features
+        return {"y": self.concat(where, values, options) if options["mode"] == "concat" else broadcast(where, values)}
+
+    @staticmethod
+    def concat(where, values, options):
+        rank = len(values[0].shape)
+        axis = options["axis"]
+        if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
+            raise ShapeError(
+                f"layer {where!r}: expected an axis of {values[0].shape} (batch not counted), found {axis!r}"
+            )
+        axis = options["axis"] = axis - rank if axis >= 0 else axis
+        shape, total = list(values[0].shape), 0
+        for value in values:
+            others = list(value.shape)
+            if len(others) == rank and value.has_time == values[0].has_time:
+                others[axis] = shape[axis]
+            if others != shape or (value.axis != values[0].axis and shape[axis] is not None):
+                raise ShapeError(
+                    f"layer {where!r}: expected equal shapes but for axis {axis}, "
+                    f"found {values[0].shape} of {values[0].name!r} and {value.shape} of {value.name!r}"
+                )
+            if value.shape[axis] is None:
+                raise ShapeError(
+                    f"layer {where!r}: joining along the time needs the number of steps in advance, "
+                    f"found {value.shape} of {value.name!r}"
+                )
+            total += value.shape[axis]
+        shape[axis] = total
+        kind = "sequence" if values[0].has_time else "vector"
+        mask = values[0].mask if axis != -rank or not values[0].has_time else None
+        return Value("", kind, tuple(shape), mask, values[0].axis)
+
+
+def broadcast(where: str, values: list[Value]) -> Value:
+    """The value of the shape to which all others are repeated. Raises `ShapeError`."""
+    rank = max(len(value.shape) for value in values)
+    first = next((v for v in values if len(v.shape) == rank), values[0])
+    shape: list[int | None] = [1] * rank
+    time_from = first
+    for value in values:
+        padded = (1,) * (rank - len(value.shape)) + value.shape
+        for i, size in enumerate(padded):
+            if size == 1 and len(values) > 1:
+                continue
+            if shape[i] == 1:
+                shape[i] = size
+                time_from = value if i == 0 else time_from
+            elif shape[i] != size or (i == 0 and value.axis != time_from.axis):
+                raise ShapeError(
+                    f"layer {where!r}: shapes {first.shape} of {first.name!r} and {value.shape} of {value.name!r} "
+                    "do not match" + (_OF_TWO_INPUTS if i == 0 and size is None else "")
+                )
+    has_time = any(value.has_time and len(value.shape) == rank for value in values) or None in shape
+    kind = "sequence" if has_time else "vector"
+    if not has_time and rank > 1 and any(value.has_time for value in values):
+        kind = kind_of(tuple(shape))
+    masked = next((v.mask for v in values if v.mask is not None and v.shape[:1] == tuple(shape[:1])), None)
+    return Value("", kind, tuple(shape), masked if has_time else None, time_from.axis if shape[0] is None else None)

@@ -1,0 +1,196 @@
+"""Layers that only move numbers."""
+
+from __future__ import annotations
+
+import math
+
+from cylstm.errors import ShapeError, UnsupportedError
+from cylstm.graph.graph import MAX_RANK, Value
+from cylstm.graph.layers._axes import check_whole_number, derived_time, find_axis, kind_of, need_shape
+from cylstm.graph.layers._layer import Op, check_choice, check_kind, check_roles
+
+_ANY = ("sequence", "vector", "state")
+
+
+def _one_input(where, inputs, weights) -> Value:
+    check_roles(where, inputs, ("x",), (), "inputs")
+    check_roles(where, weights, (), (), "weights")
+    check_kind(where, inputs["x"], _ANY)
+    return inputs["x"]
+
+
+class ReshapeOp(Op):
+    """The same numbers, in the same order, in another shape.
+
+    Inputs: ``x`` (sequence, vector or state). Outputs: ``y``; of several axes the first is its time. Option ``shape``:
+    sizes separated by commas, batch not counted, "-1" for the one that follows from the others, and "time" first for
+    one that keeps the time and reshapes each step ("time,4,-1"); any other needs the steps in advance. Flatten is
+    "-1".
+    """
+
+    name = "reshape"
+    defaults = {"shape": "-1"}
+
+    def infer(self, where, inputs, weights, options):
+        x = _one_input(where, inputs, weights)
+        text = options["shape"]
+        sizes = text.split(",") if isinstance(text, str) else []
+        keeps_time = sizes[:1] == ["time"]
+        if keeps_time and not x.has_time:
+            raise ShapeError(f"layer {where!r}: shape {text!r} keeps a time that {x.name!r} of {x.shape} has not")
+        given = x.step_shape if keeps_time else need_shape(where, x, "a reshape over time")
+        try:
+            target = [int(size) for size in (sizes[1:] if keeps_time else sizes)]
+        except ValueError:
+            target = []
+        if not target or len(target) + keeps_time > MAX_RANK or any(size < 1 and size != -1 for size in target):
+            raise UnsupportedError(f"layer {where!r}: option shape expected sizes such as '4,-1', found {text!r}")
+        total, known = math.prod(given), math.prod(size for size in target if size != -1)
+        if target.count(-1) == 1 and total % known == 0:
+            target[target.index(-1)] = total // known
+        if -1 in target or math.prod(target) != total:
+            raise ShapeError(f"layer {where!r}: {given} of {x.name!r} cannot be reshaped to {text!r}")
+        if keeps_time:
+            return {"y": Value("", "sequence", (x.shape[0], *target), x.mask, x.axis)}
+        return {"y": Value("", kind_of(target), tuple(target))}
+
+
+class PermuteOp(Op):
+    """The axes in another order: axis i of y is axis ``order[i]`` of x, batch not counted.
+
+    Inputs: ``x`` of several axes. Outputs: ``y``. Option ``order``: digits from 0, "102". Moving the time needs the
+    steps in advance.
+    """
+
+    name = "permute"
+    defaults = {"order": "0"}
+
+    def infer(self, where, inputs, weights, options):
+        x = _one_input(where, inputs, weights)
+        order = options["order"]
+        if not isinstance(order, str) or sorted(order) != [str(i) for i in range(len(x.shape))]:
+            raise ShapeError(
+                f"layer {where!r}: option order expected each axis of {x.shape} once, such as "
+                f"{''.join(map(str, reversed(range(len(x.shape)))))!r}, found {order!r}"
+            )
+        moves_time = x.has_time and order[0] != "0"
+        if moves_time:
+            need_shape(where, x, "moving the time axis")
+        shape = tuple(x.shape[int(i)] for i in order)
+        kind = "sequence" if x.has_time else "vector"
+        return {"y": Value("", kind, shape, None if moves_time else x.mask, None if moves_time else x.axis)}
+
+
+class SliceOp(Op):
+    """A part of one axis: steps, features, a split, a chunk, cropping.
+
+    Inputs: ``x``. Outputs: ``y``, of the same rank. Options: ``axis``, batch not counted; ``start`` (negative: from the
+    end); ``step``; and ``count``, how many numbers, or 0 for all up to ``before_end`` numbers from the end (cropping is
+    ``start=before, before_end=after``). A count along a time that is not known in advance is possible for the first
+    (start 0) or last step (start -1, count 1).
+    """
+
+    name = "slice"
+    defaults = {"axis": 0, "start": 0, "count": 0, "step": 1, "before_end": 0}
+
+    def infer(self, where, inputs, weights, options):
+        x = _one_input(where, inputs, weights)
+        axis = options["axis"] = find_axis(where, x, options["axis"])
+        start = check_whole_number(where, options, "start", -(1 << 24))
+        count = check_whole_number(where, options, "count", 0)
+        step = check_whole_number(where, options, "step", 1)
+        before_end = check_whole_number(where, options, "before_end", 0)
+        if (count and before_end) or (not count and start < 0):
+            raise UnsupportedError(
+                f"layer {where!r}: a slice takes a count, or a start of at least 0 and before_end; "
+                f"found {dict(options)}"
+            )
+        size, of_time = x.shape[axis], x.has_time and axis == 0
+        shape, time_axis, mask = list(x.shape), x.axis, x.mask
+        if count:
+            first = start if start >= 0 or size is None else size + start
+            if size is None and not (count == 1 and start in (0, -1)):
+                need_shape(where, x, "a slice of a number of steps")
+            elif size is not None and not (first >= 0 and first + (count - 1) * step < size):
+                raise ShapeError(
+                    f"layer {where!r}: {count} numbers from {start} on, {step} apart, are not in axis {axis} of "
+                    f"{x.shape}"
+                )
+            shape[axis], time_axis = count, None if of_time else time_axis
+        elif of_time:
+            shape[0], time_axis = derived_time(where, x, step - 1 - start - before_end, step)
+        else:
+            shape[axis] = (size - start - before_end + step - 1) // step
+            if shape[axis] < 1:
+                raise ShapeError(f"layer {where!r}: axis {axis} of {x.shape} has too few numbers for {dict(options)}")
+        kind = "sequence" if x.has_time else "vector"
+        return {"y": Value("", kind, tuple(shape), None if of_time else mask, time_axis)}
+
+    def streams(self, options):
+        return "a part of the time needs to know where the sequence begins or ends" if options["axis"] == 0 else None
+
+
+class PadOp(Op):
+    """Numbers before and after one axis.
+
+    Inputs: ``x``. Outputs: ``y``. Options: ``axis``, batch not counted; ``before``, ``after``; ``mode``: "zero",
+    "replicate" (the number at the end), "reflect" (as in a mirror at it) or "circular", the last two over an axis whose
+    size is known in advance.
+    """
+
+    name = "pad"
+    defaults = {"axis": 0, "before": 0, "after": 0, "mode": "zero"}
+
+    def infer(self, where, inputs, weights, options):
+        x = _one_input(where, inputs, weights)
+        axis = options["axis"] = find_axis(where, x, options["axis"])
+        check_choice(where, options, "mode", ("zero", "reflect", "replicate", "circular"))
+        before, after = (check_whole_number(where, options, name, 0) for name in ("before", "after"))
+        size, of_time = x.shape[axis], x.has_time and axis == 0
+        if options["mode"] in ("reflect", "circular"):
+            if size is None:
+                need_shape(where, x, f"padding mode {options['mode']!r}")
+            if max(before, after) > size - (options["mode"] == "reflect"):
+                raise ShapeError(f"layer {where!r}: {before} and {after} numbers of padding are too many for {x.shape}")
+        shape, time_axis = list(x.shape), x.axis
+        if of_time:
+            shape[0], time_axis = derived_time(where, x, before + after)
+        else:
+            shape[axis] = size + before + after
+        kind = "sequence" if x.has_time else "vector"
+        return {"y": Value("", kind, tuple(shape), None if of_time else x.mask, time_axis)}
+
+    def streams(self, options):
+        of_time = options["axis"] == 0 and (options["before"] or options["after"])
+        return "padding of the time needs to know where the sequence begins or ends" if of_time else None
+
+
+class UpsampleOp(Op):
+    """Each number of one axis repeated ``size`` times. Inputs: ``x``. Outputs: ``y``. Options: ``axis``, ``size``."""
+
+    name = "upsample"
+    defaults = {"axis": 0, "size": 2}
+
+    def infer(self, where, inputs, weights, options):
+        x = _one_input(where, inputs, weights)
+        axis = options["axis"] = find_axis(where, x, options["axis"])
+        size = check_whole_number(where, options, "size", 1)
+        shape, time_axis, of_time = list(x.shape), x.axis, x.has_time and axis == 0
+        if of_time:
+            shape[0], time_axis = derived_time(where, x, 0, 1, size)
+        else:
+            shape[axis] *= size
+        kind = "sequence" if x.has_time else "vector"
+        return {"y": Value("", kind, tuple(shape), None if of_time else x.mask, time_axis)}
+
+
+class RepeatVectorOp(Op):
+    """A vector as every step of a sequence of ``count`` steps. Inputs: ``x`` (vector or state). Outputs: ``y``."""
+
+    name = "repeat_vector"
+    defaults = {"count": 1}
+
+    def infer(self, where, inputs, weights, options):
+        x = _one_input(where, inputs, weights)
+        check_kind(where, x, ("vector", "state"))
+        return {"y": Value("", "sequence", (check_whole_number(where, options, "count", 1), *x.shape))}

@@ -1,0 +1,40 @@
+"""RNN: the simple recurrent network (Elman, 1990)."""
+
+from __future__ import annotations
+
+from cylstm.graph.graph import Value
+from cylstm.graph.layers._layer import (
+    RECURRENT_DEFAULTS,
+    RecurrentOp,
+    activation_defaults,
+    check_roles,
+    check_shape,
+    check_vectors,
+    hidden_size,
+)
+
+
+class RnnOp(RecurrentOp):
+    """One direction of one simple recurrent layer: ``h = activation(W x + R h + b)``.
+
+    Weights: ``weight_ih`` (hidden, input), ``weight_hh`` (hidden, hidden), optional ``bias`` (hidden,).
+
+    Options beside those of `RecurrentOp`: ``activation``; ``gate_clip`` limits the pre-activation to [-clip, clip],
+    0 for no limit.
+    """
+
+    name = "rnn"
+    defaults = {**RECURRENT_DEFAULTS, **activation_defaults(activation="tanh"), "gate_clip": 0.0}
+
+    def infer(self, where, inputs, weights, options):
+        check_roles(where, weights, ("weight_ih", "weight_hh"), ("bias",), "weights")
+        hidden = hidden_size(where, weights, 1)
+        self.check_call(where, inputs, options, {"h0": (hidden,)})
+        x = inputs["x"]
+        check_shape(where, "weight_ih", weights["weight_ih"], (hidden, x.size))
+        check_shape(where, "weight_hh", weights["weight_hh"], (hidden, hidden))
+        check_vectors(where, weights, {"bias": hidden})
+        return {"y": Value("", "sequence", (x.shape[0], hidden), x.mask, x.axis), "h": Value("", "state", (hidden,))}
+
+    def state(self, weights, options):
+        return (("h", (weights["weight_hh"].shape[1],)),)

@@ -1,0 +1,106 @@
+"""Whether a network can run step by step, or piece by piece, and how its time axes follow from its inputs'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+
+from cylstm.errors import ShapeError, UnsupportedError
+from cylstm.graph.graph import Graph, Value
+from cylstm.graph.layers import OPS
+
+
+def why_no_stream(graph: Graph) -> str | None:
+    """None if the network can run piece by piece over time, else which layer or input cannot and why."""
+    for name in graph.inputs:
+        value = graph.values[name]
+        if not value.has_time:
+            return f"input {name!r} has no time axis, so there are no steps to stream"
+        if value.axis is None:
+            return f"input {name!r} has a fixed number of steps, {value.shape[0]}, so there is nothing to stream"
+    late: set[str] = set()
+    for node in graph.nodes:
+        reads = [graph.values[name] for name in node.inputs.values()]
+        writes = [graph.values[name] for name in node.outputs.values()]
+        in_pieces = any(value.axis is not None for value in (*reads, *writes))
+        what = f"layer {node.name!r} cannot run step by step: "
+        reason = OPS[node.op].streams(node.options) if in_pieces else None
+        if reason is None and {"h0", "c0"} & set(node.inputs):
+            reason = "its initial state comes from another layer"
+        if reason is None and in_pieces and any(value.name in late for value in reads):
+            reason = "it needs at every step what is known after the last one only"
+        if reason is None and not in_pieces and OPS[node.op].state(graph.stored_tensors(node), node.options):
+            reason = "its sequence is not the input's, so its state would not go on from one piece to the next"
+        if reason is not None:
+            return what + reason
+        if in_pieces or any(value.name in late for value in reads):
+            late.update(value.name for value in writes if value.axis is None)
+    return None
+
+
+def how_states_go_on(graph: Graph) -> str:
+    """What a user does so that the states of Keras's stateful layers go on from call to call."""
+    by_hand = "give predict the states of these layers with initial_state= and return_state=True"
+    return by_hand if why_no_stream(graph) else f"use stream(), which carries their state on, or {by_hand}"
+
+
+def check_window(inputs: Sequence[Value], window: object) -> int:
+    """The steps of a window that moves along these inputs.
+
+    Raises
+    ------
+    ShapeError
+        If it is no number of steps, or not the one that an input fixes.
+    UnsupportedError
+        If no input has time.
+    """
+    try:
+        steps = 0 if isinstance(window, bool) else index(window)
+    except TypeError:
+        steps = 0
+    if not 1 <= steps < 1 << 28:
+        raise ShapeError(f"window: expected a whole number of at least 1, or None, found {window!r}")
+    values = [value for value in inputs if value.has_time]
+    if not values:
+        raise UnsupportedError(f"input {inputs[0].name!r} has no time axis, so there are no steps to stream")
+    for value in values:
+        if value.shape[0] not in (None, steps):
+            raise ShapeError(f"window: input {value.name!r} has {value.shape[0]} steps, found {steps}")
+    return steps
+
+
+def step_multiple(graph: Graph) -> int:
+    """A stream takes multiples of this many steps: 1, unless a layer strides."""
+    import math
+
+    divides = (math.prod(rule[1] for rule in value.axis.rules) for value in graph.values.values() if value.axis)
+    return math.lcm(1, *divides)
+
+
+def derived_axes(graph: Graph) -> list[tuple[str, str, object]]:
+    """``[(layer, input, axis), ...]`` of the values whose time follows from an input's by rules."""
+    found = []
+    for node in graph.nodes:
+        for name in node.outputs.values():
+            axis = graph.values[name].axis
+            if axis is not None and axis.rules and all(axis != known for _, _, known in found):
+                found.append((node.name, axis.source, axis))
+    return found
+
+
+def check_lengths(derived: Sequence[tuple[str, str, object]], times: dict[str, int]) -> None:
+    """Raise `ShapeError` if an input's time (by name) is too short for a layer; `derived` from `derived_axes`."""
+    for layer, source, axis in derived:
+        if axis.length(times[source]) < 1:
+            raise ShapeError(f"input {source!r}: {times[source]} steps are too few for layer {layer!r}")
+
+
+def index_limits(graph: Graph) -> dict[str, int]:
+    """Input name -> what all its indices must be below."""
+    limits: dict[str, int] = {}
+    for node in graph.nodes:
+        limit = OPS[node.op].limit(graph.stored_tensors(node), node.options)
+        name = node.inputs.get("indices")
+        if limit is not None and name is not None:
+            limits[name] = min(limit, limits.get(name, limit))
+    return limits

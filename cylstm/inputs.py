@@ -1,0 +1,326 @@
+"""What a user hands in, as arrays that C can read: rank, shape and dtype rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import index
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cylstm.errors import ShapeError
+
+if TYPE_CHECKING:
+    from cylstm.graph.graph import Value
+
+#: names of the axes of one step, by their number; of those of higher rank the features alone have one
+_STEP_NAMES = {0: (), 1: ("features",), 2: ("columns", "features"), 3: ("rows", "columns", "features")}
+
+
+def as_real(array: object, dtype: np.dtype | None, what: str) -> np.ndarray:
+    """`array` as C can read it, of `dtype`; real numbers of any type and stride are converted. None: of its own.
+
+    Raises
+    ------
+    ShapeError
+        If it is complex, object, text or ragged.
+    """
+    try:
+        array = np.asarray(array)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{what}: expected an array of real numbers: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise ShapeError(f"{what}: expected real numbers, found dtype {array.dtype}")
+    return _plain(array, dtype)
+
+
+def _plain(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
+    """C-contiguous and aligned, of the same shape; itself if it is that."""
+    plain = np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+    return plain if plain.flags.aligned else plain.copy()
+
+
+def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that is not filled.
+
+    Raises
+    ------
+    MemoryError
+        If it does not fit, also where NumPy says that in other words.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except (ValueError, OverflowError) as error:
+        raise MemoryError(f"an array of shape {shape} and dtype {dtype} does not fit in memory") from error
+
+
+def as_input(
+    array: object,
+    value: Value,
+    dtype: np.dtype,
+    *,
+    is_step: bool = False,
+    batch: int | None = None,
+    active: np.ndarray | None = None,
+) -> tuple[np.ndarray, bool]:
+    """One input as (batch, time, features) or (batch, features), and whether it came without a batch axis.
+
+    Parameters
+    ----------
+    array : array_like
+        Of the value's rank r (one sample) or r + 1 (a batch).
+    value : Value
+        The graph's input.
+    is_step : bool
+        The array has no time axis: it is one step, given to a stream.
+    batch : int, optional
+        The batch that it must have.
+    active : ndarray of bool, optional
+        (batch,): rows to convert. The others may hold anything and are left out: what cannot be converted there must
+        not warn.
+
+    Raises
+    ------
+    ShapeError
+        For another rank, feature count or batch, an empty batch or time, or a dtype that is not real.
+    """
+    what = f"input {value.name!r}"
+    is_index = value.kind == "index"
+    if active is not None:
+        array = as_real(array, None, what)
+    else:
+        array = as_indices(array, what) if is_index else as_real(array, dtype, what)
+    inner = value.step_shape
+    names = _STEP_NAMES.get(len(inner), (*map(str, inner[:-1]), "features"))
+    if is_index and inner:
+        names = (*names[:-1], "indices")
+    if value.has_time and not is_step:
+        names = ("time", *names)
+    rank = len(names)
+    if array.ndim not in (rank, rank + 1):
+        raise ShapeError(
+            f"{what}: expected rank {rank + 1} ({', '.join(('batch', *names))}) or {rank} ({', '.join(names)})"
+            f", found shape {array.shape}"
+        )
+    if inner and array.shape[-1] != value.features:
+        raise ShapeError(f"{what}: expected {value.features} features, found {array.shape[-1]} in shape {array.shape}")
+    if array.shape[array.ndim - len(inner) :] != inner:  # () of a scalar step
+        raise ShapeError(f"{what}: expected {names[-len(inner) :]} = {inner}, found shape {array.shape}")
+    is_alone = array.ndim == rank
+    if is_alone:
+        array = array[np.newaxis]
+    if array.size == 0:
+        raise ShapeError(f"{what}: expected at least one sample and one step, found shape {array.shape}")
+    if value.has_time and not is_step and value.shape[0] is not None and array.shape[1] != value.shape[0]:
+        raise ShapeError(f"{what}: expected {value.shape[0]} steps, found {array.shape[1]}")
+    if batch is not None and array.shape[0] != batch:
+        raise ShapeError(f"{what}: expected a batch of {batch}, found {array.shape[0]}")
+    if active is not None:
+        given, array = array, np.zeros(array.shape, array.dtype if is_index else dtype)
+        array[active] = given[active]
+        array = as_indices(array, what) if is_index else array
+    if is_step:
+        array = array[:, np.newaxis]
+    return array, is_alone
+
+
+def from_layout(array: object, layout: str, value: Value) -> np.ndarray:
+    """An input as its value has it, from the user's order of axes (`Graph.layouts`). Raises `ShapeError`."""
+    array = np.asarray(array)
+    rank = len(layout)
+    if array.ndim not in (rank, rank + 1):
+        names = ["time" if axis == "0" and value.has_time else str(value.shape[int(axis)]) for axis in layout]
+        raise ShapeError(
+            f"input {value.name!r}: expected rank {rank + 1} ({', '.join(('batch', *names))}) or {rank} "
+            f"({', '.join(names)}), found shape {array.shape}"
+        )
+    batch = array.ndim - rank
+    array = array.transpose([*range(batch), *(batch + layout.index(axis) for axis in sorted(layout))])
+    for axis in range(len(value.shape)):
+        if str(axis) not in layout:
+            array = np.expand_dims(array, batch + axis)
+    return array
+
+
+def layout_fits(layout: object, shape: tuple[int | None, ...]) -> bool:
+    """Whether it is one of a value of this shape: it names some axes once each, and all but those of size 1."""
+    axes = [str(axis) for axis in range(len(shape))]
+    return (
+        isinstance(layout, str)
+        and len(set(layout)) == len(layout)
+        and set(layout) <= set(axes)
+        and all(size == 1 for axis, size in zip(axes, shape) if axis not in layout)
+    )
+
+
+def to_layout(array: np.ndarray, layout: str, rank: int) -> np.ndarray:
+    """A view of an output in the user's order of axes; `rank` is that of its value."""
+    batch = array.ndim - rank
+    axes = [int(axis) for axis in layout]
+    spare = [axis for axis in range(rank) if axis not in axes]
+    array = array.transpose([*range(batch), *(batch + axis for axis in axes + spare)])
+    return array[(Ellipsis, *[0] * len(spare))]
+
+
+def as_indices(array: object, what: str) -> np.ndarray:
+    """`array` as C-contiguous int32; whole numbers of any type are converted, floats too if they are whole.
+
+    Raises
+    ------
+    ShapeError
+        If it is not real, or a number is not whole or does not fit; says which.
+    """
+    array = as_real(array, np.dtype(np.float64), what) if np.asarray(array).dtype.kind == "f" else np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise ShapeError(f"{what}: expected whole numbers, found dtype {array.dtype}")
+    if array.dtype == np.int32:
+        return _plain(array, None)
+    is_wrong = (array < 0) | (array > np.iinfo(np.int32).max)
+    if array.dtype.kind == "f":
+        is_wrong |= array != np.floor(array)
+    if is_wrong.any():
+        place = tuple(int(i) for i in np.argwhere(is_wrong)[0])
+        raise ShapeError(f"{what}: expected whole numbers of at least 0, found {array[place]} at {place}")
+    return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
+
+
+def index_error(name: str, array: np.ndarray, limit: int, rows: Sequence[int] | None = None) -> ShapeError | None:
+    """The error about the first index of (batch, ...), in these rows, that is not in [0, limit); None without such."""
+    is_wrong = (array < 0) | (array >= limit)
+    if rows is not None:
+        is_wrong[np.setdiff1d(np.arange(len(array)), rows)] = False
+    places = np.argwhere(is_wrong)
+    if not places.size:
+        return None
+    row, *position = (int(i) for i in places[0])
+    at = position[0] if len(position) == 1 else tuple(position)
+    return ShapeError(
+        f"input {name!r}: index {array[tuple(places[0])]} in row {row}, position {at}: expected 0 to {limit - 1}"
+    )
+
+
+def as_active(active: object, batch: int) -> np.ndarray:
+    """Which rows of a stream advance, as a C-contiguous array of bool (batch,). Raises `ShapeError`."""
+    try:
+        array = np.asarray(active)
+    except ValueError as error:
+        raise ShapeError(f"active: expected {batch} bools: {error}") from error
+    if array.dtype != np.bool_ or array.shape != (batch,):
+        raise ShapeError(f"active: expected bool of shape {(batch,)}, found {array.dtype} of shape {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def as_rows(rows: object, batch: int) -> np.ndarray:
+    """Rows of a stream, chosen as NumPy chooses, as a C-contiguous array of int64 (number of rows,).
+
+    Parameters
+    ----------
+    rows : int, slice, array_like of int, array_like of bool (batch,), or None
+        None: all of them. Negative indices count from the end.
+
+    Raises
+    ------
+    ShapeError
+        If it is none of these, or there is no such row.
+    """
+    every = np.arange(batch, dtype=np.int64)
+    if rows is None:
+        return every
+    if isinstance(rows, slice):
+        try:
+            return np.ascontiguousarray(every[rows])
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"rows: {error}") from error
+    expected = f"rows: expected an index, a slice, a list of indices or bool of shape {(batch,)}"
+    try:
+        array = np.asarray(rows)
+    except ValueError as error:
+        raise ShapeError(f"{expected}: {error}") from error
+    if array.shape == (0,) and isinstance(rows, (list, tuple)):
+        array = array.astype(np.int64)
+    is_mask = array.dtype == np.bool_ and array.shape == (batch,)
+    if not is_mask and (array.dtype.kind not in "iu" or array.ndim > 1):
+        raise ShapeError(f"{expected}, found {array.dtype} of shape {array.shape}")
+    try:
+        return np.ascontiguousarray(every[array]).reshape(-1)
+    except (IndexError, OverflowError) as error:
+        raise ShapeError(f"rows: expected -{batch} to {batch - 1}, found {array.tolist()}") from error
+
+
+def check_batch(batch: object) -> int:
+    """The number of rows of a stream. Raises `ShapeError`, and `MemoryError` if no machine holds so many."""
+    try:
+        number = 0 if isinstance(batch, bool) else index(batch)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ShapeError(f"batch: expected a whole number of at least 1, found {batch!r}")
+    if number >= 1 << 62:
+        raise MemoryError(f"a stream of {number} rows does not fit in memory; expected a smaller batch")
+    return number
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, read: Sequence[np.ndarray]) -> None:
+    """Raise `ShapeError` unless `out` can be written in place while the arrays of `read` are read."""
+    if not isinstance(out, np.ndarray):
+        raise ShapeError(f"out: expected a NumPy array, found {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype or not out.flags.carray:
+        raise ShapeError(
+            f"out: expected a writable C-contiguous {dtype} array of shape {shape}, found {out.dtype} {out.shape}"
+            + ("" if out.flags.c_contiguous else ", not contiguous")
+            + ("" if out.flags.writeable else ", read-only")
+            + ("" if out.flags.aligned else ", not aligned")
+        )
+    if any(np.may_share_memory(out, array) for array in read):
+        raise ShapeError("out: shares memory with an input")
+
+
+def as_state(
+    state: object, groups: Sequence[tuple[str, tuple[tuple[int, ...], ...]]], batch: int, dtype: np.dtype
+) -> list[np.ndarray]:
+    """A state as the user holds it, flat: one array (batch, size) per state of each layer.
+
+    Parameters
+    ----------
+    state : list of tuple of array_like
+        One tuple per stateful layer; an array without batch is taken for a batch of 1.
+    groups : list of (layer name, shapes without batch)
+
+    Raises
+    ------
+    ShapeError
+        For another number of layers, of states or another shape; names the layer.
+    """
+    expected = ", ".join(f"{name} {shapes}" for name, shapes in groups) or "none: no layer carries state"
+    if not isinstance(state, (list, tuple)) or len(state) != len(groups):
+        found = f"{len(state)} items" if isinstance(state, (list, tuple)) else type(state).__name__
+        raise ShapeError(
+            f"state: expected a list with one tuple per stateful layer ({expected}), found {found}"
+            + _stacked_hint(state)
+        )
+    arrays = []
+    for (name, shapes), parts in zip(groups, state):
+        if not isinstance(parts, (list, tuple)) or len(parts) != len(shapes):
+            raise ShapeError(
+                f"state of layer {name!r}: expected a tuple of {len(shapes)} arrays of shapes (batch, ...) {shapes}, "
+                f"found {len(parts) if isinstance(parts, (list, tuple)) else type(parts).__name__}"
+                + _stacked_hint(state)
+            )
+        for shape, part in zip(shapes, parts):
+            array = as_real(part, dtype, f"state of layer {name!r}")
+            if array.ndim == len(shape) and batch == 1:
+                array = array[np.newaxis]
+            if array.shape != (batch, *shape):
+                raise ShapeError(
+                    f"state of layer {name!r}: expected shape {(batch, *shape)}, found {array.shape}"
+                    + _stacked_hint(state)
+                )
+            arrays.append(array)
+    return arrays
+
+
+def _stacked_hint(state: object) -> str:
+    """A hint for PyTorch's (h_n, c_n), which stacks layers on the first axis."""
+    if isinstance(state, (list, tuple)) and len(state) == 2 and all(getattr(part, "ndim", 0) == 3 for part in state):
+        return "; for PyTorch's stacked (h_n, c_n) write [(h_n[k], c_n[k]) for k in range(len(h_n))]"
+    return ""

@@ -1,0 +1,180 @@
+"""Models from what is in memory, and native files from files of any kind."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cylstm.errors import UnsupportedError
+from cylstm.model import Model, real_dtype, text_metadata, warn_stateful
+
+
+def convert(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    layers: Sequence[object] | None = None,
+    key: str | None = None,
+    architecture: object = None,
+    keras_version: str | None = None,
+    dtype: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    check: Any = None,
+) -> None:
+    """Read a network from a file of any kind and write it as a native ``.cylstm``, which needs no further arguments.
+
+    Parameters
+    ----------
+    source, target : path-like
+    layers, key, architecture, keras_version
+        As for `load`.
+    dtype : {"float32", "float64"}, optional
+        Of the weights written. None keeps each as it is.
+    metadata : dict of str to str, optional
+        Free text to put into the file: scaling, units, names. It is added to what the source has.
+    check : array_like, list or dict, optional
+        An input that the file keeps for ``python -m cylstm verify``: see `Model.save`. The weights written have to be
+        float32 then.
+
+    Raises
+    ------
+    FormatError, UnsupportedError, ShapeError
+        As `load` does.
+    OSError
+        If `target` cannot be written; a file that was there before is then untouched.
+    """
+    from cylstm.formats.registry import read, write
+
+    kind = None if dtype is None else real_dtype(dtype)
+    added = {} if metadata is None else text_metadata(metadata)
+    graph = read(source, layers=layers, key=key, architecture=architecture, keras_version=keras_version)
+    if kind is not None:
+        graph = graph._replace(tensors={name: array.astype(kind) for name, array in graph.tensors.items()})
+    graph = graph._replace(metadata={**graph.metadata, **added})
+    if check is None:
+        write(graph, target)
+        return
+    if any(array.dtype == np.float64 for array in graph.tensors.values()):
+        raise UnsupportedError(
+            'check= keeps bits of float32, and the weights are float64; convert with dtype="float32"'
+        )
+    from cylstm.checks import record
+
+    write(graph, target, None, record(Model(graph), check))
+
+
+def from_state_dict(
+    mapping: Mapping[str, Any],
+    layers: Sequence[object] | None = None,
+    *,
+    engine: str | None = None,
+    dtype: str | None = None,
+) -> Model:
+    """A model from tensors in memory, named as PyTorch names them (NumPy arrays or tensors). See `load`."""
+    from cylstm.formats.state_dict.assemble import from_state_dict as build
+
+    return Model(build(mapping, layers), engine=engine, dtype=dtype)
+
+
+def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None = None, check: Any = None) -> Model:
+    """A model from a live Keras model.
+
+    Parameters
+    ----------
+    keras_model : keras.Model
+        Weights are copied. Keras is not imported by this function.
+    engine, dtype : str, optional
+        See `Model`.
+    check : array_like, list or dict, optional
+        An input, as `predict` takes it, to predict with Keras, as in inference, and here. ``model.provenance["check"]``
+        then has the ``"framework"``, the shapes of the ``"inputs"``, the ``"error"``, which is the largest difference
+        over the largest number of an output, and the ``"tolerance"`` (1e-5 in float32, 1e-11 where both compute in
+        float64; where rounding in float32 alone makes more, eight times that). A stateful model starts at zero. The
+        Keras model is left as it was, with the states and seeds that it holds.
+
+    Raises
+    ------
+    CheckError
+        If Keras and the model differ by more; the message says where, and both numbers.
+    ShapeError
+        If `check` does not fit the model.
+    FormatError, UnsupportedError
+        As `load` does.
+    """
+    from cylstm.formats.keras.live import from_keras as build
+
+    graph = build(keras_model)
+    if graph.stateful:
+        warn_stateful(graph, "")
+    model = Model(graph, engine=engine, dtype=dtype)
+    if check is None:
+        return model
+    from cylstm.formats.keras.check import check_keras
+
+    found = check_keras(model, keras_model, check)
+    del model  # so that the weights are packed once at a time
+    return _with_check(graph, engine, dtype, found)
+
+
+def from_torch(
+    module: Any, *, inputs: Any = None, engine: str | None = None, dtype: str | None = None, check: Any = None
+) -> Model:
+    """A model from a live PyTorch layer, or from a whole network that torch.fx can trace.
+
+    `predict` takes and gives the same arrays as the module: (batch, channels, time) where that is what it reads. Only
+    the batch comes first always, also for a module whose time comes first.
+
+    Arguments of the forward with a default keep it, unless `inputs` names them. A traced network is also run on random
+    numbers and compared, so that nothing that tracing does not see goes by.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Weights are copied. It is taken as after ``module.eval()``, and left exactly as it was.
+    inputs : tuple, list of tuple or dict, optional
+        The shapes of the arguments of its forward where the first layer to read each does not tell them: "N" for the
+        batch, "T" for a time of any length and numbers, as ``[("N", "T", 6)]`` or ``{"x": ("N", 3, 20)}``.
+    engine, dtype : str, optional
+        See `Model`.
+    check : array_like, tensor, list or dict, optional
+        An input as the module takes it, its axes in the module's order, to predict with PyTorch and here.
+        ``model.provenance["check"]`` then has the ``"framework"``, the shapes of the ``"inputs"``, the ``"error"``,
+        which is the largest difference over the largest number of an output, and the ``"tolerance"`` (1e-5 in
+        float32, 1e-11 where both compute in float64, 0.02 in float16 and 0.1 in bfloat16; where rounding in float32
+        alone makes more, eight times that).
+
+    Raises
+    ------
+    UnsupportedError
+        If it cannot be traced, has a layer or an operation that is not computed, or depends on more than its
+        arguments, such as what it keeps from call to call; the message names it.
+    ShapeError
+        If the layers do not fit together, one needs a number of steps that `inputs` has to say, or `check` does not
+        fit.
+    CheckError
+        If PyTorch and the model differ by more than the tolerance; the message says where, and both numbers.
+    """
+    from cylstm.formats.torch.checkpoint import convert_module as build
+
+    graph, call = build(module, inputs)
+    model = Model(graph, engine=engine, dtype=dtype)
+    from cylstm.formats.torch.check import check_module, try_module
+
+    try_module(model, call)
+    if check is None:
+        return model
+    found = check_module(model, call, check)
+    del model  # so that the weights are packed once at a time
+    return _with_check(graph, engine, dtype, found)
+
+
+def _with_check(graph: Any, engine: str | None, dtype: str | None, found: dict[str, object]) -> Model:
+    """The model once more, with what a check found in its provenance; a Model never changes."""
+    graph = graph._replace(provenance={**graph.provenance, "check": found})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said once
+        return Model(graph, engine=engine, dtype=dtype)
