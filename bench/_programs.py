@@ -9,7 +9,7 @@ from pathlib import Path
 
 import _common
 
-from cylstm.graph.layers import OPS
+from cylstm.graph.layers import LAYER_KINDS
 
 BUILD = _common.ROOT / "build" / "bench-csrc"
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ def build_program(folder: Path, *sources: str, flags: Sequence[str] = ("-O2",)) 
     """The program of these files of this folder, with the library, in `folder`."""
     run(["make", "-C", _common.ROOT / "csrc", f"BUILD={BUILD}"])
     options = []
-    for name, value in OPS["lstm"].defaults.items():
+    for name, value in LAYER_KINDS["lstm"].defaults.items():
         text, number = (f'"{value}"', 0.0) if isinstance(value, str) else ("NULL", float(value))
         options.append(f'    {{"{name}", {text}, {number!r}}},')
     text = "\n".join(["static const CylOption OPTIONS[] = {", *options, "};", ""])

@@ -65,9 +65,7 @@ class Model:
         if hasattr(self, "_packed"):
             raise AttributeError("a Model never changes; make another one")
         if not isinstance(graph, Graph):
-            raise ShapeError(
-                f"graph: expected a Graph of cylstm.graph, found {type(graph).__name__}; see cylstm.load"
-            )
+            raise ShapeError(f"graph: expected a Graph of cylstm.graph, found {type(graph).__name__}; see cylstm.load")
         real = real_dtype("float32" if dtype is None else dtype)
         if engine is None:
             engine = "blas" if real == np.float64 else "packed"
@@ -317,11 +315,11 @@ class Model:
 
     def __repr__(self) -> str:
         chosen = "" if self._reason is None else " by auto"
-        ops = [node.op for node in self.graph.nodes]
-        if len(ops) > 16:
-            ops[8:-4] = [f"{len(ops) - 12} more"]
+        kinds = [layer.kind for layer in self.graph.layers]
+        if len(kinds) > 16:
+            kinds[8:-4] = [f"{len(kinds) - 12} more"]
         return (
-            f"<cylstm.Model {' -> '.join(ops)}, "
+            f"<cylstm.Model {' -> '.join(kinds)}, "
             f"{self.graph.parameters():,} parameters, engine={self.engine!r}{chosen}, {self.dtype}>"
         )
 
@@ -391,7 +389,7 @@ def _predict_any(*arguments: Any) -> Any:
 
 def _computed(graph: Graph) -> Graph:
     """What is left of the graph at inference."""
-    if all(node.op != "dropout" for node in graph.nodes):
+    if all(layer.kind != "dropout" for layer in graph.layers):
         return graph
     from cylstm.graph.passes import drop_dropout
 

@@ -24,14 +24,14 @@ def summary_text(model: Model) -> str:
         rows.append((name, "input", "", _shape_text(values[name]), ""))
     counted: set[str] = set()
     stored = as_stored(model.graph.tensors)
-    for node in model.graph.nodes:
-        tensors = [stored[name] for name in node.weights.values() if name not in counted]
-        counted.update(node.weights.values())
-        data = [name for name in node.inputs.values() if values[name].kind != "mask"]
+    for layer in model.graph.layers:
+        tensors = [stored[name] for name in layer.weights.values() if name not in counted]
+        counted.update(layer.weights.values())
+        data = [name for name in layer.inputs.values() if values[name].kind != "mask"]
         if len(data) > 4:
             data[2:-1] = [f"{len(data) - 3} more"]
-        y = values[node.outputs.get("y", next(iter(node.outputs.values())))]
-        rows.append((node.name, node.op, ", ".join(data), _shape_text(y), f"{sum(t.size for t in tensors):,}"))
+        y = values[layer.outputs.get("y", next(iter(layer.outputs.values())))]
+        rows.append((layer.name, layer.kind, ", ".join(data), _shape_text(y), f"{sum(t.size for t in tensors):,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))

@@ -159,9 +159,9 @@ def conv_lstm_step(weights, options, x, h, c):
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step, "conv_lstm": conv_lstm_step}
 
 
-def run_recurrent(node, weights, x, mask, states):
-    """A recurrent node over x (batch, time, ...) with mask (batch, time) -> y (batch, time, ...), final states."""
-    options = node.options
+def run_recurrent(layer, weights, x, mask, states):
+    """A recurrent layer over x (batch, time, ...) with mask (batch, time) -> y (batch, time, ...), final states."""
+    options = layer.options
     batch, time = x.shape[:2]
     outputs = np.zeros((batch, time, *states[0].shape[1:]))
     seen = np.zeros(batch, bool)
@@ -171,7 +171,7 @@ def run_recurrent(node, weights, x, mask, states):
 
     for t in range(time)[:: -1 if options["reverse"] else 1]:
         used = mask[:, t]
-        new = STEPS[node.op](weights, options, x[:, t], *states)
+        new = STEPS[layer.kind](weights, options, x[:, t], *states)
         old = np.where(rows(seen, states[0]), states[0], 0.0) if options["padding"] == "repeat" else 0.0
         outputs[:, t] = np.where(rows(used, new[0]), new[0], old)
         states = tuple(np.where(rows(used, a), a, b) for a, b in zip(new, states))
@@ -250,12 +250,12 @@ def pool1d(options, x):
     return y
 
 
-def normalise(op, weights, options, x):
+def normalise(kind, weights, options, x):
     """batch_norm, layer_norm and group_norm of x (batch, ...)."""
     gain, shift = weights.get("gain", 1.0), weights.get("shift", 0.0)
-    if op == "batch_norm":
+    if kind == "batch_norm":
         return gain * (x - weights["mean"]) / np.sqrt(weights["variance"] + options["epsilon"]) + shift
-    if op == "group_norm":
+    if kind == "group_norm":
         grouped = x.reshape(x.shape[0], -1, options["groups"], x.shape[-1] // options["groups"])
         mean = grouped.mean(axis=(1, 3), keepdims=True)
         variance = grouped.var(axis=(1, 3), keepdims=True)
@@ -268,20 +268,20 @@ def normalise(op, weights, options, x):
     return gain.reshape(shape) * centred / np.sqrt(variance + options["epsilon"]) + shift.reshape(shape)
 
 
-def rearrange(op, options, x):
+def rearrange(kind, options, x):
     """reshape, permute, slice, pad, upsample and repeat_vector of x (batch, ...)."""
-    if op == "reshape":
+    if kind == "reshape":
         sizes = options["shape"].split(",")
         start = x.shape[:2] if sizes[0] == "time" else x.shape[:1]
         return x.reshape(*start, *map(int, sizes[len(start) - 1 :]))
-    if op == "permute":
+    if kind == "permute":
         return x.transpose(0, *(1 + int(i) for i in options["order"]))
-    if op == "repeat_vector":
+    if kind == "repeat_vector":
         return np.repeat(x[:, np.newaxis], options["count"], axis=1)
     axis = 1 + options["axis"]
-    if op == "upsample":
+    if kind == "upsample":
         return np.repeat(x, options["size"], axis=axis)
-    if op == "pad":
+    if kind == "pad":
         modes = {"zero": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
         pads = [(0, 0)] * x.ndim
         pads[axis] = (options["before"], options["after"])
@@ -354,31 +354,31 @@ def dot(options, a, b):
     return y if has_time else y[:, 0]
 
 
-def plain_layer(node, weights, values):
-    """Outputs by role of a node that carries no state from step to step."""
-    op, options = node.op, node.options
-    given = {role: values[name] for role, name in node.inputs.items()}
+def plain_layer(layer, weights, values):
+    """Outputs by role of a layer that carries no state from step to step."""
+    kind, options = layer.kind, layer.options
+    given = {role: values[name] for role, name in layer.inputs.items()}
     x = given.get("x")
-    if op == "conv1d":
+    if kind == "conv1d":
         y = conv1d(weights, options, x)
-    elif op == "pool1d":
+    elif kind == "pool1d":
         y = pool1d(options, x)
-    elif op in ("batch_norm", "layer_norm", "group_norm"):
-        y = normalise(op, weights, options, x)
-    elif op in ("reshape", "permute", "slice", "pad", "upsample", "repeat_vector"):
-        y = rearrange(op, options, x)
-    elif op == "embedding":
+    elif kind in ("batch_norm", "layer_norm", "group_norm"):
+        y = normalise(kind, weights, options, x)
+    elif kind in ("reshape", "permute", "slice", "pad", "upsample", "repeat_vector"):
+        y = rearrange(kind, options, x)
+    elif kind == "embedding":
         y = weights["weight"][given["indices"]]
-    elif op == "prelu":
+    elif kind == "prelu":
         slope = weights["slope"]
         slope = slope.reshape(x.shape[2:]) if slope.size not in (1, x.shape[-1]) else slope
         y = np.where(x > 0, x, slope * x)
-    elif op == "glu":
+    elif kind == "glu":
         a, b = np.split(x, 2, axis=-1)
         y = a * _slot(options, "activation")(b)
-    elif op == "reduce":
+    elif kind == "reduce":
         y = reduce(options, x, given.get("mask"))
-    elif op == "softmax":
+    elif kind == "softmax":
         e = np.exp(x - x.max(axis=1 + options["axis"], keepdims=True))
         y = e / e.sum(axis=1 + options["axis"], keepdims=True)
         if options["log"]:
@@ -387,24 +387,24 @@ def plain_layer(node, weights, values):
                 - x.max(axis=1 + options["axis"], keepdims=True)
                 - np.log(e.sum(axis=1 + options["axis"], keepdims=True))
             )
-    elif op == "masking":
+    elif kind == "masking":
         mask = (x != options["mask_value"]).any(axis=tuple(range(2, x.ndim)))
         return {"y": np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0.0), "mask": mask}
-    elif op == "index_mask":
+    elif kind == "index_mask":
         return {"mask": given["indices"] != options["padding"]}
-    elif op == "mask_merge":
+    elif kind == "mask_merge":
         return {"mask": getattr(np, options["mode"])(list(given.values()), axis=0)}
-    elif op == "mask_fill":
+    elif kind == "mask_fill":
         other = given.get("x1", np.asarray(options["value"]))
         other = other[:, np.newaxis] if 1 < other.ndim < x.ndim else other
         y = np.where(given["mask"].reshape(*x.shape[:2], *[1] * (x.ndim - 2)), x, other)
-    elif op == "attention":
+    elif kind == "attention":
         roles = ("x", "key", "value", "mask", "mask_query", "mask_value")
         y = attention(weights, options, *(given.get(role) for role in roles))
-    elif op == "dot":
+    elif kind == "dot":
         y = dot(options, x, given["x1"])
     else:
-        raise NotImplementedError(op)
+        raise NotImplementedError(kind)
     return {"y": y}
 
 
@@ -441,37 +441,37 @@ def predict(graph, *inputs, mask=None, initial_state=None):
     groups = dict(graph.states())
     given = dict(zip(groups, initial_state)) if initial_state is not None else {}
     finals = []
-    for node in graph.nodes:
-        x = values.get(node.inputs.get("x"))
-        weights = {role: np.asarray(w, np.float64) for role, w in graph.node_tensors(node).items()}
-        if node.op in STEPS:
-            states = [np.zeros((batch, *shape)) for _, shape in groups[node.name]]
-            states = [np.asarray(s, np.float64) for s in given.get(node.name, states)]
+    for layer in graph.layers:
+        x = values.get(layer.inputs.get("x"))
+        weights = {role: np.asarray(w, np.float64) for role, w in graph.layer_tensors(layer).items()}
+        if layer.kind in STEPS:
+            states = [np.zeros((batch, *shape)) for _, shape in groups[layer.name]]
+            states = [np.asarray(s, np.float64) for s in given.get(layer.name, states)]
             for i, role in enumerate(("h0", "c0")):
-                if role in node.inputs:
-                    states[i] = values[node.inputs[role]]
-            steps = values[node.inputs["mask"]] if "mask" in node.inputs else np.ones(x.shape[:2], bool)
-            y, states = run_recurrent(node, weights, x, steps, tuple(states))
+                if role in layer.inputs:
+                    states[i] = values[layer.inputs[role]]
+            steps = values[layer.inputs["mask"]] if "mask" in layer.inputs else np.ones(x.shape[:2], bool)
+            y, states = run_recurrent(layer, weights, x, steps, tuple(states))
             finals.append(states)
             for role, state in zip(("h", "c"), states):
-                values[node.outputs[role]] = state
-        elif node.op == "dense":
-            y = _slot(node.options, "activation")(x @ weights["weight"].T + weights.get("bias", 0.0))
-        elif node.op == "activation":
-            y = _slot(node.options, "activation")(x)
-        elif node.op == "dropout":
+                values[layer.outputs[role]] = state
+        elif layer.kind == "dense":
+            y = _slot(layer.options, "activation")(x @ weights["weight"].T + weights.get("bias", 0.0))
+        elif layer.kind == "activation":
+            y = _slot(layer.options, "activation")(x)
+        elif layer.kind == "dropout":
             y = x
-        elif node.op == "reverse":
+        elif layer.kind == "reverse":
             y = x[:, ::-1]
-        elif node.op == "last":
-            y = last(x, values[node.inputs["mask"]] if "mask" in node.inputs else np.ones(x.shape[:2], bool))
-        elif node.op == "merge":
-            y = merge(node.options, [values[name] for name in node.inputs.values()])
+        elif layer.kind == "last":
+            y = last(x, values[layer.inputs["mask"]] if "mask" in layer.inputs else np.ones(x.shape[:2], bool))
+        elif layer.kind == "merge":
+            y = merge(layer.options, [values[name] for name in layer.inputs.values()])
         else:
-            found = plain_layer(node, weights, values)
-            values.update((node.outputs[role], value) for role, value in found.items())
-            if node.op == "conv1d" and groups.get(node.name):
-                finals.append(history_of(groups[node.name], x))
+            found = plain_layer(layer, weights, values)
+            values.update((layer.outputs[role], value) for role, value in found.items())
+            if layer.kind == "conv1d" and groups.get(layer.name):
+                finals.append(history_of(groups[layer.name], x))
             continue
-        values[node.outputs["y"]] = y
+        values[layer.outputs["y"]] = y
     return [values[name] for name in graph.outputs], finals

@@ -54,7 +54,7 @@ def test_layers_may_be_arguments_of_layers():
         ("__import__('os').system('true')", "is no layer"),
         ("os.system('true')", "is no layer"),
         ("Layer()", "is no layer"),
-        ("OPS()", "is no layer"),
+        ("LAYER_KINDS()", "is no layer"),
         ("LSTM(open('x'))", "open is no layer"),
         ("LSTM(x)", "expected a layer or a literal, found x"),
         ("[LSTM('a') for _ in (1,)]", "expected a layer or a literal"),

@@ -68,7 +68,7 @@ def path(request, tmp_path):
 def test_the_matrices_of_an_lstm_are_transposed_and_its_bias_kept(path, rng):
     weights = keras_lstm_weights(rng, 3, 5)
     graph = read(write_lstm(path, weights))
-    found = graph.node_tensors(graph.nodes[0])
+    found = graph.layer_tensors(graph.layers[0])
     np.testing.assert_array_equal(found["weight_ih"], weights[0].T)
     np.testing.assert_array_equal(found["weight_hh"], weights[1].T)
     np.testing.assert_array_equal(found["bias"], weights[2])
@@ -87,17 +87,17 @@ def test_return_sequences_chooses_the_sequence_or_the_final_state(path, rng, seq
 def test_padding_repeats_the_output_unless_the_layer_says_zero(path, rng, zero, padding):
     weights = keras_lstm_weights(rng, 3, 5)
     graph = read(write_lstm(path, weights, return_sequences=True, zero_output_for_mask=zero))
-    assert graph.nodes[0].options["padding"] == padding
+    assert graph.layers[0].options["padding"] == padding
 
 
 def test_options_that_change_nothing_at_inference_are_accepted(path, rng):
     graph = read(write_lstm(path, keras_lstm_weights(rng, 3, 5), stateful=True, unroll=True, implementation=1))
-    assert graph.nodes[0].options["reverse"] is False
+    assert graph.layers[0].options["reverse"] is False
 
 
 def test_an_lstm_without_bias_has_none(path, rng):
     graph = read(write_lstm(path, keras_lstm_weights(rng, 3, 5)[:2], use_bias=False))
-    assert set(graph.nodes[0].weights) == {"weight_ih", "weight_hh"}
+    assert set(graph.layers[0].weights) == {"weight_ih", "weight_hh"}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_an_lstm_without_bias_has_none(path, rng):
 )
 def test_hard_sigmoid_is_that_of_the_version_that_wrote_the_file(path, rng, version, slope):
     options = {"recurrent_activation": "hard_sigmoid", "version": version}
-    found = read(write_lstm(path, keras_lstm_weights(rng, 3, 5), **options)).nodes[0].options
+    found = read(write_lstm(path, keras_lstm_weights(rng, 3, 5), **options)).layers[0].options
     assert found["recurrent_activation"] == "hard_sigmoid"
     assert found["recurrent_activation_alpha"] == pytest.approx(slope)
     assert found["recurrent_activation_beta"] == 0.5
@@ -168,14 +168,14 @@ def test_layers_of_one_class_are_counted_in_order(tmp_path, rng):
     groups["optimizer"] = [np.zeros(3)]
     groups["layers/dropout/seed_generator"] = [np.zeros(2, np.uint32)]
     graph = read(write_keras(tmp_path / "a.keras", model, groups))
-    assert [node.name for node in graph.nodes] == ["z", "drop", "a", "m", "k", "b"]
+    assert [node.name for node in graph.layers] == ["z", "drop", "a", "m", "k", "b"]
     for name, group in (("z", "lstm"), ("a", "lstm_1"), ("k", "lstm_2")):
         np.testing.assert_array_equal(graph.tensors[f"{name}.weight_ih"], weights[f"layers/{group}"][0].T)
     for name, group in (("m", "dense"), ("b", "dense_1")):
         np.testing.assert_array_equal(graph.tensors[f"{name}.weight"], weights[f"layers/{group}"][0].T)
         np.testing.assert_array_equal(graph.tensors[f"{name}.bias"], weights[f"layers/{group}"][1])
     assert graph.outputs == ("b",)
-    assert graph.nodes[1].options == {"rate": 0.4}
+    assert graph.layers[1].options == {"rate": 0.4}
 
 
 def test_archives_of_keras_2_12_have_another_group(tmp_path, rng):
@@ -253,7 +253,7 @@ def test_an_old_sequential_config_is_a_bare_list(tmp_path, rng):
     assert graph.inputs == ("input",)
     assert graph.values["input"].shape == (None, 3)
     assert graph.provenance["framework_version"] == "1"
-    assert graph.nodes[0].options["recurrent_activation_alpha"] == 0.2
+    assert graph.layers[0].options["recurrent_activation_alpha"] == 0.2
 
 
 # Bidirectional
@@ -278,14 +278,14 @@ def bidirectional_file(path, rng, *, config=None, names=("forward_rnn", "backwar
 def test_both_directions_become_nodes_that_a_merge_joins(path, rng, swap):
     (forward, backward), path = bidirectional_file(path, rng, swap=swap)
     graph = read(path)
-    assert [(node.op, node.name) for node in graph.nodes] == [
+    assert [(node.kind, node.name) for node in graph.layers] == [
         ("lstm", "both.forward"),
         ("lstm", "both.backward"),
         ("merge", "both"),
     ]
-    assert [node.options.get("reverse") for node in graph.nodes] == [False, True, None]
-    assert {node.options["padding"] for node in graph.nodes[:2]} == {"zero"}
-    assert graph.nodes[2].inputs == {"x": "both.forward", "x1": "both.backward"}
+    assert [node.options.get("reverse") for node in graph.layers] == [False, True, None]
+    assert {node.options["padding"] for node in graph.layers[:2]} == {"zero"}
+    assert graph.layers[2].inputs == {"x": "both.forward", "x1": "both.backward"}
     np.testing.assert_array_equal(graph.tensors["both.forward.weight_ih"], forward[0].T)
     np.testing.assert_array_equal(graph.tensors["both.backward.weight_ih"], backward[0].T)
     np.testing.assert_array_equal(graph.tensors["both.backward.bias"], backward[2])
@@ -295,14 +295,14 @@ def test_both_directions_become_nodes_that_a_merge_joins(path, rng, swap):
 def test_without_sequences_the_final_states_are_merged(path, rng):
     _, path = bidirectional_file(path, rng, config=keras_bidirectional("both", keras_lstm("rnn", 5)))
     graph = read(path)
-    assert graph.nodes[2].inputs == {"x": "both.forward.h", "x1": "both.backward.h"}
+    assert graph.layers[2].inputs == {"x": "both.forward.h", "x1": "both.backward.h"}
 
 
 @pytest.mark.parametrize("mode", ["concat", "sum", "mul", "ave"])
 def test_merge_modes_are_kept(path, rng, mode):
     config = keras_bidirectional("both", keras_lstm("rnn", 5, return_sequences=True), merge_mode=mode)
     _, path = bidirectional_file(path, rng, config=config)
-    assert read(path).nodes[2].options["mode"] == mode
+    assert read(path).layers[2].options["mode"] == mode
 
 
 def test_the_backward_layer_may_differ(path, rng):
@@ -310,14 +310,14 @@ def test_the_backward_layer_may_differ(path, rng):
     config = keras_bidirectional("both", keras_lstm("rnn", 5, return_sequences=True), backward)
     (_, arrays), path = bidirectional_file(path, rng, config=config, names=("forward_rnn", "odd"))
     graph = read(path)
-    assert [node.options["activation"] for node in graph.nodes[:2]] == ["tanh", "relu"]
+    assert [node.options["activation"] for node in graph.layers[:2]] == ["tanh", "relu"]
     np.testing.assert_array_equal(graph.tensors["both.backward.weight_hh"], arrays[1].T)
 
 
 @pytest.mark.parametrize(("version", "padding"), [("2.3.1", "repeat"), ("2.3.0-tf", "zero"), ("2.15.0", "zero")])
 def test_padding_inside_bidirectional_is_that_of_the_version(tmp_path, rng, version, padding):
     _, path = bidirectional_file(tmp_path / "a.h5", rng, version=version)
-    assert read(path).nodes[0].options["padding"] == padding
+    assert read(path).layers[0].options["padding"] == padding
 
 
 # Other recurrent layers
@@ -350,9 +350,9 @@ def blocks(array, order):
 def test_the_gates_of_a_gru_are_reordered_and_its_two_biases_kept_apart(path, rng):
     arrays = arrays_of(rng, (3, 15), (5, 15), (2, 15))
     graph = read(one_layer_file(path, recurrent("GRU", "g", units=5, reset_after=True), {"gru/cell": arrays}))
-    (node,) = graph.nodes
-    assert (node.op, node.options["reset_after"]) == ("gru", True)
-    found = graph.node_tensors(node)
+    (node,) = graph.layers
+    assert (node.kind, node.options["reset_after"]) == ("gru", True)
+    found = graph.layer_tensors(node)
     np.testing.assert_array_equal(found["weight_ih"], blocks(arrays[0], (1, 0, 2)).T)
     np.testing.assert_array_equal(found["weight_hh"], blocks(arrays[1], (1, 0, 2)).T)
     np.testing.assert_array_equal(found["bias_ih"], blocks(arrays[2][0], (1, 0, 2)))
@@ -365,8 +365,8 @@ def test_a_gru_whose_config_is_silent_resets_before_the_product(path, rng, optio
     arrays = arrays_of(rng, (3, 15), (5, 15), (15,))
     config = recurrent("GRU", "g", units=5, **options)
     graph = read(one_layer_file(path, config, {"gru/cell": arrays}, version="2.1.2"))
-    assert graph.nodes[0].options["reset_after"] is False
-    assert set(graph.nodes[0].weights) == {"weight_ih", "weight_hh", "bias_ih"}
+    assert graph.layers[0].options["reset_after"] is False
+    assert set(graph.layers[0].weights) == {"weight_ih", "weight_hh", "bias_ih"}
     np.testing.assert_array_equal(graph.tensors["g.bias_ih"], blocks(arrays[2], (1, 0, 2)))
 
 
@@ -381,21 +381,21 @@ def test_a_simple_rnn_has_one_activation(path, rng):
     arrays = arrays_of(rng, (3, 5), (5, 5), (5,))
     config = keras_layer("SimpleRNN", "s", units=5, activation="relu", return_sequences=True)
     graph = read(one_layer_file(path, config, {"simple_rnn/cell": arrays}))
-    assert (graph.nodes[0].op, graph.nodes[0].options["activation"]) == ("rnn", "relu")
+    assert (graph.layers[0].kind, graph.layers[0].options["activation"]) == ("rnn", "relu")
     for role, array in zip(("weight_ih", "weight_hh", "bias"), arrays, strict=True):
         np.testing.assert_array_equal(graph.tensors[f"s.{role}"], array.T)
 
 
 def test_the_activation_of_an_lstm_is_that_of_its_output_too(path, rng):
-    options = read(write_lstm(path, keras_lstm_weights(rng, 3, 5), activation="softsign")).nodes[0].options
+    options = read(write_lstm(path, keras_lstm_weights(rng, 3, 5), activation="softsign")).layers[0].options
     assert (options["activation"], options["output_activation"]) == ("softsign", "softsign")
 
 
 def test_going_backwards_leaves_the_sequence_in_the_order_of_processing(path, rng):
     graph = read(write_lstm(path, keras_lstm_weights(rng, 3, 5), go_backwards=True, return_sequences=True))
-    assert [(node.op, node.options.get("reverse")) for node in graph.nodes] == [("lstm", True), ("reverse", None)]
+    assert [(node.kind, node.options.get("reverse")) for node in graph.layers] == [("lstm", True), ("reverse", None)]
     graph = read(write_lstm(path, keras_lstm_weights(rng, 3, 5), go_backwards=True))
-    assert [(node.op, node.options.get("reverse")) for node in graph.nodes] == [("lstm", True)]
+    assert [(node.kind, node.options.get("reverse")) for node in graph.layers] == [("lstm", True)]
 
 
 def test_returned_states_are_further_outputs_and_an_output_that_is_a_state_is_given_twice(path, rng):
@@ -404,7 +404,7 @@ def test_returned_states_are_further_outputs_and_an_output_that_is_a_state_is_gi
     assert graph.outputs == ("rnn", "rnn.h", "rnn.c")
     graph = read(write_lstm(path, weights, return_state=True))
     assert graph.outputs == ("rnn.output", "rnn.h", "rnn.c")
-    assert graph.nodes[1].inputs == {"x": "rnn.h"}
+    assert graph.layers[1].inputs == {"x": "rnn.h"}
 
 
 def test_only_the_last_layer_may_have_several_outputs(tmp_path, rng):
@@ -439,16 +439,16 @@ def test_a_forward_layer_that_goes_backwards_is_not_flipped_and_the_other_one_is
         config = keras_bidirectional("both", forward, backward)
         names = ("forward_rnn", "odd" if backward else "backward_rnn")
         graph = read(bidirectional_file(path, rng, config=config, names=names, version="2.15.0")[1])
-        assert [(node.op, node.options.get("reverse")) for node in graph.nodes] == [
+        assert [(node.kind, node.options.get("reverse")) for node in graph.layers] == [
             ("lstm", True), ("reverse", None), ("lstm", False), ("reverse", None), ("merge", None),
         ]  # fmt: skip
-        assert graph.nodes[-1].inputs == {"x": "both.forward.reverse", "x1": "both.backward.reverse"}
+        assert graph.layers[-1].inputs == {"x": "both.forward.reverse", "x1": "both.backward.reverse"}
 
 
 def test_bidirectional_sets_zero_output_for_mask_itself(path, rng):
     inner = keras_lstm("rnn", 5, return_sequences=False, zero_output_for_mask=True)
     graph = read(bidirectional_file(path, rng, config=keras_bidirectional("both", inner))[1])
-    assert {node.options["padding"] for node in graph.nodes[:2]} == {"repeat"}
+    assert {node.options["padding"] for node in graph.layers[:2]} == {"repeat"}
 
 
 def stack(name, *cells, **options):
@@ -473,12 +473,12 @@ def test_a_stack_of_cells_becomes_layers_one_on_another(path, rng, order):
     groups = ("lstm_cell", "gru_cell", "lstm_cell_1") if path.suffix == ".keras" else ("first", "second", "third")
     start = "rnn/cell/cells" if path.suffix == ".keras" else "rnn/stacked"
     graph = read(one_layer_file(path, config, {f"{start}/{groups[k]}": weights[k] for k in order}))
-    assert [(node.op, node.name) for node in graph.nodes] == [
+    assert [(node.kind, node.name) for node in graph.layers] == [
         ("lstm", "rnn.cell0"), ("gru", "rnn.cell1"), ("lstm", "rnn.cell2"), ("reverse", "rnn.reverse"),
     ]  # fmt: skip
-    assert all(node.options["reverse"] for node in graph.nodes[:3])
-    assert [node.options["padding"] for node in graph.nodes[:3]] == ["zero", "zero", "repeat"]
-    assert {node.inputs["mask"] for node in graph.nodes[:3]} == {"input_layer.mask"}
+    assert all(node.options["reverse"] for node in graph.layers[:3])
+    assert [node.options["padding"] for node in graph.layers[:3]] == ["zero", "zero", "repeat"]
+    assert {node.inputs["mask"] for node in graph.layers[:3]} == {"input_layer.mask"}
     assert graph.outputs == ("rnn.reverse", "rnn.cell0.h", "rnn.cell0.c", "rnn.cell1.h", "rnn.cell2.h", "rnn.cell2.c")
     for k in (0, 2):
         np.testing.assert_array_equal(graph.tensors[f"rnn.cell{k}.weight_hh"], weights[k][1].T)
@@ -500,7 +500,7 @@ def test_one_cell_is_the_layer_itself(path, rng):
     arrays = arrays_of(rng, (3, 5), (5, 5), (5,))
     config = keras_layer("RNN", "rnn", cell=keras_layer("SimpleRNNCell", "c", units=5, activation="tanh"))
     graph = read(one_layer_file(path, config, {"rnn/cell": arrays}))
-    assert [(node.op, node.name) for node in graph.nodes] == [("rnn", "rnn")]
+    assert [(node.kind, node.name) for node in graph.layers] == [("rnn", "rnn")]
 
 
 def conv_lstm(class_name="ConvLSTM2D", **options):
@@ -512,7 +512,7 @@ def conv_lstm(class_name="ConvLSTM2D", **options):
 def test_the_taps_of_a_conv_lstm_stand_row_by_row_each_with_its_channels(path, rng):
     arrays = arrays_of(rng, (3, 2, 3, 16), (3, 2, 4, 16), (16,))
     graph = read(one_layer_file(path, conv_lstm(), {"conv_lstm2d/cell": arrays}, (None, 6, 5, 3)))
-    (node,) = graph.nodes
+    (node,) = graph.layers
     np.testing.assert_array_equal(graph.tensors["conv.weight_ih"][:, 5 * 3 + 1], arrays[0][2, 1, 1])
     np.testing.assert_array_equal(graph.tensors["conv.weight_hh"][:, 2 * 4 + 3], arrays[1][1, 0, 3])
     options = {key: value for key, value in node.options.items() if key.endswith(("_rows", "_columns", "_padding"))}
@@ -526,7 +526,7 @@ def test_a_conv_lstm_in_one_dimension_has_one_row(path, rng):
     config = conv_lstm("ConvLSTM1D", kernel_size=[2], strides=[1], dilation_rate=[3], padding="valid")
     arrays = arrays_of(rng, (2, 3, 16), (2, 4, 16), (16,))
     graph = read(one_layer_file(path, config, {"conv_lstm1d/cell": arrays}, (None, 7, 3)))
-    options = graph.nodes[0].options
+    options = graph.layers[0].options
     assert (options["kernel_rows"], options["kernel_columns"], options["dilation_columns"]) == (1, 2, 3)
     assert graph.values["conv.h"].shape == (4, 4)
 
@@ -536,11 +536,11 @@ def test_a_conv_lstm_of_keras_2_does_not_know_zero_output_for_mask(tmp_path, rng
     arrays = arrays_of(rng, (3, 2, 3, 16), (3, 2, 4, 16), (16,))
     config = conv_lstm(return_sequences=True, zero_output_for_mask=True)
     path = one_layer_file(tmp_path / "a.h5", config, {"c/cell": arrays}, (None, 6, 5, 3), version)
-    assert read(path).nodes[0].options["padding"] == padding
+    assert read(path).layers[0].options["padding"] == padding
     config = keras_bidirectional("both", conv_lstm(return_sequences=True))
     parts = {"forward_conv": arrays, "backward_conv": arrays}
     path = one_layer_file(tmp_path / "b.h5", config, parts, (None, 6, 5, 3), version)
-    assert {node.options["padding"] for node in read(path).nodes[:2]} == {padding}
+    assert {node.options["padding"] for node in read(path).layers[:2]} == {padding}
 
 
 @pytest.mark.parametrize(
@@ -638,7 +638,7 @@ def test_an_old_recurrent_first_layer_tells_the_number_of_features(tmp_path, rng
 )  # fmt: skip
 def test_keras_activations_have_keras_parameters(tmp_path, name, expected):
     path = dense_file(tmp_path / "a.keras", keras_layer("Activation", "act", activation=name), activation=name)
-    for node in read(path).nodes:
+    for node in read(path).layers:
         options = node.options
         found = (options["activation"], options["activation_alpha"], options["activation_beta"])
         assert found == pytest.approx(expected)
@@ -657,9 +657,12 @@ def test_mish_is_put_together_of_nodes_that_stand_behind_the_layer(tmp_path, nam
     path = dense_file(tmp_path / "a.keras", keras_layer("Activation", "act", activation=name), activation=name)
     graph = read(path)
     ops = ["activation", "activation", "merge"]
-    assert [node.op for node in graph.nodes] == ["dense", *ops, *ops]
-    assert [node.name for node in graph.nodes][-1] == "act"
-    assert [node.options["activation"] for node in graph.nodes if node.op == "activation"] == ["softplus", "tanh"] * 2
+    assert [node.kind for node in graph.layers] == ["dense", *ops, *ops]
+    assert [node.name for node in graph.layers][-1] == "act"
+    assert [node.options["activation"] for node in graph.layers if node.kind == "activation"] == [
+        "softplus",
+        "tanh",
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -679,7 +682,7 @@ def test_mish_is_put_together_of_nodes_that_stand_behind_the_layer(tmp_path, nam
 )
 def test_activation_layers_keep_their_parameters(tmp_path, layer, expected):
     path = dense_file(tmp_path / "a.keras", keras_layer(layer[0], "act", **layer[1]))
-    options = read(path).nodes[1].options
+    options = read(path).layers[1].options
     found = (options["activation"], options["activation_alpha"], options["activation_beta"])
     assert found == pytest.approx(expected)
 
@@ -1163,13 +1166,13 @@ def test_what_keras_writes_is_read_back(tmp_path, keras):
     expected |= {layer.name: layer for layer in model.layers if layer.name.startswith("dense")}
     live = from_keras(model)
     for graph in (read(tmp_path / "a.keras"), read(tmp_path / "a.h5"), live):
-        assert graph.nodes == live.nodes
+        assert graph.layers == live.layers
         assert graph.inputs == ("signal",)
         assert graph.provenance["framework_version"] == keras.__version__
         for name, layer in expected.items():
-            node = next(node for node in graph.nodes if node.name == name)
-            found = graph.node_tensors(node)
-            roles = ("weight_ih", "weight_hh", "bias") if node.op == "lstm" else ("weight", "bias")
+            node = next(node for node in graph.layers if node.name == name)
+            found = graph.layer_tensors(node)
+            roles = ("weight_ih", "weight_hh", "bias") if node.kind == "lstm" else ("weight", "bias")
             weights = layer.get_weights()
             assert len(found) == len(weights)
             for role, array in zip(roles, weights, strict=False):

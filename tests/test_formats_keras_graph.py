@@ -67,7 +67,7 @@ def test_calls_run_in_the_order_of_their_wiring_not_of_the_list(tmp_path):
     layers = model["config"]["layers"]
     layers[1], layers[2] = layers[2], layers[1]
     graph = read(dense_file(tmp_path, model))
-    assert [node.name for node in graph.nodes] == ["a", "b"]
+    assert [node.name for node in graph.layers] == ["a", "b"]
 
 
 def change(path, value):
@@ -200,7 +200,7 @@ def test_thousands_of_layers_in_a_row_are_no_problem(tmp_path):
     chain = [called(keras_input(None, 3, name="l0"))]
     chain += [called(keras_layer("Dropout", f"l{k}", rate=0.1), tensor(f"l{k - 1}")) for k in range(1, 3001)]
     graph = read(write_keras(tmp_path / "a.keras", functional(["l0", 0, 0], ["l3000", 0, 0], *chain), {}))
-    assert len(graph.nodes) == 3000
+    assert len(graph.layers) == 3000
 
 
 def test_models_nested_without_end_are_refused(tmp_path):
@@ -273,7 +273,7 @@ def test_initial_states_of_keras_2_are_further_inputs(tmp_path, class_name):
     }
     graph = read(write_h5(tmp_path / "a.h5", model, weights))
     assert graph.inputs == ("x", "y")
-    assert graph.nodes[-1].inputs == {"x": "y", "mask": "y.mask", "h0": "enc.h", "c0": "enc.c"}
+    assert graph.layers[-1].inputs == {"x": "y", "mask": "y.mask", "h0": "enc.h", "c0": "enc.c"}
 
 
 @pytest.mark.parametrize(("version", "mode"), [("2.15.0", "all"), ("3.3.3", None), ("3.4.0", "any"), ("3.15.1", "any")])
@@ -295,7 +295,7 @@ def test_masks_of_a_sum_are_joined_as_the_version_does(tmp_path, version, mode):
         )  # fmt: skip
     weights = {"rnn": named("rnn", keras_lstm_weights(rng, 3, 4), *LSTM_NAMES)}
     graph = read(write_h5(tmp_path / "a.h5", model, weights, version=version))
-    nodes = {node.op: node for node in graph.nodes}
+    nodes = {node.kind: node for node in graph.layers}
     assert ("mask_merge" in nodes) == (mode is not None) == ("mask" in nodes["lstm"].inputs)
     if mode is not None:
         assert nodes["mask_merge"].options["mode"] == mode
@@ -312,7 +312,7 @@ def test_a_model_in_a_model_of_keras_2_counts_its_calls_from_1(tmp_path):
     model = old_functional([["x", 0, 0]], [["core", 2, 0]], old(keras_input(3, name="x")), entry)
     weights = {"core": named("fc", keras_dense_weights(rng, 3, 3), "kernel", "bias")}
     graph = read(write_h5(tmp_path / "a.h5", model, weights))
-    first, second = graph.nodes
+    first, second = graph.layers
     assert (first.name, second.name) == ("core/fc", "core/fc#2")
     assert first.weights == second.weights
     assert second.inputs == {"x": "core/fc"}
@@ -352,7 +352,7 @@ def masked_by(layer, version, folder):
     layers = [keras_input(5, 4, name="x"), keras_layer("Masking", "m", mask_value=0.0), layer, keras_lstm("rnn", 3)]
     weights = {"rnn": named("rnn", keras_lstm_weights(np.random.default_rng(5), 4, 3), *LSTM_NAMES)}
     graph = read(write_h5(folder / "a.h5", keras_model(*layers), weights, version=version))
-    return "mask" in graph.nodes[-1].inputs
+    return "mask" in graph.layers[-1].inputs
 
 
 @pytest.mark.parametrize(("layer", "version", "is_kept"), [
@@ -402,7 +402,7 @@ def test_a_mask_made_inside_time_distributed_goes_on_in_keras_2(tmp_path, versio
     }
     path = write_h5(tmp_path / "a.h5", model, weights, version=version)
     if not is_refused:
-        assert sum(node.op == "lstm" for node in read(path).nodes) == 4
+        assert sum(node.kind == "lstm" for node in read(path).layers) == 4
         return
     with pytest.raises(UnsupportedError, match="'each' .* a mask inside TimeDistributed is not supported"):
         read(path)

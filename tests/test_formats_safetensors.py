@@ -47,7 +47,7 @@ def graph(rng):
 
 def assert_equal(found, expected):
     assert found.values == expected.values
-    assert found.nodes == expected.nodes
+    assert found.layers == expected.layers
     assert (found.inputs, found.outputs, found.metadata) == (expected.inputs, expected.outputs, expected.metadata)
     assert set(found.tensors) == set(expected.tensors)
     for name, array in expected.tensors.items():
@@ -307,7 +307,7 @@ def _value(name, /, **changed):
         (_graph(lambda g: g["values"].append(g["values"][-1])), "do not follow from its layers"),
         (_graph(lambda g: g["values"].pop()), "do not follow from its layers"),
         (_graph(lambda g: g["nodes"].insert(0, 3)), "expected an object with inputs, name, op"),
-        (_node("fc", op="mamba"), "layer 'fc': no operation 'mamba'; known are activation"),
+        (_node("fc", op="mamba"), "layer 'fc': no layer of kind 'mamba'; known are activation"),
         (_node("fc", name=3), "name expected a str, found a int"),
         (_node("fc", name="last"), "two layers of the graph have one name"),
         (_node("fc", weights={"weight": "none"}), "tensor 'none' is not in the graph"),
@@ -353,7 +353,7 @@ def test_an_option_that_a_file_does_not_name_has_its_default(tmp_path, graph):
     header, data = split(path)
     _node("dropout", options={})(header)
     _option("elu", "activation_alpha", 2)(header)
-    found = {node.name: node for node in read(join(path, header, data)).nodes}
+    found = {node.name: node for node in read(join(path, header, data)).layers}
     assert found["dropout"].options == {"rate": 0.5}
     assert found["elu"].options["activation_alpha"] == 2.0
 

@@ -18,8 +18,8 @@ def rng():
 def wiring(graph):
     """``[(op, name, inputs, outputs), ...]`` without masks."""
     return [
-        (node.op, node.name, [name for role, name in node.inputs.items() if role != "mask"], node.outputs["y"])
-        for node in graph.nodes
+        (node.kind, node.name, [name for role, name in node.inputs.items() if role != "mask"], node.outputs["y"])
+        for node in graph.layers
     ]
 
 
@@ -34,10 +34,10 @@ def test_a_network_of_one_lstm_and_a_linear_layer_is_wired_in_order(rng):
         ("dense", "fc", ["relu"], "fc"),
     ]
     assert graph.values["input"].shape == (None, 3)
-    assert graph.nodes[0].inputs["mask"] == graph.nodes[2].inputs["mask"] == "input.mask"
-    assert graph.nodes[0].options["padding"] == "zero"
-    assert graph.nodes[1].options == {"rate": 0.25}
-    assert graph.nodes[4].options["activation"] == "tanh"
+    assert graph.layers[0].inputs["mask"] == graph.layers[2].inputs["mask"] == "input.mask"
+    assert graph.layers[0].options["padding"] == "zero"
+    assert graph.layers[1].options == {"rate": 0.25}
+    assert graph.layers[4].options["activation"] == "tanh"
     assert graph.outputs == ("fc",)
     assert graph.values["fc"].kind == "vector"
 
@@ -45,7 +45,7 @@ def test_a_network_of_one_lstm_and_a_linear_layer_is_wired_in_order(rng):
 def test_weights_arrive_unchanged_and_the_two_biases_as_their_sum(rng):
     tensors = lstm_tensors(rng, "lstm", 3, 5)
     graph = from_state_dict(tensors, [L.LSTM("lstm")])
-    found = graph.node_tensors(graph.nodes[0])
+    found = graph.layer_tensors(graph.layers[0])
     np.testing.assert_array_equal(found["weight_ih"], tensors["lstm.weight_ih_l0"])
     np.testing.assert_array_equal(found["weight_hh"], tensors["lstm.weight_hh_l0"])
     np.testing.assert_array_equal(found["bias"], tensors["lstm.bias_ih_l0"] + tensors["lstm.bias_hh_l0"])
@@ -77,9 +77,9 @@ def test_a_stack_with_two_directions_becomes_one_node_per_layer_and_direction(rn
         ("lstm", "rnn.l1.reverse", ["rnn.l0.merge"], "rnn.l1.reverse"),
         ("merge", "rnn.l1.merge", ["rnn.l1", "rnn.l1.reverse"], "rnn.l1.merge"),
     ]
-    assert [node.options.get("reverse") for node in graph.nodes] == [False, True, None] * 2
+    assert [node.options.get("reverse") for node in graph.layers] == [False, True, None] * 2
     assert graph.values["rnn.l1.merge"].shape == (None, 10)
-    reverse = graph.node_tensors(graph.nodes[4])
+    reverse = graph.layer_tensors(graph.layers[4])
     np.testing.assert_array_equal(reverse["weight_ih"], tensors["rnn.weight_ih_l1_reverse"])
     assert [name for name, _ in graph.states()] == ["rnn.l0", "rnn.l0.reverse", "rnn.l1", "rnn.l1.reverse"]
 
@@ -104,22 +104,22 @@ def test_the_last_state_of_one_direction_is_its_h(rng):
 def test_a_projection_is_found_by_its_tensor(rng, directions):
     tensors = lstm_tensors(rng, "rnn", 3, 6, layers=2, directions=directions, projection=2)
     graph = from_state_dict(tensors, [L.LSTM("rnn")])
-    node = next(node for node in graph.nodes if node.name == "rnn.l1")
-    assert graph.node_tensors(node)["weight_hr"].shape == (2, 6)
-    assert graph.node_tensors(node)["weight_ih"].shape == (24, 2 * directions)
+    node = next(node for node in graph.layers if node.name == "rnn.l1")
+    assert graph.layer_tensors(node)["weight_hr"].shape == (2, 6)
+    assert graph.layer_tensors(node)["weight_ih"].shape == (24, 2 * directions)
     assert graph.states()[0] == ("rnn.l0", (("h", (2,)), ("c", (6,))))
 
 
 def test_a_network_without_biases_has_none(rng):
     graph = from_state_dict(lstm_tensors(rng, "", 3, 5, bias=False), [L.LSTM("")])
-    assert set(graph.nodes[0].weights) == {"weight_ih", "weight_hh"}
+    assert set(graph.layers[0].weights) == {"weight_ih", "weight_hh"}
 
 
 def test_an_lstm_cell_has_names_without_a_layer_number(rng):
     tensors = {name.replace("_l0", ""): array for name, array in lstm_tensors(rng, "cell", 3, 5).items()}
     graph = from_state_dict(tensors, [L.LSTM("cell"), L.LastState()])
     assert wiring(graph) == [("lstm", "cell", ["input"], "cell")]
-    assert set(graph.nodes[0].weights) == {"weight_ih", "weight_hh", "bias"}
+    assert set(graph.layers[0].weights) == {"weight_ih", "weight_hh", "bias"}
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
@@ -146,9 +146,9 @@ def test_a_linear_layer_before_an_lstm_takes_sequences(rng):
 def test_a_layer_given_twice_shares_its_tensors(rng):
     tensors = lstm_tensors(rng, "lstm", 5, 5) | linear_tensors(rng, "fc", 5, 5)
     graph = from_state_dict(tensors, [L.Linear("fc"), L.LSTM("lstm"), L.LSTM("lstm"), L.Linear("fc")])
-    assert [node.name for node in graph.nodes] == ["fc", "lstm.l0", "lstm.l0#2", "fc#2"]
-    assert graph.nodes[1].weights == graph.nodes[2].weights
-    assert graph.nodes[0].weights == graph.nodes[3].weights
+    assert [node.name for node in graph.layers] == ["fc", "lstm.l0", "lstm.l0#2", "fc#2"]
+    assert graph.layers[1].weights == graph.layers[2].weights
+    assert graph.layers[0].weights == graph.layers[3].weights
     assert len(graph.tensors) == 5
 
 
@@ -159,7 +159,7 @@ def test_a_layer_named_input_does_not_meet_the_input(rng):
 
 def test_activations_of_an_lstm_may_have_parameters(rng):
     layer = L.LSTM("", activation=L.LeakyReLU(0.2), recurrent_activation="hard_sigmoid")
-    options = from_state_dict(lstm_tensors(rng, "", 3, 5), [layer]).nodes[0].options
+    options = from_state_dict(lstm_tensors(rng, "", 3, 5), [layer]).layers[0].options
     assert (options["activation"], options["activation_alpha"]) == ("leaky_relu", 0.2)
     assert options["recurrent_activation"] == "hard_sigmoid"
     assert options["recurrent_activation_alpha"] == pytest.approx(1 / 6)
@@ -189,7 +189,7 @@ def test_activations_of_an_lstm_may_have_parameters(rng):
 )
 def test_pytorchs_activations_have_pytorchs_parameters(rng, layer, expected):
     graph = from_state_dict(linear_tensors(rng, "fc", 3, 4), [L.Linear("fc"), layer])
-    options = graph.nodes[1].options
+    options = graph.layers[1].options
     found = (options["activation"], options["activation_alpha"], options["activation_beta"])
     assert found == pytest.approx(expected)
 
@@ -197,7 +197,7 @@ def test_pytorchs_activations_have_pytorchs_parameters(rng, layer, expected):
 def test_half_precision_becomes_float32_and_double_stays(rng):
     half = {name: array.astype(np.float16) for name, array in lstm_tensors(rng, "", 3, 5).items()}
     graph = from_state_dict(half, [L.LSTM("")])
-    found = graph.node_tensors(graph.nodes[0])
+    found = graph.layer_tensors(graph.layers[0])
     np.testing.assert_array_equal(found["weight_ih"], half["weight_ih_l0"].astype(np.float32))
     bias = half["bias_ih_l0"].astype(np.float32) + half["bias_hh_l0"].astype(np.float32)
     np.testing.assert_array_equal(found["bias"], bias)
@@ -214,7 +214,7 @@ def test_arrays_of_any_order_are_copied(rng):
     graph = from_state_dict(tensors, [L.LSTM("")])
     for array in tensors.values():
         array[...] = 0
-    found = graph.node_tensors(graph.nodes[0])
+    found = graph.layer_tensors(graph.layers[0])
     np.testing.assert_array_equal(found["weight_ih"], expected["weight_ih_l0"])
     np.testing.assert_array_equal(found["weight_hh"], expected["weight_hh_l0"])
     assert found["weight_hh"].dtype.isnative

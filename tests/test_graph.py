@@ -7,7 +7,7 @@ import cylstm
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.registry import read, write
 from cylstm.graph.graph import Axis, GraphBuilder, Value
-from cylstm.graph.layers import OPS
+from cylstm.graph.layers import LAYER_KINDS
 
 
 @pytest.fixture
@@ -59,12 +59,12 @@ def encoder_decoder(rng):
 
 def test_an_encoder_decoder_with_states_passed_and_a_shared_layer_is_wired(rng):
     graph = encoder_decoder(rng)
-    nodes = {node.name: node for node in graph.nodes}
+    layers = {layer.name: layer for layer in graph.layers}
     assert graph.inputs == ("source", "target")
     assert graph.outputs == ("head", "decoder.c")
-    assert nodes["embed"].weights == nodes["embed#2"].weights
-    assert nodes["encoder.forward"].inputs == {"x": "embed", "mask": "source.mask"}
-    assert nodes["decoder"].inputs == {
+    assert layers["embed"].weights == layers["embed#2"].weights
+    assert layers["encoder.forward"].inputs == {"x": "embed", "mask": "source.mask"}
+    assert layers["decoder"].inputs == {
         "x": "embed#2",
         "h0": "bridge.h.narrow",
         "c0": "bridge.c.narrow",
@@ -86,7 +86,7 @@ def test_an_encoder_decoder_survives_its_file(rng, tmp_path):
     graph = encoder_decoder(rng)
     write(graph, tmp_path / "a.cylstm")
     found = read(tmp_path / "a.cylstm")
-    assert found.nodes == graph.nodes
+    assert found.layers == graph.layers
     assert found.values == graph.values
     assert found.metadata == {"task": "translation"}
 
@@ -102,24 +102,24 @@ def test_a_mask_travels_with_its_sequence_until_the_last_step(rng, builder):
     last = builder.add("last", "f", {"x": y})["y"]
     assert last == Value("f", "vector", (5,), None)
     builder.output(last)
-    assert builder.build().nodes[-1].inputs == {"x": "e", "mask": "x.mask"}
+    assert builder.build().layers[-1].inputs == {"x": "e", "mask": "x.mask"}
 
 
 def test_a_sequence_may_come_without_a_mask(rng, builder):
     x = builder.input("x", (None, 3), masked=False)
     builder.output(builder.add("lstm", "a", {"x": x}, lstm(rng, 3, 5))["y"])
     graph = builder.build()
-    assert graph.nodes[0].inputs == {"x": "x"}
+    assert graph.layers[0].inputs == {"x": "x"}
     assert set(graph.values) == {"x", "a", "a.h", "a.c"}
 
 
 def test_options_not_given_have_their_defaults(rng, builder):
     x = builder.input("x", (None, 3))
     builder.output(builder.add("lstm", "a", {"x": x}, lstm(rng, 3, 5), {"reverse": True})["y"])
-    node = builder.build().nodes[0]
-    assert node.options == {**OPS["lstm"].defaults, "reverse": True}
-    assert OPS["lstm"].streams(node.options) is not None
-    assert OPS["lstm"].streams(OPS["lstm"].defaults) is None
+    layer = builder.build().layers[0]
+    assert layer.options == {**LAYER_KINDS["lstm"].defaults, "reverse": True}
+    assert LAYER_KINDS["lstm"].streams(layer.options) is not None
+    assert LAYER_KINDS["lstm"].streams(LAYER_KINDS["lstm"].defaults) is None
 
 
 def test_a_transposed_weight_is_stored_in_c_order(rng, builder):
@@ -139,9 +139,9 @@ _LSTM = {"weight_ih": _zeros(20, 3), "weight_hh": _zeros(20, 5), "bias": _zeros(
 
 
 @pytest.mark.parametrize(
-    ("op", "weights", "options", "error", "message"),
+    ("kind", "weights", "options", "error", "message"),
     [
-        ("mamba", {}, {}, UnsupportedError, "layer 'a': no operation 'mamba'; known are activation"),
+        ("mamba", {}, {}, UnsupportedError, "layer 'a': no layer of kind 'mamba'; known are activation"),
         ("dense", {}, {}, ShapeError, "layer 'a': weights expected weight .*; found none"),
         ("dense", {"weight": _zeros(2, 4)}, {}, ShapeError, r"'weight': expected shape \(2, 3\), found \(2, 4\)"),
         ("dense", {"weight": _zeros(3)}, {}, ShapeError, r"expected shape \(output, 3\), found \(3,\)"),
@@ -193,10 +193,10 @@ _LSTM = {"weight_ih": _zeros(20, 3), "weight_hh": _zeros(20, 5), "bias": _zeros(
         ("lstm", _LSTM, {"activation": "softmax"}, UnsupportedError, "softmax needs the whole axis"),
     ],
 )
-def test_a_layer_that_does_not_fit_is_named_with_what_was_expected(builder, op, weights, options, error, message):
+def test_a_layer_that_does_not_fit_is_named_with_what_was_expected(builder, kind, weights, options, error, message):
     x = builder.input("x", (None, 3))
     with pytest.raises(error, match=message) as caught:
-        builder.add(op, "a", {"x": x}, weights, options)
+        builder.add(kind, "a", {"x": x}, weights, options)
     assert "a" in str(caught.value)
 
 

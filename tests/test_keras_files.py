@@ -143,14 +143,14 @@ def test_a_config_of_keras_3_that_names_no_version_is_one_of_keras_3(rng, tmp_pa
     config = keras_model(keras_input(None, 3), keras_lstm("rnn", 5, recurrent_activation="hard_sigmoid"))
     write_weights(tmp_path / "a.weights.h5", {"layers/lstm/cell": keras_lstm_weights(rng, 3, 5)})
     graph = read(tmp_path / "a.weights.h5", architecture=json.dumps(config))
-    assert graph.nodes[0].options["recurrent_activation_alpha"] == pytest.approx(1 / 6)
+    assert graph.layers[0].options["recurrent_activation_alpha"] == pytest.approx(1 / 6)
 
 
 def test_a_given_version_stands_over_that_of_the_file():
     before = read(FOLDER / "hard_sigmoid.keras")
     after = read(FOLDER / "hard_sigmoid.keras", keras_version="3.0")
-    assert before.nodes[0].options["recurrent_activation_alpha"] == pytest.approx(0.2)
-    assert after.nodes[0].options["recurrent_activation_alpha"] == pytest.approx(1 / 6)
+    assert before.layers[0].options["recurrent_activation_alpha"] == pytest.approx(0.2)
+    assert after.layers[0].options["recurrent_activation_alpha"] == pytest.approx(1 / 6)
     with pytest.raises(FormatError, match="keras_version expected a version number, found 'old'"):
         read(FOLDER / "hard_sigmoid.keras", keras_version="old")
 
@@ -358,7 +358,7 @@ def test_old_arguments_that_change_nothing_are_tolerated(tmp_path, rng, option):
     layer = old_recurrent("LSTM", "lstm_1", 5, **FIRST, **{option: 0 if option == "implementation" else False})
     weights = {"lstm_1": named("lstm_1/{}:0", keras_lstm_weights(rng, 3, 5))}
     config = {"class_name": "Sequential", "config": [layer]}
-    assert read(write_h5(tmp_path / "a.h5", config, weights, version="2.1.0")).nodes
+    assert read(write_h5(tmp_path / "a.h5", config, weights, version="2.1.0")).layers
 
 
 # Weights spread over several files

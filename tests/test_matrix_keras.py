@@ -193,7 +193,7 @@ def check_files(network, model, tmp_path):
     for suffix in (".keras", ".h5"):
         network.save(tmp_path / f"network{suffix}")
         graph = cylstm.load(tmp_path / f"network{suffix}").graph
-        assert graph.nodes == model.graph.nodes
+        assert graph.layers == model.graph.layers
         assert graph.outputs == model.graph.outputs
         assert list(graph.tensors) == list(model.graph.tensors)
         for name, tensor in graph.tensors.items():

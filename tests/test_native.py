@@ -8,7 +8,7 @@ import pytest
 
 import cylstm
 from cylstm.formats.safetensors import FORMAT_VERSION
-from cylstm.graph.layers import OPS
+from cylstm.graph.layers import LAYER_KINDS
 
 from native_networks import FOLDER, networks
 
@@ -28,7 +28,7 @@ def test_a_network_comes_back_bit_for_bit(tmp_path, name):
     model.save(tmp_path / "a.cylstm")
     found = cylstm.load(tmp_path / "a.cylstm", dtype=str(model.dtype))
     assert found.graph.values == model.graph.values
-    assert found.graph.nodes == model.graph.nodes
+    assert found.graph.layers == model.graph.layers
     assert (found.inputs, found.outputs, found.metadata) == (model.inputs, model.outputs, model.metadata)
     assert {name: (a.dtype, a.tobytes()) for name, a in found.graph.tensors.items()} == {
         name: (a.dtype, a.tobytes()) for name, a in model.graph.tensors.items()
@@ -37,7 +37,7 @@ def test_a_network_comes_back_bit_for_bit(tmp_path, name):
 
 
 def test_every_operation_is_among_the_networks():
-    assert {node.op for model, _ in _NETWORKS.values() for node in model.graph.nodes} == set(OPS)
+    assert {node.kind for model, _ in _NETWORKS.values() for node in model.graph.layers} == set(LAYER_KINDS)
 
 
 @pytest.mark.parametrize("path", _KEPT, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -63,11 +63,11 @@ def test_the_specification_names_the_version_and_every_operation_role_and_option
     text = _SPECIFICATION.read_text()
     assert f'`format_version` is "{FORMAT_VERSION}"' in text
     named = set(re.findall(r"`([a-z0-9_]+)`", text))
-    missing = [op for op in OPS if op not in named]
-    for op in OPS.values():
+    missing = [op for op in LAYER_KINDS if op not in named]
+    for op in LAYER_KINDS.values():
         options = {option for option in op.defaults if not re.search(r"activation(_alpha|_beta)$", option)}
         missing += [f"{op.name}: {option}" for option in sorted(options) if option not in named]
     for model, _ in _NETWORKS.values():
-        for node in model.graph.nodes:
-            missing += [f"{node.op}: {role}" for role in node.weights if role not in named]
+        for node in model.graph.layers:
+            missing += [f"{node.kind}: {role}" for role in node.weights if role not in named]
     assert not missing

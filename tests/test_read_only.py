@@ -14,7 +14,7 @@ import cylstm
 from cylstm.errors import FormatError, ShapeError
 from cylstm.formats.registry import open_file
 from cylstm.formats.state_dict import wiring as L
-from cylstm.graph.graph import Axis, Graph, Node, ReadOnlyDict, Value, read_only
+from cylstm.graph.graph import Axis, Graph, Layer, ReadOnlyDict, Value, read_only
 from cylstm.graph.weights import StoredTensor, StoredTensors
 
 from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
@@ -159,9 +159,9 @@ def test_nothing_public_of_a_model_can_be_changed(rng, tmp_path, model):
     before = everything(model, x, state, tmp_path / "before.cylstm")
     walk = Walk()
     walk.visit(model, "model")
-    for node in model.graph.nodes:
-        walk.visit(read_only(model.graph.stored_tensors(node)), f"tensors of {node.name}")
-    ours = {cylstm.Model, Graph, Node, Value, Axis, StoredTensors, StoredTensor, ReadOnlyDict}
+    for layer in model.graph.layers:
+        walk.visit(read_only(model.graph.stored_tensors(layer)), f"tensors of {layer.name}")
+    ours = {cylstm.Model, Graph, Layer, Value, Axis, StoredTensors, StoredTensor, ReadOnlyDict}
     assert ours | {types.MappingProxyType, np.ndarray} <= walk.kinds
     assert everything(model, x, state, tmp_path / "after.cylstm") == before
 
@@ -270,7 +270,7 @@ def test_what_a_model_gives_is_handled_like_any_dict_and_tuple(rng):
     assert model.provenance["layouts"] == {"c": "d"}
     assert model.inputs == ("input",) and model.outputs == ("fc",)
     again = pickle.loads(pickle.dumps(model.graph))
-    assert again.nodes == model.graph.nodes and type(again.metadata) is ReadOnlyDict
+    assert again.layers == model.graph.layers and type(again.metadata) is ReadOnlyDict
 
 
 def test_models_can_be_referred_to_weakly_and_subclassed(rng):

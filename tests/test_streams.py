@@ -167,7 +167,7 @@ def test_an_index_out_of_range_is_named_in_active_rows_alone(rng):
 
 
 def test_the_goldens_have_streams_of_every_recurrent_layer():
-    ops = {node.op for path in streaming_goldens() for node in cylstm.load(path).graph.nodes}
+    ops = {node.kind for path in streaming_goldens() for node in cylstm.load(path).graph.layers}
     assert {"lstm", "gru", "rnn", "conv_lstm"} <= ops
 
 

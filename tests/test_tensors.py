@@ -12,8 +12,8 @@ import cylstm
 from cylstm.errors import FormatError
 from cylstm.formats import safetensors_tensors
 from cylstm.formats.registry import open_file
-from cylstm.formats.torch import tensors as torch_tensors
 from cylstm.formats.state_dict import wiring as L
+from cylstm.formats.torch import tensors as torch_tensors
 from cylstm.graph.weights import StoredTensor, as_stored
 
 from networks import bits

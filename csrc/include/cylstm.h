@@ -21,7 +21,7 @@ typedef enum {
     CYL_OK = 0,
     CYL_E_MEMORY,   /* out of memory, or a size that does not fit */
     CYL_E_ARGUMENT, /* an argument out of its range */
-    CYL_E_LAYER,    /* no such operation */
+    CYL_E_LAYER,    /* no such kind of layer */
     CYL_E_OPTION,   /* an option missing, unknown or out of range */
     CYL_E_TENSOR,   /* a tensor missing or of another shape */
     CYL_E_VALUE,    /* a value missing or of another kind or size */

@@ -10,7 +10,7 @@ const char *cyl_status_text(CylStatus status) {
     case CYL_E_ARGUMENT:
         return "an argument is out of its range";
     case CYL_E_LAYER:
-        return "no such operation";
+        return "no such kind of layer";
     case CYL_E_OPTION:
         return "an option is missing, unknown or out of range";
     case CYL_E_TENSOR:

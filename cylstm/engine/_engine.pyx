@@ -175,7 +175,7 @@ cdef class PackedModel:
     Parameters
     ----------
     graph : Graph
-        Without dropout nodes.
+        Without dropout layers.
     engine : {"packed", "blas"}
     isa : str
         Of everything in float32 but the products of the BLAS.
@@ -184,7 +184,7 @@ cdef class PackedModel:
     dtype : numpy.dtype
         float32, or float64 with the BLAS engine.
     arrays : dict of str to list of ndarray of float32, optional
-        The packed weights of every node that has any, by its name, as `arrays` gives them; the packed engine only.
+        The packed weights of every layer that has any, by its name, as `arrays` gives them; the packed engine only.
         The graph's tensors are not read then; the arrays are kept, are aligned to 64 bytes and must never change.
 
     Attributes
@@ -216,8 +216,8 @@ cdef class PackedModel:
     cdef readonly dict layouts
     cdef list input_names, output_shapes, output_times, derived
     cdef readonly dict limits
-    cdef dict node_indices
-    # of each node, whether its state goes on from call to call; None where all do
+    cdef dict layer_indices
+    # of each layer, whether its state goes on from call to call; None where all do
     cdef bytes carried
     cdef object kept
     # until the first call on several threads has loaded what it needs of OpenMP
@@ -280,16 +280,16 @@ cdef class PackedModel:
                 f"value {value.name!r} of shape {value.shape}",
             )
             indices[value.name] = index
-        self.node_indices = {node.name: i for i, node in enumerate(graph.nodes)}
-        self.carried = bytes([node.name in graph.stateful for node in graph.nodes]) if graph.stateful else None
-        for node in graph.nodes:
-            tensors = graph.stored_tensors(node)
+        self.layer_indices = {layer.name: i for i, layer in enumerate(graph.layers)}
+        self.carried = bytes([layer.name in graph.stateful for layer in graph.layers]) if graph.stateful else None
+        for layer in graph.layers:
+            tensors = graph.stored_tensors(layer)
             if arrays is None:
-                self.add_node(node, tensors, indices, None)
+                self.add_layer(layer, tensors, indices, None)
                 for role, tensor in tensors.items():
-                    self.write_tensor(node.name, role, tensor)
+                    self.write_tensor(layer.name, role, tensor)
             else:
-                self.add_node(node, tensors, indices, arrays.get(node.name, []))
+                self.add_layer(layer, tensors, indices, arrays.get(layer.name, []))
         if len(graph.inputs) > MAX_PORTS or len(graph.outputs) > MAX_PORTS:
             raise UnsupportedError(f"at most {MAX_PORTS} inputs and outputs are supported")
         self.layouts = dict(graph.layouts)
@@ -349,14 +349,14 @@ cdef class PackedModel:
         """Raise `FormatError` about the first batch normalisation by numbers that are not above 0."""
         from cylstm.graph.layers.norm import check_variance
 
-        for node in graph.nodes:
-            if node.op == "batch_norm":
-                shape = graph.stored_tensors(node)["variance"].shape
-                variance = self.read_tensor(node.name, "variance", shape, 0, shape[0])
-                check_variance(node.name, variance, node.options, FormatError)
+        for layer in graph.layers:
+            if layer.kind == "batch_norm":
+                shape = graph.stored_tensors(layer)["variance"].shape
+                variance = self.read_tensor(layer.name, "variance", shape, 0, shape[0])
+                check_variance(layer.name, variance, layer.options, FormatError)
 
-    cdef add_node(self, node, tensors, indices, packed):
-        """One node: names and arrays are kept alive in Python lists while C reads them."""
+    cdef add_layer(self, layer, tensors, indices, packed):
+        """One layer: names and arrays are kept alive in Python lists while C reads them."""
         cdef CylPort inputs[MAX_PORTS]
         cdef CylPort outputs[MAX_PORTS]
         cdef CylOption options[MAX_PORTS]
@@ -366,17 +366,17 @@ cdef class PackedModel:
         cdef CylStatus status
         cdef cnp.ndarray array
         memset(&spec, 0, sizeof(spec))
-        if max(len(node.inputs), len(node.outputs), len(node.options), len(tensors)) > MAX_PORTS:
-            raise UnsupportedError(f"layer {node.name!r}: at most {MAX_PORTS} inputs, options and tensors are supported")
-        kept = [node.op.encode()]
+        if max(len(layer.inputs), len(layer.outputs), len(layer.options), len(tensors)) > MAX_PORTS:
+            raise UnsupportedError(f"layer {layer.name!r}: at most {MAX_PORTS} inputs, options and tensors are supported")
+        kept = [layer.kind.encode()]
         spec.kind = <bytes>kept[0]
-        for i, (role, name) in enumerate(node.inputs.items()):
+        for i, (role, name) in enumerate(layer.inputs.items()):
             kept.append(role.encode())
             inputs[i].role, inputs[i].value = <bytes>kept[-1], indices[name]
-        for i, (role, name) in enumerate(node.outputs.items()):
+        for i, (role, name) in enumerate(layer.outputs.items()):
             kept.append(role.encode())
             outputs[i].role, outputs[i].value = <bytes>kept[-1], indices[name]
-        for i, (key, option) in enumerate(node.options.items()):
+        for i, (key, option) in enumerate(layer.options.items()):
             kept.append(key.encode())
             options[i].name, options[i].text, options[i].number = <bytes>kept[-1], NULL, 0.0
             if isinstance(option, str):
@@ -391,8 +391,8 @@ cdef class PackedModel:
             for axis in range(min(tensor.ndim, 4)):
                 arrays[i].shape[axis] = tensor.shape[axis]
         spec.inputs, spec.outputs, spec.options, spec.tensors = inputs, outputs, options, arrays
-        spec.input_count, spec.output_count = len(node.inputs), len(node.outputs)
-        spec.option_count, spec.tensor_count = len(node.options), len(tensors)
+        spec.input_count, spec.output_count = len(layer.inputs), len(layer.outputs)
+        spec.option_count, spec.tensor_count = len(layer.options), len(tensors)
         if packed is not None:
             # a convolution in groups has two of each group
             packed_arrays = <CylArray *>PyMem_Calloc(max(1, len(packed)), sizeof(CylArray))
@@ -403,12 +403,12 @@ cdef class PackedModel:
             spec.arrays, spec.array_count = packed_arrays, len(packed)
         status = cyl_model_add_layer(self.model, &spec)
         PyMem_Free(<void *>spec.arrays)
-        check(status, f"layer {node.name!r}")
+        check(status, f"layer {layer.name!r}")
 
-    cdef write_tensor(self, str node, str role, tensor):
+    cdef write_tensor(self, str layer, str role, tensor):
         """Pack one tensor; a stored one is read piece by piece, so that no copy of it is ever whole in memory."""
         cdef cnp.ndarray array
-        cdef int32_t index = self.node_indices[node]
+        cdef int32_t index = self.layer_indices[layer]
         cdef bytes name = role.encode()
         cdef const char *role_text = name
         cdef int64_t first, rows
@@ -419,35 +419,35 @@ cdef class PackedModel:
             rows, data = array.shape[0], cnp.PyArray_DATA(array)
             with nogil:
                 status = cyl_model_write_tensor(self.model, index, role_text, first, rows, data)
-            check(status, f"layer {node!r}, tensor {role!r}")
+            check(status, f"layer {layer!r}, tensor {role!r}")
 
-    def read_tensor(self, str node, str role, tuple shape, int64_t first, int64_t count):
+    def read_tensor(self, str layer, str role, tuple shape, int64_t first, int64_t count):
         """Rows of a tensor as it was packed: of the model's dtype, in the packed engine after the subnormal rule."""
         cdef cnp.ndarray array = np.empty((count, *shape[1:]), self.dtype)
-        cdef int32_t index = self.node_indices[node]
+        cdef int32_t index = self.layer_indices[layer]
         cdef bytes name = role.encode()
         check(
             cyl_model_read_tensor(self.model, index, name, first, count, cnp.PyArray_DATA(array)),
-            f"layer {node!r}, tensor {role!r}",
+            f"layer {layer!r}, tensor {role!r}",
         )
         return array
 
     def tensors(self, graph):
         """The tensors of the graph that this was made from, unpacked when asked for: its weights are held once."""
         stored = dict(as_stored(graph.tensors))
-        for node in graph.nodes:
-            for role, name in node.weights.items():
+        for layer in graph.layers:
+            for role, name in layer.weights.items():
                 shape = tuple(stored[name].shape)
-                stored[name] = StoredTensor(shape, self.dtype, partial(self.read_tensor, node.name, role, shape))
+                stored[name] = StoredTensor(shape, self.dtype, partial(self.read_tensor, layer.name, role, shape))
         return StoredTensors(stored)
 
     def arrays(self):
-        """Node name -> its packed weights, read-only arrays of one axis that lie in this model."""
+        """Layer name -> its packed weights, read-only arrays of one axis that lie in this model."""
         cdef CylArray packed
         cdef cnp.npy_intp size
         cdef cnp.ndarray array
         found = {}
-        for name, index in self.node_indices.items():
+        for name, index in self.layer_indices.items():
             arrays = []
             for i in range(cyl_model_array_count(self.model, index)):
                 packed = cyl_model_array(self.model, index, i)
@@ -669,7 +669,7 @@ cdef check_packed(graph, arrays, bint is_packed):
     cdef cnp.ndarray array
     if not is_packed:
         raise FormatError('packed arrays are for engine="packed" in float32')
-    unknown = set(arrays) - {node.name for node in graph.nodes}
+    unknown = set(arrays) - {layer.name for layer in graph.layers}
     if unknown:
         raise FormatError(f"packed arrays of no layer: {', '.join(sorted(map(str, unknown)))}")
     for name, packed in arrays.items():

@@ -5,7 +5,7 @@ shape and its begin and end in the data; sorted by begin the tensors fill the da
 ``__metadata__`` maps strings to strings.
 
 A ``.cylstm`` file has in ``__metadata__``: ``format`` ("cylstm"), ``format_version``, ``graph`` (JSON: values,
-nodes, inputs, outputs; where they say anything layouts, window, stateful) and ``metadata`` (JSON: the user's own
+layers, inputs, outputs; where they say anything layouts, window, stateful) and ``metadata`` (JSON: the user's own
 strings). Its tensors are the graph's own; they are read piece by piece as they are packed.
 
 A packed one has ``layout_version`` beside ``format_version``, ``tensors`` in its graph (name -> shape), and instead of
@@ -30,8 +30,8 @@ from cylstm.engine._engine import layout_version
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.registry import NATIVE, PACKED, SAFETENSORS, Format
 from cylstm.formats.untrusted.json import parse_json
-from cylstm.graph.graph import Graph, GraphBuilder, Node, Value
-from cylstm.graph.layers import OPS
+from cylstm.graph.graph import Graph, GraphBuilder, Layer, Value
+from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.weights import StoredTensor
 
 if TYPE_CHECKING:
@@ -335,27 +335,27 @@ def _rebuild(
         values[name] = value
         if value.mask is not None:
             values[value.mask] = builder.value(value.mask)
-    nodes = [_node(path, entry) for entry in graph["nodes"]]
-    if len({node.name for node in nodes}) < len(nodes):
+    layers = [_layer(path, entry) for entry in graph["nodes"]]
+    if len({layer.name for layer in layers}) < len(layers):
         raise FormatError(f"{path}: two layers of the graph have one name")
-    for node in nodes:
-        missing = [name for name in node.inputs.values() if name not in values]
+    for layer in layers:
+        missing = [name for name in layer.inputs.values() if name not in values]
         if missing:
-            raise FormatError(f"{path}: layer {node.name!r} reads {missing[0]!r}, which nothing before it gives")
+            raise FormatError(f"{path}: layer {layer.name!r} reads {missing[0]!r}, which nothing before it gives")
         outputs = builder.add(
-            node.op,
-            node.name,
-            {"mask": None, **{role: values[name] for role, name in node.inputs.items()}},
-            node.weights,
-            node.options,
-            node.outputs,
+            layer.kind,
+            layer.name,
+            {"mask": None, **{role: values[name] for role, name in layer.inputs.items()}},
+            layer.weights,
+            layer.options,
+            layer.outputs,
         )
         values.update((value.name, value) for value in outputs.values())
     for name in _names(path, "outputs", graph["outputs"]):
         if name not in values:
             raise FormatError(f"{path}: output {name!r} is no value of the graph")
         builder.output(values[name])
-    used = {name: f"{node.name}/{role}" for node in reversed(nodes) for role, name in node.weights.items()}
+    used = {name: f"{layer.name}/{role}" for layer in reversed(layers) for role, name in layer.weights.items()}
     left = [name for name in tensors if name not in used]
     if left:
         raise FormatError(f"{path}: tensors that no layer uses: {', '.join(left)}")
@@ -370,8 +370,8 @@ def _rebuild(
         },
     )
     same = all(
-        (made.name, made.inputs, made.outputs, made.weights) == (node.name, node.inputs, node.outputs, node.weights)
-        for made, node in zip(built.nodes, nodes, strict=True)
+        (made.name, made.inputs, made.outputs, made.weights) == (layer.name, layer.inputs, layer.outputs, layer.weights)
+        for made, layer in zip(built.layers, layers, strict=True)
     )
     # the axes are not in the file: they follow from the layers
     found = {name: value._replace(axis=None) for name, value in built.values.items()}
@@ -391,9 +391,9 @@ def _value(path: str, entry: object) -> Value:
     return Value(fields["name"], fields["kind"], tuple(shape), fields["mask"])
 
 
-def _node(path: str, entry: object) -> Node:
+def _layer(path: str, entry: object) -> Layer:
     fields = _fields(
-        f"{path}: graph: node",
+        f"{path}: graph: layer",
         entry,
         {"inputs": dict, "name": str, "op": str, "options": dict, "outputs": dict, "weights": dict},
     )
@@ -401,9 +401,9 @@ def _node(path: str, entry: object) -> Node:
     for part in ("inputs", "outputs", "weights"):
         if not all(isinstance(name, str) for name in fields[part].values()):
             raise FormatError(f"{what}: {part} expected a mapping of roles to names")
-    if fields["op"] not in OPS:
-        raise UnsupportedError(f"{what}: no operation {fields['op']!r}; known are {', '.join(sorted(OPS))}")
-    defaults = OPS[fields["op"]].defaults
+    if fields["op"] not in LAYER_KINDS:
+        raise UnsupportedError(f"{what}: no layer of kind {fields['op']!r}; known are {', '.join(sorted(LAYER_KINDS))}")
+    defaults = LAYER_KINDS[fields["op"]].defaults
     for key, option in fields["options"].items():
         if key not in defaults:
             raise UnsupportedError(f"{what}: {fields['op']} has no option {key!r}")
@@ -411,7 +411,7 @@ def _node(path: str, entry: object) -> Node:
             fields["options"][key] = float(option)
         elif type(option) is not type(defaults[key]):
             raise FormatError(f"{what}, option {key!r}: expected a {type(defaults[key]).__name__}, found {option!r}")
-    return Node(**fields)
+    return Layer(fields.pop("op"), **fields)
 
 
 def _names(path: str, part: str, names: list) -> list[str]:

@@ -78,6 +78,6 @@ def resolve_activation(
 def activation_options(
     slot: str, name: str | None, alpha: float | None = None, beta: float | None = None, *, where: str
 ) -> dict[str, object]:
-    """Node options ``{slot, slot_alpha, slot_beta}`` that describe an activation (see `resolve_activation`)."""
+    """Layer options ``{slot, slot_alpha, slot_beta}`` that describe an activation (see `resolve_activation`)."""
     name, alpha, beta = resolve_activation(name, alpha, beta, where=where)
     return {slot: name, f"{slot}_alpha": alpha, f"{slot}_beta": beta}

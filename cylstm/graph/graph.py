@@ -1,8 +1,8 @@
-"""A network as plain data: nodes that read and write values.
+"""A network as plain data: layers that read and write values.
 
 The graph knows no framework, no file and no C. A *value* is what flows (a sequence, a vector, a mask, a
-state); a *node* is one call of one layer, in one direction; *tensors* are the weights, in the canonical
-layout, named once and shared by every node that uses them. Every shape is checked here, when a node is
+state); a *layer* is one call of one layer, in one direction; *tensors* are the weights, in the canonical
+layout, named once and shared by every layer that uses them. Every shape is checked here, when a layer is
 added, with a message that names the layer.
 """
 
@@ -202,13 +202,13 @@ class Value(Record):
         return math.prod(self.step_shape)
 
 
-class Node(Record):
+class Layer(Record):
     """One call of one layer.
 
     Attributes
     ----------
-    op : str
-        A key of `cylstm.graph.layers.OPS`.
+    kind : str
+        A key of `cylstm.graph.layers.LAYER_KINDS`.
     name : str
         Unique in the graph; what messages and state labels use.
     inputs, outputs : dict of str to str
@@ -216,13 +216,13 @@ class Node(Record):
     weights : dict of str to str
         Role -> tensor name, for example ``{"weight_ih": "lstm.weight_ih"}``.
     options : dict
-        Plain scalars and strings; every option of the op is present.
+        Plain scalars and strings; every option of the kind is present.
     """
 
     __slots__ = ()
     _holds_dicts = True
 
-    op: str
+    kind: str
     name: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
@@ -236,8 +236,8 @@ class Graph(Record):
     Attributes
     ----------
     values : dict of str to Value
-    nodes : tuple of Node
-        In an order in which each node comes after those it reads from.
+    layers : tuple of Layer
+        In an order in which each layer comes after those it reads from.
     inputs, outputs : tuple of str
         Value names. The mask of an input is that value's `Value.mask`; giving it is optional.
     tensors : mapping of str to ndarray
@@ -253,7 +253,7 @@ class Graph(Record):
     window : int or None
         Steps of the sequences that the network was trained on, each from a zero state, where the file states it.
     stateful : tuple of str
-        Nodes whose state goes on from one call of the network to the next where it was trained (Keras's
+        Layers whose state goes on from one call of the network to the next where it was trained (Keras's
         ``stateful=True``). All others start at zero there.
     """
 
@@ -261,7 +261,7 @@ class Graph(Record):
     _holds_dicts = True
 
     values: Mapping[str, Value]
-    nodes: tuple[Node, ...]
+    layers: tuple[Layer, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensors: Mapping[str, np.ndarray]
@@ -271,24 +271,24 @@ class Graph(Record):
     window: int | None = None
     stateful: tuple[str, ...] = ()
 
-    def node_tensors(self, node: Node) -> dict[str, np.ndarray]:
-        """Role -> array of one node's weights."""
-        return {role: self.tensors[name] for role, name in node.weights.items()}
+    def layer_tensors(self, layer: Layer) -> dict[str, np.ndarray]:
+        """Role -> array of one layer's weights."""
+        return {role: self.tensors[name] for role, name in layer.weights.items()}
 
-    def stored_tensors(self, node: Node) -> dict[str, StoredTensor | np.ndarray]:
-        """As `node_tensors`, where shape and dtype are all that is asked."""
+    def stored_tensors(self, layer: Layer) -> dict[str, StoredTensor | np.ndarray]:
+        """As `layer_tensors`, where shape and dtype are all that is asked."""
         stored = as_stored(self.tensors)
-        return {role: stored[name] for role, name in node.weights.items()}
+        return {role: stored[name] for role, name in layer.weights.items()}
 
     def states(self) -> list[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]]:
-        """``[(node name, ((label, shape without batch), ...)), ...]`` of the nodes that carry state, in graph order."""
-        from cylstm.graph.layers import OPS
+        """``[(name, ((label, shape without batch), ...)), ...]`` of the layers that carry state, in graph order."""
+        from cylstm.graph.layers import LAYER_KINDS
 
         found = []
-        for node in self.nodes:
-            parts = OPS[node.op].state(self.stored_tensors(node), node.options)
+        for layer in self.layers:
+            parts = LAYER_KINDS[layer.kind].state(self.stored_tensors(layer), layer.options)
             if parts:
-                found.append((node.name, tuple(parts)))
+                found.append((layer.name, tuple(parts)))
         return found
 
     def parameters(self) -> int:
@@ -297,7 +297,7 @@ class Graph(Record):
 
 
 def _option(what: str, option: object, default: Option) -> Option:
-    """An option of the type of its default; whether there is such a one is for the op to see."""
+    """An option of the type of its default; whether there is such a one is for the kind to see."""
     if isinstance(option, np.generic):
         option = option.item()
     if isinstance(default, str):
@@ -318,12 +318,12 @@ def common_steps(steps: Iterable[int | None]) -> int | None:
 
 
 class GraphBuilder:
-    """Builds a `Graph` node by node and checks each as it is added."""
+    """Builds a `Graph` layer by layer and checks each as it is added."""
 
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
-        self._nodes: list[Node] = []
-        self._node_names: set[str] = set()
+        self._layers: list[Layer] = []
+        self._layer_names: set[str] = set()
         self._inputs: list[str] = []
         self._outputs: list[str] = []
         self._tensors: dict[str, StoredTensor | np.ndarray] = {}
@@ -375,24 +375,24 @@ class GraphBuilder:
 
     def add(
         self,
-        op: str,
+        kind: str,
         name: str,
         inputs: Mapping[str, Value | None],
         weights: Mapping[str, np.ndarray | str] | None = None,
         options: Mapping[str, Option] | None = None,
         output_names: Mapping[str, str] | None = None,
     ) -> dict[str, Value]:
-        """Add one node and return its outputs by role.
+        """Add one layer and return its outputs by role.
 
         Parameters
         ----------
-        op : str
-            A key of `cylstm.graph.layers.OPS`.
+        kind : str
+            A key of `cylstm.graph.layers.LAYER_KINDS`.
         name : str
             The layer's name; a second call of it gets ``name#2`` and so on.
         inputs : dict of str to Value
-            By role. If "x" carries a mask and the op reads masks, "mask" is wired by itself; ``"mask": None`` prevents
-            it.
+            By role. If "x" carries a mask and the kind reads masks, "mask" is wired by itself; ``"mask": None``
+            prevents it.
         weights : dict of str to (ndarray or str)
             By role; an array is registered as ``name.role``, a string names a registered tensor (shared layers).
         options : dict
@@ -403,14 +403,16 @@ class GraphBuilder:
         ShapeError, UnsupportedError
             If shapes, roles or options do not fit the op; the message names the layer.
         """
-        from cylstm.graph.layers import OPS
+        from cylstm.graph.layers import LAYER_KINDS
 
-        if op not in OPS:
-            raise UnsupportedError(f"layer {name!r}: no operation {op!r}; known are {', '.join(sorted(OPS))}")
-        spec = OPS[op]
+        if kind not in LAYER_KINDS:
+            raise UnsupportedError(
+                f"layer {name!r}: no layer of kind {kind!r}; known are {', '.join(sorted(LAYER_KINDS))}"
+            )
+        spec = LAYER_KINDS[kind]
         unique = name
         call = 1
-        while unique in self._node_names:
+        while unique in self._layer_names:
             call += 1
             unique = f"{name}#{call}"
         wires_mask = "mask" not in inputs
@@ -425,7 +427,7 @@ class GraphBuilder:
         for key, option in (options or {}).items():
             default = merged.get(key)
             if default is None:
-                raise UnsupportedError(f"layer {unique!r}: {op} has no option {key!r}")
+                raise UnsupportedError(f"layer {unique!r}: {kind} has no option {key!r}")
             if type(option) is not type(default):
                 option = _option(f"layer {unique!r}: option {key!r}", option, default)
             merged[key] = option
@@ -449,16 +451,16 @@ class GraphBuilder:
             if role == "y" and "mask" in produced:
                 value = value._replace(mask=produced["mask"].name)
             outputs[role] = self._add_value(value)
-        node = Node(
-            op,
+        layer = Layer(
+            kind,
             unique,
             {role: value.name for role, value in inputs.items()},
             {role: value.name for role, value in outputs.items()},
             names,
             merged,
         )
-        self._nodes.append(node)
-        self._node_names.add(unique)
+        self._layers.append(layer)
+        self._layer_names.add(unique)
         return outputs
 
     def value(self, name: str) -> Value:
@@ -480,14 +482,14 @@ class GraphBuilder:
     def build(self, metadata: Mapping[str, str] | None = None, provenance: Mapping[str, object] | None = None) -> Graph:
         """The finished graph; its window is the number of steps that its inputs fix, if they do.
 
-        Raises `FormatError` if it has no input, node or output.
+        Raises `FormatError` if it has no input, layer or output.
         """
-        if not self._inputs or not self._nodes or not self._outputs:
+        if not self._inputs or not self._layers or not self._outputs:
             raise FormatError("a network needs at least one input, one layer and one output")
         is_stored = any(isinstance(tensor, StoredTensor) for tensor in self._tensors.values())
         return Graph(
             dict(self._values),
-            tuple(self._nodes),
+            tuple(self._layers),
             tuple(self._inputs),
             tuple(self._outputs),
             StoredTensors(self._tensors) if is_stored else dict(self._tensors),

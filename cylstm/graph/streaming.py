@@ -7,7 +7,7 @@ from operator import index
 
 from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.graph.graph import Graph, Value
-from cylstm.graph.layers import OPS
+from cylstm.graph.layers import LAYER_KINDS
 
 
 def why_no_stream(graph: Graph) -> str | None:
@@ -19,17 +19,21 @@ def why_no_stream(graph: Graph) -> str | None:
         if value.axis is None:
             return f"input {name!r} has a fixed number of steps, {value.shape[0]}, so there is nothing to stream"
     late: set[str] = set()
-    for node in graph.nodes:
-        reads = [graph.values[name] for name in node.inputs.values()]
-        writes = [graph.values[name] for name in node.outputs.values()]
+    for layer in graph.layers:
+        reads = [graph.values[name] for name in layer.inputs.values()]
+        writes = [graph.values[name] for name in layer.outputs.values()]
         in_pieces = any(value.axis is not None for value in (*reads, *writes))
-        what = f"layer {node.name!r} cannot run step by step: "
-        reason = OPS[node.op].streams(node.options) if in_pieces else None
-        if reason is None and {"h0", "c0"} & set(node.inputs):
+        what = f"layer {layer.name!r} cannot run step by step: "
+        reason = LAYER_KINDS[layer.kind].streams(layer.options) if in_pieces else None
+        if reason is None and {"h0", "c0"} & set(layer.inputs):
             reason = "its initial state comes from another layer"
         if reason is None and in_pieces and any(value.name in late for value in reads):
             reason = "it needs at every step what is known after the last one only"
-        if reason is None and not in_pieces and OPS[node.op].state(graph.stored_tensors(node), node.options):
+        if (
+            reason is None
+            and not in_pieces
+            and LAYER_KINDS[layer.kind].state(graph.stored_tensors(layer), layer.options)
+        ):
             reason = "its sequence is not the input's, so its state would not go on from one piece to the next"
         if reason is not None:
             return what + reason
@@ -80,11 +84,11 @@ def step_multiple(graph: Graph) -> int:
 def derived_axes(graph: Graph) -> list[tuple[str, str, object]]:
     """``[(layer, input, axis), ...]`` of the values whose time follows from an input's by rules."""
     found = []
-    for node in graph.nodes:
-        for name in node.outputs.values():
+    for layer in graph.layers:
+        for name in layer.outputs.values():
             axis = graph.values[name].axis
             if axis is not None and axis.rules and all(axis != known for _, _, known in found):
-                found.append((node.name, axis.source, axis))
+                found.append((layer.name, axis.source, axis))
     return found
 
 
@@ -98,9 +102,9 @@ def check_lengths(derived: Sequence[tuple[str, str, object]], times: dict[str, i
 def index_limits(graph: Graph) -> dict[str, int]:
     """Input name -> what all its indices must be below."""
     limits: dict[str, int] = {}
-    for node in graph.nodes:
-        limit = OPS[node.op].limit(graph.stored_tensors(node), node.options)
-        name = node.inputs.get("indices")
+    for layer in graph.layers:
+        limit = LAYER_KINDS[layer.kind].limit(graph.stored_tensors(layer), layer.options)
+        name = layer.inputs.get("indices")
         if limit is not None and name is not None:
             limits[name] = min(limit, limits.get(name, limit))
     return limits

@@ -40,7 +40,7 @@ SAMPLE = HERE / "sample_synthetic.csv"
 def numpy_lstm(model: cylstm.Model) -> Callable[[np.ndarray], np.ndarray]:
     """The same network in plain NumPy, one matrix product per layer and step: what one would write without us."""
     lstm, dense = (
-        {role: model.graph.tensors[name] for role, name in node.weights.items()} for node in model.graph.nodes
+        {role: model.graph.tensors[name] for role, name in node.weights.items()} for node in model.graph.layers
     )
     weight = np.ascontiguousarray(np.concatenate([lstm["weight_ih"], lstm["weight_hh"]], axis=1))
     bias, out_weight, out_bias = lstm["bias"], dense["weight"], dense["bias"]

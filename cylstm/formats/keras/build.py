@@ -110,7 +110,7 @@ class Model:
         self.masks: dict[tuple[str, float], Value] = {}
         self.known_steps = {name: shape[0] for name, shape in shapes.items() if shape and shape[0] is not None}
         self.origins: dict[str, frozenset[str]] = {}
-        #: nodes of layers with stateful=True
+        #: layers of layers with stateful=True
         self.stateful: list[str] = []
         self.nesting = 0
         self.count = 0
@@ -135,12 +135,12 @@ class Model:
         for k, flow in enumerate(outputs):
             value = flow.value
             if value.name in shapes or any(value.name == later.value.name for later in outputs[k + 1 :]):
-                # an output of a graph is made by a node, and is one output only
+                # an output of a graph is made by a layer, and is one output only
                 name = f"{value.name.rpartition('.')[0] or value.name}.output"
                 value = self.builder.add("activation", name, {"x": value})["y"]
             self.builder.output(value)
         graph = self.builder.build()
-        read = {name for node in graph.nodes for name in node.inputs.values()}
+        read = {name for layer in graph.layers for name in layer.inputs.values()}
         masked = {name for name in graph.inputs if graph.values[name].mask is not None}
         ignored = {name for name in masked if graph.values[name].mask not in read}
         if ignored:
@@ -360,24 +360,24 @@ class Model:
                 )
         return self.run(network, flows, call.name.split("/"), call)
 
-    def node(
+    def add_layer(
         self,
         key: tuple[object, ...],
-        op: str,
+        kind: str,
         name: str,
         inputs: Mapping[str, Value | None],
         weights: Mapping[str, np.ndarray] | None,
         options: Mapping[str, Option] | None,
     ) -> dict[str, Value]:
-        if op == "mask_merge":
-            made = self.builder.add(op, name, inputs, weights, options)
+        if kind == "mask_merge":
+            made = self.builder.add(kind, name, inputs, weights, options)
             origins = [self.origins.get(mask.name, frozenset()) for mask in inputs.values()]
             self.origins[made["mask"].name] = frozenset().union(*origins) if all(origins) else frozenset()
             return made
         known = self.shared.get((key, name))
         if known is not None:
-            return self.builder.add(op, name, inputs, known, options)
-        made = self.builder.add(op, name, inputs, weights, options)
+            return self.builder.add(kind, name, inputs, known, options)
+        made = self.builder.add(kind, name, inputs, weights, options)
         if weights:
             self.shared[key, name] = {role: f"{made['y'].name}.{role}" for role in weights}
         return made

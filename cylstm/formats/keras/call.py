@@ -79,7 +79,7 @@ class Maker(Protocol):
     version: tuple[int, int]
     is_tensorflow: bool
 
-    def node(
+    def add_layer(
         self,
         key: tuple[object, ...],
         op: str,
@@ -197,9 +197,9 @@ class LayerCall:
     ) -> Value:
         """Add a node named after the layer, and return its output ``y``."""
         given = {"x": inputs} if isinstance(inputs, Value) else inputs
-        return self.node(op, self.name + suffix, given, weights, options)["y"]
+        return self.add_layer(op, self.name + suffix, given, weights, options)["y"]
 
-    def node(
+    def add_layer(
         self,
         op: str,
         name: str,
@@ -209,7 +209,7 @@ class LayerCall:
     ) -> dict[str, Value]:
         """Add a node, and return its outputs by role."""
         key = (self.owner.name, self.within, self.layer.what)
-        return self.maker.node(key, op, name, inputs, weights, options)
+        return self.maker.add_layer(key, op, name, inputs, weights, options)
 
     def take(
         self, shapes: Mapping[str, tuple[int, ...]], roles: Mapping[str, str], ignored: Sequence[str] = ()
@@ -278,7 +278,7 @@ class LayerCall:
             if (mask.shape, mask.axis) != (first.shape, first.axis):
                 return NoMask(f"masks of different times, {first.name!r} and {mask.name!r}", together)
         roles = {f"mask{k or ''}": mask for k, mask in enumerate(distinct)}
-        return self.node("mask_merge", name, roles, None, {"mode": mode})["mask"]
+        return self.add_layer("mask_merge", name, roles, None, {"mode": mode})["mask"]
 
     def as_mask(self, given: object, key: str = "mask") -> Value | NoMask | None:
         """An argument that is a mask, a comparison as the mask that it makes."""

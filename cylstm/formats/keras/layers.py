@@ -729,7 +729,7 @@ def _masking(call: LayerCall) -> list[Flow]:
     layer.check_options({"mask_value"})
     if call.first or x.kind != "sequence" or len(x.shape) != 2:
         raise UnsupportedError(f"{call.what}: expected an input (batch, time, features), found {shape_text(x)}")
-    made = call.node("masking", call.name, {"x": x}, None, {"mask_value": layer.number("mask_value", 0.0)})
+    made = call.add_layer("masking", call.name, {"x": x}, None, {"mask_value": layer.number("mask_value", 0.0)})
     return [Flow(made["y"], Mask(made["mask"]))]
 
 

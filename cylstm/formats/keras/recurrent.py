@@ -300,7 +300,7 @@ def _add_direction(
     if not recurrent.returns_sequences:
         return made["h"], states
     if flipped:
-        y = call.node("reverse", f"{name}.reverse", {"x": y})["y"]
+        y = call.add_layer("reverse", f"{name}.reverse", {"x": y})["y"]
     return y, states
 
 
@@ -355,7 +355,7 @@ def _add_cell(
         weights |= dict(zip(bias_roles, arrays["bias"].reshape(-1, rows), strict=True))
     if op == "gru":
         weights = {role: _reset_gate_first(weight) for role, weight in weights.items()}
-    return call.node(op, name, inputs, weights, options)
+    return call.add_layer(op, name, inputs, weights, options)
 
 
 def _reset_gate_first(weight: np.ndarray) -> np.ndarray:

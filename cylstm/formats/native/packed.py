@@ -27,9 +27,9 @@ def unread_tensor(path: str, name: str, shape: object) -> StoredTensor:
 def read_packed(file: SafetensorsFile, graph: Graph, mmap: bool, others: Container[str] = ()) -> Arrays:
     """The packed arrays by layer; that their sizes are right is for the engine to see. `others` are no weights."""
     names: dict[str, list[str]] = {}
-    for node in graph.nodes:
-        candidates = (f"{node.name}/{i}" for i in itertools.count())
-        names[node.name] = list(
+    for layer in graph.layers:
+        candidates = (f"{layer.name}/{i}" for i in itertools.count())
+        names[layer.name] = list(
             itertools.takewhile(lambda name: name in file.entries and name not in others, candidates)
         )
     every = [name for found in names.values() for name in found]

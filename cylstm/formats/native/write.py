@@ -40,14 +40,14 @@ def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None, check: C
         "inputs": list(graph.inputs),
         "nodes": [
             {
-                "inputs": dict(node.inputs),
-                "name": node.name,
-                "op": node.op,
-                "options": dict(node.options),
-                "outputs": dict(node.outputs),
-                "weights": dict(node.weights),
+                "inputs": dict(layer.inputs),
+                "name": layer.name,
+                "op": layer.kind,
+                "options": dict(layer.options),
+                "outputs": dict(layer.outputs),
+                "weights": dict(layer.weights),
             }
-            for node in graph.nodes
+            for layer in graph.layers
         ],
         "outputs": list(graph.outputs),
         "values": [

@@ -122,7 +122,9 @@ def try_module(model: Model, call: Call) -> None:
 
 def _random_arrays(rng: Any, model: Model, call: Call, batch: int, time: int) -> dict[str, np.ndarray]:
     """By input, with the axes in the module's order."""
-    rows = [model.graph.stored_tensors(node)["weight"].shape[0] for node in model.graph.nodes if node.op == "embedding"]
+    rows = [
+        model.graph.stored_tensors(node)["weight"].shape[0] for node in model.graph.layers if node.kind == "embedding"
+    ]
     arrays = {}
     for _, name, shape in call.inputs:
         if name is None:

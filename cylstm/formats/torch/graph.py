@@ -1,4 +1,4 @@
-"""Whole PyTorch networks: torch.fx records which operation reads what, and each becomes nodes of the graph.
+"""Whole PyTorch networks: torch.fx records which operation reads what, and each becomes layers of the graph.
 
 PyTorch's tensors have a batch axis anywhere and their other axes in any order; the graph's values have no batch axis
 and their time first. A `Tensor` here is a value and where each of PyTorch's axes is in it, so permuting, inserting and
@@ -144,13 +144,13 @@ class Unavailable:
 
 
 class Wiring:
-    """Adds the nodes of one network.
+    """Adds the layers of one network.
 
     Attributes
     ----------
     builder : GraphBuilder
     name : str
-        The layer or operation being added: what its nodes are called.
+        The layer or operation being added: what its layers are called.
     dtype : numpy.dtype
         Of the weights that are made of plain numbers.
     """
@@ -175,9 +175,9 @@ class Wiring:
             self._arrays[id(tensor)] = (tensor, as_numpy(self.name, tensor))
         return self._arrays[id(tensor)][1]
 
-    def nodes(
+    def add_layers(
         self,
-        op: str,
+        kind: str,
         value: Value,
         /,
         weights: Mapping[str, np.ndarray | None] | None = None,
@@ -186,24 +186,24 @@ class Wiring:
         part: str = "",
         **others: Value | None,
     ) -> dict[str, Value]:
-        """Add a node; a layer called again shares its weights."""
+        """Add a layer; one called again shares its weights."""
         name = f"{self.name}.{part}" if part else self.name
         found: dict[str, np.ndarray | str] = {}
         for role, array in (weights or {}).items():
             if array is not None:
                 known = self._registered.setdefault((name, role), [])
                 found[role] = next((tensor for other, tensor in known if np.array_equal(array, other)), array)
-        first = {"indices" if op == "embedding" else "x": value}
-        outputs = self.builder.add(op, name, {**first, **others}, found, options)
+        first = {"indices" if kind == "embedding" else "x": value}
+        outputs = self.builder.add(kind, name, {**first, **others}, found, options)
         made = next(iter(outputs.values())).name
         for role, weight in found.items():
             if not isinstance(weight, str):
                 self._registered[name, role].append((weight, f"{made}.{role}"))
         return outputs
 
-    def node(self, op: str, value: Value, /, *args: Any, **others: Any) -> Value:
-        """As `nodes`, the result alone."""
-        return self.nodes(op, value, *args, **others)["y"]
+    def add_layer(self, kind: str, value: Value, /, *args: Any, **others: Any) -> Value:
+        """As `add_layers`, the result alone."""
+        return self.add_layers(kind, value, *args, **others)["y"]
 
     # Axes
 
@@ -226,7 +226,7 @@ class Wiring:
         used = [axis for axis in axes if axis is not None]
         order = used + [axis for axis in range(len(value.shape)) if axis not in used]
         if used != sorted(used):  # those of size 1 lie anywhere
-            value = self.node("permute", value, options={"order": "".join(map(str, order))}, part="permute")
+            value = self.add_layer("permute", value, options={"order": "".join(map(str, order))}, part="permute")
         sizes = [1 if axis is None else tensor.value.shape[axis] for axis in axes]
         if None in sizes:
             if sizes[0] is not None:
@@ -236,11 +236,13 @@ class Wiring:
             rest = sizes[1:] or [1]
             if (None, *rest) == value.shape:
                 return value
-            return self.node("reshape", value, options={"shape": ",".join(map(str, ["time", *rest]))}, part="reshape")
+            return self.add_layer(
+                "reshape", value, options={"shape": ",".join(map(str, ["time", *rest]))}, part="reshape"
+            )
         sizes = sizes or [1]
         if tuple(sizes) == value.shape:
             return value
-        return self.node("reshape", value, options={"shape": ",".join(map(str, sizes))}, part="reshape")
+        return self.add_layer("reshape", value, options={"shape": ",".join(map(str, sizes))}, part="reshape")
 
     def place(self, value: Value, wanted: Sequence[int], like: Tensor) -> Tensor:
         """A tensor of the rank of `like` whose axes `wanted` are those of `value`; the others have size 1."""
@@ -273,11 +275,11 @@ class Wiring:
             last = len(sequence.shape) - 1
             if sequence.shape[last] > 1:
                 options = {"axis": last, "start": 0, "count": 1}
-                sequence = self.node("slice", sequence, options=options, part="steps")
+                sequence = self.add_layer("slice", sequence, options=options, part="steps")
             else:
-                sequence = self.node("reshape", sequence, options={"shape": "time,-1"}, part="steps")
+                sequence = self.add_layer("reshape", sequence, options={"shape": "time,-1"}, part="steps")
         options = {"activation": "clip", "activation_alpha": 0.0, "activation_beta": 0.0}
-        zeros = self.node("activation", sequence, options=options, part="zeros")
+        zeros = self.add_layer("activation", sequence, options=options, part="zeros")
         axes: list[int | None] = [None] * len(tensor.axes)
         axes[tensor.batch], axes[axis] = BATCH, 0
         return self.merge("sum", [tensor, Tensor(zeros, tuple(axes))])
@@ -288,9 +290,9 @@ class Wiring:
             if len(found.parts) == 1:
                 return Tensor(found.parts[0], (None, BATCH, 0))
             shape = {"shape": f"1,{found.parts[0].features}"}
-            steps = [self.node("reshape", part, options=shape, part="stack") for part in found.parts]
+            steps = [self.add_layer("reshape", part, options=shape, part="stack") for part in found.parts]
             inputs = {f"x{i}": step for i, step in enumerate(steps) if i}
-            value = self.node("merge", steps[0], options={"mode": "concat", "axis": 0}, part="concat", **inputs)
+            value = self.add_layer("merge", steps[0], options={"mode": "concat", "axis": 0}, part="concat", **inputs)
             return Tensor(value, (0, BATCH, 1))
         if isinstance(found, Unavailable):
             raise self.refuse(found.reason)
@@ -336,14 +338,16 @@ class Wiring:
         if not all(isinstance(size, int) for size in sizes):
             raise StaticTimeNeeded(f"layer {self.name!r}: a constant along the time needs the number of steps")
         full = [np.broadcast_to(array.squeeze(tensor.batch), sizes).reshape(-1) for array in constants]
-        flat = self.node("reshape", value, options={"shape": "-1"}, part="flat")
+        flat = self.add_layer("reshape", value, options={"shape": "-1"}, part="flat")
         back = {"shape": ",".join(map(str, sizes))}
-        return self.place(self.node("reshape", self._scaled(flat, *full), options=back, part="back"), inner, tensor)
+        return self.place(
+            self.add_layer("reshape", self._scaled(flat, *full), options=back, part="back"), inner, tensor
+        )
 
     def _scaled(self, value: Value, scale: np.ndarray, shift: np.ndarray) -> Value:
         weights = {"mean": np.zeros(len(scale)), "variance": np.ones(len(scale)), "gain": scale, "shift": shift}
         weights = {role: array.astype(self.dtype) for role, array in weights.items()}
-        return self.node("batch_norm", value, weights, {"epsilon": 0.0})
+        return self.add_layer("batch_norm", value, weights, {"epsilon": 0.0})
 
     def merge(self, mode: str, tensors: Sequence[Tensor]) -> Tensor:
         """Element by element, repeated as PyTorch does."""
@@ -359,7 +363,7 @@ class Wiring:
             wanted = list(itertools.dropwhile(lambda i, t=tensor: t.axes[i] is None, order))
             values.append(self.arrange(tensor, wanted))
         inputs = {f"x{i}": value for i, value in enumerate(values) if i}
-        return self.place(self.node("merge", values[0], options={"mode": mode}, **inputs), order, like)
+        return self.place(self.add_layer("merge", values[0], options={"mode": mode}, **inputs), order, like)
 
     def concat(self, tensors: Sequence[Tensor], axis: int) -> Tensor:
         """Side by side along one of PyTorch's axes."""
@@ -373,7 +377,7 @@ class Wiring:
             return self.place(values[0], order, like)
         inputs = {f"x{i}": value for i, value in enumerate(values) if i}
         options = {"mode": "concat", "axis": order.index(axis)}
-        return self.place(self.node("merge", values[0], options=options, **inputs), order, like)
+        return self.place(self.add_layer("merge", values[0], options=options, **inputs), order, like)
 
     @staticmethod
     def order(tensors: Sequence[Tensor], more: Sequence[int]) -> list[int]:
@@ -943,7 +947,7 @@ class _Run:
             order = inner
         value = wiring.arrange(tensor, order)
         if value.name in self.inputs or value in self.outputs:
-            value = wiring.node("activation", value)
+            value = wiring.add_layer("activation", value)
         places = [order.index(i) for i in inner]
         if places != list(range(len(value.shape))):
             self.layouts[value.name] = "".join(map(str, places))
@@ -962,18 +966,18 @@ def leaves(found: object) -> Iterator[object]:
 
 
 def _without_unused(graph: Graph) -> Graph:
-    """Without the nodes that no output needs, and their weights."""
+    """Without the layers that no output needs, and their weights."""
     needed = set(graph.outputs)
     kept = []
-    for node in reversed(graph.nodes):
-        if needed & set(node.outputs.values()):
-            kept.append(node)
-            needed |= set(node.inputs.values())
+    for layer in reversed(graph.layers):
+        if needed & set(layer.outputs.values()):
+            kept.append(layer)
+            needed |= set(layer.inputs.values())
     kept.reverse()
     inputs = graph.inputs
     masks = {graph.values[name].mask for name in inputs}
-    written = {name for node in kept for name in node.outputs.values()}
+    written = {name for layer in kept for name in layer.outputs.values()}
     values = {name: value for name, value in graph.values.items() if name in written or name in inputs or name in masks}
-    weights = {name for node in kept for name in node.weights.values()}
+    weights = {name for layer in kept for name in layer.weights.values()}
     tensors = {name: array for name, array in graph.tensors.items() if name in weights}
-    return graph._replace(nodes=tuple(kept), values=values, tensors=tensors)
+    return graph._replace(layers=tuple(kept), values=values, tensors=tensors)

@@ -49,7 +49,7 @@ def call_module(w: Wiring, module: Any, args: tuple, kwargs: dict) -> object:
 def activation(w: Wiring, x: object, name: str, alpha: float | None = None, beta: float | None = None) -> Tensor:
     x = w.tensor(x)
     options = activation_options("activation", name, alpha, beta, where=f"layer {w.name!r}")
-    return Tensor(w.node("activation", x.value, options=options, part=""), x.axes)
+    return Tensor(w.add_layer("activation", x.value, options=options, part=""), x.axes)
 
 
 def softmax(w: Wiring, x: object, dim: int | None, log: bool = False) -> Tensor:
@@ -60,13 +60,13 @@ def softmax(w: Wiring, x: object, dim: int | None, log: bool = False) -> Tensor:
     axis = w.axis(x, dim)
     if x.axes[axis] is None:
         x = w.last(x, axis)
-    return Tensor(w.node("softmax", x.value, options={"axis": x.axes[axis], "log": log}), x.axes)
+    return Tensor(w.add_layer("softmax", x.value, options={"axis": x.axes[axis], "log": log}), x.axes)
 
 
 def glu(w: Wiring, x: object, dim: int = -1) -> Tensor:
     x = w.tensor(x)
     x = w.last(x, w.axis(x, dim))
-    return Tensor(w.node("glu", x.value), x.axes)
+    return Tensor(w.add_layer("glu", x.value), x.axes)
 
 
 def hardswish(w: Wiring, x: object) -> Tensor:
@@ -117,7 +117,7 @@ def prelu(w: Wiring, x: object, weight: Any) -> Tensor:
     slope = w.array(weight).reshape(-1)
     if slope.size > 1:
         x = w.last(x, w.axis(x, 1))
-    return Tensor(w.node("prelu", x.value, {"slope": slope}), x.axes)
+    return Tensor(w.add_layer("prelu", x.value, {"slope": slope}), x.axes)
 
 
 def unchanged(w: Wiring, x: object, *args: object, **kwargs: object) -> object:
@@ -133,7 +133,7 @@ def linear(w: Wiring, x: object, weight: Any, bias: Any = None, *, part: str = "
     x = w.last(x, w.axis(x, -1))
     weights = {"weight": weight if isinstance(weight, np.ndarray) else w.array(weight)}
     weights["bias"] = bias if isinstance(bias, np.ndarray) else w.array(bias)
-    return Tensor(w.node("dense", x.value, weights, part=part), x.axes)
+    return Tensor(w.add_layer("dense", x.value, weights, part=part), x.axes)
 
 
 def embedding(w: Wiring, x: object, weight: Any, max_norm: float | None = None) -> Tensor:
@@ -141,7 +141,7 @@ def embedding(w: Wiring, x: object, weight: Any, max_norm: float | None = None) 
         raise w.refuse("an Embedding of something else than an input of the network")
     if max_norm is not None:
         raise w.refuse("max_norm, which changes the weights, is not supported")
-    value = w.node("embedding", x.value, {"weight": w.array(weight)})
+    value = w.add_layer("embedding", x.value, {"weight": w.array(weight)})
     return Tensor(value, (*x.axes, len(value.shape) - 1))
 
 
@@ -207,7 +207,7 @@ def conv1d(
             options |= {"padding": "explicit", "pad_before": before}
     elif before or after:
         options |= {"padding": "explicit", "pad_before": before, "pad_after": after}
-    value = w.node("conv1d", value, {"weight": array.transpose(0, 2, 1), "bias": w.array(bias)}, options)
+    value = w.add_layer("conv1d", value, {"weight": array.transpose(0, 2, 1), "bias": w.array(bias)}, options)
     return Tensor(value, (BATCH, 1, 0), cropped=cropped)
 
 
@@ -234,7 +234,7 @@ def pad_axis(w: Wiring, x: Tensor, axis: int, before: int, after: int, mode: str
     if x.axes[axis] is None:
         x = w.last(x, axis)
     options = {"axis": x.axes[axis], "before": before, "after": after, "mode": mode}
-    value = w.node("pad", x.value, options=options, part="pad" if w.fx_node.op == "call_module" else "")
+    value = w.add_layer("pad", x.value, options=options, part="pad" if w.fx_node.op == "call_module" else "")
     return Tensor(value, x.axes, unpadded=(x, axis, before, after) if mode == "zero" else None)
 
 
@@ -245,7 +245,7 @@ def cut(w: Wiring, x: Tensor, axis: int, start: int, before_end: int, step: int 
     if x.axes[axis] is None:
         x = w.last(x, axis)
     options = {"axis": x.axes[axis], "start": start, "before_end": before_end, "step": step}
-    return Tensor(w.node("slice", x.value, options=options), x.axes)
+    return Tensor(w.add_layer("slice", x.value, options=options), x.axes)
 
 
 def pool1d(
@@ -264,7 +264,7 @@ def pool1d(
     if whole == x.size(2) and isinstance(whole, Dim) and stride in (None, (), whole) and not padding:
         # F.max_pool1d(x, x.shape[2]): over all steps
         mode = {"average": "mean"}.get(mode, mode)
-        return Tensor(w.node("reduce", value, options={"mode": mode, "axis": 0}), (BATCH, 0, None))
+        return Tensor(w.add_layer("reduce", value, options={"mode": mode, "axis": 0}), (BATCH, 0, None))
     pool = one(w, kernel_size, "kernel_size")
     steps = pool if stride in (None, ()) else one(w, stride, "stride")
     around = one(w, padding, "padding")
@@ -272,7 +272,7 @@ def pool1d(
     options |= {"ceil_mode": bool(ceil_mode), "count_include_pad": bool(count_include_pad)}
     if around:
         options |= {"padding": "explicit", "pad_before": around, "pad_after": around}
-    return Tensor(w.node("pool1d", value, options=options), (BATCH, 1, 0))
+    return Tensor(w.add_layer("pool1d", value, options=options), (BATCH, 1, 0))
 
 
 def global_pool(w: Wiring, x: object, mode: str, size: object) -> Tensor:
@@ -280,12 +280,12 @@ def global_pool(w: Wiring, x: object, mode: str, size: object) -> Tensor:
     x, value = channels_last(w, x)
     size = one(w, size, "output_size")
     if size == 1:
-        return Tensor(w.node("reduce", value, options={"mode": mode, "axis": 0}), (BATCH, 0, None))
+        return Tensor(w.add_layer("reduce", value, options={"mode": mode, "axis": 0}), (BATCH, 0, None))
     steps = value.shape[0]
     if steps is None or steps % size:
         raise w.refuse(f"adaptive pooling of {steps or 'any number of'} steps to {size} is not supported")
     options = {"mode": {"mean": "average"}.get(mode, mode), "pool": steps // size, "stride": steps // size}
-    return Tensor(w.node("pool1d", value, options=options), (BATCH, 1, 0))
+    return Tensor(w.add_layer("pool1d", value, options=options), (BATCH, 1, 0))
 
 
 def upsample(w: Wiring, x: object, size: object, factor: object, mode: str) -> Tensor:
@@ -298,7 +298,7 @@ def upsample(w: Wiring, x: object, size: object, factor: object, mode: str) -> T
     axis = w.axis(x, 2)
     if x.axes[axis] is None:
         x = w.last(x, axis)
-    return Tensor(w.node("upsample", x.value, options={"axis": x.axes[axis], "size": int(factor)}), x.axes)
+    return Tensor(w.add_layer("upsample", x.value, options={"axis": x.axes[axis], "size": int(factor)}), x.axes)
 
 
 # Normalisation
@@ -311,7 +311,7 @@ def batch_norm(w: Wiring, x: object, mean: Any, variance: Any, weight: Any, bias
     x = w.last(x, w.axis(x, 1))
     weights = {"mean": mean, "variance": variance, "gain": weight, "shift": bias}
     weights = {role: w.array(tensor) for role, tensor in weights.items()}
-    return Tensor(w.node("batch_norm", x.value, weights, {"epsilon": float(eps)}), x.axes)
+    return Tensor(w.add_layer("batch_norm", x.value, weights, {"epsilon": float(eps)}), x.axes)
 
 
 def layer_norm(
@@ -332,14 +332,14 @@ def layer_norm(
         for role, tensor in (("gain", weight), ("shift", bias))
     }
     options = {"mode": mode, "axes": count, "epsilon": float(eps)}
-    return Tensor(w.node("layer_norm", x.value, weights, options), x.axes)
+    return Tensor(w.add_layer("layer_norm", x.value, weights, options), x.axes)
 
 
 def group_norm(w: Wiring, x: object, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     x = w.tensor(x)
     x = w.last(x, w.axis(x, 1))
     weights = {"gain": w.array(weight), "shift": w.array(bias)}
-    return Tensor(w.node("group_norm", x.value, weights, {"groups": groups, "epsilon": float(eps)}), x.axes)
+    return Tensor(w.add_layer("group_norm", x.value, weights, {"groups": groups, "epsilon": float(eps)}), x.axes)
 
 
 def instance_norm(w: Wiring, m: Any, x: object) -> Tensor:
@@ -374,12 +374,12 @@ def recurrent_options(w: Wiring, kind: str, m: Any) -> dict[str, object]:
 def learned(w: Wiring, constant: Any, x: Value) -> Value:
     """A constant of the module, (1, size), as a vector of every row of `x`: 0 times one of its numbers, and a bias."""
     for axis in range(len(x.shape)):
-        x = w.node("slice", x, options={"axis": axis, "start": 0, "count": 1}, part="row")
-    one = w.node("reshape", x, options={"shape": "1"}, part="row") if len(x.shape) > 1 else x
+        x = w.add_layer("slice", x, options={"axis": axis, "start": 0, "count": 1}, part="row")
+    one = w.add_layer("reshape", x, options={"shape": "1"}, part="row") if len(x.shape) > 1 else x
     options = activation_options("activation", "clip", 0.0, 0.0, where=f"layer {w.name!r}")
     bias = constant.detach().numpy().reshape(-1).astype(w.dtype)
     weights = {"weight": np.zeros((bias.size, 1), w.dtype), "bias": bias}
-    return w.node("dense", w.node("activation", one, options=options, part="zero"), weights, part="start")
+    return w.add_layer("dense", w.add_layer("activation", one, options=options, part="zero"), weights, part="start")
 
 
 def initial_states(w: Wiring, state: object, count: int, x: Value) -> list[Value | None]:
@@ -400,7 +400,7 @@ def initial_states(w: Wiring, state: object, count: int, x: Value) -> list[Value
     parts = []
     for k in range(count):
         options = {"axis": state.axes[0], "start": k, "count": 1}
-        part = w.node("slice", state.value, options=options, part=f"state{k}")
+        part = w.add_layer("slice", state.value, options=options, part=f"state{k}")
         parts.append(w.arrange(Tensor(part, (None, BATCH, state.axes[2])), [2]))
     return parts
 
@@ -431,7 +431,7 @@ def recurrent(w: Wiring, m: Any, x: object, state: object = None) -> tuple:
             options = {**recurrent_options(w, kind, m), "reverse": bool(reverse)}
             first = {role: states[k * directions + reverse] for role, states in parts.items()}
             # lengths reach the layers above through the masks of their inputs
-            outputs = w.nodes(
+            outputs = w.add_layers(
                 _OPS[kind], value, weights, options, part=f"l{k}.reverse" if reverse else f"l{k}", **first
             )
             results.append(outputs["y"])
@@ -439,7 +439,7 @@ def recurrent(w: Wiring, m: Any, x: object, state: object = None) -> tuple:
             cells.append(outputs.get("c"))
         value = results[0]
         if reverse:
-            value = w.node("merge", value, options={"mode": "concat"}, part=f"l{k}.merge", x1=results[1])
+            value = w.add_layer("merge", value, options={"mode": "concat"}, part=f"l{k}.merge", x1=results[1])
     y = Tensor(value, (BATCH, 0, 1) if time else (0, BATCH, 1))
     return y, (Stack(tuple(hidden)), Stack(tuple(cells))) if kind == "LSTM" else Stack(tuple(hidden))
 
@@ -451,7 +451,7 @@ def cell(w: Wiring, m: Any, x: object, state: object = None) -> object:
     if len(x.axes) != 2 or x.batch != 0:
         raise w.refuse(f"expected (batch, features), found {x.shape}")
     features = w.arrange(x, [1])
-    value = w.node("reshape", features, options={"shape": f"1,{features.features}"}, part="step")
+    value = w.add_layer("reshape", features, options={"shape": f"1,{features.features}"}, part="step")
     given = state if kind == "LSTM" and state is not None else (state,)
     first = {}
     for role, one_state in zip(("h0", "c0"), given):
@@ -459,7 +459,7 @@ def cell(w: Wiring, m: Any, x: object, state: object = None) -> object:
             constant = hasattr(one_state, "dtype") and tuple(one_state.shape) == (1, m.hidden_size)
             first[role] = learned(w, one_state, features) if constant else w.arrange(w.tensor(one_state), [1])
     weights = recurrent_weights(w, kind, lambda role: getattr(m, role, None))
-    outputs = w.nodes(_OPS[kind], value, weights, recurrent_options(w, kind, m), **first)
+    outputs = w.add_layers(_OPS[kind], value, weights, recurrent_options(w, kind, m), **first)
     h = Tensor(outputs["h"], (BATCH, 0))
     return (h, Tensor(outputs["c"], (BATCH, 0))) if kind == "LSTM" else h
 
@@ -508,7 +508,7 @@ def multihead_attention(
         projections = [w.array(one) for one in (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)]
     biases = [None] * 3 if m.in_proj_bias is None else np.split(w.array(m.in_proj_bias), 3)
     values = [
-        w.node("dense", w.arrange(t, [time, 2]), {"weight": np.ascontiguousarray(weight), "bias": bias}, part=part)
+        w.add_layer("dense", w.arrange(t, [time, 2]), {"weight": np.ascontiguousarray(weight), "bias": bias}, part=part)
         for t, weight, bias, part in zip(tensors, projections, biases, ("query", "key", "value"))
     ]
     others: dict[str, Value | None] = {"key": values[1], "value": values[2], "mask": None}
@@ -517,8 +517,8 @@ def multihead_attention(
             raise w.refuse("key_padding_mask may only be an input of the network: give lengths or a mask to predict")
         others["mask_value"] = w.builder.value(values[1].mask)
     options = {"heads": m.num_heads, "scale": 1.0 / math.sqrt(width // m.num_heads), "causal": causal}
-    y = w.node("attention", values[0], options=options, part="heads", **others)
-    y = w.node("dense", y, {"weight": w.array(m.out_proj.weight), "bias": w.array(m.out_proj.bias)}, part="out")
+    y = w.add_layer("attention", values[0], options=options, part="heads", **others)
+    y = w.add_layer("dense", y, {"weight": w.array(m.out_proj.weight), "bias": w.array(m.out_proj.bias)}, part="out")
     weights = Unavailable("the weights of the attention are not computed") if need_weights else None
     return Tensor(y, (BATCH, 0, 1) if time else (0, BATCH, 1)), weights
 
@@ -592,7 +592,7 @@ def reshape(w: Wiring, x: object, shape: Sequence[object]) -> Tensor | Rows:
     new = [x.size(i) for i in order[:begin]] + list(middle[1]) + [x.size(i) for i in order[begin + len(changed) :]]
     text = ",".join("time" if isinstance(size, Dim) else str(size) for size in new)
     # a time alone has an axis of size 1 behind it
-    value = w.node("reshape", value, options={"shape": "time,1" if text == "time" else text or "1"})
+    value = w.add_layer("reshape", value, options={"shape": "time,1" if text == "time" else text or "1"})
     places: dict[int, int] = {}
     for i, axis in enumerate(order[:begin]):
         places[axis if axis < front else axis + len(wanted) - len(sizes)] = i

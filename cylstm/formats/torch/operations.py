@@ -157,7 +157,7 @@ def reduce(w: Wiring, x: object, mode: str, dim: object = None, keepdim: bool = 
             value = x.value
         else:
             rank = len(x.value.shape)
-            value = w.node("reduce", x.value, options={"mode": mode, "axis": stored})
+            value = w.add_layer("reduce", x.value, options={"mode": mode, "axis": stored})
             kept = [a - 1 if a not in (None, BATCH) and a > stored else a for a in kept]
             if rank == 1:
                 kept = [BATCH if a == BATCH else None for a in kept]
@@ -180,7 +180,7 @@ def normalize(w: Wiring, x: object, p: float = 2.0, dim: object = 1, eps: float 
     count = x.value.features
     gain = np.full(count, 1.0 / math.sqrt(count), w.dtype)
     options = {"mode": "rms", "epsilon": eps * eps / count}
-    return Tensor(w.node("layer_norm", x.value, {"gain": gain}, options, part="unit"), x.axes)
+    return Tensor(w.add_layer("layer_norm", x.value, {"gain": gain}, options, part="unit"), x.axes)
 
 
 def norm(
@@ -218,7 +218,7 @@ def flip(w: Wiring, x: object, *dims: object) -> Tensor:
         value = w.arrange(x, order)
         if len(value.shape) == 1:
             raise w.refuse("flip of the features alone is not supported")
-        x = w.place(w.node("reverse", value), order, x)
+        x = w.place(w.add_layer("reverse", value), order, x)
     return x
 
 
@@ -261,7 +261,7 @@ def narrow(w: Wiring, x: object, dim: int, start: int, length: int) -> Tensor:
     if x.size(axis) == length:
         return x
     options = {"axis": x.axes[axis], "start": start, "count": length}
-    return Tensor(w.node("slice", x.value, options=options), x.axes)
+    return Tensor(w.add_layer("slice", x.value, options=options), x.axes)
 
 
 def select(w: Wiring, x: object, dim: int, index: int) -> Tensor:
@@ -281,10 +281,10 @@ def select(w: Wiring, x: object, dim: int, index: int) -> Tensor:
         and (index == -1 or (isinstance(size, int) and index == size - 1))
     ):
         # the last step; where a length ends a row, its last one
-        value = w.node("last", x.value)
+        value = w.add_layer("last", x.value)
         return Tensor(value, tuple(a - 1 if a not in (None, BATCH) else a for a in left))
     index = index % size if isinstance(size, int) else index
-    return Tensor(w.node("slice", x.value, options={"axis": stored, "start": index, "count": 1}), left)
+    return Tensor(w.add_layer("slice", x.value, options={"axis": stored, "start": index, "count": 1}), left)
 
 
 def part(w: Wiring, x: Tensor, axis: int, cut: slice) -> Tensor:
@@ -307,7 +307,7 @@ def part(w: Wiring, x: Tensor, axis: int, cut: slice) -> Tensor:
         if x.axes[axis] is None:
             return x
         options = {"axis": x.axes[axis], "start": start, "count": count, "step": step}
-        return Tensor(w.node("slice", x.value, options=options), x.axes)
+        return Tensor(w.add_layer("slice", x.value, options=options), x.axes)
     start = 0 if start is None else start
     before_end = 0 if stop is None else -stop
     if not isinstance(start, int) or start < 0 or before_end < 0:
@@ -429,7 +429,7 @@ def repeated(w: Wiring, x: Tensor, axis: int, count: int) -> Tensor:
             order = [axis, *x.stored]
             x = w.place(w.arrange(x, order), order, x)
     options = {"axis": x.axes[axis], "size": count}
-    return Tensor(w.node("upsample", x.value, options=options), x.axes)
+    return Tensor(w.add_layer("upsample", x.value, options=options), x.axes)
 
 
 def repeat(w: Wiring, x: object, *counts: object) -> Tensor:
@@ -563,13 +563,13 @@ def attention(w: Wiring, query: Tensor, key: Tensor, value: Tensor, scale: float
         flat = w.arrange(tensor, [2, 1, 3])
         steps = "time" if flat.shape[0] is None else str(flat.shape[0])
         wide = flat.shape[1] * flat.shape[2]
-        parts.append(w.node("reshape", flat, options={"shape": f"{steps},{wide}"}, part=name))
+        parts.append(w.add_layer("reshape", flat, options={"shape": f"{steps},{wide}"}, part=name))
     options = {"heads": heads, "scale": float(scale), "causal": causal}
-    y = w.node("attention", parts[0], options=options, key=parts[1], value=parts[2], mask=None)
+    y = w.add_layer("attention", parts[0], options=options, key=parts[1], value=parts[2], mask=None)
     if rank == 3:
         return Tensor(y, (BATCH, 0, 1))
     steps = "time" if y.shape[0] is None else str(y.shape[0])
-    y = w.node("reshape", y, options={"shape": f"{steps},{heads},{y.features // heads}"}, part="heads")
+    y = w.add_layer("reshape", y, options={"shape": f"{steps},{heads},{y.features // heads}"}, part="heads")
     return Tensor(y, (BATCH, 1, 0, 2))
 
 

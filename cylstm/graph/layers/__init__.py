@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cylstm.graph.layers._layer import Op
+    from cylstm.graph.layers._layer import LayerKind
 
-__all__ = ["OPS"]
+__all__ = ["LAYER_KINDS"]
 
-#: operation -> its file; the class there has the operation's name, as ``ConvLstmOp``
-_OPS = {
+#: operation -> its file; the class there has the operation's name, as ``ConvLstmLayer``
+_MODULES = {
     "lstm": "lstm",
     "gru": "gru",
     "rnn": "rnn",
@@ -51,26 +51,26 @@ _OPS = {
 }
 
 
-class _Operations(Mapping):
-    """Name -> `Op`; each is made when first asked for."""
+class _LayerKinds(Mapping):
+    """Name -> `LayerKind`; each is made when first asked for."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Op] = {}
+        self._made: dict[str, LayerKind] = {}
 
-    def __getitem__(self, name: str) -> Op:
+    def __getitem__(self, name: str) -> LayerKind:
         if name not in self._made:
-            kind = "".join(part.capitalize() for part in name.split("_")) + "Op"
-            self._made[name] = getattr(import_module(f"{__name__}.{_OPS[name]}"), kind)()
+            kind = "".join(part.capitalize() for part in name.split("_")) + "Layer"
+            self._made[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), kind)()
         return self._made[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in _OPS
+        return name in _MODULES
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_OPS)
+        return iter(_MODULES)
 
     def __len__(self) -> int:
-        return len(_OPS)
+        return len(_MODULES)
 
 
-OPS: Mapping[str, Op] = _Operations()
+LAYER_KINDS: Mapping[str, LayerKind] = _LayerKinds()

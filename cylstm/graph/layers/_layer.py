@@ -11,17 +11,17 @@ from cylstm.graph.activations import resolve_activation
 from cylstm.graph.graph import Option, Value
 
 
-class Op:
-    """One operation. A subclass per layer; instances live in `cylstm.graph.layers.OPS`.
+class LayerKind:
+    """One operation. A subclass per layer; instances live in `cylstm.graph.layers.LAYER_KINDS`.
 
     Attributes
     ----------
     name : str
-        The key in `OPS`, and the operation's name in ``csrc/layers``.
+        The key in `LAYER_KINDS`, and the operation's name in ``csrc/layers``.
     defaults : dict
-        Every option with its default; a node's options have exactly these keys.
+        Every option with its default; a layer's options have exactly these keys.
     reads_mask : bool
-        Whether the mask of "x" is handed to the node.
+        Whether the mask of "x" is handed to the layer.
     """
 
     name: str
@@ -47,15 +47,15 @@ class Op:
     def state(
         self, weights: Mapping[str, np.ndarray], options: Mapping[str, Option]
     ) -> Sequence[tuple[str, tuple[int, ...]]]:
-        """``((label, shape without batch), ...)`` of what the op carries from step to step; empty if nothing."""
+        """``((label, shape without batch), ...)`` of what the kind carries from step to step; empty if nothing."""
         return ()
 
     def streams(self, options: Mapping[str, Option]) -> str | None:
-        """None if the op can run piece by piece over time, else the reason why it cannot."""
+        """None if the kind can run piece by piece over time, else the reason why it cannot."""
         return None
 
     def limit(self, weights: Mapping[str, np.ndarray], options: Mapping[str, Option]) -> int | None:
-        """What all its indices must be below; None for an op that reads none."""
+        """What all its indices must be below; None for an kind that reads none."""
         return None
 
 
@@ -119,7 +119,7 @@ def activation_defaults(**slots: str) -> dict[str, Option]:
 RECURRENT_DEFAULTS: dict[str, Option] = {"reverse": False, "padding": "zero", "empty_state": "initial"}
 
 
-class RecurrentOp(Op):
+class RecurrentLayer(LayerKind):
     """One direction of one recurrent layer.
 
     Inputs: ``x`` (sequence), optional ``mask``, optional initial states ``h0`` (and ``c0``).

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import Op, check_activation, check_kind, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_activation, check_kind, check_roles
 
 
-class ActivationOp(Op):
+class ActivationLayer(LayerKind):
     """``y = activation(x)``, element by element (softmax: over the last axis).
 
     Inputs: ``x`` (sequence, vector or state). Outputs: ``y``, a sequence or a vector.

@@ -5,16 +5,24 @@ from __future__ import annotations
 from cylstm.errors import ShapeError
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._axes import check_steps, check_whole_number, need_shape
-from cylstm.graph.layers._layer import Op, check_choice, check_kind, check_mask, check_number, check_roles, check_shape
+from cylstm.graph.layers._layer import (
+    LayerKind,
+    check_choice,
+    check_kind,
+    check_mask,
+    check_number,
+    check_roles,
+    check_shape,
+)
 
 
-class AttentionOp(Op):
+class AttentionLayer(LayerKind):
     """``y[q] = sum over k of softmax over k(scale * score(x[q], key[k])) * value[k]``, in heads.
 
     ``score``: "dot", ``x . key``; "additive", the sum of ``weight * tanh(factor * (x + key))``, weight (size of a
     head,) (Keras's AdditiveAttention; ones without use_scale); "concat", the same with weight (1,) (Keras's Attention
     with score_mode="concat"). Head h takes the h-th part of the features of each. The projections of multi-head
-    attention are dense nodes before and after; there ``scale`` is ``1 / sqrt(size of a head)``.
+    attention are dense layers before and after; there ``scale`` is ``1 / sqrt(size of a head)``.
 
     Inputs: ``x``, the query (time, features); ``key`` and ``value``, of one time with each other; optional ``mask`` of
     the query, whose other steps give 0, ``mask_query``, for whose other steps no key counts, and ``mask_value`` of the
@@ -65,7 +73,7 @@ class AttentionOp(Op):
         return "attention needs all steps at once"
 
 
-class DotOp(Op):
+class DotLayer(LayerKind):
     """``y[i, j] = x[i] . x1[j]``: the products of the steps of two sequences, or of vectors, over the last axis.
 
     Inputs: ``x`` (features,) or (time, features); ``x1`` likewise, its steps known in advance. Outputs: ``y`` of the

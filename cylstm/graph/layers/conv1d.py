@@ -5,12 +5,19 @@ from __future__ import annotations
 from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._axes import check_steps, check_whole_number, derived_time
-from cylstm.graph.layers._layer import Op, check_activation, check_choice, check_roles, check_shape, check_vectors
+from cylstm.graph.layers._layer import (
+    LayerKind,
+    check_activation,
+    check_choice,
+    check_roles,
+    check_shape,
+    check_vectors,
+)
 
 WINDOW_DEFAULTS = {"stride": 1, "dilation": 1, "padding": "valid", "pad_before": 0, "pad_after": 0}
 
 
-class WindowOp(Op):
+class WindowLayer(LayerKind):
     """Windows over time.
 
     Options: ``stride``, ``dilation`` and ``padding``: "valid"; "same" (Keras: ceil(time / stride) steps, the odd step
@@ -62,7 +69,7 @@ class WindowOp(Op):
         return f'padding={options["padding"]!r} needs the steps after; padding="causal" does not'
 
 
-class Conv1dOp(WindowOp):
+class Conv1dLayer(WindowLayer):
     """``y[t] = activation(bias + sum over k, c of weight[f, k, c] * x[t*stride + k*dilation - before, c])``.
 
     Channels last. In ``groups``, of which each reads its share of the channels; a group of one channel is a depthwise
@@ -70,7 +77,7 @@ class Conv1dOp(WindowOp):
 
     Weights: ``weight`` (filters, kernel, channels/groups), optional ``bias`` (filters,).
     Inputs: ``x`` (sequence of (time, channels)). Outputs: ``y``, without mask.
-    Options: those of `WindowOp`, ``groups``, ``activation``; ``reach``, filled in. With padding "causal" the layer
+    Options: those of `WindowLayer`, ``groups``, ``activation``; ``reach``, filled in. With padding "causal" the layer
     carries (reach - 1, channels) steps of history.
     """
 
@@ -115,12 +122,12 @@ class Conv1dOp(WindowOp):
         return self.why_whole(options["reach"], options)
 
 
-class Pool1dOp(WindowOp):
+class Pool1dLayer(WindowLayer):
     """The maximum or the average of windows of time.
 
-    Inputs: ``x`` (sequence). Outputs: ``y``, without mask. Options: those of `WindowOp` but "causal"; ``mode`` "max" or
-    "average"; ``pool``, the steps of a window; ``count_include_pad``: an average counts the padding (PyTorch's default;
-    Keras does not); ``ceil_mode``: a last window that is not full (PyTorch).
+    Inputs: ``x`` (sequence). Outputs: ``y``, without mask. Options: those of `WindowLayer` but "causal"; ``mode`` "max"
+    or "average"; ``pool``, the steps of a window; ``count_include_pad``: an average counts the padding (PyTorch's
+    default; Keras does not); ``ceil_mode``: a last window that is not full (PyTorch).
     """
 
     name = "pool1d"

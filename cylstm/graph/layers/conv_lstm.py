@@ -6,7 +6,7 @@ from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._layer import (
     RECURRENT_DEFAULTS,
-    RecurrentOp,
+    RecurrentLayer,
     activation_defaults,
     check_choice,
     check_roles,
@@ -18,7 +18,7 @@ from cylstm.graph.layers._layer import (
 _AXES = ("rows", "columns")
 
 
-class ConvLstmOp(RecurrentOp):
+class ConvLstmLayer(RecurrentLayer):
     """One direction of one ConvLSTM layer, channels last.
 
     ``x`` is a sequence of shape (time, columns, channels) or (time, rows, columns, channels); the states have the
@@ -28,7 +28,7 @@ class ConvLstmOp(RecurrentOp):
     ``weight_hh`` (4*filters, kernel_rows*kernel_columns*filters), optional ``bias`` (4*filters,); taps in row-major
     order, each with all its channels.
 
-    Options beside those of `RecurrentOp`: ``kernel_rows``, ``kernel_columns``, and of the input convolution
+    Options beside those of `RecurrentLayer`: ``kernel_rows``, ``kernel_columns``, and of the input convolution
     ``stride_*``, ``dilation_*`` and ``conv_padding`` ("valid" or "same"); the recurrent convolution has stride 1 and
     padding "same". ``activation`` of g and of c in the output, ``recurrent_activation`` of i, f and o. ``input_rows``,
     ``input_columns`` and ``spatial_axes`` are filled in from x.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cylstm.errors import ShapeError
 from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import Op, check_activation, check_kind, check_roles, check_shape
+from cylstm.graph.layers._layer import LayerKind, check_activation, check_kind, check_roles, check_shape
 
 
-class DenseOp(Op):
+class DenseLayer(LayerKind):
     """``y = activation(weight @ x + bias)`` at every step.
 
     Weights: ``weight`` (output, input), optional ``bias`` (output,).

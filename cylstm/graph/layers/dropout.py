@@ -1,13 +1,13 @@
-"""Dropout: inert at inference. Its rate is kept in the graph; `cylstm.graph.passes` removes the node before packing."""
+"""Dropout: inert at inference. The graph keeps its rate; `cylstm.graph.passes` removes it before packing."""
 
 from __future__ import annotations
 
 from cylstm.errors import ShapeError
 from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import Op, check_kind, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_kind, check_roles
 
 
-class DropoutOp(Op):
+class DropoutLayer(LayerKind):
     """``y = x``. Option: ``rate``, the probability of dropping in training."""
 
     name = "dropout"

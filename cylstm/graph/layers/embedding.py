@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from cylstm.errors import ShapeError
 from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import Op, check_kind, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_kind, check_roles
 
 
-class EmbeddingOp(Op):
+class EmbeddingLayer(LayerKind):
     """``y = weight[indices]``.
 
     Weights: ``weight`` (rows, size). Inputs: ``indices``, an input of the network made with ``indices=True``, of shape
     (time,) or (time, ..., n). Outputs: ``y`` (time, ..., size), with the mask of the input; another mask is the
-    loader's to wire (`IndexMaskOp`). An index that is not in [0, rows) is an error before anything runs.
+    loader's to wire (`IndexMaskLayer`). An index that is not in [0, rows) is an error before anything runs.
     """
 
     name = "embedding"

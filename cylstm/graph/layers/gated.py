@@ -6,10 +6,10 @@ import math
 
 from cylstm.errors import ShapeError
 from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import Op, check_activation, check_kind, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_activation, check_kind, check_roles
 
 
-class PreluOp(Op):
+class PreluLayer(LayerKind):
     """``y = x where x > 0, else slope * x``.
 
     Weights: ``slope``, flat: one number, one for each of the last axis, or one for each number of a step (a step whose
@@ -32,7 +32,7 @@ class PreluOp(Op):
         return {"y": Value("", "sequence" if x.has_time else "vector", x.shape, x.mask, x.axis)}
 
 
-class GluOp(Op):
+class GluLayer(LayerKind):
     """``y = a * activation(b)``, a and b the halves of the last axis.
 
     Inputs: ``x`` (sequence, vector or state). Outputs: ``y``. Options: ``activation`` ("sigmoid").

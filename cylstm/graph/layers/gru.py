@@ -6,7 +6,7 @@ from cylstm.errors import ShapeError
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._layer import (
     RECURRENT_DEFAULTS,
-    RecurrentOp,
+    RecurrentLayer,
     activation_defaults,
     check_roles,
     check_shape,
@@ -15,13 +15,13 @@ from cylstm.graph.layers._layer import (
 )
 
 
-class GruOp(RecurrentOp):
+class GruLayer(RecurrentLayer):
     """One direction of one GRU layer; z multiplies the old state: ``h = z*h + (1 - z)*n``.
 
     Weights (gate blocks in the order r, z, n): ``weight_ih`` (3*hidden, input), ``weight_hh`` (3*hidden, hidden),
     optional ``bias_ih`` (3*hidden,) and ``bias_hh`` (3*hidden,), kept apart because r multiplies n's second one.
 
-    Options beside those of `RecurrentOp`: ``reset_after`` applies r after the recurrent product of n (PyTorch, Keras
+    Options beside those of `RecurrentLayer`: ``reset_after`` applies r after the recurrent product of n (PyTorch, Keras
     by default) or before it, and then there is no ``bias_hh``; ``activation`` of n, ``recurrent_activation`` of r and
     z; ``gate_clip`` limits every pre-activation to [-clip, clip], 0 for no limit.
     """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import Op, check_kind, check_mask, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_kind, check_mask, check_roles
 
 
-class LastOp(Op):
+class LastLayer(LayerKind):
     """``y = x[:, length - 1]``, the last step whose mask is true; zeros where a row has none.
 
     Inputs: ``x`` (sequence), optional ``mask``. Outputs: ``y`` (vector).

@@ -8,7 +8,7 @@ from cylstm.errors import UnsupportedError
 from cylstm.graph.graph import Option, Value
 from cylstm.graph.layers._layer import (
     RECURRENT_DEFAULTS,
-    RecurrentOp,
+    RecurrentLayer,
     activation_defaults,
     check_choice,
     check_number,
@@ -30,7 +30,7 @@ def lstm_gates(options: Mapping[str, Option]) -> str:
     return "ifgo" if options["forget_gate"] and not options["coupled"] else "igo"
 
 
-class LstmOp(RecurrentOp):
+class LstmLayer(RecurrentLayer):
     """One direction of one LSTM layer.
 
     Weights (gate blocks in the order of `lstm_gates`, i f g o; G of them): ``weight_ih`` (G*hidden, input),
@@ -39,7 +39,7 @@ class LstmOp(RecurrentOp):
     cell) and ``peephole_o`` (on the new one), (hidden,) each. With ``layer_norm``: ``norm_ih_gain``,
     ``norm_ih_shift``, ``norm_hh_gain``, ``norm_hh_shift`` (G*hidden,), ``norm_c_gain``, ``norm_c_shift`` (hidden,).
 
-    Options beside those of `RecurrentOp`: ``activation`` of g, ``recurrent_activation`` of i, f and o,
+    Options beside those of `RecurrentLayer`: ``activation`` of g, ``recurrent_activation`` of i, f and o,
     ``output_activation`` of c in the output; ``forget_gate`` False for the form of 1997 (``c = c + i*g``);
     ``coupled`` "f=1-i" or "i=1-f"; ``cell_clip`` limits the stored cell to [-clip, clip], ``gate_clip`` every
     pre-activation after bias and peephole, 0 for no limit; ``layer_norm`` "" for none, else

@@ -5,10 +5,10 @@ from __future__ import annotations
 from cylstm.errors import ShapeError
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._axes import check_steps, check_whole_number
-from cylstm.graph.layers._layer import Op, check_choice, check_kind, check_mask, check_number, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_choice, check_kind, check_mask, check_number, check_roles
 
 
-class MaskingOp(Op):
+class MaskingLayer(LayerKind):
     """A step counts where any of its numbers differs from ``mask_value``; the others become 0.
 
     Inputs: ``x`` (sequence). Outputs: ``y``, which carries ``mask``. Option ``mask_value``.
@@ -26,7 +26,7 @@ class MaskingOp(Op):
         return {"y": Value("", "sequence", x.shape, None, x.axis), "mask": Value("", "mask", x.shape[:1], None, x.axis)}
 
 
-class IndexMaskOp(Op):
+class IndexMaskLayer(LayerKind):
     """A step counts where its index is not ``padding``, Keras's ``Embedding(mask_zero=True)``.
 
     Inputs: ``indices`` of shape (time,). Outputs: ``mask``. Option ``padding``.
@@ -46,7 +46,7 @@ class IndexMaskOp(Op):
         return {"mask": Value("", "mask", x.shape, None, x.axis)}
 
 
-class MaskMergeOp(Op):
+class MaskMergeLayer(LayerKind):
     """Several masks into one: ``mode`` "any" or "all" of them count. One that was not given counts everywhere.
 
     Inputs: ``mask``, ``mask1``, ... Outputs: ``mask``.
@@ -67,7 +67,7 @@ class MaskMergeOp(Op):
         return {"mask": Value("", "mask", first.shape, None, first.axis)}
 
 
-class MaskFillOp(Op):
+class MaskFillLayer(LayerKind):
     """``y[t] = x[t]`` where the step counts, else ``x1[t]``, or ``value`` where there is no x1.
 
     Inputs: ``x`` (sequence), ``mask`` of its time; optional ``x1``: a sequence of the same time, or the one vector or

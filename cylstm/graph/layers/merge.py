@@ -5,7 +5,7 @@ from __future__ import annotations
 from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._axes import kind_of
-from cylstm.graph.layers._layer import Op, check_kind, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_kind, check_roles
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")
 #: those that join the directions of a Keras Bidirectional
@@ -17,7 +17,7 @@ _OF_TWO_INPUTS = (
 )
 
 
-class MergeOp(Op):
+class MergeLayer(LayerKind):
     """``y = merge(x, x1, x2, ...)``: side by side along `axis`, or element by element in the order of the inputs.
 
     Inputs: ``x``, ``x1``, ... sequences, vectors or states. Options: ``mode``, one of `MERGE_MODES`; ``axis`` of

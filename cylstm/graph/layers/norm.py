@@ -7,7 +7,7 @@ import math
 from cylstm.errors import ShapeError
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._axes import check_whole_number, need_shape
-from cylstm.graph.layers._layer import Op, check_choice, check_kind, check_number, check_roles, check_vectors
+from cylstm.graph.layers._layer import LayerKind, check_choice, check_kind, check_number, check_roles, check_vectors
 from cylstm.graph.weights import StoredTensor
 
 
@@ -21,7 +21,7 @@ def check_variance(where, variance, options, error=ShapeError):
         raise error(f"layer {where!r}, tensor 'variance': expected numbers above 0, found one that is not")
 
 
-class BatchNormOp(Op):
+class BatchNormLayer(LayerKind):
     """``y = gain * (x - mean) / sqrt(variance + epsilon) + shift`` over the last axis, with fixed statistics.
 
     Weights, all (features,): ``mean``, ``variance``, optional ``gain`` and ``shift``. Inputs: ``x`` (sequence, vector
@@ -44,7 +44,7 @@ class BatchNormOp(Op):
         return {"y": _same(x)}
 
 
-class LayerNormOp(Op):
+class LayerNormLayer(LayerKind):
     """Normalisation over the last ``axes`` axes, batch never counted.
 
     ``mode`` "layer": ``(x - mean) / sqrt(variance + epsilon) * gain + shift``; "rms": ``x / sqrt(mean of x**2 +
@@ -73,7 +73,7 @@ class LayerNormOp(Op):
         return {"y": _same(x)}
 
 
-class GroupNormOp(Op):
+class GroupNormLayer(LayerKind):
     """``(x - mean) / sqrt(variance + epsilon) * gain + shift`` over all steps and the channels of each group.
 
     Weights: optional ``gain`` and ``shift`` (channels,). Inputs: ``x`` (sequence, vector or state), channels last.

@@ -7,7 +7,7 @@ import math
 from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.graph.graph import MAX_RANK, Value
 from cylstm.graph.layers._axes import check_whole_number, derived_time, find_axis, kind_of, need_shape
-from cylstm.graph.layers._layer import Op, check_choice, check_kind, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_choice, check_kind, check_roles
 
 _ANY = ("sequence", "vector", "state")
 
@@ -19,7 +19,7 @@ def _one_input(where, inputs, weights) -> Value:
     return inputs["x"]
 
 
-class ReshapeOp(Op):
+class ReshapeLayer(LayerKind):
     """The same numbers, in the same order, in another shape.
 
     Inputs: ``x`` (sequence, vector or state). Outputs: ``y``; of several axes the first is its time. Option ``shape``:
@@ -55,7 +55,7 @@ class ReshapeOp(Op):
         return {"y": Value("", kind_of(target), tuple(target))}
 
 
-class PermuteOp(Op):
+class PermuteLayer(LayerKind):
     """The axes in another order: axis i of y is axis ``order[i]`` of x, batch not counted.
 
     Inputs: ``x`` of several axes. Outputs: ``y``. Option ``order``: digits from 0, "102". Moving the time needs the
@@ -81,7 +81,7 @@ class PermuteOp(Op):
         return {"y": Value("", kind, shape, None if moves_time else x.mask, None if moves_time else x.axis)}
 
 
-class SliceOp(Op):
+class SliceLayer(LayerKind):
     """A part of one axis: steps, features, a split, a chunk, cropping.
 
     Inputs: ``x``. Outputs: ``y``, of the same rank. Options: ``axis``, batch not counted; ``start`` (negative: from the
@@ -130,7 +130,7 @@ class SliceOp(Op):
         return "a part of the time needs to know where the sequence begins or ends" if options["axis"] == 0 else None
 
 
-class PadOp(Op):
+class PadLayer(LayerKind):
     """Numbers before and after one axis.
 
     Inputs: ``x``. Outputs: ``y``. Options: ``axis``, batch not counted; ``before``, ``after``; ``mode``: "zero",
@@ -165,7 +165,7 @@ class PadOp(Op):
         return "padding of the time needs to know where the sequence begins or ends" if of_time else None
 
 
-class UpsampleOp(Op):
+class UpsampleLayer(LayerKind):
     """Each number of one axis repeated ``size`` times. Inputs: ``x``. Outputs: ``y``. Options: ``axis``, ``size``."""
 
     name = "upsample"
@@ -184,7 +184,7 @@ class UpsampleOp(Op):
         return {"y": Value("", kind, tuple(shape), None if of_time else x.mask, time_axis)}
 
 
-class RepeatVectorOp(Op):
+class RepeatVectorLayer(LayerKind):
     """A vector as every step of a sequence of ``count`` steps. Inputs: ``x`` (vector or state). Outputs: ``y``."""
 
     name = "repeat_vector"

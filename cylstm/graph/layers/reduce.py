@@ -5,10 +5,10 @@ from __future__ import annotations
 from cylstm.errors import UnsupportedError
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._axes import find_axis, kind_of
-from cylstm.graph.layers._layer import Op, check_choice, check_kind, check_mask, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_choice, check_kind, check_mask, check_roles
 
 
-class ReduceOp(Op):
+class ReduceLayer(LayerKind):
     """``y = mean, sum, max or min of x along one axis``, which y has no more; global pooling is over axis 0, the time.
 
     Inputs: ``x`` (sequence, vector or state), optional ``mask`` for the mean or sum over time: steps that do not count
@@ -44,7 +44,7 @@ class ReduceOp(Op):
         return "it needs all steps at once" if options["axis"] == 0 else None
 
 
-class SoftmaxOp(Op):
+class SoftmaxLayer(LayerKind):
     """``y = e**x / sum of e**x`` along one axis, or with ``log`` its logarithm, m the maximum of x there:
     ``y = x - m - ln sum of e**(x - m)``.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import Op, check_kind, check_roles
+from cylstm.graph.layers._layer import LayerKind, check_kind, check_roles
 
 
-class ReverseOp(Op):
+class ReverseLayer(LayerKind):
     """``y[t] = x[time - 1 - t]``, what Keras's ``go_backwards`` leaves a sequence in.
 
     Inputs: ``x`` (sequence). Outputs: ``y`` (sequence), with the mask of x as it is, as Keras has it.

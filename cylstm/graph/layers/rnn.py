@@ -5,7 +5,7 @@ from __future__ import annotations
 from cylstm.graph.graph import Value
 from cylstm.graph.layers._layer import (
     RECURRENT_DEFAULTS,
-    RecurrentOp,
+    RecurrentLayer,
     activation_defaults,
     check_roles,
     check_shape,
@@ -14,12 +14,12 @@ from cylstm.graph.layers._layer import (
 )
 
 
-class RnnOp(RecurrentOp):
+class RnnLayer(RecurrentLayer):
     """One direction of one simple recurrent layer: ``h = activation(W x + R h + b)``.
 
     Weights: ``weight_ih`` (hidden, input), ``weight_hh`` (hidden, hidden), optional ``bias`` (hidden,).
 
-    Options beside those of `RecurrentOp`: ``activation``; ``gate_clip`` limits the pre-activation to [-clip, clip],
+    Options beside those of `RecurrentLayer`: ``activation``; ``gate_clip`` limits the pre-activation to [-clip, clip],
     0 for no limit.
     """
 
