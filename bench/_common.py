@@ -1,7 +1,7 @@
 """What the benchmarks share: where things are, statistics of rounds, and the facts of the machine.
 
-Importing it makes ``cylstm`` importable where that is built in place but not installed, and the helpers of
-``tests/``; so it is imported first. It does not import NumPy: `cold_start` must stay small.
+Importing it makes ``cylstm`` importable where that is built in place but not installed, and the package ``tests``;
+so it is imported first. It does not import NumPy: `cold_start` must stay small.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: whether the CyLSTM measured is the one of this checkout, because none is installed
 IS_IN_PLACE = importlib.util.find_spec("cylstm") is None
-if IS_IN_PLACE:
-    sys.path.append(str(ROOT))
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT))
 
 
 def median(values: Sequence[float]) -> float:

@@ -26,8 +26,8 @@ from peers.cylstm_ import KINDS, load
 
 import cylstm
 
-import networks
-import reference
+from tests import reference
+from tests.builders import networks
 
 CELLS = (
     (1, 16, 1),

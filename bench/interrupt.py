@@ -20,7 +20,7 @@ import numpy as np
 
 import cylstm
 
-from networks import lstm_model
+from tests.builders.networks import lstm_model
 
 #: name -> options of the LSTM (hidden size first), shape of the input, threads
 CALLS: dict[str, tuple[dict, tuple[int, int], int]] = {

@@ -18,7 +18,7 @@ import numpy as np
 
 import cylstm
 
-#: name -> class in tests/torch_models.py, its sizes, shape of one sample
+#: name -> class in tests/builders/torch_models.py, its sizes, shape of one sample
 NETWORKS: dict[str, tuple[str, dict[str, int], tuple[int, ...]]] = {
     "causal stack of 6 gated blocks, 32 channels, GRU 64": (
         "WaveNet",
@@ -100,7 +100,8 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(args)
     rounds, limit_s = (2, 0.5) if options.quick else (options.rounds, options.limit_s)
     import torch
-    import torch_models
+
+    from tests.builders import torch_models
 
     torch.set_num_threads(1)
     facts = _common.machine_facts()

@@ -6,7 +6,7 @@ from hypothesis import settings
 
 from cylstm.engine import _engine
 
-from hostile import refused, runner  # noqa: F401
+from tests.builders.hostile import refused, runner  # noqa: F401
 
 # machines are shared and noisy: no test fails for being slow; and the same examples every time
 settings.register_profile("default", deadline=None, derandomize=True)

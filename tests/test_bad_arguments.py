@@ -1,7 +1,6 @@
 """Every public callable with arguments that make no sense: an exception of ours, and what was given goes on working."""
 
 import inspect
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +10,11 @@ from cylstm.engine._engine import EngineError
 from cylstm.errors import CylstmError, ShapeError, UnsupportedError
 from cylstm.formats.state_dict import wiring as L
 
-from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, same_states
-from weight_files import write_torch
+from tests import DATA
+from tests.builders.networks import bits, linear_state_dict, lstm_model, lstm_state_dict, same_states
+from tests.builders.weight_files import write_torch
 
-KERAS = Path(__file__).parent / "data" / "keras2"
+KERAS = DATA / "keras2"
 BAD = [
     None, True, False, 0, -1, 2**63, 10**30, -(10**30), 1.5, float("nan"), "text", "", "\ud800", b"bytes", [], [None],
     [[1], [1, 2]], {}, {"a": 1}, (), object(), object, np.zeros(0), np.array([object()]), np.zeros((2, 2), complex),

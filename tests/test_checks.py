@@ -13,7 +13,7 @@ from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.registry import read, write
 from cylstm.formats.state_dict import wiring as L
 
-from weight_files import linear_tensors, lstm_tensors, write_safetensors, write_torch
+from tests.builders.weight_files import linear_tensors, lstm_tensors, write_safetensors, write_torch
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cylstm.cli import main, parse_layers
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.state_dict import wiring as L
 
-from weight_files import dictionary, linear_tensors, lstm_tensors, write_torch
+from tests.builders.weight_files import dictionary, linear_tensors, lstm_tensors, write_torch
 
 LAYERS = 'LSTM("lstm"), Last(), Linear("fc", activation="tanh")'
 

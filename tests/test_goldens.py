@@ -3,19 +3,19 @@
 The files come from generate_goldens.py and, for the matrix, from matrix_goldens.py."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cylstm
 
-import golden_bits
+from tests import DATA
+from tests.builders import golden_bits
 
 BITS = json.loads(golden_bits.FILE.read_text())
-MATRIX = sorted((Path(__file__).parent / "data" / "goldens" / "matrix").glob("*.cylstm"))
-NETWORKS = sorted((Path(__file__).parent / "data" / "goldens" / "networks").glob("*.cylstm"))
-FOLDER = Path(__file__).parent / "data" / "goldens"
+MATRIX = sorted((DATA / "goldens" / "matrix").glob("*.cylstm"))
+NETWORKS = sorted((DATA / "goldens" / "networks").glob("*.cylstm"))
+FOLDER = DATA / "goldens"
 TORCH = ["torch_plain", "torch_stacked", "torch_bidirectional", "torch_lengths", "torch_projected", "torch_no_bias"]
 KERAS = ["keras_plain", "keras_stacked", "keras_bidirectional", "keras_merge_sum"]
 

@@ -9,12 +9,12 @@ import time
 
 import numpy as np
 import pytest
-from test_streams import convolution_graph
 
 import cylstm
 from cylstm.graph.graph import GraphBuilder
 
-from networks import lstm_model, random_states
+from tests.builders.networks import lstm_model, random_states
+from tests.test_stream_rows import convolution_graph
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that send signals")
 

@@ -13,8 +13,8 @@ from cylstm import ShapeError, UnsupportedError
 from cylstm.graph.graph import GraphBuilder
 from cylstm.summary import summary_text
 
-import reference
-from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
+from tests import reference
+from tests.builders.networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
 
 #: float32: 1e-6 of the activations' scale, which is 1 for states; float64: rounding only
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13}

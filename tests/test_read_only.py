@@ -17,7 +17,7 @@ from cylstm.formats.state_dict import wiring as L
 from cylstm.graph.graph import Axis, Graph, Layer, ReadOnlyDict, Value, read_only
 from cylstm.graph.weights import StoredTensor, StoredTensors
 
-from networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
+from tests.builders.networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
 
 #: what may be set, because that is what it is for
 SETTABLE = {(cylstm.Stream, "state")}

@@ -8,7 +8,7 @@ import pytest
 import cylstm
 from cylstm.graph.graph import GraphBuilder
 
-from networks import lstm_model
+from tests.builders.networks import lstm_model
 
 IS_64_BITS = sys.maxsize > 2**32
 

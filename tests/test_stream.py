@@ -11,8 +11,8 @@ import cylstm
 from cylstm import ShapeError, StreamBusyError, UnsupportedError
 from cylstm.graph.graph import GraphBuilder
 
-import reference
-from networks import bits, linear_state_dict, lstm_model, random_states, same_states
+from tests import reference
+from tests.builders.networks import bits, linear_state_dict, lstm_model, random_states, same_states
 
 
 def test_steps_match_the_float64_reference(rng):

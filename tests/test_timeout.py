@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
-CONFIGURATION = Path(__file__).parents[1] / "pyproject.toml"
+from tests import ROOT
+
+CONFIGURATION = ROOT / "pyproject.toml"
 
 #: what hangs; the last in C that never lets the GIL go, where no Python code can run any more
 HANGS = {

@@ -27,7 +27,7 @@ c_tests() {
 
 # qemu-user itself fails (cpu_exec: assertion failed) where a forked child makes threads
 EMULATOR_FAILS="--deselect tests/test_model.py::test_a_forked_child_predicts_after_a_parallel_call
---deselect tests/test_openmp.py::test_a_child_forked"
+--deselect tests/engine/test_openmp.py::test_a_child_forked"
 
 # python_tests PYTHON: on $CPU
 python_tests() {

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of one reader with atheris: ``python tests/fuzz/fuzz.py torch corpus -runs=100000``.
+"""Coverage-guided fuzzing of one reader with atheris: ``python -m tests.fuzz.fuzz torch corpus -runs=100000``.
 
 What follows goes to libFuzzer. Inputs that were found interesting, and crashes, are kept in the
 folder named second. Keep a crash as ``tests/data/fuzz/<target>/<what it was>``: the tests read all those.
@@ -13,13 +13,10 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 with atheris.instrument_imports(include=["cylstm.formats", "cylstm.graph.graph", "cylstm.graph.layers"]):
     import cylstm.formats
 
-    import targets
+    from tests.fuzz import targets
 
     # Readers are imported when first used, which would be too late.
     for found in pkgutil.iter_modules(cylstm.formats.__path__, "cylstm.formats."):

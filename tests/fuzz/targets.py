@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import struct
-import sys
 import tempfile
 import warnings
 import zipfile
@@ -31,9 +30,7 @@ from cylstm.formats.untrusted.json import parse_json
 from cylstm.formats.untrusted.pickle import load_pickle
 from cylstm.formats.untrusted.zip import Archive
 
-sys.path.append(str(Path(__file__).parents[1]))
-
-import weight_files as made
+from tests.builders import weight_files as made
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)

@@ -1,0 +1,45 @@
+"""Writes tests/data/keras_models: whole models as Keras saves them, with inputs and Keras's own results.
+
+Run with Keras and PyTorch installed: ``KERAS_BACKEND=torch python -m tests.builders.generate_keras_models``. Seeded.
+The archives are deflated, which Keras reads too, because HDF5 leaves most of a small file empty.
+"""
+
+import zipfile
+
+import keras
+import numpy as np
+
+from tests import DATA
+from tests.builders import keras_models
+
+FOLDER = DATA / "keras_models"
+CHOSEN = [
+    "activity_recognition", "text", "encoder_decoder", "autoencoder", "static_features", "anomaly_score", "translator",
+    "residual_masked", "nested_twice", "masked_self_attention", "temporal_convolutions", "distributed_model",
+    "static_embedding", "operations", "transformer_decoder", "masked_attention",
+]  # fmt: skip
+
+
+def deflate(path):
+    """The same archive, compressed, without dates."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+
+
+def main():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in CHOSEN:
+        made = keras_models.build(keras, name)
+        inputs = keras_models.arrays(made, name)
+        made.save(FOLDER / f"{name}.keras")
+        deflate(FOLDER / f"{name}.keras")
+        found = {f"x{k}": x for k, x in enumerate(keras_models.in_order_of_the_config(made, inputs))}
+        found |= {f"y{k}": y for k, y in enumerate(keras_models.outputs(made, inputs))}
+        np.savez_compressed(FOLDER / f"{name}.npz", **found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""How many threads a call may use, and does."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from cylstm.engine import _engine, threads
+
+from tests.builders.networks import lstm_model
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    for name in ("CYLSTM_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "_limit", None)
+
+
+def test_limits_take_precedence_in_the_stated_order(clean, monkeypatch):
+    assert threads.available_threads() >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "7,3")
+    assert threads.available_threads() == 7
+    monkeypatch.setenv("CYLSTM_NUM_THREADS", "5")
+    assert threads.available_threads() == 5
+    for nonsense in ("0", "-2", "many", ""):
+        monkeypatch.setenv("CYLSTM_NUM_THREADS", nonsense)
+        assert threads.available_threads() == 7
+    with threadpoolctl.threadpool_limits(2, user_api="cylstm"):
+        assert threads.available_threads() == 2
+
+
+def test_threadpoolctl_lists_and_limits_the_engine(clean):
+    threads.available_threads()
+    found = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "cylstm"]
+    assert len(found) == 1 and found[0]["filepath"].endswith(".so")
+    before = threads.available_threads()
+    with threadpoolctl.threadpool_limits(1):
+        assert threads.available_threads() == 1
+    assert threads.available_threads() == before
+
+
+def test_a_limit_that_is_lifted_leaves_none_behind(clean, monkeypatch):
+    with threadpoolctl.threadpool_limits(3, user_api="cylstm"):
+        assert threads.available_threads() == 3
+    monkeypatch.setenv("CYLSTM_NUM_THREADS", "5")
+    assert threads.available_threads() == 5
+
+
+@pytest.fixture
+def threads_by_rule():
+    _engine.use_all_threads(False)
+    yield
+    _engine.use_all_threads(True)
+
+
+def test_small_calls_use_fewer_threads_than_they_may(rng, threads_by_rule):
+    small, large = lstm_model(rng, 3, 9), lstm_model(rng, 64, 256)
+    assert small._packed.useful_threads(1, 100, 8) == 1
+    assert small._packed.useful_threads(64, 1000, 2) == 2
+    assert large._packed.useful_threads(1, 100, 2) == 2
+    assert large._packed.useful_threads(1, 1, 1) == 1
+    assert small.stream(threads=2).threads == 1
+    assert small.stream(1000, threads=2).threads == 2
+    assert large.stream(threads=2).threads == 2
+    assert large.stream(threads=1000).threads < 32
+
+
+#: prints how many threads there are beside those before, after one call and another
+COUNT = """
+import os
+import numpy as np
+import cylstm
+from tests.builders.networks import lstm_model
+
+def count():
+    return len(os.listdir("/proc/self/task"))
+
+model = lstm_model(np.random.default_rng(1), 40, 256)
+x = np.ones((1, 200, 40), np.float32)
+cylstm.engine._engine.wait_for_threads(10.0)
+before = count()
+for threads in (1, 2, {more}):
+    model.predict({x}, threads=threads)
+    print(count() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task") or _engine.threads_name() != "pool", reason="our threads")
+@pytest.mark.parametrize("x", ["x", "x.tolist()"], ids=["array", "list"])
+@pytest.mark.parametrize("more", ["3", "None"])
+def test_a_call_takes_as_many_threads_as_it_is_told(x, more):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CYLSTM_NUM_THREADS": "3"}
+    command = [sys.executable, "-c", COUNT.format(x=x, more=more)]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == ["0", "1", "2"]
+
+
+def test_instruction_sets_and_status_codes_have_names():
+    assert _engine.isa_names()[0] == "scalar"
+    assert _engine.chosen_isa() in _engine.isa_names()
+    texts = _engine.status_texts()
+    assert len(set(texts)) == len(texts) and "unknown status" not in texts
+
+
+def test_show_config_names_what_was_found(capsys):
+    import cylstm
+
+    cylstm.show_config()
+    text = capsys.readouterr().out
+    for word in ("cylstm", "instruction set", "available: scalar", "threads", "packed engine", "BLAS engine", "blas"):
+        assert word in text
+    assert np.__version__ in text

@@ -1,0 +1,70 @@
+"""The example's committed weights and sample, and how its reader refuses a csv that is not the series."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import cylstm
+
+from tests import ROOT
+from tests.builders.networks import bits
+
+FOLDER = ROOT / "examples" / "pollution"
+KINDS = {"univariate": 1, "multivariate": 8}
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """The example's modules, importable."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in ("series", "synthetic"):
+        sys.modules.pop(name, None)
+    import series
+    import synthetic
+
+    return series, synthetic
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_native_files_hold_the_trained_weights_and_their_scaling(rng, example, kind):
+    series, _ = example
+    native = cylstm.load(FOLDER / "weights" / f"{kind}.cylstm")
+    trained = cylstm.load(FOLDER / "weights" / f"{kind}.pt", layers=[cylstm.LSTM("lstm"), cylstm.Linear("fc")])
+    x = rng.normal(size=(40, KINDS[kind])).astype(np.float32)
+    np.testing.assert_array_equal(bits(native.predict(x)), bits(trained.predict(x)))
+    stream = native.stream()
+    np.testing.assert_array_equal(bits([stream.step(hour) for hour in x]), bits(native.predict(x)))
+    assert native.metadata["unit"] == "ug/m3"
+    assert native.metadata["scaling"] == (FOLDER / "weights" / f"{kind}.json").read_text()
+    scaling = series.Scaling.from_json(native.metadata["scaling"])
+    assert scaling.scale(np.ones((2, KINDS[kind]))).shape == (2, KINDS[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_keras_networks_load(rng, kind):
+    pytest.importorskip("h5py")
+    model = cylstm.load(FOLDER / "weights" / f"{kind}.keras")
+    assert model.predict(rng.normal(size=(10, KINDS[kind]))).shape == (10, 24)
+
+
+def test_the_sample_is_what_its_generator_makes(example, tmp_path):
+    _, synthetic = example
+    synthetic.write(tmp_path / "sample.csv")
+    committed = FOLDER / "sample_synthetic.csv"
+    assert (tmp_path / "sample.csv").read_bytes() == committed.read_bytes()
+    assert "synthetic" in committed.read_text().splitlines()[0].lower()
+
+
+def test_a_csv_that_is_not_the_series_is_refused_by_line_and_column(example, tmp_path):
+    series, _ = example
+    lines = (FOLDER / "sample_synthetic.csv").read_text().splitlines()
+    path = tmp_path / "wrong.csv"
+    for change, message in [
+        (lambda lines: lines[:1] + ["a,b"] + lines[2:], "pm2.5"),
+        (lambda lines: lines[:40] + [lines[40].replace(",", ",x", 7)] + lines[41:], "wrong.csv"),
+        (lambda lines: lines[:60] + lines[61:], "wrong.csv"),
+    ]:
+        path.write_text("\n".join(change(list(lines))) + "\n")
+        with pytest.raises(series.DataError, match=message):
+            series.read_csv(path)

@@ -1,0 +1,77 @@
+"""Whole models as Keras saved them, with what it computed: checked here without it (generate_keras_models.py)."""
+
+import numpy as np
+import pytest
+
+import cylstm
+
+from tests import DATA
+
+FOLDER = DATA / "keras_models"
+FILES = sorted(FOLDER.glob("*.keras"))
+
+
+def golden(path):
+    """Inputs and outputs."""
+    with np.load(path.with_suffix(".npz")) as arrays:
+        found = [[arrays[f"{kind}{k}"] for k in range(sum(name[0] == kind for name in arrays))] for kind in "xy"]
+    return found
+
+
+def load(name, **options):
+    pytest.importorskip("h5py")
+    return cylstm.load(FOLDER / f"{name}.keras", **options)
+
+
+def list_of(outputs):
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+def test_the_models_are_there():
+    assert len(FILES) >= 16
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_kerass_results_are_repeated(path, engine):
+    model = load(path.stem, engine=engine)
+    inputs, expected = golden(path)
+    found = list_of(model.predict(inputs if len(inputs) > 1 else inputs[0]))
+    assert len(found) == len(expected)
+    for y, other in zip(found, expected):
+        np.testing.assert_allclose(y, other, rtol=0, atol=5e-6 * max(1.0, np.abs(other).max()))
+
+
+def test_a_summary_shows_the_graph(capsys):
+    load("activity_recognition").summary()
+    text = capsys.readouterr().out
+    for part in ("conv1d", "pool1d", "lstm", "merge", "softmax", "reduce", "(batch, time, 6)", "KB packed", "streams:"):
+        assert part in text
+    load("nested_twice").summary()
+    text = capsys.readouterr().out
+    assert "shell/core/same" in text
+    assert "shell/core/same#2" in text
+
+
+def test_a_fixed_number_of_steps_is_kept_only_where_a_layer_needs_it():
+    assert load("autoencoder").graph.values["input_layer"].shape == (None, 4)
+    assert load("anomaly_score").graph.values["input_layer"].shape == (12, 4)
+    graph = load("static_embedding").graph
+    assert graph.values["place"].kind == "index"
+    assert graph.values["place"].shape == (1,)
+
+
+def test_causal_convolutions_stream_step_by_step():
+    model = load("temporal_convolutions")
+    (x,), _ = golden(FOLDER / "temporal_convolutions.keras")
+    expected = model.predict(x)
+    stream = model.stream(batch=len(x))
+    for t in range(x.shape[1]):
+        np.testing.assert_array_equal(stream.step(x[:, t]), expected[:, t])
+
+
+def test_a_mask_that_no_layer_would_read_is_refused():
+    model = load("temporal_convolutions")
+    (x,), _ = golden(FOLDER / "temporal_convolutions.keras")
+    with pytest.raises(cylstm.ShapeError, match="lengths: no layer reads a mask"):
+        model.predict(x, lengths=[3] * len(x))
