@@ -92,4 +92,4 @@ $(VENV)/lint: $(BIN)/python pyproject.toml
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info $(VENV) cylstm/*.so
+	rm -rf build dist *.egg-info $(VENV) cylstm/engine/*.so

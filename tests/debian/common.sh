@@ -34,11 +34,11 @@ mirror() {
 
 # copy_tree FOLDER: the tree as it is into FOLDER, where setup.py builds in place; what is built there stays
 copy_tree() {
-    mkdir -p "$1/cylstm" "$1/tests"
+    mkdir -p "$1/csrc" "$1/cylstm" "$1/tests"
     # a file that is gone here would still be found there
-    find "$1/cylstm" "$1/tests" -type f ! -name '*.so' -delete
+    find "$1/csrc" "$1/cylstm" "$1/tests" -type f ! -name '*.so' -delete
     # with what Cython made of these very sources, if it did, newer than the NumPy there: emulated, it takes minutes
-    local generated=build/cylstm/_engine.c
+    local generated=build/cylstm/engine/_engine.c
     [ -e $generated ] && [ -z "$(find cylstm -name '*.p[xy][xd]' -newer $generated)" ] || generated=
     tar --exclude=./.git --exclude=./build --exclude='./.venv*' --exclude='*.so' -cf - . $generated | tar -xf - -C "$1"
     [ -z "$generated" ] || touch "$1/$generated"

@@ -45,9 +45,9 @@ arm() {
     step "$architecture: build"
     copy_tree "$folder/source"
     cd "$folder/source"
-    rm -f cylstm/*.so # other flags alone would not build it anew
+    rm -f cylstm/engine/*.so # other flags alone would not build it anew
     # what Cython made with NumPy 2 calls what older headers lack
-    case $(CPU=$1 "$folder/python" -c 'import numpy; print(numpy.__version__)') in 1.*) rm -f build/cylstm/_engine.c ;; esac
+    case $(CPU=$1 "$folder/python" -c 'import numpy; print(numpy.__version__)') in 1.*) rm -f build/cylstm/engine/_engine.c ;; esac
     local include
     include=$(echo "$folder"/system/usr/include/python3*)
     CPU=$1 CYLSTM_WERROR=1 CYLSTM_SYMBOLS=1 CC=$triplet-gcc LDSHARED="$triplet-gcc -shared" \
