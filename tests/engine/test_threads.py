@@ -51,10 +51,10 @@ def test_a_limit_that_is_lifted_leaves_none_behind(clean, monkeypatch):
 
 
 @pytest.fixture
-def threads_by_rule():
+def threads_by_rule(takes_all_threads):
     _engine.use_all_threads(False)
     yield
-    _engine.use_all_threads(True)
+    _engine.use_all_threads(takes_all_threads)
 
 
 def test_small_calls_use_fewer_threads_than_they_may(rng, threads_by_rule):
