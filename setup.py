@@ -4,6 +4,7 @@ OpenMP's threads are a library of their own beside it, where the compiler has Op
 """
 
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -20,24 +21,26 @@ from setuptools.errors import PlatformError
 #: -ffp-contract=off: a fused multiply-add stands where the code says so and nowhere else, so that bits agree
 FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-X86_FLAGS = {"sse2": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma", "-mprefer-vector-width=512"]}
-#: scheduling before registers are given moves loads so far ahead that sums go to the stack; after, it uses free ones
-ARM64_FLAGS = {"neon": ["-fno-schedule-insns", "-frename-registers"]}
-ARM32_FLAGS = {"neon": ["-march=armv7-a", "-mfpu=neon-vfpv4", *ARM64_FLAGS["neon"]]}
+#: The lines of this list: name, NAME, machine, flags, flags of 32 bits.
+ISA_LIST = Path("csrc/include/cylstm_isa.def")
+ISA_LINE = re.compile(r'^CYL_ISA\((\w+), (\w+), (\w+), [01], "(.*?)", "(.*?)"\)$', re.MULTILINE)
 #: all of the library beside the extension
 OPENMP_SOURCE = "csrc/threads/openmp.c"
-ALL_SETS = {*X86_FLAGS, *ARM64_FLAGS, *ARM32_FLAGS}
 
 
-def flags_of_sets():
-    """Instruction set -> the flags of its file, for the machine that Python was built for."""
+def read_sets():
+    """Return, for each instruction set of the list, the flags of its file, or None if this machine does not have it."""
     machine = sysconfig.get_platform().rpartition("-")[2].lower()
-    if machine in ("x86_64", "amd64"):
-        return X86_FLAGS
-    if machine not in ("aarch64", "arm64") and not machine.startswith("arm"):
-        return {}
+    if machine == "amd64":
+        machine = "x86_64"
+    elif machine == "aarch64" or machine.startswith("arm"):
+        machine = "arm"
     # a 32-bit Python on a 64-bit kernel says aarch64
-    return ARM64_FLAGS if sys.maxsize > 2**32 else ARM32_FLAGS
+    is_32_bit = sys.maxsize < 2**32
+    return {
+        name: (flags + " " + flags_of_32_bits if is_32_bit else flags).split() if of in ("any", machine) else None
+        for name, _, of, flags, flags_of_32_bits in ISA_LINE.findall(ISA_LIST.read_text())
+    }
 
 
 class Build(build):
@@ -85,24 +88,27 @@ class BuildExtension(build_ext):
             ext.extra_compile_args, ext.extra_link_args = [*common, "-fopenmp"], ["-s", "-Wl,-z,defs"]
             super().build_extension(ext)
             return
-        sets = {name: flags for name, flags in flags_of_sets().items() if self.can_compile(flags)}
-        macros = [(f"CYL_HAVE_{name.upper()}", "1") for name in sets]
+        sets = {
+            name: flags if flags is not None and self.can_compile(flags) else None
+            for name, flags in read_sets().items()
+        }
+        macros = [(f"CYL_HAVE_{name.upper()}", str(int(flags is not None))) for name, flags in sets.items()]
         if not self.is_msvc:
             macros.append(("CYL_HAVE_POOL", "1"))
         keeps_symbols = os.environ.get("CYLSTM_SYMBOLS")  # for tools that say which function an address is in
         link = ["-s"] if sys.platform == "linux" and not keeps_symbols else []
         objects = []
         for source in sorted(Path("csrc").glob("**/*.c")):
-            name = source.stem
-            if (name in ALL_SETS and name not in sets) or source == Path(OPENMP_SOURCE):
+            flags = sets.get(source.stem, []) if source.parent.name == "isa" else []
+            if flags is None or source == Path(OPENMP_SOURCE):
                 continue
             objects += self.compiler.compile(
                 [str(source)],
                 output_dir=self.build_temp,
                 macros=macros,
                 include_dirs=["csrc", "csrc/include"],
-                extra_postargs=self.spelled(common + sets.get(name, [])),
-                depends=[str(path) for path in Path("csrc").glob("**/*.h")],
+                extra_postargs=self.spelled(common + flags),
+                depends=[str(path) for path in Path("csrc").glob("**/*.[hd]*")],
             )
         ext.extra_objects = objects
         ext.depends = objects  # linked again when one of them is newer

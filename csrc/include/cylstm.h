@@ -40,13 +40,18 @@ const char *cyl_status_text(CylStatus status);
 
 /* ---- instruction sets ---- */
 
-/* of one machine's, weakest first */
-typedef enum { CYL_ISA_SCALAR = 0, CYL_ISA_SSE2, CYL_ISA_AVX2, CYL_ISA_AVX512, CYL_ISA_NEON, CYL_ISA_COUNT } CylIsa;
+/* CYL_ISA_SCALAR, which is 0, CYL_ISA_SSE2 and so on, as the list beside this header has them; of one machine's sets,
+   the weakest comes first. */
+typedef enum {
+#define CYL_ISA(name, NAME, ...) CYL_ISA_##NAME,
+#include "cylstm_isa.def"
+    CYL_ISA_COUNT
+} CylIsa;
 
 const char *cyl_isa_name(CylIsa isa);
 /* 1 if this build has the kernels and this CPU and system can run them */
 int cyl_isa_available(CylIsa isa);
-/* whether a multiply-add is one instruction there; else it is put together exactly, which takes some ten */
+/* 1 if a multiply-add is one instruction there; else it is put together exactly, of some ten */
 int cyl_isa_fuses(CylIsa isa);
 CylIsa cyl_isa_best(void);
 

@@ -1,46 +1,61 @@
 /* Which instruction sets this build has and this machine can run. */
 #include "kernels/kernels.h"
+#include "platform/ieee.h"
 
-#if defined(CYL_HAVE_AVX2) || defined(CYL_HAVE_AVX512)
-#include <cpuid.h>
 #include <stdatomic.h>
+
+/* ---- the sets ---- */
+
+typedef struct {
+    const char *name;
+    bool fuses;
+    const CylKernels *packed, *blas32; /* NULL if the build lacks the set */
+} Set;
+
+#define TABLES_0(name) NULL, NULL
+#define TABLES_1(name) &cyl_kernels_##name, &cyl_kernels_blas32_##name
+#define TABLES_(have, name) TABLES_##have(name)
+#define TABLES(have, name) TABLES_(have, name)
+
+static const Set sets[CYL_ISA_COUNT] = {
+#define CYL_ISA(name, NAME, machine, fuses, ...) {#name, fuses, TABLES(CYL_HAVE_##NAME, name)},
+#include "cylstm_isa.def"
+};
+
+/* ---- what the CPU says ---- */
+
+/* one instruction set, in a mask of them */
+#define BIT(NAME) (1u << CYL_ISA_##NAME)
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
 
 /* what the system saves of the registers, bits of XCR0 */
 #define AVX_STATE 0x6u
 #define AVX512_STATE 0xe6u
 
-/* the instruction sets of x86 beyond SSE2 that the CPU has and the system lets it use: 1 << CylIsa each */
+/* the sets that the CPU has and the system lets it use */
 static unsigned ask_cpu(void) {
-    unsigned a, b, c, d, extended, state, high;
-    const unsigned leaves = __get_cpuid_max(0, NULL);
-    if (leaves < 7) {
-        return 0;
+    unsigned a, b, c, d, extended, state, high, found = BIT(SCALAR) | BIT(SSE2);
+    if (__get_cpuid_max(0, NULL) < 7) {
+        return found;
     }
     __cpuid(1, a, b, c, d);
     __cpuid_count(7, 0, a, extended, high, d);
     if (!(c & bit_OSXSAVE) || !(c & bit_FMA) || !(extended & bit_AVX2)) {
-        return 0;
+        return found;
     }
     __asm__ volatile("xgetbv" : "=a"(state), "=d"(high) : "c"(0));
-    const bool has_avx2 = (state & AVX_STATE) == AVX_STATE;
-    const bool has_avx512 = has_avx2 && (state & AVX512_STATE) == AVX512_STATE && (extended & bit_AVX512F);
-    return (unsigned)has_avx2 << CYL_ISA_AVX2 | (unsigned)has_avx512 << CYL_ISA_AVX512;
-}
-
-/* asked once: under a hypervisor each cpuid takes microseconds */
-static bool has_isa(CylIsa isa) {
-    static const unsigned is_known = 1u << CYL_ISA_COUNT;
-    static atomic_uint found;
-    unsigned isas = atomic_load_explicit(&found, memory_order_relaxed);
-    if (!isas) {
-        isas = ask_cpu() | is_known;
-        atomic_store_explicit(&found, isas, memory_order_relaxed);
+    if ((state & AVX_STATE) == AVX_STATE) {
+        found |= BIT(AVX2);
+        if ((state & AVX512_STATE) == AVX512_STATE && (extended & bit_AVX512F)) {
+            found |= BIT(AVX512);
+        }
     }
-    return isas >> isa & 1u;
+    return found;
 }
-#endif
-
-#if defined(__linux__) && (defined(__aarch64__) || defined(__arm__))
+#elif defined(__aarch64__) || defined(__arm__)
+#ifdef __linux__
 #include <sys/auxv.h>
 
 /* of AT_HWCAP, from the kernel's asm/hwcap.h */
@@ -55,40 +70,48 @@ static bool has_isa(CylIsa isa) {
 #endif
 
 static bool has_hwcap(unsigned long bits) { return (getauxval(AT_HWCAP) & bits) == bits; }
-#elif defined(CYL_HAVE_NEON)
+#else
 /* other systems run on 64-bit ARM only, where NEON is everywhere */
 #define HWCAP_NEON 1
 static bool has_hwcap(unsigned long bits) { return bits == HWCAP_NEON; }
 #endif
 
-const char *cyl_isa_name(CylIsa isa) {
-    static const char *const names[CYL_ISA_COUNT] = {"scalar", "sse2", "avx2", "avx512", "neon"};
-    return (unsigned)isa < CYL_ISA_COUNT ? names[isa] : "unknown";
+static unsigned ask_cpu(void) { return BIT(SCALAR) | (has_hwcap(HWCAP_NEON) ? BIT(NEON) : 0); }
+#else
+static unsigned ask_cpu(void) { return BIT(SCALAR); }
+#endif
+
+/* asked once: under a hypervisor each cpuid takes microseconds */
+static bool has_cpu(CylIsa isa) {
+    static atomic_uint found; /* 0 until it is known: scalar code is everywhere */
+    unsigned known = atomic_load_explicit(&found, memory_order_relaxed);
+    if (!known) {
+        known = ask_cpu();
+        atomic_store_explicit(&found, known, memory_order_relaxed);
+    }
+    return known >> isa & 1u;
 }
 
-int cyl_isa_available(CylIsa isa) {
-    switch (isa) {
-    case CYL_ISA_SCALAR:
-        return 1;
-#ifdef CYL_HAVE_SSE2
-    case CYL_ISA_SSE2:
-        return 1;
+/* ---- the public functions ---- */
+
+const char *cyl_isa_name(CylIsa isa) { return (unsigned)isa < CYL_ISA_COUNT ? sets[isa].name : "unknown"; }
+
+int cyl_isa_available(CylIsa isa) { return (unsigned)isa < CYL_ISA_COUNT && sets[isa].packed && has_cpu(isa); }
+
+int cyl_isa_fuses(CylIsa isa) {
+#ifdef CYL_HAVE_FMA
+    return cyl_isa_available(isa);
+#else
+    return cyl_isa_available(isa) && sets[isa].fuses;
 #endif
-#ifdef CYL_HAVE_AVX2
-    case CYL_ISA_AVX2:
-        return has_isa(CYL_ISA_AVX2);
-#endif
-#ifdef CYL_HAVE_AVX512
-    case CYL_ISA_AVX512:
-        return has_isa(CYL_ISA_AVX512);
-#endif
-#ifdef CYL_HAVE_NEON
-    case CYL_ISA_NEON:
-        return has_hwcap(HWCAP_NEON);
-#endif
-    default:
-        return 0;
+}
+
+CylIsa cyl_isa_best(void) {
+    int isa = CYL_ISA_COUNT - 1;
+    while (isa > CYL_ISA_SCALAR && !cyl_isa_available((CylIsa)isa)) {
+        isa--;
     }
+    return (CylIsa)isa;
 }
 
 int cyl_feature_available(CylFeature feature) {
@@ -104,46 +127,9 @@ int cyl_feature_available(CylFeature feature) {
     }
 }
 
-int cyl_isa_fuses(CylIsa isa) {
-#ifdef CYL_HAVE_FMA
-    return cyl_isa_available(isa);
-#else
-    return isa != CYL_ISA_SCALAR && isa != CYL_ISA_SSE2 && cyl_isa_available(isa);
-#endif
-}
-
-CylIsa cyl_isa_best(void) {
-    for (int isa = CYL_ISA_COUNT - 1; isa > CYL_ISA_SCALAR; isa--) {
-        if (cyl_isa_available((CylIsa)isa)) {
-            return (CylIsa)isa;
-        }
-    }
-    return CYL_ISA_SCALAR;
-}
-
 const CylKernels *cyl_kernels_of(CylEngine engine, CylIsa isa) {
     if (engine == CYL_ENGINE_BLAS64) {
         return &cyl_kernels_blas64;
     }
-    const bool is_packed = engine == CYL_ENGINE_PACKED;
-    switch (isa) {
-#ifdef CYL_HAVE_SSE2
-    case CYL_ISA_SSE2:
-        return is_packed ? &cyl_kernels_sse2 : &cyl_kernels_blas32_sse2;
-#endif
-#ifdef CYL_HAVE_AVX2
-    case CYL_ISA_AVX2:
-        return is_packed ? &cyl_kernels_avx2 : &cyl_kernels_blas32_avx2;
-#endif
-#ifdef CYL_HAVE_AVX512
-    case CYL_ISA_AVX512:
-        return is_packed ? &cyl_kernels_avx512 : &cyl_kernels_blas32_avx512;
-#endif
-#ifdef CYL_HAVE_NEON
-    case CYL_ISA_NEON:
-        return is_packed ? &cyl_kernels_neon : &cyl_kernels_blas32_neon;
-#endif
-    default:
-        return is_packed ? &cyl_kernels_scalar : &cyl_kernels_blas32_scalar;
-    }
+    return engine == CYL_ENGINE_PACKED ? sets[isa].packed : sets[isa].blas32;
 }

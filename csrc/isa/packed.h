@@ -1,21 +1,14 @@
-/* The packed engine on the logical vector included before, with CYL_ISA and CYL_ISA_NAME defined. */
-#include "kernels/functions.h"
-
-#include "kernels/activation.h"
-
-#include "kernels/product.h"
-
-#include "kernels/cells.h"
-
-#include "kernels/elementwise.h"
-
-#include "kernels/layers.h"
+/* The table of the packed engine for the set CYL_SET, whose logical vector is included before. */
+#define CYL_PRODUCT_BODY "kernels/product.h"
+#include "isa/bodies.h"
 
 #define CYL_JOIN_(a, b) a##b
 #define CYL_JOIN(a, b) CYL_JOIN_(a, b)
+#define CYL_TEXT_(a) #a
+#define CYL_TEXT(a) CYL_TEXT_(a)
 
-#define CYL_TABLE CYL_JOIN(cyl_kernels_, CYL_ISA)
-#define CYL_TABLE_NAME CYL_ISA_NAME
-#define CYL_TABLE_PRODUCT product
+#define CYL_TABLE CYL_JOIN(cyl_kernels_, CYL_SET)
+#define CYL_TABLE_NAME CYL_TEXT(CYL_SET)
 #define CYL_TABLE_IS_PACKED true
-#include "table.h"
+#define CYL_TABLE_PRODUCT(name) name
+#include "isa/table.h"

@@ -1,15 +1,4 @@
-/* The kernels for the instruction set "scalar". */
-#include "kernels/kernels.h"
-#include "layers/gru.h"
-#include "layers/lstm.h"
-#include "layers/rnn.h"
-#include "model/model.h"
-#include "platform/ieee.h"
-#include "platform/blas.h"
-#include "run/recurrent.h"
-
+/* The table of the BLAS engine is in blas32.c, where a multiply-add may be rounded twice. */
 #include "simd/scalar.h"
-
-#define CYL_ISA scalar
-#define CYL_ISA_NAME "scalar"
-#include "packed.h"
+#define CYL_SET scalar
+#include "isa/packed.h"

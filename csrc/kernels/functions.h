@@ -13,6 +13,7 @@
 #ifndef CYL_FUNCTIONS_H
 #define CYL_FUNCTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 

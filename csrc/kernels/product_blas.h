@@ -1,4 +1,5 @@
 /* The product of the BLAS engine: acc = acc + W x by CBLAS gemv for one column, gemm for many. */
+#include "platform/blas.h"
 
 #include <limits.h>
 #include <string.h>

@@ -116,8 +116,8 @@ static void run_layer(const CylModel *model, const CylLayer *layer, CylWorkspace
         for (int64_t at = 0; at < features * together; at += size) {
             double found[2];
             model->kernels->moments(cyl_at(model, x, at), 1, size, size, norm->is_centred, found);
-            model->kernels->normalise(cyl_at(model, x, at), norm->gain, norm->shift, 1, cyl_at(model, y, at), size,
-                                      norm->subtracts_mean ? found[0] : 0.0, found[1], norm->epsilon);
+            model->kernels->normalise_row(cyl_at(model, x, at), norm->gain, norm->shift, 1, cyl_at(model, y, at), size,
+                                          norm->subtracts_mean ? found[0] : 0.0, found[1], norm->epsilon);
         }
     }
     cyl_barrier(team);
@@ -159,9 +159,9 @@ static void run_group(const CylModel *model, const CylLayer *layer, CylWorkspace
         double found[2];
         model->kernels->moments(x, segments, channels, size, true, found);
         for (int64_t s = 0; s < segments; s++) {
-            model->kernels->normalise(cyl_at(model, x, s * channels), cyl_at(model, norm->gain, first),
-                                      cyl_at(model, norm->shift, first), 1, cyl_at(model, y, s * channels), size,
-                                      found[0], found[1], norm->epsilon);
+            model->kernels->normalise_row(cyl_at(model, x, s * channels), cyl_at(model, norm->gain, first),
+                                          cyl_at(model, norm->shift, first), 1, cyl_at(model, y, s * channels), size,
+                                          found[0], found[1], norm->epsilon);
         }
     }
     cyl_barrier(team);

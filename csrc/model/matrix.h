@@ -14,7 +14,7 @@
  * 16; with width 16 this is [block of 16 units][k][gate][16]. BLAS engines: [block][gate][width][column], no rounding.
  * A row of accumulators is [block][gate][width] in both.
  */
-typedef struct {
+typedef struct CylMatrix {
     int32_t units, gates, columns;
     int32_t blocks, width, tail_width; /* tail_width: of the last block, = width if it is full */
     int64_t block_rows;                /* accumulators of a full block */

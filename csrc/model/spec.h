@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-typedef struct {
+typedef struct CylActivationSpec {
     CylActivation id;
     double alpha, beta;
 } CylActivationSpec;

@@ -2,6 +2,8 @@
 #ifndef CYL_SIMD_COMMON_H
 #define CYL_SIMD_COMMON_H
 
+#include "platform/ieee.h"
+
 /* the functions of the usual cells */
 #ifndef INLINED
 #define INLINED static inline

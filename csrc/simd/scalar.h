@@ -7,6 +7,8 @@
 #ifndef CYL_SIMD_H
 #define CYL_SIMD_H
 
+#include "platform/ieee.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>

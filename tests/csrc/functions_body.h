@@ -1,10 +1,17 @@
 /*
- * The activations compiled for one instruction set, or with libm's functions, as the table CYL_TEST_TABLE that
- * functions_test.c calls. In front of this: a header of csrc/simd and the functions that go with it.
+ * The activations compiled for the instruction set CYL_TEST_SET, or with libm's functions, as the table that
+ * functions_test.c calls. The Makefile has the compiler include the logical vector in front of this, and for libm the
+ * functions too, so that kernels/functions.h has no effect.
  */
 #include "functions_test.h"
+#include "kernels/functions.h"
 
 #include "kernels/activation.h"
+
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
 
 static V load(const float *x) {
     REAL lane[16];
@@ -53,4 +60,5 @@ static void log_softmax(const float *x, float *y, int n) {
         y[i] = (float)row[i];
 }
 
-const struct InstructionSet CYL_TEST_TABLE = {CYL_TEST_NAME, activate, activate_flushed, fused, softmax, log_softmax};
+const struct InstructionSet JOIN(cyl_test_, CYL_TEST_SET) = {
+    TEXT(CYL_TEST_SET), activate, activate_flushed, fused, softmax, log_softmax};

@@ -1,46 +1,13 @@
 /*
  * The activations: error against double precision, the same bits on every instruction set, no subnormal operands; the
  * same formulas in double precision with libm's functions; and the multiply-add. The Makefile of
- * csrc compiles this file once for each instruction set and links them together:
+ * csrc compiles this file once for each instruction set, its name being CYL_TEST_SET, once for libm and once without,
+ * and links them together:
  *
  *   make -C csrc test-functions        a second; exit status 1 if anything is wrong
  *   build/csrc/tests/functions_test --sweep [name]    every float, minutes each; prints the table of docs/accuracy.md
  */
-#if defined(CYL_TEST_LIBM)
-#include "simd/plain.h"
-#include "kernels/functions_libm.h"
-#define CYL_TEST_NAME "libm"
-#define CYL_TEST_TABLE cyl_test_libm
-#include "functions_body.h"
-#elif defined(CYL_TEST_SCALAR) || defined(CYL_TEST_SSE2) || defined(CYL_TEST_AVX2) || defined(CYL_TEST_AVX512) ||      \
-    defined(CYL_TEST_NEON)
-#include "cylstm.h"
-#include "model/activations.h"
-#include "platform/ieee.h"
-
-#include <stdbool.h>
-#if defined(CYL_TEST_SCALAR)
-#include "simd/scalar.h"
-#define CYL_TEST_NAME "scalar"
-#define CYL_TEST_TABLE cyl_test_scalar
-#elif defined(CYL_TEST_SSE2)
-#include "simd/sse2.h"
-#define CYL_TEST_NAME "sse2"
-#define CYL_TEST_TABLE cyl_test_sse2
-#elif defined(CYL_TEST_NEON)
-#include "simd/neon.h"
-#define CYL_TEST_NAME "neon"
-#define CYL_TEST_TABLE cyl_test_neon
-#elif defined(CYL_TEST_AVX2)
-#include "simd/avx2.h"
-#define CYL_TEST_NAME "avx2"
-#define CYL_TEST_TABLE cyl_test_avx2
-#else
-#include "simd/avx512.h"
-#define CYL_TEST_NAME "avx512"
-#define CYL_TEST_TABLE cyl_test_avx512
-#endif
-#include "kernels/functions.h"
+#ifdef CYL_TEST_SET
 #include "functions_body.h"
 #else
 
@@ -60,12 +27,23 @@
 #include <xmmintrin.h>
 #endif
 
-extern const struct InstructionSet cyl_test_scalar, cyl_test_sse2, cyl_test_avx2, cyl_test_avx512, cyl_test_neon,
-    cyl_test_libm;
+#define CYL_ISA(name, ...) extern const struct InstructionSet cyl_test_##name;
+#include "cylstm_isa.def"
+extern const struct InstructionSet cyl_test_libm;
+
+/* NULL for a set that the build lacks */
+#define TABLE_0(name) NULL
+#define TABLE_1(name) &cyl_test_##name
+#define TABLE_(have, name) TABLE_##have(name)
+#define TABLE(have, name) TABLE_(have, name)
+static const struct InstructionSet *const tables[CYL_ISA_COUNT] = {
+#define CYL_ISA(name, NAME, ...) TABLE(CYL_HAVE_##NAME, name),
+#include "cylstm_isa.def"
+};
 
 enum { BLOCK = 4096 };
 
-static const struct InstructionSet *sets[4];
+static const struct InstructionSet *sets[CYL_ISA_COUNT]; /* that can be run here, scalar code last */
 static int set_count;
 static _Atomic int failures;
 
@@ -596,20 +574,11 @@ static void check_log_softmax(void) {
 }
 
 int main(int argc, char **argv) {
-#ifdef CYL_HAVE_AVX2
-    if (cyl_isa_available(CYL_ISA_AVX2))
-        sets[set_count++] = &cyl_test_avx2;
-    if (cyl_isa_available(CYL_ISA_AVX512))
-        sets[set_count++] = &cyl_test_avx512;
-#endif
-#ifdef CYL_HAVE_SSE2
-    sets[set_count++] = &cyl_test_sse2;
-#endif
-#ifdef CYL_HAVE_NEON
-    if (cyl_isa_available(CYL_ISA_NEON))
-        sets[set_count++] = &cyl_test_neon;
-#endif
-    sets[set_count++] = &cyl_test_scalar;
+    for (int isa = CYL_ISA_COUNT - 1; isa >= 0; isa--) {
+        if (cyl_isa_available((CylIsa)isa)) {
+            sets[set_count++] = tables[isa];
+        }
+    }
     int sweeping = argc > 1 && strcmp(argv[1], "--sweep") == 0;
     print_heading();
     for (int i = 0; i < CASES; i++) {

@@ -343,7 +343,7 @@ static void columns_too_far_apart_for_a_blas_of_32_bits_are_right(void) {
         memcpy(data, x[0], sizeof x[0]);
         memcpy(data + stride, x[1], sizeof x[1]);
         const CylOperand operand = {data, stride, 0, COLUMNS};
-        cyl_product_blas32(model, &m, &operand, 1, COUNT, acc, acc_stride, false, false, 0, 1);
+        cyl_blas32_product(model, &m, &operand, 1, COUNT, acc, acc_stride, false, false, 0, 1);
         for (int j = 0; j < COUNT; j++) {
             for (int u = 0; u < UNITS; u++) {
                 float wanted = bias[u] + weights[u * COLUMNS] * x[j][0] + weights[u * COLUMNS + 1] * x[j][1];

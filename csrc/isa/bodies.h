@@ -1,0 +1,22 @@
+/*
+ * All kernels, compiled for the logical vector included before, with the product of CYL_PRODUCT_BODY, a header of
+ * kernels/. Where kernels/functions_libm.h is included before too, kernels/functions.h has no effect.
+ */
+#include "kernels/kernels.h"
+#include "layers/gru.h"
+#include "layers/lstm.h"
+#include "layers/rnn.h"
+#include "model/model.h"
+#include "run/recurrent.h"
+
+#include "kernels/functions.h"
+
+#include "kernels/activation.h"
+
+#include CYL_PRODUCT_BODY
+
+#include "kernels/cells.h"
+
+#include "kernels/elementwise.h"
+
+#include "kernels/layers.h"
