@@ -46,4 +46,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_activation = {"activation", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_activation = {.prepare = prepare, .run = run};

@@ -253,5 +253,5 @@ static void run_dot(const CylModel *model, const CylLayer *layer, CylWorkspace *
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_attention = {"attention", prepare, NULL, bind, run};
-const CylLayerKind cyl_layer_dot = {"dot", prepare_dot, NULL, NULL, run_dot};
+const CylLayerKind cyl_layer_attention = {.prepare = prepare, .bind = bind, .run = run};
+const CylLayerKind cyl_layer_dot = {.prepare = prepare_dot, .run = run_dot};

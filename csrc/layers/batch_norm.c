@@ -117,4 +117,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_batch_norm = {"batch_norm", prepare, finish, NULL, run};
+const CylLayerKind cyl_layer_batch_norm = {.prepare = prepare, .finish = finish, .run = run};

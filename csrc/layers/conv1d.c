@@ -236,4 +236,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_conv1d = {"conv1d", prepare, NULL, bind, run};
+const CylLayerKind cyl_layer_conv1d = {.prepare = prepare, .bind = bind, .run = run};

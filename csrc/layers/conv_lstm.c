@@ -173,4 +173,4 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_conv_lstm = {"conv_lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayerKind cyl_layer_conv_lstm = {.prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};

@@ -154,4 +154,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     }
 }
 
-const CylLayerKind cyl_layer_dense = {"dense", prepare, NULL, bind, run};
+const CylLayerKind cyl_layer_dense = {.prepare = prepare, .bind = bind, .run = run};

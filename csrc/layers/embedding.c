@@ -63,4 +63,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_embedding = {"embedding", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_embedding = {.prepare = prepare, .run = run};

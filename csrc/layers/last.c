@@ -37,4 +37,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_last = {"last", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_last = {.prepare = prepare, .run = run};

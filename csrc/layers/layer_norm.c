@@ -167,5 +167,5 @@ static void run_group(const CylModel *model, const CylLayer *layer, CylWorkspace
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_layer_norm = {"layer_norm", prepare_layer, finish, NULL, run_layer};
-const CylLayerKind cyl_layer_group_norm = {"group_norm", prepare_group, finish, NULL, run_group};
+const CylLayerKind cyl_layer_layer_norm = {.prepare = prepare_layer, .finish = finish, .run = run_layer};
+const CylLayerKind cyl_layer_group_norm = {.prepare = prepare_group, .finish = finish, .run = run_group};

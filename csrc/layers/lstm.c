@@ -266,4 +266,4 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_lstm = {"lstm", prepare, NULL, cyl_recurrent_bind, cyl_recurrent_run};
+const CylLayerKind cyl_layer_lstm = {.prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};

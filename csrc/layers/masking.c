@@ -196,7 +196,7 @@ static void run_fill(const CylModel *model, const CylLayer *layer, CylWorkspace 
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_masking = {"masking", prepare_masking, NULL, NULL, run_masking};
-const CylLayerKind cyl_layer_index_mask = {"index_mask", prepare_index_mask, NULL, NULL, run_index_mask};
-const CylLayerKind cyl_layer_mask_merge = {"mask_merge", prepare_merge, NULL, NULL, run_merge};
-const CylLayerKind cyl_layer_mask_fill = {"mask_fill", prepare_fill, NULL, NULL, run_fill};
+const CylLayerKind cyl_layer_masking = {.prepare = prepare_masking, .run = run_masking};
+const CylLayerKind cyl_layer_index_mask = {.prepare = prepare_index_mask, .run = run_index_mask};
+const CylLayerKind cyl_layer_mask_merge = {.prepare = prepare_merge, .run = run_merge};
+const CylLayerKind cyl_layer_mask_fill = {.prepare = prepare_fill, .run = run_fill};

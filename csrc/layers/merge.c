@@ -259,4 +259,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_merge = {"merge", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_merge = {.prepare = prepare, .run = run};

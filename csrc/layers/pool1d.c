@@ -92,4 +92,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_pool1d = {"pool1d", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_pool1d = {.prepare = prepare, .run = run};

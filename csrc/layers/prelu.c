@@ -88,5 +88,5 @@ static void run_glu(const CylModel *model, const CylLayer *layer, CylWorkspace *
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_prelu = {"prelu", prepare_prelu, NULL, NULL, run_prelu};
-const CylLayerKind cyl_layer_glu = {"glu", prepare_glu, NULL, NULL, run_glu};
+const CylLayerKind cyl_layer_prelu = {.prepare = prepare_prelu, .run = run_prelu};
+const CylLayerKind cyl_layer_glu = {.prepare = prepare_glu, .run = run_glu};

@@ -382,9 +382,9 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_reshape = {"reshape", prepare_reshape, NULL, NULL, run_reshape};
-const CylLayerKind cyl_layer_permute = {"permute", prepare_permute, NULL, NULL, run};
-const CylLayerKind cyl_layer_slice = {"slice", prepare_slice, NULL, NULL, run};
-const CylLayerKind cyl_layer_pad = {"pad", prepare_pad, NULL, NULL, run};
-const CylLayerKind cyl_layer_upsample = {"upsample", prepare_upsample, NULL, NULL, run};
-const CylLayerKind cyl_layer_repeat_vector = {"repeat_vector", prepare_repeat, NULL, NULL, run};
+const CylLayerKind cyl_layer_reshape = {.prepare = prepare_reshape, .run = run_reshape};
+const CylLayerKind cyl_layer_permute = {.prepare = prepare_permute, .run = run};
+const CylLayerKind cyl_layer_slice = {.prepare = prepare_slice, .run = run};
+const CylLayerKind cyl_layer_pad = {.prepare = prepare_pad, .run = run};
+const CylLayerKind cyl_layer_upsample = {.prepare = prepare_upsample, .run = run};
+const CylLayerKind cyl_layer_repeat_vector = {.prepare = prepare_repeat, .run = run};

@@ -190,5 +190,5 @@ static void run_softmax(const CylModel *model, const CylLayer *layer, CylWorkspa
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_reduce = {"reduce", prepare_reduce, NULL, NULL, run_reduce};
-const CylLayerKind cyl_layer_softmax = {"softmax", prepare_softmax, NULL, bind_softmax, run_softmax};
+const CylLayerKind cyl_layer_reduce = {.prepare = prepare_reduce, .run = run_reduce};
+const CylLayerKind cyl_layer_softmax = {.prepare = prepare_softmax, .bind = bind_softmax, .run = run_softmax};

@@ -31,4 +31,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_reverse = {"reverse", prepare, NULL, NULL, run};
+const CylLayerKind cyl_layer_reverse = {.prepare = prepare, .run = run};

@@ -1,7 +1,6 @@
 /* Building a model: values, layers, and what follows from how they are wired. */
 #include "cylstm.h"
 #include "kernels/kernels.h"
-#include "layers/layers.h"
 #include "model/activations.h"
 #include "model/axes.h"
 #include "model/model.h"
@@ -15,15 +14,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-static const CylLayerKind *const layer_kinds[] = {
-    &cyl_layer_lstm,       &cyl_layer_gru,        &cyl_layer_rnn,           &cyl_layer_conv_lstm,  &cyl_layer_dense,
-    &cyl_layer_activation, &cyl_layer_last,       &cyl_layer_merge,         &cyl_layer_reverse,    &cyl_layer_conv1d,
-    &cyl_layer_pool1d,     &cyl_layer_batch_norm, &cyl_layer_layer_norm,    &cyl_layer_group_norm, &cyl_layer_embedding,
-    &cyl_layer_prelu,      &cyl_layer_glu,        &cyl_layer_reshape,       &cyl_layer_permute,    &cyl_layer_slice,
-    &cyl_layer_pad,        &cyl_layer_upsample,   &cyl_layer_repeat_vector, &cyl_layer_softmax,    &cyl_layer_reduce,
-    &cyl_layer_masking,    &cyl_layer_mask_merge, &cyl_layer_mask_fill,     &cyl_layer_index_mask, &cyl_layer_attention,
-    &cyl_layer_dot};
 
 CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model) {
     *model = NULL;
@@ -282,12 +272,7 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
     if (status != CYL_OK) {
         return status;
     }
-    const CylLayerKind *kind = NULL;
-    for (size_t i = 0; i < sizeof layer_kinds / sizeof *layer_kinds; i++) {
-        if (strcmp(layer_kinds[i]->name, spec->kind) == 0) {
-            kind = layer_kinds[i];
-        }
-    }
+    const CylLayerKind *kind = cyl_layer_kind(spec->kind);
     if (!kind) {
         return CYL_E_LAYER;
     }

@@ -54,7 +54,6 @@ typedef struct CylWorkspace CylWorkspace;
 
 /* A kind of layer: one file in layers/. */
 typedef struct {
-    const char *name;
     /* checks the spec, fills layer->data, and says where the weights go (pack.c) */
     CylStatus (*prepare)(CylModel *model, CylLayer *layer, const CylLayerSpec *spec);
     /* makes layer->derived of the weights when all are there; NULL where there is nothing to make */
@@ -64,6 +63,9 @@ typedef struct {
     /* computes the layer's outputs for the workspace's current rows and steps; called by every thread of the team */
     void (*run)(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team);
 } CylLayerKind;
+
+/* the kind of this name, NULL if there is none (layers/layers.c) */
+const CylLayerKind *cyl_layer_kind(const char *name);
 
 /* how a layer's outputs with time relate to the time of its input */
 typedef enum {
