@@ -40,7 +40,7 @@ class Net(torch.nn.Module):
         self.fc = torch.nn.Linear(hidden, 8)
 """
 KINDS = {
-    "cylstm, graph": CYLSTM + "from cylstm.formats.registry import read\nload = lambda: read(path, layers=layers)\n",
+    "cylstm, graph": CYLSTM + "from cylstm.loading import read\nload = lambda: read(path, layers=layers)\n",
     "cylstm.load": CYLSTM + "load = lambda: cylstm.load(path, layers=layers)\n",
     "torch.load": TORCH + "load = lambda: torch.load(path, weights_only=True)\n",
     "torch.load into a module": TORCH

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cylstm.errors import BlasNotFoundError, CylstmError, CylstmWarning, FormatError, ShapeError, UnsupportedError
+from cylstm.formats.native.check import MOST_BYTES, Check
 from cylstm.prediction import input_list
 
 if TYPE_CHECKING:
@@ -20,31 +21,11 @@ if TYPE_CHECKING:
 TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
 #: how many times the error of our own float32 a framework's may be, where a network makes rounding larger
 _AMPLIFIED = 8
-#: of the arrays of a check that is kept in a file, in bytes
-MOST_BYTES = 1 << 20
 _LISTED = 16
 
 
 class CheckError(CylstmError, ValueError):
     """A model gives other numbers than the framework it comes from, or other bits than where it was saved."""
-
-
-class Check(NamedTuple):
-    """An input and what it gives, as a ``.cylstm`` file keeps them.
-
-    Attributes
-    ----------
-    inputs : dict of str to ndarray
-        By input, float32 or int32, with the batch first and the axes as `Model.predict` takes them.
-    outputs : tuple of (str, tuple of int, str)
-        Of each output its name, its shape and `bits_of` it.
-    version : str
-        Of the CyLSTM that computed them.
-    """
-
-    inputs: Mapping[str, np.ndarray]
-    outputs: tuple[tuple[str, tuple[int, ...], str], ...]
-    version: str
 
 
 def compare(
@@ -217,21 +198,19 @@ def verify(path: str | os.PathLike) -> str:
         If the bits are others.
     """
     from cylstm._version import __version__
-    from cylstm.formats.registry import File, is_safetensors
+    from cylstm.formats.format import File
+    from cylstm.formats.native import is_native
+    from cylstm.formats.native.check import read_check
     from cylstm.model import load
 
     path = os.fsdecode(path)
     check = None
-    if is_safetensors(File(path)):
-        from cylstm.formats.native.check import read_check
-        from cylstm.formats.safetensors import SafetensorsFile
-
-        file = SafetensorsFile(path)
-        if file.metadata.get("format") == "cylstm" and "check" in file.metadata:
+    with File(path) as file:
+        if is_native(file) and "check" in file.safetensors.metadata:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CylstmWarning)  # about what a user may do with the model
                 model = load(path, engine="packed", dtype="float32")
-            check = read_check(file, model.graph)
+            check = read_check(file.safetensors, model.graph)
     if check is None:
         raise FormatError(
             f'{path}: it keeps no check; model.save("....cylstm", check=x), or python -m cylstm convert --check FILE, '

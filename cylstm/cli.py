@@ -131,7 +131,7 @@ def _bench(options: argparse.Namespace) -> None:
 def _summary(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from cylstm.formats.registry import read
+    from cylstm.loading import read
     from cylstm.model import Model
 
     graph = read(options.source, **_given(options))

@@ -10,7 +10,21 @@ from typing import Any
 import numpy as np
 
 from cylstm.errors import UnsupportedError
+from cylstm.graph.graph import Graph, read_only
 from cylstm.model import Model, real_dtype, text_metadata, warn_stateful
+
+
+def read(path: str | os.PathLike[str], **options: Any) -> Graph:
+    """Read a network from a file of any kind into a graph; takes and raises as `cylstm.formats.registry.open_file`.
+
+    The weights of a packed file are unpacked by the engine.
+    """
+    from cylstm.formats.registry import open_file
+
+    graph, arrays = open_file(path, **options)
+    if arrays is not None:
+        graph = Model._of_arrays(graph, arrays, None, None).graph
+    return graph._replace(tensors=dict(graph.tensors), provenance=read_only(graph.provenance))
 
 
 def convert(
@@ -47,7 +61,7 @@ def convert(
     OSError
         If `target` cannot be written; a file that was there before is then untouched.
     """
-    from cylstm.formats.registry import read, write
+    from cylstm.formats.registry import write
 
     kind = None if dtype is None else real_dtype(dtype)
     added = {} if metadata is None else text_metadata(metadata)

@@ -10,8 +10,9 @@ import cylstm
 from cylstm.checks import MOST_BYTES, Check, CheckError, bits_of, verify
 from cylstm.cli import main
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
-from cylstm.formats.registry import read, write
+from cylstm.formats.registry import write
 from cylstm.formats.state_dict import wiring as L
+from cylstm.loading import read
 
 from tests.builders.weight_files import linear_tensors, lstm_tensors, write_safetensors, write_torch
 

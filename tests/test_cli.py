@@ -93,7 +93,7 @@ def test_the_weights_are_converted_to_the_dtype_asked_for(tmp_path, rng):
     source = write_torch(tmp_path / "net.pt", lstm_tensors(rng, "", 3, 4, dtype=np.float64))
     for dtype in (None, "float32", "float64"):
         cylstm.convert(source, tmp_path / "net.cylstm", layers=[L.LSTM("")], dtype=dtype)
-        found = cylstm.formats.registry.read(tmp_path / "net.cylstm").tensors
+        found = cylstm.loading.read(tmp_path / "net.cylstm").tensors
         assert {array.dtype.name for array in found.values()} == {dtype or "float64"}
     with pytest.raises(UnsupportedError, match="float16"):
         cylstm.convert(source, tmp_path / "net.cylstm", layers=[L.LSTM("")], dtype="float16")

@@ -11,27 +11,34 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.arrays import Tensors
-from cylstm.formats.state_dict.assemble import graph_from_tensors
-from cylstm.formats.state_dict.wiring import Layer
-from cylstm.formats.untrusted.zip import Archive
-from cylstm.graph.graph import Graph
+from cylstm.formats.format import File, Format
+
+if TYPE_CHECKING:
+    from cylstm.formats.arrays import Tensors
+    from cylstm.formats.state_dict.wiring import Layer
+    from cylstm.formats.untrusted.zip import Archive
+    from cylstm.graph.graph import Graph
 
 _MAX_HEADER = 10_000
 _MAX_RANK = 32
 _DESCR = re.compile(r"[<>|=](?:f[248]|[iu][1248]|b1)")
 
 
-def read_npz(path: str, *, layers: Sequence[Layer] | None) -> Graph:
+def _is_npz(file: File) -> bool:
+    return bool(file.members) and all(name.endswith(".npy") for name in file.members)
+
+
+def read_npz(file: File, *, layers: Sequence[Layer] | None) -> Graph:
     """Read the arrays that ``numpy.savez`` or ``savez_compressed`` wrote, as a state dict, into a graph.
 
     Parameters
     ----------
-    path : str
+    file : File
     layers : sequence of Layer or None
         What the arrays are wired to; None raises `FormatError` with a proposal.
 
@@ -42,12 +49,17 @@ def read_npz(path: str, *, layers: Sequence[Layer] | None) -> Graph:
     UnsupportedError
         If an array holds objects (pickles), records, text or anything else than numbers.
     """
-    found = read_npz_tensors(path)
-    return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance)
+    from cylstm.formats.state_dict.assemble import graph_from_tensors
+
+    found = read_npz_tensors(file.path)
+    return graph_from_tensors(found.arrays, layers, where=file.path, provenance=found.provenance)
 
 
 def read_npz_tensors(path: str) -> Tensors:
     """As `read_npz`, without the wiring."""
+    from cylstm.formats.arrays import Tensors
+    from cylstm.formats.untrusted.zip import Archive
+
     arrays, layouts = {}, {}
     with Archive(path) as archive:
         for member in archive.names:
@@ -110,3 +122,6 @@ def _header(what: str, text: bytes) -> tuple[np.dtype, bool, tuple[int, ...]]:
     ):
         raise FormatError(f"{what}: shape expected natural numbers, found {str(shape)[:80]}")
     return np.dtype(descr), fortran, shape
+
+
+FORMATS = (Format("a NumPy archive", (".npz",), ("layers",), _is_npz, read_npz),)

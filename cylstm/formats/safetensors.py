@@ -4,15 +4,8 @@ The layout: the header's length as a little-endian uint64, the header, the data.
 shape and its begin and end in the data; sorted by begin the tensors fill the data without gap, overlap or rest.
 ``__metadata__`` maps strings to strings.
 
-A ``.cylstm`` file has in ``__metadata__``: ``format`` ("cylstm"), ``format_version``, ``graph`` (JSON: values,
-layers, inputs, outputs; where they say anything layouts, window, stateful) and ``metadata`` (JSON: the user's own
-strings). Its tensors are the graph's own; they are read piece by piece as they are packed.
-
-A packed one has ``layout_version`` beside ``format_version``, ``tensors`` in its graph (name -> shape), and instead of
-those tensors the engine's packed arrays: ``layer/0``, ``layer/1``, ..., F32 of one axis, each a multiple of 64 bytes
-and so aligned to 64 bytes in the file.
-
-Either may have ``check`` (JSON) and the tensors that it names: see ``_cylstm_check.py``.
+This reader does without the library of that name, which maps the whole file, knows no limits for headers that are not
+trusted, and would be one more dependency; tensors are read here when they are packed, a piece at a time.
 """
 
 from __future__ import annotations
@@ -20,28 +13,24 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cylstm.engine._engine import layout_version
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.registry import NATIVE, PACKED, SAFETENSORS, Format
+from cylstm.formats.format import File, Format
 from cylstm.formats.untrusted.json import parse_json
-from cylstm.graph.graph import Graph, GraphBuilder, Layer, Value
-from cylstm.graph.layers import LAYER_KINDS
-from cylstm.graph.weights import StoredTensor
+from cylstm.graph.weights import PIECE_BYTES, StoredTensor
 
 if TYPE_CHECKING:
+    from cylstm.formats.arrays import Tensors
     from cylstm.formats.state_dict.wiring import Layer
+    from cylstm.graph.graph import Graph
 
-FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000
 _MAX_RANK = 32
-#: of packed arrays in the file and in memory, in bytes
-ALIGNMENT = 64
 #: numbers that are looked at at once
 _PIECE = 1 << 18
 _TYPES = {
@@ -61,52 +50,6 @@ _TYPES = {
 }
 #: those that become weights: floating point
 REAL_TYPES = ("F64", "F32", "F16", "BF16")
-
-
-#: layer -> its packed weights
-Arrays: TypeAlias = "dict[str, list[np.ndarray]]"
-
-
-def read_safetensors(
-    path: str, *, layers: Sequence[Layer] | None, mmap: bool, check_options: Callable[[Format], None]
-) -> tuple[Graph, Arrays | None]:
-    """Read a ``.safetensors`` state dict or a native ``.cylstm`` file into a graph.
-
-    Parameters
-    ----------
-    path : str
-    layers : sequence of Layer or None
-        What a state dict's tensors are wired to; a ``.cylstm`` file says it itself.
-    mmap : bool
-        Map the arrays of a packed file instead of copying them.
-    check_options : callable
-        Refuses the options that the file, once it is known, does not take.
-
-    Returns
-    -------
-    graph : Graph
-        The tensors of a ``.cylstm`` file are read when asked for; of a packed one they cannot be.
-    arrays : dict of str to list of ndarray, or None
-        Of a packed file, as `cylstm.engine._engine.PackedModel` takes them.
-
-    Raises
-    ------
-    FormatError
-        If the file is damaged or inconsistent, or its tensors do not fit `layers`.
-    UnsupportedError
-        If it was written by a newer version, or holds types, layers or options that are not supported.
-    """
-    file = SafetensorsFile(path)
-    if file.metadata.get("format") == "cylstm":
-        check_options(PACKED if "layout_version" in file.metadata else NATIVE)
-        graph, arrays = _read_native(file, mmap)
-        return graph._replace(provenance={**graph.provenance, "layouts": file.layouts()}), arrays
-    check_options(SAFETENSORS)
-    from cylstm.formats.safetensors_tensors import read_tensors
-    from cylstm.formats.state_dict.assemble import graph_from_tensors
-
-    found = read_tensors(file)
-    return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance), None
 
 
 class SafetensorsFile:
@@ -231,200 +174,60 @@ def are_counts(numbers: object) -> bool:
     return isinstance(numbers, list) and all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
 
 
-def _read_native(file: SafetensorsFile, mmap: bool) -> tuple[Graph, Arrays | None]:
-    path, metadata = file.path, file.metadata
-    _check_version(path, metadata, "format_version", FORMAT_VERSION)
-    is_packed = "layout_version" in metadata
-    if is_packed:
-        _check_version(path, metadata, "layout_version", layout_version())
-    unknown = set(metadata) - {"format", "format_version", "layout_version", "graph", "metadata", "check"}
-    if unknown:
-        raise UnsupportedError(f"{path}: unknown entries in __metadata__: {', '.join(sorted(unknown))}")
-    described = parse_json(metadata.get("graph", ""), f"{path}: graph")
-    said = _pop_optional(described)
-    graph = _fields(
-        f"{path}: graph",
-        described,
-        {"values": list, "nodes": list, "inputs": list, "outputs": list} | ({"tensors": dict} if is_packed else {}),
-    )
-    user = parse_json(metadata.get("metadata", "{}"), f"{path}: metadata")
-    if not isinstance(user, dict) or not all(isinstance(text, str) for text in user.values()):
-        raise FormatError(f"{path}: metadata expected a mapping of strings to strings")
-    of_check: Container[str] = ()
-    if "check" in metadata:
-        from cylstm.formats.native.check import check_fits, tensors_of_check
+def read_safetensors(file: File, *, layers: Sequence[Layer] | None) -> Graph:
+    """Read a ``.safetensors`` state dict into a graph.
 
-        of_check = set(tensors_of_check(file).values())
-    if is_packed:
-        from cylstm.formats.native.packed import read_packed, unread_tensor
+    Parameters
+    ----------
+    file : File
+    layers : sequence of Layer or None
+        What the tensors are wired to; None raises `FormatError` with a proposal.
 
-        tensors = {name: unread_tensor(path, name, shape) for name, shape in graph["tensors"].items()}
-    else:
-        tensors = {name: file.stored(name) for name in file.entries if name not in of_check}
-    rebuilt = _with_optional(path, said, _rebuild(path, graph, user, tensors))
-    if "check" in metadata:
-        check_fits(file, rebuilt)
-    return rebuilt, read_packed(file, rebuilt, mmap, of_check) if is_packed else None
+    Raises
+    ------
+    FormatError
+        If the file is damaged or inconsistent, or its tensors do not fit `layers`.
+    UnsupportedError
+        If it holds types, layers or options that are not supported.
+    """
+    from cylstm.formats.state_dict.assemble import graph_from_tensors
+
+    assert file.safetensors is not None
+    found = read_safetensors_tensors(file.safetensors)
+    return graph_from_tensors(found.arrays, layers, where=file.path, provenance=found.provenance)
 
 
-def _pop_optional(described: object) -> dict[str, object]:
-    """The entries of a graph that need not be there, taken out of it."""
-    entries = described if isinstance(described, dict) else {}
-    return {key: entries.pop(key) for key in ("layouts", "window", "stateful") if key in entries}
+def read_safetensors_tensors(file: SafetensorsFile) -> Tensors:
+    """As `read_safetensors`, without the wiring; large weights are read when asked for."""
+    from cylstm.formats.arrays import Tensors
+
+    arrays = {name: _read(file, name) for name in file.entries}
+    provenance: dict[str, object] = {
+        "format": "safetensors",
+        "version": None,
+        "framework_version": None,
+        "source": file.path,
+        "metadata": dict(file.metadata),
+        "layouts": file.layouts(),
+    }
+    return Tensors(arrays, provenance)
 
 
-def _with_optional(path: str, said: Mapping[str, object], graph: Graph) -> Graph:
-    """The graph with them. Raises `FormatError` about one that does not fit it."""
-    graph = _with_layouts(path, said.get("layouts", {}), graph)
-    if "window" in said:
-        window = said["window"]
-        fixed = {graph.values[name].shape[0] for name in graph.inputs if graph.values[name].has_time}
-        if type(window) is not int or not 0 < window < 1 << 28 or not fixed <= {None, window}:
-            raise FormatError(f"{path}: graph: window expected the number of steps of the inputs, found {window!r:.80}")
-        graph = graph._replace(window=window)
-    if "stateful" in said:
-        names = said["stateful"]
-        known = {name for name, _ in graph.states()}
-        if not isinstance(names, list) or not names or not known.issuperset(_names(path, "stateful", names)):
-            raise FormatError(f"{path}: graph: stateful expected names of layers with state, found {names!r:.80}")
-        graph = graph._replace(window=said.get("window"), stateful=tuple(dict.fromkeys(names)))
-    return graph
+def _read(file: SafetensorsFile, name: str) -> np.ndarray | StoredTensor:
+    *_, kind, shape = file.entries[name]
+    if kind in REAL_TYPES and len(shape) > 1:
+        stored = StoredTensor(shape, file.dtype(kind), partial(file.rows, name))
+        if stored.nbytes > PIECE_BYTES:
+            return stored
+    return file.rows(name, 0, shape[0]) if shape else file.rows(name, 0, 1).reshape(())
 
 
-def _with_layouts(path: str, layouts: object, graph: Graph) -> Graph:
-    """Each is of an input or output and fits its shape. Raises `FormatError`."""
-    if not isinstance(layouts, dict):
-        raise FormatError(f"{path}: graph: layouts expected an object, found a {type(layouts).__name__}")
-    if not layouts:
-        return graph
-    from cylstm.inputs import layout_fits
-
-    for name, layout in layouts.items():
-        shape = graph.values[name].shape if name in (*graph.inputs, *graph.outputs) else ()
-        if not shape or not layout_fits(layout, shape):
-            raise FormatError(f"{path}: graph: layout {layout!r} of {name!r} does not fit shape {shape}")
-    return graph._replace(layouts=layouts)
-
-
-def _check_version(path: str, metadata: Mapping[str, str], key: str, known: int) -> None:
-    version = metadata.get(key, "")
-    if not (version.isascii() and version.isdigit() and len(version) <= 9):
-        raise FormatError(f"{path}: {key} expected a number, found {version!r}")
-    if int(version) < 1:
-        raise FormatError(f"{path}: {key} expected 1 or more, found {version}")
-    if int(version) > known:
-        raise UnsupportedError(f"{path}: written by a newer CyLSTM: {key} {version}, this one reads up to {known}")
-
-
-def _rebuild(
-    path: str, graph: Mapping[str, list], user: Mapping[str, str], tensors: Mapping[str, StoredTensor]
-) -> Graph:
-    """The graph, made again through `GraphBuilder` so that everything is checked again."""
-    builder = GraphBuilder()
-    for name, array in tensors.items():
-        builder.tensor(name, array)
-    declared = [_value(path, entry) for entry in graph["values"]]
-    by_name = {value.name: value for value in declared}
-    values: dict[str, Value] = {}
-    for name in _names(path, "inputs", graph["inputs"]):
-        if name not in by_name:
-            raise FormatError(f"{path}: input {name!r} is no value of the graph")
-        declared_value = by_name[name]
-        is_masked, is_index = declared_value.mask is not None, declared_value.kind == "index"
-        value = builder.input(name, declared_value.shape, masked=is_masked, indices=is_index)
-        values[name] = value
-        if value.mask is not None:
-            values[value.mask] = builder.value(value.mask)
-    layers = [_layer(path, entry) for entry in graph["nodes"]]
-    if len({layer.name for layer in layers}) < len(layers):
-        raise FormatError(f"{path}: two layers of the graph have one name")
-    for layer in layers:
-        missing = [name for name in layer.inputs.values() if name not in values]
-        if missing:
-            raise FormatError(f"{path}: layer {layer.name!r} reads {missing[0]!r}, which nothing before it gives")
-        outputs = builder.add(
-            layer.kind,
-            layer.name,
-            {"mask": None, **{role: values[name] for role, name in layer.inputs.items()}},
-            layer.weights,
-            layer.options,
-            layer.outputs,
-        )
-        values.update((value.name, value) for value in outputs.values())
-    for name in _names(path, "outputs", graph["outputs"]):
-        if name not in values:
-            raise FormatError(f"{path}: output {name!r} is no value of the graph")
-        builder.output(values[name])
-    used = {name: f"{layer.name}/{role}" for layer in reversed(layers) for role, name in layer.weights.items()}
-    left = [name for name in tensors if name not in used]
-    if left:
-        raise FormatError(f"{path}: tensors that no layer uses: {', '.join(left)}")
-    built = builder.build(
-        user,
-        {
-            "format": "cylstm",
-            "version": str(FORMAT_VERSION),
-            "framework_version": None,
-            "source": path,
-            "tensors": used,
-        },
-    )
-    same = all(
-        (made.name, made.inputs, made.outputs, made.weights) == (layer.name, layer.inputs, layer.outputs, layer.weights)
-        for made, layer in zip(built.layers, layers, strict=True)
-    )
-    # the axes are not in the file: they follow from the layers
-    found = {name: value._replace(axis=None) for name, value in built.values.items()}
-    if not same or len(declared) != len(by_name) or found != by_name:
-        raise FormatError(f"{path}: the values and names of the graph do not follow from its layers")
-    return built
-
-
-def _value(path: str, entry: object) -> Value:
-    fields = _fields(f"{path}: graph: value", entry, {"kind": str, "mask": object, "name": str, "shape": list})
-    what = f"{path}: graph: value {fields['name']!r}"
-    shape = fields["shape"]
-    if not all(size is None or (type(size) is int and 0 < size < 1 << 31) for size in shape) or not shape:
-        raise FormatError(f"{what}: shape expected positive integers or null, found {shape}")
-    if not (fields["mask"] is None or isinstance(fields["mask"], str)):
-        raise FormatError(f"{what}: mask expected a name or null")
-    return Value(fields["name"], fields["kind"], tuple(shape), fields["mask"])
-
-
-def _layer(path: str, entry: object) -> Layer:
-    fields = _fields(
-        f"{path}: graph: layer",
-        entry,
-        {"inputs": dict, "name": str, "op": str, "options": dict, "outputs": dict, "weights": dict},
-    )
-    what = f"{path}: layer {fields['name']!r}"
-    for part in ("inputs", "outputs", "weights"):
-        if not all(isinstance(name, str) for name in fields[part].values()):
-            raise FormatError(f"{what}: {part} expected a mapping of roles to names")
-    if fields["op"] not in LAYER_KINDS:
-        raise UnsupportedError(f"{what}: no layer of kind {fields['op']!r}; known are {', '.join(sorted(LAYER_KINDS))}")
-    defaults = LAYER_KINDS[fields["op"]].defaults
-    for key, option in fields["options"].items():
-        if key not in defaults:
-            raise UnsupportedError(f"{what}: {fields['op']} has no option {key!r}")
-        if type(option) is int and isinstance(defaults[key], float):
-            fields["options"][key] = float(option)
-        elif type(option) is not type(defaults[key]):
-            raise FormatError(f"{what}, option {key!r}: expected a {type(defaults[key]).__name__}, found {option!r}")
-    return Layer(fields.pop("op"), **fields)
-
-
-def _names(path: str, part: str, names: list) -> list[str]:
-    if not all(isinstance(name, str) for name in names):
-        raise FormatError(f"{path}: graph: {part} expected names, found {names!r}")
-    return names
-
-
-def _fields(what: str, entry: object, fields: Mapping[str, type]) -> dict:
-    """`entry` if it is an object with exactly these fields of these types."""
-    if not isinstance(entry, dict) or set(entry) != set(fields):
-        raise FormatError(f"{what}: expected an object with {', '.join(fields)}")
-    for name, kind in fields.items():
-        if not isinstance(entry[name], kind):
-            raise FormatError(f"{what}: {name} expected a {kind.__name__}, found a {type(entry[name]).__name__}")
-    return entry
+FORMATS = (
+    Format(
+        "a safetensors file",
+        (".safetensors",),
+        ("layers",),
+        lambda file: file.safetensors is not None,
+        read_safetensors,
+    ),
+)

@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cylstm.errors import CylstmError, FormatError
-from cylstm.formats.arrays import Tensors
-from cylstm.formats.state_dict.assemble import graph_from_tensors
-from cylstm.formats.state_dict.wiring import Layer
-from cylstm.formats.untrusted.json import parse_json
-from cylstm.graph.graph import Graph
+from cylstm.formats.format import File, Format
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cylstm.formats.arrays import Tensors
+    from cylstm.formats.state_dict.wiring import Layer
+    from cylstm.graph.graph import Graph
+    from cylstm.graph.weights import StoredTensor
 
 _MAX_INDEX_BYTES = 16 << 20
 _LISTED = 20
 
 
-def read_index(path: str, *, layers: Sequence[Layer] | None) -> Graph:
+def _is_json(file: File) -> bool:
+    return file.extension == ".json" and file.head.lstrip()[:1] == b"{"
+
+
+def read_index(file: File, *, layers: Sequence[Layer] | None) -> Graph:
     """Read a state dict that is spread over several files, as its index says, into a graph.
 
     Parameters
     ----------
-    path : str
+    file : File
         The index; the other files lie beside it.
     layers : sequence of Layer or None
         What the tensors are wired to; None raises `FormatError` with a proposal.
@@ -37,12 +44,17 @@ def read_index(path: str, *, layers: Sequence[Layer] | None) -> Graph:
         If the index or a file is damaged, a tensor is not in the file that the index says, or a file holds one
         that the index does not place there.
     """
-    found = read_index_tensors(path)
-    return graph_from_tensors(found.arrays, layers, where=path, provenance=found.provenance)
+    from cylstm.formats.state_dict.assemble import graph_from_tensors
+
+    found = read_index_tensors(file.path)
+    return graph_from_tensors(found.arrays, layers, where=file.path, provenance=found.provenance)
 
 
 def read_index_tensors(path: str) -> Tensors:
     """As `read_index`, without the wiring."""
+    from cylstm.formats.arrays import Tensors
+    from cylstm.formats.untrusted.json import parse_json
+
     if os.path.getsize(path) > _MAX_INDEX_BYTES:
         raise FormatError(f"{path}: an index of {os.path.getsize(path)} bytes; at most {_MAX_INDEX_BYTES} are read")
     with open(path, "rb") as file:
@@ -55,7 +67,7 @@ def read_index_tensors(path: str) -> Tensors:
         if not shard or os.path.basename(shard) != shard or "\\" in shard or shard in (".", "..") or "\0" in shard:
             raise FormatError(f"{path}: tensor {name!r}: an unsafe file name: {shard!r}")
         shards.setdefault(shard, set()).add(name)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray | StoredTensor] = {}
     layouts: dict[str, str] = {}
     formats = set()
     for shard, expected in shards.items():
@@ -88,9 +100,11 @@ def _read_shard(index: str, path: str) -> Tensors:
             from cylstm.formats.torch.checkpoint import read_torch_tensors
 
             return read_torch_tensors(path)
-        from cylstm.formats.safetensors import SafetensorsFile
-        from cylstm.formats.safetensors_tensors import read_tensors
+        from cylstm.formats.safetensors import SafetensorsFile, read_safetensors_tensors
 
-        return read_tensors(SafetensorsFile(path))
+        return read_safetensors_tensors(SafetensorsFile(path))
     except CylstmError as error:
         raise type(error)(f"{index}: {error}") from error
+
+
+FORMATS = (Format("an index of weights", (".index.json",), ("layers",), _is_json, read_index),)

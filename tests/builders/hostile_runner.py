@@ -13,8 +13,8 @@ import sys
 import time
 import warnings
 
-from cylstm.formats.registry import read
 from cylstm.formats.state_dict.wiring import LSTM, Last, Linear
+from cylstm.loading import read
 
 LAYERS = [LSTM("lstm"), Last(), Linear("fc")]
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 import cylstm
-from cylstm.formats.safetensors import FORMAT_VERSION
+from cylstm.formats.native.read import FORMAT_VERSION
 from cylstm.formats.state_dict import wiring as L
 from cylstm.graph.graph import GraphBuilder
 

@@ -7,8 +7,8 @@ import pytest
 
 import cylstm
 from cylstm.errors import CylstmError, FormatError
-from cylstm.formats.registry import read
 from cylstm.formats.state_dict import wiring as L
+from cylstm.loading import read
 
 from tests.builders.weight_files import linear_tensors, lstm_tensors, write_safetensors, write_stream, write_torch
 

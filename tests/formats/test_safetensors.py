@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats.registry import read, write
+from cylstm.formats.registry import write
 from cylstm.formats.state_dict import wiring as L
 from cylstm.formats.state_dict.assemble import from_state_dict
+from cylstm.loading import read
 
 from tests.builders.weight_files import linear_tensors, lstm_tensors, write_safetensors
 

@@ -10,7 +10,7 @@ import pytest
 
 import cylstm
 from cylstm.errors import FormatError
-from cylstm.formats import safetensors_tensors
+from cylstm.formats import safetensors
 from cylstm.formats.registry import open_file
 from cylstm.formats.state_dict import wiring as L
 from cylstm.formats.torch import tensors as torch_tensors
@@ -36,7 +36,7 @@ def tensors(rng):
 
 @pytest.fixture
 def all_wait(monkeypatch):
-    for module in (torch_tensors, safetensors_tensors):
+    for module in (torch_tensors, safetensors):
         monkeypatch.setattr(module, "PIECE_BYTES", 0)
 
 

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from cylstm.errors import CylstmError
-from cylstm.formats.registry import read
 from cylstm.formats.state_dict.wiring import LSTM, Dropout, Last, Layer, Linear
 from cylstm.formats.torch.tensors import FUNCTIONS, storage_of
 from cylstm.formats.untrusted.json import parse_json
 from cylstm.formats.untrusted.pickle import load_pickle
 from cylstm.formats.untrusted.zip import Archive
+from cylstm.loading import read
 
 from tests.builders import weight_files as made
 

@@ -5,9 +5,10 @@ import pytest
 
 import cylstm
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
-from cylstm.formats.registry import read, write
+from cylstm.formats.registry import write
 from cylstm.graph.graph import Axis, GraphBuilder, Value
 from cylstm.graph.layers import LAYER_KINDS
+from cylstm.loading import read
 
 
 @pytest.fixture

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from cylstm.checks import MOST_BYTES, Check
+import numpy as np
+
 from cylstm.errors import FormatError
 from cylstm.formats.safetensors import SafetensorsFile, are_counts
 from cylstm.formats.untrusted.json import parse_json
@@ -12,6 +15,27 @@ from cylstm.graph.graph import Graph
 
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _MOST_VERSION = 64
+
+#: of the arrays of a check that is kept in a file, in bytes
+MOST_BYTES = 1 << 20
+
+
+class Check(NamedTuple):
+    """An input and what it gives, as a ``.cylstm`` file keeps them.
+
+    Attributes
+    ----------
+    inputs : dict of str to ndarray
+        By input, float32 or int32, with the batch first and the axes as `Model.predict` takes them.
+    outputs : tuple of (str, tuple of int, str)
+        Of each output its name, its shape and `bits_of` it.
+    version : str
+        Of the CyLSTM that computed them.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: tuple[tuple[str, tuple[int, ...], str], ...]
+    version: str
 
 
 def tensors_of_check(file: SafetensorsFile) -> dict[str, str]:
@@ -88,7 +112,7 @@ def read_check(file: SafetensorsFile, graph: Graph) -> Check | None:
     return Check({name: arrays[name] for name in graph.inputs}, outputs, _described(file)["version"])
 
 
-def _described(file: SafetensorsFile) -> dict:
+def _described(file: SafetensorsFile) -> dict[str, Any]:
     found = parse_json(file.metadata["check"], f"{file.path}: check")
     kinds = {"inputs": dict, "outputs": list, "version": str}
     if (

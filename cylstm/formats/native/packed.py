@@ -1,19 +1,46 @@
-"""The packed arrays of a native ``.cylstm`` file; the layout is told in ``safetensors.py``."""
+"""The packed arrays of a native ``.cylstm`` file."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.safetensors import ALIGNMENT, Arrays, SafetensorsFile, are_counts
+from cylstm.formats.format import PackedGraph
+from cylstm.formats.native.read import check_version, names_of_weights, read_graph
+from cylstm.formats.safetensors import SafetensorsFile, are_counts
 from cylstm.graph.graph import Graph
 from cylstm.graph.weights import StoredTensor
 
+#: of the engine whose packed arrays are read and written
+LAYOUT_VERSION = 1
+#: of packed arrays in the file and in memory, in bytes
+ALIGNMENT = 64
 
-def unread_tensor(path: str, name: str, shape: object) -> StoredTensor:
+
+def read_packed(file: SafetensorsFile, mmap: bool) -> PackedGraph:
+    """Read a packed ``.cylstm`` file; the engine checks that the sizes of the arrays are right.
+
+    Parameters
+    ----------
+    file : SafetensorsFile
+    mmap : bool
+        Map the arrays into memory instead of copying them.
+
+    Raises
+    ------
+    FormatError, UnsupportedError
+        As `cylstm.formats.native.read.read_native`.
+    """
+    check_version(file.path, file.metadata, "layout_version", LAYOUT_VERSION)
+    graph = read_graph(file, lambda name, shape: _unread_tensor(file.path, name, shape))
+    return PackedGraph(graph, _arrays(file, graph, mmap))
+
+
+def _unread_tensor(path: str, name: str, shape: object) -> StoredTensor:
     """A tensor of a packed file: its shape is known, its numbers are in the packed arrays."""
     if not are_counts(shape) or not 0 < len(shape) <= 4 or not all(0 < size < 1 << 31 for size in shape):
         raise FormatError(f"{path}: graph: tensor {name!r}: shape expected positive integers, found {shape!r}")
@@ -24,16 +51,15 @@ def unread_tensor(path: str, name: str, shape: object) -> StoredTensor:
     return StoredTensor(tuple(shape), np.dtype(np.float32), read_rows)
 
 
-def read_packed(file: SafetensorsFile, graph: Graph, mmap: bool, others: Container[str] = ()) -> Arrays:
-    """The packed arrays by layer; that their sizes are right is for the engine to see. `others` are no weights."""
+def _arrays(file: SafetensorsFile, graph: Graph, mmap: bool) -> dict[str, list[np.ndarray]]:
+    """The packed arrays by layer."""
+    weights = set(names_of_weights(file))
     names: dict[str, list[str]] = {}
     for layer in graph.layers:
         candidates = (f"{layer.name}/{i}" for i in itertools.count())
-        names[layer.name] = list(
-            itertools.takewhile(lambda name: name in file.entries and name not in others, candidates)
-        )
+        names[layer.name] = list(itertools.takewhile(weights.__contains__, candidates))
     every = [name for found in names.values() for name in found]
-    left = {name for name in file.entries if name not in others}.difference(every)
+    left = weights.difference(every)
     if left:
         raise FormatError(f"{file.path}: packed arrays that no layer uses: {', '.join(sorted(left))}")
     arrays = dict(zip(every, _map(file, every) if mmap else [_read(file, name) for name in every]))
@@ -58,7 +84,7 @@ def _map(file: SafetensorsFile, names: Sequence[str]) -> list[np.ndarray]:
 
     if not np.dtype("<f4").isnative:
         raise UnsupportedError(f"{file.path}: a big-endian machine cannot map this file; leave out mmap=True")
-    how = {"access": mmap.ACCESS_READ}
+    how: dict[str, Any] = {"access": mmap.ACCESS_READ}
     if hasattr(mmap, "MAP_PRIVATE"):
         how = {"flags": mmap.MAP_PRIVATE, "prot": mmap.PROT_READ}
     try:

@@ -1,26 +1,28 @@
-"""Writing native ``.cylstm`` files; the layout is told in ``safetensors.py``."""
+"""Writing native ``.cylstm`` files; the package's docstring tells what they hold."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from cylstm.engine._engine import layout_version
 from cylstm.errors import FormatError
-from cylstm.formats.safetensors import ALIGNMENT, FORMAT_VERSION, Arrays
+from cylstm.formats.native.packed import ALIGNMENT, LAYOUT_VERSION
+from cylstm.formats.native.read import FORMAT_VERSION
 from cylstm.graph.graph import Graph
 from cylstm.graph.weights import StoredTensor, as_stored
 
 if TYPE_CHECKING:
-    from cylstm.checks import Check
+    from cylstm.formats.native.check import Check
 
 
-def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None, check: Check | None = None) -> None:
+def write_cylstm(
+    graph: Graph, path: str, arrays: Mapping[str, Sequence[np.ndarray]] | None = None, check: Check | None = None
+) -> None:
     """Write a graph to a native ``.cylstm`` file, a packed one if there are `arrays`; equal graphs give equal bytes.
 
     `check` is kept beside it, for ``python -m cylstm verify``.
@@ -65,7 +67,7 @@ def write_cylstm(graph: Graph, path: str, arrays: Arrays | None = None, check: C
     metadata = {"format": "cylstm", "format_version": str(FORMAT_VERSION)}
     if arrays is not None:
         described["tensors"] = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        metadata["layout_version"] = str(layout_version())
+        metadata["layout_version"] = str(LAYOUT_VERSION)
         tensors = {f"{name}/{i}": array for name, packed in arrays.items() for i, array in enumerate(packed)}
     metadata |= {"graph": _json(described), "metadata": _json(dict(graph.metadata))}
     if check is not None:

@@ -1,1 +1,30 @@
-"""PyTorch checkpoints and live modules."""
+"""PyTorch: checkpoints, read without PyTorch, and live modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cylstm.formats.format import File, Format
+
+if TYPE_CHECKING:
+    from cylstm.graph.graph import Graph
+
+# what the first pickle of PyTorch's stream holds, behind a protocol and perhaps a frame
+_STREAM_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
+
+
+def _is_checkpoint(file: File) -> bool:
+    if file.head[:1] == b"\x80":
+        return _STREAM_MAGIC in file.head[:32]
+    return not file.is_folder and any(name == "data.pkl" or name.endswith("/data.pkl") for name in file.members)
+
+
+def _read_checkpoint(file: File, **options: Any) -> Graph:
+    from cylstm.formats.torch.checkpoint import read_torch
+
+    return read_torch(file.path, **options)
+
+
+FORMATS = (
+    Format("a PyTorch checkpoint", (".pt", ".pth", ".ckpt"), ("layers", "key"), _is_checkpoint, _read_checkpoint),
+)

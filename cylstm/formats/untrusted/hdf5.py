@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 import mmap
+import os
 import zlib
 from collections.abc import Iterator
 
@@ -158,6 +159,10 @@ class Hdf5File:
 
     def __contains__(self, name: str) -> bool:
         return name in self.file
+
+    def has_attribute(self, name: str) -> bool:
+        """Whether the root of the file has an attribute of this name."""
+        return name in self.file.attrs
 
     def group(self, path: str):
         """The group at `path`, reached through hard links only; "" is the root."""
@@ -318,7 +323,20 @@ def open_hdf5(path: str, file, data: bytes | bytearray | mmap.mmap) -> Iterator[
     try:
         with h5py.File(file, "r") as opened:
             yield Hdf5File(path, opened, data)
-    except CylstmError:
-        raise
+    except (CylstmError, FileNotFoundError, IsADirectoryError, PermissionError):
+        raise  # the last three are about another file, such as that of architecture=: this one is open
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise FormatError(f"{path}: a damaged or truncated HDF5 file: {error}") from error
+
+
+@contextlib.contextmanager
+def open_hdf5_file(path: str) -> Iterator[Hdf5File]:
+    """As `open_hdf5`, of a file on disk."""
+    if not os.path.getsize(path):
+        raise FormatError(f"{path}: the file is empty")
+    with (
+        open(path, "rb") as raw,
+        mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        open_hdf5(path, raw, data) as file,
+    ):
+        yield file

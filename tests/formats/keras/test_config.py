@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats.registry import read
 from cylstm.formats.state_dict import wiring as L
+from cylstm.loading import read
 
 from tests.builders.weight_files import (
     keras_bidirectional,

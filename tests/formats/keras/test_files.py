@@ -10,8 +10,8 @@ import pytest
 
 import cylstm
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats.registry import read
 from cylstm.formats.state_dict import wiring as L
+from cylstm.loading import read
 
 from tests import DATA
 from tests.builders.weight_files import (

@@ -8,7 +8,7 @@ import pytest
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.keras.layers import LAYERS
 from cylstm.formats.keras.masks import MASKS
-from cylstm.formats.registry import read
+from cylstm.loading import read
 
 from tests.builders.weight_files import (
     keras_dense,

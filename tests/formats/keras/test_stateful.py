@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.formats.registry import read
 from cylstm.graph.graph import GraphBuilder
+from cylstm.loading import read
 from cylstm.summary import summary_text
 
 from tests import DATA

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.engine._engine import isa_names
+from cylstm.engine._engine import isa_names, layout_version
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats.registry import read
+from cylstm.formats.native.packed import LAYOUT_VERSION
 from cylstm.formats.state_dict import wiring as L
+from cylstm.loading import read
 from cylstm.summary import summary_text
 
 from tests.builders.networks import bits, lstm_model, lstm_state_dict, reloaded
@@ -301,3 +302,7 @@ def test_the_reference_reader_opens_a_packed_file(rng, tmp_path):
     with safetensors.safe_open(tmp_path / "a.cylstm", "numpy") as file:
         assert file.metadata()["layout_version"] == "1"
         assert "lstm.l0/0" in set(file.keys())
+
+
+def test_files_have_the_layout_version_of_the_engine():
+    assert layout_version() == LAYOUT_VERSION

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.formats.safetensors import FORMAT_VERSION
+from cylstm.formats.native.read import FORMAT_VERSION
 from cylstm.graph.layers import LAYER_KINDS
 
 from tests import ROOT

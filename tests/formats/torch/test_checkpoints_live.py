@@ -7,9 +7,9 @@ import pytest
 
 import cylstm
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.registry import read
 from cylstm.formats.state_dict import wiring as L
 from cylstm.formats.state_dict.assemble import from_state_dict
+from cylstm.loading import read
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore::FutureWarning")]
