@@ -8,7 +8,7 @@
 # make test-armhf       on 32 bits,
 # make test-armv6       the first Pi's (C tests only),
 # make test-old-x86     and on x86 without AVX
-# make bench            every table of docs/performance.md, beside the other engines
+# make bench            every table of bench/results and docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
 # make lint             ruff and clang-format
 

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,10 @@ def cpu_model() -> str:
 
 
 def machine_facts() -> dict[str, Any]:
-    """CPU, system and load; nothing that names the machine or its user."""
+    """Date, CPU, system and load; nothing that names the machine or its user."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
+        "date": time.strftime("%Y-%m-%d"),
         "cpu": cpu_model(),
         "cpus_usable": usable,
         "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
@@ -96,8 +98,8 @@ def write_section(path: str, name: str, text: str) -> None:
 def machine_text(facts: dict[str, Any]) -> str:
     """One line of `machine_facts`."""
     return (
-        f"{facts['cpu']}, {facts['cpus_usable']} CPUs usable, {facts['system']}, Python {facts['python']}; "
-        f"load average {facts['load_average']} at the start"
+        f"{facts['date']}, {facts['cpu']}, {facts['cpus_usable']} CPUs usable, {facts['system']}, "
+        f"Python {facts['python']}; load average {facts['load_average']} at the start"
     )
 
 

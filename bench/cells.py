@@ -489,7 +489,7 @@ def main(args: Sequence[str] | None = None) -> int:
     print("\n".join(head) + "\n\n" + tables(results, peers) + "\n\n" + summary(results, peers))
     print("".join(f"\n{line}" for line in lines))
     if options.markdown:
-        parts = [*head, "", tables(results, peers, 4, with_errors=False), "", summary(results, peers), ""]
+        parts = [*head, "", tables(results, peers, 2, with_errors=False), "", summary(results, peers), ""]
         parts += [f"- {line}" for line in lines]
         _common.write_section(options.markdown, options.section or f"cells-{options.threads}", "\n".join(parts))
     if options.json:

@@ -205,7 +205,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit-s", type=float, default=180.0, help="no new turn after this; default: 180")
     parser.add_argument("--json", metavar="FILE", help="also write everything, every process included")
     parser.add_argument("--markdown", metavar="FILE", help="also write the tables into the section cold-start of it")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     engines = list(dict.fromkeys(["numpy", *options.engines]))
     facts = _common.machine_facts()

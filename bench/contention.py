@@ -98,7 +98,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="also write everything, every call included")
     parser.add_argument("--markdown", metavar="FILE", help="also write the table into the section of this file")
     parser.add_argument("--section", default="contention")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     facts = _common.machine_facts()
     model = load(make_cell(options.cell))

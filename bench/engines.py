@@ -219,7 +219,7 @@ def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
     parser.add_argument("--markdown", metavar="FILE", help="also write the tables into the section of this file")
     parser.add_argument("--section", default="engines")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     options.isa = options.isa or ([chosen_isa()] if options.backends else isa_names()[::-1])
     options.threads = options.threads or (2 if options.backends else 1)
@@ -252,7 +252,7 @@ def main(args: Sequence[str] | None = None) -> int:
     head = f"{_common.machine_text(facts['machine'])}; CyLSTM would use {chosen_isa()}; BLAS {facts['blas']}."
     print(head + "\n\n" + report(rows, options.threads, 2))
     if options.markdown:
-        _common.write_section(options.markdown, options.section, head + "\n\n" + report(rows, options.threads, 4))
+        _common.write_section(options.markdown, options.section, head + "\n\n" + report(rows, options.threads, 2))
     if options.json:
         results = [asdict(row) | {"auto_over_best": row.auto_over_best} for row in rows]
         _common.write_json(options.json, facts | {"results": results})

@@ -85,7 +85,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, help="signals for each call; default: 40")
     parser.add_argument("--busy", action="store_true", help="beside a Python thread that is always busy")
     parser.add_argument("--json", metavar="FILE", help="also write every time")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of some seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     rounds = options.rounds or (2 if options.quick else 40)
     signal.signal(signal.SIGINT, signal.default_int_handler)

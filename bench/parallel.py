@@ -69,7 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--markdown", metavar="FILE", help="also write the table into the section parallel of this file"
     )
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     facts = _common.machine_facts()
     peers = [with_threads(1), with_threads(options.threads)]

@@ -59,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=positive, default=40, help="of 5 ms for each size; default: 40")
     parser.add_argument("--markdown", metavar="FILE", help="also write the tables into its section product")
     parser.add_argument("--json", metavar="FILE", help="also write the tables, as text")
-    parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test; ignore the timings")
     options = parser.parse_args(args)
     facts = _common.machine_facts()
     rounds = 3 if options.quick else options.rounds

@@ -62,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--markdown", metavar="FILE", help="also write the tables into the section roofline of this file"
     )
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     facts = _common.machine_facts()
     how = (options.rounds or (3 if options.quick else 30), 200.0 if options.quick else 2000.0, options.limit_s or 1.0)

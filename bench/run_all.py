@@ -1,7 +1,8 @@
-"""The whole suite: every table of docs/performance.md, its pictures, and JSON of every round. Some fifteen minutes.
+"""The whole suite: every table and picture of bench/results, and JSON of every round. Some fifteen minutes.
 
-Each part is a process of its own, as several engines take their number of threads once. A part that fails is named at
-the end, and its section stays as it was.
+Each part is a process of its own, because several engines take their number of threads once. A part that fails is
+named at the end, and its file stays as it was. The tables of docs/performance.md are taken from these files
+(`summary.py`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import _common
+import summary
 
 HERE = Path(__file__).parent
-#: name -> script and its options
+#: name -> script and its options; the results stand in ``NAME.md``
 PARTS: dict[str, list[str]] = {
-    "cells-1": ["cells.py", "--threads", "1", "--section", "cells-1", "--limit-s", "4"],
-    "cells-2": ["cells.py", "--threads", "2", "--section", "cells-2", "--limit-s", "4"],
+    "cells-1": ["cells.py", "--threads", "1", "--limit-s", "4"],
+    "cells-2": ["cells.py", "--threads", "2", "--limit-s", "4"],
     "kinds-1": ["cells.py", "--kinds", "gru", "rnn", "--section", "kinds-1", "--rounds", "30", "--limit-s", "1.5"],
     "engines": ["engines.py"],
     "backends": ["engines.py", "--backends", "--section", "backends", "--limit-s", "2"],
@@ -39,33 +41,50 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the parts; 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: all of {', '.join(PARTS)}")
+    parser.add_argument("--folder", type=Path, default=summary.RESULTS, help="of the tables; default: bench/results")
     parser.add_argument(
-        "--markdown", default=str(_common.ROOT / "docs" / "performance.md"), help="whose sections to write"
+        "--json-folder",
+        type=Path,
+        default=_common.ROOT / "build" / "bench",
+        help="of every round; default: build/bench",
     )
-    parser.add_argument("--json-folder", default=str(_common.ROOT / "build" / "bench"), help="default: build/bench")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a minute; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a minute; ignore the timings")
     options = parser.parse_args(args)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if options.quick and options.folder == summary.RESULTS:
+        options.folder = _common.ROOT / "build" / "bench" / "quick"
     failed = []
     begin = time.monotonic()
     for name in options.parts or PARTS:
-        script, *rest = PARTS[name]
-        command = [sys.executable, str(HERE / script), *rest]
-        command += ["--markdown", options.markdown, "--json", str(Path(options.json_folder, f"{name}.json"))]
-        if script == "scaling.py":
-            command += ["--folder", str(Path(options.markdown).parent)]
-        if options.quick:
-            command.append("--quick")
-        print(f"==== {name}: {' '.join(command[1:])}", flush=True)
-        start = time.monotonic()
-        code = subprocess.run(command, check=False).returncode
-        print(f"==== {name}: {time.monotonic() - start:.0f} s, exit status {code}", flush=True)
+        code = run_part(name, options.folder, options.json_folder, options.quick)
         if code:
             failed.append(name)
+    if options.folder == summary.RESULTS:
+        summary.main([])
     print(f"{time.monotonic() - begin:.0f} s in all; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
+
+
+def run_part(name: str, folder: Path, json_folder: Path, quick: bool) -> int:
+    """Run one part, which fills the section of its file; the exit status."""
+    page = folder / f"{name}.md"
+    if not page.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        page.write_text(f"# {name}\n\n<!-- begin {name} -->\n<!-- end {name} -->\n", encoding="utf-8")
+    script, *rest = PARTS[name]
+    command = [sys.executable, str(HERE / script), *rest]
+    command += ["--markdown", str(page), "--json", str(json_folder / f"{name}.json")]
+    if script == "scaling.py":
+        command += ["--folder", str(folder)]
+    if quick:
+        command.append("--quick")
+    print(f"==== {name}: {' '.join(command[1:])}", flush=True)
+    start = time.monotonic()
+    code = subprocess.run(command, check=False).returncode
+    print(f"==== {name}: {time.monotonic() - start:.0f} s, exit status {code}", flush=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from peers import Peer, find_peers
 from peers.cylstm_ import Packed, PackedOut
 
 #: what is compared, by the names of `Peer` classes, where installed
-PEERS = ("torch", "torch cell", "onnxruntime", "litert")
+PEERS = ("torch", "torch cell", "onnxruntime", "litert", "litert fused")
 FIXED = (8, 50, 1)
 HIDDEN = (16, 32, 50, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 #: not 1: the adapters tell a sequence's result from a step's by its length
@@ -119,7 +119,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit-s", type=float, default=0.8, help="for all the rounds of one point; default: 0.8")
     parser.add_argument("--json", metavar="FILE", help="also write the points")
     parser.add_argument("--markdown", metavar="FILE", help="also write the pictures' links into the section scaling")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     try:
         import matplotlib  # noqa: F401
@@ -136,7 +136,7 @@ def main(args: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     links = []
     for name, plot in found.items():
-        path = folder / f"performance-{name}.png"
+        path = folder / f"scaling-{name}.png"
         draw(path, plot)
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
         where = os.path.relpath(path, Path(options.markdown).parent) if options.markdown else path.name

@@ -101,7 +101,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=positive, help="default: 60")
     parser.add_argument("--limit-s", type=float, default=1.5, help="for all the rounds of one row; default: 1.5")
     parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     facts = _common.machine_facts()
     if options.quick:
