@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import _common  # noqa: F401  makes cylstm importable
 from peers import Cell
 from peers.cylstm_ import load
 
