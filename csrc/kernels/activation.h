@@ -82,6 +82,14 @@ INLINED V v_activate_flushed(const int id, V x, REAL alpha, REAL beta) {
         }                                                                                                              \
     }
 
+/* the sum of all lanes */
+static inline REAL sum_lanes(V a) {
+    REAL lane[16];
+    v_store(lane, a);
+    FOLD_LANES(lane, p + q)
+    return lane[0];
+}
+
 /* 16 inputs of a softmax, those beyond n at -inf, and tiny ones 0, so that no difference is subnormal */
 static inline V softmax_load(const REAL *x, int n) {
     static const REAL index[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -107,7 +115,6 @@ static inline V row_maximum(const REAL *x, int n) {
  * lane 0, and then over the lanes as FOLD_LANES does. y may be x. A NaN anywhere makes the row NaN.
  */
 static inline void softmax_row(REAL *y, const REAL *x, int n) {
-    REAL lane[16];
     V highest = row_maximum(x, n), sum = v_zero();
     for (int i = 0; i < n; i += 16) {
         V e = v_exp(v_sub(softmax_load(x + i, n - i), highest));
@@ -117,9 +124,7 @@ static inline void softmax_row(REAL *y, const REAL *x, int n) {
         else
             v_store_part(y + i, e, n - i);
     }
-    v_store(lane, sum);
-    FOLD_LANES(lane, p + q)
-    V total = v_set1(lane[0]), least = v_mul(total, v_set1(SMALLEST_NORMAL));
+    V total = v_set1(sum_lanes(sum)), least = v_mul(total, v_set1(SMALLEST_NORMAL));
     for (int i = 0; i < n; i += 16) {
         V e = n - i >= 16 ? v_load(y + i) : v_load_part(y + i, n - i);
         e = v_div(v_select(v_less(e, least), v_zero(), e), total);
@@ -136,7 +141,6 @@ static inline void softmax_row(REAL *y, const REAL *x, int n) {
  * be x. A NaN anywhere makes the row NaN.
  */
 static inline void log_softmax_row(REAL *y, const REAL *x, int n) {
-    REAL lane[16], ones[16];
     const V highest = row_maximum(x, n), zero = v_zero();
     V sum = zero, count = zero;
     for (int i = 0; i < n; i += 16) {
@@ -144,11 +148,7 @@ static inline void log_softmax_row(REAL *y, const REAL *x, int n) {
         sum = v_add(sum, v_select(v_less(d, zero), e, zero));
         count = v_add(count, v_select(v_less(d, zero), zero, e));
     }
-    v_store(lane, sum);
-    FOLD_LANES(lane, p + q)
-    v_store(ones, count);
-    FOLD_LANES(ones, p + q)
-    V log_of_sum = v_set1(log1p_of(lane[0] + (ones[0] - 1)));
+    V log_of_sum = v_set1(log1p_of(sum_lanes(sum) + (sum_lanes(count) - 1)));
     for (int i = 0; i < n; i += 16) {
         V d = v_sub(v_sub(softmax_load(x + i, n - i), highest), log_of_sum);
         if (n - i >= 16)

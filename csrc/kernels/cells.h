@@ -154,18 +154,6 @@ static void lstm_cell(const CylLstm *lstm, const CylStep *step, int32_t begin, i
 
 /* ---- layer normalisation: every thread takes the statistics of whole rows, in one stated order ---- */
 
-/* the sum of 16 lanes, as a fixed tree */
-static inline REAL sum_lanes(V a) {
-    REAL lane[16];
-    v_store(lane, a);
-    for (int half = 8; half > 0; half /= 2) {
-        for (int l = 0; l < half; l++) {
-            lane[l] += lane[l + half];
-        }
-    }
-    return lane[0];
-}
-
 /* the sum of a row's numbers, or of their squared distances from `center`: of the accumulators of m without their
    padding, or of `size` plain reals if m is NULL */
 static REAL row_sum(const CylMatrix *m, const REAL *row, int64_t size, REAL center, bool is_squared) {

@@ -3,17 +3,6 @@
  * and then the chains by halves, 8, 4, 2, 1: one order on every machine.
  */
 
-static inline REAL fold_sum(V a) {
-    REAL lane[16];
-    v_store(lane, a);
-    for (int width = 8; width; width /= 2) {
-        for (int i = 0; i < width; i++) {
-            lane[i] = lane[i] + lane[i + width];
-        }
-    }
-    return lane[0];
-}
-
 /* y = x * scale + shift, of batch normalisation */
 static void scale_shift(const void *x_data, const void *scale_data, const void *shift_data, void *y_data,
                         int64_t size) {
@@ -36,7 +25,7 @@ static inline REAL sum_of(const REAL *x, int64_t count, int64_t stride, int64_t 
             sum = is_square ? v_fma(a, a, sum) : v_add(sum, a);
         }
     }
-    return fold_sum(sum);
+    return sum_lanes(sum);
 }
 
 /* moments[0] = mean, moments[1] = biased variance about it; or, not centred, 0 and the mean of squares */
@@ -118,7 +107,7 @@ static double dot(const void *a_data, const void *b_data, int64_t size) {
     const REAL *a = a_data, *b = b_data;
     V sum = v_zero();
     EACH_SPAN(size) { sum = v_fma(load_lanes(a + at, (int32_t)lanes), load_lanes(b + at, (int32_t)lanes), sum); }
-    return (double)fold_sum(sum);
+    return (double)sum_lanes(sum);
 }
 
 /* sum of scale * tanh(factor * (a + b)); the scale of one number with step 0 */
@@ -132,7 +121,7 @@ static double additive(const void *a_data, const void *b_data, const void *scale
         V s = step ? load_lanes(scale + at, (int32_t)lanes) : load_lanes_of(scale[0], (int32_t)lanes);
         sum = v_fma(s, v_flush(v_tanh(c)), sum);
     }
-    return (double)fold_sum(sum);
+    return (double)sum_lanes(sum);
 }
 
 /* y = y + weight * x */
