@@ -7,7 +7,7 @@
 #include "layers/lstm.h"
 #include "layers/rnn.h"
 #include "model/model.h"
-#include "run/recurrent.h"
+#include "model/recurrent.h"
 
 #include "kernels/functions.h"
 

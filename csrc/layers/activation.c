@@ -8,19 +8,12 @@
 #include "run/workspace.h"
 #include "threads/team.h"
 
-#include <stdlib.h>
-
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     if (x->features != y->features || x->has_time != y->has_time || !x->rank) {
         return CYL_E_VALUE;
     }
-    CylActivationSpec *activation = calloc(1, sizeof *activation);
-    if (!activation) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = activation;
-    return cyl_spec_activation(spec, "activation", activation);
+    return cyl_spec_activation(spec, "activation", layer->data);
 }
 
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
@@ -46,4 +39,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_activation = {.prepare = prepare, .run = run};
+const CylLayerKind cyl_layer_activation = {.data_size = sizeof(CylActivationSpec), .prepare = prepare, .run = run};

@@ -11,13 +11,13 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "platform/memory.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef enum { SCORE_DOT = 0, SCORE_ADDITIVE, SCORE_CONCAT } Score;
@@ -35,54 +35,29 @@ typedef struct {
     int32_t mask_query, mask_value; /* values, -1 for none */
 } Attention;
 
-static int find(const char *text, const char *const *names, int count) {
-    for (int i = 0; text && i < count; i++) {
-        if (strcmp(text, names[i]) == 0) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-static const char *text_of(const CylLayerSpec *spec, const char *name) {
-    const CylOption *option = cyl_spec_option(spec, name);
-    return option ? option->text : NULL;
-}
-
 static CylStatus read_options(const CylLayerSpec *spec, Attention *a) {
-    static const char *const scores[] = {"dot", "additive", "concat"};
-    static const char *const masked[] = {"penalty", "exclude", "zero", "average"};
-    int score = find(text_of(spec, "score"), scores, 3), rule = find(text_of(spec, "masked"), masked, 4);
-    const CylOption *causal = cyl_spec_option(spec, "causal");
-    const CylOption *scale = cyl_spec_option(spec, "scale"), *factor = cyl_spec_option(spec, "factor");
-    double heads;
-    if (score < 0 || rule < 0 || !causal || causal->text || !scale || scale->text || !factor || factor->text ||
-        cyl_spec_number(spec, "heads", 1.0, &heads) || heads > 1e6 || heads != (int32_t)heads) {
-        return CYL_E_OPTION;
-    }
+    static const char *const scores[] = {"dot", "additive", "concat", NULL};
+    static const char *const masked[] = {"penalty", "exclude", "zero", "average", NULL};
+    int score, rule;
+    CYL_TRY(cyl_spec_choice(spec, "score", scores, &score));
+    CYL_TRY(cyl_spec_choice(spec, "masked", masked, &rule));
+    CYL_TRY(cyl_spec_flag(spec, "causal", &a->is_causal));
+    CYL_TRY(cyl_spec_whole(spec, "heads", 1, 1000000, &a->heads));
+    CYL_TRY(cyl_spec_real(spec, "scale", &a->scale));
+    CYL_TRY(cyl_spec_real(spec, "factor", &a->factor));
     a->score = (Score)score;
     a->masked = (Masked)rule;
-    a->is_causal = causal->number != 0.0;
-    a->heads = (int32_t)heads;
-    a->scale = scale->number;
-    a->factor = factor->number;
     return CYL_OK;
 }
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    Attention *a = calloc(1, sizeof *a);
-    if (!a) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = a;
-    if (read_options(spec, a)) {
-        return CYL_E_OPTION;
-    }
+    Attention *a = layer->data;
+    CYL_TRY(read_options(spec, a));
     a->value = cyl_spec_input(spec, "value");
     a->key = cyl_spec_input(spec, "key");
     a->mask_query = cyl_spec_input(spec, "mask_query");
     a->mask_value = cyl_spec_input(spec, "mask_value");
-    if (a->value < 0 || a->key < 0 || layer->y < 0) {
+    if (a->value < 0 || a->key < 0) {
         return CYL_E_VALUE;
     }
     const CylValue *q = &model->values[layer->x], *k = &model->values[a->key], *v = &model->values[a->value];
@@ -113,18 +88,6 @@ static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *w
     return used;
 }
 
-static void write_number(const CylModel *model, void *data, int64_t i, double value) {
-    if (model->kernels->real_size == sizeof(float)) {
-        ((float *)data)[i] = (float)value;
-    } else {
-        ((double *)data)[i] = value;
-    }
-}
-
-static double read_number(const CylModel *model, const void *data, int64_t i) {
-    return model->kernels->real_size == sizeof(float) ? (double)((const float *)data)[i] : ((const double *)data)[i];
-}
-
 static double score_of(const CylModel *model, const Attention *a, const void *q, const void *k, int64_t size) {
     double found = a->score == SCORE_DOT
                        ? model->kernels->dot(q, k, size)
@@ -153,18 +116,18 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
             score = (double)(float)(score - 1e9); /* as Keras rounds it, whose numbers are float32 */
         }
         used += counts;
-        write_number(model, scores, k, score);
+        cyl_set(model, scores, k, score);
     }
     memset(y, 0, (size_t)width * model->kernels->real_size);
     if (!used && a->masked == MASKED_ZERO) {
         return;
     }
     for (int64_t k = 0; !used && a->masked == MASKED_AVERAGE && k < steps; k++) {
-        write_number(model, scores, k, 0.0);
+        cyl_set(model, scores, k, 0.0);
     }
     model->kernels->activate(&softmax, scores, scores, steps, false);
     for (int64_t k = 0; k < steps; k++) {
-        double weight = read_number(model, scores, k);
+        double weight = cyl_get(model, scores, k);
         if (weight != 0.0) {
             model->kernels->add_scaled(cyl_at(model, cyl_step_at(workspace, a->value, row, k), head * width), weight, y,
                                        width);
@@ -201,18 +164,10 @@ typedef struct {
 } Dot;
 
 static CylStatus prepare_dot(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    const CylOption *normalise = cyl_spec_option(spec, "normalize");
-    Dot *dot = calloc(1, sizeof *dot);
-    if (!dot) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = dot;
-    if (!normalise || normalise->text) {
-        return CYL_E_OPTION;
-    }
-    dot->is_normalised = normalise->number != 0.0;
+    Dot *dot = layer->data;
+    CYL_TRY(cyl_spec_flag(spec, "normalize", &dot->is_normalised));
     dot->other = cyl_spec_input(spec, "x1");
-    if (dot->other < 0 || layer->y < 0) {
+    if (dot->other < 0) {
         return CYL_E_VALUE;
     }
     const CylValue *x = &model->values[layer->x], *other = &model->values[dot->other], *y = &model->values[layer->y];
@@ -246,12 +201,12 @@ static void run_dot(const CylModel *model, const CylLayer *layer, CylWorkspace *
             if (dot->is_normalised) {
                 found /= norm_of(model, x, size) * norm_of(model, other, size);
             }
-            write_number(model, y, c, found);
+            cyl_set(model, y, c, found);
         }
         model->kernels->flush(y, y, columns);
     }
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_attention = {.prepare = prepare, .bind = bind, .run = run};
-const CylLayerKind cyl_layer_dot = {.prepare = prepare_dot, .run = run_dot};
+const CylLayerKind cyl_layer_attention = {.data_size = sizeof(Attention), .prepare = prepare, .bind = bind, .run = run};
+const CylLayerKind cyl_layer_dot = {.data_size = sizeof(Dot), .prepare = prepare_dot, .run = run_dot};

@@ -7,13 +7,13 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "platform/memory.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { GAIN = 0, SHIFT, MEAN, VARIANCE, TENSORS };
 
@@ -23,19 +23,9 @@ typedef struct {
     double epsilon;
 } BatchNorm;
 
+/* number i of a tensor, or `other` where there is no tensor */
 static double number_at(const CylModel *model, const void *data, int64_t i, double other) {
-    if (!data) {
-        return other;
-    }
-    return model->kernels->real_size == sizeof(float) ? (double)((const float *)data)[i] : ((const double *)data)[i];
-}
-
-static void write_number(const CylModel *model, void *data, int64_t i, double value) {
-    if (model->kernels->real_size == sizeof(float)) {
-        ((float *)data)[i] = (float)value;
-    } else {
-        ((double *)data)[i] = value;
-    }
+    return data ? cyl_get(model, data, i) : other;
 }
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -44,36 +34,23 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     if (x->features != y->features || x->has_time != y->has_time || !x->rank) {
         return CYL_E_VALUE;
     }
-    BatchNorm *norm = calloc(1, sizeof *norm);
-    if (!norm) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = norm;
+    BatchNorm *norm = layer->data;
     norm->features = x->shape[x->rank - 1];
     layer->work = x->features;
-    if (cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon)) {
-        return CYL_E_OPTION;
-    }
+    CYL_TRY(cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon));
     for (int i = 0; i < TENSORS; i++) {
         const CylTensor *tensor = cyl_spec_tensor(spec, roles[i]);
         if (!tensor && (i == GAIN || i == SHIFT)) {
             continue;
         }
-        CylStatus status = cyl_check_tensor(tensor, norm->features, -1);
-        if (status == CYL_OK) {
-            status = cyl_array_prepare(model, layer, spec, cyl_state_stride(norm->features), &norm->tensors[i]);
-        }
-        if (status == CYL_OK) {
-            /* a variance is a square: the subnormal rule would make 0 of that of numbers far above it */
-            status = cyl_tensor_place(layer, (CylPlace){.role = roles[i],
-                                                        .rows = norm->features,
-                                                        .columns = 1,
-                                                        .is_exact = i == VARIANCE,
-                                                        .data = norm->tensors[i]});
-        }
-        if (status != CYL_OK) {
-            return status;
-        }
+        CYL_TRY(cyl_check_tensor(tensor, norm->features, -1));
+        CYL_TRY(cyl_array_prepare(model, layer, spec, cyl_state_stride(norm->features), &norm->tensors[i]));
+        /* a variance is a square: the subnormal rule would make 0 of that of numbers far above it */
+        CYL_TRY(cyl_tensor_place(layer, (CylPlace){.role = roles[i],
+                                                   .rows = norm->features,
+                                                   .columns = 1,
+                                                   .is_exact = i == VARIANCE,
+                                                   .data = norm->tensors[i]}));
     }
     return CYL_OK;
 }
@@ -92,10 +69,9 @@ static CylStatus finish(const CylModel *model, CylLayer *layer) {
             return CYL_E_TENSOR;
         }
         double scale = number_at(model, norm->tensors[GAIN], i, 1.0) / sqrt(variance);
-        write_number(model, layer->derived, i, scale);
-        write_number(model, layer->derived, stride + i,
-                     number_at(model, norm->tensors[SHIFT], i, 0.0) -
-                         number_at(model, norm->tensors[MEAN], i, 0.0) * scale);
+        cyl_set(model, layer->derived, i, scale);
+        cyl_set(model, layer->derived, stride + i,
+                number_at(model, norm->tensors[SHIFT], i, 0.0) - number_at(model, norm->tensors[MEAN], i, 0.0) * scale);
     }
     model->kernels->flush(layer->derived, layer->derived, 2 * stride);
     return CYL_OK;
@@ -117,4 +93,5 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_batch_norm = {.prepare = prepare, .finish = finish, .run = run};
+const CylLayerKind cyl_layer_batch_norm = {
+    .data_size = sizeof(BatchNorm), .prepare = prepare, .finish = finish, .run = run};

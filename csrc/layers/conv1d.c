@@ -14,6 +14,7 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "model/time1d.h"
 #include "platform/memory.h"
 #include "run/stop.h"
@@ -39,17 +40,12 @@ typedef struct {
 
 /* depthwise: taps (kernel, filters), so that the filters of one tap lie side by side */
 static CylStatus prepare_taps(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, Conv *conv) {
-    CylStatus status = cyl_array_prepare(model, layer, spec, (int64_t)conv->time.kernel * conv->filters, &conv->taps);
-    if (status == CYL_OK) {
-        status = cyl_tensor_place(layer, (CylPlace){.role = "weight",
-                                                    .rows = conv->filters,
-                                                    .columns = conv->time.kernel,
-                                                    .is_transposed = true,
-                                                    .data = conv->taps});
-    }
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(cyl_array_prepare(model, layer, spec, (int64_t)conv->time.kernel * conv->filters, &conv->taps));
+    CYL_TRY(cyl_tensor_place(layer, (CylPlace){.role = "weight",
+                                               .rows = conv->filters,
+                                               .columns = conv->time.kernel,
+                                               .is_transposed = true,
+                                               .data = conv->taps}));
     return cyl_spec_tensor(spec, "bias")
                ? cyl_vector_prepare(model, layer, spec, "bias", conv->filters, &conv->bias)
                : cyl_array_prepare(model, layer, spec, cyl_state_stride(conv->filters), &conv->bias);
@@ -58,9 +54,9 @@ static CylStatus prepare_taps(CylModel *model, CylLayer *layer, const CylLayerSp
 static CylStatus prepare_group(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m, int32_t units,
                                int64_t first_row) {
     const CylPart part = {"weight", first_row};
-    CylStatus status = cyl_matrix_prepare(model, layer, spec, m, units, 1, &part, 1, NULL);
-    if (status != CYL_OK || !cyl_spec_tensor(spec, "bias")) {
-        return status;
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, m, units, 1, &part, 1, NULL));
+    if (!cyl_spec_tensor(spec, "bias")) {
+        return CYL_OK;
     }
     return cyl_tensor_place(layer, (CylPlace){.role = "bias",
                                               .first_row = first_row,
@@ -74,21 +70,17 @@ static CylStatus prepare_group(CylModel *model, CylLayer *layer, const CylLayerS
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *weight = cyl_spec_tensor(spec, "weight"), *bias = cyl_spec_tensor(spec, "bias");
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    double groups;
-    if (cyl_spec_number(spec, "groups", 1.0, &groups) || groups > 1e6 || groups != (int32_t)groups) {
-        return CYL_E_OPTION;
-    }
-    bool is_depthwise = groups > 1.0 && groups == x->features;
+    int32_t groups;
+    CYL_TRY(cyl_spec_whole(spec, "groups", 1, 1000000, &groups));
+    const bool is_depthwise = groups > 1 && groups == x->features;
     Conv *conv = calloc(1, sizeof *conv + (is_depthwise ? 0 : (size_t)groups * sizeof(CylMatrix)));
     if (!conv) {
         return CYL_E_MEMORY;
     }
     layer->data = conv;
-    if (cyl_spec_activation(spec, "activation", &conv->activation)) {
-        return CYL_E_OPTION;
-    }
+    CYL_TRY(cyl_spec_activation(spec, "activation", &conv->activation));
     conv->is_depthwise = is_depthwise;
-    conv->groups = (int32_t)groups;
+    conv->groups = groups;
     conv->channels = x->features;
     conv->filters = y->features;
     if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE || x->rank != 1 || y->rank != 1 ||
@@ -96,22 +88,19 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
         return CYL_E_VALUE;
     }
     if (!weight || weight->rank != 3 || weight->shape[0] != conv->filters ||
-        weight->shape[2] != conv->channels / conv->groups || weight->shape[1] > (1 << 20) ||
-        (bias && cyl_check_tensor(bias, conv->filters, -1))) {
+        weight->shape[2] != conv->channels / conv->groups || weight->shape[1] > (1 << 20)) {
         return CYL_E_TENSOR;
     }
-    CylStatus status = cyl_time1d_read(spec, layer, (int32_t)weight->shape[1], &conv->time);
-    if (status == CYL_OK && is_depthwise) {
-        status = prepare_taps(model, layer, spec, conv);
+    CYL_TRY(cyl_check_optional(bias, conv->filters, -1));
+    CYL_TRY(cyl_time1d_read(spec, layer, (int32_t)weight->shape[1], &conv->time));
+    if (is_depthwise) {
+        CYL_TRY(prepare_taps(model, layer, spec, conv));
     }
-    int32_t units = conv->filters / conv->groups;
-    for (int32_t g = 0; status == CYL_OK && !is_depthwise && g < conv->groups; g++) {
-        status = prepare_group(model, layer, spec, &conv->matrices[g], units, (int64_t)g * units);
+    const int32_t units = conv->filters / conv->groups;
+    for (int32_t g = 0; !is_depthwise && g < conv->groups; g++) {
+        CYL_TRY(prepare_group(model, layer, spec, &conv->matrices[g], units, (int64_t)g * units));
     }
-    if (status != CYL_OK) {
-        return status; /* the sizes below may be any */
-    }
-    int64_t history = conv->time.padding == CYL_PAD_CAUSAL ? (conv->time.reach - 1) * conv->channels : 0;
+    const int64_t history = conv->time.padding == CYL_PAD_CAUSAL ? (conv->time.reach - 1) * conv->channels : 0;
     if (history > (1 << 28)) {
         return CYL_E_OPTION;
     }

@@ -17,11 +17,9 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "run/recurrent.h"
 #include "run/workspace.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 #define MAX_TAPS 1024
 
@@ -79,23 +77,11 @@ static void positions(const CylModel *model, const CylLayer *layer, const CylSte
     }
 }
 
-static CylStatus read_int(const CylLayerSpec *spec, const char *name, int32_t *number) {
-    double value;
-    CylStatus status = cyl_spec_number(spec, name, 1.0, &value);
-    if (status != CYL_OK || value > 1e6 || value != (int32_t)value) {
-        return CYL_E_OPTION;
-    }
-    *number = (int32_t)value;
-    return CYL_OK;
-}
-
 /* input size, kernel, stride and dilation of one axis, from options with the suffix `suffix`; and what follows */
 static CylStatus read_axis(const CylLayerSpec *spec, const char *const names[4], bool is_same, Axis *x, Axis *h) {
     int32_t *numbers[4] = {&x->input, &x->kernel, &x->stride, &x->dilation};
     for (int i = 0; i < 4; i++) {
-        if (read_int(spec, names[i], numbers[i]) != CYL_OK) {
-            return CYL_E_OPTION;
-        }
+        CYL_TRY(cyl_spec_whole(spec, names[i], 1, 1000000, numbers[i]));
     }
     int64_t reach = (int64_t)(x->kernel - 1) * x->dilation + 1;
     if (is_same) {
@@ -117,27 +103,19 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     static const char *const columns[4] = {"input_columns", "kernel_columns", "stride_columns", "dilation_columns"};
     const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
     const CylTensor *bias = cyl_spec_tensor(spec, "bias");
-    const CylOption *padding = cyl_spec_option(spec, "conv_padding");
-    ConvLstm *conv = calloc(1, sizeof *conv);
-    if (!conv) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = conv;
+    static const char *const paddings[] = {"valid", "same", NULL};
+    ConvLstm *conv = layer->data;
     CylLstm *lstm = &conv->lstm;
-    if (!padding || !padding->text || cyl_spec_activation(spec, "activation", &lstm->activation) ||
-        cyl_spec_activation(spec, "recurrent_activation", &lstm->recurrent_activation) ||
-        lstm->activation.id == CYL_ACT_SOFTMAX || lstm->recurrent_activation.id == CYL_ACT_SOFTMAX) {
-        return CYL_E_OPTION;
-    }
+    int padding;
+    CYL_TRY(cyl_spec_gate_activation(spec, "activation", &lstm->activation));
+    CYL_TRY(cyl_spec_gate_activation(spec, "recurrent_activation", &lstm->recurrent_activation));
     lstm->output_activation = lstm->activation;
     lstm->at_f = 1;
     lstm->at_g = 2;
     lstm->at_o = 3;
-    bool is_same = strcmp(padding->text, "same") == 0;
-    if ((!is_same && strcmp(padding->text, "valid") != 0) || read_axis(spec, rows, is_same, &conv->x[0], &conv->h[0]) ||
-        read_axis(spec, columns, is_same, &conv->x[1], &conv->h[1])) {
-        return CYL_E_OPTION;
-    }
+    CYL_TRY(cyl_spec_choice(spec, "conv_padding", paddings, &padding));
+    CYL_TRY(read_axis(spec, rows, padding == 1, &conv->x[0], &conv->h[0]));
+    CYL_TRY(read_axis(spec, columns, padding == 1, &conv->x[1], &conv->h[1]));
     int64_t taps = (int64_t)conv->x[0].kernel * conv->x[1].kernel;
     if (2 * taps > MAX_TAPS) {
         return CYL_E_OPTION;
@@ -146,16 +124,12 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
         return CYL_E_TENSOR;
     }
     int64_t filters = ih->shape[0] / 4, channels = ih->shape[1] / taps;
-    if (cyl_check_tensor(hh, 4 * filters, taps * filters) || (bias && cyl_check_tensor(bias, 4 * filters, -1))) {
-        return CYL_E_TENSOR;
-    }
+    CYL_TRY(cyl_check_tensor(hh, 4 * filters, taps * filters));
+    CYL_TRY(cyl_check_optional(bias, 4 * filters, -1));
     conv->filters = (int32_t)filters;
     conv->channels = (int32_t)channels;
     const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}};
-    CylStatus status = cyl_matrix_prepare(model, layer, spec, &lstm->gates, (int32_t)filters, 4, parts, 2, "bias");
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &lstm->gates, (int32_t)filters, 4, parts, 2, "bias"));
     int64_t outputs = (int64_t)conv->h[0].output * conv->h[1].output;
     int64_t inputs = (int64_t)conv->x[0].input * conv->x[1].input;
     if (filters > (1 << 28) / outputs || channels > (1 << 28) / inputs) {
@@ -173,4 +147,5 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_conv_lstm = {.prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};
+const CylLayerKind cyl_layer_conv_lstm = {
+    .data_size = sizeof(ConvLstm), .prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};

@@ -7,12 +7,11 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "platform/memory.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
-
-#include <stdlib.h>
 
 /* columns (rows or steps) whose accumulators are held at once: a gemm packs the weights anew at each call */
 static int64_t columns_at_once(const CylModel *model) { return model->kernels->is_packed ? 24 : 96; }
@@ -30,18 +29,10 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     if (x->has_time != y->has_time || !output || !input || x->features / input != y->features / output) {
         return CYL_E_VALUE;
     }
-    if (cyl_check_tensor(weight, output, input) || (bias && cyl_check_tensor(bias, output, -1))) {
-        return CYL_E_TENSOR;
-    }
-    Dense *dense = calloc(1, sizeof *dense);
-    if (!dense) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = dense;
-    CylStatus status = cyl_spec_activation(spec, "activation", &dense->activation);
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(cyl_check_tensor(weight, output, input));
+    CYL_TRY(cyl_check_optional(bias, output, -1));
+    Dense *dense = layer->data;
+    CYL_TRY(cyl_spec_activation(spec, "activation", &dense->activation));
     const CylPart part = {"weight", 0};
     dense->positions = x->features / input;
     layer->work = (int64_t)input * output * dense->positions;
@@ -154,4 +145,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     }
 }
 
-const CylLayerKind cyl_layer_dense = {.prepare = prepare, .bind = bind, .run = run};
+const CylLayerKind cyl_layer_dense = {.data_size = sizeof(Dense), .prepare = prepare, .bind = bind, .run = run};

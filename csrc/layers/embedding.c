@@ -4,11 +4,11 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -26,21 +26,15 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     if (x->kind != CYL_INDEX || y->kind != CYL_SEQUENCE || (int64_t)x->features * weight->shape[1] != y->features) {
         return CYL_E_VALUE;
     }
-    Embedding *embedding = calloc(1, sizeof *embedding);
-    if (!embedding) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = embedding;
+    Embedding *embedding = layer->data;
     int64_t rows = weight->shape[0], size = weight->shape[1];
     embedding->rows = (int32_t)rows;
     embedding->size = (int32_t)size;
     x->limit = weight->shape[0] < x->limit ? (int32_t)weight->shape[0] : x->limit;
     layer->work = y->features;
-    CylStatus status = cyl_array_prepare(model, layer, spec, rows * size, &embedding->table);
-    return status != CYL_OK
-               ? status
-               : cyl_tensor_place(
-                     layer, (CylPlace){.role = "weight", .rows = rows, .columns = size, .data = embedding->table});
+    CYL_TRY(cyl_array_prepare(model, layer, spec, rows * size, &embedding->table));
+    return cyl_tensor_place(layer,
+                            (CylPlace){.role = "weight", .rows = rows, .columns = size, .data = embedding->table});
 }
 
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
@@ -63,4 +57,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_embedding = {.prepare = prepare, .run = run};
+const CylLayerKind cyl_layer_embedding = {.data_size = sizeof(Embedding), .prepare = prepare, .run = run};

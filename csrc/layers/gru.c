@@ -18,10 +18,9 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "run/recurrent.h"
 #include "run/workspace.h"
-
-#include <stdlib.h>
 
 static void input_half(const CylModel *model, const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
     if (!step->continued) {
@@ -70,49 +69,27 @@ static void reset_before_candidate(const CylModel *model, const CylLayer *layer,
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
     const CylTensor *bias_ih = cyl_spec_tensor(spec, "bias_ih"), *bias_hh = cyl_spec_tensor(spec, "bias_hh");
-    const CylOption *after = cyl_spec_option(spec, "reset_after");
     if (!ih || !hh || ih->rank != 2 || hh->rank != 2 || ih->shape[0] % 3 != 0) {
         return CYL_E_TENSOR;
     }
-    int64_t hidden = ih->shape[0] / 3, input = ih->shape[1];
-    if (cyl_check_tensor(hh, 3 * hidden, hidden) || (bias_ih && cyl_check_tensor(bias_ih, 3 * hidden, -1)) ||
-        (bias_hh && cyl_check_tensor(bias_hh, 3 * hidden, -1))) {
-        return CYL_E_TENSOR;
-    }
-    if (!after || after->text || (after->number == 0.0 && bias_hh)) {
+    const int64_t hidden = ih->shape[0] / 3, input = ih->shape[1];
+    CYL_TRY(cyl_check_tensor(hh, 3 * hidden, hidden));
+    CYL_TRY(cyl_check_optional(bias_ih, 3 * hidden, -1));
+    CYL_TRY(cyl_check_optional(bias_hh, 3 * hidden, -1));
+    CylGru *gru = layer->data;
+    CYL_TRY(cyl_spec_flag(spec, "reset_after", &gru->is_reset_after));
+    if (!gru->is_reset_after && bias_hh) {
         return CYL_E_OPTION;
     }
-    CylGru *gru = calloc(1, sizeof *gru);
-    if (!gru) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = gru;
-    gru->is_reset_after = after->number != 0.0;
-    CylStatus status = cyl_spec_activation(spec, "activation", &gru->activation);
-    if (status == CYL_OK) {
-        status = cyl_spec_activation(spec, "recurrent_activation", &gru->recurrent_activation);
-    }
-    if (status == CYL_OK &&
-        (gru->activation.id == CYL_ACT_SOFTMAX || gru->recurrent_activation.id == CYL_ACT_SOFTMAX)) {
-        status = CYL_E_OPTION;
-    }
-    if (status == CYL_OK) {
-        status = cyl_spec_number(spec, "gate_clip", 0.0, &gru->gate_clip);
-    }
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(cyl_spec_gate_activation(spec, "activation", &gru->activation));
+    CYL_TRY(cyl_spec_gate_activation(spec, "recurrent_activation", &gru->recurrent_activation));
+    CYL_TRY(cyl_spec_number(spec, "gate_clip", 0.0, &gru->gate_clip));
     const CylPart x = {"weight_ih", 0}, h = {"weight_hh", 0}, n = {"weight_hh", 2 * hidden};
-    int32_t h_gates = gru->is_reset_after ? 3 : 2;
-    status = cyl_matrix_prepare(model, layer, spec, &gru->input, (int32_t)hidden, 3, &x, 1, "bias_ih");
-    if (status == CYL_OK) {
-        status = cyl_matrix_prepare(model, layer, spec, &gru->gates, (int32_t)hidden, h_gates, &h, 1, "bias_hh");
-    }
-    if (status == CYL_OK && !gru->is_reset_after) {
-        status = cyl_matrix_prepare(model, layer, spec, &gru->candidate, (int32_t)hidden, 1, &n, 1, NULL);
-    }
-    if (status != CYL_OK) {
-        return status;
+    const int32_t h_gates = gru->is_reset_after ? 3 : 2;
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &gru->input, (int32_t)hidden, 3, &x, 1, "bias_ih"));
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &gru->gates, (int32_t)hidden, h_gates, &h, 1, "bias_hh"));
+    if (!gru->is_reset_after) {
+        CYL_TRY(cyl_matrix_prepare(model, layer, spec, &gru->candidate, (int32_t)hidden, 1, &n, 1, NULL));
     }
     CylRecurrent *r = &gru->recurrent;
     r->hidden_size = r->output_size = (int32_t)hidden;
@@ -133,4 +110,5 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_gru = {.prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};
+const CylLayerKind cyl_layer_gru = {
+    .data_size = sizeof(CylGru), .prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};

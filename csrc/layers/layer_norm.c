@@ -12,13 +12,11 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "platform/memory.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 typedef struct {
     bool is_centred, subtracts_mean;
@@ -32,14 +30,13 @@ typedef struct {
 static CylStatus prepare_affine(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
                                 Norm *norm) {
     norm->affine_size = size;
-    CylStatus status = CYL_OK;
     if (cyl_spec_tensor(spec, "gain")) {
-        status = cyl_vector_prepare(model, layer, spec, "gain", size, &norm->gain);
+        CYL_TRY(cyl_vector_prepare(model, layer, spec, "gain", size, &norm->gain));
     }
-    if (status == CYL_OK && cyl_spec_tensor(spec, "shift")) {
-        status = cyl_vector_prepare(model, layer, spec, "shift", size, &norm->shift);
+    if (cyl_spec_tensor(spec, "shift")) {
+        CYL_TRY(cyl_vector_prepare(model, layer, spec, "shift", size, &norm->shift));
     }
-    return status;
+    return CYL_OK;
 }
 
 /* ones or zeros in place of what is not given */
@@ -54,11 +51,7 @@ static CylStatus finish(const CylModel *model, CylLayer *layer) {
         return CYL_E_MEMORY;
     }
     for (int64_t i = 0; i < size; i++) {
-        if (model->kernels->real_size == sizeof(float)) {
-            ((float *)layer->derived)[i] = 1.0f;
-        } else {
-            ((double *)layer->derived)[i] = 1.0;
-        }
+        cyl_set(model, layer->derived, i, 1.0);
     }
     norm->gain = norm->gain ? norm->gain : layer->derived;
     norm->shift = norm->shift ? norm->shift : cyl_at(model, layer->derived, size);
@@ -66,34 +59,23 @@ static CylStatus finish(const CylModel *model, CylLayer *layer) {
 }
 
 static CylStatus prepare_layer(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    const CylOption *mode = cyl_spec_option(spec, "mode");
+    static const char *const modes[] = {"layer", "rms", "scaled", NULL};
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    Norm *norm = calloc(1, sizeof *norm);
-    if (!norm) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = norm;
-    double axes;
-    if (!mode || !mode->text || cyl_spec_number(spec, "axes", 1.0, &axes) ||
-        cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon)) {
-        return CYL_E_OPTION;
-    }
-    norm->is_centred = strcmp(mode->text, "rms") != 0;
-    norm->subtracts_mean = strcmp(mode->text, "layer") == 0;
-    if (norm->is_centred && !norm->subtracts_mean && strcmp(mode->text, "scaled") != 0) {
-        return CYL_E_OPTION;
-    }
-    int32_t rank = x->rank + x->has_time;
-    if (axes > rank || axes != (int32_t)axes) {
-        return CYL_E_OPTION;
-    }
+    Norm *norm = layer->data;
+    int mode;
+    int32_t axes;
+    CYL_TRY(cyl_spec_choice(spec, "mode", modes, &mode));
+    CYL_TRY(cyl_spec_whole(spec, "axes", 1, x->rank + x->has_time, &axes));
+    CYL_TRY(cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon));
+    norm->is_centred = mode != 1;
+    norm->subtracts_mean = mode == 0;
     if (x->features != y->features || x->has_time != y->has_time) {
         return CYL_E_VALUE;
     }
     bool is_whole = axes > x->rank;
     norm->size = 1;
     for (int32_t i = 0; i < x->rank; i++) {
-        norm->size *= x->rank - i <= (int32_t)axes ? x->shape[i] : 1;
+        norm->size *= x->rank - i <= axes ? x->shape[i] : 1;
     }
     if (is_whole && (!x->time || x->time * norm->size > (1 << 28))) {
         return CYL_E_VALUE;
@@ -125,17 +107,9 @@ static void run_layer(const CylModel *model, const CylLayer *layer, CylWorkspace
 
 static CylStatus prepare_group(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    Norm *norm = calloc(1, sizeof *norm);
-    if (!norm) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = norm;
-    double groups;
-    if (cyl_spec_number(spec, "groups", 1.0, &groups) || cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon) ||
-        groups > 1e6 || groups != (int32_t)groups) {
-        return CYL_E_OPTION;
-    }
-    norm->groups = (int32_t)groups;
+    Norm *norm = layer->data;
+    CYL_TRY(cyl_spec_whole(spec, "groups", 1, 1000000, &norm->groups));
+    CYL_TRY(cyl_spec_number(spec, "epsilon", 0.0, &norm->epsilon));
     int32_t channels = x->rank ? x->shape[x->rank - 1] : 1;
     if (x->features != y->features || x->has_time != y->has_time || !x->rank || channels % norm->groups) {
         return CYL_E_VALUE;
@@ -167,5 +141,7 @@ static void run_group(const CylModel *model, const CylLayer *layer, CylWorkspace
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_layer_norm = {.prepare = prepare_layer, .finish = finish, .run = run_layer};
-const CylLayerKind cyl_layer_group_norm = {.prepare = prepare_group, .finish = finish, .run = run_group};
+const CylLayerKind cyl_layer_layer_norm = {
+    .data_size = sizeof(Norm), .prepare = prepare_layer, .finish = finish, .run = run_layer};
+const CylLayerKind cyl_layer_group_norm = {
+    .data_size = sizeof(Norm), .prepare = prepare_group, .finish = finish, .run = run_group};

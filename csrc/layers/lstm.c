@@ -22,11 +22,9 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "run/recurrent.h"
 #include "run/workspace.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 static void gates_and_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                            int32_t end) {
@@ -80,22 +78,20 @@ static void normalised_cell(const CylModel *model, const CylLayer *layer, const 
 
 /* which gates there are, and where */
 static CylStatus read_gates(const CylLayerSpec *spec, CylLstm *lstm, int32_t *gates) {
-    const CylOption *forget = cyl_spec_option(spec, "forget_gate"), *coupled = cyl_spec_option(spec, "coupled");
-    if (!forget || forget->text || !coupled || !coupled->text) {
+    static const char *const couplings[] = {"", "f=1-i", "i=1-f", NULL};
+    bool has_forget;
+    int coupled;
+    CYL_TRY(cyl_spec_flag(spec, "forget_gate", &has_forget));
+    CYL_TRY(cyl_spec_choice(spec, "coupled", couplings, &coupled));
+    if (coupled && !has_forget) {
         return CYL_E_OPTION;
     }
-    bool has_forget = forget->number != 0.0;
-    if (strcmp(coupled->text, "") == 0) {
-        lstm->coupling = has_forget ? CYL_GATES_FREE : CYL_GATES_NO_FORGET;
-    } else if (has_forget && strcmp(coupled->text, "f=1-i") == 0) {
-        lstm->coupling = CYL_GATES_F_FROM_I;
-    } else if (has_forget && strcmp(coupled->text, "i=1-f") == 0) {
-        lstm->coupling = CYL_GATES_I_FROM_F;
-    } else {
-        return CYL_E_OPTION;
-    }
-    bool has_i = lstm->coupling != CYL_GATES_I_FROM_F;
-    bool has_f = lstm->coupling == CYL_GATES_FREE || lstm->coupling == CYL_GATES_I_FROM_F;
+    lstm->coupling = coupled == 1   ? CYL_GATES_F_FROM_I
+                     : coupled == 2 ? CYL_GATES_I_FROM_F
+                     : has_forget   ? CYL_GATES_FREE
+                                    : CYL_GATES_NO_FORGET;
+    const bool has_i = lstm->coupling != CYL_GATES_I_FROM_F;
+    const bool has_f = lstm->coupling == CYL_GATES_FREE || lstm->coupling == CYL_GATES_I_FROM_F;
     int32_t at = 0;
     lstm->at_i = has_i ? at++ : -1;
     lstm->at_f = has_f ? at++ : -1;
@@ -106,57 +102,37 @@ static CylStatus read_gates(const CylLayerSpec *spec, CylLstm *lstm, int32_t *ga
 }
 
 static CylStatus read_options(const CylLayerSpec *spec, CylLstm *lstm) {
-    struct {
-        const char *slot;
-        CylActivationSpec *activation;
-    } slots[3] = {{"activation", &lstm->activation},
-                  {"recurrent_activation", &lstm->recurrent_activation},
-                  {"output_activation", &lstm->output_activation}};
-    for (int i = 0; i < 3; i++) {
-        CylStatus status = cyl_spec_activation(spec, slots[i].slot, slots[i].activation);
-        if (status != CYL_OK || slots[i].activation->id == CYL_ACT_SOFTMAX) {
-            return CYL_E_OPTION;
-        }
-    }
-    const CylOption *norm = cyl_spec_option(spec, "layer_norm");
-    if (!norm || !norm->text) {
-        return CYL_E_OPTION;
-    }
-    lstm->is_normalised = strcmp(norm->text, "") != 0;
-    lstm->carries_normalised_cell = strcmp(norm->text, "carried") == 0;
-    if (lstm->is_normalised && !lstm->carries_normalised_cell && strcmp(norm->text, "output") != 0) {
-        return CYL_E_OPTION;
-    }
-    CylStatus status = cyl_spec_number(spec, "epsilon", 0.0, &lstm->epsilon);
-    if (status == CYL_OK) {
-        status = cyl_spec_number(spec, "cell_clip", 0.0, &lstm->cell_clip);
-    }
-    if (status == CYL_OK) {
-        status = cyl_spec_number(spec, "gate_clip", 0.0, &lstm->gate_clip);
-    }
-    return status;
+    static const char *const norms[] = {"", "output", "carried", NULL};
+    int norm;
+    CYL_TRY(cyl_spec_gate_activation(spec, "activation", &lstm->activation));
+    CYL_TRY(cyl_spec_gate_activation(spec, "recurrent_activation", &lstm->recurrent_activation));
+    CYL_TRY(cyl_spec_gate_activation(spec, "output_activation", &lstm->output_activation));
+    CYL_TRY(cyl_spec_choice(spec, "layer_norm", norms, &norm));
+    lstm->is_normalised = norm > 0;
+    lstm->carries_normalised_cell = norm == 2;
+    CYL_TRY(cyl_spec_number(spec, "epsilon", 0.0, &lstm->epsilon));
+    CYL_TRY(cyl_spec_number(spec, "cell_clip", 0.0, &lstm->cell_clip));
+    return cyl_spec_number(spec, "gate_clip", 0.0, &lstm->gate_clip);
 }
 
 static CylStatus prepare_peepholes(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t hidden) {
     static const char *const roles[3] = {"peephole_i", "peephole_f", "peephole_o"};
     CylLstm *lstm = layer->data;
     const bool has_gate[3] = {lstm->at_i >= 0, lstm->at_f >= 0, true};
-    int64_t stride = cyl_state_stride(hidden);
+    const int64_t stride = cyl_state_stride(hidden);
     for (int i = 0; i < 3; i++) {
         const CylTensor *tensor = cyl_spec_tensor(spec, roles[i]);
         if (!tensor) {
             continue;
         }
-        CylStatus status = has_gate[i] ? cyl_check_tensor(tensor, hidden, -1) : CYL_E_TENSOR;
-        if (status == CYL_OK && !lstm->peepholes) {
-            status = cyl_array_prepare(model, layer, spec, 3 * stride, &lstm->peepholes);
+        if (!has_gate[i]) {
+            return CYL_E_TENSOR;
         }
-        if (status == CYL_OK) {
-            status = cyl_vector_place(layer, tensor, roles[i], cyl_at(model, lstm->peepholes, i * stride));
+        CYL_TRY(cyl_check_tensor(tensor, hidden, -1));
+        if (!lstm->peepholes) {
+            CYL_TRY(cyl_array_prepare(model, layer, spec, 3 * stride, &lstm->peepholes));
         }
-        if (status != CYL_OK) {
-            return status;
-        }
+        CYL_TRY(cyl_vector_place(layer, tensor, roles[i], cyl_at(model, lstm->peepholes, i * stride)));
     }
     return CYL_OK;
 }
@@ -164,13 +140,11 @@ static CylStatus prepare_peepholes(const CylModel *model, CylLayer *layer, const
 /* gain and shift of W x or R h, rows of accumulators of m */
 static CylStatus prepare_norm(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, const char *gain,
                               const char *shift, const CylMatrix *m, CylNorm *norm) {
-    int64_t size = (int64_t)m->gates * m->units;
-    if (cyl_check_tensor(cyl_spec_tensor(spec, gain), size, -1) ||
-        cyl_check_tensor(cyl_spec_tensor(spec, shift), size, -1)) {
-        return CYL_E_TENSOR;
-    }
-    CylStatus status = cyl_row_prepare(model, layer, spec, m, gain, &norm->gain);
-    return status == CYL_OK ? cyl_row_prepare(model, layer, spec, m, shift, &norm->shift) : status;
+    const int64_t size = (int64_t)m->gates * m->units;
+    CYL_TRY(cyl_check_tensor(cyl_spec_tensor(spec, gain), size, -1));
+    CYL_TRY(cyl_check_tensor(cyl_spec_tensor(spec, shift), size, -1));
+    CYL_TRY(cyl_row_prepare(model, layer, spec, m, gain, &norm->gain));
+    return cyl_row_prepare(model, layer, spec, m, shift, &norm->shift);
 }
 
 static CylStatus prepare_normalised(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t hidden,
@@ -178,84 +152,60 @@ static CylStatus prepare_normalised(const CylModel *model, CylLayer *layer, cons
     static const CylPart x = {"weight_ih", 0}, h = {"weight_hh", 0};
     CylLstm *lstm = layer->data;
     CylMatrix *m = &lstm->gates;
-    CylStatus status = cyl_matrix_prepare(model, layer, spec, m, (int32_t)hidden, gates, &x, 1, NULL);
-    if (status == CYL_OK) {
-        status = cyl_matrix_prepare(model, layer, spec, &lstm->hidden_gates, (int32_t)hidden, gates, &h, 1, NULL);
-    }
-    if (status == CYL_OK) {
-        status = cyl_row_prepare(model, layer, spec, m, "bias", &lstm->bias);
-    }
-    if (status == CYL_OK) {
-        status = prepare_norm(model, layer, spec, "norm_ih_gain", "norm_ih_shift", m, &lstm->input_norm);
-    }
-    if (status == CYL_OK) {
-        status = prepare_norm(model, layer, spec, "norm_hh_gain", "norm_hh_shift", m, &lstm->hidden_norm);
-    }
-    if (status == CYL_OK) {
-        status = cyl_vector_prepare(model, layer, spec, "norm_c_gain", hidden, &lstm->cell_norm.gain);
-    }
-    if (status == CYL_OK) {
-        status = cyl_vector_prepare(model, layer, spec, "norm_c_shift", hidden, &lstm->cell_norm.shift);
-    }
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, m, (int32_t)hidden, gates, &x, 1, NULL));
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &lstm->hidden_gates, (int32_t)hidden, gates, &h, 1, NULL));
+    CYL_TRY(cyl_row_prepare(model, layer, spec, m, "bias", &lstm->bias));
+    CYL_TRY(prepare_norm(model, layer, spec, "norm_ih_gain", "norm_ih_shift", m, &lstm->input_norm));
+    CYL_TRY(prepare_norm(model, layer, spec, "norm_hh_gain", "norm_hh_shift", m, &lstm->hidden_norm));
+    CYL_TRY(cyl_vector_prepare(model, layer, spec, "norm_c_gain", hidden, &lstm->cell_norm.gain));
+    CYL_TRY(cyl_vector_prepare(model, layer, spec, "norm_c_shift", hidden, &lstm->cell_norm.shift));
     CylRecurrent *r = &lstm->recurrent;
     r->scratch_size = 2 * cyl_state_stride(hidden) + m->row_size;
     r->phases[0] = (CylPhase){separate_products, m->blocks, true};
     r->phases[1] = (CylPhase){normalised_gates, m->blocks, true};
     r->phases[2] = (CylPhase){normalised_cell, m->blocks, true};
     r->phase_count = 3;
-    return status;
+    return CYL_OK;
 }
 
 static CylStatus prepare_plain(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t hidden,
                                int32_t gates, const CylTensor *hr) {
     static const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}}, part = {"weight_hr", 0};
     CylLstm *lstm = layer->data;
-    CylStatus status = cyl_matrix_prepare(model, layer, spec, &lstm->gates, (int32_t)hidden, gates, parts, 2, "bias");
     CylRecurrent *r = &lstm->recurrent;
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &lstm->gates, (int32_t)hidden, gates, parts, 2, "bias"));
     r->phases[0] = (CylPhase){gates_and_cell, lstm->gates.blocks, true};
     r->phase_count = 1;
-    if (status == CYL_OK && hr) {
-        status = cyl_matrix_prepare(model, layer, spec, &lstm->projection, (int32_t)hr->shape[0], 1, &part, 1, NULL);
-        r->scratch_size = cyl_state_stride(hidden) + lstm->projection.row_size;
-        r->phases[1] = (CylPhase){projection, lstm->projection.blocks, true};
-        r->phase_count = 2;
+    if (!hr) {
+        return CYL_OK;
     }
-    return status;
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &lstm->projection, (int32_t)hr->shape[0], 1, &part, 1, NULL));
+    r->scratch_size = cyl_state_stride(hidden) + lstm->projection.row_size;
+    r->phases[1] = (CylPhase){projection, lstm->projection.blocks, true};
+    r->phase_count = 2;
+    return CYL_OK;
 }
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylTensor *ih = cyl_spec_tensor(spec, "weight_ih"), *hh = cyl_spec_tensor(spec, "weight_hh");
     const CylTensor *bias = cyl_spec_tensor(spec, "bias"), *hr = cyl_spec_tensor(spec, "weight_hr");
-    CylLstm *lstm = calloc(1, sizeof *lstm);
-    if (!lstm) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = lstm;
+    CylLstm *lstm = layer->data;
     int32_t gates;
-    CylStatus status = read_gates(spec, lstm, &gates);
-    if (status == CYL_OK) {
-        status = read_options(spec, lstm);
-    }
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(read_gates(spec, lstm, &gates));
+    CYL_TRY(read_options(spec, lstm));
     if (!ih || !hh || ih->rank != 2 || hh->rank != 2 || ih->shape[0] % gates != 0) {
         return CYL_E_TENSOR;
     }
-    int64_t hidden = ih->shape[0] / gates, input = ih->shape[1], output = hh->shape[1];
-    if (cyl_check_tensor(hh, gates * hidden, output) || (!hr && output != hidden) ||
-        (hr && (lstm->is_normalised || cyl_check_tensor(hr, output, hidden))) ||
-        (bias && cyl_check_tensor(bias, gates * hidden, -1))) {
+    const int64_t hidden = ih->shape[0] / gates, input = ih->shape[1], output = hh->shape[1];
+    if (hr ? lstm->is_normalised : output != hidden) {
         return CYL_E_TENSOR;
     }
-    status = lstm->is_normalised ? prepare_normalised(model, layer, spec, hidden, gates)
-                                 : prepare_plain(model, layer, spec, hidden, gates, hr);
-    if (status == CYL_OK) {
-        status = prepare_peepholes(model, layer, spec, hidden);
-    }
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(cyl_check_tensor(hh, gates * hidden, output));
+    CYL_TRY(cyl_check_optional(hr, output, hidden));
+    CYL_TRY(cyl_check_optional(bias, gates * hidden, -1));
+    CYL_TRY(lstm->is_normalised ? prepare_normalised(model, layer, spec, hidden, gates)
+                                : prepare_plain(model, layer, spec, hidden, gates, hr));
+    CYL_TRY(prepare_peepholes(model, layer, spec, hidden));
     CylRecurrent *r = &lstm->recurrent;
     r->hidden_size = (int32_t)hidden;
     r->input_size = (int32_t)input;
@@ -266,4 +216,5 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_lstm = {.prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};
+const CylLayerKind cyl_layer_lstm = {
+    .data_size = sizeof(CylLstm), .prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};

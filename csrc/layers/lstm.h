@@ -3,8 +3,8 @@
 #define CYL_LAYERS_LSTM_H
 
 #include "model/matrix.h"
+#include "model/recurrent.h"
 #include "model/spec.h"
-#include "run/recurrent.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -9,10 +9,10 @@
 #include "layers/layers.h"
 #include "model/model.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -21,14 +21,9 @@ typedef struct {
     int32_t other; /* mask_fill: the value whose steps are taken, -1 for none */
 } Masking;
 
-static CylStatus create(const CylModel *model, CylLayer *layer, double value) {
-    Masking *masking = calloc(1, sizeof *masking);
-    if (!masking) {
-        return CYL_E_MEMORY;
-    }
-    masking->value = value;
-    masking->other = -1;
-    layer->data = masking;
+/* what all four keep; a number is all that some of them need */
+static CylStatus fill(const CylModel *model, CylLayer *layer, double value, int32_t other) {
+    *(Masking *)layer->data = (Masking){value, other};
     layer->work = model->values[layer->x].features;
     return CYL_OK;
 }
@@ -40,22 +35,20 @@ static uint8_t *mask_at(const CylModel *model, const CylWorkspace *workspace, in
 
 static CylStatus prepare_masking(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylValue *x = &model->values[layer->x];
-    const CylOption *value = cyl_spec_option(spec, "mask_value");
-    if (!value || value->text) {
-        return CYL_E_OPTION;
-    }
-    if (!x->has_time || x->kind != CYL_SEQUENCE || layer->y < 0 || layer->mask_out < 0 ||
+    double value;
+    CYL_TRY(cyl_spec_real(spec, "mask_value", &value));
+    if (!x->has_time || x->kind != CYL_SEQUENCE || layer->mask_out < 0 ||
         model->values[layer->y].features != x->features || model->values[layer->y].kind != CYL_SEQUENCE) {
         return CYL_E_VALUE;
     }
-    return create(model, layer, value->number);
+    return fill(model, layer, value, -1);
 }
 
 static bool differs(const CylModel *model, const char *x, int64_t size, double value) {
-    bool is_float = model->kernels->real_size == sizeof(float);
+    const CylReal number = cyl_real(model, value);
+    const double rounded = cyl_get(model, &number, 0);
     for (int64_t i = 0; i < size; i++) {
-        if (is_float ? ((const float *)(const void *)x)[i] != (float)value
-                     : ((const double *)(const void *)x)[i] != value) {
+        if (cyl_get(model, x, i) != rounded) {
             return true;
         }
     }
@@ -85,12 +78,12 @@ static void run_masking(const CylModel *model, const CylLayer *layer, CylWorkspa
 
 static CylStatus prepare_index_mask(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylValue *x = &model->values[layer->x];
-    double padding;
-    if (cyl_spec_number(spec, "padding", 0.0, &padding) || padding != (double)(int32_t)padding) {
-        return CYL_E_OPTION;
+    int32_t padding;
+    CYL_TRY(cyl_spec_whole(spec, "padding", 0, INT32_MAX, &padding));
+    if (x->kind != CYL_INDEX || x->features != 1) {
+        return CYL_E_VALUE;
     }
-    return x->kind != CYL_INDEX || x->features != 1 || layer->mask_out < 0 ? CYL_E_VALUE
-                                                                           : create(model, layer, padding);
+    return fill(model, layer, padding, -1);
 }
 
 static void run_index_mask(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
@@ -109,17 +102,15 @@ static void run_index_mask(const CylModel *model, const CylLayer *layer, CylWork
 }
 
 static CylStatus prepare_merge(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    const CylOption *mode = cyl_spec_option(spec, "mode");
-    bool is_all = mode && mode->text && strcmp(mode->text, "all") == 0;
-    if (!is_all && (!mode || !mode->text || strcmp(mode->text, "any") != 0)) {
-        return CYL_E_OPTION;
-    }
+    static const char *const modes[] = {"any", "all", NULL};
+    int mode;
+    CYL_TRY(cyl_spec_choice(spec, "mode", modes, &mode));
     for (int32_t i = 0; i < layer->input_count; i++) {
         if (model->values[layer->inputs[i]].kind != CYL_MASK) {
             return CYL_E_VALUE;
         }
     }
-    return layer->mask_out < 0 ? CYL_E_VALUE : create(model, layer, is_all);
+    return fill(model, layer, mode, -1);
 }
 
 static void run_merge(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
@@ -146,12 +137,10 @@ static void run_merge(const CylModel *model, const CylLayer *layer, CylWorkspace
 static bool fits(const CylValue *y, int32_t size) { return size == y->features || size == 1; }
 
 static CylStatus prepare_fill(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    const CylOption *value = cyl_spec_option(spec, "value");
-    int32_t other = cyl_spec_input(spec, "x1");
-    if (!value || value->text) {
-        return CYL_E_OPTION;
-    }
-    if (layer->y < 0 || layer->mask < 0 || model->values[layer->mask].kind != CYL_MASK) {
+    const int32_t other = cyl_spec_input(spec, "x1");
+    double value;
+    CYL_TRY(cyl_spec_real(spec, "value", &value));
+    if (layer->mask < 0 || model->values[layer->mask].kind != CYL_MASK) {
         return CYL_E_VALUE;
     }
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
@@ -165,27 +154,21 @@ static CylStatus prepare_fill(CylModel *model, CylLayer *layer, const CylLayerSp
                        !fits(y, model->values[other].features))) {
         return CYL_E_VALUE;
     }
-    CylStatus status = create(model, layer, value->number);
-    if (status == CYL_OK) {
-        ((Masking *)layer->data)->other = other;
-    }
-    return status;
+    return fill(model, layer, value, other);
 }
 
 static void run_fill(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     const Masking *masking = layer->data;
     int64_t steps = cyl_steps(workspace, layer->x), size = model->values[layer->y].features, begin, end;
     int32_t slot = cyl_mask_slot(workspace, layer->mask);
-    float narrow = (float)masking->value;
-    const void *number =
-        model->kernels->real_size == sizeof(float) ? (const void *)&narrow : (const void *)&masking->value;
+    const CylReal number = cyl_real(model, masking->value);
     cyl_share(team, workspace->rows * steps, &begin, &end);
     for (int64_t j = begin; j < end; j++) {
         int64_t row = j / steps, t = j % steps;
         int32_t from = slot < 0 || cyl_mask_row(workspace, slot, row)[t] ? layer->x : masking->other;
         char *y = cyl_step_at(workspace, layer->y, row, t);
         if (from < 0) {
-            model->kernels->merge(CYL_MERGE_COPY, number, 0, y, size, 1.0);
+            model->kernels->merge(CYL_MERGE_COPY, &number, 0, y, size, 1.0);
             model->kernels->flush(y, y, size);
         } else {
             const CylValue *value = &model->values[from];
@@ -196,7 +179,9 @@ static void run_fill(const CylModel *model, const CylLayer *layer, CylWorkspace 
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_masking = {.prepare = prepare_masking, .run = run_masking};
-const CylLayerKind cyl_layer_index_mask = {.prepare = prepare_index_mask, .run = run_index_mask};
-const CylLayerKind cyl_layer_mask_merge = {.prepare = prepare_merge, .run = run_merge};
-const CylLayerKind cyl_layer_mask_fill = {.prepare = prepare_fill, .run = run_fill};
+const CylLayerKind cyl_layer_masking = {.data_size = sizeof(Masking), .prepare = prepare_masking, .run = run_masking};
+const CylLayerKind cyl_layer_index_mask = {
+    .data_size = sizeof(Masking), .only_masks = true, .prepare = prepare_index_mask, .run = run_index_mask};
+const CylLayerKind cyl_layer_mask_merge = {
+    .data_size = sizeof(Masking), .only_masks = true, .prepare = prepare_merge, .run = run_merge};
+const CylLayerKind cyl_layer_mask_fill = {.data_size = sizeof(Masking), .prepare = prepare_fill, .run = run_fill};

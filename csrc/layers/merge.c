@@ -7,12 +7,12 @@
 #include "layers/layers.h"
 #include "model/model.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -21,12 +21,6 @@ typedef struct {
     double scale;      /* applied at the end, 1 for none */
     int32_t axis;      /* concat: counted from the last one */
 } Merge;
-
-static const struct {
-    const char *name;
-    CylMergeMode mode;
-} MODES[] = {{"sum", CYL_MERGE_SUM}, {"ave", CYL_MERGE_SUM}, {"mul", CYL_MERGE_MUL}, {"sub", CYL_MERGE_SUB},
-             {"max", CYL_MERGE_MAX}, {"min", CYL_MERGE_MIN}, {"div", CYL_MERGE_DIV}};
 
 /* sizes of the axes of a value from the last to the first, time included, 0 for one unknown; returns their number */
 static int32_t sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
@@ -101,30 +95,18 @@ static CylStatus check_broadcast(const CylModel *model, CylLayer *layer) {
 }
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    const CylOption *mode = cyl_spec_option(spec, "mode");
-    const CylOption *axis = cyl_spec_option(spec, "axis");
-    if (!mode || !mode->text || !axis || axis->text || !(axis->number <= -1.0 && axis->number >= -CYL_MAX_RANK) ||
-        axis->number != (int32_t)axis->number) {
-        return CYL_E_OPTION;
-    }
-    Merge *merge = calloc(1, sizeof *merge);
-    if (!merge) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = merge;
-    merge->is_concat = strcmp(mode->text, "concat") == 0;
-    merge->scale = strcmp(mode->text, "ave") == 0 ? 1.0 / spec->input_count : 1.0;
-    merge->axis = -1 - (int32_t)axis->number;
-    bool is_known = merge->is_concat;
-    for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++) {
-        if (strcmp(mode->text, MODES[i].name) == 0) {
-            merge->mode = MODES[i].mode;
-            is_known = true;
-        }
-    }
-    if (!is_known) {
-        return CYL_E_OPTION;
-    }
+    static const char *const names[] = {"concat", "sum", "ave", "mul", "sub", "max", "min", "div", NULL};
+    static const CylMergeMode modes[] = {CYL_MERGE_COPY, CYL_MERGE_SUM, CYL_MERGE_SUM, CYL_MERGE_MUL,
+                                         CYL_MERGE_SUB,  CYL_MERGE_MAX, CYL_MERGE_MIN, CYL_MERGE_DIV};
+    Merge *merge = layer->data;
+    int mode;
+    int32_t axis;
+    CYL_TRY(cyl_spec_choice(spec, "mode", names, &mode));
+    CYL_TRY(cyl_spec_whole(spec, "axis", -CYL_MAX_RANK, -1, &axis));
+    merge->is_concat = mode == 0;
+    merge->mode = modes[mode];
+    merge->scale = mode == 2 ? 1.0 / spec->input_count : 1.0;
+    merge->axis = -1 - axis;
     for (int32_t i = 0; i < spec->input_count; i++) {
         char role[16] = "x";
         if (i > 0) {
@@ -259,4 +241,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_merge = {.prepare = prepare, .run = run};
+const CylLayerKind cyl_layer_merge = {.data_size = sizeof(Merge), .prepare = prepare, .run = run};

@@ -7,13 +7,11 @@
 #include "layers/layers.h"
 #include "model/model.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "model/time1d.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 typedef struct {
     CylTime1d time;
@@ -21,34 +19,26 @@ typedef struct {
 } Pool;
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    const CylOption *mode = cyl_spec_option(spec, "mode"), *counts = cyl_spec_option(spec, "count_include_pad");
+    static const char *const modes[] = {"average", "max", NULL};
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    Pool *pool = calloc(1, sizeof *pool);
-    if (!pool) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = pool;
-    double size;
-    if (!mode || !mode->text || !counts || counts->text || cyl_spec_number(spec, "pool", 1.0, &size) || size > 1e6 ||
-        size != (int32_t)size) {
-        return CYL_E_OPTION;
-    }
-    pool->is_max = strcmp(mode->text, "max") == 0;
-    pool->counts_padding = counts->number != 0.0;
-    if (!pool->is_max && strcmp(mode->text, "average") != 0) {
-        return CYL_E_OPTION;
-    }
+    Pool *pool = layer->data;
+    int mode;
+    int32_t size;
+    CYL_TRY(cyl_spec_choice(spec, "mode", modes, &mode));
+    CYL_TRY(cyl_spec_flag(spec, "count_include_pad", &pool->counts_padding));
+    CYL_TRY(cyl_spec_whole(spec, "pool", 1, 1000000, &size));
+    pool->is_max = mode == 1;
     if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE || x->features != y->features) {
         return CYL_E_VALUE;
     }
-    CylStatus status = cyl_time1d_read(spec, layer, (int32_t)size, &pool->time);
+    CYL_TRY(cyl_time1d_read(spec, layer, size, &pool->time));
     const CylTime1d *time = &pool->time;
-    if (status == CYL_OK && (time->padding == CYL_PAD_CAUSAL || time->before > time->reach / 2 ||
-                             time->after > time->reach / 2 + time->stride)) {
+    if (time->padding == CYL_PAD_CAUSAL || time->before > time->reach / 2 ||
+        time->after > time->reach / 2 + time->stride) {
         return CYL_E_OPTION;
     }
     layer->work = x->features;
-    return status;
+    return CYL_OK;
 }
 
 static void pool_step(const CylModel *model, const Pool *pool, const char *x, int64_t steps, int64_t first,
@@ -67,13 +57,8 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
         count++;
     }
     if (!pool->is_max) {
-        double divisor = (double)(count + (pool->counts_padding ? padded : 0));
-        if (kernels->real_size == sizeof(float)) {
-            float narrow = (float)divisor;
-            kernels->merge(CYL_MERGE_DIV, &narrow, 0, y, features, 1.0);
-        } else {
-            kernels->merge(CYL_MERGE_DIV, &divisor, 0, y, features, 1.0);
-        }
+        const CylReal divisor = cyl_real(model, (double)(count + (pool->counts_padding ? padded : 0)));
+        kernels->merge(CYL_MERGE_DIV, &divisor, 0, y, features, 1.0);
     }
 }
 
@@ -92,4 +77,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_pool1d = {.prepare = prepare, .run = run};
+const CylLayerKind cyl_layer_pool1d = {.data_size = sizeof(Pool), .prepare = prepare, .run = run};

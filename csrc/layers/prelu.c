@@ -13,8 +13,6 @@
 #include "run/workspace.h"
 #include "threads/team.h"
 
-#include <stdlib.h>
-
 typedef struct {
     void *slope;
     int64_t size; /* numbers of the slope */
@@ -30,11 +28,7 @@ static CylStatus prepare_prelu(CylModel *model, CylLayer *layer, const CylLayerS
         (slope->shape[0] != 1 && slope->shape[0] != x->shape[x->rank - 1] && slope->shape[0] != x->features)) {
         return CYL_E_TENSOR;
     }
-    Prelu *prelu = calloc(1, sizeof *prelu);
-    if (!prelu) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = prelu;
+    Prelu *prelu = layer->data;
     prelu->size = slope->shape[0];
     layer->work = x->features;
     return cyl_vector_prepare(model, layer, spec, "slope", prelu->size, &prelu->slope);
@@ -62,14 +56,8 @@ static CylStatus prepare_glu(CylModel *model, CylLayer *layer, const CylLayerSpe
         x->shape[x->rank - 1] != 2 * (int64_t)y->shape[y->rank - 1]) {
         return CYL_E_VALUE;
     }
-    CylActivationSpec *activation = calloc(1, sizeof *activation);
-    if (!activation) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = activation;
     layer->work = x->features;
-    CylStatus status = cyl_spec_activation(spec, "activation", activation);
-    return status == CYL_OK && activation->id == CYL_ACT_SOFTMAX ? CYL_E_OPTION : status;
+    return cyl_spec_gate_activation(spec, "activation", layer->data);
 }
 
 static void run_glu(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
@@ -88,5 +76,5 @@ static void run_glu(const CylModel *model, const CylLayer *layer, CylWorkspace *
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_prelu = {.prepare = prepare_prelu, .run = run_prelu};
-const CylLayerKind cyl_layer_glu = {.prepare = prepare_glu, .run = run_glu};
+const CylLayerKind cyl_layer_prelu = {.data_size = sizeof(Prelu), .prepare = prepare_prelu, .run = run_prelu};
+const CylLayerKind cyl_layer_glu = {.data_size = sizeof(CylActivationSpec), .prepare = prepare_glu, .run = run_glu};

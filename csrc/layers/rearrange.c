@@ -9,11 +9,11 @@
 #include "layers/layers.h"
 #include "model/model.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef enum { FILL_ZERO = 0, FILL_REFLECT, FILL_REPLICATE, FILL_CIRCULAR } Fill;
@@ -26,14 +26,11 @@ typedef struct {
     Fill fill;
 } Map;
 
-/* whole number of an option, with sign */
-static CylStatus read_whole(const CylLayerSpec *spec, const char *name, int64_t *number) {
-    const CylOption *option = cyl_spec_option(spec, name);
-    if (!option || option->text || !(option->number >= -(1 << 24) && option->number <= (1 << 24)) ||
-        option->number != (double)(int64_t)option->number) {
-        return CYL_E_OPTION;
-    }
-    *number = (int64_t)option->number;
+/* a whole number of an option, at least `least` */
+static CylStatus read_whole(const CylLayerSpec *spec, const char *name, int32_t least, int64_t *number) {
+    int32_t found;
+    CYL_TRY(cyl_spec_whole(spec, name, least, 1 << 24, &found));
+    *number = found;
     return CYL_OK;
 }
 
@@ -49,19 +46,15 @@ static int32_t sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
     return rank;
 }
 
-/* the map that changes nothing, for values of one rank */
-static CylStatus create(CylModel *model, CylLayer *layer, Map **map) {
+/* makes the layer's map the one that changes nothing, for values of one rank */
+static CylStatus start(const CylModel *model, CylLayer *layer) {
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    *map = calloc(1, sizeof **map);
-    if (!*map) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = *map;
+    Map *map = layer->data;
     layer->work = 1;
-    (*map)->rank = y->rank + y->has_time;
-    for (int32_t i = 0; i < (*map)->rank; i++) {
-        (*map)->from[i] = i;
-        (*map)->step[i] = (*map)->divide[i] = 1;
+    map->rank = y->rank + y->has_time;
+    for (int32_t i = 0; i < map->rank; i++) {
+        map->from[i] = i;
+        map->step[i] = map->divide[i] = 1;
     }
     return x->kind == CYL_INDEX || x->kind == CYL_MASK ? CYL_E_VALUE : CYL_OK;
 }
@@ -69,15 +62,13 @@ static CylStatus create(CylModel *model, CylLayer *layer, Map **map) {
 /* an axis of values of one rank, whose other axes are equal */
 static CylStatus read_axis(const CylModel *model, const CylLayer *layer, const CylLayerSpec *spec, int32_t *axis) {
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    int64_t given, a[CYL_MAX_RANK], b[CYL_MAX_RANK];
-    int32_t rank = sizes_of(x, x->time, a);
-    if (read_whole(spec, "axis", &given) || given < 0 || given >= rank) {
-        return CYL_E_OPTION;
-    }
+    int64_t a[CYL_MAX_RANK], b[CYL_MAX_RANK];
+    int32_t given, rank = sizes_of(x, x->time, a);
+    CYL_TRY(cyl_spec_whole(spec, "axis", 0, rank - 1, &given));
     if (x->has_time != y->has_time || sizes_of(y, y->time, b) != rank) {
         return CYL_E_VALUE;
     }
-    *axis = (int32_t)given;
+    *axis = given;
     for (int32_t i = 0; i < rank; i++) {
         if (i != *axis && a[i] != b[i]) {
             return CYL_E_VALUE;
@@ -105,12 +96,8 @@ static CylStatus finish_axis(const CylModel *model, CylLayer *layer, int32_t axi
 
 static CylStatus prepare_reshape(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     (void)spec;
-    Map *map;
-    CylStatus status = create(model, layer, &map);
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(start(model, layer));
     if (x->has_time && y->has_time && x->features == y->features && x->time == y->time) {
         return CYL_OK; /* of each step */
     }
@@ -130,24 +117,22 @@ static void run_reshape(const CylModel *model, const CylLayer *layer, CylWorkspa
 }
 
 static CylStatus prepare_permute(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    Map *map;
-    CylStatus status = create(model, layer, &map);
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    const CylOption *order = cyl_spec_option(spec, "order");
-    if (status != CYL_OK) {
-        return status;
-    }
+    Map *map = layer->data;
+    const char *order;
+    CYL_TRY(start(model, layer));
+    CYL_TRY(cyl_spec_text(spec, "order", &order));
     int64_t a[CYL_MAX_RANK], b[CYL_MAX_RANK];
     int32_t rank = sizes_of(x, x->time, a);
     bool used[CYL_MAX_RANK] = {false};
-    if (!order || !order->text || strlen(order->text) != (size_t)rank) {
+    if (strlen(order) != (size_t)rank) {
         return CYL_E_OPTION;
     }
     if (sizes_of(y, y->time, b) != rank || x->has_time != y->has_time) {
         return CYL_E_VALUE;
     }
     for (int32_t i = 0; i < rank; i++) {
-        int32_t from = order->text[i] - '0';
+        int32_t from = order[i] - '0';
         if (from < 0 || from >= rank || used[from]) {
             return CYL_E_OPTION;
         }
@@ -168,35 +153,30 @@ static CylStatus prepare_permute(CylModel *model, CylLayer *layer, const CylLaye
 
 /* start (negative: from the end), count numbers `step` apart; count 0: all that there are up to `end` from the end */
 static CylStatus prepare_slice(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    Map *map;
-    CylStatus status = create(model, layer, &map);
+    Map *map = layer->data;
     int32_t axis;
-    int64_t start, count, step, before_end;
-    if (status == CYL_OK) {
-        status = read_axis(model, layer, spec, &axis);
-    }
-    if (status != CYL_OK) {
-        return status;
-    }
-    if (read_whole(spec, "start", &start) || read_whole(spec, "count", &count) || read_whole(spec, "step", &step) ||
-        read_whole(spec, "before_end", &before_end) || step < 1 || count < 0 || before_end < 0) {
-        return CYL_E_OPTION;
-    }
+    int64_t begin, count, step, before_end;
+    CYL_TRY(start(model, layer));
+    CYL_TRY(read_axis(model, layer, spec, &axis));
+    CYL_TRY(read_whole(spec, "start", -(1 << 24), &begin));
+    CYL_TRY(read_whole(spec, "count", 0, &count));
+    CYL_TRY(read_whole(spec, "step", 1, &step));
+    CYL_TRY(read_whole(spec, "before_end", 0, &before_end));
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    map->start[axis] = start;
-    map->starts_at_end[axis] = start < 0;
+    map->start[axis] = begin;
+    map->starts_at_end[axis] = begin < 0;
     map->step[axis] = step;
     layer->is_whole = is_time(model, layer, axis);
     if (!count) {
-        return start < 0 ? CYL_E_OPTION
-                         : finish_axis(model, layer, axis, (CylTimeRule){step - 1 - start - before_end, step, 1});
+        return begin < 0 ? CYL_E_OPTION
+                         : finish_axis(model, layer, axis, (CylTimeRule){step - 1 - begin - before_end, step, 1});
     }
     /* a number of them: all must be there, whatever the time */
     bool of_time = is_time(model, layer, axis);
     int64_t size = of_time ? x->time : x->shape[axis - x->has_time];
     int64_t given = of_time ? y->time : y->shape[axis - x->has_time];
-    bool is_any = !size && count == 1 && (start == 0 || start == -1);
-    int64_t first = start < 0 ? size + start : start;
+    bool is_any = !size && count == 1 && (begin == 0 || begin == -1);
+    int64_t first = begin < 0 ? size + begin : begin;
     if (given != count || before_end || (!is_any && (first < 0 || first + (count - 1) * step >= size))) {
         return CYL_E_VALUE;
     }
@@ -205,30 +185,20 @@ static CylStatus prepare_slice(CylModel *model, CylLayer *layer, const CylLayerS
 }
 
 static CylStatus prepare_pad(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    static const char *const fills[] = {"zero", "reflect", "replicate", "circular"};
-    const CylOption *mode = cyl_spec_option(spec, "mode");
-    Map *map;
-    CylStatus status = create(model, layer, &map);
+    static const char *const fills[] = {"zero", "reflect", "replicate", "circular", NULL};
+    Map *map = layer->data;
     int32_t axis;
     int64_t before, after;
-    if (status == CYL_OK) {
-        status = read_axis(model, layer, spec, &axis);
-    }
-    if (status != CYL_OK) {
-        return status;
-    }
-    if (!mode || !mode->text || read_whole(spec, "before", &before) || read_whole(spec, "after", &after) ||
-        before < 0 || after < 0) {
-        return CYL_E_OPTION;
-    }
-    int32_t found = -1;
-    for (int32_t i = 0; i < 4; i++) {
-        found = strcmp(mode->text, fills[i]) == 0 ? i : found;
-    }
+    int found;
+    CYL_TRY(start(model, layer));
+    CYL_TRY(read_axis(model, layer, spec, &axis));
+    CYL_TRY(read_whole(spec, "before", 0, &before));
+    CYL_TRY(read_whole(spec, "after", 0, &after));
+    CYL_TRY(cyl_spec_choice(spec, "mode", fills, &found));
     const CylValue *x = &model->values[layer->x];
     int64_t size = is_time(model, layer, axis) ? x->time : x->shape[axis - x->has_time];
     int64_t most = before > after ? before : after;
-    if (found < 0 || ((found == FILL_REFLECT || found == FILL_CIRCULAR) && most > size - (found == FILL_REFLECT))) {
+    if ((found == FILL_REFLECT || found == FILL_CIRCULAR) && most > size - (found == FILL_REFLECT)) {
         return CYL_E_OPTION;
     }
     map->fill = (Fill)found;
@@ -238,34 +208,22 @@ static CylStatus prepare_pad(CylModel *model, CylLayer *layer, const CylLayerSpe
 }
 
 static CylStatus prepare_upsample(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    Map *map;
-    CylStatus status = create(model, layer, &map);
+    Map *map = layer->data;
     int32_t axis;
     int64_t size;
-    if (status == CYL_OK) {
-        status = read_axis(model, layer, spec, &axis);
-    }
-    if (status != CYL_OK) {
-        return status;
-    }
-    if (read_whole(spec, "size", &size) || size < 1) {
-        return CYL_E_OPTION;
-    }
+    CYL_TRY(start(model, layer));
+    CYL_TRY(read_axis(model, layer, spec, &axis));
+    CYL_TRY(read_whole(spec, "size", 1, &size));
     map->divide[axis] = size;
     return finish_axis(model, layer, axis, (CylTimeRule){0, 1, size});
 }
 
 static CylStatus prepare_repeat(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    Map *map;
-    CylStatus status = create(model, layer, &map);
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
+    Map *map = layer->data;
     int64_t count;
-    if (status != CYL_OK) {
-        return status;
-    }
-    if (read_whole(spec, "count", &count) || count < 1) {
-        return CYL_E_OPTION;
-    }
+    CYL_TRY(start(model, layer));
+    CYL_TRY(read_whole(spec, "count", 1, &count));
     if (x->has_time || !y->has_time || y->time != count || x->features != y->features || x->rank != y->rank) {
         return CYL_E_VALUE;
     }
@@ -382,9 +340,9 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_reshape = {.prepare = prepare_reshape, .run = run_reshape};
-const CylLayerKind cyl_layer_permute = {.prepare = prepare_permute, .run = run};
-const CylLayerKind cyl_layer_slice = {.prepare = prepare_slice, .run = run};
-const CylLayerKind cyl_layer_pad = {.prepare = prepare_pad, .run = run};
-const CylLayerKind cyl_layer_upsample = {.prepare = prepare_upsample, .run = run};
-const CylLayerKind cyl_layer_repeat_vector = {.prepare = prepare_repeat, .run = run};
+const CylLayerKind cyl_layer_reshape = {.data_size = sizeof(Map), .prepare = prepare_reshape, .run = run_reshape};
+const CylLayerKind cyl_layer_permute = {.data_size = sizeof(Map), .prepare = prepare_permute, .run = run};
+const CylLayerKind cyl_layer_slice = {.data_size = sizeof(Map), .prepare = prepare_slice, .run = run};
+const CylLayerKind cyl_layer_pad = {.data_size = sizeof(Map), .prepare = prepare_pad, .run = run};
+const CylLayerKind cyl_layer_upsample = {.data_size = sizeof(Map), .prepare = prepare_upsample, .run = run};
+const CylLayerKind cyl_layer_repeat_vector = {.data_size = sizeof(Map), .prepare = prepare_repeat, .run = run};

@@ -9,12 +9,12 @@
 #include "model/activations.h"
 #include "model/model.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "platform/memory.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -25,17 +25,15 @@ typedef struct {
 
 static CylStatus read_axis(const CylModel *model, const CylLayer *layer, const CylLayerSpec *spec, Reduce *reduce) {
     const CylValue *x = &model->values[layer->x];
-    double axis;
-    if (cyl_spec_number(spec, "axis", 0.0, &axis) || axis >= x->rank + x->has_time || axis != (int32_t)axis) {
-        return CYL_E_OPTION;
-    }
-    reduce->over_time = x->has_time && axis == 0.0;
+    int32_t axis;
+    CYL_TRY(cyl_spec_whole(spec, "axis", 0, x->rank + x->has_time - 1, &axis));
+    reduce->over_time = x->has_time && axis == 0;
     reduce->outer = reduce->inner = 1;
     for (int32_t i = 0; i < x->rank; i++) {
         int32_t at = i + x->has_time;
-        if (at < (int32_t)axis) {
+        if (at < axis) {
             reduce->outer *= x->shape[i];
-        } else if (at > (int32_t)axis) {
+        } else if (at > axis) {
             reduce->inner *= x->shape[i];
         } else {
             reduce->size = x->shape[i];
@@ -45,26 +43,15 @@ static CylStatus read_axis(const CylModel *model, const CylLayer *layer, const C
 }
 
 static CylStatus prepare_reduce(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
-    static const struct {
-        const char *name;
-        CylMergeMode mode;
-    } modes[] = {{"sum", CYL_MERGE_SUM}, {"mean", CYL_MERGE_SUM}, {"max", CYL_MERGE_MAX}, {"min", CYL_MERGE_MIN}};
-    const CylOption *mode = cyl_spec_option(spec, "mode");
+    static const char *const names[] = {"sum", "mean", "max", "min", NULL};
+    static const CylMergeMode modes[] = {CYL_MERGE_SUM, CYL_MERGE_SUM, CYL_MERGE_MAX, CYL_MERGE_MIN};
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    Reduce *reduce = calloc(1, sizeof *reduce);
-    if (!reduce) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = reduce;
-    int found = -1;
-    for (int i = 0; mode && mode->text && i < 4; i++) {
-        found = strcmp(mode->text, modes[i].name) == 0 ? i : found;
-    }
-    if (found < 0 || read_axis(model, layer, spec, reduce)) {
-        return CYL_E_OPTION;
-    }
-    reduce->mode = modes[found].mode;
-    reduce->is_mean = found == 1;
+    Reduce *reduce = layer->data;
+    int mode;
+    CYL_TRY(cyl_spec_choice(spec, "mode", names, &mode));
+    CYL_TRY(read_axis(model, layer, spec, reduce));
+    reduce->mode = modes[mode];
+    reduce->is_mean = mode == 1;
     if (layer->mask >= 0 && (!reduce->over_time || reduce->mode != CYL_MERGE_SUM)) {
         return CYL_E_VALUE;
     }
@@ -78,12 +65,6 @@ static CylStatus prepare_reduce(CylModel *model, CylLayer *layer, const CylLayer
     layer->is_whole = reduce->over_time;
     layer->work = x->features;
     return CYL_OK;
-}
-
-static void divide(const CylModel *model, void *y, int64_t size, double divisor) {
-    float narrow = (float)divisor;
-    const void *number = model->kernels->real_size == sizeof(float) ? (const void *)&narrow : (const void *)&divisor;
-    model->kernels->merge(CYL_MERGE_DIV, number, 0, y, size, 1.0);
 }
 
 static void run_reduce(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
@@ -113,7 +94,8 @@ static void run_reduce(const CylModel *model, const CylLayer *layer, CylWorkspac
                 memset(to, 0, (size_t)reduce->inner * model->kernels->real_size);
             }
             if (reduce->is_mean) {
-                divide(model, to, reduce->inner, (double)count);
+                const CylReal divisor = cyl_real(model, (double)count);
+                model->kernels->merge(CYL_MERGE_DIV, &divisor, 0, to, reduce->inner, 1.0);
             }
         }
     }
@@ -122,16 +104,9 @@ static void run_reduce(const CylModel *model, const CylLayer *layer, CylWorkspac
 
 static CylStatus prepare_softmax(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
-    Reduce *softmax = calloc(1, sizeof *softmax);
-    if (!softmax) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = softmax;
-    const CylOption *log = cyl_spec_option(spec, "log");
-    if (!log || log->text || read_axis(model, layer, spec, softmax)) {
-        return CYL_E_OPTION;
-    }
-    softmax->is_log = log->number != 0.0;
+    Reduce *softmax = layer->data;
+    CYL_TRY(cyl_spec_flag(spec, "log", &softmax->is_log));
+    CYL_TRY(read_axis(model, layer, spec, softmax));
     if (x->features != y->features || x->has_time != y->has_time) {
         return CYL_E_VALUE;
     }
@@ -190,5 +165,6 @@ static void run_softmax(const CylModel *model, const CylLayer *layer, CylWorkspa
     cyl_barrier(team);
 }
 
-const CylLayerKind cyl_layer_reduce = {.prepare = prepare_reduce, .run = run_reduce};
-const CylLayerKind cyl_layer_softmax = {.prepare = prepare_softmax, .bind = bind_softmax, .run = run_softmax};
+const CylLayerKind cyl_layer_reduce = {.data_size = sizeof(Reduce), .prepare = prepare_reduce, .run = run_reduce};
+const CylLayerKind cyl_layer_softmax = {
+    .data_size = sizeof(Reduce), .prepare = prepare_softmax, .bind = bind_softmax, .run = run_softmax};

@@ -9,9 +9,8 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "run/recurrent.h"
-
-#include <stdlib.h>
 
 static void gate_and_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                           int32_t end) {
@@ -31,30 +30,14 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     if (!ih || ih->rank != 2) {
         return CYL_E_TENSOR;
     }
-    int64_t hidden = ih->shape[0], input = ih->shape[1];
-    if (cyl_check_tensor(hh, hidden, hidden) || (bias && cyl_check_tensor(bias, hidden, -1))) {
-        return CYL_E_TENSOR;
-    }
-    CylRnn *rnn = calloc(1, sizeof *rnn);
-    if (!rnn) {
-        return CYL_E_MEMORY;
-    }
-    layer->data = rnn;
-    CylStatus status = cyl_spec_activation(spec, "activation", &rnn->activation);
-    if (status == CYL_OK && rnn->activation.id == CYL_ACT_SOFTMAX) {
-        status = CYL_E_OPTION;
-    }
-    if (status == CYL_OK) {
-        status = cyl_spec_number(spec, "gate_clip", 0.0, &rnn->gate_clip);
-    }
-    if (status != CYL_OK) {
-        return status;
-    }
+    const int64_t hidden = ih->shape[0], input = ih->shape[1];
+    CYL_TRY(cyl_check_tensor(hh, hidden, hidden));
+    CYL_TRY(cyl_check_optional(bias, hidden, -1));
+    CylRnn *rnn = layer->data;
+    CYL_TRY(cyl_spec_gate_activation(spec, "activation", &rnn->activation));
+    CYL_TRY(cyl_spec_number(spec, "gate_clip", 0.0, &rnn->gate_clip));
     const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}};
-    status = cyl_matrix_prepare(model, layer, spec, &rnn->gates, (int32_t)hidden, 1, parts, 2, "bias");
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &rnn->gates, (int32_t)hidden, 1, parts, 2, "bias"));
     CylRecurrent *r = &rnn->recurrent;
     r->hidden_size = r->output_size = (int32_t)hidden;
     r->input_size = (int32_t)input;
@@ -66,4 +49,5 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_rnn = {.prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};
+const CylLayerKind cyl_layer_rnn = {
+    .data_size = sizeof(CylRnn), .prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};

@@ -1,4 +1,4 @@
-/* A model and what it is made of (model.c). */
+/* A model and what it is made of: build.c makes it, plan.c finds out how its layers run. */
 #ifndef CYL_MODEL_H
 #define CYL_MODEL_H
 
@@ -51,20 +51,58 @@ typedef struct {
 #define CYL_MAX_STATES 2
 
 typedef struct CylWorkspace CylWorkspace;
+typedef struct CylIdle CylIdle;
 
-/* A kind of layer: one file in layers/. */
+/*
+ * A kind of layer: one file of layers/ defines it, and a line of layers/layers.def names it.
+ *
+ * The life of a layer. `prepare` is called when the layer is added, `finish` when the model is finished, both on one
+ * thread; from then on the layer never changes, and any number of threads read it. `bind` is called when a workspace
+ * is made, on one thread; `run` for each piece of a call, by every thread of the team at once.
+ */
 typedef struct {
-    /* checks the spec, fills layer->data, and says where the weights go (pack.c) */
+    /* The size of layer->data, which is the kind's own: `prepare` finds it zeroed, and the model frees it. 0 if there
+       is none, or if `prepare` allocates it because its size depends on the spec. */
+    size_t data_size;
+    /* The layer writes a mask and nothing else. */
+    bool only_masks;
+    /*
+     * Checks the spec and fills the layer. It may assume that the values of all ports exist and are of a kind that
+     * suits their role; that layer->x is there, and layer->y, or with only_masks layer->mask_out; and that the sizes of
+     * all tensors are at least 1 and at most INT32_MAX. Whether the options and tensors are there, of what kind and
+     * shape the values are, and whether products of sizes fit, is for it to check. It has to
+     *   - ask for the packed arrays of all weights (pack.h), in an order that depends on the spec alone, because the
+     *     numbers come later, or are those of a file;
+     *   - say how time goes through the layer, in time_kind, rule, time_from, mixes_times, repeats_time, is_whole;
+     *   - set history_size or recurrent if it carries a state, and `work` to its multiply-adds.
+     * If it fails, the layer and all that it holds are freed, and the model is as it was.
+     */
     CylStatus (*prepare)(CylModel *model, CylLayer *layer, const CylLayerSpec *spec);
-    /* makes layer->derived of the weights when all are there; NULL where there is nothing to make */
+    /* Computes layer->derived from the weights, which are all there by then. NULL if nothing is derived. If it fails,
+       layer->derived is freed; the model is not finished, and it may be called again. */
     CylStatus (*finish)(const CylModel *model, CylLayer *layer);
-    /* bytes of memory that a workspace of this capacity needs for the layer, and its placing there */
+    /* Places the layer's states and scratch in the memory of a workspace, with cyl_place, and says where in
+       workspace->states[layer->index]. Returns how many bytes it needs for the workspace's capacities of rows and steps
+       and its threads. Called first with memory NULL, only for that number, and then with memory for it, zeroed. NULL
+       if the layer needs nothing. */
     size_t (*bind)(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory);
-    /* computes the layer's outputs for the workspace's current rows and steps; called by every thread of the team */
+    /*
+     * Computes the layer's outputs for the workspace's current rows and steps. It cannot fail and allocates nothing.
+     * What it reads has been written before it is called, and the threads divide the work as they like (cyl_share,
+     * cyl_items), but each number has one thread that computes it, in an order that does not depend on how many there
+     * are. Before it returns, every thread is at a barrier of the team after its last write, so that the next layer may
+     * read all of it: also when workspace->stop ends the call early, after which the outputs are unspecified.
+     * is_first_chunk and is_last_chunk of the workspace belong to the piece only until that barrier.
+     *
+     * A sequence may come in pieces. A chunked layer, which reads or writes a value whose time is that of the pieces,
+     * runs for each of them and finds in its state what it needs of those before; its outputs without time (late
+     * values) are to be right after the last piece, so they stay in memory from one piece to the next. A layer that
+     * reads late values but nothing chunked runs once, after the last piece; one that reads neither, with the first.
+     */
     void (*run)(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team);
 } CylLayerKind;
 
-/* the kind of this name, NULL if there is none (layers/layers.c) */
+/* The kind of this name, or NULL (layers/layers.c). */
 const CylLayerKind *cyl_layer_kind(const char *name);
 
 /* how a layer's outputs with time relate to the time of its input */
@@ -125,16 +163,46 @@ struct CylModel {
     int64_t work, bytes;
     int64_t input_reals; /* of all inputs, one row at one step */
     bool is_finished;
-    struct CylIdle *idle; /* all that changes once the model is finished */
-    bool has_pairs;       /* of layers that run beside each other */
-    bool has_fed_pairs;   /* and of layers of which one feeds the other */
-    bool is_chunkable;    /* a long sequence may be run in pieces, state carried on */
+    CylIdle *idle;      /* all that changes once the model is finished */
+    bool has_pairs;     /* of layers that run beside each other */
+    bool has_fed_pairs; /* and of layers of which one feeds the other */
+    bool is_chunkable;  /* a long sequence may be run in pieces, state carried on */
     bool can_stream;
 };
+
+/* Runs a task on up to `threads` of the model's threads at once, on this one too, as cyl_team_run does (threads.c). */
+void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work);
+
+/* The workspaces that the model keeps for its next call (run/idle.c); NULL if there is no memory. */
+CylIdle *cyl_idle_create(void);
+void cyl_idle_free(CylIdle *idle);
+
+/* ---- numbers of the model's type ---- */
 
 static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 * 16; }
 static inline char *cyl_at(const CylModel *model, const void *base, int64_t reals) {
     return (char *)base + reals * (int64_t)model->kernels->real_size;
+}
+
+/* one number, to pass to a kernel by its address */
+typedef union {
+    float narrow;
+    double wide;
+} CylReal;
+
+static inline CylReal cyl_real(const CylModel *model, double value) {
+    return model->kernels->real_size == sizeof(float) ? (CylReal){.narrow = (float)value} : (CylReal){.wide = value};
+}
+/* number i of `data` */
+static inline double cyl_get(const CylModel *model, const void *data, int64_t i) {
+    return model->kernels->real_size == sizeof(float) ? (double)((const float *)data)[i] : ((const double *)data)[i];
+}
+static inline void cyl_set(const CylModel *model, void *data, int64_t i, double value) {
+    if (model->kernels->real_size == sizeof(float)) {
+        ((float *)data)[i] = (float)value;
+    } else {
+        ((double *)data)[i] = value;
+    }
 }
 
 #endif

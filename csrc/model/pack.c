@@ -13,7 +13,6 @@
 #include "model/spec.h"
 #include "platform/ieee.h"
 #include "platform/memory.h"
-#include "run/workspace.h"
 
 #include <math.h>
 #include <stdlib.h>

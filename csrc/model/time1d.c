@@ -2,32 +2,23 @@
 #include "cylstm.h"
 #include "model/model.h"
 #include "model/spec.h"
+#include "model/status.h"
 #include "model/time1d.h"
 
-#include <string.h>
-
-static CylStatus read_whole(const CylLayerSpec *spec, const char *name, double least, int32_t *number) {
-    double value;
-    if (cyl_spec_number(spec, name, least, &value) || value > (1 << 20) || value != (int32_t)value) {
-        return CYL_E_OPTION;
-    }
-    *number = (int32_t)value;
-    return CYL_OK;
-}
-
 CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t kernel, CylTime1d *time) {
-    static const char *const names[] = {"valid", "same", "causal", "explicit"};
-    const CylOption *padding = cyl_spec_option(spec, "padding"), *ceil = cyl_spec_option(spec, "ceil_mode");
-    if (!padding || !padding->text || read_whole(spec, "stride", 1.0, &time->stride) ||
-        read_whole(spec, "dilation", 1.0, &time->dilation) || read_whole(spec, "pad_before", 0.0, &time->before) ||
-        read_whole(spec, "pad_after", 0.0, &time->after) || (ceil && ceil->text)) {
-        return CYL_E_OPTION;
+    static const char *const paddings[] = {"valid", "same", "causal", "explicit", NULL};
+    const int32_t most = 1 << 20;
+    int found;
+    bool has_ceil = false;
+    CYL_TRY(cyl_spec_choice(spec, "padding", paddings, &found));
+    CYL_TRY(cyl_spec_whole(spec, "stride", 1, most, &time->stride));
+    CYL_TRY(cyl_spec_whole(spec, "dilation", 1, most, &time->dilation));
+    CYL_TRY(cyl_spec_whole(spec, "pad_before", 0, most, &time->before));
+    CYL_TRY(cyl_spec_whole(spec, "pad_after", 0, most, &time->after));
+    if (cyl_spec_has_option(spec, "ceil_mode")) {
+        CYL_TRY(cyl_spec_flag(spec, "ceil_mode", &has_ceil));
     }
-    int32_t found = -1;
-    for (int32_t i = 0; i < 4; i++) {
-        found = strcmp(padding->text, names[i]) == 0 ? i : found;
-    }
-    if (found < 0 || (found != CYL_PAD_EXPLICIT && (time->before || time->after))) {
+    if (found != CYL_PAD_EXPLICIT && (time->before || time->after)) {
         return CYL_E_OPTION;
     }
     time->padding = (CylPadding)found;
@@ -37,7 +28,7 @@ CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t ker
     if (time->reach > (1 << 24)) {
         return CYL_E_OPTION;
     }
-    if (ceil && ceil->number != 0.0) {
+    if (has_ceil) {
         /* a window more, for the steps left; only where it always begins inside */
         if (time->stride > time->reach - time->before || found == CYL_PAD_SAME || found == CYL_PAD_CAUSAL) {
             return CYL_E_OPTION;

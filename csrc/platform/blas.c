@@ -11,12 +11,10 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include "cylstm.h"
-#include "model/model.h"
 #include "platform/blas.h"
+
 #include "platform/memory.h"
-#include "threads/team.h"
-#include "threads/waiting.h"
+#include "platform/waiting.h"
 
 #include <stdatomic.h>
 
@@ -34,27 +32,27 @@ static int get_threads(uintptr_t get) { return (int)((Get *)get)(); }
 
 /* ---- one number for each thread ---- */
 
-bool cyl_blas_has_local_threads(const CylModel *model) {
-    const CylBlas *blas = &model->blas;
+bool cyl_blas_has_local_threads(const CylBlas *blas) {
     return blas->exchange_threads || (blas->threads_are_local && blas->set_threads && blas->get_threads);
 }
 
-void cyl_blas_run_held(void *context, const CylTeam *team) {
-    const CylHeld *held = context;
-    const CylBlas *blas = &held->model->blas;
+static int exchange_threads(uintptr_t exchange, int threads) { return ((int (*)(int))exchange)(threads); }
+
+int cyl_blas_hold_here(const CylBlas *blas) {
     if (blas->exchange_threads) {
-        int (*exchange)(int) = (int (*)(int))blas->exchange_threads;
-        int saved = exchange(1);
-        held->task(held->context, team);
-        exchange(saved);
-        return;
+        return exchange_threads(blas->exchange_threads, 1);
     }
-    int saved = get_threads(blas->get_threads);
+    const int saved = get_threads(blas->get_threads);
     if (saved != 1) {
         set_threads(blas->set_threads, 1);
     }
-    held->task(held->context, team);
-    if (saved != 1) {
+    return saved;
+}
+
+void cyl_blas_release_here(const CylBlas *blas, int saved) {
+    if (blas->exchange_threads) {
+        exchange_threads(blas->exchange_threads, saved);
+    } else if (saved != 1) {
         set_threads(blas->set_threads, saved);
     }
 }
@@ -79,15 +77,15 @@ static void lock(void) {
 }
 static void unlock(void) { atomic_flag_clear_explicit(&guard, memory_order_release); }
 
-static bool has_global_threads(const CylModel *model) {
-    return !cyl_blas_has_local_threads(model) && model->blas.set_threads && model->blas.get_threads;
+static bool has_global_threads(const CylBlas *blas) {
+    return !cyl_blas_has_local_threads(blas) && blas->set_threads && blas->get_threads;
 }
 
 /* NULL if there are too many */
-static Library *library_of(const CylModel *model) {
+static Library *library_of(const CylBlas *blas) {
     for (int l = 0; l < MOST_LIBRARIES; l++) {
-        if (libraries[l].set == model->blas.set_threads || !libraries[l].set) {
-            libraries[l].set = model->blas.set_threads;
+        if (libraries[l].set == blas->set_threads || !libraries[l].set) {
+            libraries[l].set = blas->set_threads;
             return &libraries[l];
         }
     }
@@ -103,14 +101,14 @@ static void set_all(bool held) {
     }
 }
 
-void cyl_blas_hold(const CylModel *model) {
-    if (!has_global_threads(model)) {
+void cyl_blas_hold(const CylBlas *blas) {
+    if (!has_global_threads(blas)) {
         return;
     }
     lock();
-    Library *library = library_of(model);
+    Library *library = library_of(blas);
     if (library && library->inside++ == 0) {
-        library->saved = get_threads(model->blas.get_threads);
+        library->saved = get_threads(blas->get_threads);
         if (library->saved != 1) {
             set_threads(library->set, 1);
         }
@@ -118,12 +116,12 @@ void cyl_blas_hold(const CylModel *model) {
     unlock();
 }
 
-void cyl_blas_release(const CylModel *model) {
-    if (!has_global_threads(model)) {
+void cyl_blas_release(const CylBlas *blas) {
+    if (!has_global_threads(blas)) {
         return;
     }
     lock();
-    Library *library = library_of(model);
+    Library *library = library_of(blas);
     /* 0 in a child that a signal's handler forked within the call */
     if (library && library->inside > 0 && --library->inside == 0 && library->saved != 1) {
         set_threads(library->set, library->saved);

@@ -1,28 +1,24 @@
-/* Holding the BLAS at one thread (blas.c). */
+/* Holding a BLAS at one thread, and forks away from its products (blas.c). */
 #ifndef CYL_BLAS_H
 #define CYL_BLAS_H
 
 #include "cylstm.h"
-#include "threads/team.h"
 
 #include <stdbool.h>
 
-/* around the call, by the thread that calls: where the library has one number of threads for the whole process */
-void cyl_blas_hold(const CylModel *model);
-void cyl_blas_release(const CylModel *model);
-/* around a product, within the call: cyl_blas_leave takes what cyl_blas_enter returns */
+/* Around a call, by the thread that makes it, and without effect unless the library has one number of threads for the
+   whole process. */
+void cyl_blas_hold(const CylBlas *blas);
+void cyl_blas_release(const CylBlas *blas);
+/* Around each thread's part of a call if the library has a number for each thread: cyl_blas_release_here takes what
+   cyl_blas_hold_here returns. */
+bool cyl_blas_has_local_threads(const CylBlas *blas);
+int cyl_blas_hold_here(const CylBlas *blas);
+void cyl_blas_release_here(const CylBlas *blas, int saved);
+/* Around a product, within the call: cyl_blas_leave takes what cyl_blas_enter returns. */
 int cyl_blas_enter(void);
 void cyl_blas_leave(int count);
-/* from now on no fork falls into a product, and a child finds the libraries as they are without us */
+/* From now on no fork falls into a product, and a child finds the libraries as they are without us. */
 void cyl_blas_watch_fork(void);
-/* where it has one for each thread, each thread of the call holds its own: this task, with a CylHeld, does it around
-   another */
-bool cyl_blas_has_local_threads(const CylModel *model);
-typedef struct {
-    const CylModel *model;
-    CylTask *task;
-    void *context;
-} CylHeld;
-void cyl_blas_run_held(void *held, const CylTeam *team);
 
 #endif

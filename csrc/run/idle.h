@@ -6,10 +6,7 @@
 
 #include <stdint.h>
 
-typedef struct CylIdle CylIdle;
-
-CylIdle *cyl_idle_create(void); /* NULL if there is no memory */
-void cyl_idle_free(CylIdle *idle);
+/* cyl_idle_create and cyl_idle_free are in model/model.h */
 /* one that fits, with all that it remembers of another call; NULL if there is none */
 CylWorkspace *cyl_idle_take(CylIdle *idle, int64_t rows, const int64_t *times, int threads);
 /* keeps it or frees it */

@@ -18,45 +18,6 @@
 
 #include <string.h>
 
-CylStatus cyl_recurrent_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylRecurrent *recurrent) {
-    const CylOption *reverse = cyl_spec_option(spec, "reverse"), *padding = cyl_spec_option(spec, "padding");
-    const CylOption *empty = cyl_spec_option(spec, "empty_state");
-    if (!empty || !empty->text || !reverse || reverse->text || !padding || !padding->text) {
-        return CYL_E_OPTION;
-    }
-    recurrent->is_reverse = reverse->number != 0.0;
-    recurrent->repeats_padding = strcmp(padding->text, "repeat") == 0;
-    if (!recurrent->repeats_padding && strcmp(padding->text, "zero") != 0) {
-        return CYL_E_OPTION;
-    }
-    recurrent->zeroes_empty = strcmp(empty->text, "zero") == 0;
-    if (!recurrent->zeroes_empty && strcmp(empty->text, "initial") != 0) {
-        return CYL_E_OPTION;
-    }
-    recurrent->positions = recurrent->positions > 1 ? recurrent->positions : 1;
-    layer->recurrent = recurrent;
-    const char *in_roles[2] = {"h0", "c0"}, *out_roles[2] = {"h", "c"};
-    int32_t sizes[2] = {recurrent->output_size, recurrent->hidden_size};
-    for (int32_t i = 0; i < recurrent->state_count; i++) {
-        layer->states_in[i] = cyl_spec_input(spec, in_roles[i]);
-        layer->states_out[i] = cyl_spec_output(spec, out_roles[i]);
-        int32_t ports[2] = {layer->states_in[i], layer->states_out[i]};
-        for (int32_t p = 0; p < 2; p++) {
-            const CylValue *value = ports[p] >= 0 ? &model->values[ports[p]] : NULL;
-            if (value && (value->features != sizes[i] || value->kind == CYL_SEQUENCE)) {
-                return CYL_E_VALUE;
-            }
-        }
-    }
-    if (model->values[layer->x].kind != CYL_SEQUENCE || model->values[layer->y].kind != CYL_SEQUENCE ||
-        model->values[layer->x].features != recurrent->input_size ||
-        model->values[layer->y].features != recurrent->output_size ||
-        (layer->mask >= 0 && model->values[layer->mask].kind != CYL_MASK)) {
-        return CYL_E_VALUE;
-    }
-    return CYL_OK;
-}
-
 /* weights of an input matrix (256 KB) that fill a good part of a second cache: reading more of them drives out the
    recurrent ones, so that it is done less often */
 #define LARGE_INPUT 65536

@@ -3,62 +3,13 @@
 #define CYL_RECURRENT_H
 
 #include "cylstm.h"
-#include "model/matrix.h"
 #include "model/model.h"
+#include "model/recurrent.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <stddef.h>
 
-/* One part of a recurrent step: items [begin, end) of it for every row. Phases that share a partition of their
-   items need no barrier between them; `barrier_after` says that the next phase reads what other threads wrote. */
-typedef struct {
-    void (*run)(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin, int32_t end);
-    int32_t items;
-    bool barrier_after;
-} CylPhase;
-
-#define CYL_MAX_PHASES 4
-
-struct CylRecurrent {
-    int32_t hidden_size, output_size, input_size; /* output_size: of h; differs with a projection */
-    int32_t state_count;                          /* 1: h; 2: h and c */
-    bool is_reverse, repeats_padding;
-    bool zeroes_empty; /* a row without any step that counts ends with states 0 instead of its initial ones */
-    int64_t positions; /* rows of accumulators of one row's step: 1, or the spatial positions of a convolution */
-    const CylMatrix *input_matrix; /* whose columns 0..input_size multiply x; its accumulators start a step */
-    int64_t scratch_size;          /* reals per row that phases hand to each other */
-    CylPhase phases[CYL_MAX_PHASES];
-    int32_t phase_count;
-};
-
-typedef enum { CYL_CODE_ZERO = 0, CYL_CODE_USE = 1, CYL_CODE_REPEAT = 2 } CylCode;
-
-/* one step of a recurrent layer, for all rows */
-struct CylStep {
-    int64_t rows;
-    const void *x; /* real (rows, input) */
-    int64_t x_stride;
-    const void *h_previous; /* real (rows, output), stride h_stride */
-    void *h_next;
-    int64_t h_stride;
-    void *c; /* real (rows, hidden), stride c_stride; updated in place */
-    int64_t c_stride;
-    void *acc; /* real (rows, input_matrix->row_size) */
-    int64_t acc_stride;
-    bool continued; /* acc already holds bias + W x */
-    bool backward;  /* see CylKernels.product */
-    void *scratch;  /* real (rows, scratch_stride) */
-    int64_t scratch_stride;
-    const uint8_t *codes; /* (rows) of CylCode, or NULL: all CYL_CODE_USE */
-    void *y;              /* real (rows, output), stride y_stride; or NULL */
-    int64_t y_stride;
-};
-
-/* fills the parts of layer and recurrent that all recurrent layers share; sizes must be set */
-CylStatus cyl_recurrent_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylRecurrent *recurrent);
 size_t cyl_recurrent_bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory);
 void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team);
 

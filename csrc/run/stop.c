@@ -8,7 +8,7 @@
 
 #include "cylstm.h"
 #include "run/stop.h"
-#include "threads/waiting.h"
+#include "platform/waiting.h"
 
 /* between two questions: one may have to wait for a lock of the caller's, and then comes less often */
 #define LEAST_NANOSECONDS 5000000

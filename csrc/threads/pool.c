@@ -16,7 +16,7 @@
 #include "platform/ieee.h"
 #include "threads/barrier.h"
 #include "threads/team.h"
-#include "threads/waiting.h"
+#include "platform/waiting.h"
 
 #include <signal.h>
 #include <stdbool.h>

@@ -2,19 +2,19 @@
  * The threads of one call: whose they are, and the barrier at which they meet, which spins for a bounded time and then
  * sleeps.
  *
- * A model says whose threads run its calls: those of our own pool (pool.c; without CYL_HAVE_POOL the calling
- * thread alone), or OpenMP's. These are in a library of their own (openmp.c), so that only a process that uses
+ * A call runs on the threads of our own pool (pool.c; without CYL_HAVE_POOL on the calling thread alone), or on
+ * OpenMP's. These are in a library of their own (openmp.c), so that only a process that uses
  * them loads an OpenMP runtime; until that library is bound, and in a forked child, which libgomp's threads do not
  * survive (its next parallel region would wait for them for ever), the pool runs the calls.
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include "platform/blas.h"
 #include "platform/ieee.h"
 #include "threads/barrier.h"
-#include "model/model.h"
 #include "threads/team.h"
-#include "threads/waiting.h"
+#include "platform/waiting.h"
+
+#include <stdbool.h>
 
 #ifdef CYL_HAVE_POOL
 const char *cyl_threads_name(void) { return "pool"; }
@@ -50,11 +50,6 @@ void cyl_threads_watch_fork(void) {
 #endif
 }
 
-void cyl_model_set_threads(CylModel *model, CylThreads threads) {
-    model->threads = threads;
-    cyl_threads_watch_fork(); /* now, not at the first call: another user of the runtime may come first */
-}
-
 typedef struct {
     CylTask *task;
     void *context;
@@ -71,13 +66,8 @@ static void run_in_region(void *context, int thread, int threads) {
 
 /* ---- one call ---- */
 
-static void run(const CylModel *model, CylTask *task, void *context, int threads, double work) {
-    if (threads <= 1) {
-        CylTeam alone = {.threads = 1};
-        task(context, &alone);
-        return;
-    }
-    CylRegion *openmp = model->threads == CYL_THREADS_OPENMP ? atomic_load(&openmp_region) : NULL;
+void cyl_team_run(CylThreads whose, CylTask *task, void *context, int threads, double work) {
+    CylRegion *openmp = whose == CYL_THREADS_OPENMP ? atomic_load(&openmp_region) : NULL;
     if (!openmp || atomic_load(&is_forked_child)) {
         cyl_pool_parallel(task, context, threads, work);
         return;
@@ -87,21 +77,6 @@ static void run(const CylModel *model, CylTask *task, void *context, int threads
     cyl_barriers_start(barriers);
     openmp(run_in_region, &region, threads);
     cyl_barriers_end(barriers);
-}
-
-void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work) {
-    if (model->kernels->is_packed) {
-        run(model, task, context, threads, work);
-        return;
-    }
-    CylHeld held = {model, task, context};
-    cyl_blas_hold(model);
-    if (cyl_blas_has_local_threads(model)) {
-        run(model, cyl_blas_run_held, &held, threads, work);
-    } else {
-        run(model, task, context, threads, work);
-    }
-    cyl_blas_release(model);
 }
 
 /* ---- where the threads of a call meet ---- */

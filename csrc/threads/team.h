@@ -24,11 +24,10 @@ typedef struct {
 
 typedef void CylTask(void *context, const CylTeam *team);
 
-/* Runs task(context, team) on up to `threads` of the model's threads at once, on this one too, with a BLAS held at one
-   thread in each; returns when all have. `work`: the multiply-adds of the call, to judge how long it is worth waiting
-   for threads that sleep. */
-void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work);
-/* the same on the threads of our own pool, at least 2, and no BLAS */
+/* Runs task(context, team) on up to `threads` threads at once, at least 2, this one among them; returns when all have.
+   `work`: the multiply-adds of the call, to judge how long it is worth waiting for threads that sleep. */
+void cyl_team_run(CylThreads whose, CylTask *task, void *context, int threads, double work);
+/* the same on the threads of our own pool */
 void cyl_pool_parallel(CylTask *task, void *context, int threads, double work);
 void cyl_barrier(const CylTeam *team);
 /* The half of a team of at least two, not a half itself, to which this thread belongs: 0 or 1. */

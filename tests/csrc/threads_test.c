@@ -6,6 +6,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "cylstm.h"
+#include "model/model.h"
 #include "threads/team.h"
 #include "check.h"
 #include "network.h"

@@ -1,0 +1,242 @@
+/* How the layers of a model run, from how they are wired. */
+#include "model/plan.h"
+
+#include "model/axes.h"
+#include "model/model.h"
+#include "model/recurrent.h"
+#include "model/status.h"
+#include "platform/memory.h"
+
+/* marks a value as given from here on; CYL_E_VALUE if there is none, or it was given before */
+static CylStatus give(CylModel *model, int32_t value) {
+    if (value < 0 || value >= model->value_count || model->values[value].is_given) {
+        return CYL_E_VALUE;
+    }
+    model->values[value].is_given = true;
+    return CYL_OK;
+}
+
+/* the axis of each input, and of its mask */
+static CylStatus plan_inputs(CylModel *model) {
+    for (int32_t v = 0; v < model->value_count; v++) {
+        CylValue *value = &model->values[v];
+        value->axis = value->output = value->slot = -1;
+        value->is_given = value->is_chunked = value->is_late = false;
+        value->first_layer = value->last_layer = -1;
+    }
+    model->axes = cyl_alloc(model->input_count, sizeof *model->axes);
+    if (!model->axes) {
+        return CYL_E_MEMORY;
+    }
+    model->axis_count = model->slot_count = model->input_count;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        int32_t input = model->inputs[i], mask = model->masks[i];
+        if (give(model, input) != CYL_OK || model->values[input].kind == CYL_MASK || mask < -1) {
+            return CYL_E_VALUE;
+        }
+        if (mask >= 0 && (give(model, mask) != CYL_OK || model->values[mask].kind != CYL_MASK ||
+                          !model->values[input].has_time || model->values[mask].time != model->values[input].time)) {
+            return CYL_E_VALUE;
+        }
+        CylValue *value = &model->values[input];
+        int64_t constant = value->has_time ? value->time : 1;
+        model->axes[i] = (CylTimeAxis){.input = constant ? -1 : i, .constant = constant};
+        if (value->has_time) {
+            value->axis = i;
+            value->is_chunked = !value->time;
+        }
+        if (mask >= 0) {
+            model->values[mask].axis = model->values[mask].slot = i;
+            model->values[mask].is_chunked = value->is_chunked;
+        }
+    }
+    return CYL_OK;
+}
+
+/* the axis of what a layer writes, where that has time */
+static CylStatus plan_output_axis(CylModel *model, const CylLayer *layer, CylValue *value) {
+    const int32_t from = model->values[layer->time_from].axis;
+    if (layer->time_kind == CYL_TIME_FIXED) {
+        CYL_TRY(cyl_axis_constant(model, value->time, &value->axis));
+    } else if (from < 0) {
+        return CYL_E_VALUE;
+    } else if (layer->time_kind == CYL_TIME_RULED) {
+        CYL_TRY(cyl_axis_derive(model, from, layer->rule, &value->axis));
+    } else {
+        value->axis = from;
+    }
+    if (model->axes[value->axis].constant != value->time) {
+        return CYL_E_VALUE;
+    }
+    value->is_chunked = !value->time;
+    return CYL_OK;
+}
+
+/* what a layer reads is there before it; what it writes nobody else writes */
+static CylStatus plan_layer(CylModel *model, CylLayer *layer) {
+    bool reads_chunked = false, reads_late = false, writes_chunked = false;
+    for (int32_t i = 0; i < layer->input_count; i++) {
+        CylValue *value = &model->values[layer->inputs[i]];
+        if (!value->is_given) {
+            return CYL_E_VALUE;
+        }
+        value->last_layer = layer->index;
+        reads_chunked = reads_chunked || value->is_chunked;
+        reads_late = reads_late || value->is_late;
+        /* of a broadcast, what has one step or has the axes behind the time alone */
+        bool is_lower = layer->y >= 0 && value->rank < model->values[layer->y].rank;
+        bool is_repeated = layer->repeats_time && (value->time == 1 || is_lower);
+        if (value->has_time && !layer->mixes_times && !is_repeated &&
+            !cyl_axis_same(model, value->axis, model->values[layer->time_from].axis)) {
+            return CYL_E_VALUE;
+        }
+    }
+    if (layer->mask >= 0 && !cyl_axis_same(model, model->values[layer->mask].axis, model->values[layer->x].axis)) {
+        return CYL_E_VALUE;
+    }
+    for (int32_t i = 0; i < layer->output_count; i++) {
+        CylValue *value = &model->values[layer->outputs[i]];
+        if (give(model, layer->outputs[i]) != CYL_OK) {
+            return CYL_E_VALUE;
+        }
+        value->first_layer = value->last_layer = layer->index;
+        if (value->kind == CYL_INDEX) {
+            return CYL_E_VALUE;
+        }
+        if (value->kind == CYL_MASK) {
+            value->slot = model->slot_count++;
+        }
+        if (value->has_time) {
+            CYL_TRY(plan_output_axis(model, layer, value));
+        }
+        writes_chunked = writes_chunked || value->is_chunked;
+        value->is_late = !value->is_chunked && (reads_chunked || reads_late);
+    }
+    layer->is_chunked = reads_chunked || writes_chunked;
+    layer->is_late = reads_late && !layer->is_chunked;
+    if (layer->is_chunked && (layer->is_whole || reads_late)) {
+        model->is_chunkable = model->can_stream = false;
+    }
+    if (layer->recurrent && (layer->recurrent->is_reverse || layer->states_in[0] >= 0 || layer->states_in[1] >= 0)) {
+        model->is_chunkable = model->can_stream = false;
+    }
+    if (layer->recurrent || layer->history_size) {
+        model->can_stream = model->can_stream && layer->is_chunked;
+    }
+    return CYL_OK;
+}
+
+static CylStatus plan_outputs(CylModel *model) {
+    for (int32_t i = 0; i < model->output_count; i++) {
+        int32_t output = model->outputs[i];
+        if (output < 0 || output >= model->value_count) {
+            return CYL_E_VALUE;
+        }
+        CylValue *value = &model->values[output];
+        if (value->output >= 0 || !value->is_given || value->kind == CYL_MASK) {
+            return CYL_E_VALUE;
+        }
+        for (int32_t j = 0; j < model->input_count; j++) {
+            if (model->inputs[j] == output) {
+                return CYL_E_VALUE;
+            }
+        }
+        value->output = i;
+        value->is_read = true;
+    }
+    return CYL_OK;
+}
+
+static int64_t common_multiple(int64_t a, int64_t b) {
+    int64_t p = a, q = b;
+    while (q) {
+        int64_t rest = p % q;
+        p = q;
+        q = rest;
+    }
+    return a / p * b;
+}
+
+/* the steps of the inputs after which every strided axis has whole steps too */
+static CylStatus plan_steps(CylModel *model) {
+    model->step_multiple = 1;
+    for (int32_t a = 0; a < model->axis_count; a++) {
+        const CylTimeAxis *axis = &model->axes[a];
+        int64_t divide = 1;
+        for (int32_t r = 0; r < axis->rule_count; r++) {
+            divide *= axis->rules[r].divide;
+            if (divide > (1 << 24)) {
+                return CYL_E_OPTION;
+            }
+        }
+        model->step_multiple = common_multiple(model->step_multiple, divide);
+        if (model->step_multiple > (1 << 24)) {
+            return CYL_E_OPTION;
+        }
+    }
+    return CYL_OK;
+}
+
+/* two recurrent layers, run for the same pieces, of which the second reads nothing but `read` of what the first writes
+ */
+static bool is_pair(const CylLayer *first, const CylLayer *second, int32_t read) {
+    if (!first->recurrent || !second->recurrent || first->is_chunked != second->is_chunked ||
+        first->is_late != second->is_late) {
+        return false;
+    }
+    for (int32_t i = 0; i < first->output_count; i++) {
+        for (int32_t j = 0; j < second->input_count; j++) {
+            if (first->outputs[i] == second->inputs[j] && first->outputs[i] != read) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Whether the second of a pair can follow the first at a distance of a step, and it pays: a core's second cache holds
+   the weights of either (divided, larger layers would need half of that), and neither waits long for the other. */
+static bool is_fed(const CylLayer *first, const CylLayer *second) {
+    const int64_t weights = 128 * 1024;
+    return is_pair(first, second, first->y) && second->x == first->y &&
+           first->recurrent->is_reverse == second->recurrent->is_reverse && first->work <= weights &&
+           second->work <= weights && first->work <= 2 * second->work && second->work <= 2 * first->work;
+}
+
+/* finds the layers that run beside each other: what either needs is needed while the other runs */
+static void plan_pairs(CylModel *model) {
+    for (int32_t i = 0; i + 1 < model->layer_count; i++) {
+        CylLayer *layer = &model->layers[i];
+        const CylLayer *next = layer + 1, *before = i > 0 ? layer - 1 : NULL;
+        const bool is_taken = before && (before->runs_beside_next || before->feeds_next);
+        layer->runs_beside_next = !is_taken && is_pair(layer, next, -1) && layer->work == next->work;
+        layer->feeds_next = !is_taken && !layer->runs_beside_next && is_fed(layer, next);
+        model->has_pairs |= layer->runs_beside_next;
+        model->has_fed_pairs |= layer->feeds_next;
+        for (int32_t v = 0; (layer->runs_beside_next || layer->feeds_next) && v < model->value_count; v++) {
+            CylValue *value = &model->values[v];
+            value->first_layer -= value->first_layer == i + 1;
+            value->last_layer += value->last_layer == i;
+        }
+    }
+}
+
+CylStatus cyl_model_plan(CylModel *model) {
+    CYL_TRY(plan_inputs(model));
+    int32_t chunked = 0;
+    model->input_reals = 0;
+    model->has_pairs = model->has_fed_pairs = false;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        const CylValue *value = &model->values[model->inputs[i]];
+        chunked += value->is_chunked;
+        model->input_reals += value->kind == CYL_INDEX ? 0 : value->features * (value->time ? value->time : 1);
+    }
+    model->is_chunkable = chunked == 1;
+    model->can_stream = chunked == model->input_count;
+    for (int32_t i = 0; i < model->layer_count; i++) {
+        CYL_TRY(plan_layer(model, &model->layers[i]));
+    }
+    CYL_TRY(plan_steps(model));
+    plan_pairs(model);
+    return plan_outputs(model);
+}
