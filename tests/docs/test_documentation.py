@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page
     for folder in ("", "docs", "docs/design", "bench", "bench/results", "examples/pollution", "tests")
