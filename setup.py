@@ -62,7 +62,7 @@ class BuildExtension(build_ext):
         super().build_extensions()
 
     def check_tools(self):
-        """Refuse a machine without a C compiler or without Python's headers with a sentence."""
+        """Give a clear error message if there is no C compiler or if Python's headers are missing."""
         install = "on Debian and Raspberry Pi OS, sudo apt install gcc python3-dev"
         with tempfile.TemporaryDirectory() as folder:
             for header, missing in {

@@ -120,7 +120,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=positive, help="default: 100")
     parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
     parser.add_argument("--markdown", metavar="FILE", help="also write the table into the section call of this file")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     facts = _common.machine_facts()
     rows = [Row(cell) for cell in (SIZES[:1] if options.quick else SIZES)]

@@ -449,7 +449,7 @@ def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
     parser.add_argument("--markdown", metavar="FILE", help="also write the tables into the --section of this file")
     parser.add_argument("--section", metavar="NAME", help="default: cells-THREADS")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; its times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
     options = parser.parse_args(args)
     if options.quick:
         options.cells = options.cells or list(QUICK_CELLS)

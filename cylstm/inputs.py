@@ -211,7 +211,7 @@ def as_active(active: object, batch: int) -> np.ndarray:
 
 
 def as_rows(rows: object, batch: int) -> np.ndarray:
-    """Rows of a stream, chosen as NumPy chooses, as a C-contiguous array of int64 (number of rows,).
+    """Rows of a stream, selected as in NumPy, as a C-contiguous array of int64 (number of rows,).
 
     Parameters
     ----------

@@ -169,7 +169,7 @@ class Model:
         mask : array_like of bool, optional
             (batch, time), true where a step counts; instead of `lengths`.
         threads : int, optional
-            At most so many threads; None: up to the number of CPUs (see `threads.py` for the limits). A call too
+            Maximum number of threads; None: the number of CPUs (see `threads.py` for the limits). A call too
             small to gain from them uses fewer. The result does not depend on it.
         out : ndarray or list of ndarray, optional
             Where to write the outputs: C-contiguous, of `dtype`, of the result's shape.
@@ -200,7 +200,7 @@ class Model:
         batch : int
             Rows that advance together, or some of them at a time: as many users of a server, say.
         threads : int
-            At most so many threads a step; a step too small to gain from them uses fewer (`Stream.threads`).
+            Maximum number of threads of a step; a step too small to gain from them uses fewer (`Stream.threads`).
         window : int or None, optional
             None: the state runs on from step to step; of a Keras model with stateful layers that of these layers alone.
             A number n: each step is what `predict` gives for the last n steps, from a zero state, in one pass; also of

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cylstm.graph.graph import Value
     from cylstm.model import Model
 
-# that the memory is told of where any number will do but it depends on it
+# used to report memory where the number of steps matters but is not known
 _STEPS = 1000
 
 
@@ -41,7 +41,7 @@ def summary_text(model: Model) -> str:
         "",
         f"{model.graph.parameters():,} parameters, {model._packed.nbytes / 1024:,.1f} KB packed, "
         f"{model._packed.work:,} multiply-adds a step",
-        f"memory of a run of one row beside these: {_run_memory_text(model)}",
+        f"working memory: {_run_memory_text(model)}",
         f"engine {model.engine}{chosen}, {model.dtype}; outputs: {', '.join(model.outputs)}; streams: {streams}",
     ]
     if model.graph.window is not None:
@@ -57,16 +57,16 @@ def summary_text(model: Model) -> str:
 def _run_memory_text(model: Model) -> str:
     """What values, states and scratch take: of a stream, else of a prediction of so many steps."""
     if model.can_stream:
-        return f"{model._packed.run_bytes(None) / 1024:,.1f} KB (a stream)"
+        return f"{model._packed.run_bytes(None) / 1024:,.1f} KB per single-row stream, plus the weights"
     times = [
         1 if not value.has_time else value.shape[0] if value.shape[0] is not None else _STEPS
         for value in model._packed.inputs
     ]
-    steps = f" of {max(times):,} steps" if any(value.has_time for value in model._packed.inputs) else ""
+    steps = f" and {max(times):,} steps" if any(value.has_time for value in model._packed.inputs) else ""
     try:
-        return f"{model._packed.run_bytes(times) / 1024:,.1f} KB (predict{steps})"
+        return f"{model._packed.run_bytes(times) / 1024:,.1f} KB for predict of one row{steps}, plus the weights"
     except CylstmError as error:
-        return f"not known{steps}: {error}"
+        return f"not known for one row{steps}: {error}"
 
 
 def _shape_text(value: Value) -> str:

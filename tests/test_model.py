@@ -388,16 +388,16 @@ def test_summary_shows_layers_shapes_and_parameters(rng, capsys):
 
 def run_memory(model):
     """The KB of a run of one row, as the summary says."""
-    (line,) = [line for line in summary_text(model).splitlines() if line.startswith("memory of a run of one row")]
+    (line,) = [line for line in summary_text(model).splitlines() if line.startswith("working memory")]
     amount, _, what = line.split(": ")[1].partition(" KB ")
     return float(amount.replace(",", "")), what
 
 
 def test_the_summary_tells_the_memory_of_a_run_which_grows_with_the_network(rng):
     small, large = run_memory(lstm_model(rng, 3, 200)), run_memory(lstm_model(rng, 3, 600))
-    assert small[1] == large[1] == "(a stream)" and 0 < small[0] < large[0]
+    assert small[1] == large[1] == "per single-row stream, plus the weights" and 0 < small[0] < large[0]
     narrow, wide = (lstm_model(rng, 3, hidden, bidirectional=True) for hidden in (20, 200))
-    assert run_memory(narrow)[1] == "(predict of 1,000 steps)"
+    assert run_memory(narrow)[1] == "for predict of one row and 1,000 steps, plus the weights"
     # backwards, so that all steps of the sequence are there at once
     assert run_memory(narrow)[0] > 1000 * 20 * 4 / 1024 and run_memory(wide)[0] > 1000 * 200 * 4 / 1024
     assert run_memory(cylstm.from_state_dict(linear_state_dict(rng, 4, 5), [cylstm.Linear("fc")]))[0] > 0
@@ -408,7 +408,7 @@ def test_the_summary_tells_the_memory_of_a_run_which_grows_with_the_network(rng)
 def test_a_run_whose_memory_depends_on_steps_that_do_not_fit_says_so(rng):
     weights = {"conv.weight": rng.normal(size=(4, 3, 1100)).astype(np.float32)}
     model = cylstm.from_state_dict(weights, [cylstm.Conv1d("conv"), cylstm.GlobalPool1d()])
-    assert "memory of a run of one row beside these: not known of 1,000 steps" in summary_text(model)
+    assert "working memory: not known for one row and 1,000 steps" in summary_text(model)
 
 
 def test_every_public_name_is_there():

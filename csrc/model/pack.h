@@ -10,13 +10,14 @@
 
 typedef struct CylLayer CylLayer;
 
-/* rows first_row .. first_row + gates*units of a tensor that is in the spec; axes behind the first are one */
+/* rows first_row .. first_row + gates*units of a tensor that is in the spec; axes after the first are flattened into
+   one */
 typedef struct {
     const char *role;
     int64_t first_row;
 } CylPart;
 
-/* where some rows of a tensor lie in a packed array; the tensors of a layer and their places fill each other */
+/* where some rows of a tensor lie in a packed array; every element of a layer's tensors has exactly one place */
 typedef struct {
     const char *role; /* a literal */
     int64_t first_row, rows, columns;

@@ -90,8 +90,8 @@ static void load_states(const CylLayer *layer, CylWorkspace *workspace) {
 
 /*
  * Rows without any step that counts: final states 0, as ONNX Runtime has it for sequences of length 0. In a stream
- * only the values that other layers read: its states carry on, for a later step may count, and before a first one
- * must stand what the whole sequence would start from.
+ * only the values that other layers read: a later step may still be valid, and until the first valid one the state
+ * must stay the initial state.
  */
 static void zero_empty_rows(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace) {
     CylLayerState *state = &workspace->states[layer->index];

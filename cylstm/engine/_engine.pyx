@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
-"""The only door to C: checks, releases the GIL and calls.
+"""The only interface to C: checks, releases the GIL and calls.
 
 Lists instead of generators: the types that Cython makes for the latter cost every start a tenth of a millisecond.
 """
@@ -842,7 +842,7 @@ cdef class Stream:
             Where to write the result: C-contiguous, of the model's dtype and the result's shape. Then nothing is
             allocated.
         active : array_like of bool, optional
-            (batch,): which rows advance, as each would in a stream of its own. The others keep their whole running
+            (batch,): rows to advance; results match separate streams. The others keep their whole running
             state, their x is not looked at (it may be NaN), and their outputs are zeros. The cost is that of the
             active rows. Default: all.
 
@@ -1089,7 +1089,7 @@ cdef class Stream:
         Parameters
         ----------
         rows : int, slice, array_like of int or of bool (batch,), optional
-            Only these rows, chosen as NumPy chooses. Default: all.
+            Only these rows, selected as in NumPy. Default: all.
 
         Raises
         ------
@@ -1139,7 +1139,7 @@ cdef class Stream:
         Parameters
         ----------
         rows : int, slice, array_like of int or of bool (batch,)
-            Which rows, chosen as NumPy chooses, each once.
+            Which rows, selected as in NumPy, each once.
         source : Stream, or list of tuple of array_like
             Row n goes to row ``rows[n]``. A stream of the same `Model`; or a state in the form of `state`, arrays
             (number of rows, size), for which the rows start again with it as their initial state.
@@ -1463,7 +1463,7 @@ cdef class WindowStream(Stream):
         Parameters
         ----------
         rows : int, slice, array_like of int or of bool (batch,)
-            Which rows, chosen as NumPy chooses, each once.
+            Which rows, selected as in NumPy, each once.
         source : WindowStream
             Row n goes to row ``rows[n]``. A stream of the same `Model` and the same window.
 

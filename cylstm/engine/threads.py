@@ -55,8 +55,8 @@ def _from_environment(name: str) -> int | None:
 def available_threads() -> int:
     """The most threads a call uses by itself.
 
-    The first that is set of: a threadpoolctl limit, ``CYLSTM_NUM_THREADS``, ``OMP_NUM_THREADS``, and the number of
-    CPUs in the process's affinity mask.
+    The first of these that is set wins: a threadpoolctl limit, ``CYLSTM_NUM_THREADS``, ``OMP_NUM_THREADS``, the
+    number of CPUs in the process's affinity mask.
     """
     register()
     if _limit is not None:
@@ -87,7 +87,7 @@ def register(only_if_imported: bool = False) -> None:
 
 
 def set_limit(threads: int) -> None:
-    """Use at most so many threads. The number that there is without a limit means none: so is one lifted."""
+    """Set the maximum number of threads. Setting it to the number that is used without a limit removes the limit."""
     global _limit
     _limit = None
     if threads != available_threads():

@@ -247,7 +247,7 @@ class Graph(Record):
     provenance : dict
         What the loader did: format, version, tensors used.
     layouts : dict of str to str
-        Of inputs and outputs whose arrays lie otherwise for the user than their value: which axis of the value each of
+        Of inputs and outputs whose user-facing axis order differs from the stored one: which axis of the value each of
         the user's is, batch not counted. "10" is (batch, channels, time) for a value (time, channels); axes of the
         value that are not named have size 1, so "0" is (batch, time) for a value (time, 1).
     window : int or None

@@ -647,9 +647,9 @@ def _join(prefix: str, name: str) -> str:
 def _unwrapped(
     where: str, tensors: Mapping[str, np.ndarray | StoredTensor], layers: Sequence[Layer]
 ) -> tuple[str, dict[str, str]]:
-    """What was taken off the front of the names, and name without wrappers -> name as given.
+    """The prefix that was removed from all names, and name without wrapper prefixes -> name as given.
 
-    A first part that all names share, such as ``model.``, is taken off too if no layer is named with it: the layers
+    A first part that all names share, such as ``model.``, is removed too if no layer is named with it: the layers
     would not be found otherwise. AveragedModel's count of models is left out.
     """
     averaged = (

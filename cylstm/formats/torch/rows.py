@@ -27,7 +27,7 @@ OF_LAST_AXES = frozenset((
 ))  # fmt: skip
 #: of the axis behind the rows
 _SECOND = frozenset(("BatchNorm1d", "batch_norm", "PReLU", "prelu"))
-#: of an axis that is said: as argument so many, or in the layer
+#: operations that take the axis as this argument; the layers below take it as an option
 _NAMED = {"softmax": 1, "log_softmax": 1, "glu": 1, "cat": 1, "concat": 1, "chunk": 2, "split": 2}
 _NAMED_BY_LAYER = ("Softmax", "LogSoftmax", "Softmin", "GLU")
 

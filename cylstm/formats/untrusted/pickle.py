@@ -41,7 +41,7 @@ class Global:
 
 
 class Placeholder:
-    """What an unknown call would have made.
+    """An object that the pickle builds by calling an unknown function, which is not called.
 
     Attributes
     ----------

@@ -88,7 +88,7 @@ def assert_right(module, *inputs, **options):
 
 
 def assert_refused(module, message, **options):
-    """It is refused with a sentence, and left as it was."""
+    """It raises an error with a clear message, and is left as it was."""
     before = contents(module)
     with pytest.raises(cylstm.UnsupportedError, match=message):
         cylstm.from_torch(module, **options)
