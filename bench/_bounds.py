@@ -1,4 +1,4 @@
-"""What a row could take at best on this machine: its weights at the speed of the cache that holds them.
+"""The least time that this machine allows for a row: its weights at the speed of the cache that holds them.
 
 A small C program (``_probe.c``), compiled here for this machine, measures how fast the cores read working sets of
 several sizes and how many multiply-adds they make. From these and a model's packed weights follows a bound that no

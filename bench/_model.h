@@ -1,4 +1,4 @@
-/* What the C programs of this folder share: a random LSTM. options.h, which _programs.py writes, holds the operation's
+/* What the C programs of this folder share: a random LSTM. options.h, which _programs.py writes, holds the layer's
    options: `static const CylOption OPTIONS[]`. */
 #ifndef BENCH_MODEL_H
 #define BENCH_MODEL_H

@@ -1,4 +1,4 @@
-"""The matrix product alone: how near its kernels come to the core's peak of multiply-adds, and to its reading rate.
+"""The matrix product alone: how close its kernels get to the core's peak of multiply-adds, and to its reading rate.
 
 A C program calls the product of an LSTM's gates, [x, h] against all their weights, and the loops that measure the peak
 and the reading rate, in turns, on one thread: for a batch, and for one row beside the whole step.

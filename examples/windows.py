@@ -1,7 +1,7 @@
 """Windows or a running state: one forecaster, trained on windows of 24 hours, fed in three ways.
 
-``python examples/windows.py`` in an environment with PyTorch; it takes some seconds. docs/streaming.md quotes what it
-prints.
+Run ``python examples/windows.py`` in an environment with PyTorch. It takes a few seconds; docs/streaming.md quotes its
+output.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-# an installed CyLSTM comes first, else that of this checkout
+# an installed CyLSTM comes first, then that of this checkout
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import cylstm

@@ -1,7 +1,7 @@
 """Forecast PM2.5 with the committed networks: ``make demo``, or ``make demo CSV=path`` for a file of your own.
 
-Without a path (``--csv`` or the environment variable CSV) the real series is taken where it lies in
-``../shared/data/beijing_pm25.csv`` beside the repository, else the bundled SYNTHETIC sample.
+Without a path (``--csv`` or the environment variable CSV) the demo uses the real series if
+``../shared/data/beijing_pm25.csv`` exists beside the repository, and otherwise the bundled SYNTHETIC sample.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SAMPLE = HERE / "sample_synthetic.csv"
 
 
 def numpy_lstm(model: cylstm.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """The same network in plain NumPy, one matrix product per layer and step: what one would write without us."""
+    """The same network in plain NumPy, one matrix product per layer and step: what one would write without CyLSTM."""
     lstm, dense = (
         {role: model.graph.tensors[name] for role, name in node.weights.items()} for node in model.graph.layers
     )

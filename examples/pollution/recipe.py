@@ -1,7 +1,7 @@
 """What both training scripts share: the two phases, the windows they draw, the weights of the leads.
 
 At one hour ahead most of the change is noise, and a network trained on the truth from random weights ends
-behind ordinary least squares. So each network first learns to repeat the linear model's forecasts, which are
+up worse than ordinary least squares. So each network first learns to repeat the linear model's forecasts, which are
 free of noise, and then refines them on targets between the linear forecast and the truth.
 """
 
@@ -46,7 +46,7 @@ HIDDEN = 32
 WINDOW = 96
 BATCH = 64
 CLIP = 1.0
-#: One series alone holds little that the linear model does not use, so its network leans on it more.
+#: One series holds little that the linear model does not use, so the univariate network stays closer to it.
 PHASES = {
     "univariate": (Phase(1000, 5e-3, 0.0), Phase(600, 2e-3, 0.3)),
     "multivariate": (Phase(1000, 5e-3, 0.0), Phase(600, 2e-3, 0.5)),

@@ -21,7 +21,7 @@ FEATURES = {
 }
 #: Wind direction as one number, from the cleanest to the dirtiest wind of 2010 to 2013 (cv: calm or variable).
 WIND = {"NW": 0.0, "NE": 1.0, "SE": 2.0, "cv": 3.0}
-#: How each feature is bent before it is standardised; the rest are used as they are.
+#: How each feature is transformed before it is standardised; the rest are used as they are.
 BEND = {"Iws": "log1p", "Is": "log1p", "Ir": "log1p"}
 LEADS = 24
 LAGS = 24
