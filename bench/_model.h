@@ -47,7 +47,7 @@ static CylModel *make_model(int32_t input, int32_t hidden) {
         {"weight_hh", random_floats(4 * (int64_t)hidden * hidden, scale), 2, {4 * hidden, hidden}},
         {"bias", random_floats(4 * (int64_t)hidden, scale), 1, {4 * hidden}},
     };
-    const CylLayerSpec spec = {.op = "lstm",
+    const CylLayerSpec spec = {.kind = "lstm",
                                .inputs = inputs,
                                .outputs = outputs,
                                .options = OPTIONS,

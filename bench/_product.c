@@ -11,7 +11,9 @@
 #include "cylstm.h"
 #include "kernels/kernels.h"
 #include "model/matrix.h"
+#include "model/model.h"
 #include "platform/memory.h"
+#include "run/recurrent.h"
 
 #include <string.h>
 

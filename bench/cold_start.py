@@ -95,8 +95,9 @@ import sys
 from pathlib import Path
 folder = Path(sys.argv[1])
 sys.path.append(sys.argv[2])
-import _common, numpy as np, networks
+import _common, numpy as np
 from cells import make_cell
+from tests.builders import networks
 cell, steps = make_cell({CELL}), {STEPS}
 model = networks.lstm_model(np.random.default_rng(3), {CELL[0]}, {CELL[1]}, outputs=1, last=True)
 model.save(folder / "plain.cylstm")
