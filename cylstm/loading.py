@@ -127,7 +127,7 @@ def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None
     model = Model(graph, engine=engine, dtype=dtype)
     if check is None:
         return model
-    from cylstm.formats.keras.check import check_keras
+    from cylstm.checking.keras import check_keras
 
     found = check_keras(model, keras_model, check)
     del model  # so that the weights are packed once at a time
@@ -172,11 +172,11 @@ def from_torch(
     CheckError
         If PyTorch and the model differ by more than the tolerance; the message says where, and both numbers.
     """
-    from cylstm.formats.torch.checkpoint import convert_module as build
+    from cylstm.formats.torch.live import convert_module as build
 
     graph, call = build(module, inputs)
     model = Model(graph, engine=engine, dtype=dtype)
-    from cylstm.formats.torch.check import check_module, try_module
+    from cylstm.checking.torch import check_module, try_module
 
     try_module(model, call)
     if check is None:

@@ -13,8 +13,8 @@ from cylstm.errors import FormatError
 if TYPE_CHECKING:
     import numpy as np
 
-    from cylstm.formats.safetensors import SafetensorsFile
     from cylstm.formats.untrusted.hdf5 import Hdf5File
+    from cylstm.formats.untrusted.safetensors import SafetensorsFile
     from cylstm.graph.graph import Graph
 
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
@@ -72,7 +72,7 @@ class File:
         is_whole = length <= self.size - 8 or self.extension in (".safetensors", ".cylstm")
         if len(head) < 9 or head[8:9] not in b"{ " or not is_whole:
             return None
-        from cylstm.formats.safetensors import SafetensorsFile
+        from cylstm.formats.untrusted.safetensors import SafetensorsFile
 
         return SafetensorsFile(self.path)
 

@@ -100,7 +100,8 @@ def _read_shard(index: str, path: str) -> Tensors:
             from cylstm.formats.torch.checkpoint import read_torch_tensors
 
             return read_torch_tensors(path)
-        from cylstm.formats.safetensors import SafetensorsFile, read_safetensors_tensors
+        from cylstm.formats.safetensors import read_safetensors_tensors
+        from cylstm.formats.untrusted.safetensors import SafetensorsFile
 
         return read_safetensors_tensors(SafetensorsFile(path))
     except CylstmError as error:

@@ -120,7 +120,7 @@ def fuzz_cylstm(data: bytes) -> None:
 
 def fuzz_check(data: bytes) -> None:
     from cylstm.formats.native.check import read_check
-    from cylstm.formats.safetensors import SafetensorsFile
+    from cylstm.formats.untrusted.safetensors import SafetensorsFile
 
     header, _, rest = _native()
     header["__metadata__"]["check"] = data.decode("utf-8", "replace")

@@ -440,7 +440,15 @@ def test_a_first_prediction_imports_what_it_needs_alone(rng, tmp_path):
     engine = {"engine", "engine._engine", "engine.threads"}
     graph = {f"graph{name}" for name in ("", ".activations", ".graph", ".weights")}
     layers = {f"graph.layers{name}" for name in ("", "._layer", ".dense", ".lstm")}
-    readers = (".format", ".native", ".native.read", ".registry", ".safetensors", ".untrusted", ".untrusted.json")
+    readers = (
+        ".format",
+        ".native",
+        ".native.read",
+        ".registry",
+        ".untrusted",
+        ".untrusted.json",
+        ".untrusted.safetensors",
+    )
     formats = {f"formats{name}" for name in ("", *readers)}
     expected = {"errors", "model"} | engine | graph | layers | formats
     assert set(done.stdout.split()) == {f"cylstm.{name}" for name in expected}

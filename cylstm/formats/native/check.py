@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cylstm.errors import FormatError
-from cylstm.formats.safetensors import SafetensorsFile, are_counts
 from cylstm.formats.untrusted.json import parse_json
+from cylstm.formats.untrusted.safetensors import SafetensorsFile, are_counts
 from cylstm.graph.graph import Graph
 
 _HEXADECIMAL = frozenset("0123456789abcdef")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.safetensors import SafetensorsFile
 from cylstm.formats.untrusted.json import parse_json
+from cylstm.formats.untrusted.safetensors import SafetensorsFile
 from cylstm.graph.graph import Graph, GraphBuilder, Layer, Value
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.weights import StoredTensor

@@ -5,28 +5,24 @@ and one uncompressed member ``<root>/data/<key>`` per storage. A TorchScript arc
 beside it. Before, and still with ``_use_new_zipfile_serialization=False``, the file is a stream: five pickles (magic
 number, protocol, system, the object, the storages' keys), then for each key an int64 count and the raw elements.
 
-The pickles are interpreted without running anything (`_pickle`), so a pickled module yields its weights too.
+The pickles are interpreted without running anything, so a pickled module yields its weights too.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.arrays import Tensors
-from cylstm.formats.state_dict.assemble import from_state_dict, graph_from_tensors
-from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Layer, Linear
+from cylstm.formats.state_dict.assemble import graph_from_tensors
+from cylstm.formats.state_dict.wiring import Layer
 from cylstm.formats.torch.tensors import FUNCTIONS, StorageRef, TensorReader, TensorRef, storage_of
 from cylstm.formats.untrusted.pickle import Placeholder, load_pickle
 from cylstm.formats.untrusted.zip import Archive
 from cylstm.graph.graph import Graph
-
-if TYPE_CHECKING:
-    from cylstm.formats.torch.graph import Call
 
 _MAX_PICKLE_BYTES = 256 << 20
 _MAX_DEPTH = 8
@@ -68,57 +64,6 @@ def read_torch_tensors(path: str, key: str | None = None) -> Tensors:
         is_archive = file.read(2) == b"PK"
     # left open for the tensors that are not read yet
     return _read_archive(Archive(path), key) if is_archive else _read_stream(path, open(path, "rb"), key)
-
-
-def from_torch(module: object, inputs: object = None) -> Graph:
-    """The graph of a live layer or network; weights are copied.
-
-    A ``torch.nn.LSTM``, ``GRU``, ``RNN`` or one of their cells by itself gives its output at every step, and takes the
-    batch first and the time second. A network is traced with ``torch.fx``, which records how its layers are wired.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    inputs : tuple, list of tuple, dict or None
-        As in `cylstm.from_torch`.
-
-    Raises
-    ------
-    UnsupportedError
-        For what is no module or cannot be traced, and for layers and operations that are not computed.
-    ShapeError
-        If the shapes of the inputs do not fit the layers, or have to be given.
-    """
-    return convert_module(module, inputs)[0]
-
-
-def convert_module(module: Any, inputs: object = None) -> tuple[Graph, Call]:
-    """As `from_torch`, with how the module is called to be compared with its graph."""
-    kind = type(module).__name__
-    layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
-    layer = layers.get(kind.removesuffix("Cell"))
-    if isinstance(module, type):
-        raise UnsupportedError(f"from_torch takes a torch.nn.Module, found the class {module.__name__}; make one of it")
-    if not hasattr(module, "named_modules") or "torch" not in sys.modules:
-        raise UnsupportedError(
-            f"from_torch takes a torch.nn.Module, found {type(module).__module__}.{kind}; for tensors use "
-            "from_state_dict(tensors, layers=[...])"
-        )
-    from cylstm.formats.torch.graph import call_of_layer, graph_from_module, refuse_hooks
-
-    if not type(module).__module__.startswith("torch.nn.") or layer is None or inputs is not None:
-        graph, call = graph_from_module(module, inputs)
-        return _of_live(graph, kind, version=None), call
-    refuse_hooks(module)
-    options = {"activation": module.nonlinearity} if layer is RNN else {}
-    graph = _of_live(from_state_dict(module.state_dict(), [layer("", **options)]), kind)
-    return graph, call_of_layer(module, graph)
-
-
-def _of_live(graph: Graph, kind: str, **beside: object) -> Graph:
-    """The graph with where it came from: a module of this class."""
-    found = {"format": "torch", "framework_version": sys.modules["torch"].__version__, "source": f"live {kind}"}
-    return graph._replace(provenance={**graph.provenance, **found, **beside})
 
 
 # The two containers

@@ -16,6 +16,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cylstm.errors import CylstmError, UnsupportedError
+from cylstm.formats.torch.operations.rows import OF_LAST_AXES
 from cylstm.formats.torch.state import Change, Kept, describe, draw_once, equal, version, without
 
 #: batch and time of the arrays of zeros
@@ -146,8 +147,6 @@ def _record(
 ) -> tuple[Any, list[Change], bool]:
     """What `module` does, what that changed of what is kept, and whether generators moved; all is put back."""
     import torch
-
-    from cylstm.formats.torch.rows import OF_LAST_AXES
 
     kind = type(module).__name__
     with _RECORDING:  # torch.fx replaces methods of torch.nn.Module meanwhile

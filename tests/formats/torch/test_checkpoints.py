@@ -495,7 +495,7 @@ def test_views_parameters_and_tied_weights_that_pytorch_writes_are_read_back(tmp
 @pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "Linear"])
 def test_a_live_module_is_copied(kind):
     torch = pytest.importorskip("torch")
-    from cylstm.formats.torch.checkpoint import from_torch
+    from cylstm.formats.torch.live import from_torch
 
     torch.manual_seed(7)
     module = getattr(torch.nn, kind)(3, 5)
@@ -513,7 +513,7 @@ def test_a_live_module_is_copied(kind):
 @pytest.mark.frameworks
 def test_what_is_no_module_is_refused_with_advice():
     pytest.importorskip("torch")
-    from cylstm.formats.torch.checkpoint import from_torch
+    from cylstm.formats.torch.live import from_torch
 
     for found in (object(), {"weight": 1}, "model.pt"):
         with pytest.raises(UnsupportedError, match="from_state_dict"):

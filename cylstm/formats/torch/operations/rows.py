@@ -1,17 +1,21 @@
 """Steps as rows: ``x.view(-1, x.size(-1))`` or ``x.view(b * t, c, n)``, layers on that, and ``view(b, t, -1)`` back.
 
-PyTorch's way to apply a layer to each step. The rows of a batch stay apart in it, so that it is what the layer gives
-of all steps, or of one frame after the other.
+PyTorch code applies a layer to each step in this way. The rows of a batch stay apart in it, so that it is what the
+layer gives of all steps, or of one frame after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cylstm.formats.torch.graph import BATCH, Dim, Frames, Rows, Tensor, Wiring
+from cylstm.formats.torch.network import Network
+from cylstm.formats.torch.operations.axes import reshape_axes, squeeze
+from cylstm.formats.torch.operations.parts import narrow, stack
+from cylstm.formats.torch.tensor import BATCH, Dim, Frames, Rows, Tensor, flat
 from cylstm.graph.graph import Axis, StaticTimeNeeded, Value
 
 _MOST_FRAMES = 256
+
 
 #: of the last axes or of none, which stay the same when the rows come apart
 OF_LAST_AXES = frozenset((
@@ -25,49 +29,38 @@ OF_LAST_AXES = frozenset((
     "pow", "maximum", "minimum", "clamp", "clip", "contiguous", "to", "float", "double", "detach", "clone",
     "type_as", "cpu",
 ))  # fmt: skip
+
+
 #: of the axis behind the rows
 _SECOND = frozenset(("BatchNorm1d", "batch_norm", "PReLU", "prelu"))
 #: operations that take the axis as this argument; the layers below take it as an option
 _NAMED = {"softmax": 1, "log_softmax": 1, "glu": 1, "cat": 1, "concat": 1, "chunk": 2, "split": 2}
+
+
 _NAMED_BY_LAYER = ("Softmax", "LogSoftmax", "Softmin", "GLU")
-
-
-def flat(found: object) -> list[object]:
-    """What is in a nest of arguments."""
-    if isinstance(found, dict):
-        found = list(found.values())
-    if isinstance(found, slice):
-        found = [found.start, found.stop, found.step]
-    if isinstance(found, (list, tuple)) and not isinstance(found, Value):
-        return [one for part in found for one in flat(part)]
-    return [found]
 
 
 def has_rows(args: object) -> bool:
     return any(isinstance(one, (Rows, Frames)) for one in flat(args))
 
 
-def as_rows(w: Wiring, x: Tensor, shape: Sequence[object]) -> Rows | None:
+def as_rows(net: Network, x: Tensor, shape: Sequence[object]) -> Rows | None:
     """`x`, reshaped to this, if that makes rows of its first two axes."""
-    from cylstm.formats.torch.modules import reshape
-
     sizes = x.shape
     if len(sizes) < 3 or x.batch > 1 or sizes[1 - x.batch] == 1 or len(shape) < 2:
         return None
     if not _is_product(shape, sizes[:2], sizes[2:]):
         return None
-    return Rows(reshape(w, x, [*sizes[:2], *_filled(shape[1:], sizes[2:])]))
+    return Rows(reshape_axes(net, x, [*sizes[:2], *_fill_rest(shape[1:], sizes[2:])]))
 
 
-def reshape_rows(w: Wiring, x: Rows | Frames, shape: Sequence[object]) -> Rows | Tensor:
+def reshape_rows(net: Network, x: Rows | Frames, shape: Sequence[object]) -> Rows | Tensor:
     """Into other rows, or apart into (batch, time, ...)."""
-    from cylstm.formats.torch.modules import reshape
-
-    x = together(w, x)
+    x = together(net, x)
     sizes = x.steps.shape
     if _is_product(shape, sizes[:2], sizes[2:]):
-        return Rows(reshape(w, x.steps, [*sizes[:2], *_filled(shape[1:], sizes[2:])]))
-    return reshape(w, x.steps, shape)
+        return Rows(reshape_axes(net, x.steps, [*sizes[:2], *_fill_rest(shape[1:], sizes[2:])]))
+    return reshape_axes(net, x.steps, shape)
 
 
 def _is_product(shape: Sequence[object], leading: Sequence[object], rest: Sequence[object]) -> bool:
@@ -88,7 +81,7 @@ def _count(sizes: Sequence[object]) -> int | None:
     return found
 
 
-def _filled(wanted: Sequence[object], rest: Sequence[object]) -> list[object]:
+def _fill_rest(wanted: Sequence[object], rest: Sequence[object]) -> list[object]:
     """Sizes wanted, -1 as what is left of the `rest`, which have no unknown time among them."""
     total, known = _count(rest), _count([size for size in wanted if size != -1])
     if list(wanted).count(-1) == 1 and total is not None and known:
@@ -96,20 +89,20 @@ def _filled(wanted: Sequence[object], rest: Sequence[object]) -> list[object]:
     return list(wanted)
 
 
-def together(w: Wiring, x: Rows | Frames) -> Rows:
+def together(net: Network, x: Rows | Frames) -> Rows:
     """Frames as one tensor."""
-    from cylstm.formats.torch.operations import stack
-
     if isinstance(x, Rows):
         return x
-    return Rows(stack(w, [w.tensor(one) for one in x.frames], 0 if x.time_first else 1))
+    return Rows(stack(net, [net.tensor(one) for one in x.frames], 0 if x.time_first else 1))
 
 
-def on_rows(w: Wiring, name: str, call: Callable[..., object], args: tuple, kwargs: dict, dim: object = None) -> object:
+def on_rows(
+    net: Network, name: str, call: Callable[..., object], args: tuple, kwargs: dict, dim: object = None
+) -> object:
     """A layer or function called with rows: on all steps at once if that is the same, else frame by frame."""
     given = flat((args, kwargs))
     if any(isinstance(one, Tensor) for one in given):
-        raise w.refuse("steps that are rows together with a tensor whose rows are those of the batch")
+        raise net.refuse("steps that are rows together with a tensor whose rows are those of the batch")
     rows = [one for one in given if isinstance(one, (Rows, Frames))]
     if name in _NAMED:
         dim = kwargs.get("dim", args[_NAMED[name]] if len(args) > _NAMED[name] else None)
@@ -118,12 +111,12 @@ def on_rows(w: Wiring, name: str, call: Callable[..., object], args: tuple, kwar
     front = name in OF_LAST_AXES or (type(dim) is int and dim < 0)
     back = name in _SECOND or (type(dim) is int and dim > 0)
     if (front or back) and all(isinstance(one, Rows) or isinstance(one.frames[0], Tensor) for one in rows):
-        first = together(w, rows[0]).steps.batch
+        first = together(net, rows[0]).steps.batch
 
         def steps(found: Rows | Frames) -> Tensor:
-            tensor = together(w, found).steps
+            tensor = together(net, found).steps
             if tensor.batch != first:
-                raise w.refuse("rows of (batch, time) together with those of (time, batch)")
+                raise net.refuse("rows of (batch, time) together with those of (time, batch)")
             axes = tensor.axes
             return tensor if front else Tensor(tensor.value, (BATCH, *axes[2:], axes[1 - first]))
 
@@ -136,9 +129,9 @@ def on_rows(w: Wiring, name: str, call: Callable[..., object], args: tuple, kwar
             return Rows(found)
 
         return rows_of(call(*_each(args, steps), **_each(kwargs, steps)))
-    frames = [_frames(w, name, one) for one in rows]
+    frames = [_frames(net, name, one) for one in rows]
     if len({(len(one.frames), one.time_first) for one in frames}) != 1:
-        raise w.refuse("steps that are rows, of different numbers of steps")
+        raise net.refuse("steps that are rows, of different numbers of steps")
     found = []
     for k in range(len(frames[0].frames)):
         taken = iter(frames)
@@ -150,18 +143,18 @@ def on_rows(w: Wiring, name: str, call: Callable[..., object], args: tuple, kwar
     return Frames(tuple(found), frames[0].time_first)
 
 
-def _frames(w: Wiring, name: str, x: Rows | Frames) -> Frames:
-    from cylstm.formats.torch.operations import narrow, squeeze
-
+def _frames(net: Network, name: str, x: Rows | Frames) -> Frames:
     if isinstance(x, Frames):
         return x
     axis = 1 - x.steps.batch
     count = x.steps.size(axis)
     if not isinstance(count, int):
-        raise StaticTimeNeeded(f"layer {w.name!r}: {name} of single steps as rows needs the number of steps in advance")
+        raise StaticTimeNeeded(
+            f"layer {net.name!r}: {name} of single steps as rows needs the number of steps in advance"
+        )
     if count > _MOST_FRAMES:
-        raise w.refuse(f"{name} of more than {_MOST_FRAMES} steps as rows is not supported, found {count}")
-    frames = tuple(squeeze(w, narrow(w, x.steps, axis, k, 1), axis) for k in range(count))
+        raise net.refuse(f"{name} of more than {_MOST_FRAMES} steps as rows is not supported, found {count}")
+    frames = tuple(squeeze(net, narrow(net, x.steps, axis, k, 1), axis) for k in range(count))
     return Frames(frames, axis == 0)
 
 

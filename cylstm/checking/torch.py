@@ -12,7 +12,7 @@ import numpy as np
 from cylstm.checks import CheckError, as_array, compare, describe_inputs
 from cylstm.errors import CylstmError, ShapeError, UnsupportedError
 from cylstm.formats.arrays import as_numpy
-from cylstm.formats.torch.graph import Call, evaluating, leaves
+from cylstm.formats.torch.module import Call, evaluating, leaves
 from cylstm.formats.torch.state import Kept, describe
 from cylstm.prediction import input_list
 

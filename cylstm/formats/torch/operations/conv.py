@@ -1,0 +1,178 @@
+"""Convolution, pooling, padding and upsampling over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cylstm.formats.torch.network import Network
+from cylstm.formats.torch.operations.parts import cut
+from cylstm.formats.torch.tensor import BATCH, Dim, Tensor
+from cylstm.graph.graph import Value
+
+
+def channels_last(net: Network, x: object) -> tuple[Tensor, Value]:
+    """A tensor (batch, channels, time) and its value (time, channels)."""
+    x = net.tensor(x)
+    if len(x.axes) != 3 or x.batch != 0:
+        raise net.refuse(f"expected a tensor (batch, channels, time), found {x.shape}")
+    return x, net.arrange(x, [2, 1])
+
+
+def single(net: Network, number: object, what: str) -> int:
+    """An option of one axis: a number, or a tuple of one."""
+    if isinstance(number, (tuple, list)) and len(number) == 1:
+        number = number[0]
+    if type(number) is not int:
+        raise net.refuse(f"{what} expected a whole number, found {number!r}")
+    return number
+
+
+def conv1d(
+    net: Network,
+    x: object,
+    weight: Any,
+    bias: Any = None,
+    stride: object = 1,
+    padding: object = 0,
+    dilation: object = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    x = net.tensor(x)
+    array = net.array(weight)
+    if array.ndim != 3:
+        raise net.refuse(f"expected a weight (filters, channels, kernel), found shape {array.shape}")
+    stride, dilation = single(net, stride, "stride"), single(net, dilation, "dilation")
+    reach = (array.shape[2] - 1) * dilation
+    if padding == "same":
+        before, after = reach // 2, reach - reach // 2
+    elif padding == "valid":
+        before = after = 0
+    else:
+        before = after = single(net, padding, "padding")
+    if padding_mode != "zeros" and (before or after):
+        mode = {"reflect": "reflect", "replicate": "replicate", "circular": "circular"}[padding_mode]
+        x, before, after = pad_axis(net, x, 2, before, after, mode), 0, 0
+    cropped = 0
+    if padding_mode == "zeros" and x.unpadded is not None and x.unpadded[1] == 2:
+        x, _, more_before, more_after = x.unpadded
+        before, after = before + more_before, after + more_after
+    if before == after == reach and stride == 1 and reach and _is_cropped(net, reach):
+        after, cropped = 0, reach
+    x, value = channels_last(net, x)
+    options: dict[str, object] = {"stride": stride, "dilation": dilation, "groups": groups}
+    if before == reach and after == 0:
+        options["padding"] = "causal" if reach else "valid"
+        # the last window has to end at the last step for the number of windows to be the same
+        if stride > 1 and reach:
+            options |= {"padding": "explicit", "pad_before": before}
+    elif before or after:
+        options |= {"padding": "explicit", "pad_before": before, "pad_after": after}
+    value = net.add_layer("conv1d", value, {"weight": array.transpose(0, 2, 1), "bias": net.array(bias)}, options)
+    return Tensor(value, (BATCH, 1, 0), cropped=cropped)
+
+
+def _is_cropped(net: Network, steps: int) -> bool:
+    """Whether everything that reads the operation only cuts so many steps off its end, ``y[:, :, :-steps]``."""
+    return bool(net.fx_node.users) and all(
+        user.op == "call_function"
+        and getattr(user.target, "__name__", "") == "getitem"
+        and isinstance(user.args[1], tuple)
+        and user.args[1] == (*(slice(None),) * (len(user.args[1]) - 1), slice(None, -steps, None))
+        and (len(user.args[1]) == 3)
+        for user in net.fx_node.users
+    )
+
+
+def pad_axis(net: Network, x: Tensor, axis: int, before: int, after: int, mode: str = "zero") -> Tensor:
+    """Numbers before and after one of PyTorch's axes; negative ones cut."""
+    axis = net.axis(x, axis)
+    if before < 0 or after < 0:
+        x = cut(net, x, axis, max(-before, 0), max(-after, 0))
+        before, after = max(before, 0), max(after, 0)
+    if not before and not after:
+        return x
+    if x.axes[axis] is None:
+        x = net.last(x, axis)
+    options = {"axis": x.axes[axis], "before": before, "after": after, "mode": mode}
+    value = net.add_layer("pad", x.value, options=options, part="pad" if net.fx_node.op == "call_module" else "")
+    return Tensor(value, x.axes, unpadded=(x, axis, before, after) if mode == "zero" else None)
+
+
+def pad(net: Network, x: object, padding: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Pairs of numbers (before, after), those of the last axis first."""
+    x = net.tensor(x)
+    if len(padding) % 2 or len(padding) > 2 * len(x.axes):
+        raise net.refuse(f"expected pairs of padding, found {padding}")
+    zero = mode == "constant" and not value
+    if mode == "constant" and value:
+        # as zeros around x - value, to which value is added
+        x = net.affine(x, 1.0, -value)
+    mode = {"constant": "zero", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}[mode]
+    for i in range(len(padding) // 2):
+        before, after = padding[2 * i : 2 * i + 2]
+        if before or after:
+            x = pad_axis(net, x, len(x.axes) - 1 - i, before, after, mode)
+    return x if zero or mode != "zero" else net.affine(x, 1.0, value)
+
+
+def pool1d(
+    net: Network,
+    x: object,
+    mode: str,
+    kernel_size: object,
+    stride: object = None,
+    padding: object = 0,
+    dilation: object = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
+) -> Tensor:
+    x, value = channels_last(net, x)
+    whole = kernel_size[0] if isinstance(kernel_size, (tuple, list)) and len(kernel_size) == 1 else kernel_size
+    if whole == x.size(2) and isinstance(whole, Dim) and stride in (None, (), whole) and not padding:
+        # F.max_pool1d(x, x.shape[2]): over all steps
+        mode = {"average": "mean"}.get(mode, mode)
+        return Tensor(net.add_layer("reduce", value, options={"mode": mode, "axis": 0}), (BATCH, 0, None))
+    pool = single(net, kernel_size, "kernel_size")
+    steps = pool if stride in (None, ()) else single(net, stride, "stride")
+    around = single(net, padding, "padding")
+    options: dict[str, object] = {
+        "mode": mode,
+        "pool": pool,
+        "stride": steps,
+        "dilation": single(net, dilation, "dilation"),
+    }
+    options |= {"ceil_mode": bool(ceil_mode), "count_include_pad": bool(count_include_pad)}
+    if around:
+        options |= {"padding": "explicit", "pad_before": around, "pad_after": around}
+    return Tensor(net.add_layer("pool1d", value, options=options), (BATCH, 1, 0))
+
+
+def global_pool(net: Network, x: object, mode: str, size: object) -> Tensor:
+    """An adaptive pooling to one step, or to a number that divides the steps."""
+    x, value = channels_last(net, x)
+    size = single(net, size, "output_size")
+    if size == 1:
+        return Tensor(net.add_layer("reduce", value, options={"mode": mode, "axis": 0}), (BATCH, 0, None))
+    steps = value.shape[0]
+    if steps is None or steps % size:
+        raise net.refuse(f"adaptive pooling of {steps or 'any number of'} steps to {size} is not supported")
+    options = {"mode": {"mean": "average"}.get(mode, mode), "pool": steps // size, "stride": steps // size}
+    return Tensor(net.add_layer("pool1d", value, options=options), (BATCH, 1, 0))
+
+
+def upsample(net: Network, x: object, size: object, factor: object, mode: str) -> Tensor:
+    x = net.tensor(x)
+    if mode != "nearest" or size is not None or len(x.axes) != 3:
+        raise net.refuse(
+            f"only mode='nearest' of (batch, channels, time) by a scale_factor is supported, found {mode!r}"
+        )
+    factor = factor[0] if isinstance(factor, tuple) else factor
+    if not float(factor).is_integer() or factor < 1:
+        raise net.refuse(f"scale_factor expected a whole number, found {factor!r}")
+    axis = net.axis(x, 2)
+    if x.axes[axis] is None:
+        x = net.last(x, axis)
+    return Tensor(net.add_layer("upsample", x.value, options={"axis": x.axes[axis], "size": int(factor)}), x.axes)
