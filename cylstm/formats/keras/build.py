@@ -11,11 +11,11 @@ from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.arrays import warn_not_finite
 from cylstm.formats.keras.call import Comparison, Flow, LayerCall, Mask, NoMask, Rebuild, shape_text, sizes_text
 from cylstm.formats.keras.config import MAX_UNITS, LayerConfig, read_object
-from cylstm.formats.keras.layers import INSTEAD, LAYERS, has_weights
+from cylstm.formats.keras.layers.recurrent import RECURRENT_LAYERS
+from cylstm.formats.keras.layers.table import INSTEAD, LAYERS, has_weights
 from cylstm.formats.keras.masks import mask_behind
 from cylstm.formats.keras.network import MODELS, Call, Network, Reference, read_network
 from cylstm.formats.keras.operations import add_operation
-from cylstm.formats.keras.recurrent import RECURRENT_LAYERS
 from cylstm.formats.keras.weights import Part, Taken, Weights, numbered, take_weights
 from cylstm.graph.graph import Graph, GraphBuilder, Option, Value, common_steps
 

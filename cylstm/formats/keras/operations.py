@@ -12,7 +12,7 @@ import numpy as np
 
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.keras.call import Comparison, Everywhere, Flow, LayerCall, NoMask, Spread, shape_text
-from cylstm.formats.keras.layers import reshape
+from cylstm.formats.keras.layers.shape import reshape
 from cylstm.formats.keras.network import Slice
 from cylstm.graph.activations import activation_options
 from cylstm.graph.graph import Value

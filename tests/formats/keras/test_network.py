@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats.keras.layers import LAYERS
+from cylstm.formats.keras.layers.table import LAYERS
 from cylstm.formats.keras.masks import MASKS
 from cylstm.loading import read
 

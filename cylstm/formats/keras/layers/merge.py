@@ -1,0 +1,60 @@
+"""Layers with several inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cylstm.errors import FormatError, UnsupportedError
+from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
+from cylstm.formats.keras.masks import add_merge, merged_mask
+from cylstm.graph.graph import Value
+
+
+def merge_of(mode: str) -> Callable[[LayerCall], list[Flow]]:
+    def add(call: LayerCall) -> list[Flow]:
+        call.layer.check_options(set())
+        if mode == "sub" and len(call.flows) != 2:
+            raise FormatError(f"{call.what}: expected two inputs, found {len(call.flows)}")
+        if len(call.flows) < 2:
+            return [Flow(call.x, call.flow.mask)]
+        return add_merge(call, mode)
+
+    return add
+
+
+def add_concatenate(call: LayerCall) -> list[Flow]:
+    call.layer.check_options({"axis"})
+    axis = call.axis(call.layer.config.get("axis", -1), of=call.values[0])
+    if len(call.flows) < 2:
+        return [Flow(call.x, call.flow.mask)]
+    roles = {f"x{k or ''}": value for k, value in enumerate(call.values)}
+    is_time = axis == 0 and call.values[0].has_time
+    mask = merged_mask(call, call.listed_masks(), along_time=is_time)
+    return [Flow(call.add("merge", roles, mode="concat", axis=axis), Mask(mask))]
+
+
+def add_dot(call: LayerCall) -> Value:
+    """Products over one axis of each, which is made the last."""
+    layer = call.layer
+    layer.check_options({"axes", "normalize"})
+    if len(call.flows) != 2:
+        raise FormatError(f"{call.what}: expected two inputs, found {len(call.flows)}")
+    axes = layer.config.get("axes")
+    axes = [axes, axes] if type(axes) is int else axes
+    if not isinstance(axes, list) or len(axes) != 2:
+        raise FormatError(f"{call.what}: option axes expected one axis or two, found {axes!r:.80}")
+    values = []
+    for k, (value, axis) in enumerate(zip(call.values, axes, strict=True)):
+        if len(value.shape) > 2:
+            raise UnsupportedError(
+                f"{call.what}: expected inputs (batch, time, features) or (batch, features), found {shape_text(value)}"
+            )
+        if call.axis(axis, "axes", of=value) != len(value.shape) - 1:
+            value = call.add("permute", value, suffix=f".input{k}", order="10")
+        values.append(value)
+    y = {"x": values[0], "x1": values[1]}
+    normalize = layer.flag("normalize", False)
+    if len(values[0].shape) == 2 and len(values[1].shape) == 1:
+        column = call.add("dot", y, suffix=".column", normalize=normalize)
+        return call.add("reshape", column, shape="-1")
+    return call.add("dot", y, normalize=normalize)

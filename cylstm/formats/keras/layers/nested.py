@@ -1,0 +1,101 @@
+"""Masking, layers that hold layers, and models that are layers."""
+
+from __future__ import annotations
+
+from cylstm.errors import UnsupportedError
+from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
+from cylstm.formats.keras.config import LayerConfig
+from cylstm.formats.keras.masks import inner_mask, mask_of_frames, passed_mask
+from cylstm.formats.keras.network import MODELS
+from cylstm.formats.keras.weights import Part
+from cylstm.graph.graph import StaticTimeNeeded, Value
+
+
+def add_masking(call: LayerCall) -> list[Flow]:
+    layer, x = call.layer, call.x
+    layer.check_options({"mask_value"})
+    if call.first or x.kind != "sequence" or len(x.shape) != 2:
+        raise UnsupportedError(f"{call.what}: expected an input (batch, time, features), found {shape_text(x)}")
+    made = call.add_layer("masking", call.name, {"x": x}, None, {"mask_value": layer.number("mask_value", 0.0)})
+    return [Flow(made["y"], Mask(made["mask"]))]
+
+
+def add_time_distributed(call: LayerCall) -> list[Flow]:
+    call.layer.check_options({"layer"})
+    inner = call.layer.inner(call.layer.config.get("layer"), "layer")
+    x, (is_explicit, mask) = call.flow.value, call.explicit_mask()
+    flow = Flow(x, Mask(mask)) if is_explicit else call.flow
+    if call.first or not x.has_time or len(x.shape) < 2:
+        raise UnsupportedError(f"{call.what}: expected an input (batch, time, ...), found {shape_text(x)}")
+    within = Part((*call.within.path, "layer"), (*call.within.attributes, "layer"), (), call.within.below)
+    if not _works_on_each_step(inner):
+        return _frame_by_frame(call, inner, within, flow)
+    given = Flow(x, Mask(inner_mask(call, inner, flow.mask.value)))
+    made = call.maker.call_layer(
+        LayerCall(call.maker, inner, call.name, call.owner, within, [given], first=1, is_last=call.is_last)
+    )
+    mask = passed_mask(call)
+    return [Flow(one.value, Mask(mask_of_frames(call, one, mask))) for one in made]
+
+
+#: Inside TimeDistributed, layers that are called on single frames add as many nodes.
+_MOST_FRAMES = 256
+
+
+#: Layers that TimeDistributed gives all its steps at once; any other is called frame by frame.
+_PER_STEP = {
+    "Dense", "Embedding", "Activation", "LeakyReLU", "ELU", "ReLU", "PReLU", "Softmax", "Dropout", "SpatialDropout1D",
+    "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization", "Identity", "BatchNormalization",
+    "LayerNormalization", "RMSNormalization", "UnitNormalization", "Normalization", "Rescaling", "GlobalMaxPooling1D",
+    "GlobalAveragePooling1D", "Flatten", "Reshape", "Permute", "RepeatVector", "Cropping1D", "ZeroPadding1D",
+    "UpSampling1D", *MODELS,
+}  # fmt: skip
+
+
+def _works_on_each_step(layer: LayerConfig) -> bool:
+    """Whether a layer, or all that a model holds, can be given all steps at once."""
+    if layer.class_name in MODELS:
+        entries = layer.config.get("layers") or []
+        inside = [layer.inner(entry, "layer") for entry in entries if isinstance(entry, dict)]
+        return all(one.class_name == "InputLayer" or _works_on_each_step(one) for one in inside)
+    return layer.class_name in _PER_STEP and not layer.is_operation
+
+
+def _frame_by_frame(call: LayerCall, inner: LayerConfig, within: Part, flow: Flow) -> list[Flow]:
+    """What is inside TimeDistributed called on each of a fixed number of frames, with one set of weights."""
+    x = flow.value
+    if x.kind == "index":
+        raise UnsupportedError(
+            f"{inner.what}: on frames of indices is not supported; put the Embedding into a TimeDistributed "
+            "of its own, before this one"
+        )
+    if flow.mask.value is not None:
+        call.refuse_mask(flow.mask.value, "a mask inside TimeDistributed is not supported")
+    if x.shape[0] is None:
+        raise StaticTimeNeeded(
+            f"{inner.what}: inside TimeDistributed it needs the number of frames in advance: say it in the "
+            f"shape of the input, found {shape_text(x)}"
+        )
+    if x.shape[0] > _MOST_FRAMES:
+        raise UnsupportedError(f"{inner.what}: more than {_MOST_FRAMES} frames are not supported, found {x.shape[0]}")
+    results: list[list[Value]] = []
+    for k in range(x.shape[0]):
+        frame = call.add("slice", {"x": x}, None, "/frame", axis=0, start=k, count=1)
+        frame = call.add("reshape", frame, None, "/frame/shape", shape=",".join(map(str, x.shape[1:])))
+        made = call.maker.call_layer(
+            LayerCall(call.maker, inner, call.name, call.owner, within, [Flow(frame)], is_last=call.is_last)
+        )
+        rows = [
+            call.add("reshape", one.value, None, "/row", shape=",".join(map(str, (1, *one.value.shape))))
+            for one in made
+        ]
+        results.append(rows)
+    joined = []
+    for rows in zip(*results, strict=True):
+        inputs = {f"x{k or ''}": row for k, row in enumerate(rows)}
+        joined.append(Flow(call.add("merge", inputs, None, "/frames", mode="concat", axis=0)))
+    return joined
+
+
+def add_network(call: LayerCall) -> list[Flow]:
+    return call.maker.call_network(call)
