@@ -69,9 +69,10 @@ def read_architecture(path: str, given: object) -> Architecture:
     with open(source, "rb") as file:
         head = file.read(8)
         if head[:2] != b"PK" and head[:1] != b"\x89":
-            text = head + file.read(MAX_CONFIG_BYTES)
-            if len(text) > MAX_CONFIG_BYTES:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_CONFIG_BYTES:
                 raise FormatError(f"{source}: more than {MAX_CONFIG_BYTES} bytes of a config")
+            text = head + file.read(size)
             return _described(source, parse_json(text, source))
     if head[:2] == b"PK":
         with Archive(source) as archive:
