@@ -27,7 +27,8 @@ from peers.cylstm_ import load
 import cylstm
 from cylstm.engine._engine import chosen_isa, isa_fuses, isa_names
 from cylstm.engine.blas import find_blas
-from cylstm.graph.graph import Graph, GraphBuilder
+from cylstm.graph.builder import GraphBuilder
+from cylstm.graph.graph import Graph
 
 #: sizes at which the other kinds of layers are measured
 KIND_CELLS = ((8, 50), (40, 128), (128, 256))

@@ -13,7 +13,8 @@ import numpy as np
 
 import cylstm
 from cylstm.engine._engine import isa_names
-from cylstm.graph.graph import Graph, GraphBuilder
+from cylstm.graph.builder import GraphBuilder
+from cylstm.graph.graph import Graph
 
 TIME = 100
 KINDS = {

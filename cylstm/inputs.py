@@ -11,7 +11,7 @@ import numpy as np
 from cylstm.errors import ShapeError
 
 if TYPE_CHECKING:
-    from cylstm.graph.graph import Value
+    from cylstm.graph.values import Value
 
 #: names of the axes of one step, by their number; of those of higher rank the features alone have one
 _STEP_NAMES = {0: (), 1: ("features",), 2: ("columns", "features"), 3: ("rows", "columns", "features")}

@@ -61,6 +61,7 @@ class Model:
         self, graph: Graph, engine: str | None, dtype: object, arrays: Mapping[str, list[np.ndarray]] | None
     ) -> None:
         from cylstm.graph.graph import Graph, read_only
+        from cylstm.graph.passes import drop_inert_layers
 
         if hasattr(self, "_packed"):
             raise AttributeError("a Model never changes; make another one")
@@ -98,7 +99,7 @@ class Model:
 
             blas = find_blas()
         _threads.register(only_if_imported=True)
-        packed = PackedModel(_computed(graph), engine, isa, blas, real, arrays)
+        packed = PackedModel(drop_inert_layers(graph), engine, isa, blas, real, arrays)
         self._graph = graph._replace(tensors=packed.tensors(graph), provenance=read_only(graph.provenance))
         self._packed = packed
 
@@ -385,15 +386,6 @@ def _predict_any(*arguments: Any) -> Any:
     from cylstm.prediction import predict_any as _predict_any
 
     return _predict_any(*arguments)
-
-
-def _computed(graph: Graph) -> Graph:
-    """What is left of the graph at inference."""
-    if all(layer.kind != "dropout" for layer in graph.layers):
-        return graph
-    from cylstm.graph.passes import drop_dropout
-
-    return drop_dropout(graph)
 
 
 def warn_stateful(graph: Graph, where: str) -> None:

@@ -9,7 +9,7 @@ from cylstm.graph.streaming import how_states_go_on, why_no_stream
 from cylstm.graph.weights import as_stored
 
 if TYPE_CHECKING:
-    from cylstm.graph.graph import Value
+    from cylstm.graph.values import Value
     from cylstm.model import Model
 
 # used to report memory where the number of steps matters but is not known

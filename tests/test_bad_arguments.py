@@ -199,7 +199,7 @@ def test_parameters_of_layers_may_be_numpys_scalars_and_lists():
 
 
 def test_an_option_of_a_layer_of_the_graph_has_the_type_of_its_default(model):
-    builder = cylstm.graph.graph.GraphBuilder()
+    builder = cylstm.graph.builder.GraphBuilder()
     x = builder.input("x", (None, 3))
     for op, options, message in (
         ("pool1d", {"ceil_mode": "text"}, "option 'ceil_mode' expected True or False, found 'text'"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests.builders.networks import lstm_model, random_states
 from tests.test_stream_rows import convolution_graph

@@ -10,7 +10,7 @@ import pytest
 
 import cylstm
 from cylstm import ShapeError, UnsupportedError
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 from cylstm.summary import summary_text
 
 from tests import reference
@@ -461,7 +461,7 @@ def test_the_short_way_of_one_array_gives_the_long_ways_bits_and_errors(rng, las
 
 
 def test_a_long_network_is_shown_in_short():
-    builder = cylstm.graph.graph.GraphBuilder()
+    builder = cylstm.graph.builder.GraphBuilder()
     x = builder.input("x", (30,))
     parts = [builder.add("slice", f"s{k}", {"x": x}, None, {"start": k, "count": 1})["y"] for k in range(30)]
     builder.output(builder.add("merge", "m", {f"x{k or ''}": part for k, part in enumerate(parts)})["y"])

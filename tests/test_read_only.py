@@ -14,7 +14,8 @@ import cylstm
 from cylstm.errors import FormatError, ShapeError
 from cylstm.formats.registry import open_file
 from cylstm.formats.state_dict import wiring as L
-from cylstm.graph.graph import Axis, Graph, Layer, ReadOnlyDict, Value, read_only
+from cylstm.graph.graph import Graph, Layer, ReadOnlyDict, read_only
+from cylstm.graph.values import Axis, Value
 from cylstm.graph.weights import StoredTensor, StoredTensors
 
 from tests.builders.networks import bits, linear_state_dict, lstm_model, lstm_state_dict, random_states
@@ -154,6 +155,7 @@ def everything(model, x, state, path):
     return [array.tobytes() for array in found], path.read_bytes(), repr(model), model.state_names
 
 
+@pytest.mark.filterwarnings("ignore:.* is now called:DeprecationWarning")
 def test_nothing_public_of_a_model_can_be_changed(rng, tmp_path, model):
     x, state = inputs(rng, model), random_states(rng, model, 3)
     before = everything(model, x, state, tmp_path / "before.cylstm")
@@ -166,6 +168,7 @@ def test_nothing_public_of_a_model_can_be_changed(rng, tmp_path, model):
     assert everything(model, x, state, tmp_path / "after.cylstm") == before
 
 
+@pytest.mark.filterwarnings("ignore:.* is now called:DeprecationWarning")
 def test_nothing_public_of_a_stream_can_be_changed_but_its_state(rng):
     model = lstm_model(rng, 3, 7)
     stream, twin = model.stream(2), model.stream(2)

@@ -9,7 +9,7 @@ import pytest
 
 import cylstm
 from cylstm import ShapeError, StreamBusyError, UnsupportedError
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
 from tests.builders.networks import bits, linear_state_dict, lstm_model, random_states, same_states

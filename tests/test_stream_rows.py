@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import cylstm
 from cylstm import ShapeError, StreamBusyError
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests import DATA
 from tests.builders.networks import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import cylstm
 from cylstm import CylstmWarning, ShapeError, StreamBusyError, UnsupportedError
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 from cylstm.inputs import to_layout
 from cylstm.summary import summary_text
 

@@ -325,7 +325,7 @@ cdef class PackedModel:
             self.model, inputs, masks, self.input_count, outputs, self.output_count
         )
         if status == CYL_E_TENSOR:
-            self.refuse_variance(graph)
+            self.refuse_numbers(graph)
         check(status, "model")
         self.state_count = cyl_model_state_count(self.model)
         self.state_groups = tuple(
@@ -345,15 +345,17 @@ cdef class PackedModel:
         check(cyl_model_run_bytes(self.model, NULL if times is None else steps, &found), "model")
         return found
 
-    cdef refuse_variance(self, graph):
-        """Raise `FormatError` about the first batch normalisation by numbers that are not above 0."""
-        from cylstm.graph.layers.norm import check_variance
+    cdef refuse_numbers(self, graph):
+        """Raise `FormatError` about the first layer whose kind finds numbers among its weights that make no sense."""
+        from cylstm.graph.layers import LAYER_KINDS
 
         for layer in graph.layers:
-            if layer.kind == "batch_norm":
-                shape = graph.stored_tensors(layer)["variance"].shape
-                variance = self.read_tensor(layer.name, "variance", shape, 0, shape[0])
-                check_variance(layer.name, variance, layer.options, FormatError)
+            tensors = graph.stored_tensors(layer)
+
+            def read(role):
+                return self.read_tensor(layer.name, role, tensors[role].shape, 0, tensors[role].shape[0])
+
+            LAYER_KINDS[layer.kind].check_numbers(layer.name, read, layer.options, FormatError)
 
     cdef add_layer(self, layer, tensors, indices, packed):
         """One layer: names and arrays are kept alive in Python lists while C reads them."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from cylstm.errors import UnsupportedError
+from cylstm.graph.values import Option
 
-#: name -> default (alpha, beta). The formulas are in ``csrc/kernels/activation.h``.
+#: name -> default (alpha, beta); the formulas are in ``csrc/kernels/activation.h``
 ACTIVATIONS: dict[str, tuple[float, float]] = {
     "linear": (0.0, 0.0),
     "tanh": (0.0, 0.0),
@@ -29,7 +30,7 @@ ACTIVATIONS: dict[str, tuple[float, float]] = {
     "softmax": (0.0, 0.0),
 }
 
-#: other names in use -> (name, alpha or None, beta or None)
+#: other names of activations -> (name, alpha or None, beta or None)
 ALIASES: dict[str, tuple[str, float | None, float | None]] = {
     "swish": ("silu", None, None),
     "identity": ("linear", None, None),
@@ -41,7 +42,7 @@ ALIASES: dict[str, tuple[str, float | None, float | None]] = {
 
 
 def resolve_activation(
-    name: str | None, alpha: float | None = None, beta: float | None = None, *, where: str
+    name: object, alpha: float | None = None, beta: float | None = None, *, where: str
 ) -> tuple[str, float, float]:
     """Canonical ``(name, alpha, beta)`` of an activation, defaults filled in.
 
@@ -59,7 +60,8 @@ def resolve_activation(
     UnsupportedError
         If the name is unknown or a parameter is not finite.
     """
-    name = "linear" if name is None else name
+    if name is None:
+        name = "linear"
     if isinstance(name, str) and name in ALIASES:
         name, alias_alpha, alias_beta = ALIASES[name]
         alpha = alias_alpha if alpha is None else alpha
@@ -76,8 +78,8 @@ def resolve_activation(
 
 
 def activation_options(
-    slot: str, name: str | None, alpha: float | None = None, beta: float | None = None, *, where: str
-) -> dict[str, object]:
+    slot: str, name: object, alpha: float | None = None, beta: float | None = None, *, where: str
+) -> dict[str, Option]:
     """Layer options ``{slot, slot_alpha, slot_beta}`` that describe an activation (see `resolve_activation`)."""
     name, alpha, beta = resolve_activation(name, alpha, beta, where=where)
     return {slot: name, f"{slot}_alpha": alpha, f"{slot}_beta": beta}

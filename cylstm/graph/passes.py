@@ -6,18 +6,20 @@ from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
 
 
-def drop_dropout(graph: Graph) -> Graph:
-    """The graph without its dropout layers, which change nothing at inference.
+def drop_inert_layers(graph: Graph) -> Graph:
+    """The graph without the layers that give what they get at inference, such as dropout.
 
-    One whose result is an output of the graph while its input is one too, or comes from outside, becomes a linear
-    activation: an output must be computed by a layer.
+    An output of the graph has to be computed by a layer of its own. So an inert layer becomes a linear activation if
+    its result is an output while what it reads is an output too, or an input of the graph.
     """
+    if not any(LAYER_KINDS[layer.kind].is_inert for layer in graph.layers):
+        return graph
     alias: dict[str, str] = {}
     layers: list[Layer] = []
     outputs = list(graph.outputs)
     for layer in graph.layers:
         layer = layer._replace(inputs={role: alias.get(name, name) for role, name in layer.inputs.items()})
-        if layer.kind != "dropout":
+        if not LAYER_KINDS[layer.kind].is_inert:
             layers.append(layer)
             continue
         source, result = layer.inputs["x"], layer.outputs["y"]

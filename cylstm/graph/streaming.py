@@ -1,13 +1,16 @@
-"""Whether a network can run step by step, or piece by piece, and how its time axes follow from its inputs'."""
+"""Whether a network can run piece by piece over time, and how its time axes follow from those of its inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from operator import index
+from typing import SupportsIndex, cast
 
 from cylstm.errors import ShapeError, UnsupportedError
-from cylstm.graph.graph import Graph, Value
+from cylstm.graph.graph import Graph
 from cylstm.graph.layers import LAYER_KINDS
+from cylstm.graph.values import Axis, Value
 
 
 def why_no_stream(graph: Graph) -> str | None:
@@ -23,43 +26,39 @@ def why_no_stream(graph: Graph) -> str | None:
         reads = [graph.values[name] for name in layer.inputs.values()]
         writes = [graph.values[name] for name in layer.outputs.values()]
         in_pieces = any(value.axis is not None for value in (*reads, *writes))
-        what = f"layer {layer.name!r} cannot run step by step: "
-        reason = LAYER_KINDS[layer.kind].streams(layer.options) if in_pieces else None
+        kind = LAYER_KINDS[layer.kind]
+        reason = kind.streams(layer.options) if in_pieces else None
         if reason is None and {"h0", "c0"} & set(layer.inputs):
             reason = "its initial state comes from another layer"
         if reason is None and in_pieces and any(value.name in late for value in reads):
             reason = "it needs at every step what is known after the last one only"
-        if (
-            reason is None
-            and not in_pieces
-            and LAYER_KINDS[layer.kind].state(graph.stored_tensors(layer), layer.options)
-        ):
+        if reason is None and not in_pieces and kind.state(graph.stored_tensors(layer), layer.options):
             reason = "its sequence is not the input's, so its state would not go on from one piece to the next"
         if reason is not None:
-            return what + reason
+            return f"layer {layer.name!r} cannot run step by step: {reason}"
         if in_pieces or any(value.name in late for value in reads):
             late.update(value.name for value in writes if value.axis is None)
     return None
 
 
 def how_states_go_on(graph: Graph) -> str:
-    """What a user does so that the states of Keras's stateful layers go on from call to call."""
+    """What a user has to do so that the states of Keras's stateful layers carry over from call to call."""
     by_hand = "give predict the states of these layers with initial_state= and return_state=True"
     return by_hand if why_no_stream(graph) else f"use stream(), which carries their state on, or {by_hand}"
 
 
 def check_window(inputs: Sequence[Value], window: object) -> int:
-    """The steps of a window that moves along these inputs.
+    """The number of steps of a window that moves along these inputs.
 
     Raises
     ------
     ShapeError
-        If it is no number of steps, or not the one that an input fixes.
+        If it is not a number of steps, or not the one that an input fixes.
     UnsupportedError
-        If no input has time.
+        If no input has a time axis.
     """
     try:
-        steps = 0 if isinstance(window, bool) else index(window)
+        steps = 0 if isinstance(window, bool) else index(cast(SupportsIndex, window))
     except TypeError:
         steps = 0
     if not 1 <= steps < 1 << 28:
@@ -74,16 +73,14 @@ def check_window(inputs: Sequence[Value], window: object) -> int:
 
 
 def step_multiple(graph: Graph) -> int:
-    """A stream takes multiples of this many steps: 1, unless a layer strides."""
-    import math
-
+    """The number of steps of which a stream takes multiples: 1, unless a layer has a stride."""
     divides = (math.prod(rule[1] for rule in value.axis.rules) for value in graph.values.values() if value.axis)
     return math.lcm(1, *divides)
 
 
-def derived_axes(graph: Graph) -> list[tuple[str, str, object]]:
+def derived_axes(graph: Graph) -> list[tuple[str, str, Axis]]:
     """``[(layer, input, axis), ...]`` of the values whose time follows from an input's by rules."""
-    found = []
+    found: list[tuple[str, str, Axis]] = []
     for layer in graph.layers:
         for name in layer.outputs.values():
             axis = graph.values[name].axis
@@ -92,15 +89,15 @@ def derived_axes(graph: Graph) -> list[tuple[str, str, object]]:
     return found
 
 
-def check_lengths(derived: Sequence[tuple[str, str, object]], times: dict[str, int]) -> None:
-    """Raise `ShapeError` if an input's time (by name) is too short for a layer; `derived` from `derived_axes`."""
+def check_lengths(derived: Sequence[tuple[str, str, Axis]], times: Mapping[str, int]) -> None:
+    """Raise `ShapeError` if the time of an input, by its name, is too short for a layer of `derived_axes`."""
     for layer, source, axis in derived:
         if axis.length(times[source]) < 1:
             raise ShapeError(f"input {source!r}: {times[source]} steps are too few for layer {layer!r}")
 
 
 def index_limits(graph: Graph) -> dict[str, int]:
-    """Input name -> what all its indices must be below."""
+    """Input name -> the number that all its indices must be below."""
     limits: dict[str, int] = {}
     for layer in graph.layers:
         limit = LAYER_KINDS[layer.kind].limit(graph.stored_tensors(layer), layer.options)

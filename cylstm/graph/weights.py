@@ -1,26 +1,27 @@
-"""Weights that lie elsewhere, in a file or packed in the engine, until somebody asks for their numbers."""
+"""Weights that stay elsewhere, in a file or packed in the engine, until their numbers are needed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 
-#: bytes that are read at a time
+#: how many bytes are read at a time
 PIECE_BYTES = 1 << 20
 
 
 class StoredTensor:
-    """A tensor whose shape and type are known and whose numbers are read when asked for.
+    """A tensor whose shape and type are known and whose numbers are read on request.
 
     Parameters
     ----------
     shape : tuple of int
     dtype : numpy.dtype
     read_rows : callable
-        ``read_rows(first, count)`` gives rows of the first axis as an array of `dtype` that is the caller's own.
+        ``read_rows(first, count)`` returns rows of the first axis as a new array of `dtype`.
     """
 
     __slots__ = ("_dtype", "_read_rows", "_shape")
@@ -32,12 +33,12 @@ class StoredTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole tensor."""
+        """The shape of the whole tensor."""
         return self._shape
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the numbers once read."""
+        """The type of the numbers once they are read."""
         return self._dtype
 
     @property
@@ -52,17 +53,17 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """What the numbers take as an array."""
+        """Size in bytes of all numbers as an array."""
         return self.size * self.dtype.itemsize
 
     @property
     def itemsize(self) -> int:
-        """What one number takes."""
+        """Size in bytes of one number."""
         return self.dtype.itemsize
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("these weights are no array yet: a copy is needed")
+            raise ValueError("these weights are not in memory as an array: a copy is needed")
         array = self._read_rows(0, self.shape[0]) if self.shape else self._read_rows(0, 1).reshape(())
         return array if dtype is None else array.astype(dtype, copy=False)
 
@@ -74,19 +75,23 @@ class StoredTensor:
             yield first, self._read_rows(first, min(step, self.shape[0] - first))
 
 
-class StoredTensors(Mapping):
-    """Name -> ndarray, read-only and made anew when asked for; `stored` has the tensors as they are.
+#: what has the shape, dtype and size of a layer's weight
+Tensor: TypeAlias = StoredTensor | np.ndarray
 
-    Copied or pickled it becomes a plain dict of arrays.
+
+class StoredTensors(Mapping[str, np.ndarray]):
+    """Name -> ndarray, read-only and read anew on each request; `stored` has the tensors as they are.
+
+    A copy or a pickle of it is a plain dict of arrays.
     """
 
     __slots__ = ("__weakref__", "_stored")
 
-    def __init__(self, stored: Mapping[str, StoredTensor | np.ndarray]) -> None:
+    def __init__(self, stored: Mapping[str, Tensor]) -> None:
         self._stored = MappingProxyType(dict(stored))
 
     @property
-    def stored(self) -> Mapping[str, StoredTensor | np.ndarray]:
+    def stored(self) -> Mapping[str, Tensor]:
         """The tensors as they are; no numbers are read."""
         return self._stored
 
@@ -104,10 +109,10 @@ class StoredTensors(Mapping):
     def __contains__(self, name: object) -> bool:
         return name in self._stored
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)
 
 
-def as_stored(tensors: Mapping[str, np.ndarray]) -> Mapping[str, StoredTensor | np.ndarray]:
-    """Name -> something with the tensor's shape, dtype and size; no numbers are read."""
+def as_stored(tensors: Mapping[str, np.ndarray]) -> Mapping[str, Tensor]:
+    """The same tensors where only shapes, dtypes and sizes are needed: no numbers are read."""
     return tensors.stored if isinstance(tensors, StoredTensors) else tensors

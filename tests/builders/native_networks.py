@@ -12,7 +12,7 @@ import numpy as np
 import cylstm
 from cylstm.formats.native.read import FORMAT_VERSION
 from cylstm.formats.state_dict import wiring as L
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests import DATA
 from tests.builders.weight_files import linear_tensors, lstm_tensors

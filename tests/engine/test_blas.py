@@ -7,7 +7,7 @@ import cylstm
 from cylstm import BlasNotFoundError
 from cylstm.engine import blas
 from cylstm.engine._engine import chosen_isa, isa_fuses, isa_names
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests.builders.networks import bits, lstm_model
 

@@ -9,7 +9,7 @@ import pytest
 
 import cylstm
 from cylstm.engine import _engine
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests.builders.networks import lstm_model
 

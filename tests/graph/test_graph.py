@@ -6,8 +6,9 @@ import pytest
 import cylstm
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.registry import write
-from cylstm.graph.graph import Axis, GraphBuilder, Value
+from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.layers import LAYER_KINDS
+from cylstm.graph.values import Axis, Value
 from cylstm.loading import read
 
 
@@ -278,3 +279,18 @@ def test_a_merge_of_more_than_ten_inputs_comes_back_from_a_file(tmp_path):
     numbers = np.arange(24, dtype=np.float32).reshape(2, 12)
     for again in (model, cylstm.load(tmp_path / "m.cylstm")):
         np.testing.assert_array_equal(again.predict(numbers), numbers[:, ::-1])
+
+
+def test_old_names_work_and_warn(rng):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    builder.output(builder.add("dense", "a", {"x": x}, {"weight": rng.normal(size=(5, 3))})["y"])
+    graph = builder.build()
+    with pytest.warns(DeprecationWarning, match=r"Graph\.nodes is now called layers"):
+        assert graph.nodes == graph.layers
+    with pytest.warns(DeprecationWarning, match=r"Layer\.op is now called kind"):
+        assert graph.layers[0].op == "dense"
+    with pytest.warns(DeprecationWarning, match=r"Graph\.node_tensors is now called layer_tensors") as caught:
+        found = graph.node_tensors(graph.layers[0])
+    assert found["weight"] is graph.layer_tensors(graph.layers[0])["weight"]
+    assert caught[0].filename == __file__

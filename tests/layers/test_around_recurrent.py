@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import cylstm
 from cylstm.engine._engine import isa_names
 from cylstm.errors import CylstmError, ShapeError, UnsupportedError
-from cylstm.graph.graph import GraphBuilder, StaticTimeNeeded
+from cylstm.graph.builder import GraphBuilder
+from cylstm.graph.values import StaticTimeNeeded
 
 from tests import reference
 from tests.builders.networks import bits, lstm_model, reloaded
@@ -438,8 +439,8 @@ def test_a_first_prediction_imports_what_it_needs_alone(rng, tmp_path):
     command = [sys.executable, "-c", code, tmp_path / "a.cylstm"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     engine = {"engine", "engine._engine", "engine.threads"}
-    graph = {f"graph{name}" for name in ("", ".activations", ".graph", ".weights")}
-    layers = {f"graph.layers{name}" for name in ("", "._layer", ".dense", ".lstm")}
+    graph = {f"graph{name}" for name in ("", ".activations", ".builder", ".graph", ".passes", ".values", ".weights")}
+    layers = {f"graph.layers{name}" for name in ("", "._checks", "._layer", "._recurrent", ".dense", ".lstm")}
     readers = (
         ".format",
         ".native",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 

@@ -6,7 +6,7 @@ import pytest
 import cylstm
 from cylstm import ShapeError, UnsupportedError
 from cylstm.engine._engine import isa_names
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
 from tests.builders.networks import bits, random_states, reloaded

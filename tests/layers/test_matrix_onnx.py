@@ -9,7 +9,7 @@ import pytest
 
 import cylstm
 from cylstm.graph.activations import ACTIVATIONS
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
 from tests.builders.configurations import configurations, label, seed

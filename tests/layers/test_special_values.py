@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
 from tests.builders.networks import bits

@@ -17,7 +17,9 @@ from cylstm.formats.keras.masks import mask_behind
 from cylstm.formats.keras.network import MODELS, Call, Network, Reference, read_network
 from cylstm.formats.keras.operations import add_operation
 from cylstm.formats.keras.weights import Part, Taken, Weights, numbered, take_weights
-from cylstm.graph.graph import Graph, GraphBuilder, Option, Value, common_steps
+from cylstm.graph.builder import GraphBuilder, common_steps
+from cylstm.graph.graph import Graph
+from cylstm.graph.values import Option, Value
 
 _MAX_NESTING = 50
 # of layers in all, those of models that are called several times counted each time

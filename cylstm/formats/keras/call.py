@@ -11,7 +11,7 @@ import numpy as np
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.keras.config import LayerConfig
 from cylstm.formats.keras.weights import Part
-from cylstm.graph.graph import Option, Value
+from cylstm.graph.values import Option, Value
 
 
 class Rebuild(Exception):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from cylstm.formats.keras.call import Flow, LayerCall, Mask, NoMask
 from cylstm.formats.keras.config import LayerConfig
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 Version = tuple[int, int]
 

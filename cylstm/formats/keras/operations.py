@@ -15,7 +15,7 @@ from cylstm.formats.keras.call import Comparison, Everywhere, Flow, LayerCall, N
 from cylstm.formats.keras.layers.shape import reshape
 from cylstm.formats.keras.network import Slice
 from cylstm.graph.activations import activation_options
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 Result = Flow | Comparison | Spread | Everywhere | Value | NoMask
 

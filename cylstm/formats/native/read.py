@@ -8,8 +8,10 @@ from typing import Any
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.untrusted.json import parse_json
 from cylstm.formats.untrusted.safetensors import SafetensorsFile
-from cylstm.graph.graph import Graph, GraphBuilder, Layer, Value
+from cylstm.graph.builder import GraphBuilder
+from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
+from cylstm.graph.values import Value
 from cylstm.graph.weights import StoredTensor
 
 FORMAT_VERSION = 1

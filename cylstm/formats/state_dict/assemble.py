@@ -46,9 +46,11 @@ from cylstm.formats.state_dict.wiring import (
     slot_options,
     window_options,
 )
-from cylstm.graph.graph import Graph, GraphBuilder, Value
+from cylstm.graph.builder import GraphBuilder
+from cylstm.graph.graph import Graph
 from cylstm.graph.layers.lstm import lstm_gates
 from cylstm.graph.layers.merge import DIRECTION_MERGES
+from cylstm.graph.values import Value
 from cylstm.graph.weights import StoredTensor
 
 # What torch.compile, FSDP and activation checkpointing put into names, and DataParallel before them.

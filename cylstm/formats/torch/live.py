@@ -20,7 +20,8 @@ from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.run import Run
 from cylstm.formats.torch.state import Kept
 from cylstm.formats.torch.trace import EndlessError, ShapesNeeded, arguments, trace
-from cylstm.graph.graph import Graph, StaticTimeNeeded
+from cylstm.graph.graph import Graph
+from cylstm.graph.values import StaticTimeNeeded
 
 
 def from_torch(module: object, inputs: object = None) -> Graph:

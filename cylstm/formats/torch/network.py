@@ -11,7 +11,8 @@ import numpy as np
 from cylstm.errors import UnsupportedError
 from cylstm.formats.arrays import as_numpy
 from cylstm.formats.torch.tensor import BATCH, Dim, Frames, Rows, Scores, Stack, Tensor, Unavailable
-from cylstm.graph.graph import GraphBuilder, Option, StaticTimeNeeded, Value
+from cylstm.graph.builder import GraphBuilder
+from cylstm.graph.values import Option, StaticTimeNeeded, Value
 
 
 class Network:

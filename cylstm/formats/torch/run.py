@@ -12,7 +12,8 @@ from cylstm.formats.torch.module import leaves
 from cylstm.formats.torch.modules import call_module
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.tensor import BATCH, Dim, Tensor, Unavailable
-from cylstm.graph.graph import Graph, Value
+from cylstm.graph.graph import Graph
+from cylstm.graph.values import Value
 
 #: operations whose result may share the memory of what they read
 _VIEWS = frozenset(

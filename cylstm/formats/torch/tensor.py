@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cylstm.graph.graph import Axis, Value
+from cylstm.graph.values import Axis, Value
 
 #: the batch among `Tensor.axes`
 BATCH = -1

@@ -1,57 +1,58 @@
-"""The operations of a graph: what each needs and gives, one file each or one for a few of a kind.
+"""The kinds of layers that a graph is made of: what each needs and gives.
 
-A file is imported when its operation is first used: a program that loads an LSTM starts faster without the others.
+A kind's file has the name of its file in ``csrc/layers``; most hold one kind, some a few closely related ones. A file
+is imported when its kind is first used, so that a program that loads an LSTM starts without the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from cylstm.graph.layers._layer import LayerKind
 
 __all__ = ["LAYER_KINDS"]
 
-#: operation -> its file; the class there has the operation's name, as ``ConvLstmLayer``
+#: kind -> its file; the class there has the kind's name, for example ``ConvLstmLayer``
 _MODULES = {
-    "lstm": "lstm",
-    "gru": "gru",
-    "rnn": "rnn",
+    "activation": "activation",
+    "attention": "attention",
+    "batch_norm": "batch_norm",
+    "conv1d": "conv1d",
     "conv_lstm": "conv_lstm",
     "dense": "dense",
-    "activation": "activation",
-    "dropout": "dropout",
-    "last": "last",
-    "merge": "merge",
-    "reverse": "reverse",
-    "conv1d": "conv1d",
-    "pool1d": "conv1d",
-    "batch_norm": "norm",
-    "layer_norm": "norm",
-    "group_norm": "norm",
-    "embedding": "embedding",
-    "prelu": "gated",
-    "glu": "gated",
-    "reshape": "rearrange",
-    "permute": "rearrange",
-    "slice": "rearrange",
-    "pad": "rearrange",
-    "upsample": "rearrange",
-    "repeat_vector": "rearrange",
-    "reduce": "reduce",
-    "softmax": "reduce",
-    "masking": "masking",
-    "index_mask": "masking",
-    "mask_merge": "masking",
-    "mask_fill": "masking",
-    "attention": "attention",
     "dot": "attention",
+    "dropout": "dropout",
+    "embedding": "embedding",
+    "glu": "prelu",
+    "group_norm": "layer_norm",
+    "gru": "gru",
+    "index_mask": "masking",
+    "last": "last",
+    "layer_norm": "layer_norm",
+    "lstm": "lstm",
+    "mask_fill": "masking",
+    "mask_merge": "masking",
+    "masking": "masking",
+    "merge": "merge",
+    "pad": "rearrange",
+    "permute": "rearrange",
+    "pool1d": "pool1d",
+    "prelu": "prelu",
+    "reduce": "reduce",
+    "repeat_vector": "rearrange",
+    "reshape": "rearrange",
+    "reverse": "reverse",
+    "rnn": "rnn",
+    "slice": "rearrange",
+    "softmax": "reduce",
+    "upsample": "rearrange",
 }
 
 
-class _LayerKinds(Mapping):
+class _LayerKinds(Mapping[str, "LayerKind"]):
     """Name -> `LayerKind`; each is made when first asked for."""
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class _LayerKinds(Mapping):
     def __getitem__(self, name: str) -> LayerKind:
         if name not in self._made:
             kind = "".join(part.capitalize() for part in name.split("_")) + "Layer"
-            self._made[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), kind)()
+            self._made[name] = cast("LayerKind", getattr(import_module(f"{__name__}.{_MODULES[name]}"), kind)())
         return self._made[name]
 
     def __contains__(self, name: object) -> bool:

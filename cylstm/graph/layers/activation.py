@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import LayerKind, check_activation, check_kind, check_roles
+from cylstm.graph.layers._checks import DATA, activation_defaults, check_activation, check_kind
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 
 
 class ActivationLayer(LayerKind):
@@ -13,12 +13,9 @@ class ActivationLayer(LayerKind):
     """
 
     name = "activation"
-    defaults = {"activation": "linear", "activation_alpha": 0.0, "activation_beta": 0.0}
+    defaults = activation_defaults(activation="linear")
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), (), "inputs")
-        check_roles(where, weights, (), (), "weights")
-        x = inputs["x"]
-        check_kind(where, x, ("sequence", "vector", "state"))
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        check_kind(where, inputs["x"], DATA)
         check_activation(where, options, "activation")
-        return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask, x.axis)}
+        return {"y": like(inputs["x"])}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cylstm.errors import ShapeError
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._axes import check_steps, check_whole_number, need_shape
-from cylstm.graph.layers._layer import (
-    LayerKind,
+from cylstm.graph.layers._checks import (
+    DATA,
     check_choice,
     check_kind,
     check_mask,
     check_number,
     check_roles,
     check_shape,
+    check_whole_number,
+    need_shape,
 )
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.values import Option, Value
 
 
 class AttentionLayer(LayerKind):
@@ -24,17 +28,20 @@ class AttentionLayer(LayerKind):
     with score_mode="concat"). Head h takes the h-th part of the features of each. The projections of multi-head
     attention are dense layers before and after; there ``scale`` is ``1 / sqrt(size of a head)``.
 
-    Inputs: ``x``, the query (time, features); ``key`` and ``value``, of one time with each other; optional ``mask`` of
-    the query, whose other steps give 0, ``mask_query``, for whose other steps no key counts, and ``mask_value`` of the
-    key and value. They are not wired by themselves. Outputs: ``y`` (time of the query, features of the value), with the
+    Inputs: ``x``, the query (time, features); ``key`` and ``value``, which share one time; optional ``mask`` of the
+    query, whose invalid steps give 0, ``mask_query``, at whose invalid steps no key is valid, and ``mask_value`` of the
+    key and value. The caller has to connect them. Outputs: ``y`` (time of the query, features of the value), with the
     mask of x.
     Options: ``score``, ``heads``, ``scale``, ``factor``, ``causal`` (step q sees the keys up to q) and ``masked``, what
-    becomes of keys that do not count: "exclude" (PyTorch: NaN where none counts), "zero" (0 where none counts),
-    "average" (the mean over all steps where none counts) or "penalty" (1e9 is taken from their score). In Keras,
+    happens to keys that are not valid: "exclude" (PyTorch: NaN where none is valid), "zero" (0 where none is valid),
+    "average" (the mean over all steps where none is valid) or "penalty" (1e9 is taken from their score). In Keras,
     Attention is "penalty", and MultiHeadAttention one of the last three, by version.
     """
 
     name = "attention"
+    inputs = ("x", "key", "value")
+    optional_inputs = ("mask", "mask_query", "mask_value")
+    optional_weights = ("weight",)
     defaults = {
         "score": "dot",
         "heads": 1,
@@ -44,8 +51,7 @@ class AttentionLayer(LayerKind):
         "masked": "exclude",
     }
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x", "key", "value"), ("mask", "mask_query", "mask_value"), "inputs")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         check_choice(where, options, "score", ("dot", "additive", "concat"))
         check_choice(where, options, "masked", ("exclude", "zero", "average", "penalty"))
         check_roles(where, weights, () if options["score"] == "dot" else ("weight",), (), "weights")
@@ -54,7 +60,7 @@ class AttentionLayer(LayerKind):
             check_number(where, options, name, least=-1e30)
         x, key, value = (inputs[role] for role in ("x", "key", "value"))
         for one in (x, key, value):
-            check_steps(where, one)
+            check_kind(where, one, ("sequence",))
             if len(one.shape) != 2 or one.features % heads:
                 raise ShapeError(f"layer {where!r}: expected (time, features in {heads} heads), found {one.shape}")
         if x.features != key.features:
@@ -67,9 +73,9 @@ class AttentionLayer(LayerKind):
         if "weight" in weights:
             size = x.features // heads if options["score"] == "additive" else 1
             check_shape(where, "weight", weights["weight"], (size,))
-        return {"y": Value("", "sequence", (x.shape[0], value.features), x.mask, x.axis)}
+        return {"y": like(x, (x.shape[0], value.features))}
 
-    def streams(self, options):
+    def streams(self, options: Mapping[str, Option]) -> str | None:
         return "attention needs all steps at once"
 
 
@@ -81,21 +87,16 @@ class DotLayer(LayerKind):
     """
 
     name = "dot"
+    inputs = ("x", "x1")
     defaults = {"normalize": False}
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x", "x1"), (), "inputs")
-        check_roles(where, weights, (), (), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         x, other = inputs["x"], inputs["x1"]
         for one in (x, other):
-            check_kind(where, one, ("sequence", "vector", "state"))
+            check_kind(where, one, DATA)
             if len(one.step_shape) != 1 or one.features != x.features:
                 raise ShapeError(
                     f"layer {where!r}: expected two of (time, features) or (features,), found {x.shape}, {other.shape}"
                 )
-        if other.has_time:
-            need_shape(where, other, "a product with every step")
-        columns = other.shape[0] if other.has_time else 1
-        if x.has_time:
-            return {"y": Value("", "sequence", (x.shape[0], columns), x.mask, x.axis)}
-        return {"y": Value("", "vector", (columns,))}
+        columns = need_shape(where, other, "a product with every step")[0] if other.has_time else 1
+        return {"y": like(x, (x.shape[0], columns)) if x.has_time else Value("", "vector", (columns,))}

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cylstm.errors import ShapeError, UnsupportedError
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import (
-    RECURRENT_DEFAULTS,
-    RecurrentLayer,
-    activation_defaults,
-    check_choice,
-    check_roles,
-    check_shape,
-    check_vectors,
-    hidden_size,
-)
+from cylstm.graph.layers._checks import activation_defaults, check_choice, check_kind, check_shape, check_vectors
+from cylstm.graph.layers._layer import Inputs, Options, Outputs, States, Weights, like
+from cylstm.graph.layers._recurrent import RECURRENT_DEFAULTS, RecurrentLayer, hidden_size
+from cylstm.graph.values import Option, Value
 
 _AXES = ("rows", "columns")
 
@@ -35,6 +30,9 @@ class ConvLstmLayer(RecurrentLayer):
     """
 
     name = "conv_lstm"
+    optional_inputs = ("mask", "h0", "c0")
+    optional_weights = ("bias",)
+    half_weights = ()
     slots = ("activation", "recurrent_activation")
     defaults = {
         **RECURRENT_DEFAULTS,
@@ -44,52 +42,54 @@ class ConvLstmLayer(RecurrentLayer):
         **{f"{what}_{axis}": 1 for what in ("kernel", "stride", "dilation", "input") for axis in _AXES},
     }
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, weights, ("weight_ih", "weight_hh"), ("bias",), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         filters = hidden_size(where, weights, 4)
         check_choice(where, options, "conv_padding", ("valid", "same"))
         for name in (f"{what}_{axis}" for what in ("kernel", "stride", "dilation") for axis in _AXES):
-            if not isinstance(options[name], int) or isinstance(options[name], bool) or not 0 < options[name] < 10**6:
+            size = options[name]
+            if not isinstance(size, int) or isinstance(size, bool) or not 0 < size < 10**6:
                 raise UnsupportedError(
-                    f"layer {where!r}: option {name} expected a positive whole number, found {options[name]!r}"
+                    f"layer {where!r}: option {name} expected a positive whole number, found {size!r}"
                 )
-        shape = inputs["x"].shape if "x" in inputs else ()
-        if len(shape) not in (3, 4) or None in shape[1:]:
+        x = inputs["x"]
+        check_kind(where, x, ("sequence",))
+        shape = x.step_shape
+        if len(x.shape) not in (3, 4) or None in x.shape[1:]:
             raise ShapeError(
                 f"layer {where!r}: expected (time, columns, channels) or (time, rows, columns, channels) with sizes "
-                f"known in advance, found {shape}"
+                f"known in advance, found {x.shape}"
             )
-        sizes = (1, *shape[1:-1]) if len(shape) == 3 else shape[1:-1]
+        sizes = (1, *shape[:-1]) if len(shape) == 2 else shape[:-1]
         output = [self.output_size(where, axis, size, options) for axis, size in zip(_AXES, sizes)]
-        state = (*output[len(output) - (len(shape) - 2) :], filters)
+        state = (*output[3 - len(shape) :], filters)
         self.check_call(where, inputs, options, {"h0": state, "c0": state})
-        taps = options["kernel_rows"] * options["kernel_columns"]
+        taps = int(options["kernel_rows"]) * int(options["kernel_columns"])
         if 2 * taps > 1024:
             raise UnsupportedError(f"layer {where!r}: kernels of at most 512 taps are supported, found {taps}")
         check_shape(where, "weight_ih", weights["weight_ih"], (4 * filters, taps * shape[-1]))
         check_shape(where, "weight_hh", weights["weight_hh"], (4 * filters, taps * filters))
         check_vectors(where, weights, {"bias": 4 * filters})
         options["input_rows"], options["input_columns"] = sizes
-        options["spatial_axes"] = len(shape) - 2
+        options["spatial_axes"] = len(shape) - 1
         return {
-            "y": Value("", "sequence", (inputs["x"].shape[0], *state), inputs["x"].mask, inputs["x"].axis),
+            "y": like(x, (x.shape[0], *state)),
             "h": Value("", "state", state),
             "c": Value("", "state", state),
         }
 
-    def state(self, weights, options):
+    def state(self, weights: Weights, options: Mapping[str, Option]) -> States:
         filters = weights["weight_ih"].shape[0] // 4
-        positions = [self.output_size("", axis, options[f"input_{axis}"], options) for axis in _AXES]
-        shape = (*positions[2 - options["spatial_axes"] :], filters)
+        positions = [self.output_size("", axis, int(options[f"input_{axis}"]), options) for axis in _AXES]
+        shape = (*positions[2 - int(options["spatial_axes"]) :], filters)
         return (("h", shape), ("c", shape))
 
     @staticmethod
-    def output_size(where: str, axis: str, size: int, options) -> int:
+    def output_size(where: str, axis: str, size: int, options: Mapping[str, Option]) -> int:
         """Positions of one spatial axis of the output."""
-        stride = options[f"stride_{axis}"]
+        stride = int(options[f"stride_{axis}"])
         if options["conv_padding"] == "same":
             return -(-size // stride)
-        reach = (options[f"kernel_{axis}"] - 1) * options[f"dilation_{axis}"] + 1
+        reach = (int(options[f"kernel_{axis}"]) - 1) * int(options[f"dilation_{axis}"]) + 1
         if reach > size:
             raise ShapeError(f"layer {where!r}: a kernel that reaches over {reach} {axis} does not fit {size}")
         return (size - reach) // stride + 1

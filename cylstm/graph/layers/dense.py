@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from cylstm.errors import ShapeError
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import LayerKind, check_activation, check_kind, check_roles, check_shape
+from cylstm.graph.layers._checks import (
+    DATA,
+    activation_defaults,
+    check_activation,
+    check_kind,
+    check_shape,
+    check_vectors,
+)
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 
 
 class DenseLayer(LayerKind):
@@ -15,20 +22,20 @@ class DenseLayer(LayerKind):
     """
 
     name = "dense"
-    defaults = {"activation": "linear", "activation_alpha": 0.0, "activation_beta": 0.0}
+    weights = ("weight",)
+    optional_weights = ("bias",)
+    half_weights = ("weight",)
+    defaults = activation_defaults(activation="linear")
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), (), "inputs")
-        check_roles(where, weights, ("weight",), ("bias",), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         x, weight = inputs["x"], weights["weight"]
-        check_kind(where, x, ("sequence", "vector", "state"))
+        check_kind(where, x, DATA)
         check_activation(where, options, "activation")
         if weight.ndim != 2 or not weight.size:
             raise ShapeError(
                 f"layer {where!r}, tensor 'weight': expected shape (output, {x.features}), found {weight.shape}"
             )
-        check_shape(where, "weight", weight, (weight.shape[0], x.features))
-        if "bias" in weights:
-            check_shape(where, "bias", weights["bias"], (weight.shape[0],))
-        kind = "sequence" if x.kind == "sequence" else "vector"
-        return {"y": Value("", kind, (*x.shape[:-1], weight.shape[0]), x.mask, x.axis)}
+        output = weight.shape[0]
+        check_shape(where, "weight", weight, (output, x.features))
+        check_vectors(where, weights, {"bias": output})
+        return {"y": like(x, (*x.shape[:-1], output))}

@@ -1,10 +1,10 @@
-"""Dropout: inert at inference. The graph keeps its rate; `cylstm.graph.passes` removes it before packing."""
+"""Dropout, which does nothing at inference. The graph keeps its rate; `cylstm.graph.passes` removes the layer."""
 
 from __future__ import annotations
 
 from cylstm.errors import ShapeError
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import LayerKind, check_kind, check_roles
+from cylstm.graph.layers._checks import DATA, check_kind
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 
 
 class DropoutLayer(LayerKind):
@@ -12,12 +12,10 @@ class DropoutLayer(LayerKind):
 
     name = "dropout"
     defaults = {"rate": 0.5}
+    is_inert = True
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), (), "inputs")
-        check_roles(where, weights, (), (), "weights")
-        x = inputs["x"]
-        check_kind(where, x, ("sequence", "vector", "state"))
-        if not 0.0 <= options["rate"] <= 1.0:
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        check_kind(where, inputs["x"], DATA)
+        if not 0.0 <= float(options["rate"]) <= 1.0:
             raise ShapeError(f"layer {where!r}: dropout rate expected in [0, 1], found {options['rate']}")
-        return {"y": Value("", "sequence" if x.kind == "sequence" else "vector", x.shape, x.mask, x.axis)}
+        return {"y": like(inputs["x"])}

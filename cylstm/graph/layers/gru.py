@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cylstm.errors import ShapeError
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import (
-    RECURRENT_DEFAULTS,
-    RecurrentLayer,
-    activation_defaults,
-    check_roles,
-    check_shape,
-    check_vectors,
-    hidden_size,
-)
+from cylstm.graph.layers._checks import activation_defaults, check_shape, check_vectors
+from cylstm.graph.layers._layer import Inputs, Options, Outputs, States, Weights, like
+from cylstm.graph.layers._recurrent import RECURRENT_DEFAULTS, RecurrentLayer, hidden_size
+from cylstm.graph.values import Option, Value
 
 
 class GruLayer(RecurrentLayer):
@@ -27,6 +23,7 @@ class GruLayer(RecurrentLayer):
     """
 
     name = "gru"
+    optional_weights = ("bias_ih", "bias_hh")
     slots = ("activation", "recurrent_activation")
     defaults = {
         **RECURRENT_DEFAULTS,
@@ -35,8 +32,7 @@ class GruLayer(RecurrentLayer):
         "gate_clip": 0.0,
     }
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, weights, ("weight_ih", "weight_hh"), ("bias_ih", "bias_hh"), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         hidden = hidden_size(where, weights, 3)
         self.check_call(where, inputs, options, {"h0": (hidden,)})
         x = inputs["x"]
@@ -45,7 +41,7 @@ class GruLayer(RecurrentLayer):
         check_vectors(where, weights, {"bias_ih": 3 * hidden, "bias_hh": 3 * hidden})
         if not options["reset_after"] and "bias_hh" in weights:
             raise ShapeError(f"layer {where!r}: a GRU with reset_after=False has no second bias, found 'bias_hh'")
-        return {"y": Value("", "sequence", (x.shape[0], hidden), x.mask, x.axis), "h": Value("", "state", (hidden,))}
+        return {"y": like(x, (x.shape[0], hidden)), "h": Value("", "state", (hidden,))}
 
-    def state(self, weights, options):
+    def state(self, weights: Weights, options: Mapping[str, Option]) -> States:
         return (("h", (weights["weight_hh"].shape[1],)),)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import LayerKind, check_kind, check_mask, check_roles
+from cylstm.graph.layers._checks import check_kind, check_mask
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights
+from cylstm.graph.values import Value
 
 
 class LastLayer(LayerKind):
-    """``y = x[:, length - 1]``, the last step whose mask is true; zeros where a row has none.
+    """``y = x[:, length - 1]``, the last step whose mask is true; zeros for a batch row without one.
 
     Inputs: ``x`` (sequence), optional ``mask``. Outputs: ``y`` (vector).
     """
 
     name = "last"
+    optional_inputs = ("mask",)
     reads_mask = True
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), ("mask",), "inputs")
-        check_roles(where, weights, (), (), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         check_kind(where, inputs["x"], ("sequence",))
         if "mask" in inputs:
             check_mask(where, inputs["mask"], inputs["x"])

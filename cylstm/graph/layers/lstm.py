@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import UnsupportedError
-from cylstm.graph.graph import Option, Value
-from cylstm.graph.layers._layer import (
-    RECURRENT_DEFAULTS,
-    RecurrentLayer,
+from cylstm.graph.layers._checks import (
     activation_defaults,
     check_choice,
     check_number,
     check_roles,
     check_shape,
     check_vectors,
-    hidden_size,
 )
+from cylstm.graph.layers._layer import Inputs, Options, Outputs, States, Weights, like
+from cylstm.graph.layers._recurrent import RECURRENT_DEFAULTS, RecurrentLayer, hidden_size
+from cylstm.graph.values import Option, Value
 
 COUPLINGS = ("", "f=1-i", "i=1-f")
-_NORMS = ("norm_ih", "norm_hh", "norm_c")
-_NORM_TENSORS = tuple(f"{norm}_{part}" for norm in _NORMS for part in ("gain", "shift"))
+_NORMS = tuple(f"{norm}_{part}" for norm in ("norm_ih", "norm_hh", "norm_c") for part in ("gain", "shift"))
 
 
-def lstm_gates(options: Mapping[str, Option]) -> str:
+def lstm_gates(options: Mapping[str, object]) -> str:
     """The gates that have weights, in canonical order: "ifgo" without those that the options take away."""
     if options["coupled"] == "i=1-f":
         return "fgo"
@@ -49,6 +47,9 @@ class LstmLayer(RecurrentLayer):
     """
 
     name = "lstm"
+    optional_inputs = ("mask", "h0", "c0")
+    optional_weights = ("bias", "weight_hr", "peephole_i", "peephole_f", "peephole_o", *_NORMS)
+    half_weights = ("weight_ih", "weight_hh", "weight_hr")
     slots = ("activation", "recurrent_activation", "output_activation")
     defaults = {
         **RECURRENT_DEFAULTS,
@@ -61,9 +62,7 @@ class LstmLayer(RecurrentLayer):
         "epsilon": 1e-3,
     }
 
-    def infer(self, where, inputs, weights, options):
-        optional = ("bias", "weight_hr", "peephole_i", "peephole_f", "peephole_o", *_NORM_TENSORS)
-        check_roles(where, weights, ("weight_ih", "weight_hh"), optional, "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         check_choice(where, options, "coupled", COUPLINGS)
         check_choice(where, options, "layer_norm", ("", "carried", "output"))
         check_number(where, options, "epsilon", least=0.0)
@@ -89,18 +88,18 @@ class LstmLayer(RecurrentLayer):
                 raise UnsupportedError(f"layer {where!r}: peephole_{gate} contradicts options without that gate")
         norms = [role for role in weights if role.startswith("norm_")]
         if options["layer_norm"]:
-            check_roles(where, dict.fromkeys(norms), _NORM_TENSORS, (), "weights of the layer normalisation")
-            check_vectors(where, weights, {role: hidden if "_c_" in role else rows for role in _NORM_TENSORS})
+            check_roles(where, dict.fromkeys(norms), _NORMS, (), "weights of the layer normalisation")
+            check_vectors(where, weights, {role: hidden if "_c_" in role else rows for role in _NORMS})
             if "weight_hr" in weights:
                 raise UnsupportedError(f"layer {where!r}: layer normalisation with a projection is not supported")
         elif norms:
             raise UnsupportedError(f"layer {where!r}: tensor {norms[0]!r} contradicts option layer_norm=''")
         return {
-            "y": Value("", "sequence", (x.shape[0], output), x.mask, x.axis),
+            "y": like(x, (x.shape[0], output)),
             "h": Value("", "state", (output,)),
             "c": Value("", "state", (hidden,)),
         }
 
-    def state(self, weights, options):
+    def state(self, weights: Weights, options: Mapping[str, Option]) -> States:
         hidden = weights["weight_ih"].shape[0] // len(lstm_gates(options))
         return (("h", (weights["weight_hh"].shape[1],)), ("c", (hidden,)))

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from cylstm.errors import ShapeError
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._axes import check_steps, check_whole_number
-from cylstm.graph.layers._layer import LayerKind, check_choice, check_kind, check_mask, check_number, check_roles
+from cylstm.graph.layers._checks import (
+    DATA,
+    check_choice,
+    check_kind,
+    check_mask,
+    check_number,
+    check_roles,
+    check_whole_number,
+)
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.values import Value
 
 
 class MaskingLayer(LayerKind):
-    """A step counts where any of its numbers differs from ``mask_value``; the others become 0.
+    """A step is valid where any of its numbers differs from ``mask_value``; the others become 0.
 
     Inputs: ``x`` (sequence). Outputs: ``y``, which carries ``mask``. Option ``mask_value``.
     """
@@ -17,27 +25,24 @@ class MaskingLayer(LayerKind):
     name = "masking"
     defaults = {"mask_value": 0.0}
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), (), "inputs")
-        check_roles(where, weights, (), (), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         x = inputs["x"]
-        check_steps(where, x)
+        check_kind(where, x, ("sequence",))
         check_number(where, options, "mask_value", least=-3e38)
         return {"y": Value("", "sequence", x.shape, None, x.axis), "mask": Value("", "mask", x.shape[:1], None, x.axis)}
 
 
 class IndexMaskLayer(LayerKind):
-    """A step counts where its index is not ``padding``, Keras's ``Embedding(mask_zero=True)``.
+    """A step is valid where its index is not ``padding`` (Keras's ``Embedding(mask_zero=True)``).
 
     Inputs: ``indices`` of shape (time,). Outputs: ``mask``. Option ``padding``.
     """
 
     name = "index_mask"
+    inputs = ("indices",)
     defaults = {"padding": 0}
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("indices",), (), "inputs")
-        check_roles(where, weights, (), (), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         x = inputs["indices"]
         check_kind(where, x, ("index",))
         check_whole_number(where, options, "padding", 0)
@@ -47,7 +52,9 @@ class IndexMaskLayer(LayerKind):
 
 
 class MaskMergeLayer(LayerKind):
-    """Several masks into one: ``mode`` "any" or "all" of them count. One that was not given counts everywhere.
+    """Several masks into one: a step is valid if it is in "any" or in "all" of them (option ``mode``).
+
+    A mask that the user does not give is valid everywhere.
 
     Inputs: ``mask``, ``mask1``, ... Outputs: ``mask``.
     """
@@ -55,9 +62,11 @@ class MaskMergeLayer(LayerKind):
     name = "mask_merge"
     defaults = {"mode": "any"}
 
-    def infer(self, where, inputs, weights, options):
+    def check_roles(self, where: str, inputs: Inputs, weights: Weights) -> None:
         check_roles(where, inputs, ["mask", *(f"mask{i}" for i in range(1, len(inputs)))], (), "inputs")
         check_roles(where, weights, (), (), "weights")
+
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         check_choice(where, options, "mode", ("any", "all"))
         first = inputs["mask"]
         for value in inputs.values():
@@ -68,26 +77,26 @@ class MaskMergeLayer(LayerKind):
 
 
 class MaskFillLayer(LayerKind):
-    """``y[t] = x[t]`` where the step counts, else ``x1[t]``, or ``value`` where there is no x1.
+    """``y[t] = x[t]`` where the step is valid, else ``x1[t]``, or ``value`` if there is no x1.
 
-    Inputs: ``x`` (sequence), ``mask`` of its time; optional ``x1``: a sequence of the same time, or the one vector or
-    state that all these steps become. Outputs: ``y``, with the mask of x. Option ``value``. x1 has the axes of a step
-    of x; where the step of one is a single number, all of its y is that number.
+    Inputs: ``x`` (sequence), ``mask`` over its time; optional ``x1``: a sequence of the same time, or one vector or
+    state for all these steps. Outputs: ``y``, with the mask of x. Option ``value``. A step of x1 has the shape of a
+    step of x; where one of the two is a single number, it is repeated.
     """
 
     name = "mask_fill"
+    inputs = ("x", "mask")
+    optional_inputs = ("x1",)
     defaults = {"value": 0.0}
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x", "mask"), ("x1",), "inputs")
-        check_roles(where, weights, (), (), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         check_number(where, options, "value", least=-3.4e38)
         x, mask, other = inputs["x"], inputs["mask"], inputs.get("x1")
         check_kind(where, x, ("sequence",))
         check_mask(where, mask, x)
         step = x.step_shape
         if other is not None:
-            check_kind(where, other, ("sequence", "vector", "state"))
+            check_kind(where, other, DATA)
             if x.size == 1:
                 step = other.step_shape
             of_time = not other.has_time or (other.shape[0], other.axis) == (x.shape[0], x.axis)
@@ -96,4 +105,4 @@ class MaskFillLayer(LayerKind):
                     f"layer {where!r}: expected two values of one time whose steps have the same shape, or one of "
                     f"which is a single number, found {x.shape} of {x.name!r} and {other.shape} of {other.name!r}"
                 )
-        return {"y": Value("", "sequence", (*x.shape[:1], *step), x.mask, x.axis)}
+        return {"y": like(x, (*x.shape[:1], *step))}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cylstm.errors import ShapeError, UnsupportedError
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._axes import kind_of
-from cylstm.graph.layers._layer import LayerKind, check_kind, check_roles
+from cylstm.graph.layers._checks import DATA, check_kind, check_roles, find_axis, kind_of
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights
+from cylstm.graph.values import Kind, Value
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")
-#: those that join the directions of a Keras Bidirectional
+#: the modes in which a Keras Bidirectional joins its directions
 DIRECTION_MERGES = MERGE_MODES[:4]
 
 _OF_TWO_INPUTS = (
@@ -21,7 +21,7 @@ class MergeLayer(LayerKind):
     """``y = merge(x, x1, x2, ...)``: side by side along `axis`, or element by element in the order of the inputs.
 
     Inputs: ``x``, ``x1``, ... sequences, vectors or states. Options: ``mode``, one of `MERGE_MODES`; ``axis`` of
-    "concat", counted from the last one (-1, which is also what any other is stored as); ``positions``, filled in.
+    "concat", stored as a negative number, counted from the last one (-1); ``positions``, filled in.
 
     Element by element, shapes without batch are matched from the last axis on, as NumPy does; an axis of size 1, or one
     that is not there, is repeated. (Keras's merge layers with inputs of different rank do the same.) Joining along a
@@ -31,29 +31,25 @@ class MergeLayer(LayerKind):
     name = "merge"
     defaults = {"mode": "concat", "axis": -1, "positions": 1}
 
-    def infer(self, where, inputs, weights, options):
-        roles = ["x", *(f"x{i}" for i in range(1, len(inputs)))]
-        check_roles(where, inputs, roles, (), "inputs")
+    def check_roles(self, where: str, inputs: Inputs, weights: Weights) -> None:
+        check_roles(where, inputs, ["x", *(f"x{i}" for i in range(1, len(inputs)))], (), "inputs")
         check_roles(where, weights, (), (), "weights")
+
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         if options["mode"] not in MERGE_MODES:
             raise UnsupportedError(
                 f"layer {where!r}: merge mode expected one of {', '.join(MERGE_MODES)}, found {options['mode']!r}"
             )
-        values = [inputs[role] for role in roles]
+        values = [inputs["x"], *(inputs[f"x{i}"] for i in range(1, len(inputs)))]
         for value in values:
-            check_kind(where, value, ("sequence", "vector", "state"))
+            check_kind(where, value, DATA)
         options["positions"] = values[0].size // values[0].features
         return {"y": self.concat(where, values, options) if options["mode"] == "concat" else broadcast(where, values)}
 
     @staticmethod
-    def concat(where, values, options):
+    def concat(where: str, values: list[Value], options: Options) -> Value:
         rank = len(values[0].shape)
-        axis = options["axis"]
-        if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
-            raise ShapeError(
-                f"layer {where!r}: expected an axis of {values[0].shape} (batch not counted), found {axis!r}"
-            )
-        axis = options["axis"] = axis - rank if axis >= 0 else axis
+        axis = options["axis"] = find_axis(where, values[0], options["axis"]) - rank
         shape, total = list(values[0].shape), 0
         for value in values:
             others = list(value.shape)
@@ -64,14 +60,15 @@ class MergeLayer(LayerKind):
                     f"layer {where!r}: expected equal shapes but for axis {axis}, "
                     f"found {values[0].shape} of {values[0].name!r} and {value.shape} of {value.name!r}"
                 )
-            if value.shape[axis] is None:
+            size = value.shape[axis]
+            if size is None:
                 raise ShapeError(
                     f"layer {where!r}: joining along the time needs the number of steps in advance, "
                     f"found {value.shape} of {value.name!r}"
                 )
-            total += value.shape[axis]
+            total += size
         shape[axis] = total
-        kind = "sequence" if values[0].has_time else "vector"
+        kind: Kind = "sequence" if values[0].has_time else "vector"
         mask = values[0].mask if axis != -rank or not values[0].has_time else None
         return Value("", kind, tuple(shape), mask, values[0].axis)
 
@@ -96,7 +93,7 @@ def broadcast(where: str, values: list[Value]) -> Value:
                     "do not match" + (_OF_TWO_INPUTS if i == 0 and size is None else "")
                 )
     has_time = any(value.has_time and len(value.shape) == rank for value in values) or None in shape
-    kind = "sequence" if has_time else "vector"
+    kind: Kind = "sequence" if has_time else "vector"
     if not has_time and rank > 1 and any(value.has_time for value in values):
         kind = kind_of(tuple(shape))
     masked = next((v.mask for v in values if v.mask is not None and v.shape[:1] == tuple(shape[:1])), None)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 
 from cylstm.errors import ShapeError, UnsupportedError
-from cylstm.graph.graph import MAX_RANK, Value
-from cylstm.graph.layers._axes import check_whole_number, derived_time, find_axis, kind_of, need_shape
-from cylstm.graph.layers._layer import LayerKind, check_choice, check_kind, check_roles
+from cylstm.graph.layers._checks import (
+    DATA,
+    check_choice,
+    check_kind,
+    check_whole_number,
+    derived_time,
+    find_axis,
+    kind_of,
+    need_shape,
+)
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.values import MAX_RANK, Axis, Option, Value
 
-_ANY = ("sequence", "vector", "state")
 
-
-def _one_input(where, inputs, weights) -> Value:
-    check_roles(where, inputs, ("x",), (), "inputs")
-    check_roles(where, weights, (), (), "weights")
-    check_kind(where, inputs["x"], _ANY)
-    return inputs["x"]
+def _along(x: Value, axis: int, shape: list[int | None], time: Axis | None) -> Value:
+    """A result whose `shape` differs from that of `x` along `axis`; if that is the time, `time` is its own."""
+    if x.has_time and axis == 0:
+        return Value("", "sequence", tuple(shape), None, time)
+    return like(x, tuple(shape))
 
 
 class ReshapeLayer(LayerKind):
@@ -31,18 +40,18 @@ class ReshapeLayer(LayerKind):
     name = "reshape"
     defaults = {"shape": "-1"}
 
-    def infer(self, where, inputs, weights, options):
-        x = _one_input(where, inputs, weights)
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        x = inputs["x"]
+        check_kind(where, x, DATA)
         text = options["shape"]
         sizes = text.split(",") if isinstance(text, str) else []
         keeps_time = sizes[:1] == ["time"]
         if keeps_time and not x.has_time:
             raise ShapeError(f"layer {where!r}: shape {text!r} keeps a time that {x.name!r} of {x.shape} has not")
         given = x.step_shape if keeps_time else need_shape(where, x, "a reshape over time")
-        try:
+        target: list[int] = []
+        with suppress(ValueError):
             target = [int(size) for size in (sizes[1:] if keeps_time else sizes)]
-        except ValueError:
-            target = []
         if not target or len(target) + keeps_time > MAX_RANK or any(size < 1 and size != -1 for size in target):
             raise UnsupportedError(f"layer {where!r}: option shape expected sizes such as '4,-1', found {text!r}")
         total, known = math.prod(given), math.prod(size for size in target if size != -1)
@@ -51,7 +60,7 @@ class ReshapeLayer(LayerKind):
         if -1 in target or math.prod(target) != total:
             raise ShapeError(f"layer {where!r}: {given} of {x.name!r} cannot be reshaped to {text!r}")
         if keeps_time:
-            return {"y": Value("", "sequence", (x.shape[0], *target), x.mask, x.axis)}
+            return {"y": like(x, (x.shape[0], *target))}
         return {"y": Value("", kind_of(target), tuple(target))}
 
 
@@ -65,8 +74,9 @@ class PermuteLayer(LayerKind):
     name = "permute"
     defaults = {"order": "0"}
 
-    def infer(self, where, inputs, weights, options):
-        x = _one_input(where, inputs, weights)
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        x = inputs["x"]
+        check_kind(where, x, DATA)
         order = options["order"]
         if not isinstance(order, str) or sorted(order) != [str(i) for i in range(len(x.shape))]:
             raise ShapeError(
@@ -77,8 +87,7 @@ class PermuteLayer(LayerKind):
         if moves_time:
             need_shape(where, x, "moving the time axis")
         shape = tuple(x.shape[int(i)] for i in order)
-        kind = "sequence" if x.has_time else "vector"
-        return {"y": Value("", kind, shape, None if moves_time else x.mask, None if moves_time else x.axis)}
+        return {"y": Value("", kind_of(shape), shape) if moves_time else like(x, shape)}
 
 
 class SliceLayer(LayerKind):
@@ -93,8 +102,9 @@ class SliceLayer(LayerKind):
     name = "slice"
     defaults = {"axis": 0, "start": 0, "count": 0, "step": 1, "before_end": 0}
 
-    def infer(self, where, inputs, weights, options):
-        x = _one_input(where, inputs, weights)
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        x = inputs["x"]
+        check_kind(where, x, DATA)
         axis = options["axis"] = find_axis(where, x, options["axis"])
         start = check_whole_number(where, options, "start", -(1 << 24))
         count = check_whole_number(where, options, "count", 0)
@@ -105,8 +115,8 @@ class SliceLayer(LayerKind):
                 f"layer {where!r}: a slice takes a count, or a start of at least 0 and before_end; "
                 f"found {dict(options)}"
             )
-        size, of_time = x.shape[axis], x.has_time and axis == 0
-        shape, time_axis, mask = list(x.shape), x.axis, x.mask
+        size, over_time = x.shape[axis], x.has_time and axis == 0
+        shape, time = list(x.shape), None
         if count:
             first = start if start >= 0 or size is None else size + start
             if size is None and not (count == 1 and start in (0, -1)):
@@ -116,17 +126,17 @@ class SliceLayer(LayerKind):
                     f"layer {where!r}: {count} numbers from {start} on, {step} apart, are not in axis {axis} of "
                     f"{x.shape}"
                 )
-            shape[axis], time_axis = count, None if of_time else time_axis
-        elif of_time:
-            shape[0], time_axis = derived_time(where, x, step - 1 - start - before_end, step)
+            shape[axis] = count
+        elif over_time:
+            shape[0], time = derived_time(where, x, step - 1 - start - before_end, step)
         else:
-            shape[axis] = (size - start - before_end + step - 1) // step
-            if shape[axis] < 1:
+            left = ((size or 0) - start - before_end + step - 1) // step
+            if left < 1:
                 raise ShapeError(f"layer {where!r}: axis {axis} of {x.shape} has too few numbers for {dict(options)}")
-        kind = "sequence" if x.has_time else "vector"
-        return {"y": Value("", kind, tuple(shape), None if of_time else mask, time_axis)}
+            shape[axis] = left
+        return {"y": _along(x, axis, shape, time)}
 
-    def streams(self, options):
+    def streams(self, options: Mapping[str, Option]) -> str | None:
         return "a part of the time needs to know where the sequence begins or ends" if options["axis"] == 0 else None
 
 
@@ -141,28 +151,26 @@ class PadLayer(LayerKind):
     name = "pad"
     defaults = {"axis": 0, "before": 0, "after": 0, "mode": "zero"}
 
-    def infer(self, where, inputs, weights, options):
-        x = _one_input(where, inputs, weights)
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        x = inputs["x"]
+        check_kind(where, x, DATA)
         axis = options["axis"] = find_axis(where, x, options["axis"])
         check_choice(where, options, "mode", ("zero", "reflect", "replicate", "circular"))
         before, after = (check_whole_number(where, options, name, 0) for name in ("before", "after"))
-        size, of_time = x.shape[axis], x.has_time and axis == 0
         if options["mode"] in ("reflect", "circular"):
-            if size is None:
-                need_shape(where, x, f"padding mode {options['mode']!r}")
+            size = need_shape(where, x, f"padding mode {options['mode']!r}")[0] if axis == 0 else x.shape[axis] or 0
             if max(before, after) > size - (options["mode"] == "reflect"):
                 raise ShapeError(f"layer {where!r}: {before} and {after} numbers of padding are too many for {x.shape}")
-        shape, time_axis = list(x.shape), x.axis
-        if of_time:
-            shape[0], time_axis = derived_time(where, x, before + after)
+        shape, time = list(x.shape), None
+        if x.has_time and axis == 0:
+            shape[0], time = derived_time(where, x, before + after)
         else:
-            shape[axis] = size + before + after
-        kind = "sequence" if x.has_time else "vector"
-        return {"y": Value("", kind, tuple(shape), None if of_time else x.mask, time_axis)}
+            shape[axis] = (x.shape[axis] or 0) + before + after
+        return {"y": _along(x, axis, shape, time)}
 
-    def streams(self, options):
-        of_time = options["axis"] == 0 and (options["before"] or options["after"])
-        return "padding of the time needs to know where the sequence begins or ends" if of_time else None
+    def streams(self, options: Mapping[str, Option]) -> str | None:
+        over_time = options["axis"] == 0 and (options["before"] or options["after"])
+        return "padding of the time needs to know where the sequence begins or ends" if over_time else None
 
 
 class UpsampleLayer(LayerKind):
@@ -171,17 +179,17 @@ class UpsampleLayer(LayerKind):
     name = "upsample"
     defaults = {"axis": 0, "size": 2}
 
-    def infer(self, where, inputs, weights, options):
-        x = _one_input(where, inputs, weights)
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        x = inputs["x"]
+        check_kind(where, x, DATA)
         axis = options["axis"] = find_axis(where, x, options["axis"])
         size = check_whole_number(where, options, "size", 1)
-        shape, time_axis, of_time = list(x.shape), x.axis, x.has_time and axis == 0
-        if of_time:
-            shape[0], time_axis = derived_time(where, x, 0, 1, size)
+        shape, time = list(x.shape), None
+        if x.has_time and axis == 0:
+            shape[0], time = derived_time(where, x, 0, 1, size)
         else:
-            shape[axis] *= size
-        kind = "sequence" if x.has_time else "vector"
-        return {"y": Value("", kind, tuple(shape), None if of_time else x.mask, time_axis)}
+            shape[axis] = (x.shape[axis] or 0) * size
+        return {"y": _along(x, axis, shape, time)}
 
 
 class RepeatVectorLayer(LayerKind):
@@ -190,7 +198,8 @@ class RepeatVectorLayer(LayerKind):
     name = "repeat_vector"
     defaults = {"count": 1}
 
-    def infer(self, where, inputs, weights, options):
-        x = _one_input(where, inputs, weights)
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        x = inputs["x"]
+        check_kind(where, x, DATA)
         check_kind(where, x, ("vector", "state"))
         return {"y": Value("", "sequence", (check_whole_number(where, options, "count", 1), *x.shape))}

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import LayerKind, check_kind, check_roles
+from collections.abc import Mapping
+
+from cylstm.graph.layers._checks import check_kind
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.values import Option
 
 
 class ReverseLayer(LayerKind):
-    """``y[t] = x[time - 1 - t]``, what Keras's ``go_backwards`` leaves a sequence in.
+    """``y[t] = x[time - 1 - t]``, the order in which Keras's ``go_backwards`` leaves a sequence.
 
-    Inputs: ``x`` (sequence). Outputs: ``y`` (sequence), with the mask of x as it is, as Keras has it.
+    Inputs: ``x`` (sequence). Outputs: ``y`` (sequence), with the mask of x, which is not reversed (as in Keras).
     """
 
     name = "reverse"
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), (), "inputs")
-        check_roles(where, weights, (), (), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         check_kind(where, inputs["x"], ("sequence",))
-        return {"y": Value("", "sequence", inputs["x"].shape, inputs["x"].mask, inputs["x"].axis)}
+        return {"y": like(inputs["x"])}
 
-    def streams(self, options):
+    def streams(self, options: Mapping[str, Option]) -> str | None:
         return "reversed time needs the end of the sequence"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import (
-    RECURRENT_DEFAULTS,
-    RecurrentLayer,
-    activation_defaults,
-    check_roles,
-    check_shape,
-    check_vectors,
-    hidden_size,
-)
+from collections.abc import Mapping
+
+from cylstm.graph.layers._checks import activation_defaults, check_shape, check_vectors
+from cylstm.graph.layers._layer import Inputs, Options, Outputs, States, Weights, like
+from cylstm.graph.layers._recurrent import RECURRENT_DEFAULTS, RecurrentLayer, hidden_size
+from cylstm.graph.values import Option, Value
 
 
 class RnnLayer(RecurrentLayer):
@@ -24,17 +20,17 @@ class RnnLayer(RecurrentLayer):
     """
 
     name = "rnn"
+    optional_weights = ("bias",)
     defaults = {**RECURRENT_DEFAULTS, **activation_defaults(activation="tanh"), "gate_clip": 0.0}
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, weights, ("weight_ih", "weight_hh"), ("bias",), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         hidden = hidden_size(where, weights, 1)
         self.check_call(where, inputs, options, {"h0": (hidden,)})
         x = inputs["x"]
         check_shape(where, "weight_ih", weights["weight_ih"], (hidden, x.size))
         check_shape(where, "weight_hh", weights["weight_hh"], (hidden, hidden))
         check_vectors(where, weights, {"bias": hidden})
-        return {"y": Value("", "sequence", (x.shape[0], hidden), x.mask, x.axis), "h": Value("", "state", (hidden,))}
+        return {"y": like(x, (x.shape[0], hidden)), "h": Value("", "state", (hidden,))}
 
-    def state(self, weights, options):
+    def state(self, weights: Weights, options: Mapping[str, Option]) -> States:
         return (("h", (weights["weight_hh"].shape[1],)),)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 from cylstm.loading import read
 from cylstm.summary import summary_text
 

@@ -11,7 +11,7 @@ from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.keras.call import LayerCall, Rebuild
 from cylstm.formats.keras.config import LayerConfig
 from cylstm.graph.activations import activation_options
-from cylstm.graph.graph import Option, Value
+from cylstm.graph.values import Option, Value
 
 _LARGEST = float(np.finfo(np.float32).max)
 

@@ -9,7 +9,7 @@ import numpy as np
 from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.formats.keras.call import LayerCall, shape_text
 from cylstm.formats.keras.layers.activations import activated, output_activation
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 
 def check_channels_last(call: LayerCall) -> None:

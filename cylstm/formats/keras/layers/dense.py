@@ -5,7 +5,7 @@ from __future__ import annotations
 from cylstm.errors import UnsupportedError
 from cylstm.formats.keras.call import Flow, LayerCall, Mask, NoMask, Rebuild, shape_text
 from cylstm.formats.keras.layers.activations import activated, output_activation
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 
 def add_dense(call: LayerCall) -> Value:

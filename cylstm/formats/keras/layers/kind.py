@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cylstm.formats.keras.call import Flow, LayerCall
 from cylstm.formats.keras.config import LayerConfig
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 
 class LayerKind(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
 from cylstm.formats.keras.masks import add_merge, merged_mask
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 
 def merge_of(mode: str) -> Callable[[LayerCall], list[Flow]]:

@@ -8,7 +8,7 @@ from cylstm.formats.keras.config import LayerConfig
 from cylstm.formats.keras.masks import inner_mask, mask_of_frames, passed_mask
 from cylstm.formats.keras.network import MODELS
 from cylstm.formats.keras.weights import Part
-from cylstm.graph.graph import StaticTimeNeeded, Value
+from cylstm.graph.values import StaticTimeNeeded, Value
 
 
 def add_masking(call: LayerCall) -> list[Flow]:

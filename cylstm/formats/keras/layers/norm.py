@@ -8,7 +8,7 @@ import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.keras.call import LayerCall, Rebuild, shape_text
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 
 def _last_axes(call: LayerCall, axis: object) -> int:

@@ -13,8 +13,8 @@ from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
 from cylstm.formats.keras.config import LayerConfig
 from cylstm.formats.keras.masks import passed_mask
 from cylstm.formats.keras.weights import Part, numbered
-from cylstm.graph.graph import Option, Value
 from cylstm.graph.layers.merge import DIRECTION_MERGES
+from cylstm.graph.values import Option, Value
 
 RECURRENT_LAYERS = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D")
 

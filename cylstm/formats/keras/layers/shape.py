@@ -8,7 +8,7 @@ from cylstm.errors import FormatError, ShapeError
 from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
 from cylstm.formats.keras.layers.conv import check_channels_last
 from cylstm.formats.keras.masks import mask_behind
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 
 def add_flatten(call: LayerCall) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.tensor import BATCH, Scores, Tensor, Unavailable
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 
 def is_causal_mask(mask: Any, steps: object) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.tensor import BATCH, Dim, Tensor, is_constant
-from cylstm.graph.graph import Axis, StaticTimeNeeded
+from cylstm.graph.values import Axis, StaticTimeNeeded
 
 
 def permute(net: Network, x: object, *dims: object) -> Tensor:

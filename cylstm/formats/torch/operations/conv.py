@@ -8,7 +8,7 @@ from typing import Any
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.operations.parts import cut
 from cylstm.formats.torch.tensor import BATCH, Dim, Tensor
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 
 def channels_last(net: Network, x: object) -> tuple[Tensor, Value]:

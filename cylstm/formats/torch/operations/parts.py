@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.operations.axes import unsqueeze
 from cylstm.formats.torch.tensor import BATCH, Stack, Tensor, Unavailable
-from cylstm.graph.graph import StaticTimeNeeded
+from cylstm.graph.values import StaticTimeNeeded
 
 
 def narrow(net: Network, x: object, dim: int, start: int, length: int) -> Tensor:

@@ -11,7 +11,7 @@ from cylstm.formats.torch.module import class_of
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.tensor import BATCH, Stack, Tensor
 from cylstm.graph.activations import activation_options
-from cylstm.graph.graph import Value
+from cylstm.graph.values import Value
 
 _KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 

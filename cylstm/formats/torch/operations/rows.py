@@ -12,7 +12,7 @@ from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.operations.axes import reshape_axes, squeeze
 from cylstm.formats.torch.operations.parts import narrow, stack
 from cylstm.formats.torch.tensor import BATCH, Dim, Frames, Rows, Tensor, flat
-from cylstm.graph.graph import Axis, StaticTimeNeeded, Value
+from cylstm.graph.values import Axis, StaticTimeNeeded, Value
 
 _MOST_FRAMES = 256
 

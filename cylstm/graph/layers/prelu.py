@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from cylstm.errors import ShapeError
-from cylstm.graph.graph import Value
-from cylstm.graph.layers._layer import LayerKind, check_activation, check_kind, check_roles
+from cylstm.graph.layers._checks import DATA, activation_defaults, check_activation, check_kind
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 
 
 class PreluLayer(LayerKind):
@@ -18,18 +16,17 @@ class PreluLayer(LayerKind):
     """
 
     name = "prelu"
+    weights = ("slope",)
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), (), "inputs")
-        check_roles(where, weights, ("slope",), (), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         x, slope = inputs["x"], weights["slope"]
-        check_kind(where, x, ("sequence", "vector", "state"))
+        check_kind(where, x, DATA)
         if slope.ndim != 1 or slope.shape[0] not in (1, x.features, x.size):
             raise ShapeError(
                 f"layer {where!r}, tensor 'slope': expected shape (1,), ({x.features},) or ({x.size},), "
                 f"found {slope.shape}"
             )
-        return {"y": Value("", "sequence" if x.has_time else "vector", x.shape, x.mask, x.axis)}
+        return {"y": like(x)}
 
 
 class GluLayer(LayerKind):
@@ -39,15 +36,12 @@ class GluLayer(LayerKind):
     """
 
     name = "glu"
-    defaults = {"activation": "sigmoid", "activation_alpha": 0.0, "activation_beta": 0.0}
+    defaults = activation_defaults(activation="sigmoid")
 
-    def infer(self, where, inputs, weights, options):
-        check_roles(where, inputs, ("x",), (), "inputs")
-        check_roles(where, weights, (), (), "weights")
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         x = inputs["x"]
-        check_kind(where, x, ("sequence", "vector", "state"))
+        check_kind(where, x, DATA)
         check_activation(where, options, "activation", gate=True)
-        if x.features % 2 or not math.prod(x.step_shape):
+        if x.features % 2 or not x.size:
             raise ShapeError(f"layer {where!r}: expected an even number of features, found {x.features}")
-        kind = "sequence" if x.has_time else "vector"
-        return {"y": Value("", kind, (*x.shape[:-1], x.features // 2), x.mask, x.axis)}
+        return {"y": like(x, (*x.shape[:-1], x.features // 2))}

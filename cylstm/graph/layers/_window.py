@@ -1,0 +1,66 @@
+"""Windows over time, which convolution and pooling share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cylstm.errors import UnsupportedError
+from cylstm.graph.layers._checks import check_choice, check_kind, check_whole_number, derived_time
+from cylstm.graph.layers._layer import LayerKind, Options
+from cylstm.graph.values import Axis, Option, Value
+
+WINDOW_DEFAULTS: dict[str, Option] = {"stride": 1, "dilation": 1, "padding": "valid", "pad_before": 0, "pad_after": 0}
+
+
+class WindowLayer(LayerKind):
+    """Windows over time.
+
+    Options: ``stride``, ``dilation`` and ``padding``: "valid"; "same" (Keras: ceil(time / stride) steps, the odd step
+    of padding behind); "causal" (padding in front only, for streams); "explicit" with ``pad_before`` and ``pad_after``
+    (PyTorch's ``padding=n`` is n and n).
+    """
+
+    def window(
+        self, where: str, x: Value, kernel: int, options: Options, *, ceil_mode: bool = False
+    ) -> tuple[int | None, Axis | None]:
+        """``(steps, axis)`` of the output."""
+        check_kind(where, x, ("sequence",))
+        stride, dilation = (check_whole_number(where, options, name, 1, 1 << 20) for name in ("stride", "dilation"))
+        before, after = (check_whole_number(where, options, name, 0, 1 << 20) for name in ("pad_before", "pad_after"))
+        padding = check_choice(where, options, "padding", ("valid", "same", "causal", "explicit"))
+        if padding != "explicit" and (before or after):
+            raise UnsupportedError(f"layer {where!r}: pad_before and pad_after contradict padding={padding!r}")
+        reach = (kernel - 1) * dilation + 1
+        if reach > 1 << 24:
+            raise UnsupportedError(f"layer {where!r}: a window that reaches over {reach} steps is not supported")
+        if ceil_mode:
+            if padding in ("same", "causal") or stride > reach - before:
+                raise UnsupportedError(
+                    f"layer {where!r}: ceil_mode with windows that may begin in the padding (stride {stride}, "
+                    f"{before} steps of padding, a reach of {reach}) is not supported"
+                )
+            after += stride - 1
+        if padding in ("same", "causal"):
+            return derived_time(where, x, stride - 1, stride)
+        return derived_time(where, x, before + after - reach + stride, stride)
+
+    def reach(self, kernel: int, options: Mapping[str, Option]) -> int:
+        """How many steps a window reaches over."""
+        return (kernel - 1) * int(options["dilation"]) + 1
+
+    def why_whole(self, reach: int, options: Mapping[str, Option]) -> str | None:
+        """Why a sequence cannot come in pieces; None if it can."""
+        if options["padding"] == "causal":
+            return None
+        if options["padding"] == "valid" or (
+            options["padding"] == "explicit" and not options["pad_before"] and not options["pad_after"]
+        ):
+            if reach <= int(options["stride"]):
+                return None
+            return (
+                f"its windows reach over {reach} steps with a stride of {options['stride']}; "
+                'padding="causal" carries the steps before'
+            )
+        if options["padding"] == "same" and reach == 1:
+            return None
+        return f'padding={options["padding"]!r} needs the steps after; padding="causal" does not'

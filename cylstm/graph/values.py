@@ -1,0 +1,103 @@
+"""What flows through a graph: values with a kind, a shape, a mask and a time axis."""
+
+# no postponed annotations: NamedTuple would compile each of them at every start, 0.3 ms here and in graph.py
+import math
+from typing import Literal, NamedTuple, TypeAlias
+
+from cylstm.errors import ShapeError
+
+Kind: TypeAlias = Literal["sequence", "vector", "mask", "state", "index"]
+#: an option of a layer
+Option: TypeAlias = str | float | int | bool
+
+#: the largest number of axes of a value, batch not counted
+MAX_RANK = 8
+
+
+class StaticTimeNeeded(ShapeError):
+    """A layer needs to know the number of steps in advance: give the input a shape with a number instead of None."""
+
+
+class Axis(NamedTuple):
+    """A time axis whose length is an input's, or follows from it by rules.
+
+    A rule ``(add, divide, multiply)`` makes ``floor((length + add) / divide) * multiply`` of a length. A convolution or
+    pooling with stride s whose window reaches over r steps, with p steps of padding, has ``(p - r + s, s, 1)``;
+    cropping n steps ``(-n, 1, 1)``; upsampling ``(0, 1, k)``. Consecutive rules with multiply 1 are joined into one, so
+    that two axes of the same length are equal however they came about.
+
+    Attributes
+    ----------
+    source : str
+        The input's name.
+    rules : tuple of (int, int, int)
+    """
+
+    source: str
+    rules: tuple[tuple[int, int, int], ...] = ()
+
+    def after(self, add: int, divide: int, multiply: int) -> "Axis":
+        """The axis with one more rule."""
+        if (add, divide, multiply) == (0, 1, 1):
+            return self
+        rules = self.rules
+        if rules and rules[-1][2] == 1:
+            last_add, last_divide, _ = rules[-1]
+            add, divide = last_add + add * last_divide, last_divide * divide
+            rules = rules[:-1]
+            if (add, divide, multiply) == (0, 1, 1):
+                return Axis(self.source, rules)
+        return Axis(self.source, (*rules, (add, divide, multiply)))
+
+    def length(self, time: int) -> int:
+        """Number of steps where the input has `time`; 0 if the input has too few."""
+        for add, divide, multiply in self.rules:
+            time = max(time + add, 0) // divide * multiply
+        return time
+
+
+class Value(NamedTuple):
+    """What one layer writes and others read, or an input of the network.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the graph.
+    kind : {"sequence", "vector", "mask", "state", "index"}
+        Sequences, masks and indices have a time axis, which comes first; vectors and states have none.
+    shape : tuple of int or None
+        Without the batch axis; None stands for a time that is not known in advance. A sequence is (time, features),
+        or of any higher rank; a vector or a state (features,) or of any rank; a mask (time,); indices (time,) or of
+        any rank.
+    mask : str or None
+        Name of the mask that says which steps of this value are valid.
+    axis : Axis or None
+        Where the time comes from, if it is not known in advance.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int | None, ...]
+    mask: str | None = None
+    axis: Axis | None = None
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the first axis is time."""
+        return self.kind in ("sequence", "mask", "index")
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """The shape of one step, or of the whole value if it has no time."""
+        # only a time can be None
+        return self.shape[1:] if self.has_time else self.shape  # type: ignore[return-value]
+
+    @property
+    def features(self) -> int:
+        """Size of the last axis (1 for a mask)."""
+        return int(self.step_shape[-1]) if self.step_shape else 1
+
+    @property
+    def size(self) -> int:
+        """How many numbers one batch row has at one step (1 for a mask)."""
+        return math.prod(self.step_shape)
