@@ -32,3 +32,23 @@ def takes_all_threads():
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261120)
+
+
+@pytest.fixture
+def torch():
+    """PyTorch on one thread, with a seed."""
+    found = pytest.importorskip("torch")
+    threads = found.get_num_threads()
+    found.set_num_threads(1)
+    found.manual_seed(20261120)
+    yield found
+    found.set_num_threads(threads)
+
+
+@pytest.fixture
+def keras(torch, monkeypatch):
+    """Keras with PyTorch as its backend, on one thread, with a seed."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    found = pytest.importorskip("keras")
+    found.utils.set_random_seed(20261120)
+    return found

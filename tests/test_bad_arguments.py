@@ -201,13 +201,13 @@ def test_parameters_of_layers_may_be_numpys_scalars_and_lists():
 def test_an_option_of_a_layer_of_the_graph_has_the_type_of_its_default(model):
     builder = cylstm.graph.builder.GraphBuilder()
     x = builder.input("x", (None, 3))
-    for op, options, message in (
+    for kind, options, message in (
         ("pool1d", {"ceil_mode": "text"}, "option 'ceil_mode' expected True or False, found 'text'"),
         ("activation", {"activation": 3}, "option 'activation' expected a text, found 3"),
         ("dropout", {"rate": "0.5"}, "option 'rate' expected a number, found '0.5'"),
     ):
         with pytest.raises(UnsupportedError, match=message):
-            builder.add(op, "a", {"x": x}, {}, options)
+            builder.add(kind, "a", {"x": x}, {}, options)
 
 
 # A stream made by its class

@@ -218,11 +218,6 @@ def test_a_layer_called_check_and_a_tensor_called_as_the_checks_is_are_kept_apar
 # At import
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 @pytest.mark.frameworks
 def test_a_module_is_predicted_beside_the_model_and_the_error_is_kept(torch, x):
     torch.manual_seed(4)
@@ -294,11 +289,6 @@ def test_a_network_that_makes_rounding_larger_passes_by_the_error_of_its_own_flo
     x = rng.standard_normal((2, 40, 3)).astype(np.float32)
     found = cylstm.from_torch(module, check=x).provenance["check"]
     assert found["error"] > found["tolerance"]
-
-
-@pytest.fixture
-def keras():
-    return pytest.importorskip("keras")
 
 
 @pytest.mark.frameworks

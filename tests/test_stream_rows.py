@@ -175,8 +175,8 @@ def test_an_index_out_of_range_is_named_in_active_rows_alone(rng):
 
 
 def test_the_goldens_have_streams_of_every_recurrent_layer():
-    ops = {node.kind for path in streaming_goldens() for node in cylstm.load(path).graph.layers}
-    assert {"lstm", "gru", "rnn", "conv_lstm"} <= ops
+    kinds = {layer.kind for path in streaming_goldens() for layer in cylstm.load(path).graph.layers}
+    assert {"lstm", "gru", "rnn", "conv_lstm"} <= kinds
 
 
 def test_inactive_rows_keep_their_states_and_give_zeros(rng):

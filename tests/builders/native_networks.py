@@ -1,4 +1,4 @@
-"""A network for every operation and option that a native file may hold.
+"""A network for every layer and option that a native file may hold.
 
 The tests in formats/native/test_round_trip.py save and load them. ``python -m tests.builders.native_networks`` writes
 those of the current format version to ``tests/data/native/version-N``, each beside an ``.npz`` with an input and the

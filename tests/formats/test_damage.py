@@ -16,11 +16,6 @@ LAYERS = [L.LSTM("lstm"), L.Last(), L.Linear("fc")]
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(17)
-
-
-@pytest.fixture
 def tensors(rng):
     return lstm_tensors(rng, "lstm", 3, 5) | linear_tensors(rng, "fc", 5, 2)
 

@@ -18,18 +18,13 @@ LAYERS = [L.LSTM("lstm"), L.Last(), L.Linear("fc")]
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(13)
-
-
-@pytest.fixture
 def tensors(rng):
     return lstm_tensors(rng, "lstm", 3, 5) | linear_tensors(rng, "fc", 5, 2)
 
 
 @pytest.fixture
 def graph(rng):
-    """A graph with every operation, a shared layer, both float types and metadata."""
+    """A graph with several kinds of layer, a shared layer, both float types and metadata."""
     tensors = lstm_tensors(rng, "rnn", 6, 5, layers=2, directions=2, projection=3)
     tensors |= lstm_tensors(rng, "top", 6, 4, dtype=np.float64)
     tensors |= linear_tensors(rng, "embed", 6, 6) | linear_tensors(rng, "fc", 4, 2)
@@ -354,7 +349,7 @@ def test_an_option_that_a_file_does_not_name_has_its_default(tmp_path, graph):
     header, data = split(path)
     _node("dropout", options={})(header)
     _option("elu", "activation_alpha", 2)(header)
-    found = {node.name: node for node in read(join(path, header, data)).layers}
+    found = {layer.name: layer for layer in read(join(path, header, data)).layers}
     assert found["dropout"].options == {"rate": 0.5}
     assert found["elu"].options["activation_alpha"] == 2.0
 

@@ -13,11 +13,6 @@ from cylstm.loading import read
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(17)
-
-
-@pytest.fixture
 def builder():
     return GraphBuilder()
 

@@ -11,23 +11,8 @@ pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 T = 13
 
 
-@pytest.fixture
-def torch():
-    found = pytest.importorskip("torch")
-    found.set_num_threads(1)
-    found.manual_seed(7)
-    return found
-
-
-@pytest.fixture
-def keras():
-    found = pytest.importorskip("keras")
-    found.utils.set_random_seed(7)
-    return found
-
-
-def check(op, shape, x, expected, options=None, weights=None, *, others=(), masks=None, tolerance=1e-11):
-    """One node of `op` gives `expected` in float64; `others` are (role, array), `masks` role -> (input, its mask)."""
+def check(kind, shape, x, expected, options=None, weights=None, *, others=(), masks=None, tolerance=1e-11):
+    """A layer of `kind` gives `expected` in float64; `others` are (role, array), `masks` role -> (input, its mask)."""
     builder = GraphBuilder()
     inputs = {"x": builder.input("x", shape)}
     for role, array in others:
@@ -37,7 +22,7 @@ def check(op, shape, x, expected, options=None, weights=None, *, others=(), mask
         inputs[role] = builder.value(inputs[of].mask)
         given[of] = mask
     arrays = {role: np.asarray(array, np.float64) for role, array in (weights or {}).items()}
-    builder.output(builder.add(op, "node", inputs, arrays, options)["y"])
+    builder.output(builder.add(kind, "tested", inputs, arrays, options)["y"])
     model = cylstm.Model(builder.build(), engine="blas", dtype="float64")
     data = [x, *(array for _, array in others)]
     found = model.predict(data if others else x, mask=given or None)
@@ -174,13 +159,13 @@ def test_normalisation_is_torchs(torch, rng):
     roles = {"weight": "gain", "bias": "shift", "running_mean": "mean", "running_var": "variance"}
     weights = {roles[name]: array for name, array in state(batch).items() if name in roles}
     check("batch_norm", (None, 12), x, channels_first(torch, batch, x), {}, weights)
-    for op, layer, options in (
+    for kind, layer, options in (
         ("layer_norm", torch.nn.LayerNorm(12), {}),
         ("layer_norm", torch.nn.RMSNorm(12, eps=1e-6), {"mode": "rms", "epsilon": 1e-6}),
     ):
         layer = random(layer)
         weights = {roles[name]: array for name, array in state(layer).items()}
-        check(op, (None, 12), x, layer(torch.from_numpy(x)).detach().numpy(), options, weights)
+        check(kind, (None, 12), x, layer(torch.from_numpy(x)).detach().numpy(), options, weights)
     for groups in (1, 3, 12):
         layer = random(torch.nn.GroupNorm(groups, 12))
         weights = {roles[name]: array for name, array in state(layer).items()}
@@ -189,7 +174,7 @@ def test_normalisation_is_torchs(torch, rng):
 
 def test_normalisation_is_kerass(keras, rng):
     x = rng.normal(size=(3, T, 12)) * 3 + 1
-    for op, layer, options in (
+    for kind, layer, options in (
         ("layer_norm", keras.layers.LayerNormalization(dtype="float64"), {"epsilon": 1e-3}),
         (
             "layer_norm",
@@ -202,7 +187,7 @@ def test_normalisation_is_kerass(keras, rng):
         layer.build(x.shape)
         layer.set_weights([rng.uniform(0.2, 1.5, w.shape) for w in layer.get_weights()])
         weights = dict(zip(("gain", "shift", "mean", "variance"), layer.get_weights()))
-        check(op, (None, 12), x, keras.ops.convert_to_numpy(layer(x)), options, weights, tolerance=2e-6)
+        check(kind, (None, 12), x, keras.ops.convert_to_numpy(layer(x)), options, weights, tolerance=2e-6)
 
 
 def test_attention_is_kerass(keras, rng):

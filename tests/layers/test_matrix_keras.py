@@ -14,6 +14,7 @@ import cylstm
 from tests import reference
 from tests.builders.configurations import configurations, label, seed
 from tests.builders.matrix_goldens import record
+from tests.builders.promise import check
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
@@ -109,18 +110,6 @@ def cases():
 CASES = list(cases())
 
 
-@pytest.fixture(scope="module")
-def keras():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_BACKEND", "torch")
-        keras = pytest.importorskip("keras")
-        torch = pytest.importorskip("torch")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield keras
-        torch.set_num_threads(threads)
-
-
 def activation(keras, found):
     return found if isinstance(found, str) else getattr(keras.layers, found[0])(**found[1])
 
@@ -172,16 +161,6 @@ def keras_states(keras, states, family, configuration):
         # the state of a cell with one is not in a list
         return [group if len(group) > 1 else group[0] for group in states]
     return [array for group in states for array in group]
-
-
-def check(found, theirs, exact):
-    """`found` keeps the promise, given Keras's result and the float64 one. Returns the error on the scale of these."""
-    assert found.shape == theirs.shape == exact.shape
-    scale = max(1.0, float(np.abs(exact).max()))
-    error = float(np.abs(found - exact).max())
-    assert error <= max(1e-6 * scale, 4 * float(np.abs(theirs - exact).max())), (error, scale)
-    np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-5 * scale)
-    return error / scale
 
 
 def list_of(outputs):

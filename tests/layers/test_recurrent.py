@@ -9,91 +9,30 @@ import cylstm
 from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
+from tests.builders.layers import ENGINES
 from tests.builders.networks import bits, random_states, same, same_states
-from tests.layers.test_around_recurrent import ENGINES
-
-
-def weight(rng, *shape):
-    return rng.uniform(-1.0, 1.0, shape).astype(np.float32) / np.float32(np.sqrt(shape[-1]))
-
-
-def lstm(rng, inputs, hidden, gates=4, projection=0, vectors=(), **options):
-    rows = gates * hidden
-    weights = {"weight_ih": weight(rng, rows, inputs), "weight_hh": weight(rng, rows, projection or hidden)}
-    weights |= {"weight_hr": weight(rng, projection, hidden)} if projection else {}
-    weights |= {role: rng.uniform(-0.7, 0.7, size).astype(np.float32) for role, size in vectors}
-    return "lstm", weights, options
-
-
-def plain_lstm(rng, inputs, hidden):
-    return lstm(rng, inputs, hidden, vectors=[("bias", 4 * hidden)])
-
-
-def projected(rng, inputs, hidden):
-    return lstm(rng, inputs, hidden, projection=hidden // 12 or 1, vectors=[("bias", 4 * hidden)])
-
-
-def peepholes(rng, inputs, hidden):
-    vectors = [(f"peephole_{gate}", hidden) for gate in "ifo"]
-    return lstm(rng, inputs, hidden, vectors=vectors, cell_clip=0.4, gate_clip=0.9)
-
-
-def coupled(rng, inputs, hidden):
-    return lstm(rng, inputs, hidden, 3, coupled="i=1-f", recurrent_activation="hard_sigmoid")
-
-
-def normalised(rng, inputs, hidden, mode="carried"):
-    vectors = [(f"norm_{of}_{part}", 4 * hidden) for of in ("ih", "hh") for part in ("gain", "shift")]
-    vectors += [(f"norm_c_{part}", hidden) for part in ("gain", "shift")]
-    return lstm(rng, inputs, hidden, vectors=vectors, layer_norm=mode, epsilon=1e-2)
-
-
-def normalised_output(rng, inputs, hidden):
-    return normalised(rng, inputs, hidden, "output")
-
-
-def gru(rng, inputs, hidden, reset_after=True):
-    weights = {"weight_ih": weight(rng, 3 * hidden, inputs), "weight_hh": weight(rng, 3 * hidden, hidden)}
-    roles = ("bias_ih", "bias_hh") if reset_after else ("bias_ih",)
-    weights |= {role: rng.uniform(-0.7, 0.7, 3 * hidden).astype(np.float32) for role in roles}
-    return "gru", weights, {"reset_after": reset_after}
-
-
-def gru_before(rng, inputs, hidden):
-    return gru(rng, inputs, hidden, reset_after=False)
-
-
-def rnn(rng, inputs, hidden):
-    weights = {"weight_ih": weight(rng, hidden, inputs), "weight_hh": weight(rng, hidden, hidden)}
-    return "rnn", weights | {"bias": rng.uniform(-0.7, 0.7, hidden).astype(np.float32)}, {}
-
-
-KINDS = [plain_lstm, projected, peepholes, coupled, normalised, normalised_output, gru, gru_before, rnn]
-CONV_LSTM_SHAPE = (3, 5, 2)
-
-
-def conv_lstm(rng, filters):
-    """Over images of `CONV_LSTM_SHAPE` with padding "same", so that h has as many positions."""
-    options = {"conv_padding": "same"}
-    for axis, (size, kernel) in {"rows": (CONV_LSTM_SHAPE[0], 2), "columns": (CONV_LSTM_SHAPE[1], 3)}.items():
-        options |= {f"input_{axis}": size, f"kernel_{axis}": kernel, f"stride_{axis}": 1, f"dilation_{axis}": 1}
-    weights = {
-        "weight_ih": weight(rng, 4 * filters, 6 * CONV_LSTM_SHAPE[2]),
-        "weight_hh": weight(rng, 4 * filters, 6 * filters),
-    }
-    return "conv_lstm", weights, options
-
-
-def numbers(rng, *shape):
-    return rng.normal(size=shape).astype(np.float32)
+from tests.builders.recurrent import (
+    CONV_LSTM_SHAPE,
+    KINDS,
+    conv_lstm,
+    gru,
+    gru_before,
+    lstm,
+    normalised,
+    numbers,
+    plain_lstm,
+    projected,
+    rnn,
+    weight,
+)
 
 
 @pytest.mark.parametrize("make", [*KINDS, conv_lstm])
 def test_readers_of_final_states_that_divide_their_work_wait_for_them(rng, make):
     builder = GraphBuilder()
     x = builder.input("x", (None, *CONV_LSTM_SHAPE) if make is conv_lstm else (None, 8))
-    op, weights, options = conv_lstm(rng, 17) if make is conv_lstm else make(rng, 8, 192)
-    outputs = builder.add(op, "recurrent", {"x": x}, weights, options)
+    kind, weights, options = conv_lstm(rng, 17) if make is conv_lstm else make(rng, 8, 192)
+    outputs = builder.add(kind, "recurrent", {"x": x}, weights, options)
     for role in sorted({"h", "c"} & set(outputs)):
         state = outputs[role]
         if make is conv_lstm:
@@ -122,14 +61,14 @@ def test_readers_of_final_states_that_divide_their_work_wait_for_them(rng, make)
 def test_a_layer_that_starts_from_a_state_waits_for_it(rng, make):
     """Threads divide its units, and each reads the whole state at the first step."""
     builder = GraphBuilder()
-    op, weights, options = make(rng, 1, 256)
+    kind, weights, options = make(rng, 1, 256)
     x, v = builder.input("x", (None, 1)), builder.input("v", (8,))
     inputs = {"x": x}
     # threads come from the end of another layer together
-    for role in ("h0", "c0") if op == "lstm" else ("h0",):
+    for role in ("h0", "c0") if kind == "lstm" else ("h0",):
         size = 256 if role == "c0" else weights["weight_hh"].shape[1]
         inputs[role] = builder.add("dense", role, {"x": v}, {"weight": weight(rng, size, 8)})["y"]
-    builder.output(builder.add(op, "recurrent", inputs, weights, options)["y"])
+    builder.output(builder.add(kind, "recurrent", inputs, weights, options)["y"])
     model = cylstm.Model(builder.build())
     given = [[numbers(rng, 1, 1, 1), numbers(rng, 1, 8)] for _ in range(2)]
     wanted = [model.predict(arrays, threads=1) for arrays in given]
@@ -165,13 +104,13 @@ def masked_graph(rng, make, options, *, handed=False, hidden=40):
     builder = GraphBuilder()
     x = builder.input("x", (None, *CONV_LSTM_SHAPE) if make is conv_lstm else (None, 60))
     masked = builder.add("masking", "masking", {"x": x})
-    op, weights, own = conv_lstm(rng, 17) if make is conv_lstm else make(rng, 60, hidden)
+    kind, weights, own = conv_lstm(rng, 17) if make is conv_lstm else make(rng, 60, hidden)
     inputs = {"x": masked["y"], "mask": masked["mask"]}
     if handed:
         inputs["h0"] = builder.input("h0", (weights["weight_hh"].shape[1],))
-        if op == "lstm":
+        if kind == "lstm":
             inputs["c0"] = builder.input("c0", (hidden,))
-    outputs = builder.add(op, "recurrent", inputs, weights, own | options)
+    outputs = builder.add(kind, "recurrent", inputs, weights, own | options)
     for role in ("y", "h", "c"):
         if role in outputs:
             builder.output(outputs[role])
@@ -243,9 +182,9 @@ def test_a_sequence_whose_only_steps_come_late_starts_from_its_initial_state(rng
     """`empty_state` is about whole sequences: a row that has not begun is not empty yet."""
     builder = GraphBuilder()
     x = builder.input("x", (None, 3))
-    op, weights, options = plain_lstm(rng, 3, 5)
+    kind, weights, options = plain_lstm(rng, 3, 5)
     mask = builder.value(x.mask)
-    outputs = builder.add(op, "lstm", {"x": x, "mask": mask}, weights, options | {"empty_state": "zero"})
+    outputs = builder.add(kind, "lstm", {"x": x, "mask": mask}, weights, options | {"empty_state": "zero"})
     builder.output(outputs["y"])
     builder.output(outputs["h"])
     model = cylstm.Model(builder.build())
@@ -264,9 +203,9 @@ def test_a_sequence_whose_only_steps_come_late_starts_from_its_initial_state(rng
 def test_a_row_all_masked_ends_with_a_whole_cell_of_zeros(rng, engine, dtype, tolerance):
     builder = GraphBuilder()
     x = builder.input("x", (None, 3))
-    op, weights, options = lstm(rng, 3, 40, projection=3)
+    kind, weights, options = lstm(rng, 3, 40, projection=3)
     mask = builder.value(x.mask)
-    outputs = builder.add(op, "lstm", {"x": x, "mask": mask}, weights, options | {"empty_state": "zero"})
+    outputs = builder.add(kind, "lstm", {"x": x, "mask": mask}, weights, options | {"empty_state": "zero"})
     builder.output(outputs["h"])
     builder.output(outputs["c"])
     model = cylstm.Model(builder.build(), engine=engine, dtype=dtype)
@@ -295,8 +234,8 @@ BLOCKS = [(40, 33, 23), (40, 33, 25), (40, 33, 49), (200, 97, 95), (200, 97, 97)
 def test_a_step_past_a_block_of_steps_is_like_any_other(rng, make, inputs, hidden, time, reverse):
     builder = GraphBuilder()
     x = builder.input("x", (None, inputs))
-    op, weights, options = make(rng, inputs, hidden)
-    builder.output(builder.add(op, "recurrent", {"x": x}, weights, options | {"reverse": reverse})["y"])
+    kind, weights, options = make(rng, inputs, hidden)
+    builder.output(builder.add(kind, "recurrent", {"x": x}, weights, options | {"reverse": reverse})["y"])
     graph = builder.build()
     x = numbers(rng, 2, time, inputs)
     (expected,), _ = reference.predict(graph, x)

@@ -9,9 +9,9 @@ import cylstm
 from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
+from tests.builders.layers import CASES, ENGINES, IDS, ask, graph_of, inputs_of, one_layer, weight
 from tests.builders.networks import bits
-from tests.layers.test_around_recurrent import ENGINES, IDS, NODES, ask, graph_of, inputs_of, one_node, weight
-from tests.layers.test_recurrent import KINDS, conv_lstm
+from tests.builders.recurrent import KINDS, conv_lstm
 
 NAN, INF = np.nan, np.inf
 TINY = np.float32(2.0**-40)  # what is smaller counts as zero
@@ -35,7 +35,7 @@ def check_like_reference(graph, inputs, engines=ENGINES):
             np.testing.assert_array_equal(a[infinite], b[infinite], err_msg=f"{engine} {dtype}")
 
 
-@pytest.mark.parametrize("case", NODES, ids=IDS)
+@pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_nan_in_any_input_of_a_layer_goes_where_the_reference_has_it(rng, case):
     graph = graph_of(rng, case)
     inputs = inputs_of(rng, graph)
@@ -80,9 +80,9 @@ POOLED = [
 
 
 @pytest.mark.parametrize("special", [NAN, INF, -INF])
-@pytest.mark.parametrize("op, options", POOLED)
-def test_pooling_finds_a_special_number_at_every_place_of_its_window(rng, op, options, special):
-    graph = one_node(rng, op, (None, 18), options)
+@pytest.mark.parametrize("kind, options", POOLED)
+def test_pooling_finds_a_special_number_at_every_place_of_its_window(rng, kind, options, special):
+    graph = one_layer(rng, kind, (None, 18), options)
     x = rng.normal(size=(3 * 18, 3, 18)).astype(np.float32)
     x.reshape(3 * 18, 3 * 18)[np.arange(3 * 18), np.arange(3 * 18)] = special
     check_like_reference(graph, [x])
@@ -145,13 +145,13 @@ def test_an_activation_keeps_nan_and_has_its_limits_at_infinities(
 def test_nan_in_a_step_stays_in_its_row_and_in_all_steps_after(rng, make, clips, activation, engine, dtype):
     builder = GraphBuilder()
     x = builder.input("x", (None, 3, 5, 2) if make is conv_lstm else (None, 7))
-    op, weights, options = conv_lstm(rng, 17) if make is conv_lstm else make(rng, 7, 21)
+    kind, weights, options = conv_lstm(rng, 17) if make is conv_lstm else make(rng, 7, 21)
     if make is conv_lstm and clips:
         return
     options |= clips | {"activation": activation}
     options |= {"activation_alpha": 0.3, "activation_beta": 0.5} if activation == "hard_sigmoid" else {}
     options |= {"activation_alpha": -0.7, "activation_beta": 0.7} if activation == "clip" else {}
-    builder.output(builder.add(op, "recurrent", {"x": x}, weights, options)["y"])
+    builder.output(builder.add(kind, "recurrent", {"x": x}, weights, options)["y"])
     model = cylstm.Model(builder.build(), engine=engine, dtype=dtype)
     x = rng.normal(size=(3, 6, *x.shape[1:])).astype(np.float32)
     clean = model.predict(x)
@@ -165,7 +165,7 @@ def test_nan_in_a_step_stays_in_its_row_and_in_all_steps_after(rng, make, clips,
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
 
 
-WEIGHTED = [(case, name) for case, name in zip(NODES, IDS) if len(case) > 3 and case[3]]
+WEIGHTED = [(case, name) for case, name in zip(CASES, IDS) if len(case) > 3 and case[3]]
 
 
 def flushed(array):
@@ -183,8 +183,8 @@ def plant_tiny(rng, array):
 def recurrent_graph(rng, make):
     builder = GraphBuilder()
     x = builder.input("x", (None, 3, 5, 2) if make is conv_lstm else (None, 7))
-    op, weights, options = conv_lstm(rng, 17) if make is conv_lstm else make(rng, 7, 21)
-    builder.output(builder.add(op, "recurrent", {"x": x}, weights, options)["y"])
+    kind, weights, options = conv_lstm(rng, 17) if make is conv_lstm else make(rng, 7, 21)
+    builder.output(builder.add(kind, "recurrent", {"x": x}, weights, options)["y"])
     return builder.build()
 
 
@@ -248,9 +248,9 @@ def test_a_tiny_number_of_a_softmax_counts_as_zero_for_the_next_layer(engine, ax
 
 
 @pytest.mark.parametrize("engine", ["packed", "blas"])
-@pytest.mark.parametrize("case", NODES, ids=IDS)
+@pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_what_another_layer_reads_is_zero_or_not_tiny(rng, case, engine):
-    op, shape, options, *rest = case
+    kind, shape, options, *rest = case
     builder = GraphBuilder()
     values = {"x": builder.input("input", shape)}
     for role, other in rest[1] if len(rest) > 1 else []:
@@ -263,7 +263,7 @@ def test_what_another_layer_reads_is_zero_or_not_tiny(rng, case, engine):
     }
     if "mean" in arrays:
         arrays["mean"][:] = 0
-    y = builder.add(op, "node", values, arrays, options)["y"]
+    y = builder.add(kind, "tested", values, arrays, options)["y"]
     copied = {"axis": 0, "start": 0, "before_end": 0}
     builder.output(builder.add("slice", "copy", {"x": y}, options=copied)["y"])
     graph = builder.build()

@@ -31,11 +31,6 @@ KERNEL = "layers/lstm/cell/vars/0"
 OLD_KERNEL = "model_weights/rnn/rnn/kernel:0"
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(43)
-
-
 def lstm_model(**options):
     return keras_model(keras_input(None, 3), keras_lstm("rnn", 5, **options))
 

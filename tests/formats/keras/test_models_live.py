@@ -8,34 +8,13 @@ from cylstm.formats.keras.masks import KEEPS, MASKS, OWN, rule_of
 
 from tests import reference
 from tests.builders import keras_models
+from tests.builders.promise import check
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.fixture(scope="module")
-def keras():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_BACKEND", "torch")
-        keras = pytest.importorskip("keras")
-        torch = pytest.importorskip("torch")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield keras
-        torch.set_num_threads(threads)
-
-
 def list_of(outputs):
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-
-
-def check(found, theirs, exact):
-    """`found` keeps the promise, given Keras's result and the float64 one. Returns the error on the scale of these."""
-    assert found.shape == theirs.shape == exact.shape
-    scale = max(1.0, float(np.abs(exact).max()))
-    error = float(np.abs(found - exact).max())
-    assert error <= max(1e-6 * scale, 4 * float(np.abs(theirs - exact).max())), (error, scale)
-    np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-5 * scale)
-    return error / scale
 
 
 def same_graph(a, b):

@@ -67,7 +67,7 @@ def test_calls_run_in_the_order_of_their_wiring_not_of_the_list(tmp_path):
     layers = model["config"]["layers"]
     layers[1], layers[2] = layers[2], layers[1]
     graph = read(dense_file(tmp_path, model))
-    assert [node.name for node in graph.layers] == ["a", "b"]
+    assert [layer.name for layer in graph.layers] == ["a", "b"]
 
 
 def change(path, value):
@@ -295,11 +295,11 @@ def test_masks_of_a_sum_are_joined_as_the_version_does(tmp_path, version, mode):
         )  # fmt: skip
     weights = {"rnn": named("rnn", keras_lstm_weights(rng, 3, 4), *LSTM_NAMES)}
     graph = read(write_h5(tmp_path / "a.h5", model, weights, version=version))
-    nodes = {node.kind: node for node in graph.layers}
-    assert ("mask_merge" in nodes) == (mode is not None) == ("mask" in nodes["lstm"].inputs)
+    layers = {layer.kind: layer for layer in graph.layers}
+    assert ("mask_merge" in layers) == (mode is not None) == ("mask" in layers["lstm"].inputs)
     if mode is not None:
-        assert nodes["mask_merge"].options["mode"] == mode
-        assert nodes["lstm"].inputs["mask"] == nodes["mask_merge"].outputs["mask"]
+        assert layers["mask_merge"].options["mode"] == mode
+        assert layers["lstm"].inputs["mask"] == layers["mask_merge"].outputs["mask"]
 
 
 def test_a_model_in_a_model_of_keras_2_counts_its_calls_from_1(tmp_path):
@@ -402,7 +402,7 @@ def test_a_mask_made_inside_time_distributed_goes_on_in_keras_2(tmp_path, versio
     }
     path = write_h5(tmp_path / "a.h5", model, weights, version=version)
     if not is_refused:
-        assert sum(node.kind == "lstm" for node in read(path).layers) == 4
+        assert sum(layer.kind == "lstm" for layer in read(path).layers) == 4
         return
     with pytest.raises(UnsupportedError, match="'each' .* a mask inside TimeDistributed is not supported"):
         read(path)

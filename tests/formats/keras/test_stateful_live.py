@@ -13,15 +13,6 @@ BATCH, INPUT = 3, 4
 CALLS = (1, 1, 4, 1, 7)
 
 
-@pytest.fixture(scope="module")
-def keras():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_BACKEND", "torch")
-        keras = pytest.importorskip("keras")
-        pytest.importorskip("torch")
-        yield keras
-
-
 def networks(keras):
     """Name -> layers."""
     layers = keras.layers

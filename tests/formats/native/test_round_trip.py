@@ -36,8 +36,8 @@ def test_a_network_comes_back_bit_for_bit(tmp_path, name):
     assert bits(found.predict(x)) == bits(model.predict(x))
 
 
-def test_every_operation_is_among_the_networks():
-    assert {node.kind for model, _ in _NETWORKS.values() for node in model.graph.layers} == set(LAYER_KINDS)
+def test_every_kind_of_layer_is_among_the_networks():
+    assert {layer.kind for model, _ in _NETWORKS.values() for layer in model.graph.layers} == set(LAYER_KINDS)
 
 
 @pytest.mark.parametrize("path", _KEPT, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -59,15 +59,15 @@ def test_files_of_every_version_are_kept():
     assert versions == set(range(1, FORMAT_VERSION + 1))
 
 
-def test_the_specification_names_the_version_and_every_operation_role_and_option():
+def test_the_specification_names_the_version_and_every_kind_role_and_option():
     text = _SPECIFICATION.read_text()
     assert f'`format_version` is "{FORMAT_VERSION}"' in text
     named = set(re.findall(r"`([a-z0-9_]+)`", text))
-    missing = [op for op in LAYER_KINDS if op not in named]
-    for op in LAYER_KINDS.values():
-        options = {option for option in op.defaults if not re.search(r"activation(_alpha|_beta)$", option)}
-        missing += [f"{op.name}: {option}" for option in sorted(options) if option not in named]
+    missing = [kind for kind in LAYER_KINDS if kind not in named]
+    for kind in LAYER_KINDS.values():
+        options = {option for option in kind.defaults if not re.search(r"activation(_alpha|_beta)$", option)}
+        missing += [f"{kind.name}: {option}" for option in sorted(options) if option not in named]
     for model, _ in _NETWORKS.values():
-        for node in model.graph.layers:
-            missing += [f"{node.kind}: {role}" for role in node.weights if role not in named]
+        for layer in model.graph.layers:
+            missing += [f"{layer.kind}: {role}" for role in layer.weights if role not in named]
     assert not missing

@@ -9,14 +9,6 @@ from cylstm.errors import CylstmError
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.fixture
-def torch():
-    found = pytest.importorskip("torch")
-    found.set_num_threads(1)
-    found.manual_seed(3)
-    return found
-
-
 def randomised(torch, module):
     for name, tensor in module.state_dict().items():
         if "running_var" in name:

@@ -10,16 +10,11 @@ from cylstm.formats.state_dict.assemble import from_state_dict
 from tests.builders.weight_files import linear_tensors, lstm_tensors
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)
-
-
 def wiring(graph):
-    """``[(op, name, inputs, outputs), ...]`` without masks."""
+    """``[(kind, name, inputs, outputs), ...]`` without masks."""
     return [
-        (node.kind, node.name, [name for role, name in node.inputs.items() if role != "mask"], node.outputs["y"])
-        for node in graph.layers
+        (layer.kind, layer.name, [name for role, name in layer.inputs.items() if role != "mask"], layer.outputs["y"])
+        for layer in graph.layers
     ]
 
 
@@ -77,7 +72,7 @@ def test_a_stack_with_two_directions_becomes_one_node_per_layer_and_direction(rn
         ("lstm", "rnn.l1.reverse", ["rnn.l0.merge"], "rnn.l1.reverse"),
         ("merge", "rnn.l1.merge", ["rnn.l1", "rnn.l1.reverse"], "rnn.l1.merge"),
     ]
-    assert [node.options.get("reverse") for node in graph.layers] == [False, True, None] * 2
+    assert [layer.options.get("reverse") for layer in graph.layers] == [False, True, None] * 2
     assert graph.values["rnn.l1.merge"].shape == (None, 10)
     reverse = graph.layer_tensors(graph.layers[4])
     np.testing.assert_array_equal(reverse["weight_ih"], tensors["rnn.weight_ih_l1_reverse"])
@@ -104,9 +99,9 @@ def test_the_last_state_of_one_direction_is_its_h(rng):
 def test_a_projection_is_found_by_its_tensor(rng, directions):
     tensors = lstm_tensors(rng, "rnn", 3, 6, layers=2, directions=directions, projection=2)
     graph = from_state_dict(tensors, [L.LSTM("rnn")])
-    node = next(node for node in graph.layers if node.name == "rnn.l1")
-    assert graph.layer_tensors(node)["weight_hr"].shape == (2, 6)
-    assert graph.layer_tensors(node)["weight_ih"].shape == (24, 2 * directions)
+    layer = next(layer for layer in graph.layers if layer.name == "rnn.l1")
+    assert graph.layer_tensors(layer)["weight_hr"].shape == (2, 6)
+    assert graph.layer_tensors(layer)["weight_ih"].shape == (24, 2 * directions)
     assert graph.states()[0] == ("rnn.l0", (("h", (2,)), ("c", (6,))))
 
 
@@ -146,7 +141,7 @@ def test_a_linear_layer_before_an_lstm_takes_sequences(rng):
 def test_a_layer_given_twice_shares_its_tensors(rng):
     tensors = lstm_tensors(rng, "lstm", 5, 5) | linear_tensors(rng, "fc", 5, 5)
     graph = from_state_dict(tensors, [L.Linear("fc"), L.LSTM("lstm"), L.LSTM("lstm"), L.Linear("fc")])
-    assert [node.name for node in graph.layers] == ["fc", "lstm.l0", "lstm.l0#2", "fc#2"]
+    assert [layer.name for layer in graph.layers] == ["fc", "lstm.l0", "lstm.l0#2", "fc#2"]
     assert graph.layers[1].weights == graph.layers[2].weights
     assert graph.layers[0].weights == graph.layers[3].weights
     assert len(graph.tensors) == 5

@@ -285,3 +285,71 @@ def test_the_prediction_of_a_loaded_file_is_pytorchs(tmp_path, net, container, d
     with torch.no_grad():
         expected = net.to(torch.float64)(x.double()).numpy()
     assert np.abs(model.predict(x.numpy()) - expected).max() < 2e-6
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_what_pytorch_writes_is_read_back(tmp_path, protocol, dtype):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(5)
+    module = torch.nn.LSTM(3, 5, num_layers=2, bidirectional=True, proj_size=2).to(getattr(torch, dtype))
+    path = tmp_path / "net.pt"
+    optimizer = torch.optim.Adam(module.parameters())
+    checkpoint = {"model_state_dict": module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
+    torch.save(checkpoint, path, pickle_protocol=protocol)
+    graph = read(path, layers=[L.LSTM("")])
+    wide = torch.float64 if dtype == "float64" else torch.float32
+    state = {name: value.to(wide).numpy() for name, value in module.state_dict().items()}
+    for k in range(2):
+        for suffix, layer in ((f"_l{k}", f"lstm.l{k}"), (f"_l{k}_reverse", f"lstm.l{k}.reverse")):
+            for role in ("weight_ih", "weight_hh", "weight_hr"):
+                np.testing.assert_array_equal(graph.tensors[f"{layer}.{role}"], state[role + suffix])
+            bias = state[f"bias_ih{suffix}"] + state[f"bias_hh{suffix}"]
+            np.testing.assert_array_equal(graph.tensors[f"{layer}.bias"], bias)
+
+
+@pytest.mark.frameworks
+def test_views_parameters_and_tied_weights_that_pytorch_writes_are_read_back(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(6)
+    base = torch.randn(6, 8)
+    state = {
+        "a.weight": base[1:4, 2:7],
+        "b.weight": base.t()[:4, :3],
+        "c.weight": torch.nn.Parameter(base[:4, :4]),
+        "d.weight": torch.randn(4).expand(4, 4),
+    }
+    torch.save(state, tmp_path / "net.pt")
+    found = read(tmp_path / "net.pt", layers=[L.Linear(name) for name in "abcd"]).tensors
+    for name, value in state.items():
+        np.testing.assert_array_equal(found[name], value.detach().numpy())
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("kind", ["LSTM", "LSTMCell", "Linear"])
+def test_a_live_module_is_copied(kind):
+    torch = pytest.importorskip("torch")
+    from cylstm.formats.torch.live import from_torch
+
+    torch.manual_seed(7)
+    module = getattr(torch.nn, kind)(3, 5)
+    graph = from_torch(module)
+    assert graph.provenance["framework_version"] == torch.__version__
+    expected = {name: array.copy() for name, array in graph.tensors.items()}
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    for name, array in graph.tensors.items():
+        np.testing.assert_array_equal(array, expected[name])
+        assert array.any()
+
+
+@pytest.mark.frameworks
+def test_what_is_no_module_is_refused_with_advice():
+    pytest.importorskip("torch")
+    from cylstm.formats.torch.live import from_torch
+
+    for found in (object(), {"weight": 1}, "model.pt"):
+        with pytest.raises(UnsupportedError, match="from_state_dict"):
+            from_torch(found)

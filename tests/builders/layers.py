@@ -1,0 +1,221 @@
+"""Graphs of one layer around recurrent ones, over all its options, and their inputs."""
+
+import numpy as np
+
+from cylstm.graph.builder import GraphBuilder
+
+T = 11
+
+
+ENGINES = (("packed", "float32", 4e-6), ("blas", "float32", 4e-6), ("blas", "float64", 1e-12))
+
+
+def weight(rng, *shape):
+    return rng.uniform(-0.9, 0.9, shape).astype(np.float32)
+
+
+def one_layer(rng, kind, shape, options=None, weights=None, *, others=(), masks=()):
+    """A graph of one layer; `others` are further inputs, role -> shape; `masks` the roles that read an input's mask."""
+    builder = GraphBuilder()
+    values = {"x": builder.input("input", shape)}
+    for role, other in others:
+        values[role] = builder.input(f"input.{role}", other)
+    inputs = dict(values)
+    for role, of in masks:
+        inputs[role] = builder.value(values[of].mask)
+    arrays = {role: weight(rng, *size) for role, size in (weights or {}).items()}
+    if "variance" in arrays:
+        arrays["variance"] = np.abs(arrays["variance"]) + 0.1
+    builder.output(builder.add(kind, "tested", inputs, arrays, options)["y"])
+    return builder.build()
+
+
+def conv(groups=1, channels=6, filters=8, kernel=3, **options):
+    return (
+        "conv1d",
+        (None, channels),
+        {"groups": groups, **options},
+        {"weight": (filters, kernel, channels // groups), "bias": (filters,)},
+    )
+
+
+CONVOLUTIONS = [
+    conv(),
+    conv(kernel=1),
+    conv(stride=2),
+    conv(dilation=3),
+    conv(padding="same"),
+    conv(padding="same", kernel=4),
+    conv(padding="same", kernel=4, stride=3),
+    conv(padding="same", dilation=2, kernel=2),
+    conv(padding="causal"),
+    conv(padding="causal", dilation=2, stride=2, kernel=4),
+    conv(padding="explicit", pad_before=2, pad_after=1, stride=2),
+    conv(groups=2),
+    conv(groups=3, channels=9, filters=6, dilation=2, padding="causal"),
+    conv(groups=6, filters=6),
+    conv(groups=5, channels=5, filters=15, stride=2, padding="same"),
+    conv(groups=17, channels=17, filters=34, padding="causal", activation="tanh"),
+    # more taps than are taken at once, apart from each other or in groups; multipliers of no power of 2
+    conv(kernel=10, dilation=2, padding="causal"),
+    conv(kernel=17, dilation=3, padding="same"),
+    conv(groups=2, kernel=9, padding="causal"),
+    conv(groups=7, channels=7, filters=21),
+    conv(groups=19, channels=19, filters=95, padding="same"),
+    conv(channels=1, filters=70, kernel=5, activation="relu"),
+    conv(channels=33, filters=5, kernel=2, activation="softmax"),
+]
+
+
+def pool(**options):
+    return ("pool1d", (None, 5), options)
+
+
+POOLS = [
+    pool(stride=2),
+    pool(pool=3, stride=2, padding="same"),
+    pool(pool=4, padding="same", mode="average"),
+    pool(pool=3, stride=3, mode="average"),
+    pool(pool=3, padding="explicit", pad_before=1, pad_after=1, mode="average", count_include_pad=True),
+    pool(pool=3, padding="explicit", pad_before=1, pad_after=1, mode="average"),
+    pool(pool=3, padding="explicit", pad_before=1, pad_after=1, dilation=2),
+    pool(pool=3, stride=2, ceil_mode=True),
+    pool(pool=4, stride=3, ceil_mode=True, mode="average", count_include_pad=True),
+    pool(pool=4, stride=3, ceil_mode=True, mode="average", padding="explicit", pad_before=1, pad_after=1),
+    pool(
+        pool=4, stride=3, ceil_mode=True, mode="average", padding="explicit", pad_before=1, pad_after=1,
+        count_include_pad=True,
+    ),
+]  # fmt: skip
+
+
+NORMS = [
+    (
+        "batch_norm",
+        (None, 7),
+        {"epsilon": 1e-3},
+        {"gain": (7,), "shift": (7,), "mean": (7,), "variance": (7,)},
+    ),
+    ("batch_norm", (None, 3, 19), {}, {"mean": (19,), "variance": (19,)}),
+    ("batch_norm", (5,), {}, {"mean": (5,), "variance": (5,), "shift": (5,)}),
+    ("layer_norm", (None, 21), {}, {"gain": (21,), "shift": (21,)}),
+    ("layer_norm", (None, 3, 5), {"axes": 2}, {"gain": (15,)}),
+    ("layer_norm", (T, 4), {"axes": 2}, {"gain": (4 * T,), "shift": (4 * T,)}),
+    ("layer_norm", (None, 17), {"mode": "rms", "epsilon": 1e-6}, {"gain": (17,)}),
+    ("layer_norm", (None, 40), {"mode": "scaled", "epsilon": 1e-3}, {"gain": (40,)}),
+    ("layer_norm", (9,), {}, {}),
+    ("group_norm", (None, 12), {"groups": 3}, {"gain": (12,), "shift": (12,)}),
+    ("group_norm", (None, 5), {"groups": 5}, {}),
+    ("group_norm", (None, 2, 8), {"groups": 2}, {"gain": (8,)}),
+]
+
+
+SHAPES = [
+    ("reshape", (None, 12), {"shape": "time,3,-1"}),
+    ("reshape", (None, 3, 4), {"shape": "time,-1"}),
+    ("reshape", (T, 4), {"shape": "-1"}),
+    ("reshape", (T, 4), {"shape": "2,-1,2"}),
+    ("reshape", (12,), {"shape": "4,3"}),
+    ("permute", (T, 4), {"order": "10"}),
+    ("permute", (None, 3, 4, 2), {"order": "0312"}),
+    ("permute", (T, 3, 4), {"order": "201"}),
+    ("slice", (None, 7), {"axis": -1, "start": 2, "count": 3}),
+    ("slice", (None, 7), {"axis": 1, "start": -3, "count": 2, "step": 2}),
+    ("slice", (None, 7), {"axis": 0, "start": 2, "before_end": 3}),
+    ("slice", (None, 7), {"axis": 0, "start": 1, "step": 3}),
+    ("slice", (None, 7), {"axis": 0, "start": 0, "count": 1}),
+    ("slice", (None, 7), {"axis": 0, "start": -1, "count": 1}),
+    ("slice", (T, 3, 5), {"axis": 0, "start": -4, "count": 3}),
+    ("slice", (9,), {"axis": 0, "start": 1, "step": 2, "before_end": 1}),
+    ("pad", (None, 4), {"before": 2, "after": 3}),
+    ("pad", (None, 4), {"before": 2, "after": 3, "mode": "replicate"}),
+    ("pad", (T, 4), {"before": 3, "after": 2, "mode": "reflect"}),
+    ("pad", (T, 4), {"before": 3, "after": 2, "mode": "circular"}),
+    ("pad", (None, 4), {"axis": 1, "before": 1, "after": 2, "mode": "reflect"}),
+    ("upsample", (None, 4), {"size": 3}),
+    ("upsample", (None, 2, 3), {"axis": 1, "size": 2}),
+    ("repeat_vector", (6,), {"count": 4}),
+]
+
+
+REDUCTIONS = [
+    *(("reduce", (None, 5), {"mode": mode}) for mode in ("mean", "sum", "max", "min")),
+    ("reduce", (None, 5), {"mode": "max", "axis": 1}),
+    ("reduce", (None, 3, 4), {"mode": "mean", "axis": -2}),
+    ("reduce", (None, 3, 4), {"mode": "mean", "axis": 0}),
+    ("reduce", (6,), {"mode": "sum"}),
+    ("softmax", (None, 5), {"axis": 0}),
+    ("softmax", (None, 3, 4), {"axis": 1}),
+    ("softmax", (None, 37), {}),
+    ("softmax", (None, 5), {"axis": 0, "log": True}),
+    ("softmax", (None, 3, 4), {"axis": 1, "log": True}),
+    ("softmax", (None, 37), {"log": True}),
+    ("softmax", (1,), {"log": True}),
+    ("prelu", (None, 6), {}, {"slope": (6,)}),
+    ("prelu", (None, 3, 20), {}, {"slope": (60,)}),
+    ("prelu", (None, 6), {}, {"slope": (1,)}),
+    ("glu", (None, 38), {}),
+    ("glu", (None, 3, 4), {"activation": "tanh"}),
+    ("dense", (None, 3, 5), {"activation": "softmax"}, {"weight": (4, 5), "bias": (4,)}),
+    ("dense", (T, 5), {}, {"weight": (70, 5)}),
+    ("activation", (None, 3, 5), {"activation": "softmax"}),
+    ("masking", (None, 3), {"mask_value": 0.0}),
+]
+
+
+ONE_INPUT = [*CONVOLUTIONS, *POOLS, *NORMS, *SHAPES, *REDUCTIONS]
+
+
+SEVERAL = [
+    *(
+        ("merge", (None, 3, 5), {"mode": mode}, {}, [("x1", (5,)), ("x2", (3, 1))])
+        for mode in ("sum", "mul", "ave", "sub", "max", "min")
+    ),
+    ("merge", (None, 5), {"mode": "sum"}, {}, [("x1", (1, 5))]),
+    ("merge", (5,), {"mode": "mul"}, {}, [("x1", (None, 5))]),
+    ("merge", (None, 1), {"mode": "mul"}, {}, [("x1", (18,))]),
+    ("merge", (6,), {"mode": "sub"}, {}, [("x1", (6,))]),
+    ("merge", (T, 3), {"mode": "concat", "axis": 0}, {}, [("x1", (4, 3))]),
+    ("merge", (T, 3, 2), {"mode": "concat", "axis": 1}, {}, [("x1", (T, 1, 2))]),
+    ("merge", (6,), {"mode": "concat"}, {}, [("x1", (3,))]),
+    ("dot", (None, 5), {}, {}, [("x1", (4, 5))]),
+    ("dot", (20,), {"normalize": True}, {}, [("x1", (20,))]),
+    ("attention", (None, 8), {"heads": 2, "scale": 0.5}, {}, [("key", (9, 8)), ("value", (9, 6))]),
+    ("attention", (None, 8), {"causal": True}, {}, [("key", (9, 8)), ("value", (9, 6))]),
+    (
+        "attention",
+        (None, 8),
+        {"score": "additive"},
+        {"weight": (8,)},
+        [("key", (9, 8)), ("value", (9, 6))],
+    ),
+    (
+        "attention",
+        (None, 8),
+        {"score": "concat", "factor": 0.7},
+        {"weight": (1,)},
+        [("key", (9, 8)), ("value", (9, 6))],
+    ),
+]
+
+
+CASES = [(case[0], case[1], *(case[2:] if len(case) > 2 else ())) for case in (*ONE_INPUT, *SEVERAL)]
+
+
+IDS = [f"{i} {case[0]} {case[1]} {case[2]}" for i, case in enumerate(CASES)]
+
+
+def graph_of(rng, case):
+    kind, shape, options, *rest = case
+    return one_layer(rng, kind, shape, options, rest[0] if rest else {}, others=rest[1] if len(rest) > 1 else ())
+
+
+def inputs_of(rng, graph, batch=3, time=T):
+    return [
+        rng.normal(size=(batch, *(time if size is None else size for size in graph.values[name].shape))).astype("f")
+        for name in graph.inputs
+    ]
+
+
+def ask(model, inputs, **options):
+    return model.predict(inputs if len(inputs) > 1 else inputs[0], **options)

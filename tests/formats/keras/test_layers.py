@@ -1,0 +1,172 @@
+"""Layers of Keras that are not recurrent: what their options become, and which are refused."""
+
+import pytest
+
+from cylstm.errors import CylstmError
+from cylstm.loading import read
+
+from tests.builders.keras_files import dense_file, write_lstm
+from tests.builders.weight_files import (
+    keras_dense,
+    keras_input,
+    keras_layer,
+    keras_lstm,
+    keras_lstm_weights,
+)
+
+h5py = pytest.importorskip("h5py")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("linear", ("linear", 0, 0)),
+        (None, ("linear", 0, 0)),
+        ("tanh", ("tanh", 0, 0)),
+        ("sigmoid", ("sigmoid", 0, 0)),
+        ("relu", ("relu", 0, 0)),
+        ("elu", ("elu", 1, 0)),
+        ("selu", ("selu", 0, 0)),
+        ("softplus", ("softplus", 0, 0)),
+        ("softsign", ("softsign", 0, 0)),
+        ("silu", ("silu", 0, 0)),
+        ("swish", ("silu", 0, 0)),
+        ("gelu", ("gelu", 0, 0)),
+        ("exponential", ("exponential", 0, 0)),
+        ("softmax", ("softmax", 0, 0)),
+        ("leaky_relu", ("leaky_relu", 0.2, 0)),
+        ("relu6", ("clip", 0, 6)),
+        ("hard_tanh", ("clip", -1, 1)),
+        ("hard_sigmoid", ("hard_sigmoid", 1 / 6, 0.5)),
+        ({"class_name": "function", "config": "tanh", "module": "builtins"}, ("tanh", 0, 0)),
+        (keras_layer("LeakyReLU", "x", negative_slope=0.15), ("leaky_relu", 0.15, 0)),
+        ({"class_name": "function", "config": "silu", "module": "keras.activations", "registered_name": "silu"},
+         ("silu", 0, 0)),
+        (keras_layer("ELU", "x", alpha=0.5), ("elu", 0.5, 0)),
+        (keras_layer("ReLU", "x", max_value=2.0), ("clip", 0, 2)),
+        (keras_layer("Activation", "x", activation="hard_sigmoid"), ("hard_sigmoid", 1 / 6, 0.5)),
+        ("celu", ("elu", 1, 0)),
+        ("sparse_sigmoid", ("hard_sigmoid", 0.5, 0.5)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_keras_activations_have_keras_parameters(tmp_path, name, expected):
+    path = dense_file(tmp_path / "a.keras", keras_layer("Activation", "act", activation=name), activation=name)
+    for layer in read(path).layers:
+        options = layer.options
+        found = (options["activation"], options["activation_alpha"], options["activation_beta"])
+        assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mish",
+        {"class_name": "function", "config": "mish", "module": "builtins"},
+        keras_layer("Activation", "inner", activation="mish"),
+    ],
+    ids=str,
+)
+def test_mish_is_put_together_of_nodes_that_stand_behind_the_layer(tmp_path, name):
+    path = dense_file(tmp_path / "a.keras", keras_layer("Activation", "act", activation=name), activation=name)
+    graph = read(path)
+    ops = ["activation", "activation", "merge"]
+    assert [layer.kind for layer in graph.layers] == ["dense", *ops, *ops]
+    assert [layer.name for layer in graph.layers][-1] == "act"
+    assert [layer.options["activation"] for layer in graph.layers if layer.kind == "activation"] == [
+        "softplus",
+        "tanh",
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (("LeakyReLU", {"negative_slope": 0.1}), ("leaky_relu", 0.1, 0)),
+        (("LeakyReLU", {"alpha": 0.25}), ("leaky_relu", 0.25, 0)),
+        (("LeakyReLU", {"alpha": {"type": "ndarray", "value": 0.25}}), ("leaky_relu", 0.25, 0)),
+        (("LeakyReLU", {}), ("leaky_relu", 0.3, 0)),
+        (("ELU", {"alpha": 2.0}), ("elu", 2, 0)),
+        (("ReLU", {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}), ("relu", 0, 0)),
+        (("ReLU", {"max_value": 4.0, "negative_slope": 0.0, "threshold": 0.0}), ("clip", 0, 4)),
+        (("ReLU", {"max_value": None, "negative_slope": 0.5}), ("leaky_relu", 0.5, 0)),
+        (("Softmax", {"axis": -1}), ("softmax", 0, 0)),
+        (("Softmax", {"axis": 1}), ("softmax", 0, 0)),
+    ],
+)
+def test_activation_layers_keep_their_parameters(tmp_path, layer, expected):
+    path = dense_file(tmp_path / "a.keras", keras_layer(layer[0], "act", **layer[1]))
+    options = read(path).layers[1].options
+    found = (options["activation"], options["activation_alpha"], options["activation_beta"])
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (keras_layer("Lambda", "evil", function="x"), r"layer 'evil' \(Lambda\): layers of class Lambda"),
+        (keras_layer("ConvLSTM3D", "rnn", filters=3), r"'rnn' \(ConvLSTM3D\): .*; ConvLSTM1D and ConvLSTM2D are"),
+        (keras_layer("Masking", "m", mask_value=0.0), r"'m' \(Masking\): expected an input \(batch, time, features\)"),
+        (keras_layer("Sequential", "inner", layers=[]), r"'inner' \(Sequential\): config expected a list of 1 to"),
+        ({**keras_layer("Mine", "x"), "registered_name": "pack>Mine"}, "'pack>Mine' of module 'keras.layers'.*custom"),
+        ({**keras_layer("LSTM", "x"), "module": "os"}, "module 'os' is not one of Keras's own"),
+        ({**keras_layer("Dense", "x"), "class_name": "pack>Dense"}, "custom objects are not supported"),
+        (
+            keras_dense("x", 2, activation="pack>act"),
+            r"layer 'x' \(Dense\), option 'activation': activation 'pack>act'",
+        ),
+        (keras_dense("x", 2, activation="clip"), "activation 'clip' is not supported; known are"),
+        (keras_dense("x", 2, activation={"value": ["4wEA", None, None]}), "a custom function"),
+        (keras_dense("x", 2, activation={"class_name": "__lambda__", "config": {}}), "__lambda__ is not supported"),
+        (keras_dense("x", 2, activation=3), "a custom function"),
+        (keras_dense("x", 2, activation=keras_layer("PReLU", "p")), "option 'activation': PReLU is not supported"),
+        (
+            keras_dense("x", 2, activation={"class_name": "function", "config": "f", "module": "my.code"}),
+            r"layer 'x' \(Dense\), option 'activation': 'function' of module 'my.code'.*custom objects",
+        ),
+        (keras_dense("x", 2, lora_rank=4), "option lora_rank=4 is not supported"),
+        (keras_dense("x", 2, quantization_config={"mode": "int8"}), "option quantization_config="),
+        (keras_dense("x", 2, dtype={"class_name": "QuantizedDTypePolicy", "config": {}}), "'QuantizedDTypePolicy'"),
+        (keras_layer("ReLU", "x", threshold=1e9), "option threshold expected 0 to 1e8, found"),
+        (keras_dense("x", 2, activation=keras_layer("ReLU", "r", threshold=1.0)), "option threshold is not supported"),
+        (keras_layer("Softmax", "x", axis=0), "option axis expected another axis than the batch, found 0"),
+        (keras_layer("Softmax", "x", axis=2), r"option axis expected an axis of \(batch, 2\), found 2"),
+        (keras_layer("Softmax", "x", axis=[1, 2]), "a softmax over several axes at once is not supported"),
+        (keras_layer("BatchNormalization", "x", axis=3), r"option axis expected an axis of \(batch, 2\), found 3"),
+        (keras_layer("EinsumDense", "x"), "layers of class EinsumDense are not supported; Dense is"),
+        (keras_layer("LeakyReLU", "x", alpha="big"), "option alpha expected a number, found 'big'"),
+        (keras_layer("Dropout", "x", rate=1.5), r"dropout rate expected in \[0, 1\]"),
+        (keras_dense("x", 0), "option units expected 1 to 1000000, found 0"),
+        (keras_dense("x", 10**9), "option units expected"),
+        (keras_dense("x", "2"), "option units expected"),
+        (keras_dense("x", 2, use_bias="yes"), "option use_bias expected true or false"),
+        (keras_lstm("x", 2), r"layer 'x' \(LSTM\): expected a sequence as input, found the vector 'fc'"),
+        (keras_input(3, name="second"), "an InputLayer elsewhere than first"),
+        (keras_dense("fc", 2), "two layers are named 'fc'"),
+        ({"class_name": "Dense"}, "expected an object with class_name and config"),
+        ({"class_name": "Dense", "config": []}, "a Dense layer without a config"),
+        ({"class_name": "Dense", "config": {}}, "a Dense layer without a name"),
+        ("Dense", "expected an object with class_name and config"),
+    ],
+)
+def test_a_layer_that_is_not_computed_is_refused_by_name(tmp_path, layer, message):
+    with pytest.raises(CylstmError, match=message) as caught:
+        read(dense_file(tmp_path / "a.keras", layer))
+    assert "a.keras" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"time_major": True}, "option time_major=True is not supported; build the layer with time_major=False"),
+        ({"zero_output_for_mask": True}, "zero_output_for_mask without return_sequences is not supported; set it to"),
+        ({"return_sequences": 1}, "return_sequences expected true or false, found 1"),
+        ({"peepholes": True}, "option peepholes=True is not supported"),
+        ({"recurrent_activation": "softmax"}, "softmax needs the whole axis"),
+        ({"recurrent_activation": "mish"}, "option 'recurrent_activation': activation 'mish' is not supported"),
+    ],
+)
+def test_an_option_that_is_not_computed_is_refused_by_name(path, rng, options, message):
+    with pytest.raises(CylstmError, match=message) as caught:
+        read(write_lstm(path, keras_lstm_weights(rng, 3, 5), **options))
+    assert "'rnn'" in str(caught.value)
