@@ -1,7 +1,5 @@
-/*
- * The activations, on any V: after kernels/functions.h in float, kernels/functions_libm.h in double
- * precision. Names, parameters and their defaults are in cylstm/activations.py.
- */
+/* The activations on any V; kernels/functions.h in float or kernels/functions_libm.h in double precision comes before.
+   Names, parameters and their defaults are in cylstm/graph/activations.py. */
 #ifndef CYL_ACTIVATION_H
 #define CYL_ACTIVATION_H
 
@@ -58,7 +56,7 @@ static inline __attribute__((always_inline)) V v_activate_inline(int id, V x, RE
     }
 }
 
-/* the same where size matters more */
+/* the same where the size of the code matters more than a call */
 static inline V v_activate(int id, V x, REAL alpha, REAL beta) { return v_activate_inline(id, x, alpha, beta); }
 
 /* v_flush of v_activate */
@@ -73,7 +71,7 @@ INLINED V v_activate_flushed(const int id, V x, REAL alpha, REAL beta) {
     }
 }
 
-/* 16 lanes to one: lane i takes lane i + 8, then i + 4, i + 2, i + 1 */
+/* Folds 16 lanes into one: lane i takes lane i + 8, then i + 4, i + 2 and i + 1. */
 #define FOLD_LANES(lane, expression)                                                                                   \
     for (int width = 8; width; width /= 2) {                                                                           \
         for (int i = 0; i < width; i++) {                                                                              \

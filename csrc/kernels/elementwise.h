@@ -1,6 +1,6 @@
 /* What layers do element by element: activations, merging, the subnormal rule on entry. */
 
-/* f(group of 16 lanes at p); the tail's group is narrower */
+/* Loops over groups of 16 numbers at `at`; `lanes` is 16, or less in the last group. */
 #define EACH_SPAN(size)                                                                                                \
     for (int64_t at = 0, lanes = (size) < 16 ? (size) : 16; at < (size);                                               \
          at += 16, lanes = (size) - at < 16 ? (size) - at : 16)
@@ -22,7 +22,7 @@ static inline __attribute__((always_inline)) void activate_body(const CylActivat
     }
 }
 
-/* a loop of its own, whose constants stay in registers */
+/* Compiled once for each usual activation, so that the constants of a loop stay in registers. */
 static inline __attribute__((always_inline)) void activate_by(const int id, const CylActivationSpec *spec,
                                                               const REAL *x, REAL *y, int64_t size, bool is_flushed) {
     if (is_flushed) {
@@ -105,7 +105,7 @@ static inline __attribute__((always_inline)) void merge_body(const int mode, con
 static void merge(int mode, const void *x, int step, void *y, int64_t size, double scale) {
     if (mode == CYL_MERGE_COPY && step) {
         flush(x, y, size);
-    } else if (mode == CYL_MERGE_SUM && step) { /* the usual ones have loops of their own */
+    } else if (mode == CYL_MERGE_SUM && step) { /* the usual modes have loops of their own */
         merge_body(CYL_MERGE_SUM, x, 1, y, size, scale);
     } else if (mode == CYL_MERGE_MUL && step) {
         merge_body(CYL_MERGE_MUL, x, 1, y, size, scale);
@@ -117,7 +117,7 @@ static void merge(int mode, const void *x, int step, void *y, int64_t size, doub
 static void dense_output(const CylMatrix *m, const CylActivationSpec *spec, int64_t n, const void *acc_data,
                          int64_t acc_stride, void *y_data, int64_t y_stride, bool is_flushed, int32_t begin,
                          int32_t end) {
-    /* of one gate, an accumulator lies where its unit does; a softmax is taken of whole rows, later */
+    /* a matrix of one gate has its accumulators in the order of its units; a softmax is taken of whole rows later */
     const CylActivationSpec linear = {.id = CYL_ACT_LINEAR}, *function = spec->id == CYL_ACT_SOFTMAX ? &linear : spec;
     const int64_t first = (int64_t)begin * m->width;
     int64_t size = smaller(m->units, end * m->width) - first;

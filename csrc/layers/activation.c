@@ -21,7 +21,8 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     const CylValue *value = &model->values[layer->y];
     const CylActivationSpec *activation = layer->data;
     int64_t steps = value->kind == CYL_SEQUENCE ? workspace->times[value->axis] : 1;
-    /* softmax is over the last axis; all else is a row's steps at once, which have no gaps between them */
+    /* A softmax is taken over the last axis. Any other activation is applied to several steps at once, which lie
+       without gaps. */
     bool is_softmax = activation->id == CYL_ACT_SOFTMAX;
     CylItems items;
     int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, 8 * value->features);

@@ -25,10 +25,10 @@ typedef enum { MASKED_PENALTY = 0, MASKED_EXCLUDE, MASKED_ZERO, MASKED_AVERAGE }
 
 typedef struct {
     Score score;
-    Masked masked; /* what becomes of scores whose step does not count */
+    Masked masked; /* what happens to the score of a step that is masked */
     bool is_causal;
     int32_t heads;
-    double scale, factor; /* of the score; within tanh */
+    double scale, factor; /* scale multiplies the score, factor the argument of tanh */
     void *weight;         /* additive: real (size of a head), concat: one number */
     int64_t weight_size;
     int32_t key, value;             /* values */
@@ -92,7 +92,7 @@ static double score_of(const CylModel *model, const Attention *a, const void *q,
     double found = a->score == SCORE_DOT
                        ? model->kernels->dot(q, k, size)
                        : model->kernels->additive(q, k, a->weight, a->weight_size > 1, a->factor, size);
-    /* rounded as a number of the engine */
+    /* rounded to the engine's type */
     return model->kernels->real_size == sizeof(float) ? (double)((float)found * (float)a->scale) : found * a->scale;
 }
 
@@ -113,7 +113,7 @@ static void attend(const CylModel *model, const Attention *a, CylWorkspace *work
             score = score_of(model, a, q, cyl_at(model, cyl_step_at(workspace, a->key, row, k), head * size), size);
         }
         if (!counts && a->masked == MASKED_PENALTY) {
-            score = (double)(float)(score - 1e9); /* as Keras rounds it, whose numbers are float32 */
+            score = (double)(float)(score - 1e9); /* rounded as in Keras, which computes in float32 */
         }
         used += counts;
         cyl_set(model, scores, k, score);

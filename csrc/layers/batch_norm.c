@@ -45,7 +45,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
         }
         CYL_TRY(cyl_check_tensor(tensor, norm->features, -1));
         CYL_TRY(cyl_array_prepare(model, layer, spec, cyl_state_stride(norm->features), &norm->tensors[i]));
-        /* a variance is a square: the subnormal rule would make 0 of that of numbers far above it */
+        /* a variance is a square: the subnormal rule would make it 0 even for numbers far above the threshold */
         CYL_TRY(cyl_tensor_place(layer, (CylPlace){.role = roles[i],
                                                    .rows = norm->features,
                                                    .columns = 1,

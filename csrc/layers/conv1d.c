@@ -24,9 +24,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* columns (steps) whose accumulators are held at once */
+/* steps whose accumulators are held at once */
 #define COLUMNS_AT_ONCE 24
-/* of taps that lie apart */
+/* taps that are passed to one product, where they do not lie side by side */
 #define TAPS_AT_ONCE 8
 
 typedef struct {
@@ -121,7 +121,7 @@ static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *w
     size_t used = 0, real = model->kernels->real_size;
     int64_t rows = workspace->rows_capacity, steps = workspace->capacities[model->values[layer->x].axis];
     int64_t acc = conv->is_depthwise ? 0 : conv->matrices[0].row_size * COLUMNS_AT_ONCE;
-    /* "same" pads most where the last stride reaches farthest */
+    /* the padding of "same" depends on the number of steps; this is the most that it can be */
     int64_t padded =
         conv->time.padding == CYL_PAD_SAME ? steps + conv->time.reach + conv->time.stride : padded_steps(conv, steps);
     CylLayerState state = {0};
@@ -153,14 +153,14 @@ static void pad_row(const CylModel *model, const CylLayer *layer, CylWorkspace *
     }
 }
 
-/* `count` outputs from x, the first of them at the first tap */
+/* Computes `count` outputs of one group; x is at the first tap of the first of them. */
 static void run_group(const CylModel *model, const Conv *conv, int32_t group, void *acc, const char *x, char *y,
                       int64_t y_stride, int64_t count) {
     const CylKernels *kernels = model->kernels;
     const CylMatrix *m = &conv->matrices[group];
     int64_t stride = (int64_t)conv->time.stride * conv->channels;
     int32_t channels = conv->channels / conv->groups, kernel = conv->time.kernel;
-    /* taps that lie side by side are one run of numbers; BLAS wants columns that do not overlap */
+    /* taps that lie side by side are one operand; a BLAS wants columns that do not overlap */
     bool is_one =
         conv->groups == 1 && conv->time.dilation == 1 && (kernels->is_packed || stride >= (int64_t)kernel * channels);
     bool in_place = cyl_accumulates_in_place(m);

@@ -31,11 +31,11 @@ typedef struct {
 
 typedef struct {
     CylLstm lstm;    /* first: the scheduler's CylRecurrent, the gates over [taps of x, taps of h], the activations */
-    Axis x[2], h[2]; /* rows and columns; in one dimension the rows are one */
+    Axis x[2], h[2]; /* rows and columns; in one dimension there is one row */
     int32_t channels, filters;
 } ConvLstm;
 
-/* operands of the taps of output position (row, column) that fall inside; returns their number */
+/* Adds an operand for each tap of output position (row, column) that falls inside the image; returns their number. */
 static int32_t add_taps(const CylModel *model, const Axis *axes, int32_t row, int32_t column, const void *image,
                         int64_t stride, int32_t channels, int32_t first, CylOperand *operands) {
     int32_t count = 0;
@@ -77,7 +77,7 @@ static void positions(const CylModel *model, const CylLayer *layer, const CylSte
     }
 }
 
-/* input size, kernel, stride and dilation of one axis, from options with the suffix `suffix`; and what follows */
+/* Reads the input size, kernel, stride and dilation of one axis from the options `names`, and derives the rest. */
 static CylStatus read_axis(const CylLayerSpec *spec, const char *const names[4], bool is_same, Axis *x, Axis *h) {
     int32_t *numbers[4] = {&x->input, &x->kernel, &x->stride, &x->dilation};
     for (int i = 0; i < 4; i++) {

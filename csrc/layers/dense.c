@@ -13,13 +13,14 @@
 #include "run/workspace.h"
 #include "threads/team.h"
 
-/* columns (rows or steps) whose accumulators are held at once: a gemm packs the weights anew at each call */
+/* The columns (rows or steps) whose accumulators are held at once: more for a BLAS, whose gemm packs the weights anew
+   in each call. */
 static int64_t columns_at_once(const CylModel *model) { return model->kernels->is_packed ? 24 : 96; }
 
 typedef struct {
     CylMatrix weight;
     CylActivationSpec activation;
-    int64_t positions; /* of a step: all the axes before the last */
+    int64_t positions; /* positions of one step: the product of all axes before the last */
 } Dense;
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -89,7 +90,7 @@ static void run_flat(const CylModel *model, const CylLayer *layer, CylWorkspace 
     } else {
         cyl_share(team, dense->weight.blocks, &first_block, &last_block);
     }
-    /* without a look in between: all of them */
+    /* all of them if the call cannot be stopped */
     const int64_t pace =
         workspace->stop ? columns_at_once(model) * cyl_stop_pace(columns_at_once(model) * layer->work) : inner;
     for (int64_t o = 0; o < outer; o++) {

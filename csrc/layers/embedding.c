@@ -1,4 +1,4 @@
-/* Embedding: y = rows of a table chosen by indices; and the mask of the indices that are not 0. */
+/* Embedding: y is made of the rows of a table that the indices choose. */
 #include "cylstm.h"
 #include "layers/layers.h"
 #include "model/model.h"
@@ -48,7 +48,7 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
                                  cyl_call_row(workspace, j / steps) * x->row_stride + j % steps * count;
         char *y = cyl_step_at(workspace, layer->y, j / steps, j % steps);
         for (int64_t i = 0; i < count; i++) {
-            /* all have been checked, but lie in the caller's memory */
+            /* the indices were checked before, but they lie in the caller's memory and may have changed since */
             int64_t index = indices[i] >= 0 && indices[i] < embedding->rows ? indices[i] : 0;
             memcpy(cyl_at(model, y, i * embedding->size), cyl_at(model, embedding->table, index * embedding->size),
                    (size_t)embedding->size * model->kernels->real_size);

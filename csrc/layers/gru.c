@@ -57,7 +57,7 @@ static void reset_before_candidate(const CylModel *model, const CylLayer *layer,
     int64_t stride = cyl_state_stride(gru->recurrent.hidden_size);
     CylOperand reset = {cyl_at(model, step->scratch, stride), step->scratch_stride, 0, gru->recurrent.hidden_size};
     void *acc = cyl_at(model, step->scratch, 2 * stride + gru->gates.row_size);
-    /* blocks of the candidate, which has one gate, are as wide as four of the gates' */
+    /* a block of the candidate, which has one gate, is as wide as four blocks of the gates */
     int32_t ratio = gru->candidate.width / gru->input.width;
     int32_t first = begin * ratio, last = end * ratio;
     last = last < gru->input.blocks ? last : gru->input.blocks;

@@ -21,8 +21,8 @@
 typedef struct {
     bool is_centred, subtracts_mean;
     double epsilon;
-    int64_t size;       /* layer: numbers that are normalised together */
-    int32_t groups;     /* group normalisation */
+    int64_t size;       /* of layer normalisation: numbers that are normalised together */
+    int32_t groups;     /* of group normalisation */
     void *gain, *shift; /* real (affine_size); NULL until `finish` where there is none */
     int64_t affine_size;
 } Norm;
@@ -39,7 +39,7 @@ static CylStatus prepare_affine(const CylModel *model, CylLayer *layer, const Cy
     return CYL_OK;
 }
 
-/* ones or zeros in place of what is not given */
+/* Makes a gain of ones and a shift of zeros, in place of what the spec does not have. */
 static CylStatus finish(const CylModel *model, CylLayer *layer) {
     Norm *norm = layer->data;
     if (norm->gain && norm->shift) {

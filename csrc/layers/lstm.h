@@ -18,7 +18,7 @@ typedef struct {
 } CylNorm;
 
 struct CylLstm {
-    CylRecurrent recurrent; /* first, so that a CylLstm is one */
+    CylRecurrent recurrent; /* first, so that a pointer to a CylLstm is one to it */
     CylMatrix gates;        /* over [x, h]; with layer normalisation over x only */
     CylMatrix hidden_gates; /* layer normalisation: over h; else units 0 */
     CylMatrix projection;   /* (output, hidden); units 0 if there is none */
@@ -27,7 +27,7 @@ struct CylLstm {
     void *peepholes;                /* real (3, state_stride(hidden)): of i, f, o; or NULL */
     double cell_clip, gate_clip;    /* 0 for none */
     bool is_normalised, carries_normalised_cell;
-    CylNorm input_norm, hidden_norm, cell_norm; /* of W x and R h (rows of accumulators) and of c (hidden) */
+    CylNorm input_norm, hidden_norm, cell_norm; /* the first two in the layout of accumulators, the third (hidden) */
     void *bias;                                 /* with layer normalisation: real, a row of accumulators */
     double epsilon;
     CylActivationSpec activation, recurrent_activation, output_activation; /* of g; of i f o; of c in h */

@@ -21,7 +21,7 @@ typedef struct {
     int32_t other; /* mask_fill: the value whose steps are taken, -1 for none */
 } Masking;
 
-/* what all four keep; a number is all that some of them need */
+/* Fills in what all four kinds keep. */
 static CylStatus fill(const CylModel *model, CylLayer *layer, double value, int32_t other) {
     *(Masking *)layer->data = (Masking){value, other};
     layer->work = model->values[layer->x].features;
@@ -133,7 +133,7 @@ static void run_merge(const CylModel *model, const CylLayer *layer, CylWorkspace
     cyl_barrier(team);
 }
 
-/* whether a step of `size` numbers has as many as y's, or one that all become */
+/* Returns whether a step of `size` numbers has as many as y's, or one number that is repeated. */
 static bool fits(const CylValue *y, int32_t size) { return size == y->features || size == 1; }
 
 static CylStatus prepare_fill(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {

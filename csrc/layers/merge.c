@@ -17,7 +17,7 @@
 
 typedef struct {
     bool is_concat;
-    CylMergeMode mode; /* of the others */
+    CylMergeMode mode; /* of all modes but concat */
     double scale;      /* applied at the end, 1 for none */
     int32_t axis;      /* concat: counted from the last one */
 } Merge;
@@ -112,7 +112,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
         if (i > 0) {
             snprintf(role, sizeof role, "x%d", (int)i);
         }
-        /* a file has them in alphabetic order, "x10" before "x2" */
+        /* a file stores inputs in alphabetic order, "x10" before "x2" */
         layer->inputs[i] = cyl_spec_input(spec, role);
         if (layer->inputs[i] < 0) {
             return CYL_E_VALUE;
@@ -122,7 +122,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return merge->is_concat ? check_concat(model, layer, merge) : check_broadcast(model, layer);
 }
 
-/* the parts of one row side by side: of each number of the axes before, all of the axis and those behind */
+/* Concatenates one row. The axes before the concatenated one are the outer loop; those after it are copied with it. */
 static void concat_row(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, int64_t row, int64_t step,
                        int64_t steps) {
     const Merge *merge = layer->data;
@@ -157,7 +157,8 @@ typedef struct {
     int64_t sizes[CYL_MAX_RANK], y_strides[CYL_MAX_RANK], x_strides[CYL_MAX_RANK]; /* from the last axis on */
 } Broadcast;
 
-/* y (op) x over `axis` and those behind it; axes 0..plain-1 lie side by side in both */
+/* y = y (op) x over axis `axis`, counted from the last, and those after it. The last `plain` axes are contiguous in
+   both. */
 static void broadcast(const Broadcast *b, int32_t axis, int32_t plain, const char *x, char *y) {
     if (axis < plain) {
         int64_t size = b->sizes[0];
@@ -173,7 +174,7 @@ static void broadcast(const Broadcast *b, int32_t axis, int32_t plain, const cha
     }
 }
 
-/* numbers that are combined at a time: they stay in the first cache for all inputs */
+/* Numbers that are combined at once, few enough to stay in the first cache while all inputs are added. */
 enum { COMBINED_NUMBERS = 4096 };
 
 static void combine(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, int64_t row, int64_t step,
@@ -191,7 +192,7 @@ static void combine(const CylModel *model, const CylLayer *layer, CylWorkspace *
     for (int32_t i = 0; i < layer->input_count; i++) {
         const CylValue *x = &model->values[layer->inputs[i]];
         int64_t sizes[CYL_MAX_RANK], x_stride = 1;
-        /* a step of x, or the one that there is */
+        /* the steps of x: several, or one that is repeated */
         int64_t x_steps = cyl_steps(workspace, layer->inputs[i]);
         bool is_full = x->rank + x->has_time == rank;
         int32_t x_rank = sizes_of(x, is_full && x_steps > 1 ? steps : x_steps, sizes), plain = 0;
@@ -222,7 +223,7 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     const Merge *merge = layer->data;
     const CylValue *value = &model->values[layer->y];
     int64_t steps = cyl_steps(workspace, layer->y), rank = value->rank + value->has_time;
-    /* concatenation goes step by step, but where the axis is time itself; all else some steps at a time */
+    /* Concatenation goes step by step, unless it is along time; the other modes take several steps at once. */
     bool of_rows = merge->is_concat && value->has_time && merge->axis == rank - 1;
     int64_t pieces = of_rows ? 1 : steps, most = COMBINED_NUMBERS / value->features;
     CylItems items;

@@ -48,7 +48,8 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
     for (int32_t k = 0; k < pool->time.kernel; k++) {
         int64_t t = start + (int64_t)k * pool->time.dilation;
         if (t < 0 || t >= steps) {
-            /* what the padding adds; the ceiling of the last window is beyond it and never counts */
+            /* The padding may count in an average. What ceil_mode adds to the last window lies beyond the padding and
+               never counts. */
             padded += t < 0 || t < steps + pool->time.counted_after;
             continue;
         }

@@ -26,7 +26,7 @@ typedef struct {
     Fill fill;
 } Map;
 
-/* a whole number of an option, at least `least` */
+/* Reads a whole number of at least `least`. */
 static CylStatus read_whole(const CylLayerSpec *spec, const char *name, int32_t least, int64_t *number) {
     int32_t found;
     CYL_TRY(cyl_spec_whole(spec, name, least, 1 << 24, &found));
@@ -46,7 +46,7 @@ static int32_t sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
     return rank;
 }
 
-/* makes the layer's map the one that changes nothing, for values of one rank */
+/* Makes the layer's map the identity of y's rank. */
 static CylStatus start(const CylModel *model, CylLayer *layer) {
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     Map *map = layer->data;
@@ -59,7 +59,7 @@ static CylStatus start(const CylModel *model, CylLayer *layer) {
     return x->kind == CYL_INDEX || x->kind == CYL_MASK ? CYL_E_VALUE : CYL_OK;
 }
 
-/* an axis of values of one rank, whose other axes are equal */
+/* Reads an axis; x and y must have the same rank and agree in all other axes. */
 static CylStatus read_axis(const CylModel *model, const CylLayer *layer, const CylLayerSpec *spec, int32_t *axis) {
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     int64_t a[CYL_MAX_RANK], b[CYL_MAX_RANK];
@@ -99,7 +99,7 @@ static CylStatus prepare_reshape(CylModel *model, CylLayer *layer, const CylLaye
     const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
     CYL_TRY(start(model, layer));
     if (x->has_time && y->has_time && x->features == y->features && x->time == y->time) {
-        return CYL_OK; /* of each step */
+        return CYL_OK; /* reshaped step by step */
     }
     int64_t in = x->features * (x->has_time ? x->time : 1), out = y->features * (y->has_time ? y->time : 1);
     layer->time_kind = CYL_TIME_FIXED;
@@ -151,7 +151,8 @@ static CylStatus prepare_permute(CylModel *model, CylLayer *layer, const CylLaye
     return CYL_OK;
 }
 
-/* start (negative: from the end), count numbers `step` apart; count 0: all that there are up to `end` from the end */
+/* Takes `count` numbers `step` apart from `start`, which counts from the end if it is negative. A count of 0 takes all
+   of them, up to `before_end` numbers before the end. */
 static CylStatus prepare_slice(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     Map *map = layer->data;
     int32_t axis;
@@ -171,7 +172,7 @@ static CylStatus prepare_slice(CylModel *model, CylLayer *layer, const CylLayerS
         return begin < 0 ? CYL_E_OPTION
                          : finish_axis(model, layer, axis, (CylTimeRule){step - 1 - begin - before_end, step, 1});
     }
-    /* a number of them: all must be there, whatever the time */
+    /* A fixed count: all numbers must exist, whatever the number of steps. */
     bool of_time = is_time(model, layer, axis);
     int64_t size = of_time ? x->time : x->shape[axis - x->has_time];
     int64_t given = of_time ? y->time : y->shape[axis - x->has_time];
@@ -274,7 +275,8 @@ static void move(const Move *m, int32_t axis, const char *x, char *y) {
     int32_t from = m->map->from[axis];
     bool is_straight = from >= 0 && axis + 1 == m->plain && m->x_strides[from] == m->y_strides[axis];
     if (is_straight && m->map->divide[axis] == 1 && m->map->step[axis] == 1) {
-        /* from one number to the next the place grows by at most 1; so if it grows by all of them, they are in a row */
+        /* The place grows by at most 1 from one number to the next. So if the last place is count - 1 after the first,
+           they are contiguous. */
         int64_t count = m->y_sizes[axis], first = place_of(m->map, axis, 0, m->x_sizes[from]);
         if (first >= 0 && place_of(m->map, axis, count - 1, m->x_sizes[from]) - first == count - 1) {
             memcpy(y, cyl_at(m->model, x, first * m->x_strides[from]), (size_t)(count * m->y_strides[axis]) * real);

@@ -20,7 +20,8 @@
 typedef struct {
     bool over_time, is_mean, is_log;
     CylMergeMode mode;
-    int64_t outer, size, inner; /* of one step, or with over_time of the whole: size is then that of the run */
+    /* of one step, or with over_time of the whole sequence, where size is the number of steps of the run */
+    int64_t outer, size, inner;
 } Reduce;
 
 static CylStatus read_axis(const CylModel *model, const CylLayer *layer, const CylLayerSpec *spec, Reduce *reduce) {
@@ -55,7 +56,7 @@ static CylStatus prepare_reduce(CylModel *model, CylLayer *layer, const CylLayer
     if (layer->mask >= 0 && (!reduce->over_time || reduce->mode != CYL_MERGE_SUM)) {
         return CYL_E_VALUE;
     }
-    /* the result has the axes left; the first of several is its time */
+    /* the result has the axes that are left; if they include no time, the first of several becomes its time */
     bool keeps_time = x->has_time && !reduce->over_time;
     int64_t left = reduce->outer * reduce->inner, given = y->features * (y->has_time && !keeps_time ? y->time : 1);
     if (left != given || (keeps_time && !y->has_time)) {

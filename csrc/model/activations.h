@@ -18,11 +18,11 @@ typedef enum CylActivation {
     CYL_ACT_EXPONENTIAL,
     CYL_ACT_HARD_SIGMOID,
     CYL_ACT_CLIP,
-    CYL_ACT_SOFTMAX, /* over a row, so never a gate's */
+    CYL_ACT_SOFTMAX, /* taken over a whole row, so it is never a gate's activation */
     CYL_ACT_COUNT
 } CylActivation;
 
-/* the number of the activation that cylstm/activations.py calls `name`, or -1 */
+/* The number of the activation that cylstm/graph/activations.py calls `name`, or -1. */
 int cyl_activation_from_name(const char *name);
 
 #endif

@@ -1,4 +1,4 @@
-/* Axes of time (axes.c). */
+/* Time axes: how many steps a value has, from how many the inputs have (axes.c). */
 #ifndef CYL_AXES_H
 #define CYL_AXES_H
 
@@ -8,12 +8,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* steps of an axis where the inputs have `times` (inputs); 0 if there are none, -1 if more than CYL_LONGEST */
+/* Returns the steps of an axis if the inputs have `times` (inputs) steps; 0 if it has none, -1 if more than
+   CYL_LONGEST. */
 int64_t cyl_axis_length(const CylModel *model, int32_t axis, const int64_t *times);
-/* the axis of a constant number of steps, or the one that a rule makes of another; CYL_E_VALUE if it cannot be said */
+/* Finds or makes the axis with a constant number of steps, or the one that a rule derives from another. They give
+   CYL_E_VALUE or CYL_E_OPTION if there is no such axis or its numbers are too large. */
 CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
 CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32_t *axis);
-/* whether both always have the same number of steps */
+/* Returns whether two axes always have the same number of steps. */
 bool cyl_axis_same(const CylModel *model, int32_t a, int32_t b);
 
 #endif

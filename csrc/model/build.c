@@ -50,7 +50,7 @@ CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, Cy
     return CYL_OK;
 }
 
-/* all that a layer owns, however far it has come */
+/* Frees all that a layer owns; it may have been prepared in part only. */
 static void layer_free(CylLayer *layer) {
     cyl_arrays_free(layer);
     cyl_aligned_free(layer->derived);
@@ -118,7 +118,7 @@ static CylStatus check_ports(const CylModel *model, const CylPort *ports, int32_
         if (ports[i].value < 0 || ports[i].value >= model->value_count) {
             return CYL_E_VALUE;
         }
-        /* masks and indices are no real numbers: only what is made for them may read them */
+        /* masks and indices are not real numbers, so only roles that are meant for them may have them */
         CylValueKind kind = model->values[ports[i].value].kind;
         if ((kind == CYL_MASK) != (strncmp(ports[i].role, "mask", 4) == 0) ||
             (kind == CYL_INDEX) != (strcmp(ports[i].role, "indices") == 0)) {
@@ -128,7 +128,7 @@ static CylStatus check_ports(const CylModel *model, const CylPort *ports, int32_
     return CYL_OK;
 }
 
-/* sizes that layers may multiply and narrow to 32 bits */
+/* Checks that every size fits in 32 bits, so that layers may multiply two of them in 64. */
 static CylStatus check_sizes(const CylLayerSpec *spec) {
     for (int32_t i = 0; i < spec->tensor_count; i++) {
         const CylTensor *tensor = &spec->tensors[i];
@@ -144,7 +144,7 @@ static CylStatus check_sizes(const CylLayerSpec *spec) {
     return CYL_OK;
 }
 
-/* makes room for the states of a prepared layer */
+/* Adds the states of a prepared layer to those of the model. */
 static CylStatus add_states(CylModel *model, CylLayer *layer) {
     int32_t sizes[CYL_MAX_STATES] = {layer->history_size, 0}, count = 1;
     if (layer->recurrent) {
@@ -163,7 +163,7 @@ static CylStatus add_states(CylModel *model, CylLayer *layer) {
     return CYL_OK;
 }
 
-/* the values of ports; NULL if there is no memory */
+/* Returns the indices of the ports' values; NULL if there is no memory. */
 static int32_t *copy_ports(const CylPort *ports, int32_t count) {
     int32_t *values = cyl_alloc(count > 0 ? count : 1, sizeof *values);
     for (int32_t i = 0; values && i < count; i++) {
@@ -172,7 +172,7 @@ static int32_t *copy_ports(const CylPort *ports, int32_t count) {
     return values;
 }
 
-/* packs the tensors of the last layer whose numbers are in the spec; one that the layer has no place for is ignored */
+/* Packs those tensors of the last layer whose numbers are in the spec; one that the layer does not use is ignored. */
 static void write_given(CylModel *model, const CylLayerSpec *spec) {
     for (int32_t t = 0; t < spec->tensor_count && !spec->arrays; t++) {
         const CylTensor *tensor = &spec->tensors[t];
@@ -182,7 +182,7 @@ static void write_given(CylModel *model, const CylLayerSpec *spec) {
     }
 }
 
-/* what a spec says of any layer, whatever its kind */
+/* Fills in what a spec says of a layer of any kind. */
 static CylLayer make_layer(const CylModel *model, const CylLayerKind *kind, const CylLayerSpec *spec) {
     CylLayer layer = {.kind = kind,
                       .index = model->layer_count,
@@ -267,7 +267,7 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
     return CYL_OK;
 }
 
-/* what the layers derive from their weights; those that have done it before are left as they are */
+/* Lets each layer derive what it needs from its weights, unless it has done so in an earlier attempt. */
 static CylStatus finish_layers(CylModel *model) {
     for (int32_t n = 0; n < model->layer_count; n++) {
         CylLayer *layer = &model->layers[n];

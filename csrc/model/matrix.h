@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* reals read past the end of a row of accumulators by the cells of a narrow tail block */
+/* The cells of a narrow tail block read this many reals past the end of a row of accumulators. */
 #define CYL_ROW_PADDING 16
 
 /*
@@ -20,7 +20,7 @@ typedef struct CylMatrix {
     int64_t block_rows;                /* accumulators of a full block */
     int64_t tail_rows;                 /* of the last block, rounded up in the packed engine */
     int64_t row_size;                  /* accumulators of all blocks, with CYL_ROW_PADDING */
-    void *weights;                     /* real; the layer's, like bias */
+    void *weights;                     /* real; weights and bias are arrays of the layer */
     void *bias;                        /* real (row_size), zeros where there is none */
 } CylMatrix;
 

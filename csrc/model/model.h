@@ -1,4 +1,4 @@
-/* A model and what it is made of: build.c makes it, plan.c finds out how its layers run. */
+/* A model and what it is made of. build.c builds it; plan.c derives how its layers run. */
 #ifndef CYL_MODEL_H
 #define CYL_MODEL_H
 
@@ -14,14 +14,15 @@
 typedef struct CylLayer CylLayer;
 typedef struct CylRecurrent CylRecurrent;
 
-/* a length to floor((length + add) / divide) * multiply: what strides, padding, cropping, upsampling make of time */
+/* A rule derives the length floor((length + add) / divide) * multiply from another: the effect of strides, padding,
+   cropping and upsampling. */
 typedef struct {
     int64_t add, divide, multiply;
 } CylTimeRule;
 
 #define CYL_MAX_TIME_RULES 4
 
-/* A time axis: as many steps as an input has, those by some rules, or a constant number. */
+/* A time axis has as many steps as an input, or what rules derive from those, or a constant number. */
 typedef struct {
     int32_t input;    /* -1 for a constant */
     int64_t constant; /* steps of a constant axis, 0 for others */
@@ -31,21 +32,21 @@ typedef struct {
 
 typedef struct {
     CylValueKind kind;
-    int32_t features;            /* numbers of one step, or of the whole if there is no time axis */
+    int32_t features;            /* numbers of one step, or of the whole value without a time axis */
     int32_t rank;                /* of one step, or of the whole */
     int32_t shape[CYL_MAX_RANK]; /* of one step, or of the whole */
     bool has_time;
     int64_t time;     /* steps if known in advance, else 0 */
     int32_t axis;     /* index in the model's axes, -1 for a value without time; axis i is that of input i */
-    int32_t slot;     /* mask: index in the workspace's masks, those of the inputs first; else -1 */
-    int32_t output;   /* index of the model output that this is, -1 for none */
-    int32_t limit;    /* indices: all must be below this */
-    bool is_read;     /* by a layer, or an output */
-    bool feeds_layer; /* so that it is stored with the subnormal rule */
-    bool is_given;    /* while planning: an input, or written by a layer already planned */
-    bool is_chunked;  /* its time is an input's, so that a piece of a sequence has a piece of it */
-    bool is_late;     /* known after the last step only */
-    int32_t first_layer, last_layer; /* the layers between which it is needed; first -1 for an input */
+    int32_t slot;     /* of a mask: its index in the workspace's masks, of which the inputs' come first; else -1 */
+    int32_t output;   /* which output of the model this is, -1 for none */
+    int32_t limit;    /* of indices: all must be below this */
+    bool is_read;     /* a layer reads it, or it is an output of the model */
+    bool feeds_layer; /* a layer reads it, so it is stored with the subnormal rule */
+    bool is_given;    /* while planning: it is an input, or a layer planned before writes it */
+    bool is_chunked;  /* its length depends on an input's, so each piece of a sequence has a piece of it */
+    bool is_late;     /* it is known only after the last step */
+    int32_t first_layer, last_layer; /* from and to which layer it is needed; first is -1 for an input */
 } CylValue;
 
 #define CYL_MAX_STATES 2
@@ -115,32 +116,33 @@ typedef enum {
 struct CylLayer {
     const CylLayerKind *kind;
     int32_t index;
-    int32_t x, y, mask;    /* values, -1 for none */
+    int32_t x, y, mask;    /* indices of values, -1 for none */
     int32_t mask_out;      /* the mask that it computes, -1 for none */
     int32_t states_in[2];  /* values h0, c0 */
     int32_t states_out[2]; /* values h, c */
     int32_t first_state;   /* index of the layer's first state array in the model */
     CylTimeKind time_kind;
     CylTimeRule rule;
-    int32_t time_from;       /* the value whose axis the outputs take or derive theirs from; x unless changed */
-    bool mixes_times;        /* its inputs may have times of their own */
-    bool repeats_time;       /* an input of one step is repeated */
-    bool is_whole;           /* needs all steps at once */
-    bool is_chunked;         /* runs for every piece of a sequence; others run once */
-    bool is_late;            /* runs after the last piece */
-    bool runs_beside_next;   /* neither reads what the other writes, and they cost the same: two directions */
-    bool feeds_next;         /* the next reads this one's steps in the order of writing: stacked layers */
-    int32_t history_size;    /* reals per row of the steps before, carried as a state; 0 for none */
+    int32_t time_from;     /* the value from whose axis those of the outputs follow; x unless `prepare` changes it */
+    bool mixes_times;      /* its inputs may have different lengths */
+    bool repeats_time;     /* an input with one step is repeated for all steps */
+    bool is_whole;         /* it needs all steps at once */
+    bool is_chunked;       /* it runs for every piece of a sequence; the others run once */
+    bool is_late;          /* it runs once, after the last piece */
+    bool runs_beside_next; /* the next layer reads nothing of it and costs the same, like the two directions of a
+                              bidirectional layer */
+    bool feeds_next; /* the next layer reads its steps in the order in which they are written, like stacked layers */
+    int32_t history_size;    /* reals per row that hold earlier steps and are carried as a state; 0 for none */
     int64_t work;            /* multiply-adds of one row at one step */
-    CylRecurrent *recurrent; /* NULL if the layer has no state; owned through data */
-    void *data;              /* the layer's own, owned */
+    CylRecurrent *recurrent; /* NULL unless the layer is recurrent; part of data */
+    void *data;              /* what only the kind knows of it; owned */
     CylArray *arrays;        /* packed weights in the order of `prepare`; owned unless keeps_arrays */
     CylPlace *places;
     int32_t array_count, place_count;
-    bool keeps_arrays; /* they are the caller's, and read-only */
+    bool keeps_arrays; /* the arrays are the caller's and read-only */
     void *derived;     /* real: what `finish` makes of the weights, owned */
-    int32_t *inputs;   /* all values that it reads, in the order of the spec, owned */
-    int32_t *outputs;  /* all that it writes, owned */
+    int32_t *inputs;   /* the values that it reads, in the order of the spec; owned */
+    int32_t *outputs;  /* the values that it writes; owned */
     int32_t input_count, output_count;
 };
 
@@ -157,16 +159,16 @@ struct CylModel {
     CylTimeAxis *axes; /* those of the inputs first */
     int32_t axis_count;
     int32_t slot_count;    /* masks, those of the inputs first */
-    int64_t step_multiple; /* pieces of a sequence are multiples of this many steps */
+    int64_t step_multiple; /* pieces of a sequence have multiples of this many steps */
     int32_t state_count;
     int32_t *state_sizes;
     int64_t work, bytes;
-    int64_t input_reals; /* of all inputs, one row at one step */
+    int64_t input_reals; /* numbers of all inputs, of one row at one step */
     bool is_finished;
-    CylIdle *idle;      /* all that changes once the model is finished */
-    bool has_pairs;     /* of layers that run beside each other */
-    bool has_fed_pairs; /* and of layers of which one feeds the other */
-    bool is_chunkable;  /* a long sequence may be run in pieces, state carried on */
+    CylIdle *idle;      /* the only part that changes once the model is finished */
+    bool has_pairs;     /* some layers run beside each other */
+    bool has_fed_pairs; /* some layers feed the next */
+    bool is_chunkable;  /* a long sequence may be run in pieces, whose states are carried on */
     bool can_stream;
 };
 

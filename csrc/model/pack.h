@@ -10,16 +10,16 @@
 
 typedef struct CylLayer CylLayer;
 
-/* rows first_row .. first_row + gates*units of a tensor that is in the spec; axes after the first are flattened into
-   one */
+/* Rows [first_row, first_row + gates*units) of a tensor that is in the spec. Axes after the first are flattened into
+   one. */
 typedef struct {
     const char *role;
     int64_t first_row;
 } CylPart;
 
-/* where some rows of a tensor lie in a packed array; every element of a layer's tensors has exactly one place */
+/* Where some rows of a tensor lie in a packed array. Every element of a layer's tensors has exactly one place. */
 typedef struct {
-    const char *role; /* a literal */
+    const char *role; /* a string literal */
     int64_t first_row, rows, columns;
     const CylMatrix *matrix; /* in its weights from first_column on, or in a row of its accumulators; NULL: plain */
     int32_t first_column;
@@ -45,9 +45,9 @@ CylStatus cyl_row_prepare(const CylModel *model, CylLayer *layer, const CylLayer
 /* a tensor of rank 1 and this size, whose shape is checked here, padded */
 CylStatus cyl_vector_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, const char *role,
                              int64_t size, void **vector);
-/* says where rows of a tensor lie, in an array of the layer */
+/* Records where rows of a tensor lie in an array of the layer. */
 CylStatus cyl_tensor_place(CylLayer *layer, CylPlace place);
-/* says that a tensor of rank 1 lies plainly at `data`, in an array of the layer */
+/* Records that a tensor of rank 1 lies number by number at `data`, in an array of the layer. */
 CylStatus cyl_vector_place(CylLayer *layer, const CylTensor *tensor, const char *role, void *data);
 void cyl_arrays_free(CylLayer *layer);
 

@@ -1,4 +1,4 @@
-/* How the layers of a model run, from how they are wired. */
+/* Planning: how the layers of a model run follows from how they are connected. */
 #include "model/plan.h"
 
 #include "model/axes.h"
@@ -7,7 +7,7 @@
 #include "model/status.h"
 #include "platform/memory.h"
 
-/* marks a value as given from here on; CYL_E_VALUE if there is none, or it was given before */
+/* Marks a value as given from here on; CYL_E_VALUE if there is no such value or it was given before. */
 static CylStatus give(CylModel *model, int32_t value) {
     if (value < 0 || value >= model->value_count || model->values[value].is_given) {
         return CYL_E_VALUE;
@@ -16,7 +16,7 @@ static CylStatus give(CylModel *model, int32_t value) {
     return CYL_OK;
 }
 
-/* the axis of each input, and of its mask */
+/* Sets the axis of each input and of its mask. */
 static CylStatus plan_inputs(CylModel *model) {
     for (int32_t v = 0; v < model->value_count; v++) {
         CylValue *value = &model->values[v];
@@ -53,7 +53,7 @@ static CylStatus plan_inputs(CylModel *model) {
     return CYL_OK;
 }
 
-/* the axis of what a layer writes, where that has time */
+/* Sets the axis of a value with time that a layer writes. */
 static CylStatus plan_output_axis(CylModel *model, const CylLayer *layer, CylValue *value) {
     const int32_t from = model->values[layer->time_from].axis;
     if (layer->time_kind == CYL_TIME_FIXED) {
@@ -72,7 +72,7 @@ static CylStatus plan_output_axis(CylModel *model, const CylLayer *layer, CylVal
     return CYL_OK;
 }
 
-/* what a layer reads is there before it; what it writes nobody else writes */
+/* Checks that each value that a layer reads is given before it, and that no other layer writes what it writes. */
 static CylStatus plan_layer(CylModel *model, CylLayer *layer) {
     bool reads_chunked = false, reads_late = false, writes_chunked = false;
     for (int32_t i = 0; i < layer->input_count; i++) {
@@ -83,7 +83,8 @@ static CylStatus plan_layer(CylModel *model, CylLayer *layer) {
         value->last_layer = layer->index;
         reads_chunked = reads_chunked || value->is_chunked;
         reads_late = reads_late || value->is_late;
-        /* of a broadcast, what has one step or has the axes behind the time alone */
+        /* a layer that broadcasts repeats a value with one step, or one whose axes all line up with axes after y's time
+         */
         bool is_lower = layer->y >= 0 && value->rank < model->values[layer->y].rank;
         bool is_repeated = layer->repeats_time && (value->time == 1 || is_lower);
         if (value->has_time && !layer->mixes_times && !is_repeated &&
@@ -157,7 +158,7 @@ static int64_t common_multiple(int64_t a, int64_t b) {
     return a / p * b;
 }
 
-/* the steps of the inputs after which every strided axis has whole steps too */
+/* Finds the smallest number of steps of the inputs after which every strided axis has a whole number of steps too. */
 static CylStatus plan_steps(CylModel *model) {
     model->step_multiple = 1;
     for (int32_t a = 0; a < model->axis_count; a++) {
@@ -177,8 +178,8 @@ static CylStatus plan_steps(CylModel *model) {
     return CYL_OK;
 }
 
-/* two recurrent layers, run for the same pieces, of which the second reads nothing but `read` of what the first writes
- */
+/* Returns whether both layers are recurrent and run for the same pieces, and the second reads nothing that the first
+   writes, except the value `read`. */
 static bool is_pair(const CylLayer *first, const CylLayer *second, int32_t read) {
     if (!first->recurrent || !second->recurrent || first->is_chunked != second->is_chunked ||
         first->is_late != second->is_late) {
@@ -194,8 +195,9 @@ static bool is_pair(const CylLayer *first, const CylLayer *second, int32_t read)
     return true;
 }
 
-/* Whether the second of a pair can follow the first at a distance of a step, and it pays: a core's second cache holds
-   the weights of either (divided, larger layers would need half of that), and neither waits long for the other. */
+/* Returns whether the second layer can follow the first at a distance of one step, and gains by it: the weights of each
+   fit the second cache of a core (each layer has half of the threads; divided among all of them, the weights would need
+   half of that), and neither layer waits long for the other. */
 static bool is_fed(const CylLayer *first, const CylLayer *second) {
     const int64_t weights = 128 * 1024;
     return is_pair(first, second, first->y) && second->x == first->y &&
@@ -203,7 +205,7 @@ static bool is_fed(const CylLayer *first, const CylLayer *second) {
            second->work <= weights && first->work <= 2 * second->work && second->work <= 2 * first->work;
 }
 
-/* finds the layers that run beside each other: what either needs is needed while the other runs */
+/* Finds the layers that run beside each other. What one of them needs must then be kept while the other runs. */
 static void plan_pairs(CylModel *model) {
     for (int32_t i = 0; i + 1 < model->layer_count; i++) {
         CylLayer *layer = &model->layers[i];

@@ -1,4 +1,4 @@
-/* What a recurrent layer is: a step is a list of phases (recurrent.c reads the options that all have). */
+/* What recurrent layers have in common (recurrent.c reads it from a spec). Each step is a list of phases. */
 #ifndef CYL_MODEL_RECURRENT_H
 #define CYL_MODEL_RECURRENT_H
 
@@ -21,13 +21,14 @@ typedef struct {
 #define CYL_MAX_PHASES 4
 
 struct CylRecurrent {
-    int32_t hidden_size, output_size, input_size; /* output_size: of h; differs with a projection */
-    int32_t state_count;                          /* 1: h; 2: h and c */
+    int32_t hidden_size, input_size;
+    int32_t output_size; /* of h, which differs from hidden_size with a projection */
+    int32_t state_count; /* 1: h; 2: h and c */
     bool is_reverse, repeats_padding;
-    bool zeroes_empty; /* a row without any step that counts ends with states 0 instead of its initial ones */
-    int64_t positions; /* rows of accumulators of one row's step: 1, or the spatial positions of a convolution */
+    bool zeroes_empty; /* a row whose mask excludes every step ends with states of 0 instead of its initial ones */
+    int64_t positions; /* rows of accumulators for one row of a step: 1, or the spatial positions of a convolution */
     const CylMatrix *input_matrix; /* whose columns 0..input_size multiply x; its accumulators start a step */
-    int64_t scratch_size;          /* reals per row that phases hand to each other */
+    int64_t scratch_size;          /* reals per row in which phases leave results for later ones */
     CylPhase phases[CYL_MAX_PHASES];
     int32_t phase_count;
 };

@@ -1,14 +1,15 @@
-/* Whose threads run the calls of a model, with a BLAS held at one thread in each. */
+/* Running a call of a model on the threads it asks for, while its BLAS uses one thread in each of them. */
 #include "model/model.h"
 #include "platform/blas.h"
 #include "threads/team.h"
 
 void cyl_model_set_threads(CylModel *model, CylThreads threads) {
     model->threads = threads;
-    cyl_threads_watch_fork(); /* now, not at the first call: another user of the runtime may come first */
+    /* now rather than at the first call, because another library may use the runtime before */
+    cyl_threads_watch_fork();
 }
 
-/* a task on a thread that holds its own number of a BLAS's threads */
+/* a task around which each thread sets the number of the BLAS's threads for itself */
 typedef struct {
     const CylBlas *blas;
     CylTask *task;

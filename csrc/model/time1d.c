@@ -29,7 +29,7 @@ CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t ker
         return CYL_E_OPTION;
     }
     if (has_ceil) {
-        /* a window more, for the steps left; only where it always begins inside */
+        /* one more window for the steps left over, allowed only where it always begins within the input */
         if (time->stride > time->reach - time->before || found == CYL_PAD_SAME || found == CYL_PAD_CAUSAL) {
             return CYL_E_OPTION;
         }
@@ -40,7 +40,8 @@ CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t ker
     layer->rule = found == CYL_PAD_SAME || found == CYL_PAD_CAUSAL
                       ? (CylTimeRule){time->stride - 1, time->stride, 1}
                       : (CylTimeRule){pads - time->reach + time->stride, time->stride, 1};
-    /* a window within each stride needs no other steps; causal ones are carried */
+    /* A window that lies within its stride needs no earlier steps, and a causal one carries them; all others need the
+       whole sequence. */
     bool is_apart = !pads && found != CYL_PAD_SAME && time->reach <= time->stride;
     layer->is_whole = !is_apart && found != CYL_PAD_CAUSAL && !(found == CYL_PAD_SAME && time->reach == 1);
     return CYL_OK;

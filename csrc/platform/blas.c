@@ -59,12 +59,12 @@ void cyl_blas_release_here(const CylBlas *blas, int saved) {
 
 /* ---- one number for the process ---- */
 
-/* of the libraries that models were made with; models of further ones do not hold theirs */
+/* The most libraries that can be held at once. Models of any further library leave it as it is. */
 #define MOST_LIBRARIES 8
 
 typedef struct {
     uintptr_t set;
-    int inside; /* calls now, over all models */
+    int inside; /* calls that are running now, of all models */
     int saved;  /* the number before the first of them */
 } Library;
 
@@ -81,7 +81,7 @@ static bool has_global_threads(const CylBlas *blas) {
     return !cyl_blas_has_local_threads(blas) && blas->set_threads && blas->get_threads;
 }
 
-/* NULL if there are too many */
+/* NULL if there are too many libraries */
 static Library *library_of(const CylBlas *blas) {
     for (int l = 0; l < MOST_LIBRARIES; l++) {
         if (libraries[l].set == blas->set_threads || !libraries[l].set) {
@@ -92,7 +92,7 @@ static Library *library_of(const CylBlas *blas) {
     return NULL;
 }
 
-/* what all libraries have while calls are inside: one thread, or the number without us; under the guard */
+/* Sets the threads of all libraries that calls are using: to one, or to their number before. Called under the guard. */
 static void set_all(bool held) {
     for (int l = 0; l < MOST_LIBRARIES; l++) {
         if (libraries[l].inside > 0 && libraries[l].saved != 1) {
@@ -122,7 +122,7 @@ void cyl_blas_release(const CylBlas *blas) {
     }
     lock();
     Library *library = library_of(blas);
-    /* 0 in a child that a signal's handler forked within the call */
+    /* it is 0 in a child that a signal handler forked during the call */
     if (library && library->inside > 0 && --library->inside == 0 && library->saved != 1) {
         set_threads(library->set, library->saved);
     }
@@ -140,7 +140,8 @@ static atomic_bool is_forking;
 
 int cyl_blas_enter(void) {
     char here;
-    int count = (int)((uintptr_t)&here >> 18) & (COUNTS - 1); /* stacks are larger than that */
+    /* the stacks of two threads are farther apart than 2^18 bytes */
+    int count = (int)((uintptr_t)&here >> 18) & (COUNTS - 1);
     /* sequentially consistent, as is the fork's flag: one of the two sees the other */
     while (atomic_fetch_add(&counts[count].inside, 1), atomic_load(&is_forking)) {
         atomic_fetch_sub(&counts[count].inside, 1);
@@ -172,12 +173,12 @@ static void in_parent(void) {
     unlock();
 }
 
-/* calls no function of a library: another thread, not one of ours, may have held its locks */
+/* It calls no function of a library, because a thread that is not ours may have held a lock there. */
 static void in_child(void) {
     for (int l = 0; l < MOST_LIBRARIES; l++) {
         libraries[l].inside = 0;
     }
-    for (int c = 0; c < COUNTS; c++) { /* another thread may have been about to give way */
+    for (int c = 0; c < COUNTS; c++) { /* another thread may have been between its add and its subtract */
         atomic_store(&counts[c].inside, 0);
     }
     atomic_store(&is_forking, false);
@@ -191,6 +192,7 @@ static void watch_fork(void) { pthread_atfork(before_fork, in_parent, in_child);
 
 void cyl_blas_watch_fork(void) {
 #if !defined(_WIN32)
-    pthread_once(&fork_once, watch_fork); /* after the library's own handlers, so that ours come before those */
+    /* registered after the library's own handlers, so that ours run before them */
+    pthread_once(&fork_once, watch_fork);
 #endif
 }

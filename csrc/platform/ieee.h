@@ -16,7 +16,7 @@
  */
 #define CYL_TINY 0x1p-40f
 
-/* the multiply-add of code without an instruction set's flags is one instruction */
+/* Defined if a multiply-add is one instruction even in code compiled without the flags of an instruction set. */
 #if defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF) || defined(__ARM_FEATURE_FMA)
 #define CYL_HAVE_FMA
 #endif
@@ -25,7 +25,8 @@ typedef struct {
     uint64_t control;
 } CylIeee;
 
-/* round to nearest, subnormals kept, no traps; and back to what the caller had */
+/* cyl_ieee_enter sets round to nearest, keeps subnormals and traps nothing; cyl_ieee_leave restores what the caller
+   had. */
 CylIeee cyl_ieee_enter(void);
 void cyl_ieee_leave(CylIeee saved);
 

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* of Linux on x86-64 and ARM with pages of 4 KB; with larger ones the advice has no effect below 32 MB or more */
+/* The size on Linux on x86-64 and on ARM with pages of 4 KB. With larger pages the advice below has no effect on less
+   than 32 MB. */
 #define HUGE_PAGE ((size_t)2 << 20)
 
 void *cyl_alloc(int64_t count, size_t bytes) {
@@ -26,7 +27,8 @@ void *cyl_aligned_alloc(size_t bytes) {
     if (bytes > CYL_SIZE_LIMIT - 2 * alignment) {
         return NULL;
     }
-    /* what comes from the system is zero: touched here, all of a large block would be made before the call can end */
+    /* calloc returns large blocks untouched, because the system's memory is zero already; clearing them here would
+       allocate every page before the call could be stopped */
     char *raw = calloc(1, bytes + alignment + sizeof(void *));
     if (!raw) {
         return NULL;
@@ -35,8 +37,8 @@ void *cyl_aligned_alloc(size_t bytes) {
     memcpy((char *)at - sizeof(void *), &raw, sizeof raw);
 #ifdef MADV_HUGEPAGE
     if (bytes >= HUGE_PAGE) {
-        /* A step reads all weights, of more pages than a CPU knows the places of. Whole huge pages only: the rest of
-           the last one would be memory that nobody uses. If there are none, nothing is lost. */
+        /* A step reads all weights, which lie in more pages of 4 KB than the CPU's TLB holds. Only whole huge pages are
+           asked for, because the rest of the last one would be wasted. If the system has none, nothing is lost. */
         (void)madvise((void *)at, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     }
 #endif

@@ -24,7 +24,7 @@ static inline size_t cyl_size_add(uint64_t a, uint64_t b) {
 static inline size_t cyl_size_mul(uint64_t a, uint64_t b) {
     return b > 0 && a > CYL_SIZE_LIMIT / b ? (size_t)CYL_SIZE_LIMIT : (size_t)(a * b);
 }
-/* up to a multiple */
+/* Rounds up to a multiple, or to CYL_SIZE_LIMIT. */
 static inline size_t cyl_size_round(uint64_t a, uint64_t multiple) {
     size_t most = cyl_size_add(a, multiple - 1);
     return most == CYL_SIZE_LIMIT ? most : most / multiple * multiple;

@@ -1,4 +1,4 @@
-/* What the files of threads share. */
+/* Waiting for another thread. */
 #ifndef CYL_THREADS_H
 #define CYL_THREADS_H
 
@@ -26,7 +26,7 @@ static inline void cyl_pause(void) {
 #endif
 }
 
-/* where there are more threads than cores, the one waited for may need this core */
+/* The thread waited for may need this core if there are more threads than cores. */
 static inline void cyl_let_others_run(void) {
 #if defined(_WIN32)
     SwitchToThread();

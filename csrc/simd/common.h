@@ -4,7 +4,7 @@
 
 #include "platform/ieee.h"
 
-/* the functions of the usual cells */
+/* how the functions of the usual cells are inlined */
 #ifndef INLINED
 #define INLINED static inline
 #endif
@@ -18,7 +18,7 @@ static inline V v_round(V a) {
 }
 
 #ifndef HAVE_CLAMP
-/* x between two numbers that are not 0; NaN stays */
+/* x limited to [low, high], neither of which is 0; NaN stays */
 static inline __attribute__((always_inline)) V v_clamp(V x, float low, float high) {
     return v_max(v_set1(low), v_min(v_set1(high), x));
 }

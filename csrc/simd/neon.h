@@ -22,7 +22,7 @@ typedef uint32x4_t QM; /* all bits set where true */
 #define TILE_VECTORS 2
 /* full blocks of one column taken together */
 #define GROUP_BLOCKS 1
-/* a call keeps no whole vector register, and GCC would call */
+/* GCC would call these functions, and a call on this machine preserves no whole vector register */
 #define INLINED static inline __attribute__((always_inline))
 #define HAVE_CLAMP
 #else /* 16 registers */
