@@ -9,6 +9,7 @@ import argparse
 import os
 import time
 
+import _common  # noqa: F401  makes cylstm importable
 import numpy as np
 
 import cylstm
