@@ -148,7 +148,9 @@ TENSORS = {
     **{kind: {"a.weight_ih_l0": (5 * gates, 6), "a.weight_hh_l0": (5 * gates, 5)} for kind, gates in RECURRENT.items()},
 }
 NEEDED = {"prefix": "a", "shape": (8, 6), "spatial_shape": (3,), "num_groups": 2, "kernel_size": 2, "name": "relu"}
-KINDS = [kind for kind in vars(L).values() if isinstance(kind, type) and issubclass(kind, L.Layer)]
+KINDS = [
+    kind for kind in (getattr(L, name) for name in L.__all__) if isinstance(kind, type) and issubclass(kind, L.Layer)
+]
 PARAMETERS = [
     (kind, name) for kind in KINDS for name in inspect.signature(kind.__init__).parameters
     if kind is not L.Layer and name not in ("self", "parameters", "args", "kwargs")

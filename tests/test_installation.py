@@ -85,7 +85,7 @@ def test_in_a_clone_that_is_not_built_the_installed_package_runs_and_is_named(tm
     program = "import cylstm, cylstm.model; print(cylstm.__file__, cylstm.model.__file__, cylstm.LSTM.__module__)"
     found = run_python(clone, "-W", "ignore", "-c", program, path=site)
     files = [str(site / "cylstm" / name) for name in ("__init__.py", "model.py")]
-    assert found.stdout.split() == [*files, "cylstm.formats.state_dict.wiring"], found.stderr
+    assert found.stdout.split() == [*files, "cylstm.formats.state_dict.wiring.recurrent"], found.stderr
 
 
 def test_a_clone_that_is_built_stands_before_the_installed_package(tmp_path):
