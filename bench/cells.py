@@ -467,7 +467,7 @@ def main(args: Sequence[str] | None = None) -> int:
     peers = [peer for peer in peers if set(peer.kinds) & set(options.kinds)]
     facts: dict[str, Any] = {
         "machine": _common.machine_facts(),
-        "instruction_set": cylstm.engine._engine.chosen_isa(),
+        "instruction_set": cylstm.engine.choose.chosen_isa(),
         "threads": options.threads,
         "versions": {peer.name: peer.version() for peer in peers},
         "left_out": left_out,

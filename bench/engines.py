@@ -25,8 +25,9 @@ from layers import KINDS, graph_of
 from peers.cylstm_ import load
 
 import cylstm
-from cylstm.engine._engine import chosen_isa, isa_fuses, isa_names
+from cylstm.engine._engine import isa_fuses, isa_names
 from cylstm.engine.blas import find_blas
+from cylstm.engine.choose import chosen_isa
 from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.graph import Graph
 

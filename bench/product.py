@@ -74,7 +74,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"left out: {error}")
         return 1
     parts = [
-        f"{_common.machine_text(facts)}; CyLSTM uses {cylstm.engine._engine.chosen_isa()}, one thread.",
+        f"{_common.machine_text(facts)}; CyLSTM uses {cylstm.engine.choose.chosen_isa()}, one thread.",
         "",
         f"Multiply-adds per second at batch {BATCH}:",
         "",

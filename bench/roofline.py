@@ -74,7 +74,7 @@ def main(args: Sequence[str] | None = None) -> int:
     results = [row for machine in machines for row in rows(machine, *how, options.quick)]
     peaks = ", ".join(f"{m.multiply_adds / 1e9:.0f} with {m.threads}" for m in machines)
     parts = [
-        f"{_common.machine_text(facts)}; CyLSTM uses {cylstm.engine._engine.chosen_isa()}.",
+        f"{_common.machine_text(facts)}; CyLSTM uses {cylstm.engine.choose.chosen_isa()}.",
         "",
         f"Billions of float32 multiply-adds per second, by threads: {peaks}. All threads together read, "
         f"with {machines[0].vector_bytes * 8}-bit instructions:",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 try:
-    from cylstm.engine._engine import Stream
+    import cylstm.engine._engine as _engine  # noqa: F401
 except ImportError as error:
     if error.name not in (
         "cylstm.engine._engine",
@@ -14,9 +14,12 @@ except ImportError as error:
 
     if not hand_over():
         raise ImportError(explain(error), name=error.name, path=error.path) from None
-    from cylstm.engine._engine import Stream  # of the installed package, as all that follows
+    # what follows is of the installed package
+from cylstm._version import __version__
 from cylstm.errors import (
+    ArgumentError,
     BlasNotFoundError,
+    CheckError,
     CylstmError,
     CylstmWarning,
     FormatError,
@@ -24,11 +27,10 @@ from cylstm.errors import (
     StreamBusyError,
     UnsupportedError,
 )
-from cylstm.model import Model, load
+from cylstm.loading import convert, from_keras, from_state_dict, from_torch, load
+from cylstm.model import Model
 
 if TYPE_CHECKING:
-    from cylstm._version import __version__
-    from cylstm.checks import CheckError
     from cylstm.engine.config import show_config
     from cylstm.formats.state_dict.wiring import (
         ELU,
@@ -71,7 +73,7 @@ if TYPE_CHECKING:
         Tanh,
         Transpose,
     )
-    from cylstm.loading import convert, from_keras, from_state_dict, from_torch
+    from cylstm.stream import Stream
 
 __all__ = [
     "ELU",
@@ -82,6 +84,7 @@ __all__ = [
     "RNN",
     "SELU",
     "Activation",
+    "ArgumentError",
     "AvgPool1d",
     "BatchNorm1d",
     "BlasNotFoundError",
@@ -134,15 +137,7 @@ __all__ = [
 
 
 #: name -> its module, of what many programs never use; the rest that is not here is wiring
-_MODULES = {
-    "CheckError": "cylstm.checks",
-    "__version__": "cylstm._version",
-    "convert": "cylstm.loading",
-    "from_keras": "cylstm.loading",
-    "from_state_dict": "cylstm.loading",
-    "from_torch": "cylstm.loading",
-    "show_config": "cylstm.engine.config",
-}
+_MODULES = {"Stream": "cylstm.stream", "show_config": "cylstm.engine.config"}
 
 
 def __getattr__(name: str) -> object:

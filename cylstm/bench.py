@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from cylstm._version import __version__
-from cylstm.engine import _engine
+from cylstm.engine import _engine, choose
 from cylstm.engine.threads import available_threads
 from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Linear
 from cylstm.loading import from_state_dict
@@ -193,7 +193,7 @@ def machine(root: Path = Path("/")) -> Iterator[tuple[str, str]]:
     yield "heat", _heat(root)
     load = _read(root / "proc/loadavg").split()
     yield "load", f"{load[0]} (processes that want a CPU; other than 0 disturbs)" if load else "not readable"
-    yield "instructions", f"{_engine.chosen_isa()} (available: {', '.join(_engine.isa_names())})"
+    yield "instructions", f"{choose.chosen_isa()} (available: {', '.join(_engine.isa_names())})"
     yield "threads", f"at most {available_threads()} ({_engine.threads_name()}); 1 in these measurements"
 
 

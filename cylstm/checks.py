@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.errors import BlasNotFoundError, CylstmError, CylstmWarning, FormatError, ShapeError, UnsupportedError
+from cylstm.errors import BlasNotFoundError, CheckError, CylstmWarning, FormatError, ShapeError, UnsupportedError
 from cylstm.formats.native.check import MOST_BYTES, Check
-from cylstm.prediction import input_list
+from cylstm.inputs import input_list
 
 if TYPE_CHECKING:
     from cylstm.model import Model
@@ -22,10 +22,6 @@ TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "float16": 2e-2, "bfloat16": 1e
 #: how many times the error of our own float32 a framework's may be, where a network makes rounding larger
 _AMPLIFIED = 8
 _LISTED = 16
-
-
-class CheckError(CylstmError, ValueError):
-    """A model gives other numbers than the framework it comes from, or other bits than where it was saved."""
 
 
 def compare(
@@ -201,7 +197,7 @@ def verify(path: str | os.PathLike) -> str:
     from cylstm.formats.format import File
     from cylstm.formats.native import is_native
     from cylstm.formats.native.check import read_check
-    from cylstm.model import load
+    from cylstm.loading import load
 
     path = os.fsdecode(path)
     check = None

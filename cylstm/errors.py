@@ -10,11 +10,25 @@ class FormatError(CylstmError, ValueError):
 
 
 class ShapeError(CylstmError, ValueError):
-    """An array, a state or an argument has another shape, rank, size or dtype than the model needs."""
+    """An array or a state has another shape, rank, size or dtype than the model needs."""
+
+
+class ArgumentError(ShapeError):
+    """An argument that is no array, such as a flag, a name or a number of threads, has a value that it cannot have."""
+
+    # a `ShapeError` for one release, because that is what was raised; then a `CylstmError` and `ValueError`
+
+
+class MetadataArgumentError(ArgumentError, FormatError):
+    """An `ArgumentError` about metadata; for one release a `FormatError` too, as above."""
 
 
 class UnsupportedError(CylstmError, NotImplementedError):
     """A layer, an option or a file type that CyLSTM knows of and does not compute."""
+
+
+class CheckError(CylstmError, ValueError):
+    """A model gives other numbers than the framework it comes from, or other bits than where it was saved."""
 
 
 class StreamBusyError(CylstmError, RuntimeError):

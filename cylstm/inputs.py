@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import index
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.errors import ShapeError
+from cylstm.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
     from cylstm.graph.values import Value
+    from cylstm.packing import PackedModel
 
 #: names of the axes of one step, by their number; of those of higher rank the features alone have one
 _STEP_NAMES = {0: (), 1: ("features",), 2: ("columns", "features"), 3: ("rows", "columns", "features")}
@@ -52,6 +52,64 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     except (ValueError, OverflowError) as error:
         raise MemoryError(f"an array of shape {shape} and dtype {dtype} does not fit in memory") from error
+
+
+def input_list(packed: PackedModel, x: Any) -> list:
+    """The inputs in the order of `Model.inputs`."""
+    names = [value.name for value in packed.inputs]
+    if isinstance(x, Mapping):
+        if set(x) != set(names):
+            raise ShapeError(f"inputs: expected {', '.join(names)}, found {', '.join(map(str, x))}")
+        return [x[name] for name in names]
+    if len(names) == 1:
+        return [x]
+    if not isinstance(x, (list, tuple)) or len(x) != len(names):
+        raise ShapeError(f"inputs: expected a list of {len(names)} ({', '.join(names)}) or a dict")
+    return list(x)
+
+
+def read_inputs(
+    packed: PackedModel,
+    x: object,
+    values: Sequence[Value],
+    layouts: Mapping[str, str],
+    *,
+    is_step: bool = False,
+    batch: int | None = None,
+    active: np.ndarray | None = None,
+) -> tuple[list[np.ndarray], bool]:
+    """All inputs of a call, and whether they came without a batch axis.
+
+    Parameters
+    ----------
+    x : array_like, list or dict
+        As `Model.predict` takes it.
+    values : sequence of Value
+        What each input must be.
+    layouts : dict of str to str
+        The user's order of axes, of the inputs where it is another.
+    is_step, batch, active
+        As in `as_input`.
+
+    Raises
+    ------
+    ShapeError
+        If one does not fit, or they do not fit each other.
+    """
+    inputs: list[np.ndarray] = []
+    alone = False
+    for value, given in zip(values, input_list(packed, x)):
+        layout = layouts.get(value.name)
+        if layout is not None:
+            given = from_layout(given, layout, value)
+        array, is_alone = as_input(given, value, packed.dtype, is_step=is_step, batch=batch, active=active)
+        if inputs and is_alone != alone:
+            raise ShapeError("inputs: expected all with a batch axis or all without")
+        if inputs and len(array) != len(inputs[0]):
+            raise ShapeError(f"inputs: expected one batch, found {len(inputs[0])} and {len(array)}")
+        alone = is_alone
+        inputs.append(array)
+    return inputs, alone
 
 
 def as_input(
@@ -142,17 +200,6 @@ def from_layout(array: object, layout: str, value: Value) -> np.ndarray:
     return array
 
 
-def layout_fits(layout: object, shape: tuple[int | None, ...]) -> bool:
-    """Whether it is one of a value of this shape: it names some axes once each, and all but those of size 1."""
-    axes = [str(axis) for axis in range(len(shape))]
-    return (
-        isinstance(layout, str)
-        and len(set(layout)) == len(layout)
-        and set(layout) <= set(axes)
-        and all(size == 1 for axis, size in zip(axes, shape) if axis not in layout)
-    )
-
-
 def to_layout(array: np.ndarray, layout: str, rank: int) -> np.ndarray:
     """A view of an output in the user's order of axes; `rank` is that of its value."""
     batch = array.ndim - rank
@@ -184,17 +231,17 @@ def as_indices(array: object, what: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
 
 
-def index_error(name: str, array: np.ndarray, limit: int, rows: Sequence[int] | None = None) -> ShapeError | None:
-    """The error about the first index of (batch, ...), in these rows, that is not in [0, limit); None without such."""
+def check_index(name: str, array: np.ndarray, limit: int, active: np.ndarray | None) -> None:
+    """Raise `ShapeError` about the first index of (batch, ...), in the active rows, that is not in [0, limit)."""
     is_wrong = (array < 0) | (array >= limit)
-    if rows is not None:
-        is_wrong[np.setdiff1d(np.arange(len(array)), rows)] = False
+    if active is not None:
+        is_wrong[~active] = False
     places = np.argwhere(is_wrong)
     if not places.size:
-        return None
+        return
     row, *position = (int(i) for i in places[0])
     at = position[0] if len(position) == 1 else tuple(position)
-    return ShapeError(
+    raise ShapeError(
         f"input {name!r}: index {array[tuple(places[0])]} in row {row}, position {at}: expected 0 to {limit - 1}"
     )
 
@@ -220,7 +267,7 @@ def as_rows(rows: object, batch: int) -> np.ndarray:
 
     Raises
     ------
-    ShapeError
+    ArgumentError
         If it is none of these, or there is no such row.
     """
     every = np.arange(batch, dtype=np.int64)
@@ -230,34 +277,21 @@ def as_rows(rows: object, batch: int) -> np.ndarray:
         try:
             return np.ascontiguousarray(every[rows])
         except (TypeError, ValueError) as error:
-            raise ShapeError(f"rows: {error}") from error
+            raise ArgumentError(f"rows: {error}") from error
     expected = f"rows: expected an index, a slice, a list of indices or bool of shape {(batch,)}"
     try:
         array = np.asarray(rows)
     except ValueError as error:
-        raise ShapeError(f"{expected}: {error}") from error
+        raise ArgumentError(f"{expected}: {error}") from error
     if array.shape == (0,) and isinstance(rows, (list, tuple)):
         array = array.astype(np.int64)
     is_mask = array.dtype == np.bool_ and array.shape == (batch,)
     if not is_mask and (array.dtype.kind not in "iu" or array.ndim > 1):
-        raise ShapeError(f"{expected}, found {array.dtype} of shape {array.shape}")
+        raise ArgumentError(f"{expected}, found {array.dtype} of shape {array.shape}")
     try:
         return np.ascontiguousarray(every[array]).reshape(-1)
     except (IndexError, OverflowError) as error:
-        raise ShapeError(f"rows: expected -{batch} to {batch - 1}, found {array.tolist()}") from error
-
-
-def check_batch(batch: object) -> int:
-    """The number of rows of a stream. Raises `ShapeError`, and `MemoryError` if no machine holds so many."""
-    try:
-        number = 0 if isinstance(batch, bool) else index(batch)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ShapeError(f"batch: expected a whole number of at least 1, found {batch!r}")
-    if number >= 1 << 62:
-        raise MemoryError(f"a stream of {number} rows does not fit in memory; expected a smaller batch")
-    return number
+        raise ArgumentError(f"rows: expected -{batch} to {batch - 1}, found {array.tolist()}") from error
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, read: Sequence[np.ndarray]) -> None:
@@ -324,3 +358,60 @@ def _stacked_hint(state: object) -> str:
     if isinstance(state, (list, tuple)) and len(state) == 2 and all(getattr(part, "ndim", 0) == 3 for part in state):
         return "; for PyTorch's stacked (h_n, c_n) write [(h_n[k], c_n[k]) for k in range(len(h_n))]"
     return ""
+
+
+def as_masks(
+    packed: PackedModel, inputs: list[np.ndarray], alone: bool, lengths: Any, mask: Any
+) -> list[np.ndarray | None]:
+    """One mask (batch, time) of uint8, or None, per input."""
+    masks: list[np.ndarray | None] = [None] * len(inputs)
+    if lengths is None and mask is None:
+        return masks
+    if lengths is not None and mask is not None:
+        raise ArgumentError("give lengths or mask, not both")
+    what = "lengths" if mask is None else "mask"
+    given = lengths if mask is None else mask
+    names = [value.name for value in packed.inputs]
+    sequences = [i for i, value in enumerate(packed.inputs) if value.mask is not None]
+    if isinstance(given, Mapping):
+        unknown = set(given) - {names[i] for i in sequences}
+        if unknown:
+            raise ShapeError(f"{what}: no sequence input is named {', '.join(map(str, unknown))}")
+        sequences = [i for i in sequences if names[i] in given]
+    elif not sequences:
+        raise ShapeError(f"{what}: no layer reads a mask of an input")
+    elif len(sequences) != 1:
+        raise ShapeError(f"{what}: the network has {len(sequences)} sequence inputs; give a dict by input name")
+    for i in sequences:
+        one = given[names[i]] if isinstance(given, Mapping) else given
+        batch, time = inputs[i].shape[:2]
+        masks[i] = _prefix_mask(one, batch, time) if mask is None else _as_mask(one, batch, time, alone)
+    return masks
+
+
+def _as_array(given: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise ShapeError(f"{what}: expected an array: {error}") from error
+
+
+def _prefix_mask(lengths: Any, batch: int, time: int) -> np.ndarray:
+    lengths = _as_array(lengths, "lengths")
+    if lengths.ndim == 0 and batch == 1:
+        lengths = lengths[np.newaxis]
+    if lengths.dtype.kind not in "iu" or lengths.shape != (batch,):
+        raise ShapeError(f"lengths: expected {batch} whole numbers, found {lengths.dtype} of shape {lengths.shape}")
+    wrong = np.flatnonzero((lengths < 1) | (lengths > time))
+    if wrong.size:
+        raise ShapeError(f"lengths: expected 1 to {time}, found {lengths[wrong[0]]} in row {wrong[0]}")
+    return (np.arange(time) < lengths[:, np.newaxis]).view(np.uint8)
+
+
+def _as_mask(mask: Any, batch: int, time: int, alone: bool) -> np.ndarray:
+    mask = _as_array(mask, "mask")
+    if alone and mask.ndim == 1:
+        mask = mask[np.newaxis]
+    if mask.dtype != np.bool_ or mask.shape != (batch, time):
+        raise ShapeError(f"mask: expected bool of shape {(batch, time)}, found {mask.dtype} of shape {mask.shape}")
+    return np.ascontiguousarray(mask).view(np.uint8)

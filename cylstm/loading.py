@@ -1,4 +1,4 @@
-"""Models from what is in memory, and native files from files of any kind."""
+"""Models from files and from what is in memory, and native files from files of any kind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,82 @@ from typing import Any
 
 import numpy as np
 
-from cylstm.errors import UnsupportedError
+from cylstm.arguments import check_flag, real_dtype, text_metadata
+from cylstm.errors import CylstmWarning, FormatError, UnsupportedError
 from cylstm.graph.graph import Graph, read_only
-from cylstm.model import Model, real_dtype, text_metadata, warn_stateful
+from cylstm.model import Model
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    layers: Sequence[object] | None = None,
+    key: str | None = None,
+    architecture: object = None,
+    keras_version: str | None = None,
+    engine: str | None = None,
+    dtype: str | None = None,
+    mmap: bool = False,
+) -> Model:
+    """Load a trained network from a file.
+
+    The model holds its weights once, packed, and nothing of the file. ``.cylstm``, PyTorch's files and ``.safetensors``
+    are read piece by piece, so at no time does loading need more memory than that and some megabytes; the others are
+    read whole before they are packed.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` (or the index of several), ``.npz`` or ``.cylstm``.
+    layers : list of layers, optional
+        The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
+        Without it, loading a state dict fails with the tensors found and a proposal to paste.
+    key : str, optional
+        Which state dict, where a PyTorch checkpoint holds several: ``"model"``, ``"nets/generator"``.
+    architecture : str, path-like or mapping, optional
+        The model that a file of Keras weights alone belongs to (``.weights.h5``, ``.weights.json``, an older ``.h5``):
+        the text of ``model.to_json()``, a file that holds it, a ``.keras`` or ``.h5`` file of the whole model, or the
+        config as a dict. Instead, `layers` may say the wiring.
+    keras_version : str, optional
+        Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
+    engine, dtype : str, optional
+        See `Model`.
+    mmap : bool
+        Use the weights of a packed file (see `Model.save`) where they lie in it: loading reads none of them, and
+        processes share them. Whether they are finite is not looked at. While the model lives the file must not be
+        overwritten or truncated, which would change its predictions or end the process; replacing or removing it is
+        harmless, and so is `Model.save` to the same name.
+
+    Warns
+    -----
+    CylstmWarning
+        If layers have Keras's ``stateful=True``: `Model.predict` starts them from zero at every call.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, incomplete or of another kind.
+    UnsupportedError
+        If a layer, an option or the kind of file is not supported; the message names it.
+    ShapeError
+        If tensors do not fit together.
+    """
+    from cylstm.formats.registry import open_file
+
+    mmap = check_flag("mmap", mmap)
+    if mmap and (engine not in (None, "packed") or (dtype is not None and real_dtype(dtype) != np.float32)):
+        raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
+    graph, arrays = open_file(
+        path, layers=layers, key=key, architecture=architecture, keras_version=keras_version, mmap=mmap
+    )
+    if graph.stateful:
+        _warn_stateful(graph, f"{path}: ")
+    try:
+        return Model._of_arrays(graph, arrays, engine, dtype)
+    except FormatError as error:  # what shows only when tensors are packed
+        if str(path) in str(error):
+            raise
+        raise FormatError(f"{path}: {error}") from error
 
 
 def read(path: str | os.PathLike[str], **options: Any) -> Graph:
@@ -123,7 +196,7 @@ def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None
 
     graph = build(keras_model)
     if graph.stateful:
-        warn_stateful(graph, "")
+        _warn_stateful(graph, "")
     model = Model(graph, engine=engine, dtype=dtype)
     if check is None:
         return model
@@ -186,9 +259,21 @@ def from_torch(
     return _with_check(graph, engine, dtype, found)
 
 
-def _with_check(graph: Any, engine: str | None, dtype: str | None, found: dict[str, object]) -> Model:
+def _with_check(graph: Graph, engine: str | None, dtype: str | None, found: dict[str, object]) -> Model:
     """The model once more, with what a check found in its provenance; a Model never changes."""
     graph = graph._replace(provenance={**graph.provenance, "check": found})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said once
         return Model(graph, engine=engine, dtype=dtype)
+
+
+def _warn_stateful(graph: Graph, where: str) -> None:
+    """Say to the caller of the function that calls this what becomes of Keras's ``stateful=True``."""
+    from cylstm.graph.streaming import how_states_go_on
+
+    warnings.warn(
+        f"{where}layers with stateful=True: {', '.join(graph.stateful)}. In Keras their state goes on from one call of "
+        f"predict to the next; here every call of predict starts from zero: {how_states_go_on(graph)}",
+        CylstmWarning,
+        stacklevel=3,
+    )

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.engine import threads as _threads
-from cylstm.engine._engine import PackedModel, Stream, WindowStream, chosen_isa
-from cylstm.errors import CylstmWarning, FormatError, ShapeError, UnsupportedError
+from cylstm.arguments import check_engine, check_flag, real_dtype, text_metadata
+from cylstm.engine.choose import choose_engine, chosen_isa
+from cylstm.engine.threads import register
+from cylstm.errors import ArgumentError, CylstmWarning, UnsupportedError
 from cylstm.graph.weights import as_stored
+from cylstm.packing import PackedModel
 
 if TYPE_CHECKING:
     from types import EllipsisType
 
     from cylstm.graph.graph import Graph
-
-ENGINES = ("packed", "blas", "auto")
+    from cylstm.stream import Stream
 
 
 class Model:
@@ -66,13 +67,13 @@ class Model:
         if hasattr(self, "_packed"):
             raise AttributeError("a Model never changes; make another one")
         if not isinstance(graph, Graph):
-            raise ShapeError(f"graph: expected a Graph of cylstm.graph, found {type(graph).__name__}; see cylstm.load")
+            raise ArgumentError(
+                f"graph: expected a Graph of cylstm.graph, found {type(graph).__name__}; see cylstm.load"
+            )
         real = real_dtype("float32" if dtype is None else dtype)
         if engine is None:
             engine = "blas" if real == np.float64 else "packed"
-        if not isinstance(engine, str) or engine not in ENGINES:
-            raise UnsupportedError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
-        if engine == "packed" and real == np.float64:
+        if check_engine(engine) == "packed" and real == np.float64:
             raise UnsupportedError('engine="packed" computes in float32; for dtype="float64" use engine="blas"')
         wide = [name for name, tensor in as_stored(graph.tensors).items() if tensor.dtype == np.float64]
         if wide and dtype is None:
@@ -85,8 +86,6 @@ class Model:
         self._told: set[str] = set()  # what is said once
         self._reason = None  # why "auto" chose this engine
         if engine == "auto":
-            from cylstm.engine.choose import choose_engine
-
             engine, self._reason = choose_engine(isa, real == np.float64)
         self._dtype = real
         self._engine = engine
@@ -98,7 +97,7 @@ class Model:
             from cylstm.engine.blas import find_blas
 
             blas = find_blas()
-        _threads.register(only_if_imported=True)
+        register(only_if_imported=True)
         packed = PackedModel(drop_inert_layers(graph), engine, isa, blas, real, arrays)
         self._graph = graph._replace(tensors=packed.tensors(graph), provenance=read_only(graph.provenance))
         self._packed = packed
@@ -191,7 +190,10 @@ class Model:
             y = self._packed.predict_array(x, out, threads)
             if y is not None:
                 return y
-        return _predict_any(self._packed, x, initial_state, return_state, lengths, mask, threads, out)
+        # imported here, as the streams are: a process that only predicts one array starts 0.6 ms earlier without them
+        from cylstm.prediction import predict_any
+
+        return predict_any(self._packed, x, initial_state, return_state, lengths, mask, threads, out)
 
     def stream(self, batch: int = 1, *, threads: int = 1, window: int | EllipsisType | None = ...) -> Stream:
         """A running state that starts at zero, or a window that moves along with the steps.
@@ -226,6 +228,8 @@ class Model:
         ShapeError
             If batch, threads or window is no number that the network takes.
         """
+        from cylstm.stream import Stream, WindowStream
+
         if window is not None and window is not ...:
             return WindowStream(self, batch, threads, window)
         self._warn_of_windows(window)
@@ -353,124 +357,7 @@ class Model:
             return reason
 
 
-def real_dtype(dtype: object) -> np.dtype:
-    """The dtype that is meant, float32 or float64. Raises `ShapeError` or `UnsupportedError`."""
-    try:
-        real = np.dtype(dtype)
-    except (TypeError, ValueError) as error:
-        raise ShapeError(f"dtype: expected float32 or float64, found {dtype!r}") from error
-    if real not in (np.float32, np.float64):
-        raise UnsupportedError(f"dtype: expected float32 or float64, found {real}")
-    return real
-
-
-def text_metadata(metadata: object) -> dict[str, str]:
-    """Metadata as the user gives it, checked. Raises `FormatError`."""
-    if not isinstance(metadata, Mapping) or not all(
-        isinstance(text, str) for item in metadata.items() for text in item
-    ):
-        raise FormatError(f"metadata expected a mapping of strings to strings, found {metadata!r}")
-    return dict(metadata)
-
-
-def check_flag(name: str, flag: object) -> bool:
-    """An argument that is True or False. Raises `ShapeError`."""
-    if not isinstance(flag, (bool, np.bool_)):
-        raise ShapeError(f"{name}: expected True or False, found {flag!r}")
-    return bool(flag)
-
-
-def _predict_any(*arguments: Any) -> Any:
-    """`cylstm.prediction.predict_any`, which the first call puts in this one's place."""
-    global _predict_any
-    from cylstm.prediction import predict_any as _predict_any
-
-    return _predict_any(*arguments)
-
-
-def warn_stateful(graph: Graph, where: str) -> None:
-    """Say to the caller of the function that calls this what becomes of Keras's ``stateful=True``."""
-    from cylstm.graph.streaming import how_states_go_on
-
-    warnings.warn(
-        f"{where}layers with stateful=True: {', '.join(graph.stateful)}. In Keras their state goes on from one call of "
-        f"predict to the next; here every call of predict starts from zero: {how_states_go_on(graph)}",
-        CylstmWarning,
-        stacklevel=3,
-    )
 
 
 def _rebuild(graph: Graph, engine: str, dtype: str) -> Model:
     return Model(graph, engine=engine, dtype=dtype)
-
-
-def load(
-    path: str | os.PathLike,
-    *,
-    layers: Sequence[object] | None = None,
-    key: str | None = None,
-    architecture: object = None,
-    keras_version: str | None = None,
-    engine: str | None = None,
-    dtype: str | None = None,
-    mmap: bool = False,
-) -> Model:
-    """Load a trained network from a file.
-
-    The model holds its weights once, packed, and nothing of the file. ``.cylstm``, PyTorch's files and ``.safetensors``
-    are read piece by piece, so at no time does loading need more memory than that and some megabytes; the others are
-    read whole before they are packed.
-
-    Parameters
-    ----------
-    path : path-like
-        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` (or the index of several), ``.npz`` or ``.cylstm``.
-    layers : list of layers, optional
-        The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
-        Without it, loading a state dict fails with the tensors found and a proposal to paste.
-    key : str, optional
-        Which state dict, where a PyTorch checkpoint holds several: ``"model"``, ``"nets/generator"``.
-    architecture : str, path-like or mapping, optional
-        The model that a file of Keras weights alone belongs to (``.weights.h5``, ``.weights.json``, an older ``.h5``):
-        the text of ``model.to_json()``, a file that holds it, a ``.keras`` or ``.h5`` file of the whole model, or the
-        config as a dict. Instead, `layers` may say the wiring.
-    keras_version : str, optional
-        Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
-    engine, dtype : str, optional
-        See `Model`.
-    mmap : bool
-        Use the weights of a packed file (see `Model.save`) where they lie in it: loading reads none of them, and
-        processes share them. Whether they are finite is not looked at. While the model lives the file must not be
-        overwritten or truncated, which would change its predictions or end the process; replacing or removing it is
-        harmless, and so is `Model.save` to the same name.
-
-    Warns
-    -----
-    CylstmWarning
-        If layers have Keras's ``stateful=True``: `Model.predict` starts them from zero at every call.
-
-    Raises
-    ------
-    FormatError
-        If the file is damaged, incomplete or of another kind.
-    UnsupportedError
-        If a layer, an option or the kind of file is not supported; the message names it.
-    ShapeError
-        If tensors do not fit together.
-    """
-    from cylstm.formats.registry import open_file
-
-    mmap = check_flag("mmap", mmap)
-    if mmap and (engine not in (None, "packed") or (dtype is not None and real_dtype(dtype) != np.float32)):
-        raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
-    graph, arrays = open_file(
-        path, layers=layers, key=key, architecture=architecture, keras_version=keras_version, mmap=mmap
-    )
-    if graph.stateful:
-        warn_stateful(graph, f"{path}: ")
-    try:
-        return Model._of_arrays(graph, arrays, engine, dtype)
-    except FormatError as error:  # what shows only when tensors are packed
-        if str(path) in str(error):
-            raise
-        raise FormatError(f"{path}: {error}") from error

@@ -7,7 +7,7 @@ import pytest
 
 import cylstm
 from cylstm.engine._engine import EngineError
-from cylstm.errors import CylstmError, ShapeError, UnsupportedError
+from cylstm.errors import ArgumentError, CylstmError, FormatError, ShapeError, UnsupportedError
 from cylstm.formats.state_dict import wiring as L
 
 from tests import DATA
@@ -212,25 +212,57 @@ def test_an_option_of_a_layer_of_the_graph_has_the_type_of_its_default(model):
             builder.add(kind, "a", {"x": x}, {}, options)
 
 
+#: arguments that are no arrays -> the class of before, by which they are caught for one release
+ARGUMENTS = {
+    "load(mmap)": ShapeError,
+    "load(engine)": ArgumentError,
+    "load(dtype)": ShapeError,
+    "convert(dtype)": ShapeError,
+    "convert(metadata)": FormatError,
+    "Model(graph)": ShapeError,
+    "Model(engine)": ArgumentError,
+    "Model(dtype)": ShapeError,
+    "predict(return_state)": ShapeError,
+    "predict(threads)": ShapeError,
+    "save(metadata)": FormatError,
+    "save(packed)": ShapeError,
+    "stream(batch)": ShapeError,
+    "stream(window)": ShapeError,
+    "stream(threads)": ShapeError,
+    "Stream(model)": ShapeError,
+    "reset(rows)": ShapeError,
+    "copy(rows)": ShapeError,
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_an_argument_that_is_no_array_raises_an_argument_error(model, files, name):
+    for value in ("text", [[1], [1, 2]], object(), 1.5):
+        with pytest.raises(ArgumentError) as error:
+            CALLS[name](model, files, value)
+        assert isinstance(error.value, ARGUMENTS[name]) and isinstance(error.value, ValueError)
+        assert not isinstance(error.value, NotImplementedError)
+
+
 # A stream made by its class
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.0, "1", None, True, np.True_])
 def test_a_stream_of_no_batch_is_refused(model, batch):
     for make in (cylstm.Stream, cylstm.Model.stream):
-        with pytest.raises(ShapeError, match="batch: expected a whole number of at least 1"):
+        with pytest.raises(ArgumentError, match="batch: expected a whole number of at least 1"):
             make(model, batch)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", None, True, 1025, 10**30])
 def test_a_stream_of_no_threads_is_refused(model, threads):
-    with pytest.raises(ShapeError, match="threads: expected a whole number of 1 to 1024"):
+    with pytest.raises(ArgumentError, match="threads: expected a whole number of 1 to 1024"):
         cylstm.Stream(model, 1, threads)
 
 
 def test_a_stream_of_what_is_no_model_is_refused(rng, model):
     for other in (None, 3, model.graph, object(), cylstm.Model):
-        with pytest.raises(ShapeError, match="model: expected a cylstm.Model, found"):
+        with pytest.raises(ArgumentError, match="model: expected a cylstm.Model, found"):
             cylstm.Stream(other)
     with pytest.raises(UnsupportedError, match="layer 'lstm.l0.reverse' cannot run step by step"):
         cylstm.Stream(lstm_model(rng, 3, 5, bidirectional=True))

@@ -296,7 +296,7 @@ def test_any_real_dtype_is_converted(rng, dtype):
     for t in range(6):
         y = stream.step(x[t])
     assert same(y, model.predict(x[3:])) and same(stream.run(x.tolist()), y)
-    assert same(stream.step_any(x[5]), model.predict(x[[4, 5, 5]]))
+    assert same(stream._step_any(x[5], None, None), model.predict(x[[4, 5, 5]]))
 
 
 def test_a_window_has_no_running_state(rng):
@@ -548,19 +548,41 @@ def test_a_window_counts_the_steps_of_each_row(rng):
     assert pickle.loads(pickle.dumps(stream)).steps.tolist() == [7, 6, 0]
 
 
-def test_methods_of_a_running_stream_refuse_one_with_a_window(rng):
+def test_a_window_given_to_methods_of_stream_by_name_is_refused_or_served(rng):
     stream = lstm_model(rng, 3, 9).stream(2, window=3)
+    stream.run(np.ones((2, 4, 3), np.float32))
     for call in (
-        lambda: cylstm.Stream.step(stream, np.ones((2, 3), np.float32)),
-        lambda: cylstm.Stream.reset(stream),
-        lambda: cylstm.Stream.copy(stream),
         lambda: cylstm.Stream.__reduce__(stream),
-        lambda: cylstm.Stream.steps.__get__(stream),
         lambda: cylstm.Stream.state.__get__(stream),
         lambda: cylstm.Stream._restore(stream, [(np.ones((2, 9)), np.ones((2, 9)))], b""),
     ):
-        with pytest.raises(UnsupportedError, match="a stream with a window has methods of its own"):
+        with pytest.raises(UnsupportedError, match="has no running state"):
             call()
+    assert cylstm.Stream.copy(stream).window == 3
+    cylstm.Stream.reset(stream)
+    assert cylstm.Stream.steps.__get__(stream).tolist() == [0, 0]
+
+
+def test_a_stream_that_was_not_made_is_refused(rng):
+    model = lstm_model(rng, 3, 9)
+    stream = model.stream()
+    for method in (stream.__init__, stream._create):
+        with pytest.raises((AttributeError, TypeError)):
+            method(model)
+    for kind in (cylstm.Stream, type(model.stream(window=2))):
+        bare = kind.__new__(kind)
+        for call in (
+            lambda bare=bare: bare.step(np.ones(3, np.float32)),
+            lambda bare=bare: bare.run(np.ones((2, 3), np.float32)),
+            lambda bare=bare: bare._run_arrays([], [], 1, None),
+            bare.reset,
+            bare.copy,
+            lambda bare=bare: bare.steps,
+            lambda bare=bare: bare.state,
+            lambda bare=bare: stream._copy_rows(np.zeros(1, np.int64), bare, np.zeros(1, np.int64)),
+        ):
+            with pytest.raises((AttributeError, cylstm.CylstmError)):
+                call()
 
 
 def test_inputs_that_fix_different_steps_have_no_window(rng):

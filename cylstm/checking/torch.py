@@ -14,7 +14,7 @@ from cylstm.errors import CylstmError, ShapeError, UnsupportedError
 from cylstm.formats.arrays import as_numpy
 from cylstm.formats.torch.module import Call, evaluating, leaves
 from cylstm.formats.torch.state import Kept, describe
-from cylstm.prediction import input_list
+from cylstm.inputs import input_list
 
 if TYPE_CHECKING:
     from cylstm.model import Model

@@ -1,11 +1,29 @@
-"""The rule of ``engine="auto"``."""
+"""What a new model runs on: the instruction set, and the rule of ``engine="auto"``."""
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
-from cylstm.engine._engine import isa_fuses
-from cylstm.errors import BlasNotFoundError
+from cylstm.engine._engine import best_isa, isa_fuses, isa_names
+from cylstm.errors import BlasNotFoundError, UnsupportedError
+
+
+def chosen_isa() -> str:
+    """The instruction set of new models: ``CYLSTM_ISA`` if set, else the best one of `isa_names`.
+
+    Raises
+    ------
+    UnsupportedError
+        If ``CYLSTM_ISA`` names a set that does not exist or that this CPU or build lacks.
+    """
+    wanted = os.environ.get("CYLSTM_ISA", "")
+    if not wanted:
+        return best_isa()
+    names = isa_names()
+    if wanted not in names:
+        raise UnsupportedError(f"CYLSTM_ISA={wanted}: expected one that this machine has: {', '.join(names)}")
+    return wanted
 
 
 class Choice(NamedTuple):

@@ -39,11 +39,12 @@ def show_config() -> None:
     from cylstm._version import __version__
     from cylstm.engine import _engine
     from cylstm.engine.blas import find_blas
+    from cylstm.engine.choose import chosen_isa
     from cylstm.engine.threads import available_threads
     from cylstm.errors import BlasNotFoundError, UnsupportedError
 
     try:
-        chosen = _engine.chosen_isa()
+        chosen = chosen_isa()
     except UnsupportedError as error:
         chosen = f"none: {error}"
     try:

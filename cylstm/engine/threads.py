@@ -6,10 +6,7 @@ import os
 import sys
 from operator import index
 
-from cylstm.errors import ShapeError, UnsupportedError
-
-#: multiply-adds of a call, some 20 us, below which waking sleeping threads costs more than they bring
-SMALL_WORK = 1_000_000
+from cylstm.errors import ArgumentError, UnsupportedError
 
 #: whose threads there are
 BACKENDS = ("pool", "openmp")
@@ -20,13 +17,13 @@ _registered = False
 
 
 def check_threads(threads: object) -> int:
-    """`threads` as an int of 1 to 1024. Raises `ShapeError`."""
+    """`threads` as an int of 1 to 1024. Raises `ArgumentError`."""
     try:
         number = 0 if isinstance(threads, bool) else index(threads)
     except TypeError:
         number = 0
     if not 1 <= number <= 1024:
-        raise ShapeError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
+        raise ArgumentError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
     return number
 
 
@@ -81,7 +78,27 @@ def register(only_if_imported: bool = False) -> None:
     _registered = True
     import threadpoolctl
 
-    from cylstm.engine.controller import CylstmController
+    from cylstm._version import __version__
+
+    class CylstmController(threadpoolctl.LibController):
+        """What threadpoolctl's limits and its listing of thread pools see of this package."""
+
+        user_api = "cylstm"
+        internal_api = "cylstm"
+        filename_prefixes = ("_engine",)
+        check_symbols = ("cyl_threads_name",)
+
+        def get_num_threads(self) -> int:
+            return available_threads()
+
+        def set_num_threads(self, num_threads: int) -> None:
+            set_limit(int(num_threads))
+
+        def get_version(self) -> str:
+            return __version__
+
+        def set_additional_attributes(self) -> None:
+            pass
 
     threadpoolctl.register(CylstmController)
 

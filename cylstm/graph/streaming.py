@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from operator import index
-from typing import SupportsIndex, cast
 
-from cylstm.errors import ShapeError, UnsupportedError
+from cylstm.errors import ShapeError
 from cylstm.graph.graph import Graph
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.values import Axis, Value
@@ -45,31 +43,6 @@ def how_states_go_on(graph: Graph) -> str:
     """What a user has to do so that the states of Keras's stateful layers carry over from call to call."""
     by_hand = "give predict the states of these layers with initial_state= and return_state=True"
     return by_hand if why_no_stream(graph) else f"use stream(), which carries their state on, or {by_hand}"
-
-
-def check_window(inputs: Sequence[Value], window: object) -> int:
-    """The number of steps of a window that moves along these inputs.
-
-    Raises
-    ------
-    ShapeError
-        If it is not a number of steps, or not the one that an input fixes.
-    UnsupportedError
-        If no input has a time axis.
-    """
-    try:
-        steps = 0 if isinstance(window, bool) else index(cast(SupportsIndex, window))
-    except TypeError:
-        steps = 0
-    if not 1 <= steps < 1 << 28:
-        raise ShapeError(f"window: expected a whole number of at least 1, or None, found {window!r}")
-    values = [value for value in inputs if value.has_time]
-    if not values:
-        raise UnsupportedError(f"input {inputs[0].name!r} has no time axis, so there are no steps to stream")
-    for value in values:
-        if value.shape[0] not in (None, steps):
-            raise ShapeError(f"window: input {value.name!r} has {value.shape[0]} steps, found {steps}")
-    return steps
 
 
 def step_multiple(graph: Graph) -> int:

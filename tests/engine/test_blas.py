@@ -6,7 +6,8 @@ import pytest
 import cylstm
 from cylstm import BlasNotFoundError
 from cylstm.engine import blas
-from cylstm.engine._engine import chosen_isa, isa_fuses, isa_names
+from cylstm.engine._engine import isa_fuses, isa_names
+from cylstm.engine.choose import chosen_isa
 from cylstm.graph.builder import GraphBuilder
 
 from tests.builders.networks import bits, lstm_model

@@ -9,7 +9,8 @@ import cylstm
 from cylstm import BlasNotFoundError, load
 from cylstm.engine import blas
 from cylstm.engine import choose as auto
-from cylstm.engine._engine import chosen_isa, isa_fuses, isa_names
+from cylstm.engine._engine import isa_fuses, isa_names
+from cylstm.engine.choose import chosen_isa
 from cylstm.summary import summary_text
 
 from tests.builders.networks import lstm_model

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.engine import _engine
+from cylstm.engine.choose import chosen_isa
 from cylstm.graph.builder import GraphBuilder
+from cylstm.packing import PackedModel
 
 from tests.builders.networks import lstm_model
 
@@ -124,7 +125,7 @@ def test_a_long_write_of_weights_lets_other_threads_run(rng):
     worker.start()
     try:
         start = time.perf_counter()
-        _engine.PackedModel(graph, "packed", _engine.chosen_isa(), None, "float32")
+        PackedModel(graph, "packed", chosen_isa(), None, "float32")
         end = time.perf_counter()
     finally:
         done.set()

@@ -102,13 +102,22 @@ def _with_axis_orders(path: str, orders: object, graph: Graph) -> Graph:
         raise FormatError(f"{path}: graph: layouts expected an object, found a {type(orders).__name__}")
     if not orders:
         return graph
-    from cylstm.inputs import layout_fits
-
     for name, order in orders.items():
         shape = graph.values[name].shape if name in (*graph.inputs, *graph.outputs) else ()
-        if not shape or not layout_fits(order, shape):
+        if not shape or not _order_fits(order, shape):
             raise FormatError(f"{path}: graph: layout {order!r} of {name!r} does not fit shape {shape}")
     return graph._replace(layouts=orders)
+
+
+def _order_fits(order: object, shape: tuple[int | None, ...]) -> bool:
+    """Whether it is one of a value of this shape: it names some axes once each, and all but those of size 1."""
+    axes = [str(axis) for axis in range(len(shape))]
+    return (
+        isinstance(order, str)
+        and len(set(order)) == len(order)
+        and set(order) <= set(axes)
+        and all(size == 1 for axis, size in zip(axes, shape) if axis not in order)
+    )
 
 
 def check_version(path: str, metadata: Mapping[str, str], key: str, known: int) -> None:

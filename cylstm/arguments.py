@@ -1,0 +1,88 @@
+"""Arguments that are no arrays: flags, types, texts and numbers, each checked in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import index
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cylstm.errors import ArgumentError, MetadataArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from cylstm.graph.values import Value
+
+ENGINES = ("packed", "blas", "auto")
+
+
+def check_flag(name: str, flag: object) -> bool:
+    """An argument that is True or False. Raises `ArgumentError`."""
+    if not isinstance(flag, (bool, np.bool_)):
+        raise ArgumentError(f"{name}: expected True or False, found {flag!r}")
+    return bool(flag)
+
+
+def real_dtype(dtype: object) -> np.dtype:
+    """The dtype that is meant, float32 or float64. Raises `ArgumentError`."""
+    try:
+        real = np.dtype(dtype)  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"dtype: expected float32 or float64, found {dtype!r}") from error
+    if real not in (np.float32, np.float64):
+        raise ArgumentError(f"dtype: expected float32 or float64, found {real}")
+    return real
+
+
+def check_engine(engine: object) -> str:
+    """The name of an engine. Raises `ArgumentError`."""
+    if not isinstance(engine, str) or engine not in ENGINES:
+        raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+    return engine
+
+
+def text_metadata(metadata: object) -> dict[str, str]:
+    """Metadata as the user gives it, checked. Raises `ArgumentError`."""
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(text, str) for item in metadata.items() for text in item
+    ):
+        raise MetadataArgumentError(f"metadata expected a mapping of strings to strings, found {metadata!r}")
+    return dict(metadata)
+
+
+def check_batch(batch: object) -> int:
+    """The number of rows of a stream. Raises `ArgumentError`, and `MemoryError` if no machine holds so many."""
+    try:
+        number = 0 if isinstance(batch, bool) else index(batch)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ArgumentError(f"batch: expected a whole number of at least 1, found {batch!r}")
+    if number >= 1 << 62:
+        raise MemoryError(f"a stream of {number} rows does not fit in memory; expected a smaller batch")
+    return number
+
+
+def check_window(inputs: Sequence[Value], window: object) -> int:
+    """The steps of a window that moves along these inputs.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no number of steps, or not the one that an input fixes.
+    UnsupportedError
+        If no input has time.
+    """
+    try:
+        steps = 0 if isinstance(window, bool) else index(window)
+    except TypeError:
+        steps = 0
+    if not 1 <= steps < 1 << 28:
+        raise ArgumentError(f"window: expected a whole number of at least 1, or None, found {window!r}")
+    values = [value for value in inputs if value.has_time]
+    if not values:
+        raise UnsupportedError(f"input {inputs[0].name!r} has no time axis, so there are no steps to stream")
+    for value in values:
+        if value.shape[0] not in (None, steps):
+            raise ArgumentError(f"window: input {value.name!r} has {value.shape[0]} steps, found {steps}")
+    return steps

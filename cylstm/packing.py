@@ -1,0 +1,224 @@
+"""From a graph to the model of C, whose weights are packed for this CPU, and back to the graph's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cylstm.engine import threads as thread_rules
+from cylstm.engine._engine import EngineModel
+from cylstm.errors import FormatError
+from cylstm.graph.weights import StoredTensor, StoredTensors, as_stored
+
+if TYPE_CHECKING:
+    from cylstm.engine.blas import Blas
+    from cylstm.graph.graph import Graph
+    from cylstm.graph.values import Axis, Value
+
+
+class PackedModel(EngineModel):
+    """A graph in C: immutable, shared by any number of threads and streams.
+
+    Parameters
+    ----------
+    graph : Graph
+        Without dropout layers.
+    engine : {"packed", "blas"}
+    isa : str
+        Of everything in float32 but the products of the BLAS.
+    blas : Blas or None
+        For the BLAS engine.
+    dtype : numpy.dtype
+        float32, or float64 with the BLAS engine.
+    arrays : dict of str to list of ndarray of float32, optional
+        The packed weights of every layer that has any, by its name, as `arrays` gives them; the packed engine only.
+        The graph's tensors are not read then; the arrays are kept, are aligned to 64 bytes and must never change.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of Value
+        What calls are checked against, as all below; whatever becomes of the graph.
+    layouts : dict of str to str
+        As `Graph.layouts`.
+    limits : dict of str to int
+        What all indices of an input must be below.
+    state_groups : tuple of (layer name, shapes without batch)
+    carried : bytes or None
+        Of each layer, whether its state goes on from call to call; None where all do.
+    features : tuple of (int, int) or None
+        Numbers of a step or row of the only input and the only output, where both are plain vectors or sequences of
+        vectors.
+
+    Raises
+    ------
+    FormatError
+        If `arrays` are of another type, order or number than the engine's own; names the layer.
+    """
+
+    __slots__ = ("_derived", "_kept", "_layers", "carried", "features", "inputs", "layouts", "limits", "outputs",
+                 "state_groups")  # fmt: skip
+
+    def __init__(
+        self,
+        graph: Graph,
+        engine: str,
+        isa: str,
+        blas: Blas | None,
+        dtype: np.dtype | str,
+        arrays: Mapping[str, Sequence[np.ndarray]] | None = None,
+    ) -> None:
+        uses_openmp = thread_rules.backend_of(engine) == "openmp"
+        if uses_openmp:
+            # here, since an import at a call could fall into a fork, and its lock stay taken in the child
+            import cylstm.engine.openmp  # noqa: F401
+        if arrays is not None:
+            _check_packed(graph, arrays, engine == "packed")
+        self._kept = None if arrays is None else [list(packed) for packed in arrays.values()]
+        self._create(engine, isa, blas, np.dtype(dtype), uses_openmp)
+        self.inputs = tuple([graph.values[name] for name in graph.inputs])
+        self.outputs = tuple([graph.values[name] for name in graph.outputs])
+        self.layouts = dict(graph.layouts)
+        self._layers = {layer.name: index for index, layer in enumerate(graph.layers)}
+        self.carried = bytes([layer.name in graph.stateful for layer in graph.layers]) if graph.stateful else None
+        self.state_groups = tuple(
+            [(name, tuple([state_shape for _, state_shape in parts])) for name, parts in graph.states()]
+        )
+        self._derived: list[tuple[str, str, Axis]] = []
+        self.limits: dict[str, int] = {}
+        if [
+            value
+            for value in graph.values.values()
+            if value.kind == "index" or (value.axis is not None and value.axis.rules)
+        ]:
+            from cylstm.graph.streaming import derived_axes, index_limits
+
+            self._derived, self.limits = derived_axes(graph), index_limits(graph)
+        self.features = self._plain_features()
+        self._build(graph, arrays)
+
+    def _plain_features(self) -> tuple[int, int] | None:
+        values = [*self.inputs, *self.outputs]
+        is_plain = len(values) == 2 and not self.layouts and not self._derived and self.inputs[0].kind != "index"
+        if not is_plain or not all([_is_plain(value) for value in values]):
+            return None
+        return self.inputs[0].size, self.outputs[0].size
+
+    def _build(self, graph: Graph, arrays: Mapping[str, Sequence[np.ndarray]] | None) -> None:
+        """Declare values and layers to C and pack the weights."""
+        indices = {
+            value.name: self._add_value(value.name, value.kind, tuple([size or 0 for size in value.shape]))
+            for value in graph.values.values()
+        }
+        for layer in graph.layers:
+            tensors = graph.stored_tensors(layer)
+            self._add_layer(layer, indices, tensors, None if arrays is None else arrays.get(layer.name, []))
+            if arrays is None:
+                for role, tensor in tensors.items():
+                    self._pack_tensor(layer.name, role, tensor)
+        is_finished = self._finish(
+            [indices[value.name] for value in self.inputs],
+            [-1 if value.mask is None else indices[value.mask] for value in self.inputs],
+            [indices[value.name] for value in self.outputs],
+            [value.has_time for value in self.inputs],
+            None if self.features is None else (*self.features, self.outputs[0].has_time),
+        )
+        if not is_finished:
+            self._refuse_numbers(graph)
+
+    def _pack_tensor(self, layer: str, role: str, tensor: StoredTensor | np.ndarray) -> None:
+        """Pack one tensor; a stored one is read piece by piece, so that no copy of it is ever whole in memory."""
+        for first, piece in tensor.pieces() if isinstance(tensor, StoredTensor) else ((0, tensor),):
+            rows = np.ascontiguousarray(piece, dtype=self.dtype)
+            self._write_tensor(self._layers[layer], role, first, rows, f"layer {layer!r}, tensor {role!r}")
+
+    def read_tensor(self, layer: str, role: str, shape: tuple[int, ...], first: int, count: int) -> np.ndarray:
+        """Rows of a tensor as it was packed: of the model's dtype, in the packed engine after the subnormal rule."""
+        rows = np.empty((count, *shape[1:]), self.dtype)
+        self._read_tensor(self._layers[layer], role, first, rows, f"layer {layer!r}, tensor {role!r}")
+        return rows
+
+    def tensors(self, graph: Graph) -> StoredTensors:
+        """The tensors of the graph that this was made from, unpacked when asked for: its weights are held once."""
+        stored = dict(as_stored(graph.tensors))
+        for layer in graph.layers:
+            for role, name in layer.weights.items():
+                shape = tuple(stored[name].shape)
+                stored[name] = StoredTensor(shape, self.dtype, partial(self.read_tensor, layer.name, role, shape))
+        return StoredTensors(stored)
+
+    def arrays(self) -> dict[str, list[np.ndarray]]:
+        """Layer name -> its packed weights, read-only arrays of one axis that lie in this model."""
+        found = {name: self._packed_arrays(index) for name, index in self._layers.items()}
+        return {name: arrays for name, arrays in found.items() if arrays}
+
+    def result_shapes(self, batch: int, times: Sequence[int], is_step: bool = False) -> list[tuple[int, ...]]:
+        """Shapes of the outputs for inputs of these numbers of steps.
+
+        With `is_step`, for a stream's single step, those without the time axis that are of one step each.
+
+        Raises
+        ------
+        ShapeError
+            If there are too few steps for a layer.
+        """
+        by_name = {value.name: time for value, time in zip(self.inputs, times)}
+        if self._derived:
+            from cylstm.graph.streaming import check_lengths
+
+            check_lengths(self._derived, by_name)
+        shapes = []
+        for value in self.outputs:
+            time: tuple[int | None, ...] = value.shape[:1] if value.has_time else ()
+            if value.axis is not None:
+                time = () if is_step and not value.axis.rules else (value.axis.length(by_name[value.axis.source]),)
+            shapes.append((batch, *time, *value.step_shape))
+        return shapes
+
+    def check_indices(self, inputs: Sequence[np.ndarray], active: np.ndarray | None = None) -> None:
+        """Raise `ShapeError` about the first index out of range of the inputs, in the active rows; None: all."""
+        from cylstm.inputs import check_index
+
+        for value, array in zip(self.inputs, inputs):
+            if value.name in self.limits:
+                check_index(value.name, array, self.limits[value.name], active)
+
+    def _refuse_numbers(self, graph: Graph) -> None:
+        """Raise `FormatError` about the first layer whose kind finds numbers among its weights that make no sense."""
+        from cylstm.graph.layers import LAYER_KINDS
+
+        for layer in graph.layers:
+            tensors = graph.stored_tensors(layer)
+
+            def read(role: str) -> np.ndarray:
+                shape = tuple(tensors[role].shape)  # noqa: B023  (called at once)
+                return self.read_tensor(layer.name, role, shape, 0, shape[0])  # noqa: B023
+
+            LAYER_KINDS[layer.kind].check_numbers(layer.name, read, layer.options, FormatError)
+
+
+def _is_plain(value: Value) -> bool:
+    """Whether its arrays are (batch, features), or (batch, time, features) of any time."""
+    return len(value.step_shape) == 1 and (value.axis is not None) == value.has_time
+
+
+def _check_packed(graph: Graph, arrays: Mapping[str, Sequence[object]], is_packed: bool) -> None:
+    """Raise `FormatError` unless C can read these packed arrays as they lie; how many and how large is C's to see."""
+    if not is_packed:
+        raise FormatError('packed arrays are for engine="packed" in float32')
+    unknown = set(arrays) - {layer.name for layer in graph.layers}
+    if unknown:
+        raise FormatError(f"packed arrays of no layer: {', '.join(sorted(map(str, unknown)))}")
+    for name, packed in arrays.items():
+        for i, array in enumerate(packed):
+            what = f"layer {name!r}, packed array {i}: expected native float32 of one axis, contiguous, aligned"
+            what += " to 64 bytes"
+            if type(array) is not np.ndarray:
+                raise FormatError(f"{what}, found {type(array).__name__}")
+            place = array.__array_interface__["data"][0] % 64
+            if array.dtype != np.float32 or array.ndim != 1 or not array.flags.c_contiguous or place:
+                raise FormatError(
+                    f"{what}, found {array.dtype} {array.shape}, strides {array.strides}, at {place} of 64"
+                )

@@ -1,0 +1,392 @@
+"""Streams: a running state, or a window that moves along with the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cylstm.arguments import check_batch, check_window
+from cylstm.engine._engine import EngineStream
+from cylstm.engine.threads import check_threads
+from cylstm.errors import ArgumentError, ShapeError, UnsupportedError
+from cylstm.inputs import as_active, as_rows, as_state, read_inputs
+from cylstm.packing import PackedModel
+from cylstm.prediction import result_arrays, to_users
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from cylstm.graph.values import Value
+    from cylstm.model import Model
+
+
+class Stream(EngineStream):
+    """One running state of a model: feed it step by step, or chunk by chunk.
+
+    Made by `Model.stream`. One thread at a time may use it (`StreamBusyError` otherwise); give each thread its own.
+
+    The rows of its batch advance together, or some of them (``active`` of `step`), each as in a stream of its own;
+    `reset`, `copy` and `replace` take single rows, so that users can come, go and change places.
+
+    Attributes
+    ----------
+    model : Model
+    batch, threads : int
+    window : int or None
+        Each step is the prediction of so many steps, see `Model.stream`; None: a running state.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, model: Model, batch: int = 1, threads: int = 1, window: None = None) -> None:
+        packed = _packed_of(model)
+        if window is not None:
+            raise UnsupportedError("a stream with a window is made by Model.stream(window=...)")
+        reason = model._why_no_stream()
+        if reason is not None:
+            raise UnsupportedError(reason)
+        batch = check_batch(batch)
+        plain = packed.features and (packed.features[0], (batch, packed.features[1]))
+        self._create(model, packed, batch, check_threads(threads), None, packed.carried, plain)
+
+    # `step` is in `EngineStream`: a call from Python to Python alone would take longer than all of it may
+
+    def run(self, chunk: Any, *, out: Any = None, active: Any = None) -> Any:
+        """Advance by the steps of a chunk.
+
+        Parameters
+        ----------
+        chunk : array_like
+            (time, features) for a stream of batch 1, or (batch, time, features); several inputs as in `step`.
+        out : ndarray, optional
+            As in `step`.
+        active : array_like of bool, optional
+            (batch,): which rows advance, by the whole chunk; as in `step`.
+
+        Returns
+        -------
+        ndarray
+            What `Model.predict` would give for this chunk with the stream's state as initial state; a list for
+            several outputs. With a window, what `step` returns for the last step of the chunk: only that is computed.
+
+        Raises
+        ------
+        ShapeError, StreamBusyError
+            As in `step`.
+        KeyboardInterrupt
+            Or whatever else the handler of a signal raises, after at most 0.1 s on the main thread: `steps` says how
+            many steps the stream has taken then, and the rest of `out` is unspecified.
+        """
+        return self._run_any(chunk, active, out, is_step=False)
+
+    def _step_any(self, x: Any, active: Any, out: Any) -> Any:
+        """`step` for what is not one array that C can read: lists, several inputs and outputs, wrong ones."""
+        return self._run_any(x, active, out, is_step=True)
+
+    def _run_any(self, x: Any, active: Any, out: Any, is_step: bool) -> Any:
+        packed = self.model._packed
+        if active is not None:
+            active = as_active(active, self.batch)
+        # a step has one order of axes only
+        layouts = {} if is_step else packed.layouts
+        values = self._input_values()
+        inputs, is_alone = read_inputs(packed, x, values, layouts, is_step=is_step, batch=self.batch, active=active)
+        time, *others = [array.shape[1] for value, array in zip(values, inputs) if value.has_time]
+        for other in others:
+            if other != time:
+                raise ShapeError(f"inputs: expected equal time, found {time} and {other}")
+        shapes, layouts = self._result_shapes(time, is_step)
+        results, given = result_arrays(packed, shapes, is_alone, out, inputs, layouts)
+        if packed.limits:
+            packed.check_indices(inputs, active)
+        self._run_arrays(inputs, results, time, active)
+        if layouts:
+            results = to_users(packed, results, given)
+        return results if len(results) > 1 else results[0]
+
+    def _input_values(self) -> Sequence[Value]:
+        """What the inputs of a call must be, whatever number of steps it has."""
+        return self.model._packed.inputs
+
+    def _result_shapes(self, time: int, is_step: bool) -> tuple[list[tuple[int, ...]], dict[str, str]]:
+        """Of a call of so many steps, and the order of axes that the user has in them."""
+        packed = self.model._packed
+        if time % packed.step_multiple:
+            raise ShapeError(f"stream: expected a multiple of {packed.step_multiple} steps at once, found {time}")
+        return packed.result_shapes(self.batch, [time] * len(packed.inputs), is_step), {} if is_step else packed.layouts
+
+    @property
+    def state(self) -> list[tuple[np.ndarray, ...]]:
+        """The states: a list with one tuple per stateful layer, as in `Model.predict`; arrays (batch, size), or with
+        spatial axes (batch, rows, columns, channels).
+
+        Reading copies; setting checks shapes.
+        """
+        return self._saved(None)
+
+    @state.setter
+    def state(self, state: Sequence[Sequence[Any]]) -> None:
+        self._restore_state(self._as_state(state, self.batch), None)
+
+    def _as_state(self, state: Any, batch: int) -> list[np.ndarray]:
+        packed = self.model._packed
+        return as_state(state, packed.state_groups, batch, packed.dtype)
+
+    def _saved(self, flags: bytearray | None) -> list[tuple[np.ndarray, ...]]:
+        """The states, as `state` gives them, and into `flags` what is remembered beside them: all of one moment."""
+        packed = self.model._packed
+        state = [
+            tuple([np.empty((self.batch, *shape), packed.dtype) for shape in shapes])
+            for _, shapes in packed.state_groups
+        ]
+        self._save_state([array for arrays in state for array in arrays], flags)
+        return state
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The steps of the input that each row has taken since the stream was made or the row reset.
+
+        Where a signal's handler ends `run` by an exception (Ctrl-C), the stream has taken the first steps of the chunk
+        and no others: as many as this has grown by. It goes on from there (of a Keras model with layers of which only
+        some are stateful, as after any call: the others start from zero). With a window, all steps are taken then.
+
+        Returns
+        -------
+        ndarray of int64
+            (batch,), a read-only copy. `copy`, `replace` by another stream and pickling carry it with a row; `replace`
+            by a state starts at 0; setting `state` leaves it.
+
+        Raises
+        ------
+        StreamBusyError
+            If another thread is inside this stream.
+        """
+        counts = np.empty(self.batch, np.int64)
+        self._count_steps(counts)
+        counts.flags.writeable = False
+        return counts
+
+    def reset(self, rows: Any = None) -> None:
+        """Start again: states of zero, no steps taken, and nothing remembered.
+
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,), optional
+            Only these rows, selected as in NumPy. Default: all.
+
+        Raises
+        ------
+        ArgumentError
+            If there are no such rows.
+        StreamBusyError
+            If another thread is inside this stream.
+        """
+        self._reset_rows(None if rows is None else as_rows(rows, self.batch))
+
+    def copy(self, rows: Any = None) -> Stream:
+        """A stream of its own that goes on from the same running state, or from the same steps of a window.
+
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,), optional
+            Only these rows, in this order: row n of the copy is row ``rows[n]`` of this stream. Default: all.
+
+        Returns
+        -------
+        Stream
+            As many rows as were chosen; the same model, at most as many threads.
+
+        Raises
+        ------
+        ArgumentError
+            If there are no such rows, or none is chosen.
+        StreamBusyError
+            If another thread is inside this stream.
+        """
+        indices = as_rows(rows, self.batch)
+        if len(indices) == 0:
+            raise ArgumentError("rows: expected at least one, found none")
+        other = self._fresh(len(indices))
+        other._copy_rows(as_rows(None, len(indices)), self, indices)
+        return other
+
+    def _fresh(self, batch: int) -> Stream:
+        """A stream of the same kind, at its start."""
+        return Stream(self.model, batch, self.threads)
+
+    def replace(self, rows: Any, source: Stream | Sequence[Sequence[Any]]) -> None:
+        """Let some rows go on from another running state, or from the steps of another window: the opposite of `copy`.
+
+        Parameters
+        ----------
+        rows : int, slice, array_like of int or of bool (batch,)
+            Which rows, selected as in NumPy, each once.
+        source : Stream, or list of tuple of array_like
+            Row n goes to row ``rows[n]``. A stream of the same `Model` and the same window; or, of a stream without
+            window, a state in the form of `state`, arrays (number of rows, size), for which the rows start again with
+            it as their initial state.
+
+        Raises
+        ------
+        ArgumentError
+            If there are no such rows, or one is named twice.
+        ShapeError
+            If source has another number of rows, other shapes, another window or another model.
+        UnsupportedError
+            If source is a state and this stream has a window.
+        StreamBusyError
+            If another thread is inside either stream.
+        """
+        indices = as_rows(rows, self.batch)
+        if len(np.unique(indices)) != len(indices):
+            raise ArgumentError(f"rows: expected each row once, found {indices.tolist()}")
+        if isinstance(source, Stream):
+            if source.model is not self.model or source.window != self.window:
+                window = "without window, or its state as a list of tuples"
+                window = window if self.window is None else f"with window={self.window}"
+                raise ShapeError(f"source: expected a stream of the same Model object {window}")
+            if source.batch != len(indices):
+                raise ShapeError(f"source: expected {len(indices)} rows, found a stream of {source.batch}")
+            # what is read must not have been written yet
+            other = source.copy() if source is self else source
+        else:
+            arrays = self._as_state(source, len(indices))
+            if len(indices) == 0:
+                return
+            other = self._fresh(len(indices))
+            other._restore_state(arrays, None)
+        self._copy_rows(indices, other, as_rows(None, len(indices)))
+
+    def _restore(self, state: Any, flags: object) -> None:
+        """Go on from what `__reduce__` saved; everything is checked before anything changes."""
+        arrays = self._as_state(state, self.batch)
+        size = self._flags_size()
+        if not isinstance(flags, bytes) or len(flags) != size:
+            found = f"{len(flags)} bytes" if isinstance(flags, bytes) else type(flags).__name__
+            raise ShapeError(
+                f"stream: expected saved flags of {size} bytes, found {found}; they are of another model or batch"
+            )
+        self._restore_state(arrays, flags)
+
+    def __copy__(self) -> Stream:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Stream:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Callable[..., Stream], tuple[object, ...]]:
+        flags = bytearray(self._flags_size())
+        state = self._saved(flags)
+        return _restore_stream, (self.model, self.batch, self.threads, None, state, bytes(flags))
+
+    def __repr__(self) -> str:
+        window = "" if self.window is None else f" window={self.window}"
+        return f"<cylstm.Stream batch={self.batch} threads={self.threads}{window} of {self.model!r}>"
+
+
+class WindowStream(Stream):
+    """A stream whose every step is the prediction of the last `window` steps, from a zero state.
+
+    Made by ``Model.stream(window=...)``. It has the methods of `Stream`; a result is bit for bit what `Model.predict`
+    gives for the last steps (with ``engine="blas"`` within rounding), and has its shape. Until a row has had as many
+    steps its results are NaN. An input without time is the one last given. There is no running state: `state` cannot
+    be read or set.
+
+    Attributes
+    ----------
+    model : Model
+    batch, threads, window : int
+    """
+
+    __slots__ = ()
+
+    window: int
+
+    def __init__(self, model: Model, batch: int = 1, threads: int = 1, window: int | None = None) -> None:
+        packed = _packed_of(model)
+        length = check_window(packed.inputs, window)
+        batch, threads = check_batch(batch), check_threads(threads)
+        # first: it says which layer the steps are too few for
+        shapes = packed.result_shapes(batch, [length] * len(packed.inputs))
+        value = packed.inputs[0]
+        is_plain = len(packed.inputs) == len(shapes) == 1 and not packed.layouts
+        is_plain = is_plain and value.kind == "sequence" and len(value.shape) == 2
+        plain = (value.features, shapes[0]) if is_plain else None
+        self._create(model, packed, batch, threads, length, None, plain)
+
+    def _input_values(self) -> Sequence[Value]:
+        return [
+            value._replace(shape=(None, *value.shape[1:])) if value.has_time else value
+            for value in self.model._packed.inputs
+        ]
+
+    def _result_shapes(self, time: int, is_step: bool) -> tuple[list[tuple[int, ...]], dict[str, str]]:
+        packed = self.model._packed
+        return packed.result_shapes(self.batch, [self.window] * len(packed.inputs)), packed.layouts
+
+    def _refuse_state(self) -> NoReturn:
+        raise UnsupportedError(
+            f"a stream with window={self.window} has no running state: each step is predicted from a zero state; "
+            "copy(), replace() with a stream, and pickle keep the last steps"
+        )
+
+    @property
+    def state(self) -> NoReturn:
+        """Raises `UnsupportedError`: there is no running state."""
+        self._refuse_state()
+
+    @state.setter
+    def state(self, state: object) -> None:
+        self._refuse_state()
+
+    def _as_state(self, state: object, batch: int) -> NoReturn:
+        self._refuse_state()
+
+    def _fresh(self, batch: int) -> WindowStream:
+        return WindowStream(self.model, batch, self.threads, self.window)
+
+    def _kept_shapes(self) -> list[tuple[tuple[int, ...], np.dtype]]:
+        """Shape and dtype of all that is kept of each input."""
+        packed = self.model._packed
+        return [
+            (
+                (self.batch, *((self.window,) if value.has_time else ()), *value.step_shape),
+                np.dtype(np.int32) if value.kind == "index" else packed.dtype,
+            )
+            for value in packed.inputs
+        ]
+
+    def _restore(self, arrays: Any, counts: Any) -> None:
+        given = [*arrays, counts]
+        expected = [*self._kept_shapes(), ((self.batch,), np.dtype(np.int64))]
+        fits = len(given) == len(expected) and all(
+            isinstance(array, np.ndarray)
+            and (array.shape, array.dtype) == known
+            and array.flags.c_contiguous
+            and array.flags.aligned
+            for array, known in zip(given, expected)
+        )
+        if not fits or not self._restore_window(given[:-1], counts):
+            raise ShapeError("stream: the saved steps are of another model")
+
+    def __reduce__(self) -> tuple[Callable[..., Stream], tuple[object, ...]]:
+        arrays = [np.empty(shape, dtype) for shape, dtype in self._kept_shapes()]
+        counts = np.empty(self.batch, np.int64)
+        self._save_window(arrays, counts)
+        return _restore_stream, (self.model, self.batch, self.threads, self.window, arrays, counts)
+
+
+def _packed_of(model: object) -> PackedModel:
+    packed = getattr(model, "_packed", None)
+    if not isinstance(packed, PackedModel):
+        raise ArgumentError(f"model: expected a cylstm.Model, found {type(model).__name__}")
+    return packed
+
+
+def _restore_stream(model: Model, batch: int, threads: int, window: int | None, saved: Any, beside: Any) -> Stream:
+    """What pickle calls, with the two things that `__reduce__` saved."""
+    stream = Stream(model, batch, threads) if window is None else WindowStream(model, batch, threads, window)
+    stream._restore(saved, beside)
+    return stream
