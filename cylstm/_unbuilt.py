@@ -21,7 +21,7 @@ def hand_over() -> bool:
     the package is installed.
     """
     found = _installed() if IS_SOURCE else None
-    if found is None:
+    if found is None or found.loader is None or found.origin is None:
         return False
     warnings.warn(
         f"cylstm: the source in {FOLDER} is not built for this Python; the package installed in "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import index
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def check_flag(name: str, flag: object) -> bool:
 def real_dtype(dtype: object) -> np.dtype:
     """The dtype that is meant, float32 or float64. Raises `ArgumentError`."""
     try:
-        real = np.dtype(dtype)  # type: ignore[call-overload]
+        real: np.dtype = np.dtype(dtype)  # type: ignore[call-overload]
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"dtype: expected float32 or float64, found {dtype!r}") from error
     if real not in (np.float32, np.float64):
@@ -50,12 +50,27 @@ def text_metadata(metadata: object) -> dict[str, str]:
     return dict(metadata)
 
 
+def _whole_number(number: object) -> int:
+    """An int, or what NumPy has for one; 0 for anything else, which no argument may be."""
+    if isinstance(number, bool) or not isinstance(number, SupportsIndex):
+        return 0
+    try:
+        return index(number)
+    except TypeError:  # an array of several
+        return 0
+
+
+def check_threads(threads: object) -> int:
+    """At most how many threads a call uses, 1 to 1024. Raises `ArgumentError`."""
+    number = _whole_number(threads)
+    if not 1 <= number <= 1024:
+        raise ArgumentError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
+    return number
+
+
 def check_batch(batch: object) -> int:
     """The number of rows of a stream. Raises `ArgumentError`, and `MemoryError` if no machine holds so many."""
-    try:
-        number = 0 if isinstance(batch, bool) else index(batch)
-    except TypeError:
-        number = 0
+    number = _whole_number(batch)
     if number < 1:
         raise ArgumentError(f"batch: expected a whole number of at least 1, found {batch!r}")
     if number >= 1 << 62:
@@ -73,10 +88,7 @@ def check_window(inputs: Sequence[Value], window: object) -> int:
     UnsupportedError
         If no input has time.
     """
-    try:
-        steps = 0 if isinstance(window, bool) else index(window)
-    except TypeError:
-        steps = 0
+    steps = _whole_number(window)
     if not 1 <= steps < 1 << 28:
         raise ArgumentError(f"window: expected a whole number of at least 1, or None, found {window!r}")
     values = [value for value in inputs if value.has_time]

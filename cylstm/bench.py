@@ -53,12 +53,13 @@ def numbers(seed: int, *shape: int) -> np.ndarray:
     """Float32 numbers in [-1, 1), multiples of 2^-23, from a linear congruential generator modulo 2^32."""
     size = int(np.prod(shape))
     # x[n] = factor^n * seed + increment * (1 + factor + ... + factor^(n-1))
-    powers = np.full(size + 1, 1664525, np.uint32)
+    powers: np.ndarray = np.full(size + 1, 1664525, np.uint32)
     powers[0] = 1
     powers = np.multiply.accumulate(powers, dtype=np.uint32)
     sums = np.add.accumulate(powers, dtype=np.uint32)
-    states = powers[1:] * np.uint32(seed) + sums[:-1] * np.uint32(1013904223)
-    return (((states >> np.uint32(8)).astype(np.int32) - 2**23).astype(np.float32) / np.float32(2**23)).reshape(shape)
+    states: np.ndarray = powers[1:] * np.uint32(seed) + sums[:-1] * np.uint32(1013904223)
+    found: np.ndarray = ((states >> np.uint32(8)).astype(np.int32) - 2**23).astype(np.float32) / np.float32(2**23)
+    return found.reshape(shape)
 
 
 def network(kind: str, inputs: int, hidden: int, layers: int = 1, outputs: int = 0) -> Model:
@@ -107,7 +108,7 @@ def step_seconds(model: Model, seconds: float, block: int = 0) -> np.ndarray:
     x = numbers(301, 64, block, features) if block else numbers(301, 64, features)
     call = stream.run if block else stream.step
     out = call(x[0])
-    times = []
+    times: list[int] = []
     clock = time.perf_counter_ns
     for part in (0.2, 1.0):  # the first warms up
         times.clear()
@@ -199,7 +200,7 @@ def machine(root: Path = Path("/")) -> Iterator[tuple[str, str]]:
 
 def _cpu(root: Path) -> str:
     """The CPU's name; for ARM, whose kernel gives numbers, from `ARM_CPUS`."""
-    found = {}
+    found: dict[str, str] = {}
     for line in _read(root / "proc/cpuinfo").splitlines():
         name, colon, text = line.partition(":")
         if colon:

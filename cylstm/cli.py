@@ -182,7 +182,7 @@ def _read_arrays(path: str) -> Any:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from cylstm.checks import verify
+    from cylstm.verify import verify
 
     print(verify(options.source))
 

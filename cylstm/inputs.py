@@ -54,7 +54,7 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         raise MemoryError(f"an array of shape {shape} and dtype {dtype} does not fit in memory") from error
 
 
-def input_list(packed: PackedModel, x: Any) -> list:
+def input_list(packed: PackedModel, x: Any) -> list[Any]:
     """The inputs in the order of `Model.inputs`."""
     names = [value.name for value in packed.inputs]
     if isinstance(x, Mapping):
@@ -206,7 +206,9 @@ def to_layout(array: np.ndarray, layout: str, rank: int) -> np.ndarray:
     axes = [int(axis) for axis in layout]
     spare = [axis for axis in range(rank) if axis not in axes]
     array = array.transpose([*range(batch), *(batch + axis for axis in axes + spare)])
-    return array[(Ellipsis, *[0] * len(spare))]
+    first: tuple[Any, ...] = (Ellipsis, *[0] * len(spare))
+    view: np.ndarray = array[first]
+    return view
 
 
 def as_indices(array: object, what: str) -> np.ndarray:
@@ -391,9 +393,10 @@ def as_masks(
 
 def _as_array(given: Any, what: str) -> np.ndarray:
     try:
-        return np.asarray(given)
+        array: np.ndarray = np.asarray(given)
     except ValueError as error:
         raise ShapeError(f"{what}: expected an array: {error}") from error
+    return array
 
 
 def _prefix_mask(lengths: Any, batch: int, time: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +14,14 @@ from cylstm.errors import CylstmWarning, FormatError, UnsupportedError
 from cylstm.graph.graph import Graph, read_only
 from cylstm.model import Model
 
+if TYPE_CHECKING:
+    from cylstm.formats.state_dict.wiring import Layer
+
 
 def load(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
-    layers: Sequence[object] | None = None,
+    layers: Sequence[Layer] | None = None,
     key: str | None = None,
     architecture: object = None,
     keras_version: str | None = None,
@@ -101,10 +104,10 @@ def read(path: str | os.PathLike[str], **options: Any) -> Graph:
 
 
 def convert(
-    source: str | os.PathLike,
-    target: str | os.PathLike,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     *,
-    layers: Sequence[object] | None = None,
+    layers: Sequence[Layer] | None = None,
     key: str | None = None,
     architecture: object = None,
     keras_version: str | None = None,
@@ -156,7 +159,7 @@ def convert(
 
 def from_state_dict(
     mapping: Mapping[str, Any],
-    layers: Sequence[object] | None = None,
+    layers: Sequence[Layer] | None = None,
     *,
     engine: str | None = None,
     dtype: str | None = None,
@@ -200,7 +203,7 @@ def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None
     model = Model(graph, engine=engine, dtype=dtype)
     if check is None:
         return model
-    from cylstm.checking.keras import check_keras
+    from cylstm.checks.keras import check_keras
 
     found = check_keras(model, keras_model, check)
     del model  # so that the weights are packed once at a time
@@ -249,7 +252,7 @@ def from_torch(
 
     graph, call = build(module, inputs)
     model = Model(graph, engine=engine, dtype=dtype)
-    from cylstm.checking.torch import check_module, try_module
+    from cylstm.checks.torch import check_module, try_module
 
     try_module(model, call)
     if check is None:

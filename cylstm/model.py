@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,9 @@ class Model:
     """
 
     __slots__ = ("__weakref__", "_dtype", "_engine", "_graph", "_packed", "_reason", "_stream_refusal", "_told")
+
+    _graph: Graph
+    _stream_refusal: str | None  # once it has been asked for
 
     def __init__(self, graph: Graph, *, engine: str | None = None, dtype: str | None = None) -> None:
         self._set_up(graph, engine, dtype, None)
@@ -143,7 +146,7 @@ class Model:
         self,
         x: Any,
         *,
-        initial_state: Sequence[tuple] | None = None,
+        initial_state: Sequence[Sequence[Any]] | None = None,
         return_state: bool = False,
         lengths: Any = None,
         mask: Any = None,
@@ -261,7 +264,7 @@ class Model:
 
     def save(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         *,
         metadata: Mapping[str, str] | None = None,
         packed: bool = False,
@@ -331,10 +334,10 @@ class Model:
     def __copy__(self) -> Model:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Model:
+    def __deepcopy__(self, memo: dict[int, object]) -> Model:
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[object, ...]]:
         # "auto" chooses anew where the model is loaded
         engine = self.engine if self._reason is None else "auto"
         return _rebuild, (self.graph, engine, str(self.dtype))
@@ -355,8 +358,6 @@ class Model:
                 reason += f"; stream(window={window}) predicts from the last steps at every step"
             self._stream_refusal = reason
             return reason
-
-
 
 
 def _rebuild(graph: Graph, engine: str, dtype: str) -> Model:

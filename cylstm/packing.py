@@ -16,7 +16,7 @@ from cylstm.graph.weights import StoredTensor, StoredTensors, as_stored
 if TYPE_CHECKING:
     from cylstm.engine.blas import Blas
     from cylstm.graph.graph import Graph
-    from cylstm.graph.values import Axis, Value
+    from cylstm.graph.values import Value
 
 
 class PackedModel(EngineModel):
@@ -86,7 +86,7 @@ class PackedModel(EngineModel):
         self.state_groups = tuple(
             [(name, tuple([state_shape for _, state_shape in parts])) for name, parts in graph.states()]
         )
-        self._derived: list[tuple[str, str, Axis]] = []
+        self._derived: list[tuple[str, str, object]] = []
         self.limits: dict[str, int] = {}
         if [
             value
@@ -169,12 +169,13 @@ class PackedModel(EngineModel):
             from cylstm.graph.streaming import check_lengths
 
             check_lengths(self._derived, by_name)
-        shapes = []
+        shapes: list[tuple[int, ...]] = []
         for value in self.outputs:
-            time: tuple[int | None, ...] = value.shape[:1] if value.has_time else ()
+            shape = value.shape
             if value.axis is not None:
                 time = () if is_step and not value.axis.rules else (value.axis.length(by_name[value.axis.source]),)
-            shapes.append((batch, *time, *value.step_shape))
+                shape = (*time, *value.step_shape)
+            shapes.append((batch, *shape))  # type: ignore[arg-type]  # without an axis every size is known
         return shapes
 
     def check_indices(self, inputs: Sequence[np.ndarray], active: np.ndarray | None = None) -> None:

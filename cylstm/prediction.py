@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.arguments import check_flag
-from cylstm.engine.threads import available_threads, check_threads
+from cylstm.arguments import check_flag, check_threads
+from cylstm.engine.threads import available_threads
 from cylstm.engine.tuning import THREADS_WORK
 from cylstm.errors import ShapeError
 from cylstm.inputs import as_masks, as_state, check_out, new_array, read_inputs, to_layout
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def predict_any(
     packed: PackedModel,
     x: Any,
-    initial_state: Sequence[tuple] | None,
+    initial_state: Any,
     return_state: bool,
     lengths: Any,
     mask: Any,
@@ -80,17 +80,17 @@ def result_arrays(
     shapes = [shape[1:] for shape in shapes] if alone else list(shapes)
     if out is None:
         return [new_array(shape, packed.dtype) for shape in shapes], None
-    given = out if isinstance(out, (list, tuple)) else [out]
+    given: list[Any] = list(out) if isinstance(out, (list, tuple)) else [out]
     if len(given) != len(shapes):
         raise ShapeError(f"out: expected {len(shapes)} arrays, found {len(given)}")
     results = [new_array(shape, packed.dtype) for shape in shapes] if layouts else given
-    views = to_users(packed, results) if layouts else None
+    views = to_users(packed, results) if layouts else given
     for i, array in enumerate(given):
         shape = views[i].shape if layouts else shapes[i]
         check_out(array, shape, packed.dtype, read)
         if any(np.may_share_memory(array, other) for other in given[:i]):
             raise ShapeError("out: two of its arrays share memory")
-    return list(results), given if layouts else None
+    return results, given if layouts else None
 
 
 def to_users(

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.arguments import check_batch, check_window
+from cylstm.arguments import check_batch, check_threads, check_window
 from cylstm.engine._engine import EngineStream
-from cylstm.engine.threads import check_threads
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError
 from cylstm.inputs import as_active, as_rows, as_state, read_inputs
 from cylstm.packing import PackedModel

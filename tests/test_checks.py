@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.checks import MOST_BYTES, Check, CheckError, bits_of, verify
+from cylstm.checks import bits_of
 from cylstm.cli import main
-from cylstm.errors import FormatError, ShapeError, UnsupportedError
+from cylstm.errors import CheckError, FormatError, ShapeError, UnsupportedError
+from cylstm.formats.native.check import MOST_BYTES, Check
 from cylstm.formats.registry import write
 from cylstm.formats.state_dict import wiring as L
 from cylstm.loading import read
+from cylstm.verify import verify
 
 from tests.builders.weight_files import linear_tensors, lstm_tensors, write_safetensors, write_torch
 

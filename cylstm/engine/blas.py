@@ -6,6 +6,7 @@ import ctypes
 import ctypes.util
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cylstm.errors import BlasNotFoundError
@@ -73,7 +74,7 @@ def find_blas() -> Blas:
     return _found
 
 
-def _candidates(tried: list[str]):
+def _candidates(tried: list[str]) -> Iterator[tuple[str, str]]:
     path = os.environ.get("CYLSTM_BLAS")
     if path:
         yield path, "CYLSTM_BLAS"
@@ -165,7 +166,7 @@ def _are_local(setters: dict[str, int]) -> bool:
     thread = threading.Thread(target=lambda: set_threads(get_threads() + 1))
     thread.start()
     thread.join()
-    is_local = get_threads() == before
+    is_local = bool(get_threads() == before)
     if not is_local:
         set_threads(before)
     return is_local

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from operator import index
 
-from cylstm.errors import ArgumentError, UnsupportedError
+from cylstm.errors import UnsupportedError
 
 #: whose threads there are
 BACKENDS = ("pool", "openmp")
@@ -14,17 +13,6 @@ BACKENDS = ("pool", "openmp")
 #: set through threadpoolctl; None means no limit
 _limit: int | None = None
 _registered = False
-
-
-def check_threads(threads: object) -> int:
-    """`threads` as an int of 1 to 1024. Raises `ArgumentError`."""
-    try:
-        number = 0 if isinstance(threads, bool) else index(threads)
-    except TypeError:
-        number = 0
-    if not 1 <= number <= 1024:
-        raise ArgumentError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
-    return number
 
 
 def backend_of(engine: str) -> str:
@@ -80,7 +68,7 @@ def register(only_if_imported: bool = False) -> None:
 
     from cylstm._version import __version__
 
-    class CylstmController(threadpoolctl.LibController):
+    class CylstmController(threadpoolctl.LibController):  # type: ignore[misc]
         """What threadpoolctl's limits and its listing of thread pools see of this package."""
 
         user_api = "cylstm"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from cylstm.errors import ShapeError
 from cylstm.graph.graph import Graph
 from cylstm.graph.layers import LAYER_KINDS
-from cylstm.graph.values import Axis, Value
+from cylstm.graph.values import Axis
 
 
 def why_no_stream(graph: Graph) -> str | None:

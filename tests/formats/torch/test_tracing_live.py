@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cylstm
-from cylstm.checking import torch as torch_check
+from cylstm.checks import torch as torch_check
 from cylstm.formats.torch import trace as torch_trace
 
 torch = pytest.importorskip("torch")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def _float_type(keras_model: Any) -> str:
     return kind if kind == "float64" else "float32"
 
 
-def _as_called(keras_model: Any, names: list[str], arrays: list[np.ndarray]) -> Any:
+def _as_called(keras_model: Any, names: Sequence[str], arrays: list[np.ndarray]) -> Any:
     """One array, or as many in the form that the model was made with."""
     try:
         form = keras_model.input

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.checks import CheckError, as_array, compare, describe_inputs
-from cylstm.errors import CylstmError, ShapeError, UnsupportedError
+from cylstm.checks import as_array, compare, describe_inputs
+from cylstm.errors import CheckError, CylstmError, ShapeError, UnsupportedError
 from cylstm.formats.arrays import as_numpy
 from cylstm.formats.torch.module import Call, evaluating, leaves
 from cylstm.formats.torch.state import Kept, describe
@@ -51,7 +51,7 @@ def check_module(model: Model, call: Call, x: Any) -> dict[str, object]:
     if isinstance(x, Mapping):  # by input, or by argument of the forward
         names = {argument: name for argument, name, _ in call.inputs if name is not None}
         x = {key if key in model.inputs else names.get(key, key): one for key, one in x.items()}
-    shapes = {name: shape for _, name, shape in call.inputs if name is not None}
+    shapes = _shapes(call)
     arrays = {}
     for name, one in zip(model.inputs, input_list(model._packed, x)):
         array, shape = as_array(name, one), shapes[name]
@@ -126,9 +126,7 @@ def _random_arrays(rng: Any, model: Model, call: Call, batch: int, time: int) ->
         model.graph.stored_tensors(node)["weight"].shape[0] for node in model.graph.layers if node.kind == "embedding"
     ]
     arrays = {}
-    for _, name, shape in call.inputs:
-        if name is None:
-            continue
+    for name, shape in _shapes(call).items():
         sizes = [{"N": batch, "T": time}.get(size, size) for size in shape]
         if model.graph.values[name].kind == "index":
             arrays[name] = rng.integers(0, min(rows, default=1), sizes)
@@ -137,9 +135,14 @@ def _random_arrays(rng: Any, model: Model, call: Call, batch: int, time: int) ->
     return arrays
 
 
+def _shapes(call: Call) -> dict[str, tuple[Any, ...]]:
+    """Of the inputs of the graph, in the module's order of axes."""
+    return {name: shape for _, name, shape in call.inputs if name is not None and shape is not None}
+
+
 def _to_model(model: Model, call: Call, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """In the order of the model's inputs, the batch first."""
-    shapes = {name: shape for _, name, shape in call.inputs}
+    shapes = _shapes(call)
     return [np.moveaxis(arrays[name], shapes[name].index("N"), 0) for name in model.inputs]
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.errors import BlasNotFoundError, CheckError, CylstmWarning, FormatError, ShapeError, UnsupportedError
+from cylstm.errors import BlasNotFoundError, CheckError, ShapeError, UnsupportedError
 from cylstm.formats.native.check import MOST_BYTES, Check
 from cylstm.inputs import input_list
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
 #: how many times the error of our own float32 a framework's may be, where a network makes rounding larger
 _AMPLIFIED = 8
-_LISTED = 16
 
 
 def compare(
@@ -87,7 +84,7 @@ def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Absolute differences in float64; 0 between equal infinities and between NaN, infinite between NaN and others."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        found = np.abs(one - other)
+        found: np.ndarray = np.abs(one - other)
     found[(one == other) | (np.isnan(one) & np.isnan(other))] = 0
     found[np.isnan(found)] = np.inf
     return found
@@ -101,12 +98,10 @@ def _largest(array: np.ndarray) -> float:
 
 def _exact(model: Model, arrays: Sequence[np.ndarray]) -> Any:
     """The model's outputs in float64; False where it computes in that itself, or no BLAS is there."""
-    from cylstm.model import Model as Made
-
     if model.dtype == np.float64:
         return False
     try:
-        return predictions(Made(model.graph, engine="blas", dtype="float64"), arrays)
+        return predictions(type(model)(model.graph, engine="blas", dtype="float64"), arrays)
     except BlasNotFoundError:
         return False
 
@@ -176,52 +171,3 @@ def bits_of(array: np.ndarray) -> str:
     bits = np.array(array, dtype="<f4", order="C")
     bits[np.isnan(bits)] = np.array(0x7FC00000, "<u4").view("<f4")
     return hashlib.sha256(bits.tobytes()).hexdigest()
-
-
-def verify(path: str | os.PathLike) -> str:
-    """Predict the input that a file keeps, and compare the bits with those where it was saved.
-
-    Returns
-    -------
-    str
-        What was checked, a sentence.
-
-    Raises
-    ------
-    FormatError
-        If the file keeps no check, or is damaged.
-    CheckError
-        If the bits are others.
-    """
-    from cylstm._version import __version__
-    from cylstm.formats.format import File
-    from cylstm.formats.native import is_native
-    from cylstm.formats.native.check import read_check
-    from cylstm.loading import load
-
-    path = os.fsdecode(path)
-    check = None
-    with File(path) as file:
-        if is_native(file) and "check" in file.safetensors.metadata:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CylstmWarning)  # about what a user may do with the model
-                model = load(path, engine="packed", dtype="float32")
-            check = read_check(file.safetensors, model.graph)
-    if check is None:
-        raise FormatError(
-            f'{path}: it keeps no check; model.save("....cylstm", check=x), or python -m cylstm convert --check FILE, '
-            "writes one: an input and the hash of what it gives"
-        )
-    found = predictions(model, list(check.inputs.values()))
-    for (name, shape, bits), array in zip(check.outputs, found, strict=True):
-        if array.shape != shape or bits_of(array) != bits:
-            newer = "" if check.version == __version__ else f" CyLSTM {check.version} saved it, this is {__version__}."
-            raise CheckError(
-                f"{path}: output {name!r}: expected shape {shape} and the bits {bits[:16]}, found {array.shape} and "
-                f"{bits_of(array)[:16]}: this machine computes something else than the one that saved the file."
-                f"{newer} Run python -m cylstm bench; if its bits are as expected the file is damaged: copy it again"
-            )
-    shown = ", ".join(f"{name} {shape}" for name, shape, _ in check.outputs[:_LISTED])
-    bits = ", ".join(bits[:16] for *_, bits in check.outputs[:_LISTED])
-    given = describe_inputs(model, list(check.inputs.values()))
-    return f"{path}: as expected: {given} gives {shown}, bit for bit as where it was saved ({bits})"

@@ -1,0 +1,50 @@
+"""A user's program, for type checkers: what the public interface says of itself. ``make lint`` runs pyright over it."""
+
+# pyright: strict
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cylstm
+
+
+def predict(path: Path, x: NDArray[np.float32]) -> cylstm.Model:
+    model = cylstm.load(path, engine="packed", dtype="float32")
+    assert_type(model, cylstm.Model)
+    assert_type(model.inputs, tuple[str, ...])
+    assert_type(model.can_stream, bool)
+    assert_type(model.state_names, list[tuple[str, ...]])
+    model.predict(x, threads=2, lengths=[3, 5])
+    model.save(path, metadata={"unit": "kW"}, packed=True)
+    model.summary()
+    return model
+
+
+def stream(model: cylstm.Model, steps: NDArray[np.float32]) -> None:
+    stream = model.stream(batch=2, threads=1, window=None)
+    assert_type(stream, cylstm.Stream)
+    assert_type(stream.batch, int)
+    assert_type(stream.window, int | None)
+    out = stream.step(steps[0])
+    stream.step(steps[1], out=out, active=np.array([True, False]))
+    stream.run(steps)
+    state = stream.state
+    assert_type(state[0][0].ndim, int)
+    stream.state = state
+    stream.reset(rows=[0])
+    other = stream.copy()
+    assert_type(other, cylstm.Stream)
+    stream.replace([1], other.copy([0]))
+    assert_type(int(stream.steps[0]), int)
+
+
+def build(tensors: dict[str, NDArray[np.float32]]) -> cylstm.Model:
+    try:
+        return cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")])
+    except (cylstm.ArgumentError, cylstm.ShapeError, cylstm.FormatError, cylstm.UnsupportedError):
+        raise
