@@ -408,7 +408,8 @@ def _prefix_mask(lengths: Any, batch: int, time: int) -> np.ndarray:
     wrong = np.flatnonzero((lengths < 1) | (lengths > time))
     if wrong.size:
         raise ShapeError(f"lengths: expected 1 to {time}, found {lengths[wrong[0]]} in row {wrong[0]}")
-    return (np.arange(time) < lengths[:, np.newaxis]).view(np.uint8)
+    mask: np.ndarray = np.arange(time) < lengths[:, np.newaxis]
+    return mask.view(np.uint8)
 
 
 def _as_mask(mask: Any, batch: int, time: int, alone: bool) -> np.ndarray:

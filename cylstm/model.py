@@ -87,7 +87,7 @@ class Model:
             )
         isa = chosen_isa()
         self._told: set[str] = set()  # what is said once
-        self._reason = None  # why "auto" chose this engine
+        self._reason: str | None = None  # why "auto" chose this engine
         if engine == "auto":
             engine, self._reason = choose_engine(isa, real == np.float64)
         self._dtype = real

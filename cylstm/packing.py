@@ -16,7 +16,7 @@ from cylstm.graph.weights import StoredTensor, StoredTensors, as_stored
 if TYPE_CHECKING:
     from cylstm.engine.blas import Blas
     from cylstm.graph.graph import Graph
-    from cylstm.graph.values import Value
+    from cylstm.graph.values import Axis, Value
 
 
 class PackedModel(EngineModel):
@@ -86,7 +86,7 @@ class PackedModel(EngineModel):
         self.state_groups = tuple(
             [(name, tuple([state_shape for _, state_shape in parts])) for name, parts in graph.states()]
         )
-        self._derived: list[tuple[str, str, object]] = []
+        self._derived: list[tuple[str, str, Axis]] = []
         self.limits: dict[str, int] = {}
         if [
             value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from cylstm.engine._engine import best_isa, isa_fuses, isa_names
 from cylstm.errors import BlasNotFoundError, UnsupportedError
@@ -26,15 +25,8 @@ def chosen_isa() -> str:
     return wanted
 
 
-class Choice(NamedTuple):
-    """An engine and why it was taken."""
-
-    engine: str
-    reason: str
-
-
-def choose_engine(isa: str, is_double: bool) -> Choice:
-    """The engine of a model loaded with ``engine="auto"``.
+def choose_engine(isa: str, is_double: bool) -> tuple[str, str]:
+    """The engine of a model loaded with ``engine="auto"``, and why it is taken.
 
     The packed engine was the faster one wherever it was measured on an instruction set with a fused multiply-add, at
     every size, batch and kind of layer, so the model's size does not come into it. Where the multiply-add must be put
@@ -48,13 +40,13 @@ def choose_engine(isa: str, is_double: bool) -> Choice:
         Whether the model computes in float64.
     """
     if is_double:
-        return Choice("blas", "the only engine in float64")
+        return "blas", "the only engine in float64"
     if isa_fuses(isa):
-        return Choice("packed", f"{isa} has a fused multiply-add")
+        return "packed", f"{isa} has a fused multiply-add"
     from cylstm.engine.blas import find_blas
 
     try:
         find_blas()
     except BlasNotFoundError:
-        return Choice("packed", "no BLAS was found")
-    return Choice("blas", f"{isa} has no fused multiply-add")
+        return "packed", "no BLAS was found"
+    return "blas", f"{isa} has no fused multiply-add"
