@@ -58,7 +58,7 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.[ch]')
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing/sample.py
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/type_checking/sample.py
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .

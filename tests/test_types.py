@@ -10,7 +10,7 @@ import cylstm
 from cylstm.engine import _engine
 
 from tests.builders.networks import linear_state_dict, lstm_state_dict
-from tests.typing import sample
+from tests.type_checking import sample
 
 PACKAGE = Path(cylstm.__file__).parent
 
