@@ -443,7 +443,10 @@ cdef class EngineModel:
         out_rank += 1
         if <double>call.rows * <double>time * <double>self.output_features > MOST_NUMBERS:
             return None
-        result = as_writable(out, out_rank, shape, array)
+        result = as_writable(
+            out, out_rank, shape, call.rows * (time if self.output_is_sequence else 1) * self.output_features,
+            self.real_type, array, call.rows * time * self.input_features,
+        )
         if result is None:
             return None
         in_data = cnp.PyArray_DATA(array)
@@ -525,27 +528,34 @@ cdef inline cnp.ndarray as_readable(x, int real_type, bint converts):
     return cnp.PyArray_FROM_OTF(x, real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
 
 
-cdef inline cnp.ndarray as_writable(out, int rank, cnp.npy_intp *shape, cnp.ndarray read):
-    """A fresh array of the type of `read`, or `out` if C can write to it while it reads that; else None."""
+cdef inline cnp.ndarray as_writable(
+    out, int rank, cnp.npy_intp *shape, int64_t numbers, int real_type, cnp.ndarray read, int64_t read_numbers
+):
+    """A fresh array of so many numbers, or `out` if C can write to it while it reads the array `read`; else None.
+
+    Sizes are given and shapes compared here, since a function of NumPy's takes nanoseconds that a step has not.
+    """
     cdef cnp.ndarray result
     cdef const char *data
     cdef const char *read_data
-    cdef int64_t item
+    cdef int64_t item = 8 if real_type == cnp.NPY_FLOAT64 else 4
+    cdef int axis
     if out is None:
-        return cnp.PyArray_EMPTY(rank, shape, cnp.PyArray_TYPE(read), 0)
+        return cnp.PyArray_EMPTY(rank, shape, real_type, 0)
     if not cnp.PyArray_CheckExact(out):
         return None
     result = out
     if not (
-        cnp.PyArray_TYPE(result) == cnp.PyArray_TYPE(read)
+        cnp.PyArray_TYPE(result) == real_type
         and cnp.PyArray_ISCARRAY(result)
         and cnp.PyArray_NDIM(result) == rank
-        and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(result), shape, rank)
     ):
         return None
-    item = cnp.PyArray_ITEMSIZE(read)
+    for axis in range(rank):
+        if result.shape[axis] != shape[axis]:
+            return None
     data, read_data = <const char *>cnp.PyArray_DATA(result), <const char *>cnp.PyArray_DATA(read)
-    if data < read_data + cnp.PyArray_SIZE(read) * item and read_data < data + cnp.PyArray_SIZE(result) * item:
+    if data < read_data + read_numbers * item and read_data < data + numbers * item:
         return None  # they share memory
     return result
 
@@ -592,8 +602,8 @@ cdef class EngineStream:
     cdef int64_t length
     # whether `step` takes arrays of one input with so many features, and its result with a batch axis
     cdef bint is_plain
-    cdef int64_t features
-    cdef int result_rank
+    cdef int64_t features, result_numbers
+    cdef int real_type, result_rank
     cdef cnp.npy_intp result_shape[CYL_MAX_RANK + 2]
 
     def __dealloc__(self):
@@ -631,9 +641,10 @@ cdef class EngineStream:
         self.is_plain = plain is not None
         if plain is not None:
             self.features, shape = plain
-            self.result_rank = len(shape)
+            self.real_type, self.result_rank, self.result_numbers = packed.real_type, len(shape), 1
             for i, size in enumerate(shape):
                 self.result_shape[i] = size
+                self.result_numbers *= size
 
     @cython.final
     cdef int run(self, CylCall *call, int64_t time, const uint8_t *active) except -1:
@@ -711,7 +722,7 @@ cdef class EngineStream:
             if mask == NULL:
                 return self._step_any(x, active, out)
         # converting would look at the rows that are not active too
-        array = as_readable(x, self.packed.real_type, mask == NULL)
+        array = as_readable(x, self.real_type, mask == NULL)
         if array is None:
             return self._step_any(x, active, out)
         rank = cnp.PyArray_NDIM(array)
@@ -721,7 +732,10 @@ cdef class EngineStream:
             and array.shape[rank - 1] == self.features
         ):
             return self._step_any(x, active, out)
-        result = as_writable(out, self.result_rank + rank - 2, &self.result_shape[2 - rank], array)
+        result = as_writable(
+            out, self.result_rank + rank - 2, &self.result_shape[2 - rank], self.result_numbers,
+            self.real_type, array, self.batch * self.features,
+        )
         if result is None:
             return self._step_any(x, active, out)
         in_data = cnp.PyArray_DATA(array)
