@@ -19,7 +19,7 @@ _STEPS = 1000
 def summary_text(model: Model) -> str:
     """What `Model.summary` prints."""
     values = model.graph.values
-    rows = [("layer", "operation", "reads", "output", "parameters")]
+    rows = [("layer", "kind", "reads", "output", "parameters")]
     for name in model.inputs:
         rows.append((name, "input", "", _shape_text(values[name]), ""))
     counted: set[str] = set()

@@ -15,6 +15,7 @@ from cylstm.formats.arrays import as_numpy
 from cylstm.formats.torch.module import Call, evaluating, leaves
 from cylstm.formats.torch.state import Kept, describe
 from cylstm.inputs import input_list
+from cylstm.graph.streaming import index_limits
 
 if TYPE_CHECKING:
     from cylstm.model import Model
@@ -122,14 +123,12 @@ def try_module(model: Model, call: Call) -> None:
 
 def _random_arrays(rng: Any, model: Model, call: Call, batch: int, time: int) -> dict[str, np.ndarray]:
     """By input, with the axes in the module's order."""
-    rows = [
-        model.graph.stored_tensors(node)["weight"].shape[0] for node in model.graph.layers if node.kind == "embedding"
-    ]
+    limits = index_limits(model.graph)
     arrays = {}
     for name, shape in _shapes(call).items():
         sizes = [{"N": batch, "T": time}.get(size, size) for size in shape]
         if model.graph.values[name].kind == "index":
-            arrays[name] = rng.integers(0, min(rows, default=1), sizes)
+            arrays[name] = rng.integers(0, limits.get(name, 1), sizes)
         else:
             arrays[name] = rng.standard_normal(sizes).astype(np.float32)
     return arrays
