@@ -396,3 +396,16 @@ def test_a_dropout_at_the_end_keeps_the_order_of_axes(rng):
     out = np.full(found.shape, np.nan, np.float32)
     assert model.predict(x.transpose(0, 2, 1), out=out) is out
     np.testing.assert_array_equal(bits(out), bits(found))
+
+
+@pytest.mark.parametrize("options", [{}, {"engine": "blas"}, {"engine": "blas", "dtype": "float64"}])
+def test_packed_arrays_are_handed_out_read_only(rng, options):
+    model = lstm_model(rng, 3, 9, num_layers=2, **options)
+    arrays = [array for packed in model._packed.arrays().values() for array in packed]
+    assert arrays
+    for array in arrays:
+        assert array.dtype == model.dtype and not array.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.setflags(write=True)

@@ -455,3 +455,15 @@ def test_threads_that_share_a_stream_are_told_and_rows_stay_whole(rng):
     stream.reset()
     alone = model.stream().run(x[0])
     assert same(stream.run(x, active=active)[0], alone)
+
+
+@pytest.mark.parametrize("change", [lambda flags: b"", lambda flags: flags[:-1], lambda flags: flags + b"\1"])
+def test_a_pickled_stream_with_flags_of_another_length_is_refused(rng, change):
+    stream = lstm_model(rng, 3, 9, num_layers=2).stream(4)
+    stream.step(np.ones((4, 3)))
+    make, arguments = stream.__reduce__()
+    assert sum(isinstance(argument, bytes) for argument in arguments) == 1
+    assert make(*arguments).batch == 4
+    arguments = [change(argument) if isinstance(argument, bytes) else argument for argument in arguments]
+    with pytest.raises(cylstm.ShapeError, match="expected saved flags of .* bytes, found .* of another model"):
+        make(*arguments)

@@ -17,7 +17,7 @@ from cylstm.graph.builder import GraphBuilder
 from cylstm.inputs import to_layout
 from cylstm.summary import summary_text
 
-from tests import DATA, ROOT
+from tests import DATA
 from tests.builders.networks import bits, lstm_model, reloaded, same
 from tests.builders.weight_files import (
     keras_dense,
@@ -30,7 +30,11 @@ from tests.builders.weight_files import (
 )
 
 GOLDENS = DATA / "goldens"
+
+
 SIZES = st.sampled_from([1, 3, 8, 17, 33, 50])
+
+
 NETWORKS = st.fixed_dictionaries(
     {
         "input_size": SIZES,
@@ -425,9 +429,6 @@ def test_threads_that_share_a_window_are_told(rng):
     assert np.isfinite(stream.run(x)).all()
 
 
-# What a file states
-
-
 def write(path, rng, *shape, **options):
     """A Keras model with an input of this shape: LSTM -> Dense."""
     lstm = keras_lstm("lstm", 5, **options)
@@ -484,19 +485,6 @@ def test_a_stream_that_is_copied_or_pickled_warns_no_more(tmp_path, rng):
     model = cylstm.load(write(tmp_path / "net.keras", rng, 24, 3))
     stream = model.stream(window=None)
     assert not told(lambda: pickle.loads(pickle.dumps(stream.copy())))
-
-
-@pytest.mark.frameworks
-def test_the_example_shows_what_a_running_state_costs(capsys, monkeypatch):
-    pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    import windows
-
-    windows.main()
-    lines = capsys.readouterr().out.splitlines()
-    predicted, moving, running, persistence = (float(line.split()[-1]) for line in lines[1:5])
-    assert predicted == moving < 0.6 * running and predicted < 0.6 * persistence
-    assert lines[5] == "stream(window=24) gives the bits of predict: True"
 
 
 @pytest.mark.frameworks

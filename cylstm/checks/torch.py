@@ -14,8 +14,8 @@ from cylstm.errors import CheckError, CylstmError, ShapeError, UnsupportedError
 from cylstm.formats.arrays import as_numpy
 from cylstm.formats.torch.module import Call, evaluating, leaves
 from cylstm.formats.torch.state import Kept, describe
-from cylstm.inputs import input_list
 from cylstm.graph.streaming import index_limits
+from cylstm.inputs import input_list
 
 if TYPE_CHECKING:
     from cylstm.model import Model

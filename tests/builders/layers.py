@@ -4,13 +4,14 @@ import numpy as np
 
 from cylstm.graph.builder import GraphBuilder
 
+#: steps of the inputs
 T = 11
-
-
+#: engine, dtype, the error that it may make
 ENGINES = (("packed", "float32", 4e-6), ("blas", "float32", 4e-6), ("blas", "float64", 1e-12))
 
 
 def weight(rng, *shape):
+    """Random float32 numbers, all different."""
     return rng.uniform(-0.9, 0.9, shape).astype(np.float32)
 
 
@@ -31,6 +32,7 @@ def one_layer(rng, kind, shape, options=None, weights=None, *, others=(), masks=
 
 
 def conv(groups=1, channels=6, filters=8, kernel=3, **options):
+    """A convolution as (kind, shape of the input, options, shapes of the weights)."""
     return (
         "conv1d",
         (None, channels),
@@ -68,6 +70,7 @@ CONVOLUTIONS = [
 
 
 def pool(**options):
+    """A pooling layer as (kind, shape of the input, options)."""
     return ("pool1d", (None, 5), options)
 
 
@@ -166,6 +169,7 @@ REDUCTIONS = [
 ONE_INPUT = [*CONVOLUTIONS, *POOLS, *NORMS, *SHAPES, *REDUCTIONS]
 
 
+#: layers of several inputs: (kind, shape, options, shapes of the weights, further inputs)
 SEVERAL = [
     *(
         ("merge", (None, 3, 5), {"mode": mode}, {}, [("x1", (5,)), ("x2", (3, 1))])
@@ -199,6 +203,7 @@ SEVERAL = [
 ]
 
 
+#: all of them, and a name for each
 CASES = [(case[0], case[1], *(case[2:] if len(case) > 2 else ())) for case in (*ONE_INPUT, *SEVERAL)]
 
 
@@ -206,11 +211,13 @@ IDS = [f"{i} {case[0]} {case[1]} {case[2]}" for i, case in enumerate(CASES)]
 
 
 def graph_of(rng, case):
+    """The graph of one layer that `case`, one of `CASES`, describes."""
     kind, shape, options, *rest = case
     return one_layer(rng, kind, shape, options, rest[0] if rest else {}, others=rest[1] if len(rest) > 1 else ())
 
 
 def inputs_of(rng, graph, batch=3, time=T):
+    """Random arrays for the inputs of `graph`."""
     return [
         rng.normal(size=(batch, *(time if size is None else size for size in graph.values[name].shape))).astype("f")
         for name in graph.inputs
@@ -218,4 +225,5 @@ def inputs_of(rng, graph, batch=3, time=T):
 
 
 def ask(model, inputs, **options):
+    """What `model` predicts of a list of `inputs`, which `predict` takes as a list only if there are several."""
     return model.predict(inputs if len(inputs) > 1 else inputs[0], **options)

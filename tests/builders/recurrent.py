@@ -4,6 +4,7 @@ import numpy as np
 
 
 def weight(rng, *shape):
+    """Random float32 numbers, smaller where a row is longer, so that sums stay near 1."""
     return rng.uniform(-1.0, 1.0, shape).astype(np.float32) / np.float32(np.sqrt(shape[-1]))
 
 
@@ -77,4 +78,5 @@ def conv_lstm(rng, filters):
 
 
 def numbers(rng, *shape):
+    """Random float32 numbers around 0."""
     return rng.normal(size=shape).astype(np.float32)

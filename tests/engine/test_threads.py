@@ -4,11 +4,10 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import threadpoolctl
 
-from cylstm.engine import _engine, choose, threads
+from cylstm.engine import _engine, threads
 
 from tests.builders.networks import lstm_model
 
@@ -98,20 +97,3 @@ def test_a_call_takes_as_many_threads_as_it_is_told(x, more):
     found = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert found.returncode == 0, found.stderr
     assert found.stdout.split() == ["0", "1", "2"]
-
-
-def test_instruction_sets_and_status_codes_have_names():
-    assert _engine.isa_names()[0] == "scalar"
-    assert choose.chosen_isa() in _engine.isa_names()
-    texts = _engine.status_texts()
-    assert len(set(texts)) == len(texts) and "unknown status" not in texts
-
-
-def test_show_config_names_what_was_found(capsys):
-    import cylstm
-
-    cylstm.show_config()
-    text = capsys.readouterr().out
-    for word in ("cylstm", "instruction set", "available: scalar", "threads", "packed engine", "BLAS engine", "blas"):
-        assert word in text
-    assert np.__version__ in text
