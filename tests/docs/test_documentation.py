@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import cylstm
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page
@@ -55,3 +57,8 @@ def test_the_tables_of_the_performance_page_are_those_of_the_results(tmp_path):
     copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
     subprocess.run([sys.executable, ROOT / "bench" / "summary.py", "--page", copy], check=True)
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+
+
+def test_the_citation_names_the_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {cylstm.__version__}\n" in text
