@@ -135,7 +135,7 @@ def _random_arrays(rng: Any, model: Model, call: Call, batch: int, time: int) ->
 
 
 def _shapes(call: Call) -> dict[str, tuple[Any, ...]]:
-    """Of the inputs of the graph, in the module's order of axes."""
+    """Input of the graph -> its shape, with the axes in the module's order."""
     return {name: shape for _, name, shape in call.inputs if name is not None and shape is not None}
 
 

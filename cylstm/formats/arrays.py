@@ -1,10 +1,10 @@
-"""Arrays of any owner as plain NumPy arrays of the graph's own."""
+"""Arrays and tensors of any kind as plain NumPy arrays that the graph owns."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,14 +15,14 @@ from cylstm.graph.weights import StoredTensor
 class Tensors(NamedTuple):
     """What a file of tensors holds: name -> tensor, and the provenance that tells how they were found.
 
-    Large tensors may wait in the file until they are asked for: packed piece by piece, they are never there twice.
+    Large tensors may stay in the file until they are packed, piece by piece, so that memory holds them once.
 
     The provenance has ``format``, ``version``, ``framework_version``, ``source`` and ``layouts`` (name -> how the
-    tensor was stored), and what else there is to tell of the format.
+    tensor was stored), and whatever else the format records.
     """
 
-    arrays: dict[str, np.ndarray | StoredTensor]
-    provenance: dict[str, object]
+    arrays: Mapping[str, np.ndarray | StoredTensor]
+    provenance: Mapping[str, Any]
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
@@ -35,7 +35,7 @@ def bfloat16_bits_to_float32(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def as_numpy(name: str, value: object) -> np.ndarray:
+def as_numpy(name: str, value: Any) -> np.ndarray:
     """A copy of an array or of a tensor of PyTorch (which is not imported).
 
     Returns
@@ -68,7 +68,7 @@ def as_numpy(name: str, value: object) -> np.ndarray:
 
 
 def warn_not_finite(where: str, tensors: Mapping[str, np.ndarray | StoredTensor]) -> None:
-    """Warn, naming them, if tensors hold NaN or infinity; such a file loads all the same."""
+    """Warn, naming them, if tensors hold NaN or infinity; the file is loaded nevertheless."""
     found = [name for name, tensor in tensors.items() if not all(np.isfinite(rows).all() for rows in _pieces(tensor))]
     if found:
         warnings.warn(f"{where}: NaN or infinity in {', '.join(found)}", UserWarning, stacklevel=2)

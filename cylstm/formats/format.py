@@ -1,4 +1,4 @@
-"""What a format is, and the file that formats are asked to recognise."""
+"""What a format is, and the file that is shown to the formats until one recognises it."""
 
 from __future__ import annotations
 

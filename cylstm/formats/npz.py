@@ -1,7 +1,10 @@
-"""NumPy archives: a zip of ``.npy`` members, one array each. Nothing is unpickled, ever.
+"""NumPy archives: a zip of ``.npy`` members, one array each. Nothing is ever unpickled.
 
 A member holds ``\\x93NUMPY``, a version of two bytes, the length of a header (2 bytes, from version 2 on 4), the
 header (a Python literal with descr, fortran_order and shape), then the elements.
+
+The header is read here because ``numpy.lib.format`` has no public function for version 3, rewrites headers that it
+cannot parse, and makes a type of any descr, objects included, before it can be refused.
 """
 
 from __future__ import annotations
@@ -101,7 +104,7 @@ def _header(what: str, text: bytes) -> tuple[np.dtype, bool, tuple[int, ...]]:
     """Type, order and shape from a header."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the parser thinks of odd literals
+            warnings.simplefilter("ignore")  # the parser's warnings about odd literals
             found = ast.literal_eval(text.decode("utf-8").strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise FormatError(f"{what}: a header that is no Python literal") from error

@@ -1,4 +1,4 @@
-"""What is said of a file that no format recognises."""
+"""The error about a file that no format recognises."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Group(NamedTuple):
     tensors: dict[str, Hdf5Tensor]
 
 
-#: Groups between a layer's own and its variables, which its name leaves out.
+#: Groups between a layer's group and its variables, which are not part of the layer's name.
 _WITHIN = ("cell", "forward_layer", "backward_layer")
 
 
@@ -33,7 +33,7 @@ def archive_groups(path: str, files: Sequence[Hdf5File]) -> list[Group]:
     """The variables of all layers, whose order tells what they are.
 
     A layer is named by its group, which is below ``layers`` or, for an attribute of a model that is a class of its own,
-    beside it; by the whole path where that name is another's too.
+    beside it; by the whole path if another layer has that name too.
     """
     weights = ArchiveWeights(path, files, [])
     whole = {group: [part for part in group.split("/")[:-1] if part not in _WITHIN] for group in weights.vars}
@@ -61,7 +61,7 @@ def archive_groups(path: str, files: Sequence[Hdf5File]) -> list[Group]:
 
 
 def legacy_groups(file: Hdf5File) -> list[Group]:
-    """The groups that the attributes of an older file name; a second set in one is that of the backward layer."""
+    """The groups that an older file names in attributes; the second set in a group is the backward layer's."""
     found = []
     left = dict.fromkeys(filter(is_weight, file.datasets("")))
     for layer, names in legacy_names(file, ""):
@@ -108,6 +108,7 @@ def graph_of_layers(
             arrays[full] = array
             sources[full] = group.tensors[role].name
             layouts[group.tensors[role].name] = group.tensors[role].layout
+    layer: Any
     for layer in layers if isinstance(layers, (list, tuple)) else ():
         expected = gru_biases.get(layer.prefix) if isinstance(layer, GRU) else None
         if expected is not None and (expected == 2) != layer.reset_after:
@@ -120,7 +121,8 @@ def graph_of_layers(
     base = {"version": None, "framework_version": None, **provenance, "layouts": layouts}
     graph = graph_from_tensors(arrays, layers, where=path, provenance=base)
     used: dict[str, str] = {}
-    for name, role in graph.provenance["tensors"].items():
+    roles: Any = graph.provenance["tensors"]
+    for name, role in roles.items():
         source = sources.get(name, name)
         used[source] = role if used.get(source, role) == role else f"{used[source]}+{role.rpartition('/')[2]}"
     return graph._replace(provenance={**graph.provenance, "tensors": used})

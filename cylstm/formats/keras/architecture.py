@@ -24,7 +24,7 @@ class Architecture(NamedTuple):
 
 
 class Folder:
-    """A folder with the members of an archive, read as one."""
+    """A folder with the members of an archive, which is read like one."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -124,5 +124,5 @@ def h5_config(path: str, file: Hdf5File) -> Architecture:
         if isinstance(text_or_list, list):
             raise FormatError(f"{path}: {name} expected text, found {text_or_list!r:.80}")
         found[name] = text_or_list
-    # Keras itself takes a file without a version for one of Keras 1.
+    # Keras itself reads a file without a version as one of Keras 1.
     return Architecture(parse_json(text, f"{path}: model_config"), found["keras_version"] or "1", found["backend"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,8 +22,9 @@ from cylstm.graph.builder import GraphBuilder, common_steps
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import Option, Value
 
+_Made = TypeVar("_Made")
 _MAX_NESTING = 50
-# of layers in all, those of models that are called several times counted each time
+# calls of layers, also of those in models that are called several times
 _MAX_CALLS = 10_000
 
 
@@ -60,7 +62,7 @@ class Model:
 
     @property
     def layers(self) -> list[LayerConfig]:
-        """Those of the model, as Keras counts them."""
+        """The model's own layers, as Keras counts them."""
         return self.network.layers
 
     def weighted(self) -> list[LayerConfig]:
@@ -68,7 +70,7 @@ class Model:
         return [layer for layer in self.network.layers if has_weights(layer)]
 
     def graph(self, weights: Weights, provenance: Mapping[str, object]) -> Graph:
-        """The graph with `weights`; `provenance` tells their format and source."""
+        """The graph with `weights`; `provenance` has their format and source."""
         self.weights = weights
         self.taken: dict[str, Taken] = {}
         self.used: dict[str, str] = {}
@@ -146,7 +148,7 @@ class Model:
         masked = {name for name in graph.inputs if graph.values[name].mask is not None}
         ignored = {name for name in masked if graph.values[name].mask not in read}
         if ignored:
-            # predict refuses a mask that nothing would read
+            # predict would refuse a mask that nothing reads
             raise Rebuild(unmasked=ignored)
 
     # Inputs
@@ -195,7 +197,7 @@ class Model:
         if self.nesting >= _MAX_NESTING:
             raise UnsupportedError(f"{network.what}: models in models more than {_MAX_NESTING} deep are not supported")
         self.nesting += 1
-        made: dict[tuple[str, int], list[object]] = {}
+        made: dict[tuple[str, int], list[Any]] = {}
         for reference, flow in zip(network.inputs, flows, strict=True):
             made[reference.layer, reference.call] = [flow]
         groups = dict(
@@ -234,19 +236,19 @@ class Model:
         self,
         network: Network,
         call: Call,
-        made: Mapping[tuple[str, int], list[object]],
+        made: Mapping[tuple[str, int], list[Any]],
         name: str,
         owner: LayerConfig,
         within: Part,
         first: int,
-    ) -> list[object]:
+    ) -> list[Any]:
         """The outputs of one call."""
         layer = call.layer
         self.count += 1
         if self.count > _MAX_CALLS:
             raise UnsupportedError(f"{layer.what}: more than {_MAX_CALLS} calls of layers are not supported")
 
-        def given(entry: object) -> object:
+        def given(entry: object) -> Any:
             if isinstance(entry, Reference):
                 return self.resolve(layer.what, entry, made, first)
             if isinstance(entry, list):
@@ -272,9 +274,9 @@ class Model:
         kwargs |= dict(zip(names, args[1:], strict=False))
         if kwargs.get("training"):
             raise UnsupportedError(f"{layer.what}: argument training=True is not supported; leave it out")
-        for key, value in kwargs.items():
-            if kind is not None and key not in names and value not in (None, False):
-                raise UnsupportedError(f"{layer.what}: argument {key}={value!r:.80} is not supported")
+        for name_of_argument, value in kwargs.items():
+            if kind is not None and name_of_argument not in names and value not in (None, False):
+                raise UnsupportedError(f"{layer.what}: argument {name_of_argument}={value!r:.80} is not supported")
         is_list = isinstance(args[0], (list, dict))
         flows = list(args[0].values()) if isinstance(args[0], dict) else args[0] if is_list else [args[0]]
         if isinstance(args[0], dict):
@@ -285,8 +287,8 @@ class Model:
         one = LayerCall(self, layer, name, owner, within, flows, is_list, kwargs, first, call.is_last)
         return self.watched(one, [flows, kwargs], lambda: self.call_layer(one))
 
-    def watched(self, call: LayerCall, given: object, add):
-        """``add()``, with the steps of the inputs known in advance if it cannot do without."""
+    def watched(self, call: LayerCall, given: object, add: Callable[[], _Made]) -> _Made:
+        """``add()``; if it needs a number of steps, the graph is built again with those that the config gives."""
         try:
             return add()
         except ShapeError as error:
@@ -298,9 +300,7 @@ class Model:
                 raise type(error)(f"{self.where}: {error}" if self.where not in str(error) else str(error)) from error
             raise ShapeError(f"{call.what}: {error}") from error
 
-    def resolve(
-        self, what: str, reference: Reference, made: Mapping[tuple[str, int], list[object]], first: int
-    ) -> object:
+    def resolve(self, what: str, reference: Reference, made: Mapping[tuple[str, int], list[Any]], first: int) -> object:
         """The tensor that a reference names, whose shape, from axis `first` on, must be the one that Keras recorded."""
         found = made[reference.layer, reference.call]
         if reference.output >= len(found):
@@ -373,7 +373,8 @@ class Model:
     ) -> dict[str, Value]:
         if kind == "mask_merge":
             made = self.builder.add(kind, name, inputs, weights, options)
-            origins = [self.origins.get(mask.name, frozenset()) for mask in inputs.values()]
+            merged = [mask for mask in inputs.values() if mask is not None]
+            origins = [self.origins.get(mask.name, frozenset()) for mask in merged]
             self.origins[made["mask"].name] = frozenset().union(*origins) if all(origins) else frozenset()
             return made
         known = self.shared.get((key, name))
@@ -422,8 +423,8 @@ class Model:
     ) -> dict[str, np.ndarray]:
         """Keras role -> array of ``parts[index]`` of a layer; their number and shapes are those of the config.
 
-        `roles` says what each becomes, for the provenance; `cudnn_bias` is the length of a bias that tells the
-        weights of a CuDNN layer, which are converted; those `ignored` are there and not used.
+        `roles` says what each becomes, for the provenance; `cudnn_bias` is the length of the bias by which
+        the weights of a CuDNN layer are recognised and converted; those `ignored` exist but are not used.
         """
         if not shapes:
             return {}

@@ -1,10 +1,10 @@
-"""One call of a Keras layer while its nodes are added to the graph: its tensors, their masks, its weights."""
+"""One call of a Keras layer while it is added to the graph: its tensors, their masks, its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Rebuild(Exception):
 
 @dataclass(frozen=True)
 class NoMask:
-    """A mask that Keras has and we do not compute: an error where something reads it.
+    """A mask that Keras has and that is not computed here: an error if something reads it.
 
     `inputs` are those whose masks alone it is made of, empty if the network itself computes any: such inputs take no
     mask then.
@@ -59,7 +59,7 @@ class Comparison:
 
 
 class Everywhere:
-    """A mask that counts everywhere, which is the same as none, and no automatic one either."""
+    """A mask in which every step counts. It replaces the mask that Keras would pass on automatically."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,18 @@ class Maker(Protocol):
 
     version: tuple[int, int]
     is_tensorflow: bool
+    stateful: list[str]
 
     def add_layer(
         self,
         key: tuple[object, ...],
-        op: str,
+        kind: str,
         name: str,
         inputs: Mapping[str, Value | None],
         weights: Mapping[str, np.ndarray] | None,
         options: Mapping[str, Option] | None,
     ) -> dict[str, Value]:
-        """`GraphBuilder.add`; a second node of the layer `key` and of this name shares the weights of the first."""
+        """`GraphBuilder.add`; a second layer of the same `key` and name shares the weights of the first."""
 
     def take(
         self,
@@ -128,7 +129,7 @@ class LayerCall:
     maker : Maker
     layer : LayerConfig
     name : str
-        Of its nodes.
+        Of its layers in the graph.
     owner : LayerConfig
         The layer of the outermost model under which the weights stand: the layer itself, or the model or wrapper
         that it is in.
@@ -153,7 +154,7 @@ class LayerCall:
     within: Part
     flows: list[Flow]
     is_list: bool = False
-    arguments: Mapping[str, object] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     first: int = 0
     is_last: bool = True
 
@@ -189,27 +190,28 @@ class LayerCall:
 
     def add(
         self,
-        op: str,
+        kind: str,
         inputs: Value | Mapping[str, Value | None],
         weights: Mapping[str, np.ndarray] | None = None,
         suffix: str = "",
+        /,
         **options: Option,
     ) -> Value:
-        """Add a node named after the layer, and return its output ``y``."""
+        """Add a layer to the graph, named after this one, and return its output ``y``."""
         given = {"x": inputs} if isinstance(inputs, Value) else inputs
-        return self.add_layer(op, self.name + suffix, given, weights, options)["y"]
+        return self.add_layer(kind, self.name + suffix, given, weights, options)["y"]
 
     def add_layer(
         self,
-        op: str,
+        kind: str,
         name: str,
         inputs: Mapping[str, Value | None],
         weights: Mapping[str, np.ndarray] | None = None,
         options: Mapping[str, Option] | None = None,
     ) -> dict[str, Value]:
-        """Add a node, and return its outputs by role."""
+        """Add a layer to the graph, and return its outputs by role."""
         key = (self.owner.name, self.within, self.layer.what)
-        return self.maker.add_layer(key, op, name, inputs, weights, options)
+        return self.maker.add_layer(key, kind, name, inputs, weights, options)
 
     def take(
         self, shapes: Mapping[str, tuple[int, ...]], roles: Mapping[str, str], ignored: Sequence[str] = ()
@@ -235,7 +237,7 @@ class LayerCall:
         return self.maker.take(self.owner, placed, index, shapes, roles, cudnn_bias=cudnn_bias, ignored=ignored)
 
     def axis(self, axis: object, option: str = "axis", of: Value | None = None) -> int:
-        """Keras's axis, batch counted, as ours of the value's shape."""
+        """The axis of the value's shape for Keras's axis, which counts the batch too."""
         value = of or self.x
         rank = len(value.shape) - self.first + 1
         if type(axis) is not int or not -rank <= axis < rank:
@@ -246,11 +248,19 @@ class LayerCall:
             raise ShapeError(f"{self.what}: option {option} expected another axis than the batch, found {axis}")
         return axis % rank - 1 + self.first
 
+    def known_sizes(self, value: Value, first: int) -> tuple[int, ...]:
+        """The sizes of a value's axes from `first` on; the graph is built again with a number of steps if need be."""
+        sizes = [size for size in value.shape[first:] if size is not None]
+        if len(sizes) < len(value.shape) - first:
+            assert value.axis is not None
+            raise Rebuild(fixed=[value.axis.source])
+        return tuple(sizes)
+
     def mask(self, flow: Flow) -> Value | None:
         """The mask of a tensor, to be read. Raises `UnsupportedError` if we do not compute it."""
         return self.readable(flow.mask.value)
 
-    def readable(self, mask: object) -> Value | None:
+    def readable(self, mask: Value | NoMask | None) -> Value | None:
         """A mask as a value."""
         if isinstance(mask, NoMask):
             self.refuse_mask(mask, f"the mask of its input is not supported: {mask.why}")
@@ -271,13 +281,14 @@ class LayerCall:
         refused = next((mask for mask in distinct if isinstance(mask, NoMask)), None)
         if refused is not None:
             return NoMask(refused.why, together)
-        first = distinct[0]
-        if len(distinct) == 1:
+        known = [mask for mask in distinct if isinstance(mask, Value)]
+        first = known[0]
+        if len(known) == 1:
             return first
-        for mask in distinct:
+        for mask in known:
             if (mask.shape, mask.axis) != (first.shape, first.axis):
                 return NoMask(f"masks of different times, {first.name!r} and {mask.name!r}", together)
-        roles = {f"mask{k or ''}": mask for k, mask in enumerate(distinct)}
+        roles = {f"mask{k or ''}": mask for k, mask in enumerate(known)}
         return self.add_layer("mask_merge", name, roles, None, {"mode": mode})["mask"]
 
     def as_mask(self, given: object, key: str = "mask") -> Value | NoMask | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.graph.activations import activation_options
+from cylstm.graph.values import Option
 
 MAX_UNITS = 1_000_000
 
@@ -39,7 +41,7 @@ _ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "sparse_sigmoid": ("hard_sigmoid", 0.5, 0.5),
 }
 
-#: Keras's activations that nodes of their own compute, after layers and never as a gate's.
+#: Keras's activations that are computed by layers of their own, after a layer and never as a gate's.
 COMPOSED = ("mish", "log_softmax")
 
 #: Layers that are one activation function.
@@ -73,16 +75,16 @@ class LayerConfig:
 
     class_name: str
     name: str
-    config: Mapping[str, object]
+    config: Mapping[str, Any]
     what: str
     version: tuple[int, int]
     module: str = ""
 
     @property
     def is_operation(self) -> bool:
-        """Whether it is a function of ``keras.ops``, which Keras writes like a layer, and no layer."""
+        """Whether it is no layer but a function of ``keras.ops``, which Keras writes like a layer."""
         if not self.module and self.version >= (3, 0):
-            # An .h5 file says no module; every layer has this but the input, and the spatial dropouts.
+            # An .h5 file names no module; all layers except InputLayer and the spatial dropouts have this option.
             return "trainable" not in self.config and not self.class_name.startswith(("InputLayer", "SpatialDropout"))
         return self.module.startswith(("keras.src.ops", "keras.ops"))
 
@@ -91,7 +93,7 @@ class LayerConfig:
         return read_layer(f"{self.what}, ", role, entry, self.version)
 
     def check_options(self, known: set[str]) -> None:
-        """Refuse an option that is neither known nor inert, unless it is off."""
+        """Raise `UnsupportedError` for an option that is neither known nor inert, unless it is off."""
         for key, option in self.config.items():
             is_inert = key in _INERT or key.endswith(_INERT_ENDINGS)
             if key not in known and not is_inert and option not in (None, False):
@@ -148,8 +150,8 @@ class LayerConfig:
             raise FormatError(f"{self.what}: option {key} expected a number, found {value!r:.80}")
         return float(value)
 
-    def activation(self, slot: str, target: str | None = None) -> dict[str, object]:
-        """Node options for slot `target` of ``config[slot]``: a name, or a serialised function or activation layer."""
+    def activation(self, slot: str, target: str | None = None) -> dict[str, Option]:
+        """Layer options for slot `target` of ``config[slot]``: a name, or a serialised function or activation layer."""
         what = f"{self.what}, option {slot!r}"
         if slot not in self.config:
             # Its default has changed between versions, so every version has written it.
@@ -188,7 +190,7 @@ class LayerConfig:
         return "clip", 0.0, self.number("max_value", None)
 
 
-def _unwrapped(what: str, found: object, version: tuple[int, int]) -> str | tuple[str, float | None, float | None]:
+def _unwrapped(what: str, found: Any, version: tuple[int, int]) -> str | tuple[str, float | None, float | None]:
     """An activation as Keras serialises it: its name in Keras, or what a layer is."""
     if isinstance(found, dict):
         class_name = found.get("class_name")
@@ -226,7 +228,7 @@ def _activation(what: str, given: object, version: tuple[int, int]) -> tuple[str
     return _ACTIVATIONS[found]
 
 
-def read_object(what: str, entry: object) -> tuple[str, object]:
+def read_object(what: str, entry: object) -> tuple[str, Any]:
     """Class name and config of a serialised Keras object; anything not Keras's own is refused."""
     if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str) or "config" not in entry:
         raise FormatError(f"{what}: expected an object with class_name and config")
@@ -242,7 +244,7 @@ def read_object(what: str, entry: object) -> tuple[str, object]:
     return class_name, entry["config"]
 
 
-def read_layer(start: str, role: str, entry: object, version: tuple[int, int]) -> LayerConfig:
+def read_layer(start: str, role: str, entry: Any, version: tuple[int, int]) -> LayerConfig:
     """A serialised layer; messages begin with `start` and call it a `role`."""
     given = entry.get("config") if isinstance(entry, dict) else None
     name = given.get("name", entry.get("name")) if isinstance(given, dict) else None

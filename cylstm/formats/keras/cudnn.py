@@ -1,10 +1,10 @@
-"""What Keras 2 wrote otherwise than Keras 3: layers that are gone, and weights as CuDNN wants them."""
+"""Keras 2's layers for CuDNN, which Keras 3 no longer has, and their weights."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Layers for a GPU -> the layer that each computes, and its options that had no choice there.
+#: Layers for a GPU -> the layer that each computes, and the options that are fixed there.
 _CUDNN = {
     "CuDNNLSTM": ("LSTM", {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}),
     "CuDNNGRU": (
@@ -18,7 +18,7 @@ _MAX_DEPTH = 100
 def without_cudnn(config: object, depth: int = 0) -> object:
     """A model's config in which each CuDNNLSTM is an LSTM and each CuDNNGRU a GRU, which compute the same.
 
-    Their weights are told by the length of the bias and converted by `from_cudnn`.
+    Their weights are recognised by the length of the bias and converted by `from_cudnn`.
     """
     if depth > _MAX_DEPTH:
         return config
@@ -40,7 +40,7 @@ def from_cudnn(arrays: dict[str, np.ndarray], gates: int) -> dict[str, np.ndarra
     """The weights of a CuDNNLSTM (four gates) or CuDNNGRU (three) as those of an LSTM or a GRU(reset_after=True).
 
     CuDNN has one matrix (units, input) per gate; Keras keeps each as it lies in memory, in the shape (input, units).
-    The two biases stand one behind the other (``preprocess_weights_for_loading`` in Keras 2).
+    The two biases are concatenated (``preprocess_weights_for_loading`` in Keras 2).
 
     Parameters
     ----------

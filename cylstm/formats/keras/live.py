@@ -1,4 +1,4 @@
-"""Live Keras models as graphs; their files are read by `keras_files`. Neither imports Keras."""
+"""Live Keras models as graphs. Keras is not imported."""
 
 from __future__ import annotations
 

@@ -138,7 +138,8 @@ def _product(call: LayerCall, mode: str, values: Sequence[Value], masks: Sequenc
     y = call.add("merge", {f"x{k or ''}": value for k, value in enumerate(values)}, None, suffix, mode=mode)
     if not all(masks):
         return y
-    both = masks[0] if is_one else call.readable(call.merged_mask(masks, "any", f"{call.name}.mask"))
+    found = [mask for mask in masks if mask is not None]
+    both = found[0] if is_one else call.readable(call.merged_mask(found, "any", f"{call.name}.mask"))
     return call.add("mask_fill", {"x": y, "mask": both}, value=0.0)
 
 

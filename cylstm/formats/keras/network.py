@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.keras.config import LayerConfig, read_layer
@@ -91,7 +91,7 @@ def references(entry: object) -> Iterator[Reference]:
             yield from references(item)
 
 
-def read_network(what: str, class_name: str, config: object, version: tuple[int, int]) -> Network:
+def read_network(what: str, class_name: str, config: Any, version: tuple[int, int]) -> Network:
     """The network of a model's config. Raises `FormatError` if its wiring is not sound."""
     # Before Keras 2.2.3 the config of a Sequential was the list of its layers.
     entries = config.get("layers") if isinstance(config, Mapping) else config
@@ -126,7 +126,7 @@ def _sequential(what: str, described: list[LayerConfig]) -> Network:
 def _functional(
     what: str,
     config: Mapping[str, object],
-    entries: Sequence[Mapping[str, object]],
+    entries: Sequence[Mapping[str, Any]],
     described: list[LayerConfig],
     version: tuple[int, int],
 ) -> Network:
@@ -134,10 +134,12 @@ def _functional(
     reader = _Reader(what, by_name)
 
     def ends() -> tuple[list[Reference], list[Reference]]:
-        return tuple(reader.ends(config.get(key), key) for key in ("input_layers", "output_layers"))
+        return reader.ends(config.get("input_layers"), "input_layers"), reader.ends(
+            config.get("output_layers"), "output_layers"
+        )
 
     def calls() -> dict[tuple[str, int], Call]:
-        found = {}
+        found: dict[tuple[str, int], Call] = {}
         for layer, entry in zip(described, entries, strict=True):
             nodes = entry.get("inbound_nodes", [])
             if not isinstance(nodes, list) or len(nodes) + len(found) > MAX_CALLS:
@@ -227,7 +229,7 @@ class _Reader:
         self.layers = layers
         self.offsets: dict[str, int] = {}
 
-    def reference(self, what: str, name: object, call: object, output: object, shape: object = None) -> Reference:
+    def reference(self, what: str, name: object, call: object, output: object, shape: Any = None) -> Reference:
         if not isinstance(name, str) or name not in self.layers:
             raise FormatError(f"{what}: reads from layer {name!r:.80}, which is not in the model")
         offset = self.offsets.get(name, 0)
@@ -290,7 +292,7 @@ class _Reader:
             history = inner.get("keras_history")
             if not isinstance(history, list) or len(history) != 3:
                 raise FormatError(f"{layer.what}: keras_history expected [layer, call, output], found {history!r:.80}")
-            return self.reference(layer.what, *history, inner.get("shape"))
+            return self.reference(layer.what, history[0], history[1], history[2], inner.get("shape"))
         if entry.get("class_name") == "__slice__" and isinstance(inner, dict):
             return Slice(inner.get("start"), inner.get("stop"), inner.get("step"))
         if entry.get("class_name") == "__tuple__" and isinstance(entry.get("items"), list):

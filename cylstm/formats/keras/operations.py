@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from cylstm.graph.values import Value
 Result = Flow | Comparison | Spread | Everywhere | Value | NoMask
 
 
-def add_operation(call: LayerCall, args: Sequence[object]) -> Result:
+def add_operation(call: LayerCall, args: Sequence[Any]) -> Result:
     """The result of an operation on `args`. Raises `UnsupportedError` for one that is not computed, by its name."""
     name = call.layer.class_name
     if name not in OPERATIONS:
@@ -41,7 +42,7 @@ def _value(call: LayerCall, given: object) -> Value:
     return call.numbers(_flow(call, given))
 
 
-def _option(call: LayerCall, key: str, args: Sequence[object], position: int, default: object = None) -> object:
+def _option(call: LayerCall, key: str, args: Sequence[Any], position: int, default: object = None) -> Any:
     """An option: from the config, the call's arguments by name, or by position."""
     if key in call.layer.config:
         return call.layer.config[key]
@@ -56,16 +57,16 @@ def _affine(call: LayerCall, x: Value, gain: float, shift: float) -> Flow:
     return Flow(call.add("batch_norm", x, weights, epsilon=0.0))
 
 
-def _number(call: LayerCall, given: object) -> float:
+def _number(call: LayerCall, given: Any) -> float:
     if type(given) not in (int, float) or not math.isfinite(given):
         raise UnsupportedError(f"{call.what}: expected a tensor or a number, found {given!r:.80}")
     return float(given)
 
 
-def _pairwise(mode: str) -> Callable[[LayerCall, list[object]], Flow]:
+def _pairwise(mode: str) -> Callable[[LayerCall, list[Any]], Flow]:
     """An operation on two tensors, or on a tensor and a number."""
 
-    def add(call: LayerCall, args: list[object]) -> Flow:
+    def add(call: LayerCall, args: list[Any]) -> Flow:
         if len(args) != 2:
             raise FormatError(f"{call.what}: expected two arguments, found {len(args)}")
         a, b = args
@@ -99,25 +100,25 @@ def _limited(call: LayerCall, x: Value, mode: str, number: float) -> Flow:
     return Flow(call.add("activation", x, activation="clip", activation_alpha=low, activation_beta=high))
 
 
-def _negative(call: LayerCall, args: list[object]) -> Flow:
+def _negative(call: LayerCall, args: list[Any]) -> Flow:
     return _affine(call, _value(call, args[0]), -1.0, 0.0)
 
 
-def _absolute(call: LayerCall, args: list[object]) -> Flow:
+def _absolute(call: LayerCall, args: list[Any]) -> Flow:
     x = _value(call, args[0])
     negative = _affine(call, x, -1.0, 0.0).value
-    return Flow(call.add("merge", {"x": x, "x1": negative}, suffix="/larger", mode="max"))
+    return Flow(call.add("merge", {"x": x, "x1": negative}, None, "/larger", mode="max"))
 
 
-def _square(call: LayerCall, args: list[object]) -> Flow:
+def _square(call: LayerCall, args: list[Any]) -> Flow:
     x = _value(call, args[0])
     return Flow(call.add("merge", {"x": x, "x1": x}, mode="mul"))
 
 
-def _function(name: str, **defaults: float) -> Callable[[LayerCall, list[object]], Flow]:
+def _function(name: str, **defaults: float) -> Callable[[LayerCall, list[Any]], Flow]:
     """An activation; `defaults` are its parameters by Keras's names, alpha first."""
 
-    def add(call: LayerCall, args: list[object]) -> Flow:
+    def add(call: LayerCall, args: list[Any]) -> Flow:
         found = [_number(call, _option(call, key, args, 1 + k, default)) for k, (key, default) in
                  enumerate(defaults.items())]  # fmt: skip
         options = activation_options("activation", name, *found, where=call.what)
@@ -126,12 +127,12 @@ def _function(name: str, **defaults: float) -> Callable[[LayerCall, list[object]
     return add
 
 
-def _gelu(call: LayerCall, args: list[object]) -> Flow:
+def _gelu(call: LayerCall, args: list[Any]) -> Flow:
     name = "gelu_tanh" if _option(call, "approximate", args, 1, True) else "gelu"
     return Flow(call.add("activation", _value(call, args[0]), activation=name))
 
 
-def _softmax(call: LayerCall, args: list[object]) -> Flow:
+def _softmax(call: LayerCall, args: list[Any]) -> Flow:
     x = _value(call, args[0])
     axis = call.axis(_option(call, "axis", args, 1, -1), of=x)
     if axis == len(x.shape) - 1:
@@ -139,13 +140,13 @@ def _softmax(call: LayerCall, args: list[object]) -> Flow:
     return Flow(call.add("softmax", x, axis=axis))
 
 
-def _log_softmax(call: LayerCall, args: list[object]) -> Flow:
+def _log_softmax(call: LayerCall, args: list[Any]) -> Flow:
     x = _value(call, args[0])
     return Flow(call.add("softmax", x, axis=call.axis(_option(call, "axis", args, 1, -1), of=x), log=True))
 
 
-def _reduce(mode: str) -> Callable[[LayerCall, list[object]], Flow]:
-    def add(call: LayerCall, args: list[object]) -> Flow:
+def _reduce(mode: str) -> Callable[[LayerCall, list[Any]], Flow]:
+    def add(call: LayerCall, args: list[Any]) -> Flow:
         x = _value(call, args[0])
         axis = _option(call, "axis", args, 1)
         axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
@@ -157,20 +158,20 @@ def _reduce(mode: str) -> Callable[[LayerCall, list[object]], Flow]:
         if len(x.shape) < 2:
             return Flow(call.add("reduce", x, mode=mode, axis=found))
         if keeps:
-            y = call.add("reduce", x, suffix=".flat", mode=mode, axis=found)
+            y = call.add("reduce", x, None, ".flat", mode=mode, axis=found)
             sizes = [1 if k == found else size for k, size in enumerate(x.shape)]
             if None in sizes:
                 return Flow(call.add("reshape", y, shape=",".join(["time", *map(str, sizes[1:])])))
             return Flow(call.add("reshape", y, shape=",".join(map(str, sizes))))
         y = call.add("reduce", x, mode=mode, axis=found)
         if len(x.shape) == 2 and found == 1:
-            y = call.add("reshape", y, suffix=".row", shape="-1")
+            y = call.add("reshape", y, None, ".row", shape="-1")
         return Flow(y)
 
     return add
 
 
-def _concatenate(call: LayerCall, args: list[object]) -> Result:
+def _concatenate(call: LayerCall, args: list[Any]) -> Result:
     given = args[0] if args and isinstance(args[0], list) else args
     if given and all(isinstance(item, Spread) for item in given):
         if _option(call, "axis", args, 1, -1) not in (-1, 2):
@@ -184,14 +185,14 @@ def _concatenate(call: LayerCall, args: list[object]) -> Result:
     return Flow(call.add("merge", roles, mode="concat", axis=axis))
 
 
-def _reshape(call: LayerCall, args: list[object]) -> Flow:
+def _reshape(call: LayerCall, args: list[Any]) -> Flow:
     shape = _option(call, "newshape", args, 1)
     if not isinstance(shape, list) or len(shape) < 2 or shape[0] not in (-1, None):
         raise UnsupportedError(f"{call.what}: option newshape expected (-1, ...), the batch first, found {shape!r:.80}")
     return Flow(reshape(call, _value(call, args[0]), shape[1:], "newshape"))
 
 
-def _transpose(call: LayerCall, args: list[object]) -> Flow:
+def _transpose(call: LayerCall, args: list[Any]) -> Flow:
     x, axes = _value(call, args[0]), _option(call, "axes", args, 1)
     if (
         not isinstance(axes, list)
@@ -204,7 +205,7 @@ def _transpose(call: LayerCall, args: list[object]) -> Flow:
     return Flow(call.add("permute", x, order="".join(str(axis - 1) for axis in axes[1:])))
 
 
-def _expand_dims(call: LayerCall, args: list[object]) -> Result:
+def _expand_dims(call: LayerCall, args: list[Any]) -> Result:
     if args and isinstance(args[0], (Comparison, Value, NoMask, Everywhere)):
         if isinstance(args[0], Everywhere):
             return Spread(everywhere=True)
@@ -221,7 +222,7 @@ def _expand_dims(call: LayerCall, args: list[object]) -> Result:
     return Flow(call.add("reshape", x, shape=",".join(str(-1 if size is None else size) for size in sizes)))
 
 
-def _squeeze(call: LayerCall, args: list[object]) -> Flow:
+def _squeeze(call: LayerCall, args: list[Any]) -> Flow:
     x, axis = _value(call, args[0]), _option(call, "axis", args, 1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
     found = call.axis(axis, of=x)
@@ -233,16 +234,17 @@ def _squeeze(call: LayerCall, args: list[object]) -> Flow:
     return Flow(call.add("reshape", x, shape=",".join(str(-1 if size is None else size) for size in sizes)))
 
 
-def _flip(call: LayerCall, args: list[object]) -> Flow:
+def _flip(call: LayerCall, args: list[Any]) -> Flow:
     x = _value(call, args[0])
     if not x.has_time or call.axis(_option(call, "axis", args, 1), of=x) != 0:
         raise UnsupportedError(f"{call.what}: only the time can be flipped")
     return Flow(call.add("reverse", x))
 
 
-def _get_item(call: LayerCall, args: list[object]) -> Flow:
+def _get_item(call: LayerCall, args: list[Any]) -> Flow:
     """``x[:, a:b:c, -1]``: slices and numbers for each axis, the batch untouched."""
-    y, key = _value(call, args[0]), args[1] if len(args) > 1 else None
+    y: Value = _value(call, args[0])
+    key: Any = args[1] if len(args) > 1 else None
     items = key if isinstance(key, list) else [key]
     if not items or items[0] != Slice(None, None, None) or len(items) > len(y.shape) + 1:
         raise UnsupportedError(f"{call.what}: expected the whole batch and then a part of {shape_text(y)}")
@@ -253,23 +255,24 @@ def _get_item(call: LayerCall, args: list[object]) -> Flow:
         if item == Slice(None, None, None):
             continue
         if isinstance(item, Slice) and all(part is None or type(part) is int for part in item):
-            start, stop, step = item.start or 0, item.stop, item.step or 1
+            wanted: Any = item
+            start, stop, step = wanted.start or 0, wanted.stop, wanted.step or 1
             if step < 1 or (size is None and (start < 0 or (stop is not None and stop > 0))):
                 raise UnsupportedError(
                     f"{call.what}: the slice {start}:{stop}:{step} of {shape_text(y)} is not supported; a time that is "
                     "not known in advance can lose steps at the front and at the end"
                 )
             if size is None:
-                y = call.add("slice", y, suffix=f".{axis}", axis=axis, start=start, step=step, before_end=-(stop or 0))
+                y = call.add("slice", y, None, f".{axis}", axis=axis, start=start, step=step, before_end=-(stop or 0))
                 continue
-            start, stop, step = slice(item.start, item.stop, item.step).indices(size)
+            start, stop, step = slice(wanted.start, wanted.stop, wanted.step).indices(size)
             if stop <= start:
                 raise ShapeError(f"{call.what}: nothing is left of axis {axis + 1} of {shape_text(y)}")
             y = call.add(
-                "slice", y, suffix=f".{axis}", axis=axis, start=start, step=step, count=-(-(stop - start) // step)
+                "slice", y, None, f".{axis}", axis=axis, start=start, step=step, count=-(-(stop - start) // step)
             )
         elif type(item) is int:
-            y = call.add("slice", y, suffix=f".{axis}", axis=axis, start=item, count=1)
+            y = call.add("slice", y, None, f".{axis}", axis=axis, start=item, count=1)
             dropped.append(axis)
         else:
             raise UnsupportedError(f"{call.what}: an index {item!r:.80} is not supported; numbers and slices are")
@@ -287,13 +290,13 @@ def _get_item(call: LayerCall, args: list[object]) -> Flow:
 # Masks
 
 
-def _not_equal(call: LayerCall, args: list[object]) -> Comparison:
+def _not_equal(call: LayerCall, args: list[Any]) -> Comparison:
     if len(args) != 2:
         raise FormatError(f"{call.what}: expected two arguments, found {len(args)}")
     return Comparison(_flow(call, args[0]), _number(call, args[1]))
 
 
-def _any(call: LayerCall, args: list[object]) -> Result:
+def _any(call: LayerCall, args: list[Any]) -> Result:
     """Over the features: of a comparison, or of joined masks."""
     given, axis = args[0] if args else None, _option(call, "axis", args, 1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
@@ -308,15 +311,15 @@ def _any(call: LayerCall, args: list[object]) -> Result:
     return Comparison(given.flow, given.number, is_reduced=True)
 
 
-def _masks(call: LayerCall, given: Sequence[object]) -> list[Value | NoMask]:
-    found = [call.as_mask(item) for item in given]
-    if not found or None in found:
+def _masks(call: LayerCall, given: Sequence[Any]) -> list[Value | NoMask]:
+    found = [mask for mask in map(call.as_mask, given) if mask is not None]
+    if not found or len(found) < len(given):
         raise UnsupportedError(f"{call.what}: expected masks, found {given!r:.80}")
     return found
 
 
-def _logical(mode: str) -> Callable[[LayerCall, list[object]], Result]:
-    def add(call: LayerCall, args: list[object]) -> Result:
+def _logical(mode: str) -> Callable[[LayerCall, list[Any]], Result]:
+    def add(call: LayerCall, args: list[Any]) -> Result:
         if any(isinstance(item, Spread) for item in args):
             if mode == "all" or not all(isinstance(item, Spread) for item in args):
                 raise UnsupportedError(f"{call.what}: of masks for each feature is not supported")
@@ -334,12 +337,12 @@ def _joined(spreads: Sequence[Spread]) -> Spread:
     return Spread(masks, any(spread.everywhere for spread in spreads))
 
 
-def _as_it_is(call: LayerCall, args: list[object]) -> Result:
+def _as_it_is(call: LayerCall, args: list[Any]) -> Result:
     return Flow(_value(call, args[0])) if isinstance(args[0], Flow) or not args else args[0]
 
 
 #: Operations by the name of their class.
-OPERATIONS: dict[str, Callable[[LayerCall, list[object]], Result]] = {
+OPERATIONS: dict[str, Callable[[LayerCall, list[Any]], Result]] = {
     "Add": _pairwise("sum"),
     "Subtract": _pairwise("sub"),
     "Multiply": _pairwise("mul"),

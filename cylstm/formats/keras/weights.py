@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -70,7 +70,9 @@ class Taken(NamedTuple):
 class Weights(Protocol):
     """Where a model's weights are found."""
 
-    def tensors(self, layer: LayerConfig, parts: Sequence[Part], index: int, roles: Sequence[str]) -> dict[str, Tensor]:
+    def tensors(
+        self, layer: LayerConfig, parts: Sequence[Part], index: int, roles: Sequence[str]
+    ) -> Mapping[str, Tensor]:
         """Keras role -> tensor of ``parts[index]`` of a layer. Exactly `roles`, or it raises `FormatError`."""
 
     def left(self, used: set[str]) -> list[str]:
@@ -91,13 +93,15 @@ class _LiveTensor:
 class LiveWeights:
     """The weights of a live Keras model."""
 
-    def __init__(self, model: object, layers: Sequence[LayerConfig]) -> None:
+    def __init__(self, model: Any, layers: Sequence[LayerConfig]) -> None:
         self.layers = {layer.name: layer for layer in model.layers}
         missing = [layer.name for layer in layers if layer.name not in self.layers]
         if missing:
             raise FormatError(f"Keras model: its config names a layer that it does not have: {missing[0]!r}")
 
-    def tensors(self, layer, parts, index, roles):
+    def tensors(
+        self, layer: LayerConfig, parts: Sequence[Part], index: int, roles: Sequence[str]
+    ) -> Mapping[str, Tensor]:
         live = self.layers[layer.name]
         for step in parts[index].attributes:
             live = live[step] if isinstance(step, int) else getattr(live, step)
@@ -107,7 +111,7 @@ class LiveWeights:
             raise FormatError(f"Keras model: {start!r}: expected {', '.join(roles)}, found {len(arrays)} arrays")
         return {role: _LiveTensor(f"{start}/{role}", array) for role, array in zip(roles, arrays, strict=True)}
 
-    def left(self, used):
+    def left(self, used: set[str]) -> list[str]:
         return []
 
 
@@ -133,7 +137,9 @@ class ArchiveWeights:
         groups = numbered([layer.class_name for layer in layers])
         self.groups = {layer.name: group for layer, group in zip(layers, groups, strict=True)}
 
-    def tensors(self, layer, parts, index, roles):
+    def tensors(
+        self, layer: LayerConfig, parts: Sequence[Part], index: int, roles: Sequence[str]
+    ) -> Mapping[str, Tensor]:
         path = "/".join((self.root, self.groups[layer.name], *parts[index].path, "vars"))
         found = self.vars.get(path, [])
         if set(found) != {str(j) for j in range(len(roles))}:
@@ -153,7 +159,7 @@ class ArchiveWeights:
             "its own: give layers=, or save the weights of a Sequential or Functional model of the same layers"
         )
 
-    def left(self, used):
+    def left(self, used: set[str]) -> list[str]:
         return [path for path in self.files if path not in used]
 
 
@@ -182,7 +188,9 @@ class LegacyWeights:
         stored = [(name, weights) for name, weights in stored if weights]
         self.stored = {layer.name: found for layer, found in zip(weighted, stored, strict=False)}
 
-    def tensors(self, layer, parts, index, roles):
+    def tensors(
+        self, layer: LayerConfig, parts: Sequence[Part], index: int, roles: Sequence[str]
+    ) -> Mapping[str, Tensor]:
         if layer.name not in self.stored:
             raise FormatError(f"{self.where}: layer {layer.name!r}: its weights are missing")
         group, names = self.stored[layer.name]
@@ -251,11 +259,11 @@ class LegacyWeights:
         rest = iter([parent for parent in parents if parent not in found])
         return [parents[parent if parent is not None else next(rest)] for parent in found]
 
-    def left(self, used):
+    def left(self, used: set[str]) -> list[str]:
         return [name for name in self.all if name not in used]
 
 
-def _only_parent(part: Part, parents: Sequence[str]) -> str | None:
+def _only_parent(part: Part, parents: Iterable[str]) -> str | None:
     """The one path that holds the names of `part`, None if none does or several do."""
     for names in part.names:
         found = [parent for parent in parents if set(names) <= set(parent.split("/"))]
@@ -319,10 +327,10 @@ def _read_weights(
     layer: LayerConfig, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], cudnn_bias: int | None
 ) -> dict[str, Taken]:
     """The numbers of a layer's tensors, converted if they are those of a CuDNN layer."""
-    cudnn = "bias" in shapes and cudnn_bias is not None and tensors["bias"].shape == (cudnn_bias,)
+    cudnn = "bias" in shapes and tensors["bias"].shape == (cudnn_bias,)
     is_recurrent = "recurrent_kernel" in shapes
     gates = shapes["recurrent_kernel"][-1] // shapes["recurrent_kernel"][-2] if is_recurrent else 1
-    if cudnn and gates == 3 and shapes["bias"] != (2, cudnn_bias // 2):
+    if cudnn and gates == 3 and shapes["bias"] != (2, tensors["bias"].shape[0] // 2):
         raise FormatError(
             f"{layer.what}, tensor {tensors['bias'].name!r}: the weights of a CuDNNGRU, which resets after the "
             "product, and the config says reset_after=False"

@@ -16,7 +16,7 @@ from cylstm.graph.graph import Graph
 _HEXADECIMAL = frozenset("0123456789abcdef")
 _MOST_VERSION = 64
 
-#: of the arrays of a check that is kept in a file, in bytes
+#: largest size of the input of a check, in bytes
 MOST_BYTES = 1 << 20
 
 
@@ -42,7 +42,7 @@ def tensors_of_check(file: SafetensorsFile) -> dict[str, str]:
     """Input -> the tensor that holds it, of a file with a check; else none. Raises `FormatError`."""
     if "check" not in file.metadata:
         return {}
-    names = _described(file)["inputs"]
+    names: dict[str, str] = _described(file)["inputs"]
     for tensor in names.values():
         if not isinstance(tensor, str) or tensor not in file.entries:
             raise FormatError(f"{file.path}: check: {tensor!r} is no tensor of the file")

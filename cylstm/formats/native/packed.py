@@ -15,9 +15,9 @@ from cylstm.formats.untrusted.safetensors import SafetensorsFile, are_counts
 from cylstm.graph.graph import Graph
 from cylstm.graph.weights import StoredTensor
 
-#: of the engine whose packed arrays are read and written
+#: version of the engine's packing that is read and written
 LAYOUT_VERSION = 1
-#: of packed arrays in the file and in memory, in bytes
+#: alignment of packed arrays in the file and in memory, in bytes
 ALIGNMENT = 64
 
 
@@ -40,7 +40,7 @@ def read_packed(file: SafetensorsFile, mmap: bool) -> PackedGraph:
     return PackedGraph(graph, _arrays(file, graph, mmap))
 
 
-def _unread_tensor(path: str, name: str, shape: object) -> StoredTensor:
+def _unread_tensor(path: str, name: str, shape: Any) -> StoredTensor:
     """A tensor of a packed file: its shape is known, its numbers are in the packed arrays."""
     if not are_counts(shape) or not 0 < len(shape) <= 4 or not all(0 < size < 1 << 31 for size in shape):
         raise FormatError(f"{path}: graph: tensor {name!r}: shape expected positive integers, found {shape!r}")

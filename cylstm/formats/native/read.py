@@ -30,7 +30,7 @@ def read_native(file: SafetensorsFile) -> Graph:
     return read_graph(file, None)
 
 
-def read_graph(file: SafetensorsFile, unread: Callable[[str, object], StoredTensor] | None) -> Graph:
+def read_graph(file: SafetensorsFile, unread: Callable[[str, Any], StoredTensor] | None) -> Graph:
     """As `read_native`, also of a packed file.
 
     Its tensors are made by ``unread(name, shape)``; the shapes, which stand in the metadata, are not checked yet.
@@ -72,14 +72,14 @@ def names_of_weights(file: SafetensorsFile) -> list[str]:
     return [name for name in file.entries if name not in of_check]
 
 
-def _pop_optional(described: object) -> dict[str, object]:
-    """The entries of a graph that need not be there, taken out of it."""
+def _pop_optional(described: object) -> dict[str, Any]:
+    """The optional entries of a graph, removed from it."""
     entries = described if isinstance(described, dict) else {}
     return {key: entries.pop(key) for key in ("layouts", "window", "stateful") if key in entries}
 
 
-def _with_optional(path: str, optional: Mapping[str, object], graph: Graph) -> Graph:
-    """The graph with them. Raises `FormatError` about one that does not fit it."""
+def _with_optional(path: str, optional: Mapping[str, Any], graph: Graph) -> Graph:
+    """The graph with its optional entries. Raises `FormatError` if one does not fit."""
     graph = _with_axis_orders(path, optional.get("layouts", {}), graph)
     if "window" in optional:
         window = optional["window"]

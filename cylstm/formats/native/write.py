@@ -99,7 +99,7 @@ def _json(value: object, *, sort_keys: bool = True) -> str:
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), allow_nan=False)
 
 
-def _write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+def _write(file: BinaryIO, tensors: Mapping[str, StoredTensor | np.ndarray], metadata: Mapping[str, str]) -> None:
     # Gaps are not allowed, so what fills whole 64-byte blocks comes first: those tensors are all aligned to 64 bytes.
     order = sorted(tensors, key=lambda name: (tensors[name].nbytes % ALIGNMENT != 0, -tensors[name].itemsize, name))
     header: dict[str, object] = {"__metadata__": dict(metadata)}

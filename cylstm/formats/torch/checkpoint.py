@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import BufferedReader
+from typing import Any, Literal, NamedTuple
 
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.arrays import Tensors
@@ -102,7 +103,7 @@ def _read_archive(archive: Archive, key: str | None) -> Tensors:
     return Tensors(arrays, provenance)
 
 
-def _read_stream(path: str, file: BinaryIO, key: str | None) -> Tensors:
+def _read_stream(path: str, file: BufferedReader, key: str | None) -> Tensors:
     size = os.fstat(file.fileno()).st_size
 
     def read_into(offset: int, buffer: memoryview, name: str) -> None:
@@ -112,7 +113,7 @@ def _read_stream(path: str, file: BinaryIO, key: str | None) -> Tensors:
 
     weakref.finalize(read_into, file.close)
 
-    def pickle(what: str, persistent=storage_of) -> object:
+    def pickle(what: str, persistent: Callable[[object], object] = storage_of) -> Any:
         left = min(size - file.tell(), _MAX_PICKLE_BYTES)
         return load_pickle(file, f"{path}: {what}", FUNCTIONS, persistent, left)
 
@@ -148,7 +149,12 @@ def _read_stream(path: str, file: BinaryIO, key: str | None) -> Tensors:
 
 
 def _stream_places(
-    path: str, file: BinaryIO, size: int, keys: object, storages: Mapping[str, StorageRef], order: str
+    path: str,
+    file: BufferedReader,
+    size: int,
+    keys: object,
+    storages: Mapping[str, StorageRef],
+    order: Literal["little", "big"],
 ) -> Iterator[tuple[str, tuple[int, int]]]:
     """Key -> offset and size of each storage behind the pickles, to the very end of the file."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
@@ -160,7 +166,7 @@ def _stream_places(
         if storage.elements and not storage.nbytes():
             # Its size is unknown, so that what follows it cannot be found.
             raise UnsupportedError(f"{path}: the storage {key!r}: {storage.kind} is not supported")
-        count = int.from_bytes(file.read(8), order)  # one that the file's end cuts off is found too large below
+        count = int.from_bytes(file.read(8), order)  # a count that the end of the file cuts off is refused below
         start = file.tell()
         if count != storage.elements or storage.nbytes() > size - start:
             raise FormatError(
@@ -173,11 +179,11 @@ def _stream_places(
         raise FormatError(f"{path}: {size - file.tell()} bytes after the last storage")
 
 
-# The state dict among what a checkpoint holds
+# Finding the state dict in a checkpoint
 
 
 class _Chosen(NamedTuple):
-    """A state dict: where in the checkpoint it was found ("" if it is the whole), and what lies beside it."""
+    """A state dict: where in the checkpoint it was found ("" if it is the whole), and what else is there."""
 
     key: str
     tensors: dict[str, TensorRef]
@@ -186,7 +192,7 @@ class _Chosen(NamedTuple):
     note: str | None
 
     def provenance(self, format_: str, version: str | None, path: str) -> dict[str, object]:
-        found = {
+        found: dict[str, object] = {
             "format": format_,
             "version": version,
             "framework_version": self.framework_version,
@@ -229,8 +235,8 @@ def _choose(path: str, content: object, key: str | None) -> _Chosen:
     )
 
 
-def _candidates(content: object) -> Iterator[tuple[str, dict | Placeholder]]:
-    """Path -> each mapping with tensors and each module, from the outside in; what they hold is not entered."""
+def _candidates(content: object) -> Iterator[tuple[str, dict[Any, Any] | Placeholder]]:
+    """Path -> each mapping with tensors and each module, from the outside in, without those inside them."""
     waiting: list[tuple[str, object, int]] = [("", content, 0)]
     seen: set[int] = set()
     visited = 0
@@ -267,7 +273,7 @@ def _choices(candidates: Mapping[str, object]) -> str:
     return " or ".join(f"key={name!r}" for name in list(candidates)[:_LISTED])
 
 
-def _nothing_found(path: str, content: dict | Placeholder) -> FormatError | UnsupportedError:
+def _nothing_found(path: str, content: dict[Any, Any] | Placeholder) -> FormatError | UnsupportedError:
     if isinstance(content, Placeholder):
         return UnsupportedError(
             f"{path}: the pickle calls {content}, which is not run; it may hold a whole pickled module: "

@@ -1,4 +1,4 @@
-"""What each function of PyTorch and method of a tensor becomes: an operation each, in the table `FUNCTIONS`."""
+"""What each function of PyTorch and method of a tensor becomes: one operation each, in the table `FUNCTIONS`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from cylstm.formats.torch.operations.axes import (
     unsqueeze,
 )
 from cylstm.formats.torch.operations.constants import made, made_like
-from cylstm.formats.torch.operations.conv import conv1d, global_pool, pad, pool1d, upsample
+from cylstm.formats.torch.operations.conv import avg_pool1d, conv1d, global_pool, max_pool1d, pad, upsample
 from cylstm.formats.torch.operations.linear import einsum, embedding, linear, matmul
 from cylstm.formats.torch.operations.norm import batch_norm, group_norm, layer_norm, rms_epsilon
 from cylstm.formats.torch.operations.parts import cat, chunk, flip, getitem, narrow, select, split, stack, unbind
@@ -47,11 +47,11 @@ from cylstm.formats.torch.operations.rows import has_rows, on_rows
 from cylstm.formats.torch.operations.shape import attribute, flatten, reshape, size, unflatten, view
 from cylstm.formats.torch.tensor import SYMBOLS, Dim, Scores, Tensor, flat
 
-#: of rows too
+#: those that take rows themselves
 _OF_SHAPES = frozenset(("view", "reshape", "view_as", "reshape_as", "flatten", "size", "dim"))
 
 
-def call_function(net: Network, node: Any, args: tuple, kwargs: dict) -> object:
+def call_function(net: Network, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
     """The result of a function or a method. Raises `UnsupportedError` for one that has no function here."""
     import torch
 
@@ -62,7 +62,7 @@ def call_function(net: Network, node: Any, args: tuple, kwargs: dict) -> object:
         if not any(getattr(home, name, None) is node.target for home in homes):
             known = None
     if not any(isinstance(one, (*SYMBOLS, Dim)) for one in flat((args, kwargs))):
-        # of constants alone: PyTorch itself gives it
+        # called with constants alone: PyTorch computes it
         if node.op == "call_method":
             return getattr(args[0], name)(*args[1:], **kwargs)
         return node.target(*args, **kwargs)
@@ -74,9 +74,7 @@ def call_function(net: Network, node: Any, args: tuple, kwargs: dict) -> object:
     return known(net, *args, **kwargs)
 
 
-def softmax_function(
-    net: Network, x: object, dim: int | None = None, _stacklevel: int = 3, dtype: object = None
-) -> object:
+def softmax_function(net: Network, x: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> object:
     _check_softmax_type(net, dtype)
     if isinstance(x, Scores):
         if dim not in (-1, len(x.query.axes) - 1):
@@ -86,14 +84,14 @@ def softmax_function(
 
 
 def log_softmax_function(
-    net: Network, x: object, dim: int | None = None, _stacklevel: int = 3, dtype: object = None
+    net: Network, x: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None
 ) -> object:
     _check_softmax_type(net, dtype)
     return softmax(net, x, dim, log=True)
 
 
-def _check_softmax_type(net: Network, dtype: object) -> None:
-    """Softmax is computed in the model's type; PyTorch's argument may say that, or the wider one."""
+def _check_softmax_type(net: Network, dtype: Any) -> None:
+    """Softmax is computed in the model's type; PyTorch's argument may be that type or a wider one."""
     if dtype is not None and str(dtype) not in ("torch.float32", "torch.float64"):
         raise net.refuse(f"a softmax computed in {dtype} is not supported, float32 and float64 are")
 
@@ -108,26 +106,14 @@ def parametric(name: str, default: float) -> Callable[..., Tensor]:
     )
 
 
-def pool(mode: str) -> Callable[..., Tensor]:
-    def average(net, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
-        return pool1d(net, x, "average", kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
-
-    def largest(net, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-        if return_indices:
-            raise net.refuse("return_indices is not supported")
-        return pool1d(net, x, "max", kernel_size, stride, padding, dilation, ceil_mode)
-
-    return average if mode == "average" else largest
-
-
 def interpolate(
-    net: Network, x: object, size: object = None, scale_factor: object = None, mode: str = "nearest", **others: object
+    net: Network, x: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **others: Any
 ) -> Tensor:
     return upsample(net, x, size, scale_factor, mode)
 
 
-#: name of a function of torch, torch.nn.functional, operator or math, or of a method -> function of (wiring, arguments)
-FUNCTIONS: dict[str, Callable[..., object]] = {
+#: name of a method, or of a function of torch, torch.nn.functional, operator or math -> function(network, arguments)
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("add", "iadd", "add_", "__add__"), add),
     **dict.fromkeys(("sub", "isub", "sub_", "subtract"), sub),
     "rsub": lambda net, a, b: sub(net, b, a),
@@ -208,8 +194,8 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
     "group_norm": group_norm,
     "pad": pad,
     "interpolate": interpolate,
-    "max_pool1d": pool("max"),
-    "avg_pool1d": pool("average"),
+    "max_pool1d": max_pool1d,
+    "avg_pool1d": avg_pool1d,
     "adaptive_avg_pool1d": lambda net, x, size: global_pool(net, x, "mean", size),
     "adaptive_max_pool1d": lambda net, x, size: global_pool(net, x, "max", size),
     **dict.fromkeys(("relu", "relu_"), activation_function("relu")),

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cylstm.errors import FormatError
+from cylstm.formats.torch.module import Shape
 
 
-def given_shapes(names: Sequence[str], inputs: object) -> dict[str, tuple]:
+def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
     """The shapes that the user gives, by argument of the forward."""
     if inputs is None:
         return {}
@@ -38,10 +39,10 @@ def given_shapes(names: Sequence[str], inputs: object) -> dict[str, tuple]:
 
 
 def guesses(
-    placeholders: Sequence[Any], module: Any, given: Mapping[str, tuple], is_asked: bool
-) -> Iterator[dict[str, tuple | None]]:
+    placeholders: Sequence[Any], module: Any, given: Mapping[str, Shape], is_asked: bool
+) -> Iterator[dict[str, Shape | None]]:
     """Shapes by input name; None for an optional argument that is left out, or for one that is not read."""
-    choices: list[list[tuple | None]] = []
+    choices: list[list[Shape | None]] = []
     # without a layer that has its time first, axis 0 is the batch
     time_first = any(getattr(layer, "batch_first", None) is False for layer in module.modules())
     for node in placeholders:
@@ -57,11 +58,11 @@ def guesses(
         yield {node.target: shape for node, shape in zip(placeholders, shapes)}
 
 
-def _is_time_first(shape: tuple | None) -> bool:
+def _is_time_first(shape: Shape | None) -> bool:
     return shape is not None and shape[:2] == ("T", "N")
 
 
-def _likely_shapes(placeholder: Any, module: Any, is_asked: bool) -> list[tuple | None]:
+def _likely_shapes(placeholder: Any, module: Any, is_asked: bool) -> list[Shape | None]:
     """Shapes that the first layer to read an input suggests, the most likely first; else, if `is_asked`, the module's
     first layer.
     """
@@ -77,11 +78,11 @@ def _likely_shapes(placeholder: Any, module: Any, is_asked: bool) -> list[tuple 
                 queue.append(user)
     if not is_asked:
         return []
-    found = (_shapes_of(layer, 0) for layer in module.modules())
-    return next((shapes for shapes in found if shapes is not None), [])
+    of_layers = (_shapes_of(layer, 0) for layer in module.modules())
+    return next((shapes for shapes in of_layers if shapes is not None), [])
 
 
-def _shapes_at(user: Any, source: Any, module: Any) -> list[tuple | None] | None:
+def _shapes_at(user: Any, source: Any, module: Any) -> list[Shape | None] | None:
     if user.op == "call_function" and getattr(user.target, "__name__", "") in ("linear", "conv1d"):
         weight = user.args[1] if len(user.args) > 1 else user.kwargs.get("weight")
         if getattr(weight, "op", "") != "get_attr":
@@ -99,7 +100,7 @@ def _shapes_at(user: Any, source: Any, module: Any) -> list[tuple | None] | None
     return _shapes_of(layer, user.args.index(source) if source in user.args else None)
 
 
-def _shapes_of(layer: Any, place: int | None) -> list[tuple | None] | None:
+def _shapes_of(layer: Any, place: int | None) -> list[Shape | None] | None:
     """Shapes of the argument `place` of a layer."""
     kind = type(layer).__name__.removeprefix("Parametrized")
     batch_first = getattr(layer, "batch_first", True)
@@ -112,7 +113,7 @@ def _shapes_of(layer: Any, place: int | None) -> list[tuple | None] | None:
     if kind in ("LSTMCell", "GRUCell", "RNNCell"):
         return [("N", layer.input_size if place == 0 else layer.hidden_size)]
     if kind == "MultiheadAttention":
-        size = {1: layer.kdim, 2: layer.vdim}.get(place, layer.embed_dim)
+        size: Any = layer.kdim if place == 1 else layer.vdim if place == 2 else layer.embed_dim
         return _orders(kind, size, batch_first)
     if kind == "Embedding":
         return [("N", "T"), ("T", "N")]
@@ -123,10 +124,14 @@ def _shapes_of(layer: Any, place: int | None) -> list[tuple | None] | None:
     return _orders(kind, size if isinstance(size, int) else size[-1], True)
 
 
-def _orders(kind: str, size: int, batch_first: bool) -> list[tuple | None]:
+def _orders(kind: str, size: int, batch_first: bool) -> list[Shape | None]:
+    steps: Shape
+    channels: Shape
+    vector: Shape
+    time_major: Shape
     steps, channels, vector, time_major = ("N", "T", size), ("N", size, "T"), ("N", size), ("T", "N", size)
     if kind in ("Conv1d", "InstanceNorm1d"):
-        found = [channels, steps]
+        found: list[Shape | None] = [channels, steps]
     elif kind in ("BatchNorm1d", "GroupNorm"):
         found = [vector, channels, steps]
     elif kind in ("LSTM", "GRU", "RNN", "MultiheadAttention"):
@@ -135,4 +140,5 @@ def _orders(kind: str, size: int, batch_first: bool) -> list[tuple | None]:
         found = [vector, steps, channels, time_major]
     if size == 1:
         found.append(("N", "T"))
-    return [*found, vector] if vector not in found else found  # of one step, given an axis of its own
+    # the vector is a single step to which the module adds an axis
+    return [*found, vector] if vector not in found else found

@@ -14,7 +14,7 @@ from cylstm.errors import CylstmError, UnsupportedError
 from cylstm.formats.state_dict.assemble import from_state_dict
 from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Linear
 from cylstm.formats.torch.inputs import given_shapes, guesses
-from cylstm.formats.torch.module import Call, call_of_layer, differs_in_training, evaluating, named, refuse_hooks
+from cylstm.formats.torch.module import Call, Shape, call_of_layer, differs_in_training, evaluating, named, refuse_hooks
 from cylstm.formats.torch.modules import is_known
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.run import Run
@@ -24,7 +24,7 @@ from cylstm.graph.graph import Graph
 from cylstm.graph.values import StaticTimeNeeded
 
 
-def from_torch(module: object, inputs: object = None) -> Graph:
+def from_torch(module: Any, inputs: Any = None) -> Graph:
     """The graph of a live layer or network; weights are copied.
 
     A ``torch.nn.LSTM``, ``GRU``, ``RNN`` or one of their cells by itself gives its output at every step, and takes the
@@ -46,8 +46,8 @@ def from_torch(module: object, inputs: object = None) -> Graph:
     return convert_module(module, inputs)[0]
 
 
-def convert_module(module: Any, inputs: object = None) -> tuple[Graph, Call]:
-    """As `from_torch`, with how the module is called to be compared with its graph."""
+def convert_module(module: Any, inputs: Any = None) -> tuple[Graph, Call]:
+    """As `from_torch`, with a `Call` to compare the module with its graph."""
     kind = type(module).__name__
     layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
     layer = layers.get(kind.removesuffix("Cell"))
@@ -67,13 +67,13 @@ def convert_module(module: Any, inputs: object = None) -> tuple[Graph, Call]:
     return graph, call_of_layer(module, graph)
 
 
-def _of_live(graph: Graph, kind: str, **beside: object) -> Graph:
+def _of_live(graph: Graph, kind: str, **beside: Any) -> Graph:
     """The graph with where it came from: a module of this class."""
     found = {"format": "torch", "framework_version": sys.modules["torch"].__version__, "source": f"live {kind}"}
     return graph._replace(provenance={**graph.provenance, **found, **beside})
 
 
-def graph_from_module(module: Any, inputs: object) -> tuple[Graph, Call]:
+def graph_from_module(module: Any, inputs: Any) -> tuple[Graph, Call]:
     """The graph of a module that torch.fx can trace, and how the two are called; see `cylstm.from_torch`.
 
     Raises
@@ -105,8 +105,8 @@ _SIZES = "the shapes of the inputs could not be found out; say them, for example
 _MOST_GUESSES = 64
 
 
-def _first_that_fits(module: Any, inputs: object, kept: Kept) -> tuple[Graph, Call]:
-    """The graph with the first shapes of the inputs, of those that come into question, with which all layers fit."""
+def _first_that_fits(module: Any, inputs: Any, kept: Kept) -> tuple[Graph, Call]:
+    """The graph with the first shapes of the inputs, among the possible ones, that fit all layers."""
     import torch
 
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
@@ -116,7 +116,7 @@ def _first_that_fits(module: Any, inputs: object, kept: Kept) -> tuple[Graph, Ca
     known = arguments(module)
     given = given_shapes([one.name for one in known], inputs)
     wanted = {*given, *(one.name for one in known[:1])}
-    # those that have to be given, although they have a default
+    # those without which the forward fails, although they have a default
     guessed = {one.name for one in known if one.default is None} - wanted
     for is_guess, names in enumerate([wanted, wanted | guessed] if guessed else [wanted]):
         failed = [] if is_guess else failures
@@ -133,26 +133,26 @@ def _first_that_fits(module: Any, inputs: object, kept: Kept) -> tuple[Graph, Ca
             failures = failed  # without the arguments the forward itself fails
     if not failures:
         raise UnsupportedError(f"{type(module).__name__}: {_SIZES}")
-    # the guess that came farthest says best what is missing
-    error = max(failures, key=lambda failure: failure[0])[1]
-    if isinstance(error, StaticTimeNeeded):
-        raise StaticTimeNeeded(f"{error}; say it with from_torch(module, inputs=[('N', 20, 6)])") from error
-    if len(failures) > 1 and not str(error).endswith("is not supported"):
-        raise type(error)(
-            f"{error} (the shapes of the inputs are guesses; if they are wrong, say them, for example "
+    # the error of the guess that got farthest is the most helpful one
+    best = max(failures, key=lambda failure: failure[0])[1]
+    if isinstance(best, StaticTimeNeeded):
+        raise StaticTimeNeeded(f"{best}; say it with from_torch(module, inputs=[('N', 20, 6)])") from best
+    if len(failures) > 1 and not str(best).endswith("is not supported"):
+        raise type(best)(
+            f"{best} (the shapes of the inputs are guesses; if they are wrong, say them, for example "
             "inputs=[('N', 'T', 6)])"
-        ) from error
-    raise error
+        ) from best
+    raise best
 
 
 def _attempts(
     module: Any,
     names: set[str],
-    given: Mapping[str, tuple],
+    given: Mapping[str, Shape],
     failures: list[tuple[int, CylstmError]],
     kept: Kept,
-) -> Iterator[tuple[Any, dict[str, tuple | None]]]:
-    """What forward does, with shapes of the inputs that come into question; `names` are those that have a default."""
+) -> Iterator[tuple[Any, dict[str, Shape | None]]]:
+    """The recorded forward with each possible shape of the inputs; `names` are the arguments that are given."""
     is_asked = False
     try:
         traced = trace(module, None, names, kept)
@@ -168,7 +168,7 @@ def _attempts(
         if not is_asked:
             yield traced, shapes
             continue
-        # the forward asks for a size: it goes other ways with other shapes
+        # the forward asks for a size, so what it does may depend on the shapes
         try:
             yield trace(module, shapes, names, kept), shapes
         except EndlessError:

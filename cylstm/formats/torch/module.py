@@ -1,18 +1,21 @@
-"""A live module: what it is, and how it is called beside its graph."""
+"""A live module: its class and hooks, and how it is called to be compared with its graph."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from cylstm.errors import UnsupportedError
 from cylstm.graph.graph import Graph
 
+#: sizes, with "N" for the batch and "T" for a time of any length
+Shape: TypeAlias = tuple[str | int, ...]
+
 
 def class_of(module: Any) -> type:
-    """The class of a layer, without what ``torch.nn.utils.parametrize`` made of it."""
+    """The class of a layer; of a parametrized one, the original class."""
     kind = type(module)
     return kind.__mro__[1] if kind.__module__ == "torch.nn.utils.parametrize" else kind
 
@@ -64,7 +67,7 @@ def differs_in_training(module: Any) -> bool:
 
 
 class Call(NamedTuple):
-    """How a module and its graph are called with the same.
+    """How a module and its graph are called with the same inputs.
 
     Attributes
     ----------
@@ -82,7 +85,7 @@ class Call(NamedTuple):
     """
 
     module: Any
-    inputs: tuple[tuple[str, str | None, tuple | None], ...]
+    inputs: tuple[tuple[str, str | None, Shape | None], ...]
     batch: tuple[int, ...]
     is_guess: bool = False
     is_layer: bool = False
@@ -119,7 +122,7 @@ def _steps_of_cell(cell: Any, x: Any) -> Any:
     return torch.stack(found, 1)
 
 
-def leaves(found: object) -> Iterator[object]:
+def leaves(found: Any) -> Iterator[object]:
     """The tensors of what a module returns, in order; None is left out."""
     if isinstance(found, Mapping):
         found = list(found.values())

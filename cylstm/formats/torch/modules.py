@@ -23,13 +23,13 @@ from cylstm.formats.torch.operations.activations import (
     tanhshrink,
 )
 from cylstm.formats.torch.operations.attention import multihead_attention
-from cylstm.formats.torch.operations.conv import conv1d, global_pool, pad, pool1d, upsample
+from cylstm.formats.torch.operations.conv import avg_pool1d, conv1d, global_pool, max_pool1d, pad, upsample
 from cylstm.formats.torch.operations.linear import embedding, linear
 from cylstm.formats.torch.operations.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_epsilon
 from cylstm.formats.torch.operations.recurrent import cell, recurrent
 from cylstm.formats.torch.operations.rows import has_rows, on_rows
 from cylstm.formats.torch.operations.shape import flatten, unflatten
-from cylstm.formats.torch.tensor import SYMBOLS, Tensor, flat
+from cylstm.formats.torch.tensor import SYMBOLS, flat
 
 
 def is_known(module: Any) -> bool:
@@ -38,7 +38,7 @@ def is_known(module: Any) -> bool:
     return kind.__module__.startswith("torch.nn.") and kind.__name__ in MODULES
 
 
-def call_module(net: Network, module: Any, args: tuple, kwargs: dict) -> object:
+def call_module(net: Network, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
     """The result of calling a layer. Raises `UnsupportedError` for one that has no function here."""
     if not is_known(module):
         kind = class_of(module)
@@ -52,14 +52,8 @@ def call_module(net: Network, module: Any, args: tuple, kwargs: dict) -> object:
     return MODULES[name](net, module, *args, **kwargs)
 
 
-def _max_pool(net: Network, m: Any, x: object) -> Tensor:
-    if m.return_indices:
-        raise net.refuse("return_indices is not supported")
-    return pool1d(net, x, "max", m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode)
-
-
-#: class of torch.nn -> function of (wiring, module, arguments of the call)
-MODULES: dict[str, Callable[..., object]] = {
+#: class of torch.nn -> function of (network, module, arguments of the call)
+MODULES: dict[str, Callable[..., Any]] = {
     "Linear": lambda net, m, x: linear(net, x, m.weight, m.bias),
     "Embedding": lambda net, m, x: embedding(net, x, m.weight, m.max_norm),
     "LSTM": lambda net, m, input, hx=None: recurrent(net, m, input, hx),
@@ -72,9 +66,11 @@ MODULES: dict[str, Callable[..., object]] = {
     "Conv1d": lambda net, m, x: conv1d(
         net, x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups, padding_mode=m.padding_mode
     ),
-    "MaxPool1d": lambda net, m, x: _max_pool(net, m, x),
-    "AvgPool1d": lambda net, m, x: pool1d(
-        net, x, "average", m.kernel_size, m.stride, m.padding, 1, m.ceil_mode, m.count_include_pad
+    "MaxPool1d": lambda net, m, x: max_pool1d(
+        net, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices
+    ),
+    "AvgPool1d": lambda net, m, x: avg_pool1d(
+        net, x, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad
     ),
     "AdaptiveAvgPool1d": lambda net, m, x: global_pool(net, x, "mean", m.output_size),
     "AdaptiveMaxPool1d": lambda net, m, x: global_pool(net, x, "max", m.output_size),
@@ -116,6 +112,7 @@ MODULES: dict[str, Callable[..., object]] = {
     "Softmax": lambda net, m, x: softmax(net, x, m.dim),
     "LogSoftmax": lambda net, m, x: softmax(net, x, m.dim, log=True),
     "Softmin": lambda net, m, x: softmax(net, net.affine(net.tensor(x), -1.0, 0.0), m.dim),
-} | dict.fromkeys(
-    ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"), lambda net, m, x: x
-)
+    **dict.fromkeys(
+        ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"), lambda net, m, x: x
+    ),
+}

@@ -1,8 +1,7 @@
-"""The network that is being built: adds layers to its graph, with the axes where they need them."""
+"""The network that is being built: adds layers to its graph, and arranges axes as the layers need them."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ class Network:
     ----------
     builder : GraphBuilder
     name : str
-        The layer or operation being added: what its layers are called.
+        The layer or operation being added, after which its layers are named.
     dtype : numpy.dtype
         Of the weights that are made of plain numbers.
     """
@@ -38,12 +37,12 @@ class Network:
     def refuse(self, why: str) -> UnsupportedError:
         return UnsupportedError(f"layer {self.name!r}: {why}")
 
-    def array(self, tensor: Any) -> np.ndarray | None:
-        """A copy of a parameter or buffer, made once."""
+    def array(self, tensor: Any) -> Any:
+        """A copy of a parameter or buffer as an array, made once; None of None."""
         if tensor is None:
             return None
         if id(tensor) not in self._arrays:
-            # the tensor is kept too, so that its id stays its own
+            # the tensor is kept alive too, so that no other gets its id
             self._arrays[id(tensor)] = (tensor, as_numpy(self.name, tensor))
         return self._arrays[id(tensor)][1]
 
@@ -97,7 +96,7 @@ class Network:
         axes = [tensor.axes[i] for i in wanted]
         used = [axis for axis in axes if axis is not None]
         order = used + [axis for axis in range(len(value.shape)) if axis not in used]
-        if used != sorted(used):  # those of size 1 lie anywhere
+        if used != sorted(used):  # axes of size 1 may be anywhere
             value = self.add_layer("permute", value, options={"order": "".join(map(str, order))}, part="permute")
         sizes = [1 if axis is None else tensor.value.shape[axis] for axis in axes]
         if None in sizes:
@@ -137,7 +136,7 @@ class Network:
     def repeated_over(self, tensor: Tensor, axis: int, time: Dim) -> Tensor:
         """`tensor`, of which one of PyTorch's axes has size 1, for each step of a time of any length.
 
-        As the sum with zeros, which are what is between 0 and 0 of any sequence with that time.
+        This is a sum with zeros, which are made by clipping a sequence with that time to 0.
         """
         over = [value for value in self.builder.values() if value.kind == "sequence" and value.axis == time.of]
         sequence = next((value for value in over if len(value.shape) > 1), None)
@@ -145,8 +144,8 @@ class Network:
             raise StaticTimeNeeded(f"layer {self.name!r}: a repetition over the time needs the number of steps")
         while len(sequence.shape) > 2 or sequence.features > 1:
             last = len(sequence.shape) - 1
-            if sequence.shape[last] > 1:
-                options = {"axis": last, "start": 0, "count": 1}
+            if sequence.features > 1:
+                options: dict[str, Option] = {"axis": last, "start": 0, "count": 1}
                 sequence = self.add_layer("slice", sequence, options=options, part="steps")
             else:
                 sequence = self.add_layer("reshape", sequence, options={"shape": "time,-1"}, part="steps")
@@ -206,7 +205,7 @@ class Network:
             return Tensor(self._scaled(tensor.value, *full), tensor.axes)
         inner = tensor.inner
         value = self.arrange(tensor, inner)
-        sizes = tuple(tensor.size(i) for i in inner)
+        sizes: Any = tuple(tensor.size(i) for i in inner)
         if not all(isinstance(size, int) for size in sizes):
             raise StaticTimeNeeded(f"layer {self.name!r}: a constant along the time needs the number of steps")
         full = [np.broadcast_to(array.squeeze(tensor.batch), sizes).reshape(-1) for array in constants]
@@ -232,8 +231,8 @@ class Network:
         order = self.order(tensors, ())
         values = []
         for tensor in tensors:
-            wanted = list(itertools.dropwhile(lambda i, t=tensor: t.axes[i] is None, order))
-            values.append(self.arrange(tensor, wanted))
+            first = next((k for k, i in enumerate(order) if tensor.axes[i] is not None), len(order))
+            values.append(self.arrange(tensor, order[first:]))
         inputs = {f"x{i}": value for i, value in enumerate(values) if i}
         return self.place(self.add_layer("merge", values[0], options={"mode": mode}, **inputs), order, like)
 

@@ -8,7 +8,7 @@ from typing import Any
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.arrays import warn_not_finite
 from cylstm.formats.torch.functions import call_function
-from cylstm.formats.torch.module import leaves
+from cylstm.formats.torch.module import Shape, leaves
 from cylstm.formats.torch.modules import call_module
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.tensor import BATCH, Dim, Tensor, Unavailable
@@ -50,7 +50,7 @@ _VIEWS = frozenset(
 )
 
 
-#: those with an underscore that change no number
+#: methods with an underscore that change no number
 _SAME = frozenset(("squeeze_", "unsqueeze_", "transpose_", "requires_grad_"))
 
 
@@ -69,7 +69,7 @@ class Run:
         self.outputs: list[Value] = []
         self.done = 0
 
-    def build(self, traced: Any, shapes: Mapping[str, tuple | None]) -> Graph:
+    def build(self, traced: Any, shapes: Mapping[str, Shape | None]) -> Graph:
         taken = {str(node.target) for node in traced.nodes if node.op == "call_module"}
         taken |= {node.name for node in traced.nodes if node.op.startswith("call")}
         for node in traced.nodes:
@@ -96,14 +96,14 @@ class Run:
         warn_not_finite(type(self.module).__name__, graph.tensors)
         return graph._replace(layouts=self.axis_orders)
 
-    def add_input(self, node: Any, name: str, shape: tuple | None) -> object:
+    def add_input(self, node: Any, name: str, shape: Shape | None) -> object:
         self.inputs.append(name)
         if shape is not None:
             self.names[node.target] = name
         if shape is None:
             # an optional argument left out, one that nothing reads, or the mask of another input
             return node.args[0] if node.args else Unavailable(f"the argument {node.target!r} is not an input")
-        rest = [size for size in shape if size != "N"]
+        rest: list[Any] = [size for size in shape if size != "N"]
         if self.reads_indices(node):
             value = self.net.builder.input(name, tuple(None if size == "T" else size for size in rest), indices=True)
             return Tensor(value, tuple(BATCH if size == "N" else rest.index(size) for size in shape))
@@ -129,10 +129,10 @@ class Run:
                 return self.reads_indices(user)
         return False
 
-    def argument(self, found: object) -> object:
+    def argument(self, found: Any) -> Any:
         import torch
 
-        return torch.fx.node.map_arg(found, lambda node: self.found[node])
+        return torch.fx.node.map_arg(found, lambda node: self.found[node])  # type: ignore[arg-type, return-value]
 
     def call(self, node: Any) -> object:
         args, kwargs = self.argument(node.args), self.argument(node.kwargs)
@@ -140,7 +140,7 @@ class Run:
         net.fx_node = node
         net.name = str(node.target) if node.op == "call_module" else node.name
         if node.op == "get_attr":
-            # a copy, which nothing that is computed with it changes in the module
+            # a copy, so that in-place operations do not change the module
             return self.constants[node.target].detach().clone()
         try:
             if node.op == "call_module":
@@ -212,7 +212,7 @@ class Run:
         name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
         return name in _VIEWS or name in _SAME or "dropout" in name or self.is_in_place(node)
 
-    def add_output(self, found: object) -> None:
+    def add_output(self, found: Any) -> None:
         """One output, and how its axes lie in what the module returns."""
         net = self.net
         tensor = net.tensor(found)
@@ -231,7 +231,7 @@ class Run:
 
 
 def _without_unused(graph: Graph) -> Graph:
-    """Without the layers that no output needs, and their weights."""
+    """The graph without layers that no output needs, and without their weights."""
     needed = set(graph.outputs)
     kept = []
     for layer in reversed(graph.layers):

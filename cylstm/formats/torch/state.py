@@ -27,7 +27,7 @@ class Change(NamedTuple):
     """
 
     name: str
-    attribute_of: dict | None
+    attribute_of: dict[Any, Any] | None
     key: object
 
 
@@ -189,7 +189,7 @@ class Kept:
 
 
 def _is_record(value: object) -> bool:
-    """Whether it is an object of a user's class; those of Python's own, such as locks, are not for us to put back."""
+    """Whether it is an object of a user's class; Python's own, such as locks, are not restored."""
     if isinstance(value, (type, types.ModuleType)) or not isinstance(getattr(value, "__dict__", None), dict):
         return False
     owner = type(value).__module__.split(".")[0]
@@ -225,7 +225,7 @@ def _set_slot(owner: Any, name: str, value: object) -> None:
 
 def version(tensor: Any) -> int:
     try:
-        return tensor._version
+        return int(tensor._version)
     except RuntimeError:  # made in inference mode
         return 0
 
@@ -236,7 +236,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def _random_states(torch: Any) -> list[tuple[Any, Any, Any]]:
-    """Of each generator its state, what puts one back, and what compares two."""
+    """For each random generator: its state, a function that restores one, a function that compares two."""
     import random
 
     import numpy as np

@@ -7,7 +7,9 @@ dropping axes cost nothing until an operation needs another order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cylstm.graph.values import Axis, Value
 
@@ -71,7 +73,9 @@ class Tensor:
     @property
     def stored(self) -> list[int]:
         """PyTorch's axes that are stored, in the order of the value."""
-        return sorted((i for i in self.inner if self.axes[i] is not None), key=lambda i: self.axes[i])
+        return [
+            i for _, i in sorted((axis, i) for i, axis in enumerate(self.axes) if axis is not None and axis != BATCH)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +91,7 @@ class Stack:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What attention by hand multiplies: query and key, (batch, [heads,] time, size), until the values come."""
+    """Query and key of attention written as products, (batch, [heads,] time, size), until the values are multiplied."""
 
     query: Tensor
     key: Tensor
@@ -111,7 +115,7 @@ class Rows:
 class Frames:
     """As `Rows`, what one frame after the other gives: tensors, or tuples and states of them."""
 
-    frames: tuple[object, ...]
+    frames: tuple[Any, ...]
     time_first: bool
 
     @property
@@ -122,7 +126,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """A result that is not computed; an error once something reads it."""
+    """A result that is not computed; it is an error to read it."""
 
     reason: str
 
@@ -135,7 +139,12 @@ def is_constant(found: object) -> bool:
     return isinstance(found, (int, float)) or (hasattr(found, "dtype") and not isinstance(found, (*SYMBOLS, Dim)))
 
 
-def flat(found: object) -> list[object]:
+def listed(arguments: tuple[Any, ...]) -> Sequence[Any]:
+    """Sizes or axes, which PyTorch takes one by one or as one tuple or list."""
+    return arguments[0] if len(arguments) == 1 and isinstance(arguments[0], (tuple, list)) else arguments
+
+
+def flat(found: object) -> list[Any]:
     """What is in a nest of arguments."""
     if isinstance(found, dict):
         found = list(found.values())

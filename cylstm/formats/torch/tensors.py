@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from cylstm.graph.weights import PIECE_BYTES, StoredTensor
 
 _MAX_RANK = 32
 _MAX_KEY = 100
-# Tensors may share storages, but not turn a few bytes into gigabytes, nor be read from them for hours.
+# Tensors may share storages, but must not make gigabytes of a few bytes, nor take hours to read.
 _FREE_BYTES = 16 << 20
 _FREE_SPAN = 64 << 20
 _SPANS_PER_STORAGE = 8
@@ -39,7 +39,7 @@ _STORAGES = {
 }
 _KINDS = {*_STORAGES.values(), "uint16", "uint32", "uint64"}
 #: kind of a weight -> its type once read
-_REAL_TYPES = {kind: np.dtype(np.float32) for kind in ("float32", "float16", "bfloat16")}
+_REAL_TYPES: dict[str, np.dtype] = {kind: np.dtype(np.float32) for kind in ("float32", "float16", "bfloat16")}
 _REAL_TYPES["float64"] = np.dtype(np.float64)
 
 
@@ -98,7 +98,7 @@ class TensorReader:
         self.where = where
         self.locate = locate
         self.read_into = read_into
-        self.order = "<" if little_endian else ">"
+        self.order: Literal["<", ">"] = "<" if little_endian else ">"
 
     def read_all(self, tensors: Mapping[str, TensorRef]) -> dict[str, np.ndarray | StoredTensor]:
         """Name -> tensor in C order and native bytes; half precision becomes float32. Equal views are one tensor.
@@ -182,7 +182,7 @@ class TensorReader:
         type_ = _item_type(tensor.kind).newbyteorder(self.order)
         flat = np.empty(_span(tensor), type_)
         if flat.size:
-            self.read_into(start + tensor.offset * type_.itemsize, memoryview(flat.view(np.uint8)), f"tensor {name!r}")
+            self.read_into(start + tensor.offset * type_.itemsize, flat.view(np.uint8).data, f"tensor {name!r}")
         if tensor.strides == _contiguous(tensor.shape):
             array = flat.reshape(tensor.shape)
         elif flat.size:
@@ -195,7 +195,8 @@ class TensorReader:
         wanted = np.dtype(np.float32) if tensor.kind == "float16" else type_.newbyteorder("=")
         # A bool read from a byte other than 0 and 1 would be neither true nor false.
         if tensor.kind == "bool":
-            return array.view(np.uint8) != 0 if array.flags.c_contiguous else np.array(array.astype(np.uint8)) != 0
+            numbers = array.view(np.uint8) if array.flags.c_contiguous else np.array(array.astype(np.uint8))
+            return np.asarray(numbers != 0)
         return array.astype(wanted, order="C", copy=not array.flags.c_contiguous)
 
 
@@ -243,7 +244,7 @@ def storage_of(identifier: object) -> StorageRef | Global | Placeholder:
     return StorageRef(key, _STORAGES[kind.name] if known else str(kind), elements)
 
 
-def _tensor(storage: object, kind: str, offset: object, shape: object, strides: object, metadata: object) -> TensorRef:
+def _tensor(storage: object, kind: str, offset: Any, shape: Any, strides: Any, metadata: object) -> TensorRef:
     if not isinstance(storage, StorageRef):
         raise FormatError("data.pkl: a tensor without a storage")
     if not (
@@ -258,28 +259,39 @@ def _tensor(storage: object, kind: str, offset: object, shape: object, strides: 
         raise FormatError("data.pkl: a tensor whose offset, shape or strides are no reasonable natural numbers")
     if isinstance(metadata, dict) and (len(metadata) > 8 or any(flag is not False for flag in metadata.values())):
         kind = "a conjugated or negated view"
-    # PyTorch leaves the stride of an axis of one element open.
+    # The stride of an axis of one element may be anything in PyTorch.
     usual = _contiguous(shape)
     strides = tuple(one if size == 1 else step for size, step, one in zip(shape, strides, usual, strict=True))
     return TensorRef(storage, kind, offset, shape, strides)
 
 
-def _rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks, metadata=None) -> TensorRef:
+def _rebuild_tensor_v2(
+    storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, metadata: Any = None
+) -> TensorRef:
     return _tensor(storage, getattr(storage, "kind", ""), offset, shape, strides, metadata)
 
 
-def _rebuild_tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata=None) -> TensorRef:
+def _rebuild_tensor_v3(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    strides: Any,
+    requires_grad: Any,
+    hooks: Any,
+    dtype: Any,
+    metadata: Any = None,
+) -> TensorRef:
     if not isinstance(dtype, Global):
         raise FormatError("data.pkl: a tensor without a dtype")
     known = dtype.module == "torch" and dtype.name in _KINDS
     return _tensor(storage, dtype.name if known else str(dtype), offset, shape, strides, metadata)
 
 
-def _rebuild_parameter(data, requires_grad, hooks, state=None) -> object:
+def _rebuild_parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = None) -> object:
     return data
 
 
-def _rebuild_from_type_v2(function, kind, arguments, state) -> object:
+def _rebuild_from_type_v2(function: Any, kind: Any, arguments: Any, state: Any) -> object:
     plain = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
     if not (isinstance(kind, Global) and isinstance(function, Global) and isinstance(arguments, tuple)):
         return Placeholder("torch._tensor._rebuild_from_type_v2")
@@ -288,7 +300,7 @@ def _rebuild_from_type_v2(function, kind, arguments, state) -> object:
     return FUNCTIONS[str(function)](*arguments)
 
 
-def _ordered_dict(items=()) -> dict[object, object]:
+def _ordered_dict(items: Any = ()) -> dict[object, object]:
     found: dict[object, object] = {}
     if not isinstance(items, (list, tuple)):
         raise FormatError("data.pkl: an OrderedDict of something else than a list of pairs")
@@ -299,13 +311,13 @@ def _ordered_dict(items=()) -> dict[object, object]:
     return found
 
 
-def _size(items=()) -> tuple[object, ...]:
+def _size(items: Any = ()) -> tuple[object, ...]:
     if not isinstance(items, (list, tuple)):
         raise FormatError("data.pkl: a torch.Size of something else than numbers")
     return tuple(items)
 
 
-def _set(items=()) -> list[object]:
+def _set(items: Any = ()) -> list[object]:
     if not isinstance(items, (list, tuple)):
         raise FormatError("data.pkl: a set of something else than a list")
     return list(items)

@@ -5,6 +5,9 @@ so far are then run on arrays of zeros, of several batch sizes and of several ti
 that is the same in all of them is the size.
 """
 
+# Classes here are derived from those of torch.fx, which is imported late: mypy knows nothing of them.
+# mypy: disable-error-code="misc, attr-defined, no-any-return, type-arg, var-annotated, index"
+
 from __future__ import annotations
 
 import contextlib
@@ -85,7 +88,7 @@ def arguments(module: Any) -> list[Argument]:
     ]
 
 
-def trace(module: Any, shapes: Mapping[str, tuple | None] | None, given: Container[str], kept: Kept) -> Any:
+def trace(module: Any, shapes: Mapping[str, tuple[Any, ...] | None] | None, given: Container[str], kept: Kept) -> Any:
     """What `module` does, a torch.fx graph. `module` is then as it was before.
 
     Parameters
@@ -143,7 +146,7 @@ def trace(module: Any, shapes: Mapping[str, tuple | None] | None, given: Contain
 
 
 def _record(
-    module: Any, shapes: Mapping[str, tuple | None] | None, given: Container[str], kept: Kept
+    module: Any, shapes: Mapping[str, tuple[Any, ...] | None] | None, given: Container[str], kept: Kept
 ) -> tuple[Any, list[Change], bool]:
     """What `module` does, what that changed of what is kept, and whether generators moved; all is put back."""
     import torch
@@ -218,7 +221,7 @@ def _takes_a_step(index: object) -> bool:
     return any(not isinstance(one, slice) for one in (index if isinstance(index, tuple) else (index,))[:2])
 
 
-def _tracer(torch: Any, shapes: Mapping[str, tuple | None] | None, given: Container[str]) -> Any:
+def _tracer(torch: Any, shapes: Mapping[str, tuple[Any, ...] | None] | None, given: Container[str]) -> Any:
     """Records buffers too, ``x += y`` as such, and the constants whose shape has the size of an input in it."""
 
     module = torch.nn.Module

@@ -1,1 +1,1 @@
-"""Reading what may be damaged or hostile."""
+"""Readers of containers that may be damaged or hostile."""

@@ -1,7 +1,7 @@
-"""HDF5 files read on guard: nothing outside the file, nothing larger than what is stored, nothing twice.
+"""HDF5 files read through h5py with checks: nothing outside the file, nothing beyond what is stored, nothing twice.
 
-Links are looked at before they are followed, compressed chunks are expanded here, with a limit, and texts of variable
-length are read by `_hdf5_texts`.
+Links are checked before they are followed, compressed chunks are expanded here, with a limit, and texts of variable
+length are read by ``hdf5_texts.py``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import mmap
 import os
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Hdf5Tensor:
         Whether Keras wrote it into an older ``.h5`` file, where two bytes without a mark are bfloat16.
     """
 
-    def __init__(self, file: Hdf5File, name: str, dataset) -> None:
+    def __init__(self, file: Hdf5File, name: str, dataset: Any) -> None:
         self.file = file
         self.name = name
         self.dataset = dataset
@@ -148,7 +149,7 @@ class Hdf5File:
         Bytes of the file.
     """
 
-    def __init__(self, path: str, file, data: bytes | bytearray | mmap.mmap) -> None:
+    def __init__(self, path: str, file: Any, data: bytes | bytearray | mmap.mmap) -> None:
         self.path = path
         self.file = file
         self.size = len(data)
@@ -164,7 +165,7 @@ class Hdf5File:
         """Whether the root of the file has an attribute of this name."""
         return name in self.file.attrs
 
-    def group(self, path: str):
+    def group(self, path: str) -> Any:
         """The group at `path`, reached through hard links only; "" is the root."""
         return self._child(path, dataset=False)
 
@@ -179,7 +180,8 @@ class Hdf5File:
         """
         import h5py
 
-        found, waiting, seen = [], [root], set()
+        seen: set[int] = set()
+        found, waiting = [], [root]
         while waiting:
             path = waiting.pop()
             group = self.group(path)
@@ -203,7 +205,7 @@ class Hdf5File:
             waiting += reversed(inner)
         return found
 
-    def attribute(self, owner, name: str) -> str | list[str] | None:
+    def attribute(self, owner: Any, name: str) -> str | list[str] | None:
         """A text or list of texts, None if there is none. Bytes are decoded; other kinds are refused."""
         import h5py
 
@@ -227,7 +229,7 @@ class Hdf5File:
         texts = [self._text(name, value) for value in values]
         return texts if found.shape else texts[0]
 
-    def names(self, group, name: str) -> list[str]:
+    def names(self, group: Any, name: str) -> list[str]:
         """A list of names in an attribute, which HDF5's size limit may have split into ``name0``, ``name1``, ..."""
         found = self.attribute(group, name)
         if found is None:
@@ -254,7 +256,7 @@ class Hdf5File:
         if self._text_left < 0:
             raise FormatError(f"{self.path}: more than {_MAX_TEXT >> 20} MB of names and texts")
 
-    def _links(self, group) -> list[str]:
+    def _links(self, group: Any) -> list[str]:
         """Names of a group's links; many may be one text in the file."""
         found: list[bytes] = []
         left = [self._text_left]
@@ -269,7 +271,7 @@ class Hdf5File:
         self._spend_text(self._text_left - left[0])
         return [name.decode("utf-8") for name in found]
 
-    def _child(self, path: str, *, dataset: bool):
+    def _child(self, path: str, *, dataset: bool) -> Any:
         import h5py
 
         found = self.file["/"]
@@ -294,8 +296,8 @@ class Hdf5File:
 
 
 @contextlib.contextmanager
-def open_hdf5(path: str, file, data: bytes | bytearray | mmap.mmap) -> Iterator[Hdf5File]:
-    """Open an HDF5 file on guard.
+def open_hdf5(path: str, file: Any, data: bytes | bytearray | mmap.mmap) -> Iterator[Hdf5File]:
+    """Open an HDF5 file to be read with checks.
 
     Parameters
     ----------

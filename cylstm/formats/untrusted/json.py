@@ -1,4 +1,8 @@
-"""JSON from a file that is not trusted."""
+"""JSON from a file that is not trusted: Python's own parser, behind limits and checks that it does not have.
+
+The parser alone accepts duplicate keys and NaN, takes quadratic time for long integers, and makes 200 MB of objects
+out of 3 MB of text.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 from cylstm.errors import FormatError
 
@@ -17,8 +22,8 @@ _MAX_MEMORY = 32 << 20
 _CONTAINER_BYTES, _ITEM_BYTES = 64, 100
 
 
-def parse_json(data: bytes | bytearray | str, what: str) -> object:
-    """Parse `data`; what a hostile or a careless writer could slip in is refused.
+def parse_json(data: bytes | bytearray | str, what: str) -> Any:
+    """Parse `data`, with limits for what a hostile or careless writer may have put there.
 
     Parameters
     ----------
@@ -38,8 +43,10 @@ def parse_json(data: bytes | bytearray | str, what: str) -> object:
         found = dict(items)
         if len(found) != len(items):
             seen: set[str] = set()
-            repeated = next(key for key, _ in items if key in seen or seen.add(key))
-            raise FormatError(f"{what}: the key {repeated!r} stands twice in one object")
+            for key, _ in items:
+                if key in seen:
+                    raise FormatError(f"{what}: the key {key!r} stands twice in one object")
+                seen.add(key)
         return found
 
     def integer(text: str) -> int:
@@ -79,7 +86,7 @@ def parse_json(data: bytes | bytearray | str, what: str) -> object:
 def _check_extent(data: bytes | bytearray, what: str) -> None:
     """Refuse what nests too deeply or holds too many elements, before anything is made of it."""
     if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH and len(data) * _ITEM_BYTES <= _MAX_MEMORY:
-        return  # cannot be too much, whatever of it stands in strings
+        return  # few enough brackets and bytes, even if none of them are in strings
     depth = memory = 0
     in_string = False
     for match in re.finditer(rb'\\.|["\[\]{},]', data, re.DOTALL):
@@ -100,30 +107,23 @@ def _check_extent(data: bytes | bytearray, what: str) -> None:
 
 
 def _scanner(
-    pairs: Callable[[list[tuple[str, object]]], dict],
+    pairs: Callable[[list[tuple[str, object]]], dict[str, object]],
     integer: Callable[[str], int],
     real: Callable[[str], float],
     constant: Callable[[str], object],
 ) -> Callable[[str, int], tuple[object, int]]:
-    """``scan(text, start)`` gives a value and where it ends: that of `json.JSONDecoder`, whose import takes 1 ms.
+    """``scan(text, start)`` gives a value and where it ends, as `json.JSONDecoder` does.
 
-    CPython has it in C beside that module; elsewhere the module is used.
+    CPython has the scanner in C apart from that module, whose import takes 1.0 ms where this one takes 0.2: a fifth of
+    loading a small model. Other Pythons import the module.
     """
+    hooks: Any = {"object_pairs_hook": pairs, "parse_int": integer, "parse_float": real, "parse_constant": constant}
     try:
         from _json import make_scanner
     except ImportError:
         from json import JSONDecoder
 
-        return JSONDecoder(
-            object_pairs_hook=pairs, parse_int=integer, parse_float=real, parse_constant=constant
-        ).scan_once
-    return make_scanner(
-        SimpleNamespace(
-            strict=True,
-            object_hook=None,
-            object_pairs_hook=pairs,
-            parse_int=integer,
-            parse_float=real,
-            parse_constant=constant,
-        )
-    )
+        decoder: Any = JSONDecoder(**hooks)
+        return decoder.scan_once  # type: ignore[no-any-return]
+    context: Any = SimpleNamespace(strict=True, object_hook=None, **hooks)
+    return make_scanner(context)

@@ -1,9 +1,11 @@
 """An inert reader of pickles: nothing is imported, called or built beyond plain data.
 
-A pickle is a program. This is an interpreter of its opcodes in which naming a class or a function only makes a
-`Global`, a name. When such a name is called, the few functions that a checkpoint of tensors needs are replaced by
-the caller's own; every other call makes a `Placeholder`, which remembers the name and swallows whatever the
-program does to it.
+A pickle is a program. Python's unpickler cannot be made safe: even with its hooks replaced it calls what the pickle
+names, and it has no limits of memory or depth. The one of ``torch.load(weights_only=True)`` needs PyTorch.
+
+This is an interpreter of the opcodes in which naming a class or a function only makes a `Global`, a name. When such a
+name is called, the few functions that a checkpoint of tensors needs are replaced by the caller's own; every other call
+makes a `Placeholder`, which remembers the name and swallows whatever the program does to it.
 
 The opcodes are those of protocols 2 to 5 that Python's pickler writes; see the ``pickletools`` module of Python.
 """
@@ -18,7 +20,7 @@ from typing import BinaryIO
 
 from cylstm.errors import FormatError
 
-# Far above any checkpoint: one tensor takes about 50 operations and 5 kB.
+# Far more than any checkpoint needs: one tensor takes about 50 operations and 5 kB.
 _MAX_OPERATIONS = 600_000
 _MAX_MEMORY = 48 << 20
 _MAX_MARKS = 1_000
@@ -95,12 +97,20 @@ def load_pickle(
         If the pickle is damaged, uses an opcode that checkpoints do not, or makes more objects than they do.
     """
     if isinstance(source, (bytes, bytearray)):
-        source, size = io.BytesIO(source), len(source)
+        size = len(source)
+        source = io.BytesIO(source)
     return _Interpreter(source, what, functions, persistent, size or 0).run()
 
 
 class _Interpreter:
-    def __init__(self, file, what, functions, persistent, size) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        what: str,
+        functions: Mapping[str, Callable[..., object]],
+        persistent: Callable[[object], object],
+        size: int,
+    ) -> None:
         self.file = file
         self.what = what
         self.functions = functions
@@ -214,7 +224,7 @@ class _Interpreter:
         values = [self.pop() for _ in range(size)]
         self.push(tuple(reversed(values)))
 
-    def empty(self, container: list | dict) -> None:
+    def empty(self, container: list[object] | dict[object, object]) -> None:
         self.spend(_CONTAINER_BYTES)
         self.push(container)
 
@@ -285,7 +295,7 @@ class _Interpreter:
         target = self.top()
         if isinstance(target, Placeholder) and isinstance(state, dict):
             target.state = state
-        # A state dict carries its _metadata (module versions) as a state; it says nothing about the weights.
+        # A state dict carries its _metadata (module versions) as a state; it is not about the weights.
         metadata = type(target) is dict and isinstance(state, dict) and len(state) < 2 and state.keys() <= {"_metadata"}
         if not metadata and not isinstance(target, Placeholder):
             raise self.fail(f"setting the state of a {type(target).__name__}")

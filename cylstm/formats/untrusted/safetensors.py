@@ -1,11 +1,11 @@
 """safetensors: a JSON header and raw tensors; used for state dicts and for the native ``.cylstm``.
 
 The layout: the header's length as a little-endian uint64, the header, the data. Each tensor's entry holds its type,
-shape and its begin and end in the data; sorted by begin the tensors fill the data without gap, overlap or rest.
+shape and its begin and end in the data; sorted by begin, the tensors are contiguous, with nothing left over.
 ``__metadata__`` maps strings to strings.
 
-This reader does without the library of that name, which maps the whole file, knows no limits for headers that are not
-trusted, and would be one more dependency; tensors are read here when they are packed, a piece at a time.
+This reader is used instead of the library of that name, which would be one more dependency: tensors are read a piece
+at a time as they are packed, and the header has limits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cylstm.graph.weights import StoredTensor
 
 _MAX_HEADER = 100_000_000
 _MAX_RANK = 32
-#: numbers that are looked at at once
+#: numbers that are tested for NaN at a time
 _PIECE = 1 << 18
 _TYPES = {
     "F64": "<f8",
@@ -125,7 +125,7 @@ class SafetensorsFile:
     def read_into(self, name: str, begin: int, target: np.ndarray) -> None:
         """Fill `target` (bytes, one axis) from byte `begin` of the file. Raises `FormatError` where it ends early."""
         self._file.seek(begin)
-        view, done = memoryview(target), 0
+        view, done = memoryview(target.data), 0
         while done < len(view):
             count = self._file.readinto(view[done:])
             if not count:

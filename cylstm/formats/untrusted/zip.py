@@ -1,8 +1,10 @@
 """Zip archives from a file that is not trusted: members are located or read in memory, never extracted.
 
-The directory is read here and not by Python's zipfile, which keeps the last of two members of one name, allows
-members to overlap, and spends a kilobyte on each of any number of them. The records are those of PKWARE's APPNOTE:
-the end of the central directory (4.3.16) and its 64-bit form (4.3.14), its entries (4.3.12), local headers (4.3.7).
+This reader is used instead of Python's zipfile for security and memory: zipfile keeps the last of two members of one
+name, allows members to overlap, and spends a kilobyte on each of any number of members.
+
+The records are those of PKWARE's APPNOTE: the end of the central directory (4.3.16) and its 64-bit form (4.3.14), its
+entries (4.3.12), local headers (4.3.7).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 from cylstm.errors import FormatError, UnsupportedError
 
@@ -126,7 +128,7 @@ class Archive:
         """Offset and size in the file of an uncompressed member's data.
 
         The sizes come from the central directory: PyTorch leaves them zero in the local headers. Checksums are
-        not looked at: PyTorch can be told to leave them out.
+        not checked: PyTorch has an option to leave them out.
         """
         member = self._members[name]
         if member.method != _STORED:
@@ -148,7 +150,7 @@ class Archive:
         if self._file.readinto(view) != len(view):
             raise FormatError(f"{self.path}: {name} lies beyond the end of the file; truncated?")
 
-    def open_at(self, offset: int) -> object:
+    def open_at(self, offset: int) -> BinaryIO:
         """The file itself, positioned at `offset`; it is closed by `close`."""
         self._file.seek(offset)
         return self._file
@@ -225,7 +227,7 @@ class Archive:
         return name
 
     def _wide_sizes(self, name: str, extra: bytes, *narrow: int) -> list[int]:
-        """The sizes and offset with those that do not fit 32 bits from the extra field 1 (APPNOTE 4.5.3)."""
+        """The sizes and offset; those that do not fit into 32 bits are in the extra field 1 (APPNOTE 4.5.3)."""
         place = 0
         while place + 4 <= len(extra):
             kind, size = struct.unpack_from("<2H", extra, place)
@@ -254,7 +256,7 @@ class Archive:
         return member
 
     def _check_overlaps(self, directory: int) -> None:
-        """Refuse members that share bytes, as far as the directory tells; `_data_start` sees to the rest."""
+        """Refuse members that share bytes, as far as the directory tells; `_data_start` checks the rest."""
         found = sorted((member.offset, member.stored_size, name) for name, member in self._members.items())
         self._starts = [offset for offset, _, _ in found] + [directory]
         for (offset, size, name), following in zip(found, self._starts[1:]):
@@ -264,6 +266,8 @@ class Archive:
     def _data_start(self, name: str) -> int:
         """Where a member's data begin: behind its local header, whose extra field pads them."""
         member = self._members[name]
+        name_size: int
+        extra_size: int
         header = _LOCAL.unpack(self.read_at(member.offset, _LOCAL.size, name))
         signature, _, flags, *_, name_size, extra_size = header
         if signature != b"PK\x03\x04":

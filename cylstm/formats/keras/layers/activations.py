@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.keras.call import LayerCall, Rebuild
+from cylstm.formats.keras.call import LayerCall
 from cylstm.formats.keras.config import LayerConfig
 from cylstm.graph.activations import activation_options
 from cylstm.graph.values import Option, Value
@@ -16,31 +16,32 @@ from cylstm.graph.values import Option, Value
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def output_activation(layer: LayerConfig) -> str | dict[str, object]:
-    """Node options of a layer's activation, or which of `COMPOSED` it is."""
+def output_activation(layer: LayerConfig) -> str | dict[str, Option]:
+    """Layer options of a layer's activation, or which of `COMPOSED` it is."""
     return layer.composed_activation("activation") or layer.activation("activation")
 
 
 def activated(
     call: LayerCall,
-    activation: str | dict[str, object],
-    op: str,
+    activation: str | dict[str, Option],
+    kind: str,
     x: Value,
     weights: Mapping[str, np.ndarray] | None = None,
+    /,
     **options: Option,
 ) -> Value:
-    """A node with an activation, or with the nodes behind it that the activation is."""
+    """A layer of the graph with an activation, or with layers behind it that compute the activation."""
     if isinstance(activation, dict):
-        return call.add(op, x, weights, **options, **activation)
+        return call.add(kind, x, weights, **options, **activation)
     if weights:
-        x = call.add(op, x, weights, ".linear", **options)
+        x = call.add(kind, x, weights, ".linear", **options)
     return _mish(call, x) if activation == "mish" else call.add("softmax", x, log=True)
 
 
 def _mish(call: LayerCall, x: Value) -> Value:
     """x tanh(softplus(x))."""
-    y = call.add("activation", x, suffix=".softplus", activation="softplus")
-    y = call.add("activation", y, suffix=".tanh", activation="tanh")
+    y = call.add("activation", x, None, ".softplus", activation="softplus")
+    y = call.add("activation", y, None, ".tanh", activation="tanh")
     return call.add("merge", {"x": x, "x1": y}, mode="mul")
 
 
@@ -68,22 +69,22 @@ def add_relu(call: LayerCall) -> Value:
         raise UnsupportedError(f"{call.what}: option threshold expected 0 to 1e8, found {threshold}")
     y = x
     if threshold:
-        # 1 above the threshold, else 0: a step so steep that no float32 number stands on it
+        # 1 above the threshold, else 0: the ramp is so steep that no float32 number lies on it
         steep = 2.0**90
         above = call.add(
-            "activation", x, suffix=".above", activation="hard_sigmoid",
+            "activation", x, None, ".above", activation="hard_sigmoid",
             activation_alpha=steep, activation_beta=-steep * float(np.float32(threshold)),
         )  # fmt: skip
-        y = call.add("merge", {"x": x, "x1": above}, suffix=".kept", mode="mul")
+        y = call.add("merge", {"x": x, "x1": above}, None, ".kept", mode="mul")
     top = _LARGEST if limit is None else limit
-    y = call.add("activation", y, suffix=".limited", activation="clip", activation_alpha=0.0, activation_beta=top)
+    y = call.add("activation", y, None, ".limited", activation="clip", activation_alpha=0.0, activation_beta=top)
     if not slope:
         return y
     ones = np.ones(x.features, np.float32)
     weights = {"mean": ones * np.float32(threshold), "variance": ones, "gain": ones * np.float32(slope)}
     below = call.add("batch_norm", x, weights, ".below", epsilon=0.0)
     below = call.add(
-        "activation", below, suffix=".slope", activation="clip", activation_alpha=-_LARGEST, activation_beta=0.0
+        "activation", below, None, ".slope", activation="clip", activation_alpha=-_LARGEST, activation_beta=0.0
     )
     return call.add("merge", {"x": y, "x1": below}, mode="sum")
 
@@ -96,17 +97,15 @@ def add_prelu(call: LayerCall) -> Value:
     if not isinstance(shared, list):
         raise FormatError(f"{call.what}: option shared_axes expected a list of axes, found {shared!r:.80}")
     axes = {call.axis(axis, "shared_axes") for axis in shared}
-    inner = x.shape[call.first :]
-    if None in inner and 0 not in axes:
-        raise Rebuild(fixed=[x.axis.source])
-    shape = tuple(1 if k + call.first in axes else int(size) for k, size in enumerate(inner))
+    inner = x.shape[call.first :] if 0 in axes else call.known_sizes(x, call.first)
+    shape = tuple(1 if size is None or k + call.first in axes else size for k, size in enumerate(inner))
     alpha = call.take({"alpha": shape}, {"alpha": "slope"})["alpha"]
     known = tuple(1 if size is None else int(size) for size in inner)
     if math.prod(shape) == 1 or math.prod(shape) == shape[-1]:
         return call.add("prelu", x, {"slope": alpha.reshape(-1)})
     if x.has_time and not call.first and shape[0] != 1:
         # slopes that differ by step: as one vector
-        flat = call.add("reshape", x, suffix=".flat", shape="-1")
+        flat = call.add("reshape", x, None, ".flat", shape="-1")
         y = call.add("prelu", flat, {"slope": np.broadcast_to(alpha, known).reshape(-1)}, ".slopes")
         return call.add("reshape", y, shape=",".join(map(str, known)))
     step = known if call.first or not x.has_time else known[1:]

@@ -10,6 +10,7 @@ from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
 from cylstm.formats.keras.masks import attention_masks, loses_masks
 from cylstm.formats.keras.weights import Part
+from cylstm.graph.values import Option
 
 
 def _refuse_scores(call: LayerCall) -> None:
@@ -27,7 +28,7 @@ def add_attention(call: LayerCall) -> list[Flow]:
     query, value, *rest = call.values
     key = rest[0] if rest else value
     use_scale = layer.flag("use_scale", is_additive)
-    options: dict[str, object] = {"score": "dot", "masked": "penalty"}
+    options: dict[str, Option] = {"score": "dot", "masked": "penalty"}
     options["causal"] = call.flag_argument("use_causal_mask") or layer.flag("causal", False)
     weights = {}
     if is_additive:
@@ -96,23 +97,25 @@ def add_multi_head_attention(call: LayerCall) -> list[Flow]:
     places.append(Part((f"{under}output_dense",), ("_output_dense",), (("attention_output",),)))
     inputs = {}
     for k, (name, flow, each) in enumerate(parts):
-        shapes = {"kernel": (flow.value.features, heads, each)} | ({"bias": (heads, each)} if bias else {})
-        node = f"{call.name}.{name}"
-        arrays = call.take_part(places, k, shapes, {"kernel": f"{node}/weight", "bias": f"{node}/bias"})
-        weights = {"weight": arrays["kernel"].reshape(-1, heads * each).T}
+        shapes: dict[str, tuple[int, ...]] = {"kernel": (flow.value.features, heads, each)}
+        shapes |= {"bias": (heads, each)} if bias else {}
+        part = f"{call.name}.{name}"
+        arrays = call.take_part(places, k, shapes, {"kernel": f"{part}/weight", "bias": f"{part}/bias"})
+        weights: dict[str, np.ndarray] = {"weight": arrays["kernel"].reshape(-1, heads * each).T}
         weights |= {"bias": arrays["bias"].reshape(-1)} if bias else {}
-        options = {"activation": "sigmoid"} if name == "gate" else {}
-        inputs[name] = call.add("dense", flow.value, weights, f".{name}", **options)
-    options = {
+        inputs[name] = call.add(
+            "dense", flow.value, weights, f".{name}", activation="sigmoid" if name == "gate" else "linear"
+        )
+    options: dict[str, Option] = {
         "heads": heads,
         "scale": 1.0 / math.sqrt(size),
         "causal": call.flag_argument("use_causal_mask"),
         "masked": rule,
     }
-    roles = {"x": inputs["query"], "key": inputs["key"], "value": inputs["value"], **masks}
-    y = call.add("attention", roles, suffix=".attention", **options)
+    given = {"x": inputs["query"], "key": inputs["key"], "value": inputs["value"], **masks}
+    y = call.add("attention", given, None, ".attention", **options)
     if has_gate:
-        y = call.add("merge", {"x": y, "x1": inputs["gate"]}, suffix=".gated", mode="mul")
+        y = call.add("merge", {"x": y, "x1": inputs["gate"]}, None, ".gated", mode="mul")
     shapes = {"kernel": (heads, value_size, width)} | ({"bias": (width,)} if bias else {})
     roles = {"kernel": f"{call.name}/weight", "bias": f"{call.name}/bias"}
     arrays = call.take_part(places, len(parts), shapes, roles)

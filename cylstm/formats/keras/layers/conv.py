@@ -9,7 +9,7 @@ import numpy as np
 from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.formats.keras.call import LayerCall, shape_text
 from cylstm.formats.keras.layers.activations import activated, output_activation
-from cylstm.graph.values import Value
+from cylstm.graph.values import Option, Value
 
 
 def check_channels_last(call: LayerCall) -> None:
@@ -21,8 +21,8 @@ def check_channels_last(call: LayerCall) -> None:
         )
 
 
-def window_options(call: LayerCall, *paddings: str) -> dict[str, object]:
-    """Node options of a convolution."""
+def window_options(call: LayerCall, *paddings: str) -> dict[str, Option]:
+    """Layer options of a convolution."""
     check_channels_last(call)
     layer = call.layer
     padding = layer.config.get("padding", "valid")
@@ -32,7 +32,7 @@ def window_options(call: LayerCall, *paddings: str) -> dict[str, object]:
         )
     if len(call.x.shape) != 2:
         raise ShapeError(f"{call.what}: expected an input (batch, time, channels), found {shape_text(call.x)}")
-    found = {"padding": padding, "stride": layer.size("strides")}
+    found: dict[str, Option] = {"padding": padding, "stride": layer.size("strides")}
     return found | ({"dilation": layer.size("dilation_rate")} if "dilation_rate" in layer.config else {})
 
 
@@ -70,7 +70,7 @@ def add_depthwise_conv1d(call: LayerCall) -> Value:
     channels, bias = call.x.features, layer.flag("use_bias", True)
     multiplier = layer.size("depth_multiplier")
     name = "kernel" if layer.version >= (3, 0) else "depthwise_kernel"
-    shapes = {name: (layer.size("kernel_size"), channels, multiplier)}
+    shapes: dict[str, tuple[int, ...]] = {name: (layer.size("kernel_size"), channels, multiplier)}
     shapes |= {"bias": (channels * multiplier,)} if bias else {}
     arrays = call.take(shapes, {name: "weight", "bias": "bias"})
     weights = {"weight": _depthwise_weight(arrays[name])} | ({"bias": arrays["bias"]} if bias else {})
@@ -83,7 +83,7 @@ def add_separable_conv1d(call: LayerCall) -> Value:
     window, activation = window_options(call, "valid", "same", "causal"), output_activation(layer)
     channels, bias = call.x.features, layer.flag("use_bias", True)
     filters, multiplier = layer.whole("filters"), layer.size("depth_multiplier")
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "depthwise_kernel": (layer.size("kernel_size"), channels, multiplier),
         "pointwise_kernel": (1, channels * multiplier, filters),
     }
@@ -120,7 +120,7 @@ def global_pooling_of(mode: str) -> Callable[[LayerCall], Value]:
                 call.refuse_mask(mask, "a mask inside TimeDistributed is not supported")
             inputs["mask"] = mask
         keeps = layer.flag("keepdims", False)
-        y = call.add("reduce", inputs, suffix=".flat" if keeps else "", mode=mode, axis=call.first)
+        y = call.add("reduce", inputs, None, ".flat" if keeps else "", mode=mode, axis=call.first)
         if not keeps:
             return y
         return call.add("reshape", y, shape=("time," if call.first else "") + f"1,{x.features}")

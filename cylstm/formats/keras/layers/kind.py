@@ -1,4 +1,4 @@
-"""What there is to say about a class of Keras layers."""
+"""The record of a class of Keras layers."""
 
 from __future__ import annotations
 

@@ -50,11 +50,11 @@ def add_dot(call: LayerCall) -> Value:
                 f"{call.what}: expected inputs (batch, time, features) or (batch, features), found {shape_text(value)}"
             )
         if call.axis(axis, "axes", of=value) != len(value.shape) - 1:
-            value = call.add("permute", value, suffix=f".input{k}", order="10")
+            value = call.add("permute", value, None, f".input{k}", order="10")
         values.append(value)
     y = {"x": values[0], "x1": values[1]}
     normalize = layer.flag("normalize", False)
     if len(values[0].shape) == 2 and len(values[1].shape) == 1:
-        column = call.add("dot", y, suffix=".column", normalize=normalize)
+        column = call.add("dot", y, None, ".column", normalize=normalize)
         return call.add("reshape", column, shape="-1")
     return call.add("dot", y, normalize=normalize)

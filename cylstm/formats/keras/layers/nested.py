@@ -1,4 +1,4 @@
-"""Masking, layers that hold layers, and models that are layers."""
+"""Masking, layers that contain layers, and models as layers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_time_distributed(call: LayerCall) -> list[Flow]:
     return [Flow(one.value, Mask(mask_of_frames(call, one, mask))) for one in made]
 
 
-#: Inside TimeDistributed, layers that are called on single frames add as many nodes.
+#: Inside TimeDistributed, layers that are called on single frames add as many layers to the graph.
 _MOST_FRAMES = 256
 
 
@@ -91,8 +91,8 @@ def _frame_by_frame(call: LayerCall, inner: LayerConfig, within: Part, flow: Flo
         ]
         results.append(rows)
     joined = []
-    for rows in zip(*results, strict=True):
-        inputs = {f"x{k or ''}": row for k, row in enumerate(rows)}
+    for every in zip(*results, strict=True):
+        inputs = {f"x{k or ''}": row for k, row in enumerate(every)}
         joined.append(Flow(call.add("merge", inputs, None, "/frames", mode="concat", axis=0)))
     return joined
 

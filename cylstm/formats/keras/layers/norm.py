@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.keras.call import LayerCall, Rebuild, shape_text
+from cylstm.formats.keras.call import LayerCall, shape_text
 from cylstm.graph.values import Value
 
 
@@ -41,9 +41,7 @@ def add_layer_normalization(call: LayerCall) -> Value:
     layer.check_options({"axis", "epsilon", "center", "scale", "rms_scaling"})
     is_rms = layer.flag("rms_scaling", False)
     axes = _last_axes(call, layer.config.get("axis", -1))
-    shape = x.shape[len(x.shape) - axes :]
-    if None in shape:
-        raise Rebuild(fixed=[x.axis.source])
+    shape = call.known_sizes(x, len(x.shape) - axes)
     kept = {
         "gamma": layer.flag("scale", True) or is_rms,
         "beta": layer.flag("center", True) and not is_rms,
@@ -59,9 +57,7 @@ def add_rms_normalization(call: LayerCall) -> Value:
     layer, x = call.layer, call.x
     layer.check_options({"axis", "epsilon"})
     axes = _last_axes(call, layer.config.get("axis", -1))
-    shape = x.shape[len(x.shape) - axes :]
-    if None in shape:
-        raise Rebuild(fixed=[x.axis.source])
+    shape = call.known_sizes(x, len(x.shape) - axes)
     scale = call.take({"scale": shape}, {"scale": "gain"})["scale"].reshape(-1)
     return call.add("layer_norm", x, {"gain": scale}, mode="rms", axes=axes, epsilon=layer.number("epsilon", 1e-6))
 
@@ -71,9 +67,7 @@ def add_unit_normalization(call: LayerCall) -> Value:
     call.layer.check_options({"axis"})
     x = call.x
     axes = _last_axes(call, call.layer.config.get("axis", -1))
-    shape = x.shape[len(x.shape) - axes :]
-    if None in shape:
-        raise Rebuild(fixed=[x.axis.source])
+    shape = call.known_sizes(x, len(x.shape) - axes)
     count = math.prod(shape)
     gain = np.full(count, 1.0 / math.sqrt(count), np.float32)
     return call.add("layer_norm", x, {"gain": gain}, mode="rms", axes=axes, epsilon=1e-24 / count)
@@ -140,8 +134,8 @@ def add_rescaling(call: LayerCall) -> Value:
     call.layer.check_options({"scale", "offset"})
     size = call.x.features
     scale, offset = _numbers(call, "scale", None, size), _numbers(call, "offset", 0.0, size)
-    if scale is None:
-        raise FormatError(f"{call.what}: option scale is missing")
+    if scale is None or offset is None:
+        raise FormatError(f"{call.what}: option {'scale' if scale is None else 'offset'} is missing")
     ones = np.ones(size, np.float32)
     return call.add(
         "batch_norm", call.x, {"mean": ones * 0, "variance": ones, "gain": scale, "shift": offset}, epsilon=0.0

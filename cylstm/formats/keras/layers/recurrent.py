@@ -1,10 +1,11 @@
-"""Keras's recurrent layers as nodes of a graph: plain, of cells, convolutional, bidirectional."""
+"""Recurrent layers: plain, of cells, convolutional, bidirectional."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from cylstm.graph.values import Option, Value
 
 RECURRENT_LAYERS = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D")
 
-#: Class of a layer or a cell -> our operation.
-_OPS = {
+#: class of a layer or a cell -> kind of layer in the graph
+_KINDS = {
     "LSTM": "lstm",
     "LSTMCell": "lstm",
     "GRU": "gru",
@@ -58,7 +59,7 @@ class _Recurrent:
 
     @property
     def is_convolution(self) -> bool:
-        return _OPS[self.cells[0].class_name] == "conv_lstm"
+        return _KINDS[self.cells[0].class_name] == "conv_lstm"
 
     @property
     def ignores_zero_output(self) -> bool:
@@ -149,8 +150,9 @@ def _inputs(call: LayerCall) -> tuple[Value, list[Flow], Value | None]:
     flows, initial = call.flows, call.arguments.get("initial_state")
     if isinstance(initial, tuple):
         initial = list(initial)
-    given = _flat(initial)
-    if any(not isinstance(state, Flow) for state in given):
+    states = _flat(initial)
+    given = [state for state in states if isinstance(state, Flow)]
+    if len(given) < len(states):
         raise UnsupportedError(f"{call.what}: argument initial_state expected tensors, found {initial!r:.80}")
     if call.layer.version < (3, 0) and len(flows) > 1:
         # Keras 2 writes the states as further inputs.
@@ -163,7 +165,7 @@ def _inputs(call: LayerCall) -> tuple[Value, list[Flow], Value | None]:
     return call.x, given, call.readable(mask)
 
 
-def _flat(nest: object) -> list[object]:
+def _flat(nest: Any) -> list[object]:
     if nest is None:
         return []
     if isinstance(nest, (list, tuple)):
@@ -171,10 +173,12 @@ def _flat(nest: object) -> list[object]:
     return [nest]
 
 
-def _initial_states(call: LayerCall, directions: Sequence[_Recurrent], given: list[Flow]) -> list[list[dict]]:
+def _initial_states(
+    call: LayerCall, directions: Sequence[_Recurrent], given: list[Flow]
+) -> list[list[dict[str, Value]]]:
     """For each direction and cell, role -> initial state."""
     roles = [
-        [("h0", "c0") if _OPS[cell.class_name] in ("lstm", "conv_lstm") else ("h0",) for cell in direction.cells]
+        [("h0", "c0") if _KINDS[cell.class_name] in ("lstm", "conv_lstm") else ("h0",) for cell in direction.cells]
         for direction in directions
     ]
     expected = sum(len(cell) for cells in roles for cell in cells)
@@ -210,7 +214,7 @@ def _read(layer: LayerConfig) -> _Recurrent:
                     f"supported are {', '.join(_CELLS)}"
                 )
     for cell in cells:
-        cell.check_options(_CELL_OPTIONS[_OPS[cell.class_name]] | (_LAYER_OPTIONS if cell is layer else set()))
+        cell.check_options(_CELL_OPTIONS[_KINDS[cell.class_name]] | (_LAYER_OPTIONS if cell is layer else set()))
     if layer.flag("time_major", False):
         raise UnsupportedError(
             f"{layer.what}: option time_major=True is not supported; build the layer with time_major=False, whose "
@@ -266,7 +270,7 @@ def _add_direction(
     *,
     flipped: bool,
 ) -> tuple[Value, list[Value]]:
-    """The nodes of one direction, one per cell.
+    """The layers of one direction, one per cell.
 
     Each cell of a stack reads the one before within the same step, so the cells are layers that share a mask.
     `flipped` puts the sequence in the opposite of the input's time order.
@@ -284,18 +288,18 @@ def _add_direction(
             "reverse": recurrent.goes_backwards,
             "padding": "repeat" if is_top and not zeroes_masked else "zero",
         }
-        node = f"{name}.cell{k}" if recurrent.is_stack else name
+        cell_name = f"{name}.cell{k}" if recurrent.is_stack else name
         inputs = {"x": y, "mask": mask, **initial[k]}
-        made = _add_cell(call, cell, parts, offset + k, node, inputs, options)
+        made = _add_cell(call, cell, parts, offset + k, cell_name, inputs, options)
         y = made.pop("y")
         # Keras 3 starts from the initial state that a call gives, at every call.
         if recurrent.is_stateful and not (initial[k] and recurrent.layer.version >= (3, 0)):
-            if y.name != node:
+            if y.name != cell_name:
                 raise UnsupportedError(
                     f"{call.what}: option stateful=True of a layer that is called more than once in a model, each "
                     "time from the state that the call before has left, is not supported; set it to False"
                 )
-            call.maker.stateful.append(node)
+            call.maker.stateful.append(cell_name)
         states += made.values()
     if not recurrent.returns_sequences:
         return made["h"], states
@@ -320,15 +324,16 @@ def _add_cell(
     inputs: dict[str, Value | None],
     options: dict[str, Option],
 ) -> dict[str, Value]:
-    """One recurrent node. Keras's order of gates is i f c o, which is ours, and z r h for r z n in a GRU."""
-    op, value = _OPS[cell.class_name], inputs["x"]
+    """One layer of the graph. Keras's order of gates is i f c o, as ours, and in a GRU z r h for our r z n."""
+    kind, value = _KINDS[cell.class_name], inputs["x"]
+    assert value is not None
     options |= cell.activation("activation")
-    if op != "rnn":
+    if kind != "rnn":
         options |= cell.activation("recurrent_activation")
-    if op == "lstm":
+    if kind == "lstm":
         options |= cell.activation("activation", "output_activation")
     taps: tuple[int, ...] = ()
-    if op == "conv_lstm":
+    if kind == "conv_lstm":
         units = cell.whole("filters")
         taps, convolution = _convolution(cell, value)
         options |= convolution
@@ -336,9 +341,9 @@ def _add_cell(
         units = cell.whole("units", old_name="output_dim")
         if len(value.shape) != 2:
             raise FormatError(f"{call.what}: expected an input (batch, time, features), found {shape_text(value)}")
-    rows = _GATES[op] * units
+    rows = _GATES[kind] * units
     bias_roles = ["bias"]
-    if op == "gru":
+    if kind == "gru":
         # Keras before 2.1.3 had no such option, and its GRU applied r before the product.
         options["reset_after"] = cell.flag("reset_after", False)
         bias_roles = ["bias_ih", "bias_hh"] if options["reset_after"] else ["bias_ih"]
@@ -353,9 +358,9 @@ def _add_cell(
     weights = {roles[role]: arrays[role].reshape(-1, rows).T for role in ("kernel", "recurrent_kernel")}
     if "bias" in arrays:
         weights |= dict(zip(bias_roles, arrays["bias"].reshape(-1, rows), strict=True))
-    if op == "gru":
+    if kind == "gru":
         weights = {role: _reset_gate_first(weight) for role, weight in weights.items()}
-    return call.add_layer(op, name, inputs, weights, options)
+    return call.add_layer(kind, name, inputs, weights, options)
 
 
 def _reset_gate_first(weight: np.ndarray) -> np.ndarray:
@@ -365,7 +370,7 @@ def _reset_gate_first(weight: np.ndarray) -> np.ndarray:
 
 
 def _convolution(cell: LayerConfig, value: Value) -> tuple[tuple[int, ...], dict[str, Option]]:
-    """Size of the kernel, and the options of a ConvLSTM's node."""
+    """Size of the kernel, and the options of a ConvLSTM."""
     count = 1 if cell.class_name == "ConvLSTM1D" else 2
     if cell.config.get("data_format") != "channels_last":
         raise UnsupportedError(

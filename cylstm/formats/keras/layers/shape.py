@@ -23,7 +23,7 @@ def add_reshape(call: LayerCall) -> Value:
 
 
 def reshape(call: LayerCall, x: Value, target: object, option: str) -> Value:
-    """A node that gives `x` the shape `target`, batch not counted."""
+    """`x` in the shape `target`, batch not counted."""
     if not isinstance(target, list) or not target or not all(type(size) is int for size in target):
         raise FormatError(f"{call.what}: option {option} expected a list of whole numbers, found {target!r:.80}")
     sizes = list(target)
@@ -52,7 +52,7 @@ def add_repeat_vector(call: LayerCall) -> Value:
     if len(x.shape) - call.first != 1:
         raise ShapeError(f"{call.what}: expected an input (batch, features), found {shape_text(x)}")
     if call.first:
-        x = call.add("reshape", x, suffix=".rows", shape=f"time,1,{x.features}")
+        x = call.add("reshape", x, None, ".rows", shape=f"time,1,{x.features}")
         return call.add("upsample", x, axis=1, size=count)
     return call.add("repeat_vector", x, count=count)
 

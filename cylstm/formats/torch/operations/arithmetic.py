@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.operations.activations import activation
@@ -13,12 +14,12 @@ from cylstm.formats.torch.tensor import Dim, Scores, Stack, Tensor, Unavailable,
 _LARGEST = 3.4028234663852886e38
 
 
-def _number(found: object) -> object:
+def _number(found: Any) -> Any:
     """A constant as a number or an array."""
     return found.detach().cpu().numpy() if hasattr(found, "detach") else found
 
 
-def add(net: Network, a: object, b: object, *, alpha: float = 1) -> object:
+def add(net: Network, a: Any, b: Any, *, alpha: float = 1) -> object:
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
         return (*a, *b)
     if alpha != 1:
@@ -30,7 +31,7 @@ def add(net: Network, a: object, b: object, *, alpha: float = 1) -> object:
     return net.merge("sum", [net.tensor(a), net.tensor(b)])
 
 
-def sub(net: Network, a: object, b: object, *, alpha: float = 1) -> Tensor:
+def sub(net: Network, a: Any, b: Any, *, alpha: float = 1) -> Tensor:
     if alpha != 1:
         b = mul(net, b, alpha)
     if is_constant(b):
@@ -40,7 +41,7 @@ def sub(net: Network, a: object, b: object, *, alpha: float = 1) -> Tensor:
     return net.merge("sub", [net.tensor(a), net.tensor(b)])
 
 
-def mul(net: Network, a: object, b: object) -> object:
+def mul(net: Network, a: Any, b: Any) -> object:
     if isinstance(a, (Dim, int)) and isinstance(b, (Dim, int)):
         return Dim((a, b))
     if is_constant(a):
@@ -52,7 +53,7 @@ def mul(net: Network, a: object, b: object) -> object:
     return net.merge("mul", [net.tensor(a), net.tensor(b)])
 
 
-def div(net: Network, a: object, b: object, *, rounding_mode: str | None = None) -> object:
+def div(net: Network, a: Any, b: Any, *, rounding_mode: str | None = None) -> object:
     if rounding_mode is not None:
         raise net.refuse("rounding_mode is not supported")
     if is_constant(b):
@@ -62,7 +63,7 @@ def div(net: Network, a: object, b: object, *, rounding_mode: str | None = None)
     return net.merge("div", [net.tensor(a), net.tensor(b)])
 
 
-def power(net: Network, x: object, exponent: object) -> Tensor:
+def power(net: Network, x: Any, exponent: Any) -> Tensor:
     x = net.tensor(x)
     if exponent not in (1, 2, 3):
         raise net.refuse(f"a power of {exponent!r}: only 1, 2 and 3 are supported")
@@ -72,7 +73,7 @@ def power(net: Network, x: object, exponent: object) -> Tensor:
 def extreme(mode: str) -> Callable[..., object]:
     """``max`` and ``min``: of two tensors, or along an axis."""
 
-    def found(net: Network, a: object, b: object = None, keepdim: bool = False, *, dim: object = None) -> object:
+    def found(net: Network, a: Any, b: Any = None, keepdim: bool = False, *, dim: Any = None) -> object:
         if isinstance(b, (Tensor, Stack)):
             return net.merge(mode, [net.tensor(a), net.tensor(b)])
         dim = b if dim is None else dim
@@ -87,13 +88,13 @@ def elementwise(mode: str) -> Callable[..., Tensor]:
     return lambda net, a, b: net.merge(mode, [net.tensor(a), net.tensor(b)])
 
 
-def clamp(net: Network, x: object, min: float | None = None, max: float | None = None) -> Tensor:
+def clamp(net: Network, x: Any, min: float | None = None, max: float | None = None) -> Tensor:
     low, high = (-_LARGEST if min is None else min), (_LARGEST if max is None else max)
     if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
         raise net.refuse("clamp by tensors is not supported")
     return activation(net, x, "clip", float(low), float(high))
 
 
-def absolute(net: Network, x: object) -> Tensor:
+def absolute(net: Network, x: Any) -> Tensor:
     x = net.tensor(x)
     return net.merge("max", [x, net.affine(x, -1.0, 0.0)])

@@ -12,7 +12,7 @@ from cylstm.formats.torch.tensor import BATCH, Scores, Tensor, Unavailable
 from cylstm.graph.values import Value
 
 
-def is_causal_mask(mask: Any, steps: object) -> bool:
+def is_causal_mask(mask: Any, steps: Any) -> bool:
     """Whether a constant mask (steps, steps) leaves out exactly the later keys."""
     if not hasattr(mask, "dtype") or mask.ndim != 2 or mask.shape[0] != mask.shape[1]:
         return False
@@ -26,15 +26,15 @@ def is_causal_mask(mask: Any, steps: object) -> bool:
 def multihead_attention(
     net: Network,
     m: Any,
-    query: object,
-    key: object,
-    value: object,
-    key_padding_mask: object = None,
+    query: Any,
+    key: Any,
+    value: Any,
+    key_padding_mask: Any = None,
     need_weights: bool = True,
-    attn_mask: object = None,
+    attn_mask: Any = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
-) -> tuple:
+) -> tuple[Any, ...]:
     if m.bias_k is not None or m.bias_v is not None or m.add_zero_attn:
         raise net.refuse("add_bias_kv and add_zero_attn are not supported")
     tensors = [net.tensor(one) for one in (query, key, value)]
@@ -73,7 +73,7 @@ def multihead_attention(
 
 
 def weighted(net: Network, scores: Scores, value: Tensor) -> Tensor:
-    """The sum of the values, weighted by a softmax of scores: one attention node."""
+    """The sum of the values, weighted by a softmax of scores: one attention layer."""
     if not scores.is_softmax:
         raise net.refuse("a product of three tensors without a softmax over the scores is not supported")
     return attention(net, scores.query, scores.key, value, scores.scale, False)
@@ -82,17 +82,17 @@ def weighted(net: Network, scores: Scores, value: Tensor) -> Tensor:
 def attention(net: Network, query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Tensor:
     """Attention over (batch, time, size) or (batch, heads, time, size)."""
     rank = len(query.axes)
-    heads = query.size(1) if rank == 4 else 1
+    heads: Any = query.size(1) if rank == 4 else 1
     if rank not in (3, 4) or query.batch != 0 or len(key.axes) != rank or len(value.axes) != rank:
         raise net.refuse("attention over (batch, time, size) or (batch, heads, time, size) only")
-    parts = []
+    parts: list[Value] = []
     for tensor, name in ((query, "query"), (key, "key"), (value, "value")):
         if rank == 3:
             parts.append(net.arrange(tensor, [1, 2]))
             continue
         flat = net.arrange(tensor, [2, 1, 3])
         steps = "time" if flat.shape[0] is None else str(flat.shape[0])
-        wide = flat.shape[1] * flat.shape[2]
+        wide = math.prod(size or 1 for size in flat.shape[1:])  # the time alone has no number, and comes first
         parts.append(net.add_layer("reshape", flat, options={"shape": f"{steps},{wide}"}, part=name))
     options = {"heads": heads, "scale": float(scale), "causal": causal}
     y = net.add_layer("attention", parts[0], options=options, key=parts[1], value=parts[2], mask=None)
@@ -105,10 +105,10 @@ def attention(net: Network, query: Tensor, key: Tensor, value: Tensor, scale: fl
 
 def scaled_dot_product_attention(
     net: Network,
-    query: object,
-    key: object,
-    value: object,
-    attn_mask: object = None,
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
@@ -118,4 +118,7 @@ def scaled_dot_product_attention(
         if not is_causal_mask(attn_mask, None) and not is_causal_mask(~attn_mask, None):
             raise net.refuse("attn_mask may only be the constant causal mask of the steps that are there")
         is_causal = True
-    return attention(net, q, k, v, 1.0 / math.sqrt(q.size(-1 % len(q.axes))) if scale is None else scale, is_causal)
+    if scale is None:
+        size: Any = q.size(len(q.axes) - 1)
+        scale = 1.0 / math.sqrt(size)
+    return attention(net, q, k, v, scale, is_causal)

@@ -4,55 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from cylstm.formats.torch.network import Network
-from cylstm.formats.torch.tensor import BATCH, Dim, Tensor, is_constant
+from cylstm.formats.torch.tensor import BATCH, Dim, Tensor, is_constant, listed
 from cylstm.graph.values import Axis, StaticTimeNeeded
 
 
-def permute(net: Network, x: object, *dims: object) -> Tensor:
+def permute(net: Network, x: Any, *dims: Any) -> Tensor:
     x = net.tensor(x)
-    dims = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    dims = tuple(listed(dims))
     if sorted(dim % len(x.axes) for dim in dims) != list(range(len(x.axes))):
         raise net.refuse(f"a permutation {dims} of {len(x.axes)} axes")
     return Tensor(x.value, tuple(x.axes[dim] for dim in dims))
 
 
-def transpose(net: Network, x: object, dim0: int, dim1: int) -> Tensor:
+def transpose(net: Network, x: Any, dim0: int, dim1: int) -> Tensor:
     x = net.tensor(x) if not (isinstance(x, Tensor) and x.value.kind == "index") else x
     axes = list(x.axes)
     axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
     return Tensor(x.value, tuple(axes))
 
 
-def matrix_transpose(net: Network, x: object) -> Tensor:
+def matrix_transpose(net: Network, x: Any) -> Tensor:
     return transpose(net, x, -2, -1)
 
 
-def movedim(net: Network, x: object, source: int, destination: int) -> Tensor:
+def movedim(net: Network, x: Any, source: int, destination: int) -> Tensor:
     x = net.tensor(x)
     axes = list(x.axes)
     axes.insert(destination % len(axes), axes.pop(source))
     return Tensor(x.value, tuple(axes))
 
 
-def squeeze(net: Network, x: object, dim: object = None) -> Tensor:
+def squeeze(net: Network, x: Any, dim: Any = None) -> Tensor:
     x = net.tensor(x)
     dims = range(len(x.axes)) if dim is None else [dim] if isinstance(dim, int) else dim
     gone = {i % len(x.axes) for i in dims if x.size(i) == 1}
     return Tensor(x.value, tuple(a for i, a in enumerate(x.axes) if i not in gone))
 
 
-def unsqueeze(net: Network, x: object, dim: int) -> Tensor:
+def unsqueeze(net: Network, x: Any, dim: int) -> Tensor:
     x = net.tensor(x)
     axes = list(x.axes)
     axes.insert(dim % (len(axes) + 1), None)
     return Tensor(x.value, tuple(axes))
 
 
-def expand(net: Network, x: object, *shape: object) -> Tensor:
-    """Repeats axes of size 1, of which only those that are none are taken: operations repeat them anyway."""
-    shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+def expand(net: Network, x: Any, *shape: Any) -> Any:
+    """Repeats axes of size 1; -1 and the axis's own size keep it."""
+    shape = tuple(listed(shape))
     if is_constant(x):
         return x.expand([1 if isinstance(size, Dim) else size for size in shape])
     x = net.tensor(x)
@@ -71,7 +72,7 @@ def expand(net: Network, x: object, *shape: object) -> Tensor:
     return wide
 
 
-def _is_time(size: object) -> bool:
+def _is_time(size: Any) -> bool:
     return isinstance(size, Dim) and isinstance(size.of, Axis)
 
 
@@ -87,8 +88,8 @@ def repeated(net: Network, x: Tensor, axis: int, count: int) -> Tensor:
     return Tensor(net.add_layer("upsample", x.value, options=options), x.axes)
 
 
-def repeat(net: Network, x: object, *counts: object) -> Tensor:
-    counts = counts[0] if len(counts) == 1 and isinstance(counts[0], (tuple, list)) else counts
+def repeat(net: Network, x: Any, *counts: Any) -> Any:
+    counts = tuple(listed(counts))
     if is_constant(x):
         return x.repeat([1 if isinstance(count, Dim) else count for count in counts])
     x = net.tensor(x)
@@ -105,7 +106,7 @@ def repeat(net: Network, x: object, *counts: object) -> Tensor:
     return x
 
 
-def reshape_axes(net: Network, x: Tensor, shape: Sequence[object]) -> Tensor:
+def reshape_axes(net: Network, x: Tensor, shape: Sequence[Any]) -> Tensor:
     """Into another shape, in which the batch stays an axis of its own."""
     sizes = list(x.shape)
     wanted = _filled(net, sizes, shape)
@@ -154,7 +155,7 @@ def reshape_axes(net: Network, x: Tensor, shape: Sequence[object]) -> Tensor:
     return Tensor(value, axes)
 
 
-def _filled(net: Network, sizes: Sequence[object], shape: Sequence[object]) -> list[object]:
+def _filled(net: Network, sizes: Sequence[Any], shape: Sequence[Any]) -> list[Any]:
     """The shape wanted, -1 replaced by what is left over."""
     shape = list(shape)
     if any(not (isinstance(size, (int, Dim)) and not isinstance(size, bool)) for size in shape):

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from cylstm.formats.torch.network import Network
-from cylstm.formats.torch.tensor import Dim
+from cylstm.formats.torch.tensor import Dim, listed
 
 
 def made(function: str) -> Callable[..., Any]:
     """``torch.zeros`` and the like with the batch's size in the shape: a constant that is the same for all rows."""
 
-    def make(net: Network, *shape: object, dtype: object = None, device: object = None, **kwargs: object) -> Any:
+    def make(net: Network, *shape: Any, dtype: Any = None, device: Any = None, **kwargs: Any) -> Any:
         import torch
 
         fill = [shape[-1]] if function == "full" else []
         shape = shape[:-1] if fill else shape
-        shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        shape = tuple(listed(shape))
         sizes = [1 if one == Dim("batch") else one for one in shape]
         if any(isinstance(one, Dim) for one in sizes):
             raise net.refuse("a constant along a time needs the number of steps in advance")

@@ -11,7 +11,7 @@ from cylstm.formats.torch.tensor import BATCH, Dim, Tensor
 from cylstm.graph.values import Value
 
 
-def channels_last(net: Network, x: object) -> tuple[Tensor, Value]:
+def channels_last(net: Network, x: Any) -> tuple[Tensor, Value]:
     """A tensor (batch, channels, time) and its value (time, channels)."""
     x = net.tensor(x)
     if len(x.axes) != 3 or x.batch != 0:
@@ -19,7 +19,7 @@ def channels_last(net: Network, x: object) -> tuple[Tensor, Value]:
     return x, net.arrange(x, [2, 1])
 
 
-def single(net: Network, number: object, what: str) -> int:
+def single(net: Network, number: Any, what: str) -> int:
     """An option of one axis: a number, or a tuple of one."""
     if isinstance(number, (tuple, list)) and len(number) == 1:
         number = number[0]
@@ -30,12 +30,12 @@ def single(net: Network, number: object, what: str) -> int:
 
 def conv1d(
     net: Network,
-    x: object,
+    x: Any,
     weight: Any,
     bias: Any = None,
-    stride: object = 1,
-    padding: object = 0,
-    dilation: object = 1,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
@@ -62,7 +62,7 @@ def conv1d(
     if before == after == reach and stride == 1 and reach and _is_cropped(net, reach):
         after, cropped = 0, reach
     x, value = channels_last(net, x)
-    options: dict[str, object] = {"stride": stride, "dilation": dilation, "groups": groups}
+    options: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups}
     if before == reach and after == 0:
         options["padding"] = "causal" if reach else "valid"
         # the last window has to end at the last step for the number of windows to be the same
@@ -101,7 +101,7 @@ def pad_axis(net: Network, x: Tensor, axis: int, before: int, after: int, mode: 
     return Tensor(value, x.axes, unpadded=(x, axis, before, after) if mode == "zero" else None)
 
 
-def pad(net: Network, x: object, padding: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def pad(net: Network, x: Any, padding: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Pairs of numbers (before, after), those of the last axis first."""
     x = net.tensor(x)
     if len(padding) % 2 or len(padding) > 2 * len(x.axes):
@@ -120,12 +120,12 @@ def pad(net: Network, x: object, padding: Sequence[int], mode: str = "constant",
 
 def pool1d(
     net: Network,
-    x: object,
+    x: Any,
     mode: str,
-    kernel_size: object,
-    stride: object = None,
-    padding: object = 0,
-    dilation: object = 1,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = False,
 ) -> Tensor:
@@ -138,7 +138,7 @@ def pool1d(
     pool = single(net, kernel_size, "kernel_size")
     steps = pool if stride in (None, ()) else single(net, stride, "stride")
     around = single(net, padding, "padding")
-    options: dict[str, object] = {
+    options: dict[str, Any] = {
         "mode": mode,
         "pool": pool,
         "stride": steps,
@@ -150,7 +150,34 @@ def pool1d(
     return Tensor(net.add_layer("pool1d", value, options=options), (BATCH, 1, 0))
 
 
-def global_pool(net: Network, x: object, mode: str, size: object) -> Tensor:
+def max_pool1d(
+    net: Network,
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    if return_indices:
+        raise net.refuse("return_indices is not supported")
+    return pool1d(net, x, "max", kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def avg_pool1d(
+    net: Network,
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    return pool1d(net, x, "average", kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
+
+
+def global_pool(net: Network, x: Any, mode: str, size: Any) -> Tensor:
     """An adaptive pooling to one step, or to a number that divides the steps."""
     x, value = channels_last(net, x)
     size = single(net, size, "output_size")
@@ -163,7 +190,7 @@ def global_pool(net: Network, x: object, mode: str, size: object) -> Tensor:
     return Tensor(net.add_layer("pool1d", value, options=options), (BATCH, 1, 0))
 
 
-def upsample(net: Network, x: object, size: object, factor: object, mode: str) -> Tensor:
+def upsample(net: Network, x: Any, size: Any, factor: Any, mode: str) -> Tensor:
     x = net.tensor(x)
     if mode != "nearest" or size is not None or len(x.axes) != 3:
         raise net.refuse(

@@ -10,10 +10,10 @@ from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.operations.attention import weighted
 from cylstm.formats.torch.operations.axes import squeeze, unsqueeze
 from cylstm.formats.torch.operations.reduce import reduce
-from cylstm.formats.torch.tensor import Scores, Tensor, is_constant
+from cylstm.formats.torch.tensor import Scores, Tensor, is_constant, listed
 
 
-def linear(net: Network, x: object, weight: Any, bias: Any = None, *, part: str = "") -> Tensor:
+def linear(net: Network, x: Any, weight: Any, bias: Any = None, *, part: str = "") -> Tensor:
     x = net.tensor(x)
     x = net.last(x, net.axis(x, -1))
     weights = {"weight": weight if isinstance(weight, np.ndarray) else net.array(weight)}
@@ -21,7 +21,7 @@ def linear(net: Network, x: object, weight: Any, bias: Any = None, *, part: str 
     return Tensor(net.add_layer("dense", x.value, weights, part=part), x.axes)
 
 
-def embedding(net: Network, x: object, weight: Any, max_norm: float | None = None) -> Tensor:
+def embedding(net: Network, x: Any, weight: Any, max_norm: float | None = None) -> Tensor:
     if not isinstance(x, Tensor) or x.value.kind != "index":
         raise net.refuse("an Embedding of something else than an input of the network")
     if max_norm is not None:
@@ -30,7 +30,7 @@ def embedding(net: Network, x: object, weight: Any, max_norm: float | None = Non
     return Tensor(value, (*x.axes, len(value.shape) - 1))
 
 
-def matmul(net: Network, a: object, b: object) -> object:
+def matmul(net: Network, a: Any, b: Any) -> object:
     if is_constant(b):
         matrix = net.array(b)
         if matrix.ndim == 1:
@@ -55,9 +55,9 @@ def matmul(net: Network, a: object, b: object) -> object:
     return Scores(a, Tensor(b.value, (*b.axes[:-2], b.axes[-1], b.axes[-2])))
 
 
-def einsum(net: Network, equation: str, *operands: object) -> Tensor:
+def einsum(net: Network, equation: str, *operands: Any) -> Tensor:
     """A product of two tensors, the axes of one among those of the other, summed over axes: a weighted sum of steps."""
-    operands = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
+    operands = tuple(listed(operands))
     inputs, _, result = str(equation).replace(" ", "").partition("->")
     terms = inputs.split(",")
     names = [*terms, result]

@@ -11,7 +11,7 @@ from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.tensor import Tensor
 
 
-def batch_norm(net: Network, x: object, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Tensor:
+def batch_norm(net: Network, x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Tensor:
     if mean is None or variance is None:
         raise net.refuse("without running statistics it takes those of the batch, which mixes its rows")
     x = net.tensor(x)
@@ -22,7 +22,13 @@ def batch_norm(net: Network, x: object, mean: Any, variance: Any, weight: Any, b
 
 
 def layer_norm(
-    net: Network, x: object, shape: Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5, mode="layer"
+    net: Network,
+    x: Any,
+    shape: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    mode: str = "layer",
 ) -> Tensor:
     x = net.tensor(x)
     count = len(shape)
@@ -42,14 +48,14 @@ def layer_norm(
     return Tensor(net.add_layer("layer_norm", x.value, weights, options), x.axes)
 
 
-def group_norm(net: Network, x: object, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+def group_norm(net: Network, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     x = net.tensor(x)
     x = net.last(x, net.axis(x, 1))
     weights = {"gain": net.array(weight), "shift": net.array(bias)}
     return Tensor(net.add_layer("group_norm", x.value, weights, {"groups": groups, "epsilon": float(eps)}), x.axes)
 
 
-def instance_norm(net: Network, m: Any, x: object) -> Tensor:
+def instance_norm(net: Network, m: Any, x: Any) -> Tensor:
     x = net.tensor(x)
     if len(x.axes) != 3 or x.batch != 0:
         raise net.refuse(f"expected a tensor (batch, channels, time), found {x.shape}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.operations.axes import unsqueeze
-from cylstm.formats.torch.tensor import BATCH, Stack, Tensor, Unavailable
+from cylstm.formats.torch.tensor import BATCH, Stack, Tensor, Unavailable, listed
 from cylstm.graph.values import StaticTimeNeeded
 
 
@@ -58,8 +59,8 @@ def part(net: Network, x: Tensor, axis: int, taken: slice) -> Tensor:
     return cut(net, x, axis, start, before_end, step)
 
 
-def select(net: Network, x: object, dim: int, index: int) -> Tensor:
-    """One number of an axis, which the result has no more."""
+def select(net: Network, x: Any, dim: int, index: int) -> Tensor:
+    """One index of an axis, which the result no longer has."""
     x = net.tensor(x)
     axis = net.axis(x, dim)
     left = x.axes[:axis] + x.axes[axis + 1 :]
@@ -81,7 +82,7 @@ def select(net: Network, x: object, dim: int, index: int) -> Tensor:
     return Tensor(net.add_layer("slice", x.value, options={"axis": stored, "start": index, "count": 1}), left)
 
 
-def getitem(net: Network, x: object, index: object) -> object:
+def getitem(net: Network, x: Any, index: Any) -> object:
     if isinstance(x, (tuple, list)):
         return x[index]
     if isinstance(x, Unavailable):
@@ -112,7 +113,7 @@ def getitem(net: Network, x: object, index: object) -> object:
     return x
 
 
-def split(net: Network, x: object, sizes: object, dim: int = 0) -> tuple:
+def split(net: Network, x: Any, sizes: Any, dim: int = 0) -> tuple[Any, ...]:
     x = net.tensor(x)
     axis = net.axis(x, dim)
     total = x.size(axis)
@@ -129,7 +130,7 @@ def split(net: Network, x: object, sizes: object, dim: int = 0) -> tuple:
     return tuple(parts)
 
 
-def chunk(net: Network, x: object, chunks: int, dim: int = 0) -> tuple:
+def chunk(net: Network, x: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     x = net.tensor(x)
     total = x.size(net.axis(x, dim))
     if not isinstance(total, int):
@@ -137,7 +138,7 @@ def chunk(net: Network, x: object, chunks: int, dim: int = 0) -> tuple:
     return split(net, x, math.ceil(total / chunks), dim)
 
 
-def unbind(net: Network, x: object, dim: int = 0) -> tuple:
+def unbind(net: Network, x: Any, dim: int = 0) -> tuple[Any, ...]:
     x = net.tensor(x)
     total = x.size(net.axis(x, dim))
     if not isinstance(total, int):
@@ -145,18 +146,18 @@ def unbind(net: Network, x: object, dim: int = 0) -> tuple:
     return tuple(select(net, x, dim, i) for i in range(total))
 
 
-def cat(net: Network, tensors: Sequence[object], dim: int = 0, *, axis: int | None = None) -> object:
+def cat(net: Network, tensors: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> object:
     dim = dim if axis is None else axis
     return net.concat([net.tensor(one) for one in tensors], dim)
 
 
-def stack(net: Network, tensors: Sequence[object], dim: int = 0) -> Tensor:
+def stack(net: Network, tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return net.concat([unsqueeze(net, one, dim) for one in tensors], dim)
 
 
-def flip(net: Network, x: object, *dims: object) -> Tensor:
+def flip(net: Network, x: object, *dims: Any) -> Tensor:
     x = net.tensor(x)
-    dims = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    dims = tuple(listed(dims))
     for dim in dims:
         axis = net.axis(x, dim)
         if x.axes[axis] is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,21 +10,21 @@ from cylstm.formats.torch.module import class_of
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.tensor import BATCH, Stack, Tensor
 from cylstm.graph.activations import activation_options
-from cylstm.graph.values import Value
+from cylstm.graph.values import Option, Value
 
 _KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 
 
-def recurrent_weights(net: Network, kind: str, get: Callable[[str], Any]) -> dict[str, np.ndarray | None]:
+def recurrent_weights(net: Network, kind: str, m: Any, suffix: str) -> dict[str, np.ndarray | None]:
     """Role -> array of one layer and direction, the two biases summed where only their sum counts."""
-    weights = {role: net.array(get(role)) for role in ("weight_ih", "weight_hh", "weight_hr")}
-    bias_ih, bias_hh = net.array(get("bias_ih")), net.array(get("bias_hh"))
+    weights = {role: net.array(getattr(m, role + suffix, None)) for role in ("weight_ih", "weight_hh", "weight_hr")}
+    bias_ih, bias_hh = (net.array(getattr(m, role + suffix, None)) for role in ("bias_ih", "bias_hh"))
     if kind == "GRU":
         return weights | {"bias_ih": bias_ih, "bias_hh": bias_hh}
     return weights | {"bias": None if bias_ih is None else bias_ih + bias_hh}
 
 
-def recurrent_options(net: Network, kind: str, m: Any) -> dict[str, object]:
+def recurrent_options(net: Network, kind: str, m: Any) -> dict[str, Option]:
     if kind != "RNN":
         return {}
     return activation_options("activation", m.nonlinearity, where=f"layer {net.name!r}")
@@ -42,7 +41,7 @@ def learned(net: Network, constant: Any, x: Value) -> Value:
     return net.add_layer("dense", net.add_layer("activation", one, options=options, part="zero"), weights, part="start")
 
 
-def initial_states(net: Network, state: object, count: int, x: Value) -> list[Value | None]:
+def initial_states(net: Network, state: Any, count: int, x: Value) -> list[Value | None]:
     """The parts of an (layers * directions, batch, size) state; None for zeros."""
     if isinstance(state, Stack):
         if len(state.parts) != count:
@@ -57,7 +56,7 @@ def initial_states(net: Network, state: object, count: int, x: Value) -> list[Va
         raise net.refuse(f"expected a state of shape ({count}, batch, size), found {state.shape}")
     if state.axes[0] is None:
         return [net.arrange(state, [2])]
-    parts = []
+    parts: list[Value | None] = []
     for k in range(count):
         options = {"axis": state.axes[0], "start": k, "count": 1}
         part = net.add_layer("slice", state.value, options=options, part=f"state{k}")
@@ -65,11 +64,11 @@ def initial_states(net: Network, state: object, count: int, x: Value) -> list[Va
     return parts
 
 
-def _is_zero(state: object) -> bool:
+def _is_zero(state: Any) -> bool:
     return hasattr(state, "dtype") and not bool(state.any())
 
 
-def recurrent(net: Network, m: Any, x: object, state: object = None) -> tuple:
+def recurrent(net: Network, m: Any, x: Any, state: Any = None) -> tuple[Any, ...]:
     kind = class_of(m).__name__
     x = net.tensor(x)
     time = 1 if m.batch_first else 0
@@ -87,7 +86,7 @@ def recurrent(net: Network, m: Any, x: object, state: object = None) -> tuple:
         results = []
         for reverse in range(directions):
             suffix = f"_l{k}_reverse" if reverse else f"_l{k}"
-            weights = recurrent_weights(net, kind, lambda role, suffix=suffix: getattr(m, role + suffix, None))
+            weights = recurrent_weights(net, kind, m, suffix)
             options = {**recurrent_options(net, kind, m), "reverse": bool(reverse)}
             first = {role: states[k * directions + reverse] for role, states in parts.items()}
             # lengths reach the layers above through the masks of their inputs
@@ -96,7 +95,7 @@ def recurrent(net: Network, m: Any, x: object, state: object = None) -> tuple:
             )
             results.append(outputs["y"])
             hidden.append(outputs["h"])
-            cells.append(outputs.get("c"))
+            cells += [outputs["c"]] if kind == "LSTM" else []
         value = results[0]
         if reverse:
             value = net.add_layer("merge", value, options={"mode": "concat"}, part=f"l{k}.merge", x1=results[1])
@@ -104,7 +103,7 @@ def recurrent(net: Network, m: Any, x: object, state: object = None) -> tuple:
     return y, (Stack(tuple(hidden)), Stack(tuple(cells))) if kind == "LSTM" else Stack(tuple(hidden))
 
 
-def cell(net: Network, m: Any, x: object, state: object = None) -> object:
+def cell(net: Network, m: Any, x: Any, state: Any = None) -> object:
     """One step of a cell: a sequence of one step."""
     kind = class_of(m).__name__.removesuffix("Cell")
     x = net.tensor(x)
@@ -113,12 +112,12 @@ def cell(net: Network, m: Any, x: object, state: object = None) -> object:
     features = net.arrange(x, [1])
     value = net.add_layer("reshape", features, options={"shape": f"1,{features.features}"}, part="step")
     given = state if kind == "LSTM" and state is not None else (state,)
-    first = {}
+    first: dict[str, Any] = {}
     for role, one_state in zip(("h0", "c0"), given):
         if one_state is not None and not _is_zero(one_state):
             constant = hasattr(one_state, "dtype") and tuple(one_state.shape) == (1, m.hidden_size)
             first[role] = learned(net, one_state, features) if constant else net.arrange(net.tensor(one_state), [1])
-    weights = recurrent_weights(net, kind, lambda role: getattr(m, role, None))
+    weights = recurrent_weights(net, kind, m, "")
     outputs = net.add_layers(_KINDS[kind], value, weights, recurrent_options(net, kind, m), **first)
     h = Tensor(outputs["h"], (BATCH, 0))
     return (h, Tensor(outputs["c"], (BATCH, 0))) if kind == "LSTM" else h

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.tensor import BATCH, Tensor
 
 
-def reduce(net: Network, x: object, mode: str, dim: object = None, keepdim: bool = False) -> Tensor:
+def reduce(net: Network, x: object, mode: str, dim: Any = None, keepdim: bool = False) -> Tensor:
     x = net.tensor(x)
     if dim is None or dim == ():
         raise net.refuse("over all axes mixes the rows of a batch; say dim=")
@@ -27,7 +28,7 @@ def reduce(net: Network, x: object, mode: str, dim: object = None, keepdim: bool
         else:
             rank = len(x.value.shape)
             value = net.add_layer("reduce", x.value, options={"mode": mode, "axis": stored})
-            kept = [a - 1 if a not in (None, BATCH) and a > stored else a for a in kept]
+            kept = [a - 1 if a is not None and a > stored else a for a in kept]
             if rank == 1:
                 kept = [BATCH if a == BATCH else None for a in kept]
         x = Tensor(value, tuple(kept))
@@ -40,7 +41,7 @@ def reduction(mode: str) -> Callable[..., Tensor]:
     return lambda net, x, dim=None, keepdim=False: reduce(net, x, mode, dim, keepdim)
 
 
-def normalize(net: Network, x: object, p: float = 2.0, dim: object = 1, eps: float = 1e-12, out: None = None) -> Tensor:
+def normalize(net: Network, x: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: None = None) -> Tensor:
     """x / |x| along an axis: by the root of the mean of squares, and by that of the count."""
     if p != 2 or type(dim) is not int:
         raise net.refuse(f"only the norm p=2 along one axis is supported, found p={p!r}, dim={dim!r}")
@@ -54,9 +55,9 @@ def normalize(net: Network, x: object, p: float = 2.0, dim: object = 1, eps: flo
 
 def norm(
     net: Network,
-    x: object,
-    p: object = "fro",
-    dim: object = None,
+    x: Any,
+    p: Any = "fro",
+    dim: Any = None,
     keepdim: bool = False,
     out: None = None,
     dtype: None = None,

@@ -6,7 +6,8 @@ layer gives of all steps, or of one frame after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.operations.axes import reshape_axes, squeeze
@@ -17,7 +18,7 @@ from cylstm.graph.values import Axis, StaticTimeNeeded, Value
 _MOST_FRAMES = 256
 
 
-#: of the last axes or of none, which stay the same when the rows come apart
+#: layers and functions over the last axes or element by element: steps as rows make no difference
 OF_LAST_AXES = frozenset((
     "Linear", "LayerNorm", "RMSNorm", "Identity", "Dropout", "AlphaDropout", "FeatureAlphaDropout", "ReLU",
     "ReLU6", "Tanh", "Sigmoid", "SELU", "ELU", "CELU", "SiLU", "GELU", "Mish", "Softplus", "Softsign",
@@ -31,20 +32,22 @@ OF_LAST_AXES = frozenset((
 ))  # fmt: skip
 
 
-#: of the axis behind the rows
+#: over the axis behind the rows
 _SECOND = frozenset(("BatchNorm1d", "batch_norm", "PReLU", "prelu"))
-#: operations that take the axis as this argument; the layers below take it as an option
+
+
+#: operations over an axis that is given: name -> index of the argument, and layers that have it as an option
 _NAMED = {"softmax": 1, "log_softmax": 1, "glu": 1, "cat": 1, "concat": 1, "chunk": 2, "split": 2}
 
 
 _NAMED_BY_LAYER = ("Softmax", "LogSoftmax", "Softmin", "GLU")
 
 
-def has_rows(args: object) -> bool:
+def has_rows(args: Any) -> bool:
     return any(isinstance(one, (Rows, Frames)) for one in flat(args))
 
 
-def as_rows(net: Network, x: Tensor, shape: Sequence[object]) -> Rows | None:
+def as_rows(net: Network, x: Tensor, shape: Sequence[Any]) -> Rows | None:
     """`x`, reshaped to this, if that makes rows of its first two axes."""
     sizes = x.shape
     if len(sizes) < 3 or x.batch > 1 or sizes[1 - x.batch] == 1 or len(shape) < 2:
@@ -54,7 +57,7 @@ def as_rows(net: Network, x: Tensor, shape: Sequence[object]) -> Rows | None:
     return Rows(reshape_axes(net, x, [*sizes[:2], *_fill_rest(shape[1:], sizes[2:])]))
 
 
-def reshape_rows(net: Network, x: Rows | Frames, shape: Sequence[object]) -> Rows | Tensor:
+def reshape_rows(net: Network, x: Rows | Frames, shape: Sequence[Any]) -> Rows | Tensor:
     """Into other rows, or apart into (batch, time, ...)."""
     x = together(net, x)
     sizes = x.steps.shape
@@ -63,7 +66,7 @@ def reshape_rows(net: Network, x: Rows | Frames, shape: Sequence[object]) -> Row
     return reshape_axes(net, x.steps, shape)
 
 
-def _is_product(shape: Sequence[object], leading: Sequence[object], rest: Sequence[object]) -> bool:
+def _is_product(shape: Sequence[Any], leading: Sequence[Any], rest: Sequence[Any]) -> bool:
     """Whether a shape wanted has the product of these two sizes first, and as many numbers behind it as there are."""
     wanted = list(shape[1:])
     if shape[0] == -1:
@@ -72,7 +75,7 @@ def _is_product(shape: Sequence[object], leading: Sequence[object], rest: Sequen
     return same and sorted(map(repr, shape[0].of)) == sorted(map(repr, leading))
 
 
-def _count(sizes: Sequence[object]) -> int | None:
+def _count(sizes: Sequence[Any]) -> int | None:
     found = 1
     for size in sizes:
         if type(size) is not int or size < 0:
@@ -81,7 +84,7 @@ def _count(sizes: Sequence[object]) -> int | None:
     return found
 
 
-def _fill_rest(wanted: Sequence[object], rest: Sequence[object]) -> list[object]:
+def _fill_rest(wanted: Sequence[Any], rest: Sequence[Any]) -> list[Any]:
     """Sizes wanted, -1 as what is left of the `rest`, which have no unknown time among them."""
     total, known = _count(rest), _count([size for size in wanted if size != -1])
     if list(wanted).count(-1) == 1 and total is not None and known:
@@ -97,7 +100,7 @@ def together(net: Network, x: Rows | Frames) -> Rows:
 
 
 def on_rows(
-    net: Network, name: str, call: Callable[..., object], args: tuple, kwargs: dict, dim: object = None
+    net: Network, name: str, call: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any], dim: Any = None
 ) -> object:
     """A layer or function called with rows: on all steps at once if that is the same, else frame by frame."""
     given = flat((args, kwargs))
@@ -120,7 +123,7 @@ def on_rows(
             axes = tensor.axes
             return tensor if front else Tensor(tensor.value, (BATCH, *axes[2:], axes[1 - first]))
 
-        def rows_of(found: object) -> object:
+        def rows_of(found: Any) -> object:
             if isinstance(found, tuple):
                 return tuple(map(rows_of, found))
             if back:
@@ -136,7 +139,7 @@ def on_rows(
     for k in range(len(frames[0].frames)):
         taken = iter(frames)
 
-        def frame(_: object, taken=taken, k=k) -> object:
+        def frame(_: object, taken: Iterator[Frames] = taken, k: int = k) -> object:
             return next(taken).frames[k]
 
         found.append(call(*_each(args, frame), **_each(kwargs, frame)))
@@ -158,7 +161,7 @@ def _frames(net: Network, name: str, x: Rows | Frames) -> Frames:
     return Frames(frames, axis == 0)
 
 
-def _each(nest: object, change: Callable[[object], object]) -> object:
+def _each(nest: Any, change: Callable[[Rows | Frames], object]) -> Any:
     """A nest of arguments, rows in it changed, in the order of `flat`."""
     if isinstance(nest, dict):
         return {key: _each(one, change) for key, one in nest.items()}

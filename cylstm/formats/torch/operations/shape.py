@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from cylstm.formats.torch.network import Network
 from cylstm.formats.torch.operations.axes import matrix_transpose, reshape_axes
 from cylstm.formats.torch.operations.rows import as_rows, reshape_rows, together
-from cylstm.formats.torch.tensor import Dim, Frames, Rows, Stack, Tensor
+from cylstm.formats.torch.tensor import Dim, Frames, Rows, Stack, Tensor, listed
 
 
-def reshape(net: Network, x: object, shape: Sequence[object]) -> Tensor | Rows:
+def reshape(net: Network, x: Any, shape: Sequence[Any]) -> Tensor | Rows:
     """Into another shape, in which the batch stays an axis of its own, or steps become rows."""
-    shape = list(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else list(shape)
+    shape = list(listed(tuple(shape)))
     if isinstance(x, (Rows, Frames)):
         return reshape_rows(net, x, shape)
     x = net.tensor(x)
@@ -21,18 +22,18 @@ def reshape(net: Network, x: object, shape: Sequence[object]) -> Tensor | Rows:
     return reshape_axes(net, x, shape) if rows is None else rows
 
 
-def view(net: Network, x: object, *shape: object) -> Tensor:
+def view(net: Network, x: Any, *shape: Any) -> Tensor | Rows:
     return reshape(net, x, shape)
 
 
-def flatten(net: Network, x: object, start: int = 0, end: int = -1) -> Tensor | Rows:
+def flatten(net: Network, x: Any, start: int = 0, end: int = -1) -> Tensor | Rows:
     if isinstance(x, (Rows, Frames)):
         x = together(net, x)
         sizes = list(x.steps.shape)
         start, end = start % (len(sizes) - 1) + 1, end % (len(sizes) - 1) + 1
         if start < 2:
             raise net.refuse("flattening the rows of steps with what is behind them is not supported")
-        return Rows(reshape(net, x.steps, [*sizes[:start], math.prod(sizes[start : end + 1]), *sizes[end + 1 :]]))
+        return Rows(reshape_axes(net, x.steps, [*sizes[:start], math.prod(sizes[start : end + 1]), *sizes[end + 1 :]]))
     x = net.tensor(x)
     rank = len(x.axes)
     start, end = start % rank, end % rank
@@ -44,11 +45,11 @@ def flatten(net: Network, x: object, start: int = 0, end: int = -1) -> Tensor | 
         raise net.refuse("flattening the batch mixes its rows, which are predicted each for itself")
     sizes = [x.size(i) for i in range(rank)]
     inside = sizes[start : end + 1]
-    merged: object = -1 if any(isinstance(size, Dim) for size in inside) else math.prod(inside)
+    merged: Any = -1 if any(isinstance(size, Dim) for size in inside) else math.prod(inside)
     return reshape(net, x, [*sizes[:start], merged, *sizes[end + 1 :]])
 
 
-def unflatten(net: Network, x: object, dim: int, sizes: Sequence[int]) -> Tensor:
+def unflatten(net: Network, x: Any, dim: int, sizes: Sequence[int]) -> Tensor | Rows:
     x = net.tensor(x)
     axis = net.axis(x, dim)
     before = [x.size(i) for i in range(len(x.axes))]
@@ -58,12 +59,12 @@ def unflatten(net: Network, x: object, dim: int, sizes: Sequence[int]) -> Tensor
     return reshape(net, x, [*before[:axis], *sizes, *before[axis + 1 :]])
 
 
-def size(net: Network, x: object, dim: int | None = None) -> object:
+def size(net: Network, x: Any, dim: int | None = None) -> Any:
     shape = x.shape if isinstance(x, (Tensor, Stack, Rows, Frames)) else net.tensor(x).shape
     return shape if dim is None else shape[dim]
 
 
-def attribute(net: Network, x: object, name: str) -> object:
+def attribute(net: Network, x: Any, name: str) -> object:
     if isinstance(x, tuple) and name in ("values", "indices"):
         return x[0 if name == "values" else 1]
     if name == "shape":
