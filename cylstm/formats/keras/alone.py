@@ -110,7 +110,7 @@ def graph_of_layers(
             layouts[group.tensors[role].name] = group.tensors[role].layout
     layer: Any
     for layer in layers if isinstance(layers, (list, tuple)) else ():
-        expected = gru_biases.get(layer.prefix) if isinstance(layer, GRU) else None
+        expected = gru_biases.get(getattr(layer, "prefix", "")) if isinstance(layer, GRU) else None
         if expected is not None and (expected == 2) != layer.reset_after:
             raise FormatError(
                 f"{path}: layer GRU({layer.prefix!r}): {expected} bias in the file is that of a GRU with "
