@@ -132,7 +132,7 @@ class Run:
     def argument(self, found: Any) -> Any:
         import torch
 
-        return torch.fx.node.map_arg(found, lambda node: self.found[node])  # type: ignore[arg-type, return-value]
+        return torch.fx.node.map_arg(found, lambda node: self.found[node])
 
     def call(self, node: Any) -> object:
         args, kwargs = self.argument(node.args), self.argument(node.kwargs)
