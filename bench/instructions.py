@@ -345,7 +345,7 @@ def main(args: Sequence[str] | None = None) -> int:
         count_here()
         return 0
     folder = options.folder.resolve()
-    (library,) = folder.glob("source/cylstm/_engine.*.so")
+    (library,) = folder.glob("source/cylstm/engine/_engine.*.so")
     loops = longest_loops(library)
     found = counts(emulated(folder, options.cpu), library)
     text = tables(found, loops)
