@@ -289,3 +289,10 @@ def test_old_names_work_and_warn(rng):
         found = graph.node_tensors(graph.layers[0])
     assert found["weight"] is graph.layer_tensors(graph.layers[0])["weight"]
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("kind", LAYER_KINDS)
+def test_weights_that_may_be_float16_are_weights_of_their_kind(kind):
+    spec = LAYER_KINDS[kind]
+    assert spec.name == kind
+    assert {*spec.half_weights} <= {*spec.weights, *spec.optional_weights}

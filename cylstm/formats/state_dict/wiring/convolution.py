@@ -26,7 +26,7 @@ class Conv1d(Weighted):
     Parameters
     ----------
     prefix : str
-        What stands before ``.weight`` (filters, channels/groups, kernel) and ``.bias``.
+        The part of the names before ``.weight`` (filters, channels/groups, kernel) and ``.bias``.
     stride, dilation, groups : int
     padding : int, (int, int), "valid", "same" or "causal"
         A number pads both ends, a pair the front and the end, "causal" the front as far as the kernel reaches, which
@@ -140,7 +140,7 @@ class ConvLSTM(Weighted):
     Parameters
     ----------
     prefix : str
-        What stands before ``.weight_ih`` in the tensors' names; "" if nothing does.
+        The part of the tensors' names before ``.weight_ih``; "" if there is none.
     spatial_shape : tuple of int
         (columns,) or (rows, columns) of the input.
     strides, dilation : int or tuple of int
@@ -148,7 +148,7 @@ class ConvLSTM(Weighted):
     conv_padding : {"valid", "same"}
         Of the input convolution; the recurrent one is "same".
     activation, recurrent_activation : str or Activation
-        Of the candidate g and of the cell in the output; of the gates i, f and o.
+        The functions of the candidate g and of the cell in the output, and of the gates i, f and o.
     reverse, padding, empty_state
         As in `LSTM`.
     """

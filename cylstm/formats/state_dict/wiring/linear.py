@@ -20,7 +20,7 @@ class Linear(Weighted):
     Parameters
     ----------
     prefix : str
-        What stands before ``.weight`` and ``.bias`` in the tensors' names; "" if nothing does.
+        The part of the tensors' names before ``.weight`` and ``.bias``; "" if there is none.
     activation : str, Activation or None
         Applied to the result.
     """

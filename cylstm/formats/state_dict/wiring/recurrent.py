@@ -1,4 +1,4 @@
-"""Recurrent layers, and what goes on from them."""
+"""Recurrent layers, and the layers that choose which of their results is used."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NORMS = {
 class Last(Layer):
     """The last valid step of a sequence, ``output[:, length - 1]``.
 
-    After a bidirectional layer its backward half has seen one step only; see `LastState`.
+    After a bidirectional layer, the backward half of that step has seen one step only; see `LastState`.
     """
 
     needs_time: ClassVar[bool] = True
@@ -233,8 +233,8 @@ class Recurrent(Weighted):
 class LSTM(Recurrent):
     """An LSTM of a state dict, ``torch.nn.LSTM`` or ``torch.nn.LSTMCell``, or one of its classical variants.
 
-    Sizes, depth, directions, projection and biases are read from the tensors. PyTorch has no names for what the
-    variants need; here they are, for layer k (and again with ``_reverse``): ``weight_pi_l{k}``, ``weight_pf_l{k}``,
+    Sizes, depth, directions, projection and biases are read from the tensors. PyTorch has no names for the tensors of
+    the variants. They are called, for layer k (and again with ``_reverse``): ``weight_pi_l{k}``, ``weight_pf_l{k}``,
     ``weight_po_l{k}`` (hidden,) for peepholes; ``norm_ih_l{k}``, ``norm_hh_l{k}`` (gates*hidden,) and ``norm_c_l{k}``
     (hidden,), each with ``.weight`` and ``.bias`` like ``torch.nn.LayerNorm``, for layer normalisation. A gate that
     the options take away has no rows in ``weight_ih``, ``weight_hh`` and the biases.
@@ -242,34 +242,34 @@ class LSTM(Recurrent):
     Parameters
     ----------
     prefix : str
-        What stands before ``.weight_ih_l0`` in the tensors' names; "" if nothing does.
+        The part of the tensors' names before ``.weight_ih_l0``; "" if there is none.
     peepholes : bool
-        i and f also see the old cell, o the new one (Gers, Schraudolph & Schmidhuber, 2002).
+        Whether i and f also see the old cell, and o the new one (Gers, Schraudolph & Schmidhuber, 2002).
     forget_gate : bool
         False for the form of 1997, ``c = c + i*g``.
     coupled : {None, "f=1-i", "i=1-f"}
         One gate is 1 minus the other, and has no weights.
     activation, recurrent_activation, output_activation : str or Activation
-        Of the candidate g; of the gates i, f and o; of the cell in the output (None: as `activation`).
+        The functions of the candidate g, of the gates i, f and o, and of the cell in the output (None: `activation`).
     cell_clip, gate_clip : float or None
         Limit the stored cell, and every pre-activation, to [-clip, clip].
     layer_norm : {False, "carried", "output"}
-        Layer normalisation of both products and of the cell: the normalised cell is carried on (TensorFlow Addons),
-        or used in the output alone (Ba et al., 2016).
+        Layer normalisation of both products and of the cell. The normalised cell is "carried" to the next step
+        (TensorFlow Addons), or used in the "output" alone (Ba et al., 2016).
     epsilon : float
         Added to the variances of the normalisation.
     reverse : bool
-        Time runs backwards; the output is in the time order of the input all the same.
+        Whether time runs backwards; the output is in the time order of the input even then.
     merge : {"concat", "sum", "mul", "ave", None}
-        How the directions of a bidirectional layer become one; None for two outputs, in the last layer only.
+        How the results of the two directions are joined; None for two outputs, in the last layer only.
     backward : LSTM, optional
         The options of the backward direction where they differ; its prefix is not used.
     padding : {"zero", "repeat"}
-        What the output holds at steps that a length or a mask leaves out: zeros (PyTorch, ONNX) or the previous output
+        What the output holds at steps that a length or a mask excludes: zeros (PyTorch, ONNX) or the previous output
         (Keras).
     empty_state : {"initial", "zero"}
-        The final states of a row without any step that counts: its initial ones, or zeros (ONNX Runtime). A stream
-        has no end: its states carry on, whatever this says.
+        The final states of a batch row without any valid step: its initial ones, or zeros (ONNX Runtime). The states
+        of a stream, which has no end, carry on in either case.
     """
 
     slots: ClassVar[tuple[str, ...]] = ("activation", "recurrent_activation", "output_activation")
@@ -335,9 +335,9 @@ class GRU(Recurrent):
     Parameters
     ----------
     prefix : str
-        What stands before ``.weight_ih_l0`` in the tensors' names; "" if nothing does.
+        The part of the tensors' names before ``.weight_ih_l0``; "" if there is none.
     activation, recurrent_activation : str or Activation
-        Of the candidate n; of the gates r and z.
+        The functions of the candidate n, and of the gates r and z.
     reset_after : bool
         Whether r multiplies the recurrent product of n (PyTorch) or the state before it (then ``bias_hh`` is
         added to ``bias_ih``).
@@ -377,7 +377,7 @@ class RNN(Recurrent):
     Parameters
     ----------
     prefix : str
-        What stands before ``.weight_ih_l0`` in the tensors' names; "" if nothing does.
+        The part of the tensors' names before ``.weight_ih_l0``; "" if there is none.
     activation : str or Activation
         PyTorch's ``nonlinearity``, which is not in a state dict.
     gate_clip : float or None
