@@ -63,12 +63,12 @@ def read_npz_tensors(path: str) -> Tensors:
     from cylstm.formats.arrays import Tensors
     from cylstm.formats.untrusted.zip import Archive
 
-    arrays, layouts = {}, {}
+    arrays, storage = {}, {}
     with Archive(path) as archive:
         for member in archive.names:
             name = member.removesuffix(".npy")
-            arrays[name], layouts[name] = _array(archive, member)
-    provenance = {"format": "npz", "version": None, "framework_version": None, "source": path, "layouts": layouts}
+            arrays[name], storage[name] = _array(archive, member)
+    provenance = {"format": "npz", "version": None, "framework_version": None, "source": path, "layouts": storage}
     return Tensors(arrays, provenance)
 
 
@@ -92,12 +92,12 @@ def _array(archive: Archive, member: str) -> tuple[np.ndarray, str]:
     flat = np.frombuffer(data, type_, count, start + length) if count else np.empty(0, type_)
     array = flat.reshape(shape, order="F" if fortran else "C")
     wanted = np.dtype(np.float32) if type_.itemsize == 2 and type_.kind == "f" else type_.newbyteorder("=")
-    layout = f"{type_.name} {shape}" + (", Fortran order" if fortran else "") + f" in {member}"
+    storage = f"{type_.name} {shape}" + (", Fortran order" if fortran else "") + f" in {member}"
     if type_.kind == "b":
         # A byte other than 0 and 1 would be neither true nor false.
-        return np.array(array.view(np.uint8) != 0, order="C"), layout
+        return np.array(array.view(np.uint8) != 0, order="C"), storage
     # A copy: the elements lie at any address, and would keep the member's bytes in memory.
-    return np.array(array, wanted, order="C"), layout
+    return np.array(array, wanted, order="C"), storage
 
 
 def _header(what: str, text: bytes) -> tuple[np.dtype, bool, tuple[int, ...]]:

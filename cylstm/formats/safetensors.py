@@ -52,7 +52,7 @@ def read_safetensors_tensors(file: SafetensorsFile) -> Tensors:
         "framework_version": None,
         "source": file.path,
         "metadata": dict(file.metadata),
-        "layouts": file.layouts(),
+        "layouts": file.storage(),
     }
     return Tensors(arrays, provenance)
 

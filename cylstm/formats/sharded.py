@@ -68,7 +68,7 @@ def read_index_tensors(path: str) -> Tensors:
             raise FormatError(f"{path}: tensor {name!r}: an unsafe file name: {shard!r}")
         shards.setdefault(shard, set()).add(name)
     arrays: dict[str, np.ndarray | StoredTensor] = {}
-    layouts: dict[str, str] = {}
+    storage: dict[str, str] = {}
     formats = set()
     for shard, expected in shards.items():
         found = _read_shard(path, os.path.join(os.path.dirname(path), shard))
@@ -77,7 +77,7 @@ def read_index_tensors(path: str) -> Tensors:
                 listed = ", ".join(sorted(wrong)[:_LISTED])
                 raise FormatError(f"{path}: {shard} {what}, other than the index says: {listed}")
         arrays |= found.arrays
-        layouts |= {name: f"{layout} of {shard}" for name, layout in found.provenance["layouts"].items()}
+        storage |= {name: f"{how} of {shard}" for name, how in found.provenance["layouts"].items()}
         formats.add(str(found.provenance["format"]))
     provenance = {
         "format": f"{' and '.join(sorted(formats))}, sharded",
@@ -85,7 +85,7 @@ def read_index_tensors(path: str) -> Tensors:
         "framework_version": None,
         "source": path,
         "files": list(shards),
-        "layouts": {name: layouts[name] for name in places},
+        "layouts": {name: storage[name] for name in places},
     }
     return Tensors({name: arrays[name] for name in places}, provenance)
 

@@ -91,7 +91,7 @@ def graph_of_layers(
     """The weights under PyTorch's names and in its layout, wired by `layers`."""
     arrays: dict[str, np.ndarray] = {}
     sources: dict[str, str] = {}
-    layouts: dict[str, str] = {}
+    storage: dict[str, str] = {}
     gru_biases: dict[str, int] = {}
     for group in groups:
         what = f"{path}: layer {group.name!r}"
@@ -107,7 +107,7 @@ def graph_of_layers(
                 raise FormatError(f"{what}: two sets of weights for {name!r}")
             arrays[full] = array
             sources[full] = group.tensors[role].name
-            layouts[group.tensors[role].name] = group.tensors[role].layout
+            storage[group.tensors[role].name] = group.tensors[role].storage
     layer: Any
     for layer in layers if isinstance(layers, (list, tuple)) else ():
         expected = gru_biases.get(getattr(layer, "prefix", "")) if isinstance(layer, GRU) else None
@@ -118,7 +118,7 @@ def graph_of_layers(
             )
         if isinstance(layer, ConvLSTM):
             raise UnsupportedError(f"{path}: layer {layer!r}: a ConvLSTM of Keras needs architecture=")
-    base = {"version": None, "framework_version": None, **provenance, "layouts": layouts}
+    base = {"version": None, "framework_version": None, **provenance, "layouts": storage}
     graph = graph_from_tensors(arrays, layers, where=path, provenance=base)
     used: dict[str, str] = {}
     roles: Any = graph.provenance["tensors"]

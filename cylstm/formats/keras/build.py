@@ -98,7 +98,7 @@ class Model:
             "framework_version": self.framework_version,
             "backend": None,
             **provenance,
-            "layouts": {name: weight.layout for name, weight in self.taken.items()},
+            "layouts": {name: weight.storage for name, weight in self.taken.items()},
             "tensors": self.used,
         }
         graph = self.builder.build(provenance=told)

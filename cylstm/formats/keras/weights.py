@@ -54,7 +54,7 @@ class Tensor(Protocol):
 
     name: str
     shape: tuple[int, ...]
-    layout: str
+    storage: str
 
     def read(self) -> np.ndarray: ...
 
@@ -63,7 +63,7 @@ class Taken(NamedTuple):
     """A weight that was read: its name in the file, how it was stored and laid out anew, and its numbers."""
 
     name: str
-    layout: str
+    storage: str
     array: np.ndarray
 
 
@@ -84,7 +84,7 @@ class _LiveTensor:
         self.name = name
         self.array = as_numpy(name, value)
         self.shape = self.array.shape
-        self.layout = f"{self.array.dtype} {shape_text(self.shape)}"
+        self.storage = f"{self.array.dtype} {shape_text(self.shape)}"
 
     def read(self) -> np.ndarray:
         return self.array
@@ -319,7 +319,7 @@ def take_weights(
         for role, found in _read_weights(layer, tensors, read, cudnn_bias).items():
             known[tensors[role].name] = found
         for role in ignored:
-            known[tensors[role].name] = Taken(tensors[role].name, tensors[role].layout, np.empty(0, np.float32))
+            known[tensors[role].name] = Taken(tensors[role].name, tensors[role].storage, np.empty(0, np.float32))
     return {role: known[tensor.name] for role, tensor in tensors.items()}
 
 
@@ -352,7 +352,7 @@ def _read_weights(
         arrays = from_cudnn(arrays, gates)
     found = {}
     for role, array in arrays.items():
-        notes = [tensors[role].layout]
+        notes = [tensors[role].storage]
         if cudnn:
             notes.append("both biases added" if role == "bias" and gates == 4 else "CuDNN's layout undone")
         if gates == 3:

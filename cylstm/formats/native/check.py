@@ -61,8 +61,8 @@ def check_fits(file: SafetensorsFile, graph: Graph) -> tuple[tuple[str, tuple[in
     for name, tensor in names.items():
         *_, kind, shape = file.entries[tensor]
         value = graph.values[name]
-        layout = graph.layouts.get(name, range(len(value.shape)))
-        sizes = [value.shape[int(axis)] for axis in layout]
+        axis_order = graph.layouts.get(name, range(len(value.shape)))
+        sizes = [value.shape[int(axis)] for axis in axis_order]
         expected = "I32" if value.kind == "index" else "F32"
         if (
             kind != expected

@@ -59,7 +59,7 @@ def read_graph(file: SafetensorsFile, unread: Callable[[str, Any], StoredTensor]
         from cylstm.formats.native.check import check_fits
 
         check_fits(file, rebuilt)
-    return rebuilt._replace(provenance={**rebuilt.provenance, "layouts": file.layouts()})
+    return rebuilt._replace(provenance={**rebuilt.provenance, "layouts": file.storage()})
 
 
 def names_of_weights(file: SafetensorsFile) -> list[str]:

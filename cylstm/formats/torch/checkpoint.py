@@ -199,7 +199,7 @@ class _Chosen(NamedTuple):
             "source": path,
             "key": self.key,
             "beside": self.beside,
-            "layouts": {name: tensor.layout() for name, tensor in self.tensors.items()},
+            "layouts": {name: tensor.describe() for name, tensor in self.tensors.items()},
         }
         return found if self.note is None else {**found, "note": self.note}
 

@@ -66,7 +66,7 @@ class TensorRef(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def layout(self) -> str:
+    def describe(self) -> str:
         """``float32 (20, 3) in storage 0``, with strides and offset where they are not the usual ones."""
         text = f"{self.kind} {self.shape}"
         if self.strides != _contiguous(self.shape):

@@ -41,7 +41,7 @@ class Hdf5Tensor:
     name : str
         Its path in the file.
     shape : tuple of int
-    layout : str
+    storage : str
         How it is stored, for the provenance.
     is_legacy : bool
         Whether Keras wrote it into an older ``.h5`` file, where two bytes without a mark are bfloat16.
@@ -74,7 +74,7 @@ class Hdf5Tensor:
             )
         filters = "".join(", deflate" if number == _DEFLATE else ", shuffled" for number in self.filters)
         chunks = f", in chunks of {shape_text(self.chunks)}" if self.chunks else ""
-        self.layout = f"{self.type} {shape_text(self.shape)}{chunks}{filters}"
+        self.storage = f"{self.type} {shape_text(self.shape)}{chunks}{filters}"
 
     def read(self) -> np.ndarray:
         """The numbers, float16 and bfloat16 as float32."""

@@ -89,7 +89,7 @@ class SafetensorsFile:
         """The descriptor of the open file, which stays this object's own."""
         return self._file.fileno()
 
-    def layouts(self) -> dict[str, str]:
+    def storage(self) -> dict[str, str]:
         """Name -> type, shape and place of each tensor as stored."""
         return {name: f"{kind} {shape} at byte {begin}" for name, (begin, _, _, kind, shape) in self.entries.items()}
 
