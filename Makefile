@@ -10,8 +10,8 @@
 # make test-old-x86     and on x86 without AVX
 # make bench            every table of bench/results and docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
-# make lint             ruff, clang-format, which folder may import which (import-linter), and pyright over a user's
-#                       sample
+# make lint             ruff, clang-format, which folder may import which (import-linter), mypy, and pyright over a
+#                       user's sample
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -58,6 +58,7 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests -name '*.[ch]')
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/type_checking/sample.py
 
 format: $(VENV)/lint
