@@ -96,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("target", help="the .cylstm file to write")
     convert.add_argument("--dtype", choices=("float32", "float64"), help="of the weights; default: as they are")
     convert.add_argument(
+        "--weights", choices=("float32", "float16"), help="how to store matrices; default: as they are"
+    )
+    convert.add_argument(
         "--metadata", action="append", default=[], metavar="NAME=TEXT", help="text to put into the file; repeatable"
     )
     convert.add_argument("--check", metavar="FILE", help="an input to keep for verify: a .npy file, or .npz by name")
@@ -162,6 +165,7 @@ def _convert(options: argparse.Namespace) -> None:
         options.source,
         options.target,
         dtype=options.dtype,
+        weights=options.weights,
         metadata=metadata,
         check=None if options.check is None else _read_arrays(options.check),
         **_given(options),

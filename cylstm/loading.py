@@ -27,6 +27,7 @@ def load(
     keras_version: str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
+    weights: str | None = None,
     mmap: bool = False,
 ) -> Model:
     """Load a trained network from a file.
@@ -50,7 +51,7 @@ def load(
         config as a dict. Instead, `layers` may say the wiring.
     keras_version : str, optional
         Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
-    engine, dtype : str, optional
+    engine, dtype, weights : str, optional
         See `Model`.
     mmap : bool
         Use the weights of a packed file (see `Model.save`) where they lie in it: loading reads none of them, and
@@ -82,8 +83,15 @@ def load(
     )
     if graph.stateful:
         _warn_stateful(graph, f"{path}: ")
+    if mmap and weights is not None:
+        from cylstm.graph.passes import with_weights
+
+        if with_weights(graph, weights).weight_types != graph.weight_types:
+            raise UnsupportedError(
+                f"{path}: mmap=True maps the weights as the file has them, and not as {weights}; leave one of both out"
+            )
     try:
-        return Model._of_arrays(graph, arrays, engine, dtype)
+        return Model._of_arrays(graph, arrays, engine, dtype, weights)
     except FormatError as error:  # what shows only when tensors are packed
         if str(path) in str(error):
             raise
@@ -112,6 +120,7 @@ def convert(
     architecture: object = None,
     keras_version: str | None = None,
     dtype: str | None = None,
+    weights: str | None = None,
     metadata: Mapping[str, str] | None = None,
     check: Any = None,
 ) -> None:
@@ -124,6 +133,9 @@ def convert(
         As for `load`.
     dtype : {"float32", "float64"}, optional
         Of the weights written. None keeps each as it is.
+    weights : {"float32", "float16"}, optional
+        As for `Model`: "float16" rounds the matrices of LSTM, GRU, RNN and Dense layers, which take half the space
+        then.
     metadata : dict of str to str, optional
         Free text to put into the file: scaling, units, names. It is added to what the source has.
     check : array_like, list or dict, optional
@@ -144,6 +156,12 @@ def convert(
     graph = read(source, layers=layers, key=key, architecture=architecture, keras_version=keras_version)
     if kind is not None:
         graph = graph._replace(tensors={name: array.astype(kind) for name, array in graph.tensors.items()})
+    if weights is not None:
+        from cylstm.graph.passes import with_weights
+
+        graph = with_weights(graph, weights)
+    if graph.weight_types:  # rounded there
+        graph = Model(graph, dtype=dtype).graph
     graph = graph._replace(metadata={**graph.metadata, **added})
     if check is None:
         write(graph, target)
@@ -163,28 +181,36 @@ def from_state_dict(
     *,
     engine: str | None = None,
     dtype: str | None = None,
+    weights: str | None = None,
 ) -> Model:
     """A model from tensors in memory, named as PyTorch names them (NumPy arrays or tensors). See `load`."""
     from cylstm.formats.state_dict.assemble import from_state_dict as build
 
-    return Model(build(mapping, layers), engine=engine, dtype=dtype)
+    return Model(build(mapping, layers), engine=engine, dtype=dtype, weights=weights)
 
 
-def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None = None, check: Any = None) -> Model:
+def from_keras(
+    keras_model: Any,
+    *,
+    engine: str | None = None,
+    dtype: str | None = None,
+    weights: str | None = None,
+    check: Any = None,
+) -> Model:
     """A model from a live Keras model.
 
     Parameters
     ----------
     keras_model : keras.Model
         Weights are copied. Keras is not imported by this function.
-    engine, dtype : str, optional
+    engine, dtype, weights : str, optional
         See `Model`.
     check : array_like, list or dict, optional
-        An input, as `predict` takes it, to predict with Keras, as in inference, and here. ``model.provenance["check"]``
-        then has the ``"framework"``, the shapes of the ``"inputs"``, the ``"error"``, which is the largest difference
-        over the largest number of an output, and the ``"tolerance"`` (1e-5 in float32, 1e-11 where both compute in
-        float64; where rounding in float32 alone makes more, eight times that). A stateful model starts at zero. The
-        Keras model is left as it was, with the states and seeds that it holds.
+        An input, as `predict` takes it, to predict with Keras, as in inference, and here, before `weights` rounds any.
+        ``model.provenance["check"]`` then has the ``"framework"``, the shapes of the ``"inputs"``, the ``"error"``,
+        which is the largest difference over the largest number of an output, and the ``"tolerance"`` (1e-5 in float32,
+        1e-11 where both compute in float64; where rounding in float32 alone makes more, eight times that). A stateful
+        model starts at zero. The Keras model is left as it was, with the states and seeds that it holds.
 
     Raises
     ------
@@ -200,18 +226,23 @@ def from_keras(keras_model: Any, *, engine: str | None = None, dtype: str | None
     graph = build(keras_model)
     if graph.stateful:
         _warn_stateful(graph, "")
-    model = Model(graph, engine=engine, dtype=dtype)
     if check is None:
-        return model
+        return Model(graph, engine=engine, dtype=dtype, weights=weights)
     from cylstm.checks.keras import check_keras
 
-    found = check_keras(model, keras_model, check)
-    del model  # so that the weights are packed once at a time
-    return _with_check(graph, engine, dtype, found)
+    # a model of its own, so that the weights are packed once at a time
+    found = check_keras(Model(graph, engine=engine, dtype=dtype), keras_model, check)
+    return _again(graph, engine, dtype, weights, found)
 
 
 def from_torch(
-    module: Any, *, inputs: Any = None, engine: str | None = None, dtype: str | None = None, check: Any = None
+    module: Any,
+    *,
+    inputs: Any = None,
+    engine: str | None = None,
+    dtype: str | None = None,
+    weights: str | None = None,
+    check: Any = None,
 ) -> Model:
     """A model from a live PyTorch layer, or from a whole network that torch.fx can trace.
 
@@ -228,14 +259,14 @@ def from_torch(
     inputs : tuple, list of tuple or dict, optional
         The shapes of the arguments of its forward where the first layer to read each does not tell them: "N" for the
         batch, "T" for a time of any length and numbers, as ``[("N", "T", 6)]`` or ``{"x": ("N", 3, 20)}``.
-    engine, dtype : str, optional
+    engine, dtype, weights : str, optional
         See `Model`.
     check : array_like, tensor, list or dict, optional
-        An input as the module takes it, its axes in the module's order, to predict with PyTorch and here.
-        ``model.provenance["check"]`` then has the ``"framework"``, the shapes of the ``"inputs"``, the ``"error"``,
-        which is the largest difference over the largest number of an output, and the ``"tolerance"`` (1e-5 in
-        float32, 1e-11 where both compute in float64, 0.02 in float16 and 0.1 in bfloat16; where rounding in float32
-        alone makes more, eight times that).
+        An input as the module takes it, its axes in the module's order, to predict with PyTorch and here, before
+        `weights` rounds any. ``model.provenance["check"]`` then has the ``"framework"``, the shapes of the
+        ``"inputs"``, the ``"error"``, which is the largest difference over the largest number of an output, and the
+        ``"tolerance"`` (1e-5 in float32, 1e-11 where both compute in float64, 0.02 in float16 and 0.1 in bfloat16;
+        where rounding in float32 alone makes more, eight times that).
 
     Raises
     ------
@@ -255,19 +286,22 @@ def from_torch(
     from cylstm.checks.torch import check_module, try_module
 
     try_module(model, call)
-    if check is None:
+    if check is None and weights is None:
         return model
-    found = check_module(model, call, check)
+    found = None if check is None else check_module(model, call, check)
     del model  # so that the weights are packed once at a time
-    return _with_check(graph, engine, dtype, found)
+    return _again(graph, engine, dtype, weights, found)
 
 
-def _with_check(graph: Graph, engine: str | None, dtype: str | None, found: dict[str, object]) -> Model:
+def _again(
+    graph: Graph, engine: str | None, dtype: str | None, weights: str | None, found: dict[str, object] | None
+) -> Model:
     """The model once more, with what a check found in its provenance; a Model never changes."""
-    graph = graph._replace(provenance={**graph.provenance, "check": found})
+    if found is not None:
+        graph = graph._replace(provenance={**graph.provenance, "check": found})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said once
-        return Model(graph, engine=engine, dtype=dtype)
+        return Model(graph, engine=engine, dtype=dtype, weights=weights)
 
 
 def _warn_stateful(graph: Graph, where: str) -> None:

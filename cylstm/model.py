@@ -40,6 +40,11 @@ class Model:
         "auto" takes the one that should be faster here (`cylstm.engine.choose`), hence not the same bits everywhere.
     dtype : {"float32", "float64"}, optional
         Of arithmetic and results. "float64" implies ``engine="blas"``.
+    weights : {"float32", "float16"}, optional
+        How ``engine="packed"`` stores the matrices of LSTM, GRU, RNN and Dense layers; None: as the graph says, which
+        is float32 unless it comes from a model with others. In "float16" they take half the memory, and where float32
+        does not fit a core's cache a step takes about half the time. Each weight is rounded to 11 significant bits
+        once, here; biases, states and all arithmetic stay float32, so the bits are still the same on every machine.
 
     Its attributes are read-only, and so is what they hold: for another network make another model.
     """
@@ -49,20 +54,32 @@ class Model:
     _graph: Graph
     _stream_refusal: str | None  # once it has been asked for
 
-    def __init__(self, graph: Graph, *, engine: str | None = None, dtype: str | None = None) -> None:
-        self._set_up(graph, engine, dtype, None)
+    def __init__(
+        self, graph: Graph, *, engine: str | None = None, dtype: str | None = None, weights: str | None = None
+    ) -> None:
+        self._set_up(graph, engine, dtype, weights, None)
 
     @classmethod
     def _of_arrays(
-        cls, graph: Graph, arrays: Mapping[str, list[np.ndarray]] | None, engine: str | None, dtype: str | None
+        cls,
+        graph: Graph,
+        arrays: Mapping[str, list[np.ndarray]] | None,
+        engine: str | None = None,
+        dtype: str | None = None,
+        weights: str | None = None,
     ) -> Model:
         """Of a packed file: `arrays` as `PackedModel` takes them, the graph then has their shapes only."""
         model = cls.__new__(cls)
-        model._set_up(graph, engine, dtype, arrays)
+        model._set_up(graph, engine, dtype, weights, arrays)
         return model
 
     def _set_up(
-        self, graph: Graph, engine: str | None, dtype: object, arrays: Mapping[str, list[np.ndarray]] | None
+        self,
+        graph: Graph,
+        engine: str | None,
+        dtype: object,
+        weights: str | None,
+        arrays: Mapping[str, list[np.ndarray]] | None,
     ) -> None:
         from cylstm.graph.graph import Graph, read_only
         from cylstm.graph.passes import drop_inert_layers
@@ -78,6 +95,12 @@ class Model:
             engine = "blas" if real == np.float64 else "packed"
         if check_engine(engine) == "packed" and real == np.float64:
             raise UnsupportedError('engine="packed" computes in float32; for dtype="float64" use engine="blas"')
+        types_before = graph.weight_types
+        if weights is not None:
+            from cylstm.graph.passes import with_weights
+
+            graph = with_weights(graph, weights)
+        smaller = sorted({*graph.weight_types.values(), weights or "float32"} - {"float32"})
         wide = [name for name, tensor in as_stored(graph.tensors).items() if tensor.dtype == np.float64]
         if wide and dtype is None:
             warnings.warn(
@@ -89,12 +112,18 @@ class Model:
         self._told: set[str] = set()  # what is said once
         self._reason: str | None = None  # why "auto" chose this engine
         if engine == "auto":
-            engine, self._reason = choose_engine(isa, real == np.float64)
+            engine, self._reason = choose_engine(isa, real == np.float64, smaller)
+        if smaller and engine == "blas":
+            how = 'dtype="float64"' if real == np.float64 else 'engine="blas"'
+            raise UnsupportedError(
+                f'weights of {smaller[0]} are for engine="packed", and {how} was asked for; weights="float32" has '
+                "them as float32"
+            )
         self._dtype = real
         self._engine = engine
-        if arrays is not None and engine != "packed":
-            graph = Model._of_arrays(graph, arrays, "packed", None).graph
-            arrays = None
+        if arrays is not None and (engine != "packed" or graph.weight_types != types_before):
+            unpacked = Model._of_arrays(graph._replace(weight_types=types_before), arrays, "packed").graph
+            graph, arrays = unpacked._replace(weight_types=graph.weight_types), None
         blas = None
         if engine == "blas":
             from cylstm.engine.blas import find_blas

@@ -10,7 +10,7 @@ import numpy as np
 
 from cylstm.engine import threads as thread_rules
 from cylstm.engine._engine import EngineModel
-from cylstm.errors import FormatError
+from cylstm.errors import FormatError, UnsupportedError
 from cylstm.graph.weights import StoredTensor, StoredTensors, as_stored
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class PackedModel(EngineModel):
         For the BLAS engine.
     dtype : numpy.dtype
         float32, or float64 with the BLAS engine.
-    arrays : dict of str to list of ndarray of float32, optional
+    arrays : dict of str to list of ndarray, optional
         The packed weights of every layer that has any, by its name, as `arrays` gives them; the packed engine only.
         The graph's tensors are not read then; the arrays are kept, are aligned to 64 bytes and must never change.
 
@@ -114,10 +114,11 @@ class PackedModel(EngineModel):
         }
         for layer in graph.layers:
             tensors = graph.stored_tensors(layer)
-            self._add_layer(layer, indices, tensors, None if arrays is None else arrays.get(layer.name, []))
+            weights = graph.weight_types.get(layer.name)
+            self._add_layer(layer, indices, tensors, weights, None if arrays is None else arrays.get(layer.name, []))
             if arrays is None:
                 for role, tensor in tensors.items():
-                    self._pack_tensor(layer.name, role, tensor)
+                    self._pack_tensor(layer.name, role, tensor, weights)
         is_finished = self._finish(
             [indices[value.name] for value in self.inputs],
             [-1 if value.mask is None else indices[value.mask] for value in self.inputs],
@@ -128,11 +129,14 @@ class PackedModel(EngineModel):
         if not is_finished:
             self._refuse_numbers(graph)
 
-    def _pack_tensor(self, layer: str, role: str, tensor: StoredTensor | np.ndarray) -> None:
+    def _pack_tensor(self, layer: str, role: str, tensor: StoredTensor | np.ndarray, weights: str | None) -> None:
         """Pack one tensor; a stored one is read piece by piece, so that no copy of it is ever whole in memory."""
         for first, piece in tensor.pieces() if isinstance(tensor, StoredTensor) else ((0, tensor),):
             rows = np.ascontiguousarray(piece, dtype=self.dtype)
-            self._write_tensor(self._layers[layer], role, first, rows, f"layer {layer!r}, tensor {role!r}")
+            what = f"layer {layer!r}, tensor {role!r}"
+            if not self._write_tensor(self._layers[layer], role, first, rows, what):
+                largest = np.abs(rows[np.isfinite(rows)]).max()
+                raise UnsupportedError(f'{what}: {largest:,} is beyond what {weights} can hold; weights="float32" can')
 
     def read_tensor(self, layer: str, role: str, shape: tuple[int, ...], first: int, count: int) -> np.ndarray:
         """Rows of a tensor as it was packed: of the model's dtype, in the packed engine after the subnormal rule."""
@@ -143,7 +147,8 @@ class PackedModel(EngineModel):
     def tensors(self, graph: Graph) -> StoredTensors:
         """The tensors of the graph that this was made from, unpacked when asked for: its weights are held once."""
         stored = dict(as_stored(graph.tensors))
-        for layer in graph.layers:
+        # what a layer of float32 uses too is its, since it is not rounded there
+        for layer in sorted(graph.layers, key=lambda layer: layer.name not in graph.weight_types):
             for role, name in layer.weights.items():
                 shape = tuple(stored[name].shape)
                 stored[name] = StoredTensor(shape, self.dtype, partial(self.read_tensor, layer.name, role, shape))
@@ -214,12 +219,12 @@ def _check_packed(graph: Graph, arrays: Mapping[str, Sequence[object]], is_packe
         raise FormatError(f"packed arrays of no layer: {', '.join(sorted(map(str, unknown)))}")
     for name, packed in arrays.items():
         for i, array in enumerate(packed):
-            what = f"layer {name!r}, packed array {i}: expected native float32 of one axis, contiguous, aligned"
+            what = f"layer {name!r}, packed array {i}: expected native floats of one axis, contiguous, aligned"
             what += " to 64 bytes"
             if type(array) is not np.ndarray:
                 raise FormatError(f"{what}, found {type(array).__name__}")
             place = array.__array_interface__["data"][0] % 64
-            if array.dtype != np.float32 or array.ndim != 1 or not array.flags.c_contiguous or place:
+            if array.dtype not in (np.float32, np.float16) or array.ndim != 1 or not array.flags.c_contiguous or place:
                 raise FormatError(
                     f"{what}, found {array.dtype} {array.shape}, strides {array.strides}, at {place} of 64"
                 )

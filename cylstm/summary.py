@@ -19,11 +19,12 @@ _STEPS = 1000
 def summary_text(model: Model) -> str:
     """What `Model.summary` prints."""
     values = model.graph.values
-    rows = [("layer", "kind", "reads", "output", "parameters")]
+    rows = [("layer", "kind", "reads", "output", "parameters", "weights", "bytes")]
     for name in model.inputs:
-        rows.append((name, "input", "", _shape_text(values[name]), ""))
+        rows.append((name, "input", "", _shape_text(values[name]), "", "", ""))
     counted: set[str] = set()
     stored = as_stored(model.graph.tensors)
+    sizes = {name: sum(array.nbytes for array in arrays) for name, arrays in model._packed.arrays().items()}
     for layer in model.graph.layers:
         tensors = [stored[name] for name in layer.weights.values() if name not in counted]
         counted.update(layer.weights.values())
@@ -31,8 +32,11 @@ def summary_text(model: Model) -> str:
         if len(data) > 4:
             data[2:-1] = [f"{len(data) - 3} more"]
         y = values[layer.outputs.get("y", next(iter(layer.outputs.values())))]
-        rows.append((layer.name, layer.kind, ", ".join(data), _shape_text(y), f"{sum(t.size for t in tensors):,}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        size = sizes.get(layer.name, 0)
+        kind = model.graph.weight_types.get(layer.name, str(model.dtype)) if size else ""
+        count = f"{sum(t.size for t in tensors):,}"
+        rows.append((layer.name, layer.kind, ", ".join(data), _shape_text(y), count, kind, f"{size:,}" if size else ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     streams = why_no_stream(model.graph) or "yes"

@@ -33,6 +33,7 @@ typedef enum {
     CYL_E_TIME,     /* a number of steps that the model cannot run */
     CYL_E_LAYOUT,   /* packed arrays that do not fit the layer */
     CYL_E_STOPPED,  /* should_stop ended the call */
+    CYL_E_RANGE,    /* a weight that its type cannot hold */
     CYL_STATUS_COUNT
 } CylStatus;
 
@@ -102,14 +103,15 @@ typedef struct {
     int64_t shape[4];
 } CylTensor;
 
-/* packed weights: real (size) */
+/* packed weights: `size` numbers of a type, "float32" (as NULL), "float16" or, of CYL_ENGINE_BLAS64, "float64" */
 typedef struct {
     const void *data;
     int64_t size;
+    const char *type;
 } CylArray;
 
-/* of the packed arrays of the packed engine, which are the same on every machine */
-#define CYL_LAYOUT_VERSION 1
+/* of the packed arrays of the packed engine, which are the same on every machine: 2 added arrays of float16 */
+#define CYL_LAYOUT_VERSION 2
 
 typedef struct {
     const char *kind;
@@ -122,6 +124,9 @@ typedef struct {
        count then. Used where they lie: aligned to 64 bytes, never written, and to outlive the model. */
     const CylArray *arrays;
     int32_t array_count;
+    /* how the layer's matrices are stored: NULL for real numbers, or in the packed engine the name of another type,
+       "float16". All other weights are real. */
+    const char *weight_type;
 } CylLayerSpec;
 
 /* The model is owned by the caller and freed with cyl_model_free. `isa` matters in float only, `blas`
@@ -136,7 +141,8 @@ CylStatus cyl_model_add_tensor(CylModel *model, CylValueKind kind, const int32_t
 /* Layers run in the order in which they are added. */
 CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec);
 /* Rows [first_row, first_row + rows) of a tensor of a layer whose `data` was NULL; a tensor of rank 1 has rows of one
-   number. Layers count from 0 in the order in which they were added. */
+   number. Layers count from 0 in the order in which they were added. CYL_E_RANGE for a number that the type of the
+   layer's matrices cannot hold: 65520 and above in float16. */
 CylStatus cyl_model_write_tensor(CylModel *model, int32_t layer, const char *role, int64_t first_row, int64_t rows,
                                  const void *data /* real (rows, columns) */);
 /* masks[i] is the index of the mask value of inputs[i], or -1. No layer can be added afterwards. */
@@ -144,7 +150,8 @@ CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs /* (input_coun
                            const int32_t *masks /* (input_count) */, int32_t input_count,
                            const int32_t *outputs /* (output_count) */, int32_t output_count);
 
-/* What was written, in the packed engine after the rule that numbers below 2^-40 become +0. */
+/* What was written, in the packed engine after the rule that numbers below 2^-40 become +0, and as rounded where the
+   layer's matrices have another type. */
 CylStatus cyl_model_read_tensor(const CylModel *model, int32_t layer, const char *role, int64_t first_row, int64_t rows,
                                 void *data /* real (rows, columns) */);
 /* a layer's packed arrays, which belong to the model; data NULL where there is no such array */

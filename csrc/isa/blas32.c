@@ -11,5 +11,5 @@
 #define CYL_TABLE cyl_kernels_blas32_scalar
 #define CYL_TABLE_NAME "blas32, scalar"
 #define CYL_TABLE_IS_PACKED false
-#define CYL_TABLE_PRODUCT(name) cyl_blas32_##name
+#define CYL_TABLE_PRODUCT cyl_blas32_product
 #include "isa/table.h"

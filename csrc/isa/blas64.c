@@ -12,5 +12,5 @@
 #define CYL_TABLE cyl_kernels_blas64
 #define CYL_TABLE_NAME "blas64"
 #define CYL_TABLE_IS_PACKED false
-#define CYL_TABLE_PRODUCT(name) cyl_blas64_##name
+#define CYL_TABLE_PRODUCT cyl_blas64_product
 #include "isa/table.h"

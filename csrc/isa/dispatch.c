@@ -42,7 +42,7 @@ static unsigned ask_cpu(void) {
     }
     __cpuid(1, a, b, c, d);
     __cpuid_count(7, 0, a, extended, high, d);
-    if (!(c & bit_OSXSAVE) || !(c & bit_FMA) || !(extended & bit_AVX2)) {
+    if (!(c & bit_OSXSAVE) || !(c & bit_FMA) || !(c & bit_F16C) || !(extended & bit_AVX2)) {
         return found;
     }
     __asm__ volatile("xgetbv" : "=a"(state), "=d"(high) : "c"(0));

@@ -5,5 +5,5 @@
 #define CYL_TABLE CYL_JOIN(cyl_kernels_blas32_, CYL_SET)
 #define CYL_TABLE_NAME "blas32, " CYL_TEXT(CYL_SET)
 #define CYL_TABLE_IS_PACKED false
-#define CYL_TABLE_PRODUCT(name) cyl_blas32_##name
+#define CYL_TABLE_PRODUCT cyl_blas32_product
 #include "isa/table.h"

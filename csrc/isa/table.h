@@ -1,13 +1,19 @@
-/* A table of the kernels included before. Defined are CYL_TABLE, CYL_TABLE_NAME, CYL_TABLE_IS_PACKED and
-   CYL_TABLE_PRODUCT(name), the function that the table has for a product. */
+/* A table of the kernels included before. Defined are CYL_TABLE, CYL_TABLE_NAME and CYL_TABLE_IS_PACKED. The packed
+   engine has a product for each type of weights; the others have CYL_TABLE_PRODUCT, for real ones. */
 
 const CylKernels CYL_TABLE = {
     .name = CYL_TABLE_NAME,
     .real_size = sizeof(REAL),
     .is_packed = CYL_TABLE_IS_PACKED,
-#define CYL_PRODUCT(name, arguments) .name = CYL_TABLE_PRODUCT(name),
+#define CYL_PRODUCT(name, arguments)
 #define CYL_KERNEL(type, name, arguments) .name = name,
 #include "kernels/kernels.def"
+#if CYL_TABLE_IS_PACKED
+#define CYL_WEIGHT_TYPE(NAME, name) .product[CYL_WEIGHTS_##NAME] = product_##name,
+#include "kernels/weight_types.def"
+#else
+    .product[CYL_WEIGHTS_REAL] = CYL_TABLE_PRODUCT,
+#endif
 };
 
 #undef CYL_TABLE

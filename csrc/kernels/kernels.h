@@ -3,6 +3,7 @@
 #define CYL_KERNELS_H
 
 #include "cylstm.h"
+#include "model/weight_types.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,7 +38,9 @@ typedef struct {
     const char *name;
     size_t real_size;
     bool is_packed;
-#define CYL_PRODUCT(name, arguments) void(*name) arguments;
+#define CYL_PRODUCT(name, arguments)                                                                                   \
+    void(*name[CYL_WEIGHTS_COUNT]) arguments; /* by the type of the matrix's weights                                   \
+                                               */
 #define CYL_KERNEL(type, name, arguments) type(*name) arguments;
 #include "kernels/kernels.def"
 } CylKernels;

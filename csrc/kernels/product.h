@@ -10,6 +10,15 @@
  * once, and the rest one by one.
  */
 
+/* each type of weights has its own of these: see products.h */
+#define tile NAMED(tile)
+#define tile_of NAMED(tile_of)
+#define Group NAMED(Group)
+#define group_tile NAMED(group_tile)
+#define group_of NAMED(group_of)
+#define product_of_column NAMED(product_of_column)
+#define product NAMED(product)
+
 /* columns times vectors at most: fewer where registers are few */
 #ifndef TILE_CHAINS
 #define TILE_CHAINS (TILE_COLUMNS * TILE_VECTORS)
@@ -19,7 +28,7 @@
 #define UNROLLED _Pragma("GCC unroll 8")
 
 /* acc[c][v] for `vectors` vectors and `columns` columns; constants after inlining */
-static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k][k_stride] */, int64_t k_stride,
+static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k_stride] */, int64_t k_stride,
                                                        const CylOperand *operands, int32_t operand_count, int64_t first,
                                                        const REAL *start, int64_t start_stride, REAL *acc,
                                                        int64_t acc_stride, const int vectors, const int columns) {
@@ -28,7 +37,7 @@ static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k
         UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_load(start + c * start_stride + v * 16); }
     }
     for (int32_t o = 0; o < operand_count; o++) {
-        const REAL *w = weights + operands[o].first * k_stride;
+        const W *w = weights + operands[o].first * k_stride;
         const int64_t stride = operands[o].stride;
         const REAL *x = (const REAL *)operands[o].x + first * stride;
         const int32_t count = operands[o].count;
@@ -39,7 +48,7 @@ static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k
             UNROLLED for (int c = 0; c < columns; c++) { xs[c] = x_load(x + c * stride + k); }
             UNROLLED for (int j = 0; j < X_NUMBERS; j++, w += k_stride) {
                 UNROLLED for (int v = 0; v < vectors; v++) {
-                    V row = v_load(w + v * 16);
+                    V row = w_load(w + v * 16);
                     UNROLLED for (int c = 0; c < columns; c++) { sum[c][v] = v_fma_x(row, xs[c], j, sum[c][v]); }
                 }
             }
@@ -47,7 +56,7 @@ static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k
 #endif
         for (; k < count; k++, w += k_stride) {
             V row[TILE_VECTORS];
-            UNROLLED for (int v = 0; v < vectors; v++) { row[v] = v_load(w + v * 16); }
+            UNROLLED for (int v = 0; v < vectors; v++) { row[v] = w_load(w + v * 16); }
             UNROLLED for (int c = 0; c < columns; c++) {
                 V xk = v_set1(x[c * stride + k]);
                 UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_fma(row[v], xk, sum[c][v]); }
@@ -66,7 +75,7 @@ static inline __attribute__((always_inline)) void tile(const REAL *weights /* [k
  * itself has too few chains to hide the latency of a multiply-add.
  */
 typedef struct {
-    const REAL *weights, *tail_weights; /* of the first block; of the tail */
+    const W *weights, *tail_weights; /* of the first block; of the tail */
     int64_t block_size, k_stride, tail_k_stride;
     const REAL *start, *tail_start;
     REAL *acc, *tail_acc;
@@ -84,8 +93,8 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
     }
     UNROLLED for (int v = 0; v < tail; v++) { tail_sum[v] = v_load(group->tail_start + v * 16); }
     for (int32_t o = 0; o < operand_count; o++) {
-        const REAL *w = group->weights + operands[o].first * group->k_stride;
-        const REAL *tail_w = tail ? group->tail_weights + operands[o].first * group->tail_k_stride : w;
+        const W *w = group->weights + operands[o].first * group->k_stride;
+        const W *tail_w = tail ? group->tail_weights + operands[o].first * group->tail_k_stride : w;
         const REAL *x = operands[o].x;
         const int32_t count = operands[o].count;
         const int64_t block_size = group->block_size, k_stride = group->k_stride, tail_stride = group->tail_k_stride;
@@ -97,11 +106,11 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
             UNROLLED for (int j = 0; j < X_NUMBERS; j++, w += vectors * 16, tail_w += tail * 16) {
                 UNROLLED for (int b = 0; b < blocks; b++) {
                     UNROLLED for (int v = 0; v < vectors; v++) {
-                        sum[b][v] = v_fma_x(v_load(w + b * block_size + v * 16), xs, j, sum[b][v]);
+                        sum[b][v] = v_fma_x(w_load(w + b * block_size + v * 16), xs, j, sum[b][v]);
                     }
                 }
                 UNROLLED for (int v = 0; v < tail; v++) {
-                    tail_sum[v] = v_fma_x(v_load(tail_w + v * 16), xs, j, tail_sum[v]);
+                    tail_sum[v] = v_fma_x(w_load(tail_w + v * 16), xs, j, tail_sum[v]);
                 }
             }
         }
@@ -110,10 +119,10 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
             V xk = v_set1(x[k]);
             UNROLLED for (int b = 0; b < blocks; b++) {
                 UNROLLED for (int v = 0; v < vectors; v++) {
-                    sum[b][v] = v_fma(v_load(w + b * block_size + v * 16), xk, sum[b][v]);
+                    sum[b][v] = v_fma(w_load(w + b * block_size + v * 16), xk, sum[b][v]);
                 }
             }
-            UNROLLED for (int v = 0; v < tail; v++) { tail_sum[v] = v_fma(v_load(tail_w + v * 16), xk, tail_sum[v]); }
+            UNROLLED for (int v = 0; v < tail; v++) { tail_sum[v] = v_fma(w_load(tail_w + v * 16), xk, tail_sum[v]); }
         }
     }
     UNROLLED for (int b = 0; b < blocks; b++) {
@@ -174,7 +183,8 @@ static void group_of(const Group *group, const CylOperand *operands, int32_t ope
 /* one column: the blocks in groups of GROUP_BLOCKS, one more in the last where that leaves none over */
 static void product_of_column(const CylMatrix *m, const CylOperand *operands, int32_t operand_count, REAL *acc,
                               bool continued, bool backward, int32_t begin, int32_t end) {
-    const REAL *weights = m->weights, *starts = continued ? acc : (const REAL *)m->bias;
+    const W *weights = m->weights;
+    const REAL *starts = continued ? acc : (const REAL *)m->bias;
     const int full_vectors = (int)((m->block_rows + 15) / 16);
     const int last_vectors = (m->gates * cyl_block_width(m, end - 1) + 15) / 16;
     const int tail = last_vectors < full_vectors ? last_vectors : 0;
@@ -204,7 +214,7 @@ static void product_of_column(const CylMatrix *m, const CylOperand *operands, in
 #define TILE_ARGUMENTS w, k_stride, operands, operand_count, first, start, start_stride, acc, acc_stride
 
 /* a tile of a run-time size */
-static void tile_of(const REAL *w, int64_t k_stride, const CylOperand *operands, int32_t operand_count, int64_t first,
+static void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, int32_t operand_count, int64_t first,
                     const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride, int vectors, int columns) {
     switch (columns * 8 + vectors) {
     case 1 * 8 + 1:
@@ -296,7 +306,8 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
                     int64_t n, void *acc_data, int64_t acc_stride, bool continued, bool backward, int32_t begin,
                     int32_t end) {
     (void)model;
-    const REAL *weights = m->weights, *bias = m->bias;
+    const W *weights = m->weights;
+    const REAL *bias = m->bias;
     REAL *acc = acc_data;
     if (begin >= end) {
         return;
@@ -312,7 +323,7 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
         const int64_t offset = cyl_block_offset(m, block);
         const int block_vectors = (m->gates * cyl_block_width(m, block) + 15) / 16;
         const int64_t k_stride = (int64_t)block_vectors * 16;
-        const REAL *w = weights + offset * m->columns;
+        const W *w = weights + offset * m->columns;
         const REAL *start = continued ? acc + offset : bias + offset;
         const int64_t start_stride = continued ? acc_stride : 0;
         for (int64_t first = 0; first < n;) {
@@ -331,3 +342,13 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
         }
     }
 }
+
+#undef tile
+#undef tile_of
+#undef Group
+#undef group_tile
+#undef group_of
+#undef product_of_column
+#undef product
+#undef GROUP_OF
+#undef TILE_ARGUMENTS

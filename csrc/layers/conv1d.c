@@ -173,7 +173,7 @@ static void run_group(const CylModel *model, const Conv *conv, int32_t group, vo
             int64_t at = (int64_t)(first + k) * conv->time.dilation * conv->channels;
             taps[k] = (CylOperand){cyl_at(model, x, at), stride, (first + k) * channels, channels};
         }
-        kernels->product(model, m, taps, is_one ? 1 : most, count, acc, acc_stride, first > 0, false, 0, m->blocks);
+        cyl_product(model, m, taps, is_one ? 1 : most, count, acc, acc_stride, first > 0, false, 0, m->blocks);
     }
     kernels->dense_output(m, &conv->activation, count, acc, acc_stride, y, y_stride,
                           conv->activation.id != CYL_ACT_SOFTMAX, 0, m->blocks);

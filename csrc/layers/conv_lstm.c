@@ -71,8 +71,7 @@ static void positions(const CylModel *model, const CylLayer *layer, const CylSte
         here.h_next = cyl_at(model, step->h_next, at);
         here.c = cyl_at(model, step->c, at);
         here.y = step->y ? cyl_at(model, step->y, at) : NULL;
-        model->kernels->product(model, m, operands, count, here.rows, here.acc, here.acc_stride, false, false, 0,
-                                m->blocks);
+        cyl_product(model, m, operands, count, here.rows, here.acc, here.acc_stride, false, false, 0, m->blocks);
         model->kernels->lstm_cell(&conv->lstm, &here, 0, m->blocks);
     }
 }

@@ -65,7 +65,7 @@ static void run_columns(const CylModel *model, const CylLayer *layer, void *acc,
         int64_t count = n - first < at_once ? n - first : at_once;
         CylOperand operand = {cyl_at(model, x, first * x_stride), x_stride, 0, m->columns};
         void *to = cyl_at(model, y, first * y_stride), *sums = in_place ? to : acc;
-        kernels->product(model, m, &operand, 1, count, sums, acc_stride, false, false, begin, end);
+        cyl_product(model, m, &operand, 1, count, sums, acc_stride, false, false, begin, end);
         kernels->dense_output(m, &dense->activation, count, sums, acc_stride, to, y_stride,
                               model->values[layer->y].feeds_layer && !is_softmax, begin, end);
     }

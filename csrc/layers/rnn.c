@@ -19,8 +19,8 @@ static void gate_and_cell(const CylModel *model, const CylLayer *layer, const Cy
     CylOperand both[2] = {{step->x, step->x_stride, 0, r->input_size},
                           {step->h_previous, step->h_stride, r->input_size, r->hidden_size}};
     const CylOperand *operands = step->continued ? &both[1] : both;
-    model->kernels->product(model, &rnn->gates, operands, step->continued ? 1 : 2, step->rows, step->acc,
-                            step->acc_stride, step->continued, step->backward, begin, end);
+    cyl_product(model, &rnn->gates, operands, step->continued ? 1 : 2, step->rows, step->acc, step->acc_stride,
+                step->continued, step->backward, begin, end);
     model->kernels->rnn_cell(rnn, step, begin, end);
 }
 

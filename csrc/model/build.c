@@ -6,6 +6,7 @@
 #include "model/recurrent.h"
 #include "model/spec.h"
 #include "model/status.h"
+#include "model/weight_types.h"
 #include "platform/blas.h"
 #include "platform/ieee.h"
 #include "platform/memory.h"
@@ -173,13 +174,35 @@ static int32_t *copy_ports(const CylPort *ports, int32_t count) {
 }
 
 /* Packs those tensors of the last layer whose numbers are in the spec; one that the layer does not use is ignored. */
-static void write_given(CylModel *model, const CylLayerSpec *spec) {
+static CylStatus write_given(CylModel *model, const CylLayerSpec *spec) {
     for (int32_t t = 0; t < spec->tensor_count && !spec->arrays; t++) {
         const CylTensor *tensor = &spec->tensors[t];
         if (tensor->data) {
-            cyl_model_write_tensor(model, model->layer_count - 1, tensor->role, 0, tensor->shape[0], tensor->data);
+            CylStatus status =
+                cyl_model_write_tensor(model, model->layer_count - 1, tensor->role, 0, tensor->shape[0], tensor->data);
+            if (status == CYL_E_RANGE) {
+                return status;
+            }
         }
     }
+    return CYL_OK;
+}
+
+/* whether the type that a spec asks for is that of a matrix of the layer; real numbers all layers have */
+static bool has_weight_type(const CylModel *model, const CylLayer *layer, const char *name) {
+    const int type = name ? cyl_weight_type_from_name(name, model->kernels->real_size) : CYL_WEIGHTS_REAL;
+    bool is_found = type == CYL_WEIGHTS_REAL;
+    for (int32_t p = 0; p < layer->place_count; p++) {
+        const CylPlace *place = &layer->places[p];
+        is_found = is_found || (place->matrix && (int)place->matrix->type == type);
+    }
+    return is_found;
+}
+
+static int64_t bytes_of(const CylModel *model, const CylArray *array) {
+    const size_t real_size = model->kernels->real_size;
+    const int type = cyl_weight_type_from_name(array->type, real_size);
+    return array->size * (int64_t)cyl_weight_size((CylWeightType)type, real_size);
 }
 
 /* Fills in what a spec says of a layer of any kind. */
@@ -225,6 +248,9 @@ static CylStatus prepare_layer(CylModel *model, CylLayer *layer, const CylLayerS
     if (spec->arrays && layer->array_count != spec->array_count) {
         return CYL_E_LAYOUT;
     }
+    if (!has_weight_type(model, layer, spec->weight_type)) {
+        return CYL_E_OPTION;
+    }
     return layer->recurrent || layer->history_size ? add_states(model, layer) : CYL_OK;
 }
 
@@ -252,9 +278,9 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
         return status;
     }
     model->layer_count++;
-    write_given(model, spec);
+    const CylStatus packed = write_given(model, spec);
     for (int32_t i = 0; i < layer->array_count; i++) {
-        model->bytes += layer->arrays[i].size * (int64_t)model->kernels->real_size;
+        model->bytes += bytes_of(model, &layer->arrays[i]);
     }
     for (int32_t i = 0; i < spec->input_count; i++) {
         model->values[spec->inputs[i].value].is_read = true;
@@ -264,7 +290,7 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
         model->values[layer->y].is_read = true; /* these layers write their output whether or not it is used */
     }
     model->work += layer->work;
-    return CYL_OK;
+    return packed;
 }
 
 /* Lets each layer derive what it needs from its weights, unless it has done so in an earlier attempt. */

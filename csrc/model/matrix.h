@@ -2,6 +2,8 @@
 #ifndef CYL_MATRIX_H
 #define CYL_MATRIX_H
 
+#include "model/weight_types.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -12,7 +14,7 @@
  * A matrix of gates*units rows and `columns` columns, cut into blocks of `width` units (the last may be narrower).
  * Packed engine: weights are [block][column][gate][width], each block's gates*width rounded up to a multiple of
  * 16; with width 16 this is [block of 16 units][k][gate][16]. BLAS engines: [block][gate][width][column], no rounding.
- * A row of accumulators is [block][gate][width] in both.
+ * A row of accumulators is [block][gate][width] in both, and of real numbers whatever the type of the weights.
  */
 typedef struct CylMatrix {
     int32_t units, gates, columns;
@@ -20,7 +22,8 @@ typedef struct CylMatrix {
     int64_t block_rows;                /* accumulators of a full block */
     int64_t tail_rows;                 /* of the last block, rounded up in the packed engine */
     int64_t row_size;                  /* accumulators of all blocks, with CYL_ROW_PADDING */
-    void *weights;                     /* real; weights and bias are arrays of the layer */
+    CylWeightType type;                /* of weights */
+    void *weights;                     /* weights and bias are arrays of the layer */
     void *bias;                        /* real (row_size), zeros where there is none */
 } CylMatrix;
 

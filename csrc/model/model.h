@@ -182,6 +182,13 @@ void cyl_idle_free(CylIdle *idle);
 /* ---- numbers of the model's type ---- */
 
 static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 * 16; }
+/* CylKernels.product for the type of m's weights */
+static inline void cyl_product(const CylModel *model, const CylMatrix *m, const CylOperand *operands,
+                               int32_t operand_count, int64_t n, void *acc, int64_t acc_stride, bool continued,
+                               bool backward, int32_t begin, int32_t end) {
+    model->kernels->product[m->type](model, m, operands, operand_count, n, acc, acc_stride, continued, backward, begin,
+                                     end);
+}
 static inline char *cyl_at(const CylModel *model, const void *base, int64_t reals) {
     return (char *)base + reals * (int64_t)model->kernels->real_size;
 }

@@ -11,10 +11,9 @@
 #include "model/model.h"
 #include "model/pack.h"
 #include "model/spec.h"
-#include "platform/ieee.h"
+#include "model/weight_types.h"
 #include "platform/memory.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,13 +34,16 @@ static int32_t tail_block_width(int32_t units, int32_t gates, bool is_packed) {
     return units <= 4 ? 4 : units <= 8 ? 8 : 16;
 }
 
-CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
-                            void **data) {
+/* as cyl_array_prepare, of `size` numbers of a type */
+static CylStatus typed_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec,
+                                     CylWeightType type, int64_t size, void **data) {
+    const size_t real_size = model->kernels->real_size;
     int32_t index = layer->array_count;
     const CylArray *given = NULL;
     if (spec->arrays) {
         given = index < spec->array_count ? &spec->arrays[index] : NULL;
-        if (!given || given->size != size || !given->data || (uintptr_t)given->data % CYL_ALIGNMENT != 0) {
+        if (!given || given->size != size || !given->data || (uintptr_t)given->data % CYL_ALIGNMENT != 0 ||
+            cyl_weight_type_from_name(given->type, real_size) != (int)type) {
             return CYL_E_LAYOUT;
         }
     }
@@ -51,12 +53,18 @@ CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLay
     }
     layer->arrays = grown;
     /* what is given is never written: see cyl_model_write_tensor */
-    *data = given ? (void *)given->data : cyl_aligned_alloc(cyl_size_mul((uint64_t)size, model->kernels->real_size));
+    *data =
+        given ? (void *)given->data : cyl_aligned_alloc(cyl_size_mul((uint64_t)size, cyl_weight_size(type, real_size)));
     if (!*data) {
         return CYL_E_MEMORY;
     }
-    grown[layer->array_count++] = (CylArray){*data, size};
+    grown[layer->array_count++] = (CylArray){*data, size, cyl_weight_type_name(type, real_size)};
     return CYL_OK;
+}
+
+CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
+                            void **data) {
+    return typed_array_prepare(model, layer, spec, CYL_WEIGHTS_REAL, size, data);
 }
 
 CylStatus cyl_tensor_place(CylLayer *layer, CylPlace place) {
@@ -109,7 +117,12 @@ static int64_t columns_of(const CylTensor *tensor) {
 CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m,
                              int32_t units, int32_t gates, const CylPart *parts, int32_t part_count, const char *bias) {
     bool is_packed = model->kernels->is_packed;
+    int type = spec->weight_type ? cyl_weight_type_from_name(spec->weight_type, model->kernels->real_size) : 0;
+    if (type < 0 || (type != CYL_WEIGHTS_REAL && !is_packed)) {
+        return CYL_E_OPTION;
+    }
     memset(m, 0, sizeof *m);
+    m->type = (CylWeightType)type;
     int64_t columns = 0;
     for (int32_t p = 0; p < part_count; p++) {
         int64_t part_columns = columns_of(cyl_spec_tensor(spec, parts[p].role));
@@ -131,7 +144,12 @@ CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLa
     }
     int64_t rows = (m->blocks - 1) * m->block_rows + m->tail_rows;
     m->row_size = (rows + 15) / 16 * 16 + CYL_ROW_PADDING;
-    CylStatus status = cyl_array_prepare(model, layer, spec, rows * columns, &m->weights);
+    int64_t size = rows * columns;
+    if (is_packed) { /* the next array in a file is aligned too; a multiple of 16 numbers it is anyway */
+        int64_t at_once = CYL_ALIGNMENT / (int64_t)cyl_weight_size(m->type, sizeof(float));
+        size = (size + at_once - 1) / at_once * at_once;
+    }
+    CylStatus status = typed_array_prepare(model, layer, spec, m->type, size, &m->weights);
     int32_t column = 0;
     for (int32_t p = 0; status == CYL_OK && p < part_count; p++) {
         int64_t part_columns = columns_of(cyl_spec_tensor(spec, parts[p].role));
@@ -168,31 +186,10 @@ static int64_t find_row(const CylPlace *place, int64_t row, bool is_packed, int6
     return first_row * m->columns + place->first_column * *stride + in_block;
 }
 
-static float flushed(float x) { return fabsf(x) < CYL_TINY ? 0.0f : x; } /* the subnormal rule */
-
-static void pack_row(const CylModel *model, void *packed, int64_t stride, const void *source, int64_t count,
-                     bool is_exact) {
-    if (model->kernels->real_size == sizeof(double)) {
-        for (int64_t j = 0; j < count; j++) {
-            ((double *)packed)[j * stride] = ((const double *)source)[j];
-        }
-    } else {
-        for (int64_t j = 0; j < count; j++) {
-            float number = ((const float *)source)[j];
-            ((float *)packed)[j * stride] = is_exact ? number : flushed(number);
-        }
-    }
-}
-
-static void unpack_row(const CylModel *model, const void *packed, int64_t stride, void *target, int64_t count) {
-    if (model->kernels->real_size == sizeof(double)) {
-        for (int64_t j = 0; j < count; j++) {
-            ((double *)target)[j] = ((const double *)packed)[j * stride];
-        }
-    } else {
-        for (int64_t j = 0; j < count; j++) {
-            ((float *)target)[j] = ((const float *)packed)[j * stride];
-        }
+/* numbers kept as they are */
+static void copy_exactly(size_t real_size, char *packed, int64_t stride, const char *source, int64_t count) {
+    for (int64_t j = 0; j < count; j++) {
+        memcpy(packed + (size_t)(j * stride) * real_size, source + (size_t)j * real_size, real_size);
     }
 }
 
@@ -202,23 +199,27 @@ static CylStatus copy_tensor(const CylModel *model, int32_t layer, const char *r
     if (layer < 0 || layer >= model->layer_count || first < 0 || rows < 0) {
         return CYL_E_ARGUMENT;
     }
+    const size_t real_size = model->kernels->real_size;
     int64_t copied = 0;
     for (int32_t p = 0; p < model->layers[layer].place_count; p++) {
         const CylPlace *place = &model->layers[layer].places[p];
         if (strcmp(place->role, role) != 0) {
             continue;
         }
+        const CylWeightType type = place->matrix && !place->is_row ? place->matrix->type : CYL_WEIGHTS_REAL;
+        const CylWeightFormat *format = &cyl_weight_formats[type];
         int64_t begin = first > place->first_row ? first : place->first_row;
         int64_t last = place->first_row + place->rows, end = rows < last - first ? first + rows : last;
         for (int64_t row = begin; row < end; row++, copied++) {
             int64_t stride, at = find_row(place, row - place->first_row, model->kernels->is_packed, &stride);
-            void *packed = cyl_at(model, place->data, at);
-            if (source) {
-                pack_row(model, packed, stride, cyl_at(model, source, (row - first) * place->columns), place->columns,
-                         place->is_exact);
-            } else {
-                unpack_row(model, packed, stride, cyl_at(model, target, (row - first) * place->columns),
-                           place->columns);
+            char *packed = (char *)place->data + (size_t)at * cyl_weight_size(type, real_size);
+            const int64_t from = (row - first) * place->columns;
+            if (!source) {
+                format->unpack(real_size, packed, stride, cyl_at(model, target, from), place->columns);
+            } else if (place->is_exact) {
+                copy_exactly(real_size, packed, stride, cyl_at(model, source, from), place->columns);
+            } else if (format->pack(real_size, packed, stride, cyl_at(model, source, from), place->columns) != CYL_OK) {
+                return CYL_E_RANGE;
             }
         }
     }
@@ -244,7 +245,7 @@ int32_t cyl_model_array_count(const CylModel *model, int32_t layer) {
 
 CylArray cyl_model_array(const CylModel *model, int32_t layer, int32_t index) {
     return index >= 0 && index < cyl_model_array_count(model, layer) ? model->layers[layer].arrays[index]
-                                                                     : (CylArray){NULL, 0};
+                                                                     : (CylArray){NULL, 0, NULL};
 }
 
 void cyl_arrays_free(CylLayer *layer) {

@@ -26,7 +26,7 @@ typedef struct {
     bool is_row;
     bool is_transposed; /* plain, as (columns, rows) */
     bool is_exact;      /* kept without the subnormal rule */
-    void *data;         /* real */
+    void *data;         /* real, or in a matrix's weights of its type */
 } CylPlace;
 
 /*
@@ -36,7 +36,8 @@ typedef struct {
  */
 CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
                             void **data);
-/* the parts side by side (their columns follow each other), and bias (gates*units), NULL for none */
+/* The parts side by side (their columns follow each other), and bias (gates*units), NULL for none. The weights are of
+   the type that the spec says; an array of them fills whole lines of CYL_ALIGNMENT bytes in the packed engine. */
 CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m,
                              int32_t units, int32_t gates, const CylPart *parts, int32_t part_count, const char *bias);
 /* a tensor of gates*units numbers as a row of m's accumulators; role may be NULL, for zeros */

@@ -33,6 +33,8 @@ const char *cyl_status_text(CylStatus status) {
         return "packed arrays that do not fit the layer";
     case CYL_E_STOPPED:
         return "the caller ended the call";
+    case CYL_E_RANGE:
+        return "a weight is beyond what its type can hold";
     case CYL_STATUS_COUNT:
         break;
     }

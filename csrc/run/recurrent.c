@@ -167,7 +167,7 @@ static void input_products(const CylModel *model, const CylLayer *layer, const C
         CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), x->step_stride, 0,
                               recurrent->input_size};
         void *acc = cyl_at(model, state->acc, row * state->block_steps * m->row_size);
-        model->kernels->product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
+        cyl_product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
     }
 }
 

@@ -234,7 +234,7 @@ static void take_halves(CylWindow *w, const CylCall *call, const Kept *kept, int
                               cyl_at(model, w->x, n * features), features);
     }
     CylOperand x = {w->x, features, 0, (int32_t)features};
-    model->kernels->product(model, m, &x, 1, count, w->acc, m->row_size, false, false, 0, m->blocks);
+    cyl_product(model, m, &x, 1, count, w->acc, m->row_size, false, false, 0, m->blocks);
     for (int64_t n = 0; n < count; n++) {
         int64_t at = w->order[n] * w->steps + w->oldest[w->order[n]];
         memcpy(cyl_at(model, kept->halves.acc, at * m->row_size), cyl_at(model, w->acc, n * m->row_size),

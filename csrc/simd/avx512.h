@@ -18,6 +18,9 @@ typedef __mmask16 M;
 static inline V v_set1(float a) { return _mm512_set1_ps(a); }
 static inline V v_zero(void) { return _mm512_setzero_ps(); }
 static inline V v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline V v_load_half(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
 static inline void v_store(float *p, V a) { _mm512_storeu_ps(p, a); }
 static inline V v_load_part(const float *p, int n) { return _mm512_maskz_loadu_ps((M)(0xffffu >> (16 - n)), p); }
 static inline void v_store_part(float *p, V a, int n) { _mm512_mask_storeu_ps(p, (M)(0xffffu >> (16 - n)), a); }

@@ -35,6 +35,23 @@ typedef uint32x4_t QM; /* all bits set where true */
 
 static inline Q q_set1(float x) { return vdupq_n_f32(x); }
 static inline Q q_load(const float *p) { return vld1q_f32(p); }
+#ifdef __aarch64__
+static inline Q q_load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+#else /* not every compiler has the type float16_t there */
+static inline Q q_load_half(const uint16_t *p) {
+    const uint32x4_t half = vmovl_u16(vld1_u16(p));
+    const uint32x4_t magnitude = vshlq_n_u32(vandq_u32(half, vdupq_n_u32(0x7fff)), 13);
+    const uint32x4_t is_subnormal = vcltq_u32(magnitude, vdupq_n_u32(1u << 23));
+    const uint32x4_t is_infinite = vcgeq_u32(magnitude, vdupq_n_u32(31u << 23));
+    /* the bias: 112, 224 or, of what 2^-14 is subtracted from, 113 */
+    uint32x4_t bits = vaddq_u32(magnitude, vdupq_n_u32(112u << 23));
+    bits = vaddq_u32(bits, vandq_u32(is_infinite, vdupq_n_u32(112u << 23)));
+    bits = vaddq_u32(bits, vandq_u32(is_subnormal, vdupq_n_u32(1u << 23)));
+    const Q least = vreinterpretq_f32_u32(vandq_u32(is_subnormal, vreinterpretq_u32_f32(vdupq_n_f32(0x1p-14f))));
+    const uint32x4_t sign = vshlq_n_u32(vandq_u32(half, vdupq_n_u32(0x8000)), 16);
+    return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(vsubq_f32(vreinterpretq_f32_u32(bits), least)), sign));
+}
+#endif
 static inline void q_store(float *p, Q x) { vst1q_f32(p, x); }
 static inline Q q_add(Q x, Q y) { return vaddq_f32(x, y); }
 static inline Q q_sub(Q x, Q y) { return vsubq_f32(x, y); }

@@ -40,6 +40,9 @@ static inline V v_set1(float x) {
 }
 static inline V v_zero(void) { return v_set1(0.0f); }
 static inline V v_load(const float *p) { return (V){q_load(p), q_load(p + 4), q_load(p + 8), q_load(p + 12)}; }
+static inline V v_load_half(const uint16_t *p) {
+    return (V){q_load_half(p), q_load_half(p + 4), q_load_half(p + 8), q_load_half(p + 12)};
+}
 static inline void v_store(float *p, V x) {
     q_store(p, x.a);
     q_store(p + 4, x.b);

@@ -77,6 +77,23 @@ static inline V v_load(const float *p) {
     memcpy(&r, p, sizeof r);
     return r;
 }
+/* 16 numbers of float16 as floats, exactly; the bits of a half are moved to a float's, and its exponent gets the other
+   bias, 127 instead of 15 */
+static inline V v_load_half(const uint16_t *p) {
+    V r;
+    EACH_LANE {
+        const uint32_t half = p[lane], magnitude = (half & 0x7fffu) << 13;
+        const bool is_subnormal = magnitude < 1u << 23, is_finite = magnitude < 31u << 23;
+        uint32_t bits = magnitude + ((is_finite ? 112u : 224u) << 23) + ((uint32_t)is_subnormal << 23);
+        float x;
+        memcpy(&x, &bits, sizeof x);
+        x -= is_subnormal ? 0x1p-14f : 0.0f; /* of (1 + fraction)*2^-14 */
+        memcpy(&bits, &x, sizeof bits);
+        bits |= (half & 0x8000u) << 16;
+        memcpy(&r.lane[lane], &bits, sizeof bits);
+    }
+    return r;
+}
 static inline void v_store(float *p, V a) { memcpy(p, &a, sizeof a); }
 /* the first n of 16 lanes, the others 0; n in 1..16 */
 static inline V v_load_part(const float *p, int n) {

@@ -18,6 +18,19 @@ typedef __m128 QM; /* all bits set where true */
 
 static inline Q q_set1(float x) { return _mm_set1_ps(x); }
 static inline Q q_load(const float *p) { return _mm_loadu_ps(p); }
+static inline Q q_load_half(const uint16_t *p) {
+    const __m128i half = _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p), _mm_setzero_si128());
+    const __m128i magnitude = _mm_slli_epi32(_mm_and_si128(half, _mm_set1_epi32(0x7fff)), 13);
+    const __m128i is_subnormal = _mm_cmpgt_epi32(_mm_set1_epi32(1 << 23), magnitude);
+    const __m128i is_infinite = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32((31 << 23) - 1));
+    /* the bias: 112, 224 or, of what 2^-14 is subtracted from, 113 */
+    __m128i bits = _mm_add_epi32(magnitude, _mm_set1_epi32(112 << 23));
+    bits = _mm_add_epi32(bits, _mm_and_si128(is_infinite, _mm_set1_epi32(112 << 23)));
+    bits = _mm_sub_epi32(bits, _mm_slli_epi32(is_subnormal, 23));
+    const Q least = _mm_and_ps(_mm_castsi128_ps(is_subnormal), _mm_set1_ps(0x1p-14f));
+    const __m128i sign = _mm_slli_epi32(_mm_and_si128(half, _mm_set1_epi32(0x8000)), 16);
+    return _mm_or_ps(_mm_sub_ps(_mm_castsi128_ps(bits), least), _mm_castsi128_ps(sign));
+}
 static inline void q_store(float *p, Q x) { _mm_storeu_ps(p, x); }
 static inline Q q_add(Q x, Q y) { return _mm_add_ps(x, y); }
 static inline Q q_sub(Q x, Q y) { return _mm_sub_ps(x, y); }

@@ -15,6 +15,7 @@ cdef extern from "cylstm.h" nogil:
         CYL_E_TIME
         CYL_E_LAYOUT
         CYL_E_STOPPED
+        CYL_E_RANGE
         CYL_STATUS_COUNT
     const char *cyl_status_text(CylStatus status)
 
@@ -65,6 +66,7 @@ cdef extern from "cylstm.h" nogil:
     ctypedef struct CylArray:
         const void *data
         int64_t size
+        const char *type
     ctypedef struct CylLayerSpec:
         const char *kind
         const CylPort *inputs
@@ -74,6 +76,7 @@ cdef extern from "cylstm.h" nogil:
         int32_t input_count, output_count, option_count, tensor_count
         const CylArray *arrays
         int32_t array_count
+        const char *weight_type
 
     CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model)
     void cyl_model_free(CylModel *model)

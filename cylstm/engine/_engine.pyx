@@ -222,8 +222,10 @@ cdef class EngineModel:
         )
         return index
 
-    def _add_layer(self, layer, dict indices, tensors, packed):
-        """Declare a layer of the graph; `indices` are those of the values, `packed` its packed arrays or None.
+    def _add_layer(self, layer, dict indices, tensors, weights, packed):
+        """Declare a layer of the graph.
+
+        `indices` are those of the values, `weights` the type of its matrices or None, `packed` its packed arrays or None.
 
         Names and arrays are kept alive in Python lists while C reads them.
         """
@@ -263,20 +265,28 @@ cdef class EngineModel:
         spec.inputs, spec.outputs, spec.options, spec.tensors = inputs, outputs, options, arrays
         spec.input_count, spec.output_count = len(layer.inputs), len(layer.outputs)
         spec.option_count, spec.tensor_count = len(layer.options), len(tensors)
+        if weights is not None:
+            kept.append(weights.encode())
+            spec.weight_type = <bytes>kept[-1]
         if packed is not None:
             # a convolution in groups has two of each group
             packed_arrays = <CylArray *>PyMem_Calloc(max(1, len(packed)), sizeof(CylArray))
             if packed_arrays == NULL:
                 raise MemoryError
             for i, array in enumerate(packed):
+                kept.append(array.dtype.name.encode())
                 packed_arrays[i].data, packed_arrays[i].size = cnp.PyArray_DATA(array), array.shape[0]
+                packed_arrays[i].type = <bytes>kept[-1]
             spec.arrays, spec.array_count = packed_arrays, len(packed)
         status = cyl_model_add_layer(self.model, &spec)
         PyMem_Free(<void *>spec.arrays)
         check(status, f"layer {layer.name!r}")
 
     def _write_tensor(self, int32_t layer, str role, int64_t first, cnp.ndarray rows, str what):
-        """Pack rows of a tensor of the layer of this index, C-contiguous and of `dtype`."""
+        """Pack rows of a tensor of the layer of this index, C-contiguous and of `dtype`.
+
+        False where the type of the layer's matrices cannot hold one of the numbers.
+        """
         cdef bytes name = role.encode()
         cdef const char *role_text = name
         cdef int64_t count = rows.shape[0]
@@ -284,7 +294,10 @@ cdef class EngineModel:
         cdef CylStatus status
         with nogil:
             status = cyl_model_write_tensor(self.model, layer, role_text, first, count, data)
+        if status == CYL_E_RANGE:
+            return False
         check(status, what)
+        return True
 
     def _read_tensor(self, int32_t layer, str role, int64_t first, cnp.ndarray rows, str what):
         """Unpack rows of a tensor: of `dtype`, in the packed engine after the subnormal rule."""
@@ -303,7 +316,8 @@ cdef class EngineModel:
         for i in range(cyl_model_array_count(self.model, layer)):
             packed = cyl_model_array(self.model, layer, i)
             size = packed.size
-            array = cnp.PyArray_SimpleNewFromData(1, &size, self.real_type, <void *>packed.data)
+            number = cnp.NPY_FLOAT16 if packed.type == b"float16" else self.real_type
+            array = cnp.PyArray_SimpleNewFromData(1, &size, number, <void *>packed.data)
             cnp.set_array_base(array, self)
             array.setflags(write=False)
             arrays.append(array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from cylstm.engine._engine import best_isa, isa_fuses, isa_names
 from cylstm.errors import BlasNotFoundError, UnsupportedError
@@ -25,7 +26,7 @@ def chosen_isa() -> str:
     return wanted
 
 
-def choose_engine(isa: str, is_double: bool) -> tuple[str, str]:
+def choose_engine(isa: str, is_double: bool, smaller: Sequence[str] = ()) -> tuple[str, str]:
     """The engine of a model loaded with ``engine="auto"``, and why it is taken.
 
     The packed engine was the faster one wherever it was measured on an instruction set with a fused multiply-add, at
@@ -38,7 +39,11 @@ def choose_engine(isa: str, is_double: bool) -> tuple[str, str]:
         The instruction set of the model's kernels.
     is_double : bool
         Whether the model computes in float64.
+    smaller : sequence of str
+        The types of weights that only the packed engine has.
     """
+    if smaller and not is_double:
+        return "packed", f"the only engine with weights of {smaller[0]}"
     if is_double:
         return "blas", "the only engine in float64"
     if isa_fuses(isa):

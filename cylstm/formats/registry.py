@@ -153,7 +153,7 @@ def _refuse_options(path: str, options: Mapping[str, object], format_: Format) -
     given = [name for name, option in options.items() if option is not None and option is not False]
     left = [name for name in given if name not in format_.options]
     if left:
-        taken = _listed(format_.options) if format_.options else "none of its options but engine= and dtype="
+        taken = _listed(format_.options) if format_.options else "none of its options but engine=, dtype= and weights="
         reasons = "; ".join(_OPTIONS[name] if len(left) == 1 else f"{name}= {_OPTIONS[name]}" for name in left)
         raise FormatError(
             f"{path}: this is {format_.name}, of which load takes {taken}; leave out {_listed(left)} ({reasons})"

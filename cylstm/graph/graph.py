@@ -123,6 +123,7 @@ class _GraphFields(NamedTuple):
     layouts: Mapping[str, str]
     window: int | None
     stateful: tuple[str, ...]
+    weight_types: Mapping[str, str]
 
 
 class Graph(_GraphFields):
@@ -151,6 +152,9 @@ class Graph(_GraphFields):
     stateful : tuple of str
         Layers whose state carried over from one call of the network to the next during training (Keras's
         ``stateful=True``). All others started at zero.
+    weight_types : dict of str to str
+        The layers whose matrices the engine holds in another type than float32 -> that type, one of
+        `cylstm.graph.weights.WEIGHT_TYPES`. Their tensors are float32 all the same, and rounded in a loaded model.
     """
 
     __slots__ = ()
@@ -167,6 +171,7 @@ class Graph(_GraphFields):
         layouts: Mapping[str, str] = {},
         window: int | None = None,
         stateful: tuple[str, ...] = (),
+        weight_types: Mapping[str, str] = {},
     ) -> "Graph":
         return super().__new__(
             cls,
@@ -180,6 +185,7 @@ class Graph(_GraphFields):
             _read_only_dict(layouts),
             window,
             stateful,
+            _read_only_dict(weight_types),
         )
 
     @classmethod

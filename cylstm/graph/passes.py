@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from cylstm.errors import UnsupportedError
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
+from cylstm.graph.weights import WEIGHT_TYPES
 
 
 def drop_inert_layers(graph: Graph) -> Graph:
@@ -30,3 +32,30 @@ def drop_inert_layers(graph: Graph) -> Graph:
             outputs = [source if name == result else name for name in outputs]
     layouts = {alias.get(name, name): layout for name, layout in graph.layouts.items()}
     return graph._replace(layers=tuple(layers), outputs=tuple(outputs), layouts=layouts)
+
+
+def with_weights(graph: Graph, weights: object) -> Graph:
+    """The graph with this type for the matrices of every layer that can have it; None: as it is.
+
+    Raises
+    ------
+    UnsupportedError
+        If there is no such type.
+    """
+    if weights is None:
+        return graph
+    if not isinstance(weights, str) or weights not in WEIGHT_TYPES:
+        raise UnsupportedError(f"weights: expected one of {', '.join(WEIGHT_TYPES)}, found {weights!r}")
+    able = [layer.name for layer in graph.layers if LAYER_KINDS[layer.kind].matrices]
+    return graph._replace(weight_types=dict.fromkeys(able, weights) if weights != "float32" else {})
+
+
+def tensor_types(graph: Graph) -> dict[str, str]:
+    """Tensor -> the type that all layers that use it store it in; those of float32 are left out."""
+    found: dict[str, set[str]] = {}
+    for layer in graph.layers:
+        kind = graph.weight_types.get(layer.name, "float32")
+        for role, name in layer.weights.items():
+            is_matrix = role in LAYER_KINDS[layer.kind].matrices
+            found.setdefault(name, set()).add(kind if is_matrix else "float32")
+    return {name: kinds.pop() for name, kinds in found.items() if len(kinds) == 1 and kinds != {"float32"}}

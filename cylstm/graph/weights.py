@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+#: type of a matrix's weights -> the NumPy type of its packed array, and the name of both in a safetensors file
+WEIGHT_TYPES = {"float32": ("f4", "F32"), "float16": ("f2", "F16")}
+
 #: how many bytes are read at a time
 PIECE_BYTES = 1 << 20
 
@@ -66,6 +69,10 @@ class StoredTensor:
             raise ValueError("these weights are not in memory as an array: a copy is needed")
         array = self._read_rows(0, self.shape[0]) if self.shape else self._read_rows(0, 1).reshape(())
         return array if dtype is None else array.astype(dtype, copy=False)
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """Rows of the first axis."""
+        return self._read_rows(first, count)
 
     def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
         """``(first row, rows)`` of the whole tensor, about a megabyte at a time."""

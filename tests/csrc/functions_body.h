@@ -37,6 +37,15 @@ static void activate_flushed(int id, float alpha, float beta, const float *x, fl
         store(y + i, v_activate_flushed(id, load(x + i), (REAL)alpha, (REAL)beta));
 }
 
+#ifdef CYL_TEST_LIBM
+#define widen NULL
+#else
+static void widen(const uint16_t *x, float *y, long n) {
+    for (long i = 0; i < n; i += 16)
+        store(y + i, v_load_half(x + i));
+}
+#endif
+
 static void fused(const float *a, const float *b, const float *c, float *y, long n) {
     for (long i = 0; i < n; i += 16)
         store(y + i, v_fma(load(a + i), load(b + i), load(c + i)));
@@ -61,4 +70,4 @@ static void log_softmax(const float *x, float *y, int n) {
 }
 
 const struct InstructionSet JOIN(cyl_test_, CYL_TEST_SET) = {
-    TEXT(CYL_TEST_SET), activate, activate_flushed, fused, softmax, log_softmax};
+    TEXT(CYL_TEST_SET), activate, activate_flushed, widen, fused, softmax, log_softmax};

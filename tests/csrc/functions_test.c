@@ -1,8 +1,8 @@
 /*
  * The activations: error against double precision, the same bits on every instruction set, no subnormal operands; the
- * same formulas in double precision with libm's functions; and the multiply-add. The Makefile of
- * csrc compiles this file once for each instruction set, its name being CYL_TEST_SET, once for libm and once without,
- * and links them together:
+ * same formulas in double precision with libm's functions; the multiply-add; and the widening of float16. The Makefile
+ * of csrc compiles this file once for each instruction set, its name being CYL_TEST_SET, once for libm and once
+ * without, and links them together:
  *
  *   make -C csrc test-functions        a second; exit status 1 if anything is wrong
  *   build/csrc/tests/functions_test --sweep [name]    every float, minutes each; prints the table of docs/accuracy.md
@@ -438,6 +438,31 @@ static void check_fused(void) {
     }
 }
 
+/* all numbers of float16, whose value is said by their sign, exponent and fraction; without an operation on subnormals
+ */
+static void check_widening(void) {
+    for (int s = 0; s < set_count; s++) {
+        clear_flags();
+        for (uint32_t first = 0; first < 0x10000; first += 16) {
+            uint16_t x[16];
+            float y[16];
+            for (uint32_t i = 0; i < 16; i++)
+                x[i] = (uint16_t)(first + i);
+            sets[s]->widen(x, y, 16);
+            for (uint32_t i = 0; i < 16; i++) {
+                int exponent = x[i] >> 10 & 31, fraction = x[i] & 1023;
+                double truth = exponent == 31 ? (fraction ? (double)NAN : INFINITY)
+                               : exponent     ? ldexp(1024 + fraction, exponent - 25)
+                                              : ldexp(fraction, -24);
+                if (!same(y[i], (float)copysign(truth, x[i] >> 15 ? -1.0 : 1.0)))
+                    FAIL("the half %#x is %a on %s, expected %a", x[i], (double)y[i], sets[s]->name, truth);
+            }
+        }
+        if (flags_raised())
+            FAIL("widening on %s has a subnormal operand or result", sets[s]->name);
+    }
+}
+
 /* rows of all lengths to 70 and of several scales */
 static void check_softmax(void) {
     enum { MOST = CYL_TEST_ROW - 1 };
@@ -588,6 +613,8 @@ int main(int argc, char **argv) {
             sweep(&cases[i]);
     }
     if (!sweeping) {
+        check_watch("widening", MOST_SECONDS);
+        check_widening();
         check_watch("fused", MOST_SECONDS);
         check_fused();
         check_watch("softmax", MOST_SECONDS);

@@ -196,13 +196,25 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
     }
 }
 
+static void weights_that_their_type_cannot_hold_are_refused(void) {
+    Network *network = one_layer(RECURRENT_KINDS); /* dense */
+    network->layers[0].spec.weight_type = "float16";
+    network->layers[0].weights[0][1] = 1e5f;
+    CHECK_STATUS(build(network), CYL_E_RANGE);
+    network->layers[0].weights[0][1] = 1e4f;
+    CHECK_STATUS(build(network), CYL_OK);
+    network->layers[0].spec.weight_type = "unheard of";
+    CHECK_STATUS(build(network), CYL_E_OPTION);
+    network_free(network);
+}
+
 static void packed_arrays_of_another_size_are_refused(void) {
     static const float weights[16];
     for (int k = 0; k <= RECURRENT_KINDS; k++) {
         Network *network = one_layer(k);
         CylLayerSpec spec = network->layers[0].spec;
         CylModel *model = values_of(network);
-        spec.arrays = &(CylArray){weights, 16};
+        spec.arrays = &(CylArray){.data = weights, .size = 16};
         spec.array_count = 1;
         CHECK_STATUS(cyl_model_add_layer(model, &spec), CYL_E_LAYOUT);
         cyl_model_free(model);
@@ -605,8 +617,8 @@ static void indices_and_steps_that_do_not_fit_are_refused(void) {
     CylOption options[8] = {{"mode", "max", 0},      {"count_include_pad", NULL, 0}, {"pool", NULL, 2},
                             {"stride", NULL, 2},     {"dilation", NULL, 1},          {"padding", "valid", 0},
                             {"pad_before", NULL, 0}, {"pad_after", NULL, 0}};
-    CylLayerSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0},
-                             {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 8, 0, NULL, 0}};
+    CylLayerSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0, NULL},
+                             {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 8, 0, NULL, 0, NULL}};
     CylModel *model;
     CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
     int32_t index, input = 0, output = 2, none = -1;
@@ -662,6 +674,7 @@ int main(void) {
     RUN(options_missing_or_unknown_are_refused);
     RUN(a_bias_that_the_layer_has_no_place_for_is_refused);
     RUN(tensors_missing_or_of_another_shape_are_refused);
+    RUN(weights_that_their_type_cannot_hold_are_refused);
     RUN(packed_arrays_of_another_size_are_refused);
     RUN(values_missing_or_out_of_range_are_refused);
     RUN(values_of_another_kind_or_size_never_crash);

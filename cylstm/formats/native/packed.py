@@ -13,10 +13,11 @@ from cylstm.formats.format import PackedGraph
 from cylstm.formats.native.read import check_version, names_of_weights, read_graph
 from cylstm.formats.untrusted.safetensors import SafetensorsFile, are_counts
 from cylstm.graph.graph import Graph
-from cylstm.graph.weights import StoredTensor
+from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor
 
-#: version of the engine's packing that is read and written
-LAYOUT_VERSION = 1
+#: latest version of the engine's packing that is read and written, and the version that float32 alone has
+LAYOUT_VERSION = 2
+FLOAT32_LAYOUT_VERSION = 1
 #: alignment of packed arrays in the file and in memory, in bytes
 ALIGNMENT = 64
 
@@ -73,7 +74,8 @@ def _read(file: SafetensorsFile, name: str) -> np.ndarray:
     shift = -memory.ctypes.data % ALIGNMENT
     memory = memory[shift : shift + end - begin]
     file.read_into(name, begin, memory)
-    array = memory.view("<f4").astype(np.float32, copy=False)
+    stored = _dtype(file, name)
+    array = memory.view(stored).astype(stored.newbyteorder("="), copy=False)
     file.warn_not_finite(name, array)
     return array
 
@@ -99,13 +101,25 @@ def _map(file: SafetensorsFile, names: Sequence[str]) -> list[np.ndarray]:
                 f"{file.path}: packed array {name!r} lies at byte {begin}, not at a multiple of {ALIGNMENT}; "
                 "leave out mmap=True"
             )
-        arrays.append(np.frombuffer(memory, np.float32, (end - begin) // 4, begin))
+        dtype = _dtype(file, name)
+        arrays.append(np.frombuffer(memory, dtype, (end - begin) // dtype.itemsize, begin))
     return arrays
 
 
 def _entry(file: SafetensorsFile, name: str) -> tuple[int, int, str, str, tuple[int, ...]]:
     entry = file.entries[name]
     *_, kind, shape = entry
-    if kind != "F32" or len(shape) != 1 or not shape[0]:
-        raise FormatError(f"{file.path}: packed array {name!r}: expected F32 of one axis, found {kind} of {shape}")
+    known = [kind for _, kind in WEIGHT_TYPES.values()]
+    if kind not in known or len(shape) != 1 or not shape[0]:
+        expected = " or ".join(known)
+        raise FormatError(
+            f"{file.path}: packed array {name!r}: expected {expected} of one axis, found {kind} of {shape}"
+        )
     return entry
+
+
+def _dtype(file: SafetensorsFile, name: str) -> np.dtype:
+    """Of a packed array in the file."""
+    *_, kind, _ = file.entries[name]
+    (found,) = [dtype for dtype, stored in WEIGHT_TYPES.values() if stored == kind]
+    return np.dtype(found).newbyteorder("<")

@@ -12,7 +12,7 @@ from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.values import Value
-from cylstm.graph.weights import StoredTensor
+from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor
 
 FORMAT_VERSION = 1
 
@@ -75,7 +75,7 @@ def names_of_weights(file: SafetensorsFile) -> list[str]:
 def _pop_optional(described: object) -> dict[str, Any]:
     """The optional entries of a graph, removed from it."""
     entries = described if isinstance(described, dict) else {}
-    return {key: entries.pop(key) for key in ("layouts", "window", "stateful") if key in entries}
+    return {key: entries.pop(key) for key in ("layouts", "window", "stateful", "weight_types") if key in entries}
 
 
 def _with_optional(path: str, optional: Mapping[str, Any], graph: Graph) -> Graph:
@@ -93,7 +93,21 @@ def _with_optional(path: str, optional: Mapping[str, Any], graph: Graph) -> Grap
         if not isinstance(names, list) or not names or not known.issuperset(_names(path, "stateful", names)):
             raise FormatError(f"{path}: graph: stateful expected names of layers with state, found {names!r:.80}")
         graph = graph._replace(window=optional.get("window"), stateful=tuple(dict.fromkeys(names)))
+    if "weight_types" in optional:
+        graph = graph._replace(weight_types=_weight_types(path, optional["weight_types"], graph))
     return graph
+
+
+def _weight_types(path: str, types: object, graph: Graph) -> dict[str, str]:
+    """Layer -> the type of its matrices, of those that are not float32."""
+    kinds = {layer.name: layer.kind for layer in graph.layers}
+    if not isinstance(types, dict) or not types or not set(types) <= set(kinds):
+        raise FormatError(f"{path}: graph: weight_types expected names of layers, found {types!r:.80}")
+    for name, kind in types.items():
+        known = isinstance(kind, str) and kind in WEIGHT_TYPES and kind != "float32"
+        if not known or not LAYER_KINDS[kinds[name]].matrices:
+            raise UnsupportedError(f"{path}: layer {name!r}: weights of {kind!r:.80} are not supported")
+    return types
 
 
 def _with_axis_orders(path: str, orders: object, graph: Graph) -> Graph:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from cylstm.errors import FormatError
-from cylstm.formats.native.packed import ALIGNMENT, LAYOUT_VERSION
+from cylstm.formats.native.packed import ALIGNMENT, FLOAT32_LAYOUT_VERSION, LAYOUT_VERSION
 from cylstm.formats.native.read import FORMAT_VERSION
 from cylstm.graph.graph import Graph
-from cylstm.graph.weights import StoredTensor, as_stored
+from cylstm.graph.passes import tensor_types
+from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, as_stored
 
 if TYPE_CHECKING:
     from cylstm.formats.native.check import Check
@@ -65,10 +66,16 @@ def write_cylstm(
         described["stateful"] = list(graph.stateful)
     tensors = as_stored(graph.tensors)
     metadata = {"format": "cylstm", "format_version": str(FORMAT_VERSION)}
+    if graph.weight_types:
+        described["weight_types"] = dict(graph.weight_types)
     if arrays is not None:
         described["tensors"] = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        metadata["layout_version"] = str(LAYOUT_VERSION)
+        metadata["layout_version"] = str(LAYOUT_VERSION if graph.weight_types else FLOAT32_LAYOUT_VERSION)
         tensors = {f"{name}/{i}": array for name, packed in arrays.items() for i, array in enumerate(packed)}
+    elif graph.weight_types:
+        tensors = dict(tensors)
+        for name, kind in tensor_types(graph).items():
+            tensors[name] = _narrowed(tensors[name], np.dtype(WEIGHT_TYPES[kind][0]))
     metadata |= {"graph": _json(described), "metadata": _json(dict(graph.metadata))}
     if check is not None:
         names = {name: _unused(f"check:{name}", tensors) for name in check.inputs}
@@ -89,6 +96,13 @@ def write_cylstm(
         raise
 
 
+def _narrowed(tensor: StoredTensor | np.ndarray, dtype: np.dtype) -> StoredTensor | np.ndarray:
+    """The same numbers, rounded already, in a smaller type."""
+    if not isinstance(tensor, StoredTensor):
+        return tensor.astype(dtype)
+    return StoredTensor(tensor.shape, dtype, lambda first, count: tensor.rows(first, count).astype(dtype))
+
+
 def _unused(name: str, taken: Mapping[str, object]) -> str:
     while name in taken:
         name += ":"
@@ -107,7 +121,7 @@ def _write(file: BinaryIO, tensors: Mapping[str, StoredTensor | np.ndarray], met
     for name in order:
         array = tensors[name]
         end = position + array.nbytes
-        kind = {"float32": "F32", "float64": "F64", "int32": "I32"}[array.dtype.name]
+        kind = {"float16": "F16", "float32": "F32", "float64": "F64", "int32": "I32"}[array.dtype.name]
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [position, end]}
         position = end
     text = _json(header, sort_keys=False).encode()

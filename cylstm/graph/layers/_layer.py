@@ -31,8 +31,8 @@ class LayerKind:
         The roles of the values that a layer reads.
     weights, optional_weights : tuple of str
         The roles of its tensors.
-    half_weights : tuple of str
-        Those of its weights that the engine can hold as float16.
+    matrices : tuple of str
+        Those of its weights that the engine can hold in any of `cylstm.graph.weights.WEIGHT_TYPES`.
     defaults : dict
         Every option with its default; a layer's options have exactly these keys.
     reads_mask : bool
@@ -46,7 +46,7 @@ class LayerKind:
     optional_inputs: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     optional_weights: tuple[str, ...] = ()
-    half_weights: tuple[str, ...] = ()
+    matrices: tuple[str, ...] = ()
     defaults: Mapping[str, Option] = {}
     reads_mask = False
     is_inert = False

@@ -27,7 +27,7 @@ class RecurrentLayer(LayerKind):
 
     optional_inputs: tuple[str, ...] = ("mask", "h0")
     weights: tuple[str, ...] = ("weight_ih", "weight_hh")
-    half_weights: tuple[str, ...] = ("weight_ih", "weight_hh")
+    matrices: tuple[str, ...] = ("weight_ih", "weight_hh")
     reads_mask = True
     slots: tuple[str, ...] = ("activation",)
 

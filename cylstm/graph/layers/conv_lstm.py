@@ -32,7 +32,7 @@ class ConvLstmLayer(RecurrentLayer):
     name = "conv_lstm"
     optional_inputs = ("mask", "h0", "c0")
     optional_weights = ("bias",)
-    half_weights = ()
+    matrices = ()
     slots = ("activation", "recurrent_activation")
     defaults = {
         **RECURRENT_DEFAULTS,

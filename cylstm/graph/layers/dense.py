@@ -24,7 +24,7 @@ class DenseLayer(LayerKind):
     name = "dense"
     weights = ("weight",)
     optional_weights = ("bias",)
-    half_weights = ("weight",)
+    matrices = ("weight",)
     defaults = activation_defaults(activation="linear")
 
     def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:

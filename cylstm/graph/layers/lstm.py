@@ -49,7 +49,7 @@ class LstmLayer(RecurrentLayer):
     name = "lstm"
     optional_inputs = ("mask", "h0", "c0")
     optional_weights = ("bias", "weight_hr", "peephole_i", "peephole_f", "peephole_o", *_NORMS)
-    half_weights = ("weight_ih", "weight_hh", "weight_hr")
+    matrices = ("weight_ih", "weight_hh", "weight_hr")
     slots = ("activation", "recurrent_activation", "output_activation")
     defaults = {
         **RECURRENT_DEFAULTS,

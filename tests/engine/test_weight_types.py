@@ -1,0 +1,272 @@
+"""Weights of another type than float32: `load(..., weights="float16")`."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import cylstm
+from cylstm.engine._engine import isa_names
+from cylstm.errors import FormatError, UnsupportedError
+from cylstm.formats.state_dict import wiring as L
+from cylstm.graph.graph import GraphBuilder
+from cylstm.summary import summary_text
+
+from tests.builders.networks import lstm_model, lstm_state_dict, reloaded, same, same_states
+from tests.builders.weight_files import linear_tensors
+from tests.formats.test_safetensors import join, split
+
+KINDS = {
+    "lstm": ("lstm", 4, {}),
+    "peepholes": ("lstm", 4, {"cell_clip": 0.9, "gate_clip": 1.5}),
+    "coupled": ("lstm", 3, {"coupled": "f=1-i"}),
+    "normalised": ("lstm", 4, {"layer_norm": "carried"}),
+    "projected": ("lstm", 4, {}),
+    "gru_after": ("gru", 3, {}),
+    "gru_before": ("gru", 3, {"reset_after": False}),
+    "rnn": ("rnn", 1, {}),
+}
+
+
+def recurrent_graph(rng, kind, input_size=6, hidden=37, outputs=5):
+    """One recurrent layer and a dense one behind it; some weights are subnormal in float16, or below it."""
+    name, gates, options = KINDS[kind]
+    output = 9 if kind == "projected" else hidden
+
+    def weight(*shape):
+        numbers = rng.normal(size=shape).astype(np.float32) / np.sqrt(shape[-1])
+        small = rng.random(shape)
+        return np.where(small < 0.1, numbers * 2.0**-14, np.where(small < 0.15, numbers * 2.0**-30, numbers))
+
+    weights = {"weight_ih": weight(gates * hidden, input_size), "weight_hh": weight(gates * hidden, output)}
+    weights |= {"bias_ih" if name == "gru" else "bias": weight(gates * hidden)}
+    if kind == "projected":
+        weights["weight_hr"] = weight(output, hidden)
+    if kind == "peepholes":
+        weights |= {f"peephole_{gate}": weight(hidden) for gate in "ifo"}
+    if kind == "normalised":
+        for norm, size in (("ih", gates * hidden), ("hh", gates * hidden), ("c", hidden)):
+            weights |= {f"norm_{norm}_gain": weight(size), f"norm_{norm}_shift": weight(size)}
+    weights = {role: array.astype(np.float32) for role, array in weights.items()}
+    builder = GraphBuilder()
+    x = builder.input("x", (None, input_size))
+    y = builder.add(name, "rnn", {"x": x}, weights, options)["y"]
+    dense = {"weight": weight(outputs, output).astype(np.float32), "bias": weight(outputs).astype(np.float32)}
+    builder.output(builder.add("dense", "fc", {"x": y}, dense)["y"])
+    return builder.build()
+
+
+def rounded(graph):
+    """The graph with its matrices rounded by NumPy."""
+    tensors = {
+        name: array.astype(np.float16).astype(np.float32) if array.ndim == 2 else array
+        for name, array in graph.tensors.items()
+    }
+    return graph._replace(tensors=tensors)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("isa", isa_names())
+def test_float16_gives_the_bits_of_weights_that_were_rounded_before(rng, monkeypatch, kind, isa):
+    graph = recurrent_graph(rng, kind)
+    x = rng.normal(size=(7, 13, 6)).astype(np.float32)
+    mask = rng.random((7, 13)) > 0.3
+    monkeypatch.setenv("CYLSTM_ISA", "scalar")
+    plain = cylstm.Model(rounded(graph))
+    expected, final = plain.predict(x, mask=mask, return_state=True)
+    monkeypatch.setenv("CYLSTM_ISA", isa)
+    model = cylstm.Model(graph, weights="float16")
+    for threads in (1, 3):
+        y, state = model.predict(x, mask=mask, return_state=True, threads=threads)
+        assert same(y, expected) and same_states(state, final)
+        assert same(model.predict(x[2], mask=mask[2], threads=threads), expected[2])
+        stream = model.stream(batch=7, threads=threads)
+        parts = [stream.run(x[:, first:last]) for first, last in ((0, 1), (1, 7), (7, 13))]
+        assert same(np.concatenate(parts, axis=1), plain.predict(x))
+        window = model.stream(batch=7, threads=threads, window=4)
+        last = [window.step(x[:, t]) for t in range(13)][-1]
+        assert same(last, plain.predict(x[:, -4:]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_of_float16_is_saved_loaded_copied_and_pickled_as_such(rng, tmp_path, kind):
+    model = cylstm.Model(recurrent_graph(rng, kind), weights="float16")
+    x = rng.normal(size=(2, 5, 6)).astype(np.float32)
+    again = [*reloaded(model, tmp_path), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    again.append(cylstm.Model(model.graph))
+    for other in again:
+        assert same(other.predict(x), model.predict(x))
+        assert other.graph.weight_types == {"rnn": "float16", "fc": "float16"}
+        assert summary_text(other) == summary_text(model)
+        for name, array in model.graph.tensors.items():
+            np.testing.assert_array_equal(other.graph.tensors[name], array)
+        for packed, name in ((False, "plain"), (True, "packed")):
+            other.save(tmp_path / "again.cylstm", packed=packed)
+            assert (tmp_path / "again.cylstm").read_bytes() == (tmp_path / f"{name}.cylstm").read_bytes()
+    wide = cylstm.load(tmp_path / "packed.cylstm", weights="float32")
+    assert same(wide.predict(x), model.predict(x)) and not wide.graph.weight_types
+    blas = cylstm.load(tmp_path / "packed.cylstm", weights="float32", engine="blas", dtype="float64")
+    np.testing.assert_allclose(blas.predict(x), model.predict(x), atol=1e-5)
+
+
+def test_a_file_holds_matrices_in_two_bytes_and_all_else_in_four(rng, tmp_path):
+    model = cylstm.Model(recurrent_graph(rng, "peepholes"), weights="float16")
+    model.save(tmp_path / "a.cylstm")
+    header, _ = split(tmp_path / "a.cylstm")
+    assert "layout_version" not in header["__metadata__"] and header["__metadata__"]["format_version"] == "1"
+    for name, entry in header.items():
+        if name != "__metadata__":
+            assert entry["dtype"] == ("F16" if len(entry["shape"]) == 2 else "F32"), name
+    model.save(tmp_path / "a.cylstm", packed=True)
+    header, data = split(tmp_path / "a.cylstm")
+    assert header["__metadata__"]["layout_version"] == "2"
+    kinds = {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    assert kinds == {"fc/0": "F16", "fc/1": "F32", "rnn/0": "F16", "rnn/1": "F32", "rnn/2": "F32"}
+    start = (tmp_path / "a.cylstm").stat().st_size - len(data)
+    assert all((start + header[name]["data_offsets"][0]) % 64 == 0 for name in kinds)
+
+
+def test_a_file_of_float32_weights_knows_nothing_of_other_types(rng, tmp_path):
+    model = cylstm.Model(recurrent_graph(rng, "lstm"), weights="float32")
+    for packed in (False, True):
+        model.save(tmp_path / "a.cylstm", packed=packed)
+        header, _ = split(tmp_path / "a.cylstm")
+        assert "weight_types" not in header["__metadata__"]["graph"]
+        assert header["__metadata__"].get("layout_version") == ("1" if packed else None)
+        assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} == {"F32"}
+
+
+def test_layers_of_other_kinds_keep_float32_and_the_summary_says_so(rng):
+    tensors = lstm_state_dict(rng, 5, 19) | linear_tensors(rng, "fc", 19, 3)
+    tensors |= {"conv.weight": rng.normal(size=(5, 4, 3)).astype(np.float32)}
+    model = cylstm.from_state_dict(tensors, [L.Conv1d("conv"), L.LSTM("lstm"), L.Linear("fc")], weights="float16")
+    lines = {line.split()[0]: line.split() for line in summary_text(model).splitlines() if line}
+    assert lines["conv"][-2] == "float32" and lines["lstm.l0"][-2] == lines["fc"][-2] == "float16"
+    # 2 blocks, one of 16 and one of 4 units, 24 columns; and 80 numbers with padding of bias
+    assert lines["lstm.l0"][-1] == f"{80 * 24 * 2 + 96 * 4:,}"
+    assert "weights" in lines["layer"]
+
+
+def test_a_tensor_that_a_layer_of_float32_uses_too_is_not_rounded_for_it(rng, tmp_path):
+    table = rng.normal(size=(11, 6)).astype(np.float32)
+    builder = GraphBuilder()
+    x = builder.input("x", (None,), indices=True)
+    embedded = builder.add("embedding", "table", {"indices": x}, {"weight": table})["y"]
+    builder.output(embedded)
+    builder.output(builder.add("dense", "fc", {"x": embedded}, {"weight": "table.weight"})["y"])
+    model = cylstm.Model(builder.build(), weights="float16")
+    indices = rng.integers(0, 11, (2, 5))
+    y = model.predict(indices)
+    assert same(y[0], table[indices]) and model.graph.weight_types == {"fc": "float16"}
+    assert np.array_equal(model.graph.tensors["table.weight"], table)
+    for again in reloaded(model, tmp_path):
+        assert all(map(same, again.predict(indices), y))
+
+
+def test_what_cannot_have_such_weights_is_refused_by_name(rng, tmp_path):
+    graph = recurrent_graph(rng, "lstm")
+    for options, message in [
+        ({"weights": "float24"}, "weights: expected one of float32, float16, found 'float24'"),
+        ({"weights": 16}, "weights: expected one of float32, float16, found 16"),
+        ({"weights": "float16", "engine": "blas"}, 'weights of float16 are for engine="packed", and engine="blas"'),
+        ({"weights": "float16", "dtype": "float64"}, 'weights of float16 .* dtype="float64" was asked for'),
+        ({"weights": "float16", "dtype": "float64", "engine": "auto"}, 'weights of float16 .* dtype="float64"'),
+    ]:
+        with pytest.raises(UnsupportedError, match=message):
+            cylstm.Model(graph, **options)
+    path = tmp_path / "a.cylstm"
+    cylstm.Model(graph, weights="float16").save(path, packed=True)
+    with pytest.raises(UnsupportedError, match='weights of float16 are for engine="packed"'):
+        cylstm.load(path, engine="blas")
+    with pytest.raises(UnsupportedError, match="mmap=True maps the weights as the file has them, and not as float32"):
+        cylstm.load(path, mmap=True, weights="float32")
+    cylstm.load(path, mmap=True, weights="float16")
+    assert cylstm.load(path, engine="auto").engine == "packed"
+
+
+def test_a_weight_beyond_float16_is_refused_by_name_and_one_that_is_not_finite_is_kept(rng):
+    tensors = lstm_state_dict(rng, 3, 5)
+    tensors["lstm.weight_hh_l0"][7, 2] = -65519.9
+    model = cylstm.from_state_dict(tensors, [L.LSTM("lstm")], weights="float16")
+    assert model.graph.tensors["lstm.l0.weight_hh"][7, 2] == -65504
+    tensors["lstm.weight_hh_l0"][7, 2] = -65520.0
+    with pytest.raises(UnsupportedError, match="layer 'lstm.l0', tensor 'weight_hh': 65,520.0 is beyond .* float16"):
+        cylstm.from_state_dict(tensors, [L.LSTM("lstm")], weights="float16")
+    tensors["lstm.weight_hh_l0"][7, :3] = [np.nan, np.inf, -np.inf]
+    with pytest.warns(UserWarning, match="NaN or infinity"):
+        model = cylstm.from_state_dict(tensors, [L.LSTM("lstm")], weights="float16")
+    np.testing.assert_array_equal(model.graph.tensors["lstm.l0.weight_hh"][7, :3], [np.nan, np.inf, -np.inf])
+
+
+def test_convert_writes_float16_as_a_model_of_it_does(rng, tmp_path):
+    tensors = lstm_state_dict(rng, 3, 21)
+    cylstm.from_state_dict(tensors, [L.LSTM("lstm")]).save(tmp_path / "plain.cylstm")
+    cylstm.from_state_dict(tensors, [L.LSTM("lstm")], weights="float16").save(tmp_path / "expected.cylstm")
+    cylstm.convert(tmp_path / "plain.cylstm", tmp_path / "small.cylstm", weights="float16")
+    cylstm.convert(tmp_path / "small.cylstm", tmp_path / "again.cylstm")
+    for name in ("small", "again"):
+        assert (tmp_path / f"{name}.cylstm").read_bytes() == (tmp_path / "expected.cylstm").read_bytes()
+    cylstm.convert(tmp_path / "small.cylstm", tmp_path / "wide.cylstm", weights="float32")
+    x = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    wide, small = cylstm.load(tmp_path / "wide.cylstm"), cylstm.load(tmp_path / "small.cylstm")
+    assert same(wide.predict(x), small.predict(x)) and not wide.graph.weight_types
+    with pytest.raises(UnsupportedError, match='dtype="float64" was asked for'):
+        cylstm.convert(tmp_path / "small.cylstm", tmp_path / "double.cylstm", dtype="float64")
+
+
+def _types(text):
+    def change(header):
+        graph = header["__metadata__"]["graph"]
+        header["__metadata__"]["graph"] = graph.replace('"weight_types":{"rnn":"float16"}', text)
+
+    return change
+
+
+def _swapped(header):
+    header["rnn/0"]["dtype"], header["rnn/1"]["dtype"] = "F32", "F16"
+    for name in ("rnn/0", "rnn/1"):
+        begin, end = header[name]["data_offsets"]
+        header[name]["shape"] = [(end - begin) // (4 if name == "rnn/0" else 2)]
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN or infinity")  # of numbers taken for others
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        (_types('"weight_types":{"rnn":"float24"}'), UnsupportedError, "layer 'rnn': weights of 'float24' are not"),
+        (_types('"weight_types":{"rnn":16}'), UnsupportedError, "layer 'rnn': weights of 16 are not supported"),
+        (_types('"weight_types":{"x":"float16"}'), FormatError, "weight_types expected names of layers, found"),
+        (_types('"weight_types":{}'), FormatError, "weight_types expected names of layers, found {}"),
+        (_types('"weight_types":[]'), FormatError, r"weight_types expected names of layers, found \[\]"),
+        (_types('"window":3'), FormatError, "packed arrays that do not fit the layer"),
+        (_swapped, FormatError, "packed arrays that do not fit the layer"),
+    ],
+)
+def test_a_wrong_file_is_refused(rng, tmp_path, change, error, message):
+    tensors = lstm_state_dict(rng, 3, 21, prefix="")
+    model = cylstm.from_state_dict({f"rnn.{name}": array for name, array in tensors.items()}, [L.LSTM("rnn")])
+    graph = model.graph
+    (layer,) = graph.layers
+    graph = graph._replace(layers=(layer._replace(name="rnn"),))
+    cylstm.Model(graph, weights="float16").save(tmp_path / "a.cylstm", packed=True)
+    header, data = split(tmp_path / "a.cylstm")
+    change(header)
+    with pytest.raises(error, match=message):
+        cylstm.load(join(tmp_path / "b.cylstm", header, data))
+
+
+def test_loading_stays_exact_where_nothing_is_asked_for(rng):
+    assert not lstm_model(rng, 3, 5).graph.weight_types
+
+
+@pytest.mark.frameworks
+def test_a_live_module_is_checked_before_its_weights_are_rounded(rng):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.LSTM(3, 21, batch_first=True)
+    x = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    model = cylstm.from_torch(module, weights="float16", check=x)
+    plain = cylstm.from_torch(module)
+    assert model.graph.weight_types and model.provenance["check"]["error"] < 1e-5
+    assert not same(model.predict(x), plain.predict(x))
+    np.testing.assert_allclose(model.predict(x), plain.predict(x), atol=1e-3)
