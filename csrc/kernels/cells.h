@@ -52,35 +52,70 @@ static inline void store_output(const CylStep *step, int64_t row, int32_t unit, 
     }
 }
 
+/* where one row of a step is traced; NULL for what is not asked for */
+typedef struct {
+    REAL *pre, *gates, *cell;
+    int64_t gate_stride;
+} RowTrace;
+
+/* of a row whose step counts */
+static inline RowTrace trace_of(const CylStepTrace *trace, int64_t row) {
+    const int64_t at = trace->order ? trace->order[row] : row;
+    return (RowTrace){trace->pre ? (REAL *)trace->pre + at * trace->row_stride : NULL,
+                      trace->gates ? (REAL *)trace->gates + at * trace->row_stride : NULL,
+                      trace->cell ? (REAL *)trace->cell + at * trace->cell_stride : NULL, trace->gate_stride};
+}
+
+/* one gate of a group, or the cell with gate 0, where it is asked for */
+static inline void trace_lanes(REAL *to, const RowTrace *trace, int gate, int32_t unit, int32_t lanes, V a) {
+    if (to) {
+        store_lanes(to + gate * trace->gate_stride + unit, a, lanes);
+    }
+}
+
 /* a limited to [-limit, limit]; NaN stays */
 static inline V clip(V a, REAL limit) { return limit > 0 ? v_max(v_set1(-limit), v_min(v_set1(limit), a)) : a; }
 
+/* the gates of an LSTM in the order of a trace */
+enum { GATE_I, GATE_F, GATE_G, GATE_O };
+
 /* one gate of an LSTM's group: pre-activation, peephole at `state`, clip, activation, subnormal rule */
-static inline V lstm_gate(const CylLstm *lstm, V a, int peephole, int32_t unit, V state,
-                          const CylActivationSpec *activation) {
-    if (lstm->peepholes && peephole >= 0) {
+static inline V lstm_gate(const CylLstm *lstm, V a, int which, int32_t unit, int32_t lanes, V state,
+                          const CylActivationSpec *activation, const RowTrace *trace) {
+    if (lstm->peepholes && which != GATE_G) {
+        const int peephole = which == GATE_O ? 2 : which;
         const REAL *weights = (const REAL *)lstm->peepholes + peephole * cyl_state_stride(lstm->gates.units) + unit;
         a = v_fma(v_load(weights), state, a);
     }
-    return gate(activation, activation->id, clip(a, (REAL)lstm->gate_clip));
+    V value = gate(activation, activation->id, clip(a, (REAL)lstm->gate_clip));
+    if (trace) {
+        trace_lanes(trace->pre, trace, which, unit, lanes, a);
+        trace_lanes(trace->gates, trace, which, unit, lanes, value);
+    }
+    return value;
 }
 
 /* the gates i, f, g of a group, and the new cell; `a(at)` is the pre-activation of a gate */
 #define LSTM_NEW_CELL(a)                                                                                               \
     V i = v_set1(1), f = v_set1(1);                                                                                    \
     if (lstm->at_i >= 0) {                                                                                             \
-        i = lstm_gate(lstm, a(lstm->at_i), 0, unit, c, f1);                                                            \
+        i = lstm_gate(lstm, a(lstm->at_i), GATE_I, unit, lanes, c, f1, trace);                                         \
     }                                                                                                                  \
     if (lstm->at_f >= 0) {                                                                                             \
-        f = lstm_gate(lstm, a(lstm->at_f), 1, unit, c, f1);                                                            \
+        f = lstm_gate(lstm, a(lstm->at_f), GATE_F, unit, lanes, c, f1, trace);                                         \
     }                                                                                                                  \
     if (lstm->coupling == CYL_GATES_F_FROM_I) {                                                                        \
         f = v_flush(v_sub(v_set1(1), i));                                                                              \
     } else if (lstm->coupling == CYL_GATES_I_FROM_F) {                                                                 \
         i = v_flush(v_sub(v_set1(1), f));                                                                              \
     }                                                                                                                  \
-    V g = lstm_gate(lstm, a(lstm->at_g), -1, unit, c, f2);                                                             \
-    c = clip(v_flush(v_fma(f, c, v_mul(i, g))), (REAL)lstm->cell_clip);
+    V g = lstm_gate(lstm, a(lstm->at_g), GATE_G, unit, lanes, c, f2, trace);                                           \
+    c = clip(v_flush(v_fma(f, c, v_mul(i, g))), (REAL)lstm->cell_clip);                                                \
+    if (trace) { /* also those that follow from others */                                                              \
+        trace_lanes(trace->gates, trace, GATE_I, unit, lanes, i);                                                      \
+        trace_lanes(trace->gates, trace, GATE_F, unit, lanes, f);                                                      \
+        trace_lanes(trace->cell, trace, 0, unit, lanes, c);                                                            \
+    }
 
 /*
  * i, f = recurrent_activation(. + p_i*c, . + p_f*c), or one of them 1 minus the other, or f = 1
@@ -94,7 +129,8 @@ static inline V lstm_gate(const CylLstm *lstm, V a, int peephole, int32_t unit, 
  * were, of which each group has at least two vectors (CYL_ROW_PADDING).
  */
 static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *lstm, const CylStep *shared,
-                                                                 int32_t begin, int32_t end, const bool is_plain) {
+                                                                 int32_t begin, int32_t end, const bool is_plain,
+                                                                 const bool is_traced) {
     const CylMatrix gates_copy = lstm->gates, *m = &gates_copy; /* copies: vector stores may alias what is shared */
     const CylStep step_copy = *shared, *step = &step_copy;
     const CylActivationSpec *f1 = &lstm->recurrent_activation, *f2 = &lstm->activation, *f3 = &lstm->output_activation;
@@ -108,6 +144,8 @@ static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *
             }
             continue;
         }
+        const RowTrace row_trace = is_traced ? trace_of(step->trace, row) : (RowTrace){0};
+        const RowTrace *trace = is_traced ? &row_trace : NULL;
         EACH_GROUP(m, begin, end) {
             REAL *gates = acc + cyl_block_offset(m, block) + at;
             V c = load_lanes(c_row + unit, lanes), o;
@@ -120,7 +158,7 @@ static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *
             } else {
 #define PRE_ACTIVATION(at_gate) v_load(gates + (at_gate) * width)
                 LSTM_NEW_CELL(PRE_ACTIVATION)
-                o = lstm_gate(lstm, PRE_ACTIVATION(lstm->at_o), 2, unit, c, f1);
+                o = lstm_gate(lstm, PRE_ACTIVATION(lstm->at_o), GATE_O, unit, lanes, c, f1, trace);
 #undef PRE_ACTIVATION
             }
             store_lanes(c_row + unit, c, lanes);
@@ -145,10 +183,12 @@ static void lstm_cell(const CylLstm *lstm, const CylStep *step, int32_t begin, i
     bool is_plain = lstm->recurrent_activation.id == CYL_ACT_SIGMOID && lstm->activation.id == CYL_ACT_TANH &&
                     lstm->output_activation.id == CYL_ACT_TANH && lstm->coupling == CYL_GATES_FREE &&
                     !lstm->peepholes && lstm->cell_clip == 0 && lstm->gate_clip == 0;
-    if (is_plain) {
-        lstm_cell_body(lstm, step, begin, end, true);
+    if (step->trace) { /* the longer way gives the same bits */
+        lstm_cell_body(lstm, step, begin, end, false, true);
+    } else if (is_plain) {
+        lstm_cell_body(lstm, step, begin, end, true, false);
     } else {
-        lstm_cell_body(lstm, step, begin, end, false);
+        lstm_cell_body(lstm, step, begin, end, false, false);
     }
 }
 
@@ -206,6 +246,9 @@ static void lstm_norm_gates(const CylLstm *lstm, const CylStep *step, int32_t be
         const REAL *h_row = scratch + 2 * stride;
         Statistics of_x = row_statistics(m, x_row, size, lstm->epsilon);
         Statistics of_h = row_statistics(m, h_row, size, lstm->epsilon);
+        const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE, is_traced = step->trace && is_used;
+        const RowTrace row_trace = is_traced ? trace_of(step->trace, row) : (RowTrace){0};
+        const RowTrace *trace = is_traced ? &row_trace : NULL;
         EACH_GROUP(m, begin, end) {
             int64_t offset = cyl_block_offset(m, block) + at;
             V c = load_lanes((const REAL *)step->c + row * step->c_stride + unit, lanes);
@@ -233,6 +276,8 @@ static void lstm_norm_cell(const CylLstm *lstm, const CylStep *step, int32_t beg
         const REAL *scratch = (const REAL *)step->scratch + row * step->scratch_stride;
         const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE;
         Statistics of_c = row_statistics(NULL, scratch + stride, m->units, lstm->epsilon);
+        const RowTrace row_trace = step->trace ? trace_of(step->trace, row) : (RowTrace){0};
+        const RowTrace *trace = step->trace ? &row_trace : NULL;
         EACH_GROUP(m, begin, end) {
             if (!is_used) {
                 V kept = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
@@ -241,7 +286,7 @@ static void lstm_norm_cell(const CylLstm *lstm, const CylStep *step, int32_t beg
             }
             V raw = load_lanes(scratch + stride + unit, lanes);
             V c = v_flush(normalise(&lstm->cell_norm, unit, raw, of_c));
-            V o = lstm_gate(lstm, load_lanes(scratch + unit, lanes), 2, unit, c, f1);
+            V o = lstm_gate(lstm, load_lanes(scratch + unit, lanes), GATE_O, unit, lanes, c, f1, trace);
             V h = v_flush(v_mul(o, gate(f3, f3->id, c)));
             store_lanes((REAL *)step->c + row * step->c_stride + unit, lstm->carries_normalised_cell ? c : raw, lanes);
             store_output(step, row, unit, lanes, h, h);
@@ -251,7 +296,7 @@ static void lstm_norm_cell(const CylLstm *lstm, const CylStep *step, int32_t beg
 
 /* h = activation(.) */
 static inline __attribute__((always_inline)) void rnn_cell_body(const CylRnn *rnn, const CylStep *shared, int32_t begin,
-                                                                int32_t end, const int id) {
+                                                                int32_t end, const int id, const bool is_traced) {
     const CylMatrix gates_copy = rnn->gates, *m = &gates_copy;
     const CylStep step_copy = *shared, *step = &step_copy;
     for (int64_t row = 0; row < step->rows; row++) {
@@ -259,9 +304,14 @@ static inline __attribute__((always_inline)) void rnn_cell_body(const CylRnn *rn
         const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE;
         EACH_GROUP(m, begin, end) {
             if (is_used) {
-                V a = clip(v_load(acc + cyl_block_offset(m, block) + at), (REAL)rnn->gate_clip);
-                V h = gate(&rnn->activation, id, a);
+                V a = v_load(acc + cyl_block_offset(m, block) + at);
+                V h = gate(&rnn->activation, id, clip(a, (REAL)rnn->gate_clip));
                 store_output(step, row, unit, lanes, h, h);
+                if (is_traced) {
+                    const RowTrace trace = trace_of(step->trace, row);
+                    trace_lanes(trace.pre, &trace, 0, unit, lanes, a);
+                    trace_lanes(trace.gates, &trace, 0, unit, lanes, h);
+                }
             } else {
                 V kept = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
                 store_output(step, row, unit, lanes, kept, padded_output(step, row, kept));
@@ -271,10 +321,12 @@ static inline __attribute__((always_inline)) void rnn_cell_body(const CylRnn *rn
 }
 
 static void rnn_cell(const CylRnn *rnn, const CylStep *step, int32_t begin, int32_t end) {
-    if (rnn->activation.id == CYL_ACT_TANH) {
-        rnn_cell_body(rnn, step, begin, end, CYL_ACT_TANH);
+    if (step->trace) {
+        rnn_cell_body(rnn, step, begin, end, rnn->activation.id, true);
+    } else if (rnn->activation.id == CYL_ACT_TANH) {
+        rnn_cell_body(rnn, step, begin, end, CYL_ACT_TANH, false);
     } else {
-        rnn_cell_body(rnn, step, begin, end, rnn->activation.id);
+        rnn_cell_body(rnn, step, begin, end, rnn->activation.id, false);
     }
 }
 
@@ -296,6 +348,21 @@ static void state_output(const CylMatrix *m, const CylStep *step, const void *ac
     }
 }
 
+/* the gates of a GRU in the order of a trace */
+enum { GATE_R, GATE_Z, GATE_N };
+
+/* activation(a, clipped), traced where somebody asks */
+static inline __attribute__((always_inline)) V gru_gate(const CylActivationSpec *activation, const int id, V a,
+                                                        REAL limit, int which, int32_t unit, int32_t lanes,
+                                                        const RowTrace *trace) {
+    V value = gate(activation, id, clip(a, limit));
+    if (trace) {
+        trace_lanes(trace->pre, trace, which, unit, lanes, a);
+        trace_lanes(trace->gates, trace, which, unit, lanes, value);
+    }
+    return value;
+}
+
 /*
  * GRU, reset-before, first half. x gates in acc, h gates (r z) in the scratch behind [z, r*h]:
  * r, z = recurrent_activation(x part + h part); scratch = [z, r*h]
@@ -308,12 +375,16 @@ static void gru_gates(const CylGru *gru, const CylStep *step, int32_t begin, int
     for (int64_t row = 0; row < step->rows; row++) {
         const REAL *acc = (const REAL *)step->acc + row * step->acc_stride;
         REAL *scratch = (REAL *)step->scratch + row * step->scratch_stride;
+        const bool is_used = !step->codes || step->codes[row] == CYL_CODE_USE, is_traced = step->trace && is_used;
+        const RowTrace row_trace = is_traced ? trace_of(step->trace, row) : (RowTrace){0};
+        const RowTrace *trace = is_traced ? &row_trace : NULL;
         EACH_GROUP(m, begin, end) {
             const REAL *xs = acc + cyl_block_offset(x, block) + at;
             const REAL *hs = scratch + 2 * stride + cyl_block_offset(m, block) + at;
             V h = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
-            V r = gate(f1, f1->id, clip(v_add(v_load(xs), v_load(hs)), limit));
-            V z = gate(f1, f1->id, clip(v_add(v_load(xs + width), v_load(hs + width)), limit));
+            V r = gru_gate(f1, f1->id, v_add(v_load(xs), v_load(hs)), limit, GATE_R, unit, lanes, trace);
+            V z =
+                gru_gate(f1, f1->id, v_add(v_load(xs + width), v_load(hs + width)), limit, GATE_Z, unit, lanes, trace);
             store_lanes(scratch + unit, z, lanes);
             store_lanes(scratch + stride + unit, v_flush(v_mul(r, h)), lanes);
         }
@@ -327,7 +398,8 @@ static void gru_gates(const CylGru *gru, const CylStep *step, int32_t begin, int
  * Two passes as in an LSTM's cell, with n before its activation and z where the group's accumulators were.
  */
 static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gru, const CylStep *shared, int32_t begin,
-                                                                int32_t end, const int recurrent_id, const int id) {
+                                                                int32_t end, const int recurrent_id, const int id,
+                                                                const bool is_traced) {
     const CylMatrix input = gru->input, gates = gru->is_reset_after ? gru->gates : gru->candidate;
     const CylMatrix *x = &input, *m = &gates;
     const CylStep step_copy = *shared, *step = &step_copy;
@@ -346,13 +418,16 @@ static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gr
             }
             continue;
         }
+        const RowTrace row_trace = is_traced ? trace_of(step->trace, row) : (RowTrace){0};
+        const RowTrace *trace = is_traced ? &row_trace : NULL;
         EACH_GROUP(x, begin, end) {
             REAL *xs = acc + cyl_block_offset(x, block) + at;
             V z, n;
             if (is_reset_after) {
                 const REAL *hs = scratch + cyl_block_offset(m, block) + at;
-                V r = gate(f1, recurrent_id, clip(v_add(v_load(xs), v_load(hs)), limit));
-                z = gate(f1, recurrent_id, clip(v_add(v_load(xs + width), v_load(hs + width)), limit));
+                V r = gru_gate(f1, recurrent_id, v_add(v_load(xs), v_load(hs)), limit, GATE_R, unit, lanes, trace);
+                V a = v_add(v_load(xs + width), v_load(hs + width));
+                z = gru_gate(f1, recurrent_id, a, limit, GATE_Z, unit, lanes, trace);
                 n = v_fma(r, v_flush(v_load(hs + 2 * width)), v_load(xs + 2 * width));
             } else {
                 z = load_lanes(scratch + unit, lanes);
@@ -364,7 +439,7 @@ static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gr
         }
         EACH_GROUP(x, begin, end) {
             const REAL *kept = acc + cyl_block_offset(x, block) + at;
-            V n = gate(f2, id, clip(v_load(kept), limit)), z = v_load(kept + 16);
+            V n = gru_gate(f2, id, v_load(kept), limit, GATE_N, unit, lanes, trace), z = v_load(kept + 16);
             V rest = v_flush(v_sub(v_set1((REAL)1), z));
             V h = v_flush(v_fma(z, load_lanes(h_row + unit, lanes), v_mul(rest, n)));
             store_output(step, row, unit, lanes, h, h);
@@ -374,9 +449,11 @@ static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gr
 
 static void gru_cell(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
     int recurrent_id = gru->recurrent_activation.id, id = gru->activation.id;
-    if (recurrent_id == CYL_ACT_SIGMOID && id == CYL_ACT_TANH) {
-        gru_cell_body(gru, step, begin, end, CYL_ACT_SIGMOID, CYL_ACT_TANH);
+    if (step->trace) {
+        gru_cell_body(gru, step, begin, end, recurrent_id, id, true);
+    } else if (recurrent_id == CYL_ACT_SIGMOID && id == CYL_ACT_TANH) {
+        gru_cell_body(gru, step, begin, end, CYL_ACT_SIGMOID, CYL_ACT_TANH, false);
     } else {
-        gru_cell_body(gru, step, begin, end, recurrent_id, id);
+        gru_cell_body(gru, step, begin, end, recurrent_id, id, false);
     }
 }

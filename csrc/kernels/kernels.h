@@ -38,9 +38,8 @@ typedef struct {
     const char *name;
     size_t real_size;
     bool is_packed;
-#define CYL_PRODUCT(name, arguments)                                                                                   \
-    void(*name[CYL_WEIGHTS_COUNT]) arguments; /* by the type of the matrix's weights                                   \
-                                               */
+    /* the products by the type of the matrix's weights */
+#define CYL_PRODUCT(name, arguments) void(*name[CYL_WEIGHTS_COUNT]) arguments;
 #define CYL_KERNEL(type, name, arguments) type(*name) arguments;
 #include "kernels/kernels.def"
 } CylKernels;

@@ -71,6 +71,14 @@ static void positions(const CylModel *model, const CylLayer *layer, const CylSte
         here.h_next = cyl_at(model, step->h_next, at);
         here.c = cyl_at(model, step->c, at);
         here.y = step->y ? cyl_at(model, step->y, at) : NULL;
+        CylStepTrace trace;
+        if (step->trace) {
+            trace = *step->trace;
+            trace.pre = trace.pre ? cyl_at(model, trace.pre, at) : NULL;
+            trace.gates = trace.gates ? cyl_at(model, trace.gates, at) : NULL;
+            trace.cell = trace.cell ? cyl_at(model, trace.cell, at) : NULL;
+            here.trace = &trace;
+        }
         cyl_product(model, m, operands, count, here.rows, here.acc, here.acc_stride, false, false, 0, m->blocks);
         model->kernels->lstm_cell(&conv->lstm, &here, 0, m->blocks);
     }
@@ -138,6 +146,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     r->hidden_size = r->output_size = (int32_t)(outputs * filters);
     r->input_size = (int32_t)(inputs * channels);
     r->state_count = 2;
+    r->gate_count = 4;
     r->positions = outputs;
     r->input_matrix = &lstm->gates;
     r->phases[0] = (CylPhase){positions, (int32_t)outputs, true};

@@ -94,6 +94,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     r->hidden_size = r->output_size = (int32_t)hidden;
     r->input_size = (int32_t)input;
     r->state_count = 1;
+    r->gate_count = 3;
     r->input_matrix = &gru->input;
     if (gru->is_reset_after) {
         r->scratch_size = gru->gates.row_size;

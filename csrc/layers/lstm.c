@@ -210,6 +210,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     r->input_size = (int32_t)input;
     r->output_size = (int32_t)output;
     r->state_count = 2;
+    r->gate_count = 4;
     r->input_matrix = &lstm->gates;
     layer->work = gates * hidden * (input + output) + (hr ? output * hidden : 0);
     return cyl_recurrent_prepare(model, layer, spec, r);

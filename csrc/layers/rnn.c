@@ -42,6 +42,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     r->hidden_size = r->output_size = (int32_t)hidden;
     r->input_size = (int32_t)input;
     r->state_count = 1;
+    r->gate_count = 1;
     r->input_matrix = &rnn->gates;
     r->phases[0] = (CylPhase){gate_and_cell, rnn->gates.blocks, true};
     r->phase_count = 1;

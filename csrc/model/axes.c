@@ -105,3 +105,10 @@ CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32
     }
     return find_axis(model, &derived, axis);
 }
+
+int64_t cyl_axis_steps_before(const CylModel *model, int32_t axis, int64_t steps) {
+    for (int32_t r = 0; r < model->axes[axis].rule_count; r++) {
+        steps = steps / model->axes[axis].rules[r].divide * model->axes[axis].rules[r].multiply;
+    }
+    return steps;
+}

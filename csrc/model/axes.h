@@ -17,5 +17,7 @@ CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
 CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32_t *axis);
 /* Returns whether two axes always have the same number of steps. */
 bool cyl_axis_same(const CylModel *model, int32_t a, int32_t b);
+/* steps of an axis that come from the first `steps` of the input, a multiple of what its rules divide by */
+int64_t cyl_axis_steps_before(const CylModel *model, int32_t axis, int64_t steps);
 
 #endif

@@ -25,8 +25,9 @@ struct CylRecurrent {
     int32_t output_size; /* of h, which differs from hidden_size with a projection */
     int32_t state_count; /* 1: h; 2: h and c */
     bool is_reverse, repeats_padding;
-    bool zeroes_empty; /* a row whose mask excludes every step ends with states of 0 instead of its initial ones */
-    int64_t positions; /* rows of accumulators for one row of a step: 1, or the spatial positions of a convolution */
+    bool zeroes_empty;  /* a row whose mask excludes every step ends with states of 0 instead of its initial ones */
+    int32_t gate_count; /* of a trace */
+    int64_t positions;  /* rows of accumulators for one row of a step: 1, or the spatial positions of a convolution */
     const CylMatrix *input_matrix; /* whose columns 0..input_size multiply x; its accumulators start a step */
     int64_t scratch_size;          /* reals per row in which phases leave results for later ones */
     CylPhase phases[CYL_MAX_PHASES];
@@ -34,6 +35,15 @@ struct CylRecurrent {
 };
 
 typedef enum { CYL_CODE_ZERO = 0, CYL_CODE_USE = 1, CYL_CODE_REPEAT = 2 } CylCode;
+
+/* Where the cells write what they compute of one step, from the arrays of a CylTrace; NULL where nobody asks. Row n of
+   the step is row order[n] there, or n where order is NULL. */
+typedef struct {
+    void *pre, *gates; /* real (rows, gates, units) */
+    void *cell;        /* real (rows, units) */
+    int64_t row_stride, gate_stride, cell_stride;
+    const int64_t *order;
+} CylStepTrace;
 
 /* one step of a recurrent layer, for all rows */
 struct CylStep {
@@ -54,6 +64,7 @@ struct CylStep {
     const uint8_t *codes; /* (rows) of CylCode, or NULL: all CYL_CODE_USE */
     void *y;              /* real (rows, output), stride y_stride; or NULL */
     int64_t y_stride;
+    const CylStepTrace *trace; /* NULL as a rule */
 };
 
 /* fills the parts of layer and recurrent that all recurrent layers share; sizes must be set */

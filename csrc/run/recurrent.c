@@ -7,6 +7,7 @@
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
+#include "model/axes.h"
 #include "model/matrix.h"
 #include "model/model.h"
 #include "model/spec.h"
@@ -189,6 +190,28 @@ static bool goes_on(const CylWorkspace *workspace, CylLayerState *state, const C
     return true;
 }
 
+/* where step t of this run is traced; NULL where it is not */
+static const CylStepTrace *trace_step(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace,
+                                      int64_t t, CylStepTrace *trace) {
+    const CylTrace *to = &workspace->states[layer->index].trace;
+    const CylRecurrent *recurrent = layer->recurrent;
+    const int32_t axis = model->values[layer->x].axis;
+    t += layer->is_chunked ? cyl_axis_steps_before(model, axis, workspace->first_step) : 0;
+    if (t >= to->steps) {
+        return NULL;
+    }
+    const int64_t units = recurrent->hidden_size, gates = units * recurrent->gate_count;
+    const int64_t step = workspace->first_row * to->steps + t;
+    *trace = (CylStepTrace){.pre = to->pre ? cyl_at(model, to->pre, step * gates) : NULL,
+                            .gates = to->gates ? cyl_at(model, to->gates, step * gates) : NULL,
+                            .cell = to->cell ? cyl_at(model, to->cell, step * units) : NULL,
+                            .row_stride = to->steps * gates,
+                            .gate_stride = units,
+                            .cell_stride = to->steps * units,
+                            .order = workspace->order};
+    return trace;
+}
+
 void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     const CylRecurrent *recurrent = layer->recurrent;
     const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
@@ -217,6 +240,7 @@ void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspac
                     .scratch = state->scratch,
                     .scratch_stride = recurrent->scratch_size,
                     .y_stride = y->row_stride};
+    CylStepTrace trace;
     int current = state->current;
     bool backward = state->backward;
     int64_t begin, end, first = 0, count = 0;
@@ -242,6 +266,7 @@ void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspac
         step.acc = cyl_at(model, state->acc, (recurrent->is_reverse ? count - 1 - in_block : in_block) * acc_size);
         step.codes = is_masked ? state->codes + t * workspace->rows : NULL;
         step.y = y->data ? cyl_at(model, y->data, t * y->step_stride) : NULL;
+        step.trace = state->trace.steps ? trace_step(model, layer, workspace, t, &trace) : NULL;
         for (int32_t p = 0; p < recurrent->phase_count; p++) {
             const CylPhase *phase = &recurrent->phases[p];
             cyl_share(team, phase->items, &begin, &end);

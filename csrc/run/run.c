@@ -28,14 +28,6 @@ static bool is_sequence_input(const CylModel *model, int32_t input) {
     return model->values[model->inputs[input]].has_time;
 }
 
-/* steps of an axis that come from the first `steps` of the input, a multiple of what its rules divide by */
-static int64_t steps_before(const CylModel *model, int32_t axis, int64_t steps) {
-    for (int32_t r = 0; r < model->axes[axis].rule_count; r++) {
-        steps = steps / model->axes[axis].rules[r].divide * model->axes[axis].rules[r].multiply;
-    }
-    return steps;
-}
-
 /* steps of a value in the whole call */
 static int64_t steps_of_call(const CylModel *model, const CylCall *call, const CylValue *value) {
     return value->axis < 0                    ? 1
@@ -80,7 +72,8 @@ static void bind_views(CylWorkspace *w, const CylCall *call, int64_t first_row, 
         const int32_t v = model->outputs[o];
         const CylValue *value = &model->values[v];
         int64_t time = steps_of_call(model, call, value);
-        int64_t skipped = value->is_chunked && first_step > 0 ? steps_before(model, value->axis, first_step) : 0;
+        int64_t skipped =
+            value->is_chunked && first_step > 0 ? cyl_axis_steps_before(model, value->axis, first_step) : 0;
         w->views[v].step_stride = value->features;
         w->views[v].row_stride = time * value->features;
         w->views[v].data = cyl_at(model, call->outputs[o], (first_row * time + skipped) * value->features);
@@ -729,6 +722,19 @@ CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream 
         leave(from);
     }
     leave(to);
+    return status;
+}
+
+CylStatus cyl_stream_trace(CylStream *stream, int32_t layer, const CylTrace *trace) {
+    const CylModel *model = stream->workspace->model;
+    if (layer < 0 || layer >= model->layer_count || !model->layers[layer].recurrent || (trace && trace->steps < 1)) {
+        return CYL_E_ARGUMENT;
+    }
+    CylStatus status = enter(stream);
+    if (status == CYL_OK) {
+        stream->workspace->states[layer].trace = trace ? *trace : (CylTrace){.steps = 0};
+        leave(stream);
+    }
     return status;
 }
 

@@ -40,6 +40,7 @@ typedef struct {
     bool is_stopped; /* the layer's threads leave it: written by the first of them, read by all after a barrier */
     int64_t block_steps;
     const CylHalves *halves; /* NULL where the run computes them */
+    CylTrace trace;          /* steps 0 for none */
 } CylLayerState;
 
 struct CylWorkspace {

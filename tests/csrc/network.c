@@ -790,7 +790,23 @@ typedef struct {
     RecurrentKind kind;
     int32_t input, hidden, output;
     Activation gate, state; /* recurrent_activation and activation */
+    ReferenceTrace trace;   /* of the current step: (gates, units), (units) */
 } Cell;
+
+/* records a gate of unit j before and after its activation, and gives the latter */
+static double traced(const Cell *cell, int gate, int32_t j, double pre, double value) {
+    if (cell->trace.gates) {
+        cell->trace.pre[gate * cell->hidden + j] = pre;
+        cell->trace.gates[gate * cell->hidden + j] = value;
+    }
+    return value;
+}
+
+static void traced_cell(const Cell *cell, int32_t j, double c) {
+    if (cell->trace.cell) {
+        cell->trace.cell[j] = c;
+    }
+}
 
 static double clipped(double x, const Layer *layer, const char *option) {
     double limit = (double)(float)find_option(layer, option)->number;
@@ -834,11 +850,12 @@ static double *pre_activations(const Cell *cell, const double *x, const double *
     return a;
 }
 
-/* one gate of an LSTM; role of the peephole, or NULL */
-static double lstm_gate(const Cell *cell, const Activation *activation, double a, const char *role, int32_t j,
+/* one gate of an LSTM, its place among i f g o; role of the peephole, or NULL */
+static double lstm_gate(const Cell *cell, const Activation *activation, double a, int gate, const char *role, int32_t j,
                         double c) {
     const float *peephole = role ? find_tensor(cell->layer, role) : NULL;
-    return apply(activation, clipped(a + (peephole ? (double)peephole[j] * c : 0.0), cell->layer, "gate_clip"));
+    a += peephole ? (double)peephole[j] * c : 0.0;
+    return traced(cell, gate, j, a, apply(activation, clipped(a, cell->layer, "gate_clip")));
 }
 
 static void lstm_step(const Cell *cell, const double *x, double *h, double *c) {
@@ -848,10 +865,12 @@ static void lstm_step(const Cell *cell, const double *x, double *h, double *c) {
     double *a = pre_activations(cell, x, h), *m = need((size_t)hidden * sizeof *m);
     bool is_coupled = cell->kind == LSTM_COUPLED;
     for (int32_t j = 0; j < hidden; j++) {
-        double i = lstm_gate(cell, &cell->gate, a[j], "peephole_i", j, c[j]);
-        double f = is_coupled ? 1.0 - i : lstm_gate(cell, &cell->gate, a[hidden + j], "peephole_f", j, c[j]);
-        double g = lstm_gate(cell, &cell->state, a[(is_coupled ? 1 : 2) * hidden + j], NULL, j, c[j]);
+        double i = lstm_gate(cell, &cell->gate, a[j], 0, "peephole_i", j, c[j]);
+        double f = is_coupled ? traced(cell, 1, j, (double)NAN, 1.0 - i)
+                              : lstm_gate(cell, &cell->gate, a[hidden + j], 1, "peephole_f", j, c[j]);
+        double g = lstm_gate(cell, &cell->state, a[(is_coupled ? 1 : 2) * hidden + j], 2, NULL, j, c[j]);
         c[j] = clipped(f * c[j] + i * g, layer, "cell_clip");
+        traced_cell(cell, j, c[j]);
         m[j] = c[j];
     }
     if (cell->kind == LSTM_NORMALISED) {
@@ -861,7 +880,7 @@ static void lstm_step(const Cell *cell, const double *x, double *h, double *c) {
         }
     }
     for (int32_t j = 0; j < hidden; j++) {
-        double o = lstm_gate(cell, &cell->gate, a[(is_coupled ? 2 : 3) * hidden + j], "peephole_o", j, m[j]);
+        double o = lstm_gate(cell, &cell->gate, a[(is_coupled ? 2 : 3) * hidden + j], 3, "peephole_o", j, m[j]);
         m[j] = o * apply(&cell->state, m[j]);
     }
     for (int32_t j = 0; j < cell->output; j++) {
@@ -874,7 +893,7 @@ static void lstm_step(const Cell *cell, const double *x, double *h, double *c) {
 static void rnn_step(const Cell *cell, const double *x, double *h) {
     double *a = pre_activations(cell, x, h);
     for (int32_t j = 0; j < cell->hidden; j++) {
-        h[j] = apply(&cell->state, a[j]);
+        h[j] = traced(cell, 0, j, a[j], apply(&cell->state, a[j]));
     }
     free(a);
 }
@@ -909,11 +928,12 @@ static void conv_lstm_step(const Cell *cell, const double *x, double *h, double 
         double gates[4];
         for (int g = 0; g < 4; g++) {
             int64_t gate_row = (int64_t)g * filters + filter;
-            gates[g] = apply(g == 2 ? &cell->state : &cell->gate, correlate(&of_x, ih, gate_row, x, row, column) +
-                                                                      correlate(&of_h, hh, gate_row, h, row, column) +
-                                                                      (double)bias[gate_row]);
+            double a = correlate(&of_x, ih, gate_row, x, row, column) + correlate(&of_h, hh, gate_row, h, row, column) +
+                       (double)bias[gate_row];
+            gates[g] = traced(cell, g, j, a, apply(g == 2 ? &cell->state : &cell->gate, a));
         }
         c[j] = gates[1] * c[j] + gates[0] * gates[2];
+        traced_cell(cell, j, c[j]);
         next[j] = gates[3] * apply(&cell->state, c[j]);
     }
     memcpy(h, next, (size_t)cell->hidden * sizeof *h);
@@ -929,15 +949,18 @@ static void gru_step(const Cell *cell, const double *x, double *h) {
     double *r = need((size_t)hidden * sizeof *r), *z = need((size_t)hidden * sizeof *z);
     double *reset = need((size_t)hidden * sizeof *reset), *next = need((size_t)hidden * sizeof *next);
     for (int32_t j = 0; j < hidden; j++) {
-        r[j] = apply(&cell->gate, dot(ih, bias_ih, j, x, input) + dot(hh, bias_hh, j, h, hidden));
-        z[j] = apply(&cell->gate, dot(ih, bias_ih, hidden + j, x, input) + dot(hh, bias_hh, hidden + j, h, hidden));
+        double a = dot(ih, bias_ih, j, x, input) + dot(hh, bias_hh, j, h, hidden);
+        double b = dot(ih, bias_ih, hidden + j, x, input) + dot(hh, bias_hh, hidden + j, h, hidden);
+        r[j] = traced(cell, 0, j, a, apply(&cell->gate, a));
+        z[j] = traced(cell, 1, j, b, apply(&cell->gate, b));
         reset[j] = r[j] * h[j];
     }
     for (int32_t j = 0; j < hidden; j++) {
         int64_t row = 2 * (int64_t)hidden + j;
         double recurrent =
             is_reset_after ? r[j] * dot(hh, bias_hh, row, h, hidden) : dot(hh, bias_hh, row, reset, hidden);
-        next[j] = z[j] * h[j] + (1.0 - z[j]) * apply(&cell->state, dot(ih, bias_ih, row, x, input) + recurrent);
+        double a = dot(ih, bias_ih, row, x, input) + recurrent, n = traced(cell, 2, j, a, apply(&cell->state, a));
+        next[j] = z[j] * h[j] + (1.0 - z[j]) * n;
     }
     memcpy(h, next, (size_t)hidden * sizeof *h);
     free(r);
@@ -949,8 +972,9 @@ static void gru_step(const Cell *cell, const double *x, double *h) {
 typedef struct {
     const Network *network;
     const Data *data;
-    double *values[MOST_VALUES]; /* (rows, steps, features) */
-    double *states[MOST_STATES]; /* (rows, size) */
+    double *values[MOST_VALUES];  /* (rows, steps, features) */
+    double *states[MOST_STATES];  /* (rows, size) */
+    const ReferenceTrace *traces; /* (layers) or NULL */
 } Reference;
 
 static double *value_at(const Reference *r, int32_t value, int64_t row, int64_t t) {
@@ -977,7 +1001,10 @@ static void run_recurrent(Reference *r, const Layer *layer, int32_t first_state)
                  hidden,
                  output,
                  find_activation(layer, kind == RNN ? "activation" : "recurrent_activation"),
-                 find_activation(layer, "activation")};
+                 find_activation(layer, "activation"),
+                 {NULL, NULL, NULL}};
+    const ReferenceTrace *trace = r->traces ? &r->traces[layer - network->layers] : NULL;
+    const int64_t gates = states > 1 ? 4 : kind == RNN ? 1 : 3;
     int64_t time = data->times[network->axes[x]];
     const uint8_t *used = mask >= 0 ? data->masks[network->axes[mask]] : NULL;
     for (int32_t s = 0; s < states; s++) {
@@ -996,6 +1023,11 @@ static void run_recurrent(Reference *r, const Layer *layer, int32_t first_state)
             double *to = value_at(r, y, row, t);
             if (!used || used[row * time + t]) {
                 const double *now = value_at(r, x, row, t);
+                if (trace && trace->gates) {
+                    int64_t at = (row * time + t) * hidden;
+                    cell.trace = (ReferenceTrace){trace->pre + at * gates, trace->gates + at * gates,
+                                                  trace->cell ? trace->cell + at : NULL};
+                }
                 if (kind == CONV_LSTM) {
                     conv_lstm_step(&cell, now, h, c);
                 } else if (kind == RNN) {
@@ -1097,8 +1129,10 @@ static void run_layer(Reference *r, const Layer *layer) {
     }
 }
 
-Result reference(const Network *network, const Data *data) {
-    Reference r = {network, data, {0}, {0}};
+Result reference(const Network *network, const Data *data) { return reference_traced(network, data, NULL); }
+
+Result reference_traced(const Network *network, const Data *data, const ReferenceTrace *traces) {
+    Reference r = {network, data, {0}, {0}, traces};
     for (int32_t v = 0; v < network->value_count; v++) {
         if (network->kinds[v] != CYL_MASK) {
             int64_t count = data->rows * steps_of(network, data->times, v) * network->features[v];

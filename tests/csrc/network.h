@@ -156,6 +156,12 @@ bool are_threads_openmp(void);
 
 /* each gives a Result, owned by the caller */
 Result reference(const Network *network, const Data *data);
+/* as CylTrace, in double; NULL for what is not asked for */
+typedef struct {
+    double *pre, *gates; /* (rows, steps, gates, units) */
+    double *cell;        /* (rows, steps, units) */
+} ReferenceTrace;
+Result reference_traced(const Network *network, const Data *data, const ReferenceTrace *traces /* (layers) or NULL */);
 Result predict(const Network *network, const CylModel *model, const Data *data, int threads);
 /* one row of the data alone */
 Result predict_row(const Network *network, const CylModel *model, const Data *data, int64_t row, int threads);
