@@ -45,7 +45,6 @@ BATCH_CELLS = ((8, 50, 1), (40, 128, 1), (64, 128, 2), (128, 256, 1), (256, 512,
 BATCH = 32
 QUICK_CELLS = ((1, 16, 1), (5, 7, 2))
 TIME = 100
-TOLERANCE = 1e-4
 #: how often a round is timed again if other processes interrupted it, and how many clean rounds suffice
 ATTEMPTS = 5
 ENOUGH_ROUNDS = 5
@@ -148,8 +147,8 @@ def measure(
         with peer.running():
             error, inputs = check(peer, mode, x, expected)
         result.errors[peer.name] = error
-        if not error <= TOLERANCE:  # NaN fails too
-            result.refused[peer.name] = f"differs from the reference by {error:.2g}, more than {TOLERANCE:g}"
+        if not error <= peer.tolerance:  # NaN fails too
+            result.refused[peer.name] = f"differs from the reference by {error:.2g}, more than {peer.tolerance:g}"
             continue
         timed.append((peer, calls_of(peer, mode, inputs, round_us, time.monotonic() + CALIBRATION_S)))
     for peer, _ in timed:
@@ -279,9 +278,12 @@ def tables(results: Sequence[Result], peers: Sequence[type[Peer]], level: int = 
 
 
 def times_table(rows: Sequence[Result], columns: Sequence[type[Peer]]) -> str:
-    """One row per cell, one column per engine, and how many times longer the fastest peer takes than we."""
+    """One row per cell, one column per engine, how many times longer the fastest peer takes than we, and how many times
+    longer an engine takes than a variant of it."""
     ours = [peer for peer in columns if peer.ratio_title]
+    variants = [peer for peer in columns if peer.beside]
     titles = [*(peer.name for peer in columns), *(peer.ratio_title for peer in ours), "fastest peer"]
+    titles[-1:-1] = [f"{peer.beside} / {peer.name.removeprefix(peer.beside).strip()}" for peer in variants]
     has_bounds = any(row.bound_us is not None for row in rows)
     if has_bounds:
         titles += ["bound", "time/bound"]
@@ -290,6 +292,7 @@ def times_table(rows: Sequence[Result], columns: Sequence[type[Peer]]) -> str:
         fastest = row.fastest_peer(columns)
         cells = [cell_text(row, peer.name) for peer in columns]
         ratios = [row.ratio(peer.name, fastest) for peer in ours]
+        ratios += [row.ratio(peer.name, peer.beside if peer.beside in row.rounds_us else None) for peer in variants]
         texts = ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
         bounds = bound_texts(row, ours[-1].name if ours else "") if has_bounds else []
         body.append([", ".join(map(str, row.cell)), *cells, *texts, fastest or "-", *bounds])
@@ -392,7 +395,7 @@ def report(results: Sequence[Result], peers: Sequence[type[Peer]], facts: dict[s
                 "ratio_to_fastest_peer": {name: ratio for name, ratio in ratios.items() if ratio is not None},
             }
         )
-    return facts | {"time": TIME, "tolerance": TOLERANCE, "results": rows}
+    return facts | {"time": TIME, "tolerance": {peer.name: peer.tolerance for peer in peers}, "results": rows}
 
 
 def make_cell(sizes: tuple[int, int, int], kind: str = "lstm", bidirectional: bool = False) -> Cell:

@@ -67,6 +67,10 @@ class Peer(ABC):
         CyLSTM itself: measured beside the peers, never one that a ratio is taken with.
     ratio_title : str or None
         For one of ours: the title of the column with its ratio to the fastest peer.
+    beside : str or None
+        Name of the engine that this one is a variant of; a column has how many times longer that takes.
+    tolerance : float
+        Largest difference from the float64 reference at which it is still timed.
     """
 
     name: ClassVar[str]
@@ -75,6 +79,8 @@ class Peer(ABC):
     dtype: ClassVar[str] = "float32"
     is_ours: ClassVar[bool] = False
     ratio_title: ClassVar[str | None] = None
+    beside: ClassVar[str | None] = None
+    tolerance: ClassVar[float] = 1e-4
 
     step: Callable[[Any], Any]
     sequence: Callable[[Any], Any]

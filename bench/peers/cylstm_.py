@@ -15,10 +15,10 @@ LAYERS = {"lstm": cylstm.LSTM, "gru": cylstm.GRU, "rnn": cylstm.RNN}
 KINDS = tuple(LAYERS)
 
 
-def load(cell: Cell, engine: str = "packed") -> cylstm.Model:
+def load(cell: Cell, engine: str = "packed", weights: str | None = None) -> cylstm.Model:
     """The network of a cell, alone."""
     tensors = {f"net.{name}": tensor for name, tensor in cell.tensors.items()}
-    return cylstm.from_state_dict(tensors, [LAYERS[cell.kind]("net")], engine=engine)
+    return cylstm.from_state_dict(tensors, [LAYERS[cell.kind]("net")], engine=engine, weights=weights)
 
 
 class Packed(Peer):
@@ -29,9 +29,10 @@ class Packed(Peer):
     is_ours = True
     ratio_title = "ratio"
     engine = "packed"
+    weights: str | None = None
 
     def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
-        self.model = load(cell, self.engine)
+        self.model = load(cell, self.engine, self.weights)
         if self.model.can_stream:
             self.stream = self.model.stream(batch, threads=threads)
             self.step = self.stream.step
@@ -69,6 +70,16 @@ class PackedOut(Packed):
             step(x, out=y)
 
 
+class PackedHalf(Packed):
+    """The same calls with ``weights="float16"``; its error is mostly that of rounding the weights."""
+
+    name = "cylstm float16"
+    ratio_title = None
+    beside = "cylstm"
+    tolerance = 1e-2
+    weights = "float16"
+
+
 class Blas(Packed):
     """The same calls with ``engine="blas"``."""
 
@@ -81,4 +92,4 @@ class Blas(Packed):
         return f"{cylstm.__version__}, {find_blas().origin}"
 
 
-PEERS = (Packed, PackedOut, Blas)
+PEERS = (Packed, PackedOut, PackedHalf, Blas)

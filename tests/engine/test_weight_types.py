@@ -10,7 +10,7 @@ import cylstm
 from cylstm.engine._engine import isa_names
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.state_dict import wiring as L
-from cylstm.graph.graph import GraphBuilder
+from cylstm.graph.builder import GraphBuilder
 from cylstm.summary import summary_text
 
 from tests.builders.networks import lstm_model, lstm_state_dict, reloaded, same, same_states
