@@ -295,4 +295,4 @@ def test_old_names_work_and_warn(rng):
 def test_weights_that_may_be_float16_are_weights_of_their_kind(kind):
     spec = LAYER_KINDS[kind]
     assert spec.name == kind
-    assert {*spec.half_weights} <= {*spec.weights, *spec.optional_weights}
+    assert {*spec.matrices} <= {*spec.weights, *spec.optional_weights}
