@@ -292,7 +292,7 @@ def test_old_names_work_and_warn(rng):
 
 
 @pytest.mark.parametrize("kind", LAYER_KINDS)
-def test_weights_that_may_be_float16_are_weights_of_their_kind(kind):
+def test_matrices_are_weights_of_their_kind(kind):
     spec = LAYER_KINDS[kind]
     assert spec.name == kind
     assert {*spec.matrices} <= {*spec.weights, *spec.optional_weights}
