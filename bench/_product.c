@@ -33,7 +33,7 @@ typedef struct {
 } Product;
 
 static void prepare(Product *p, int32_t input, int32_t hidden, int64_t rows) {
-    p->model = make_model(input, hidden);
+    p->model = make_network(LSTM, input, hidden, 0);
     p->matrix = p->model->layers[0].recurrent->input_matrix;
     p->rows = rows;
     p->bytes = cyl_model_bytes(p->model);
@@ -49,11 +49,11 @@ static void prepare(Product *p, int32_t input, int32_t hidden, int64_t rows) {
 static double rate(const Product *p) {
     const CylMatrix *m = p->matrix;
     double start = now_ns(), end = start, amount = 0.0;
-    bool backward = false;
+    bool descending = false;
     while (end - start < 1e9 * SECONDS) {
-        p->model->kernels->product(p->model, m, &p->operand, 1, p->rows, p->acc, m->row_size, false, backward, 0,
+        p->model->kernels->product(p->model, m, &p->operand, 1, p->rows, p->acc, m->row_size, false, descending, 0,
                                    m->blocks);
-        backward = !backward; /* as steps do */
+        descending = !descending; /* as steps do */
         amount += (double)(p->rows * m->columns) * m->units * m->gates;
         end = now_ns();
     }

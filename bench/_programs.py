@@ -33,11 +33,14 @@ def run(command: Sequence[str], **options) -> str:
 def build_program(folder: Path, *sources: str, flags: Sequence[str] = ("-O2",)) -> Path:
     """The program of these files of this folder, with the library, in `folder`."""
     run(["make", "-C", _common.ROOT / "csrc", f"BUILD={BUILD}"])
-    options = []
-    for name, value in LAYER_KINDS["lstm"].defaults.items():
-        text, number = (f'"{value}"', 0.0) if isinstance(value, str) else ("NULL", float(value))
-        options.append(f'    {{"{name}", {text}, {number!r}}},')
-    text = "\n".join(["static const CylOption OPTIONS[] = {", *options, "};", ""])
+    lines = []
+    for kind in ("lstm", "gru", "rnn", "dense"):
+        lines.append(f"static const CylOption OPTIONS_{kind.upper()}[] = {{")
+        for name, value in LAYER_KINDS[kind].defaults.items():
+            text, number = (f'"{value}"', 0.0) if isinstance(value, str) else ("NULL", float(value))
+            lines.append(f'    {{"{name}", {text}, {number!r}}},')
+        lines.append("};")
+    text = "\n".join([*lines, ""])
     (folder / "options.h").write_text(text)
     program = folder / Path(sources[0]).stem
     includes = [f"-I{_common.ROOT / 'csrc'}", f"-I{_common.ROOT / 'csrc/include'}", f"-I{folder}"]

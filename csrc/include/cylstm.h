@@ -177,11 +177,11 @@ int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t ti
 /* ---- running ---- */
 
 typedef struct {
-    int64_t rows;                     /* batch; at least 1 */
-    const int64_t *times;             /* (inputs): steps of each sequence input, at least 1; 1 for a vector */
-    const void *const *inputs;        /* (inputs) of real or int32_t (rows, [time,] features), C order */
-    const uint8_t *const *masks;      /* (inputs) of (rows, time) or NULL; or NULL. Non-zero means: use the step */
-    void *const *outputs;             /* (outputs) of real (rows, [time,] features), C order */
+    int64_t rows;                /* batch; at least 1 */
+    const int64_t *times;        /* (inputs): steps of each sequence input, at least 1; 1 for a vector */
+    const void *const *inputs;   /* (inputs) of real or int32_t (rows, [time,] features), C order */
+    const uint8_t *const *masks; /* (inputs) of (rows, time) or NULL; or NULL. Non-zero means: use the step */
+    void *const *outputs;        /* (outputs) of real (rows, [time,] features), C order; not in the inputs' memory */
     const void *const *initial_state; /* (states) of real (rows, size); or NULL for zeros */
     void *const *final_state;         /* (states) of real (rows, size); or NULL */
     int threads;                      /* at least 1 */

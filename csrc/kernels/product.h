@@ -182,7 +182,7 @@ static void group_of(const Group *group, const CylOperand *operands, int32_t ope
 
 /* one column: the blocks in groups of GROUP_BLOCKS, one more in the last where that leaves none over */
 static void product_of_column(const CylMatrix *m, const CylOperand *operands, int32_t operand_count, REAL *acc,
-                              bool continued, bool backward, int32_t begin, int32_t end) {
+                              bool continued, bool descending, int32_t begin, int32_t end) {
     const W *weights = m->weights;
     const REAL *starts = continued ? acc : (const REAL *)m->bias;
     const int full_vectors = (int)((m->block_rows + 15) / 16);
@@ -191,7 +191,7 @@ static void product_of_column(const CylMatrix *m, const CylOperand *operands, in
     const int32_t full = end - begin - (tail > 0);
     const int32_t groups = full >= GROUP_BLOCKS ? full / GROUP_BLOCKS : 1;
     for (int32_t g = 0; g < groups; g++) {
-        const int32_t index = backward ? groups - 1 - g : g, first = begin + index * GROUP_BLOCKS;
+        const int32_t index = descending ? groups - 1 - g : g, first = begin + index * GROUP_BLOCKS;
         const bool is_last = index == groups - 1;
         const int64_t at = cyl_block_offset(m, first), tail_at = cyl_block_offset(m, end - 1);
         const Group group = {.weights = weights + at * m->columns,
@@ -303,7 +303,7 @@ static void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, in
 }
 
 static void product(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
-                    int64_t n, void *acc_data, int64_t acc_stride, bool continued, bool backward, int32_t begin,
+                    int64_t n, void *acc_data, int64_t acc_stride, bool continued, bool descending, int32_t begin,
                     int32_t end) {
     (void)model;
     const W *weights = m->weights;
@@ -314,12 +314,12 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
     }
 #if GROUP_BLOCKS > 0
     if (n == 1) {
-        product_of_column(m, operands, operand_count, acc, continued, backward, begin, end);
+        product_of_column(m, operands, operand_count, acc, continued, descending, begin, end);
         return;
     }
 #endif
     for (int32_t i = begin; i < end; i++) {
-        const int32_t block = backward ? begin + end - 1 - i : i;
+        const int32_t block = descending ? begin + end - 1 - i : i;
         const int64_t offset = cyl_block_offset(m, block);
         const int block_vectors = (m->gates * cyl_block_width(m, block) + 15) / 16;
         const int64_t k_stride = (int64_t)block_vectors * 16;

@@ -12,8 +12,8 @@ enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
     void (*)(int, int, int, INT, INT, INT, REAL, const REAL *, INT, const REAL *, INT, REAL, REAL *, INT)
 
 void PRODUCT(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count, int64_t n,
-             void *acc_data, int64_t acc_stride, bool continued, bool backward, int32_t begin, int32_t end) {
-    (void)backward; /* one call for all blocks */
+             void *acc_data, int64_t acc_stride, bool continued, bool descending, int32_t begin, int32_t end) {
+    (void)descending; /* one call for all blocks */
     if (begin >= end) {
         return;
     }

@@ -37,7 +37,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
                                      value->feeds_layer);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_activation = {.data_size = sizeof(CylActivationSpec), .prepare = prepare, .run = run};

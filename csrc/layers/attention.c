@@ -155,7 +155,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
             attend(model, a, workspace, layer, row, step, head, scores, cyl_at(model, y, head * width));
         }
     }
-    cyl_barrier(team);
 }
 
 typedef struct {
@@ -205,7 +204,6 @@ static void run_dot(const CylModel *model, const CylLayer *layer, CylWorkspace *
         }
         model->kernels->flush(y, y, columns);
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_attention = {.data_size = sizeof(Attention), .prepare = prepare, .bind = bind, .run = run};

@@ -90,7 +90,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
             model->kernels->scale_shift(cyl_at(model, x, at), scale, offset, cyl_at(model, y, at), norm->features);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_batch_norm = {

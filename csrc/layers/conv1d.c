@@ -18,14 +18,13 @@
 #include "model/time1d.h"
 #include "platform/memory.h"
 #include "run/stop.h"
+#include "platform/tuning.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* steps whose accumulators are held at once */
-#define COLUMNS_AT_ONCE 24
 /* taps that are passed to one product, where they do not lie side by side */
 #define TAPS_AT_ONCE 8
 
@@ -120,7 +119,7 @@ static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *w
     const Conv *conv = layer->data;
     size_t used = 0, real = model->kernels->real_size;
     int64_t rows = workspace->rows_capacity, steps = workspace->capacities[model->values[layer->x].axis];
-    int64_t acc = conv->is_depthwise ? 0 : conv->matrices[0].row_size * COLUMNS_AT_ONCE;
+    int64_t acc = conv->is_depthwise ? 0 : conv->matrices[0].row_size * CYL_CONV_COLUMNS;
     /* the padding of "same" depends on the number of steps; this is the most that it can be */
     int64_t padded =
         conv->time.padding == CYL_PAD_SAME ? steps + conv->time.reach + conv->time.stride : padded_steps(conv, steps);
@@ -197,13 +196,13 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     const char *from = is_padded ? state->scratch : x->data;
     void *acc = conv->is_depthwise
                     ? NULL
-                    : cyl_at(model, state->acc, team->thread * COLUMNS_AT_ONCE * conv->matrices[0].row_size);
-    int64_t pieces = (outputs + COLUMNS_AT_ONCE - 1) / COLUMNS_AT_ONCE;
+                    : cyl_at(model, state->acc, team->thread * CYL_CONV_COLUMNS * conv->matrices[0].row_size);
+    int64_t pieces = (outputs + CYL_CONV_COLUMNS - 1) / CYL_CONV_COLUMNS;
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, COLUMNS_AT_ONCE * layer->work);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces, CYL_CONV_COLUMNS * layer->work);
          cyl_goes_on(&items, j); j++) {
-        int64_t row = j / pieces, first = j % pieces * COLUMNS_AT_ONCE;
-        int64_t count = outputs - first < COLUMNS_AT_ONCE ? outputs - first : COLUMNS_AT_ONCE;
+        int64_t row = j / pieces, first = j % pieces * CYL_CONV_COLUMNS;
+        int64_t count = outputs - first < CYL_CONV_COLUMNS ? outputs - first : CYL_CONV_COLUMNS;
         const char *at = cyl_at(model, from, row * row_stride + first * conv->time.stride * conv->channels);
         char *to = cyl_at(model, y->data, row * y->row_stride + first * y->step_stride);
         for (int32_t g = 0; !conv->is_depthwise && g < conv->groups; g++) {
@@ -222,7 +221,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
             model->kernels->activate(&conv->activation, step, step, conv->filters, true);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_conv1d = {.prepare = prepare, .bind = bind, .run = run};

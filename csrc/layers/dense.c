@@ -10,12 +10,15 @@
 #include "model/status.h"
 #include "platform/memory.h"
 #include "run/stop.h"
+#include "platform/tuning.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
 /* The columns (rows or steps) whose accumulators are held at once: more for a BLAS, whose gemm packs the weights anew
    in each call. */
-static int64_t columns_at_once(const CylModel *model) { return model->kernels->is_packed ? 24 : 96; }
+static int64_t columns_at_once(const CylModel *model) {
+    return model->kernels->is_packed ? CYL_DENSE_COLUMNS : CYL_DENSE_COLUMNS_GEMM;
+}
 
 typedef struct {
     CylMatrix weight;
@@ -131,8 +134,8 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     } else {
         run_positions(model, layer, workspace, team, acc);
     }
-    cyl_barrier(team);
     if (dense->activation.id == CYL_ACT_SOFTMAX) {
+        cyl_barrier(team);
         CylItems items;
         for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, 8 * value->features);
              cyl_goes_on(&items, j); j++) {
@@ -142,7 +145,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
                 kernels->activate(&dense->activation, position, position, dense->weight.units, value->feeds_layer);
             }
         }
-        cyl_barrier(team);
     }
 }
 

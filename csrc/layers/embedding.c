@@ -54,7 +54,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
                    (size_t)embedding->size * model->kernels->real_size);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_embedding = {.data_size = sizeof(Embedding), .prepare = prepare, .run = run};

@@ -25,7 +25,7 @@
 static void input_half(const CylModel *model, const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
     if (!step->continued) {
         CylOperand x = {step->x, step->x_stride, 0, gru->recurrent.input_size};
-        cyl_product(model, &gru->input, &x, 1, step->rows, step->acc, step->acc_stride, false, step->backward, begin,
+        cyl_product(model, &gru->input, &x, 1, step->rows, step->acc, step->acc_stride, false, step->descending, begin,
                     end);
     }
 }
@@ -34,7 +34,7 @@ static void reset_after(const CylModel *model, const CylLayer *layer, const CylS
     const CylGru *gru = layer->data;
     CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
     input_half(model, gru, step, begin, end);
-    cyl_product(model, &gru->gates, &h, 1, step->rows, step->scratch, step->scratch_stride, false, step->backward,
+    cyl_product(model, &gru->gates, &h, 1, step->rows, step->scratch, step->scratch_stride, false, step->descending,
                 begin, end);
     model->kernels->gru_cell(gru, step, begin, end);
 }
@@ -46,7 +46,7 @@ static void reset_before_gates(const CylModel *model, const CylLayer *layer, con
     CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
     input_half(model, gru, step, begin, end);
     void *acc = cyl_at(model, step->scratch, 2 * cyl_state_stride(gru->recurrent.hidden_size));
-    cyl_product(model, &gru->gates, &h, 1, step->rows, acc, step->scratch_stride, false, step->backward, begin, end);
+    cyl_product(model, &gru->gates, &h, 1, step->rows, acc, step->scratch_stride, false, step->descending, begin, end);
     model->kernels->gru_gates(gru, step, begin, end);
 }
 
@@ -60,8 +60,8 @@ static void reset_before_candidate(const CylModel *model, const CylLayer *layer,
     int32_t ratio = gru->candidate.width / gru->input.width;
     int32_t first = begin * ratio, last = end * ratio;
     last = last < gru->input.blocks ? last : gru->input.blocks;
-    cyl_product(model, &gru->candidate, &reset, 1, step->rows, acc, step->scratch_stride, false, step->backward, begin,
-                end);
+    cyl_product(model, &gru->candidate, &reset, 1, step->rows, acc, step->scratch_stride, false, step->descending,
+                begin, end);
     model->kernels->gru_cell(gru, step, first, last);
 }
 

@@ -34,7 +34,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
             memset(to, 0, bytes);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_last = {.prepare = prepare, .run = run};

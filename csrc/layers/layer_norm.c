@@ -102,7 +102,6 @@ static void run_layer(const CylModel *model, const CylLayer *layer, CylWorkspace
                                           norm->subtracts_mean ? found[0] : 0.0, found[1], norm->epsilon);
         }
     }
-    cyl_barrier(team);
 }
 
 static CylStatus prepare_group(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -138,7 +137,6 @@ static void run_group(const CylModel *model, const CylLayer *layer, CylWorkspace
                                           found[0], found[1], norm->epsilon);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_layer_norm = {

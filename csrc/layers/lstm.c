@@ -35,7 +35,7 @@ static void gates_and_cell(const CylModel *model, const CylLayer *layer, const C
     CylOperand both[2] = {x, h};
     const CylOperand *operands = step->continued ? &both[1] : both;
     cyl_product(model, &lstm->gates, operands, step->continued ? 1 : 2, step->rows, step->acc, step->acc_stride,
-                step->continued, step->backward, begin, end);
+                step->continued, step->descending, begin, end);
     model->kernels->lstm_cell(lstm, step, begin, end);
 }
 
@@ -45,7 +45,7 @@ static void projection(const CylModel *model, const CylLayer *layer, const CylSt
     const CylMatrix *p = &lstm->projection;
     CylOperand cell = {step->scratch, step->scratch_stride, 0, lstm->recurrent.hidden_size};
     void *acc = cyl_at(model, step->scratch, cyl_state_stride(lstm->recurrent.hidden_size));
-    cyl_product(model, p, &cell, 1, step->rows, acc, step->scratch_stride, false, step->backward, begin, end);
+    cyl_product(model, p, &cell, 1, step->rows, acc, step->scratch_stride, false, step->descending, begin, end);
     model->kernels->state_output(p, step, acc, step->scratch_stride, begin, end);
 }
 
@@ -57,12 +57,12 @@ static void separate_products(const CylModel *model, const CylLayer *layer, cons
     CylOperand x = {step->x, step->x_stride, 0, r->input_size};
     CylOperand h = {step->h_previous, step->h_stride, 0, r->output_size};
     if (!step->continued) {
-        cyl_product(model, &lstm->gates, &x, 1, step->rows, step->acc, step->acc_stride, false, step->backward, begin,
+        cyl_product(model, &lstm->gates, &x, 1, step->rows, step->acc, step->acc_stride, false, step->descending, begin,
                     end);
     }
     void *acc = cyl_at(model, step->scratch, 2 * cyl_state_stride(r->hidden_size));
-    cyl_product(model, &lstm->hidden_gates, &h, 1, step->rows, acc, step->scratch_stride, false, step->backward, begin,
-                end);
+    cyl_product(model, &lstm->hidden_gates, &h, 1, step->rows, acc, step->scratch_stride, false, step->descending,
+                begin, end);
 }
 
 static void normalised_gates(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,

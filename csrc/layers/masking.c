@@ -73,7 +73,6 @@ static void run_masking(const CylModel *model, const CylLayer *layer, CylWorkspa
             }
         }
     }
-    cyl_barrier(team);
 }
 
 static CylStatus prepare_index_mask(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -98,7 +97,6 @@ static void run_index_mask(const CylModel *model, const CylLayer *layer, CylWork
             mask[t] = indices[t] != (int32_t)masking->value;
         }
     }
-    cyl_barrier(team);
 }
 
 static CylStatus prepare_merge(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -130,7 +128,6 @@ static void run_merge(const CylModel *model, const CylLayer *layer, CylWorkspace
             mask[t] = counts;
         }
     }
-    cyl_barrier(team);
 }
 
 /* Returns whether a step of `size` numbers has as many as y's, or one number that is repeated. */
@@ -176,7 +173,6 @@ static void run_fill(const CylModel *model, const CylLayer *layer, CylWorkspace 
             model->kernels->merge(CYL_MERGE_COPY, x, value->features == size, y, size, 1.0);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_masking = {.data_size = sizeof(Masking), .prepare = prepare_masking, .run = run_masking};

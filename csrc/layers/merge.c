@@ -239,7 +239,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
             combine(model, layer, workspace, j / pieces, j % pieces, count);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_merge = {.data_size = sizeof(Merge), .prepare = prepare, .run = run};

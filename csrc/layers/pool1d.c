@@ -75,7 +75,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         pool_step(model, pool, cyl_at(model, x->data, row * x->row_stride), steps, t, before,
                   cyl_at(model, y->data, row * y->row_stride + t * y->step_stride), model->values[layer->x].features);
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_pool1d = {.data_size = sizeof(Pool), .prepare = prepare, .run = run};

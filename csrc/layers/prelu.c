@@ -47,7 +47,6 @@ static void run_prelu(const CylModel *model, const CylLayer *layer, CylWorkspace
             model->kernels->prelu(cyl_at(model, x, at), prelu->slope, prelu->size > 1, cyl_at(model, y, at), size);
         }
     }
-    cyl_barrier(team);
 }
 
 static CylStatus prepare_glu(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -73,7 +72,6 @@ static void run_glu(const CylModel *model, const CylLayer *layer, CylWorkspace *
                                   cyl_at(model, y, at), size);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_prelu = {.data_size = sizeof(Prelu), .prepare = prepare_prelu, .run = run_prelu};

@@ -113,7 +113,6 @@ static void run_reshape(const CylModel *model, const CylLayer *layer, CylWorkspa
         memcpy(cyl_step_at(workspace, layer->y, row, 0), cyl_step_at(workspace, layer->x, row, 0),
                (size_t)size * model->kernels->real_size);
     }
-    cyl_barrier(team);
 }
 
 static CylStatus prepare_permute(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -339,7 +338,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
             move(&m, 1, from < 0 ? x : cyl_at(model, x, at * m.x_strides[from]), to);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_reshape = {.data_size = sizeof(Map), .prepare = prepare_reshape, .run = run_reshape};

@@ -100,7 +100,6 @@ static void run_reduce(const CylModel *model, const CylLayer *layer, CylWorkspac
             }
         }
     }
-    cyl_barrier(team);
 }
 
 static CylStatus prepare_softmax(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -163,7 +162,6 @@ static void run_softmax(const CylModel *model, const CylLayer *layer, CylWorkspa
             model->kernels->flush(y, y, softmax->outer * size * inner);
         }
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_reduce = {.data_size = sizeof(Reduce), .prepare = prepare_reduce, .run = run_reduce};

@@ -28,7 +28,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         memcpy(cyl_at(model, y->data, row * y->row_stride + t * y->step_stride),
                cyl_at(model, x->data, row * x->row_stride + (time - 1 - t) * x->step_stride), bytes);
     }
-    cyl_barrier(team);
 }
 
 const CylLayerKind cyl_layer_reverse = {.prepare = prepare, .run = run};

@@ -20,7 +20,7 @@ static void gate_and_cell(const CylModel *model, const CylLayer *layer, const Cy
                           {step->h_previous, step->h_stride, r->input_size, r->hidden_size}};
     const CylOperand *operands = step->continued ? &both[1] : both;
     cyl_product(model, &rnn->gates, operands, step->continued ? 1 : 2, step->rows, step->acc, step->acc_stride,
-                step->continued, step->backward, begin, end);
+                step->continued, step->descending, begin, end);
     model->kernels->rnn_cell(rnn, step, begin, end);
 }
 

@@ -91,9 +91,9 @@ typedef struct {
      * Computes the layer's outputs for the workspace's current rows and steps. It cannot fail and allocates nothing.
      * What it reads has been written before it is called, and the threads divide the work as they like (cyl_share,
      * cyl_items), but each number has one thread that computes it, in an order that does not depend on how many there
-     * are. Before it returns, every thread is at a barrier of the team after its last write, so that the next layer may
-     * read all of it: also when workspace->stop ends the call early, after which the outputs are unspecified.
-     * is_first_chunk and is_last_chunk of the workspace belong to the piece only until that barrier.
+     * are. The runner (run/pieces.c) lets the team meet when the layer has returned, so that the next one may read all
+     * of it: also when workspace->stop ended the call early, after which the outputs are unspecified. A layer needs a
+     * barrier of its own only where its threads read what others of them wrote.
      *
      * A sequence may come in pieces. A chunked layer, which reads or writes a value whose time is that of the pieces,
      * runs for each of them and finds in its state what it needs of those before; its outputs without time (late
@@ -164,6 +164,7 @@ struct CylModel {
     int32_t *state_sizes;
     int64_t work, bytes;
     int64_t input_reals; /* numbers of all inputs, of one row at one step */
+    bool has_indices;    /* some inputs are indices */
     bool is_finished;
     CylIdle *idle;      /* the only part that changes once the model is finished */
     bool has_pairs;     /* some layers run beside each other */
@@ -172,8 +173,18 @@ struct CylModel {
     bool can_stream;
 };
 
-/* Runs a task on up to `threads` of the model's threads at once, on this one too, as cyl_team_run does (threads.c). */
-void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work);
+/* cyl_parallel with a team of several threads, or a BLAS (threads.c) */
+void cyl_parallel_on_team(const CylModel *model, CylTask *task, void *context, int threads, double work);
+
+/* Runs a task on up to `threads` of the model's threads at once, on this one too, as cyl_team_run does. */
+static inline void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work) {
+    if (threads == 1 && model->kernels->is_packed) {
+        const CylTeam alone = {.threads = 1};
+        task(context, &alone);
+    } else {
+        cyl_parallel_on_team(model, task, context, threads, work);
+    }
+}
 
 /* The workspaces that the model keeps for its next call (run/idle.c); NULL if there is no memory. */
 CylIdle *cyl_idle_create(void);
@@ -185,9 +196,9 @@ static inline int64_t cyl_state_stride(int64_t size) { return (size + 15) / 16 *
 /* CylKernels.product for the type of m's weights */
 static inline void cyl_product(const CylModel *model, const CylMatrix *m, const CylOperand *operands,
                                int32_t operand_count, int64_t n, void *acc, int64_t acc_stride, bool continued,
-                               bool backward, int32_t begin, int32_t end) {
-    model->kernels->product[m->type](model, m, operands, operand_count, n, acc, acc_stride, continued, backward, begin,
-                                     end);
+                               bool descending, int32_t begin, int32_t end) {
+    model->kernels->product[m->type](model, m, operands, operand_count, n, acc, acc_stride, continued, descending,
+                                     begin, end);
 }
 static inline char *cyl_at(const CylModel *model, const void *base, int64_t reals) {
     return (char *)base + reals * (int64_t)model->kernels->real_size;

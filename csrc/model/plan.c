@@ -6,6 +6,7 @@
 #include "model/recurrent.h"
 #include "model/status.h"
 #include "platform/memory.h"
+#include "platform/tuning.h"
 
 /* Marks a value as given from here on; CYL_E_VALUE if there is no such value or it was given before. */
 static CylStatus give(CylModel *model, int32_t value) {
@@ -199,7 +200,7 @@ static bool is_pair(const CylLayer *first, const CylLayer *second, int32_t read)
    fit the second cache of a core (each layer has half of the threads; divided among all of them, the weights would need
    half of that), and neither layer waits long for the other. */
 static bool is_fed(const CylLayer *first, const CylLayer *second) {
-    const int64_t weights = 128 * 1024;
+    const int64_t weights = CYL_FED_WEIGHTS;
     return is_pair(first, second, first->y) && second->x == first->y &&
            first->recurrent->is_reverse == second->recurrent->is_reverse && first->work <= weights &&
            second->work <= weights && first->work <= 2 * second->work && second->work <= 2 * first->work;
@@ -227,10 +228,11 @@ CylStatus cyl_model_plan(CylModel *model) {
     CYL_TRY(plan_inputs(model));
     int32_t chunked = 0;
     model->input_reals = 0;
-    model->has_pairs = model->has_fed_pairs = false;
+    model->has_pairs = model->has_fed_pairs = model->has_indices = false;
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
         chunked += value->is_chunked;
+        model->has_indices |= value->kind == CYL_INDEX;
         model->input_reals += value->kind == CYL_INDEX ? 0 : value->features * (value->time ? value->time : 1);
     }
     model->is_chunkable = chunked == 1;

@@ -57,9 +57,9 @@ struct CylStep {
     int64_t c_stride;
     void *acc; /* real (rows, input_matrix->row_size) */
     int64_t acc_stride;
-    bool continued; /* acc already holds bias + W x */
-    bool backward;  /* see CylKernels.product */
-    void *scratch;  /* real (rows, scratch_stride) */
+    bool continued;  /* acc already holds bias + W x */
+    bool descending; /* see CylKernels.product */
+    void *scratch;   /* real (rows, scratch_stride) */
     int64_t scratch_stride;
     const uint8_t *codes; /* (rows) of CylCode, or NULL: all CYL_CODE_USE */
     void *y;              /* real (rows, output), stride y_stride; or NULL */

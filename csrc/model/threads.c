@@ -32,7 +32,7 @@ static void run(const CylModel *model, CylTask *task, void *context, int threads
     }
 }
 
-void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work) {
+void cyl_parallel_on_team(const CylModel *model, CylTask *task, void *context, int threads, double work) {
     if (model->kernels->is_packed) {
         run(model, task, context, threads, work);
         return;

@@ -2,25 +2,7 @@
 #include "platform/ieee.h"
 
 #if defined(__x86_64__) || defined(_M_X64) || defined(__SSE2__)
-#include <xmmintrin.h>
-
-CylIeee cyl_ieee_enter(void) {
-    CylIeee saved = {_mm_getcsr()};
-    /* exceptions masked, nearest, no FTZ, no DAZ; the sticky flags stay as they are */
-    unsigned wanted = ((unsigned)saved.control & 0x3fu) | 0x1f80u;
-    if (wanted != saved.control) {
-        _mm_setcsr(wanted);
-    }
-    return saved;
-}
-
-void cyl_ieee_leave(CylIeee saved) {
-    unsigned now = _mm_getcsr();
-    unsigned wanted = ((unsigned)saved.control & ~0x3fu) | (now & 0x3fu);
-    if (wanted != now) {
-        _mm_setcsr(wanted);
-    }
-}
+/* ieee.h has these */
 
 #elif defined(__aarch64__)
 

@@ -4,6 +4,10 @@
 
 #include <stdint.h>
 
+#if defined(__x86_64__) || defined(_M_X64) || defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
+
 #ifdef __FAST_MATH__
 #error "CyLSTM promises the same bits everywhere: build it without -ffast-math"
 #endif
@@ -27,7 +31,29 @@ typedef struct {
 
 /* cyl_ieee_enter sets round to nearest, keeps subnormals and traps nothing; cyl_ieee_leave restores what the caller
    had. */
+#if defined(__x86_64__) || defined(_M_X64) || defined(__SSE2__)
+/* The flags that have been raised stay as they are. Nothing between the two changes the modes, so that one reading
+   of the register will do. */
+#define CYL_MXCSR_FLAGS 0x3fu
+#define CYL_MXCSR_WANTED 0x1f80u /* exceptions masked, nearest, no FTZ, no DAZ */
+
+static inline CylIeee cyl_ieee_enter(void) {
+    const unsigned found = _mm_getcsr();
+    if ((found & ~CYL_MXCSR_FLAGS) != CYL_MXCSR_WANTED) {
+        _mm_setcsr((found & CYL_MXCSR_FLAGS) | CYL_MXCSR_WANTED);
+    }
+    return (CylIeee){found};
+}
+
+static inline void cyl_ieee_leave(CylIeee saved) {
+    const unsigned modes = (unsigned)saved.control & ~CYL_MXCSR_FLAGS;
+    if (modes != CYL_MXCSR_WANTED) {
+        _mm_setcsr(modes | (_mm_getcsr() & CYL_MXCSR_FLAGS));
+    }
+}
+#else
 CylIeee cyl_ieee_enter(void);
 void cyl_ieee_leave(CylIeee saved);
+#endif
 
 #endif

@@ -2,6 +2,8 @@
 #ifndef CYL_THREADS_H
 #define CYL_THREADS_H
 
+#include "platform/tuning.h"
+
 #include <stdint.h>
 #include <time.h>
 
@@ -10,13 +12,6 @@
 #else
 #include <sched.h>
 #endif
-
-/* A thread that waits for the others of its call, or for the next call, does so awake for this long before it sleeps:
-   on a busy machine being woken can take a whole scheduler tick of 4 ms, which a step of microseconds would pay. */
-#define CYL_SPIN_NANOSECONDS 2000000
-#define CYL_SPINS_PER_LOOK 64
-/* At first without offering its core to others: a process of lower priority would take it for a whole tick. */
-#define CYL_KEEP_NANOSECONDS 30000
 
 static inline void cyl_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)

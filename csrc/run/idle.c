@@ -6,23 +6,20 @@
  * one. The last one kept comes first; the oldest ones go where there are too many of them, or too many bytes.
  */
 #include "run/idle.h"
+#include "platform/tuning.h"
 #include "run/workspace.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* a call on many threads takes as many workspaces; docs/performance.md and `Model` state both numbers */
-#define SLOTS 16
-#define MOST_BYTES ((size_t)4 << 20)
-
 struct CylIdle {
-    _Atomic(CylWorkspace *) slots[SLOTS];
+    _Atomic(CylWorkspace *) slots[CYL_IDLE_WORKSPACES];
     atomic_size_t bytes; /* of those in slots, and of those on their way there */
 };
 
 CylIdle *cyl_idle_create(void) {
     CylIdle *idle = calloc(1, sizeof *idle);
-    for (int s = 0; idle && s < SLOTS; s++) {
+    for (int s = 0; idle && s < CYL_IDLE_WORKSPACES; s++) {
         atomic_init(&idle->slots[s], NULL);
     }
     if (idle) {
@@ -43,7 +40,7 @@ static void drop(CylIdle *idle, CylWorkspace *w) {
 }
 
 CylWorkspace *cyl_idle_take(CylIdle *idle, int64_t rows, const int64_t *times, int threads) {
-    for (int s = 0; s < SLOTS; s++) {
+    for (int s = 0; s < CYL_IDLE_WORKSPACES; s++) {
         CylWorkspace *w = take_slot(idle, s), *none = NULL;
         if (w && cyl_workspace_fits(w, rows, times, threads)) {
             atomic_fetch_sub_explicit(&idle->bytes, w->bytes, memory_order_relaxed);
@@ -58,22 +55,23 @@ CylWorkspace *cyl_idle_take(CylIdle *idle, int64_t rows, const int64_t *times, i
 }
 
 void cyl_idle_keep(CylIdle *idle, CylWorkspace *w) {
-    if (w->bytes > MOST_BYTES) {
+    if (w->bytes > CYL_IDLE_BYTES) {
         cyl_workspace_free(w);
         return;
     }
     atomic_fetch_add_explicit(&idle->bytes, w->bytes, memory_order_relaxed);
-    for (int s = SLOTS - 1; s >= 0 && atomic_load_explicit(&idle->bytes, memory_order_relaxed) > MOST_BYTES; s--) {
+    for (int s = CYL_IDLE_WORKSPACES - 1;
+         s >= 0 && atomic_load_explicit(&idle->bytes, memory_order_relaxed) > CYL_IDLE_BYTES; s--) {
         CylWorkspace *oldest = take_slot(idle, s);
         if (oldest) {
             drop(idle, oldest);
         }
     }
-    if (atomic_load_explicit(&idle->bytes, memory_order_relaxed) > MOST_BYTES) {
+    if (atomic_load_explicit(&idle->bytes, memory_order_relaxed) > CYL_IDLE_BYTES) {
         drop(idle, w); /* the others are on their way */
         return;
     }
-    for (int s = 0; s < SLOTS && w; s++) {
+    for (int s = 0; s < CYL_IDLE_WORKSPACES && w; s++) {
         w = atomic_exchange_explicit(&idle->slots[s], w, memory_order_acq_rel);
     }
     if (w) {
@@ -82,7 +80,7 @@ void cyl_idle_keep(CylIdle *idle, CylWorkspace *w) {
 }
 
 void cyl_idle_free(CylIdle *idle) {
-    for (int s = 0; idle && s < SLOTS; s++) {
+    for (int s = 0; idle && s < CYL_IDLE_WORKSPACES; s++) {
         cyl_workspace_free(atomic_load(&idle->slots[s]));
     }
     free(idle);

@@ -1,4 +1,4 @@
-/* Whole calls (run.c). */
+/* Whole calls (predict.c). */
 #ifndef CYL_PREDICT_H
 #define CYL_PREDICT_H
 
@@ -20,7 +20,5 @@ CylDivision cyl_divide_rows(int64_t rows, int threads);
 /* cyl_predict, of a call that is checked, in workspaces that were made for at least as many rows and threads;
    CYL_E_STOPPED if it was ended early */
 CylStatus cyl_predict_in(const CylModel *model, const CylCall *call, CylDivision division, CylWorkspace **workspaces);
-/* whether all indices of the inputs are in range; of all rows, or the active ones */
-bool cyl_has_indices(const CylModel *model, const CylCall *call, const uint8_t *active);
 
 #endif

@@ -14,14 +14,11 @@
 #include "platform/memory.h"
 #include "run/recurrent.h"
 #include "run/stop.h"
+#include "platform/tuning.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
 #include <string.h>
-
-/* weights of an input matrix (256 KB) that fill a good part of a second cache: reading more of them drives out the
-   recurrent ones, so that it is done less often */
-#define LARGE_INPUT 65536
 
 /* How many steps' input halves are computed at once: enough columns to reuse each weight that is read. A batch has
    its columns already, and a small input matrix stays in the first cache. A gemm, which packs the weights anew at each
@@ -29,13 +26,45 @@
 static int64_t block_steps(const CylModel *model, const CylRecurrent *recurrent, int64_t rows, int64_t time) {
     const bool is_packed = model->kernels->is_packed;
     const int64_t weights = (int64_t)recurrent->input_size * recurrent->input_matrix->row_size;
-    const int64_t columns = !is_packed ? 128 : weights <= LARGE_INPUT ? 24 : 96;
-    const int64_t small = is_packed ? 4096 : 0, batch = is_packed ? 8 : 16;
+    const int64_t columns = !is_packed                   ? CYL_BLOCK_COLUMNS_GEMM
+                            : weights <= CYL_LARGE_INPUT ? CYL_BLOCK_COLUMNS
+                                                         : CYL_BLOCK_COLUMNS_LARGE;
+    const int64_t small = is_packed ? CYL_BLOCK_LEAST_WEIGHTS : 0;
+    const int64_t batch = is_packed ? CYL_BLOCK_MOST_ROWS : CYL_BLOCK_MOST_ROWS_GEMM;
     if (rows >= batch || weights <= small || time == 1 || recurrent->positions > 1) {
         return 1;
     }
     int64_t steps = columns / rows;
     return steps < time ? steps : time;
+}
+
+/* a phase and the items of it that one thread runs */
+typedef struct {
+    void (*run)(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin, int32_t end);
+    int32_t begin, end;
+    bool barrier_after;
+} Part;
+
+/* What the runs on pieces of one shape have in common. Distances in bytes, in the order of processing, which may be
+   from the last step to the first. */
+typedef struct {
+    const CylView *x, *y; /* whose data may be the call's, and new in each call */
+    int64_t time;
+    int64_t x_first, x_next, y_first, y_next, acc_next, codes_first, codes_next;
+    int32_t slot; /* of its mask, which a call may have or not; -1: it never has one */
+    bool is_connected, zeroes_empty;
+    bool in_blocks;             /* the input halves of several steps are computed, or taken, before them */
+    CylStep step;               /* with all that the steps have in common */
+    Part parts[CYL_MAX_PHASES]; /* of a thread that is alone */
+} Bound;
+
+static bool stores_states(const CylModel *model, const CylLayer *layer) {
+    for (int32_t i = 0; i < layer->recurrent->state_count; i++) {
+        if (layer->states_out[i] >= 0 && model->values[layer->states_out[i]].is_read) {
+            return true;
+        }
+    }
+    return false;
 }
 
 size_t cyl_recurrent_bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
@@ -55,6 +84,8 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylLayer *layer, CylWorks
     state.scratch = cyl_place(memory, &used, rows, (uint64_t)recurrent->scratch_size, real);
     state.codes = cyl_place(memory, &used, rows, (uint64_t)workspace->time_capacity, 1);
     state.seen = cyl_place(memory, &used, rows, 1, 1);
+    state.stores_states = stores_states(model, layer);
+    state.bound = cyl_place(memory, &used, 1, 1, sizeof(Bound));
     if (memory) {
         workspace->states[layer->index] = state;
     }
@@ -62,7 +93,7 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylLayer *layer, CylWorks
 }
 
 /* codes[t][row] for every step; `seen` is brought up to date */
-static void code_steps(const CylLayer *layer, const CylWorkspace *workspace, int64_t time) {
+static CYL_SELDOM void code_steps(const CylLayer *layer, const CylWorkspace *workspace, int64_t time) {
     CylLayerState *state = &workspace->states[layer->index];
     const CylRecurrent *recurrent = layer->recurrent;
     int32_t slot = workspace->model->values[layer->mask].slot;
@@ -79,12 +110,11 @@ static void code_steps(const CylLayer *layer, const CylWorkspace *workspace, int
     }
 }
 
-static bool has_connected_states(const CylLayer *layer) { return layer->states_in[0] >= 0 || layer->states_in[1] >= 0; }
-
-static void load_states(const CylLayer *layer, CylWorkspace *workspace) {
+static CYL_SELDOM void load_states(const CylLayer *layer, CylWorkspace *workspace) {
     for (int32_t i = 0; i < layer->recurrent->state_count; i++) {
         if (layer->states_in[i] >= 0) {
-            cyl_workspace_set_state(workspace, layer->first_state + i, workspace->views[layer->states_in[i]].data);
+            cyl_workspace_set_state(workspace, layer->first_state + i, workspace->rows,
+                                    workspace->views[layer->states_in[i]].data);
         }
     }
 }
@@ -94,7 +124,7 @@ static void load_states(const CylLayer *layer, CylWorkspace *workspace) {
  * only the values that other layers read: a later step may still be valid, and until the first valid one the state
  * must stay the initial state.
  */
-static void zero_empty_rows(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace) {
+static CYL_SELDOM void zero_empty_rows(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace) {
     CylLayerState *state = &workspace->states[layer->index];
     for (int64_t row = 0; row < workspace->rows; row++) {
         if (state->seen[row]) {
@@ -113,22 +143,59 @@ static void zero_empty_rows(const CylModel *model, const CylLayer *layer, const 
     }
 }
 
-static bool stores_states(const CylModel *model, const CylLayer *layer) {
-    for (int32_t i = 0; i < layer->recurrent->state_count; i++) {
-        if (layer->states_out[i] >= 0 && model->values[layer->states_out[i]].is_read) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void store_states(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace) {
+static CYL_SELDOM void store_states(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace) {
     for (int32_t i = 0; i < layer->recurrent->state_count; i++) {
         int32_t value = layer->states_out[i];
         if (value >= 0 && model->values[value].is_read) {
-            cyl_workspace_get_state(workspace, layer->first_state + i, workspace->views[value].data);
+            cyl_workspace_get_state(workspace, layer->first_state + i, workspace->rows, workspace->views[value].data);
         }
     }
+}
+
+static CYL_SELDOM void divide_phases(const CylRecurrent *recurrent, const CylTeam *team, Part *parts) {
+    for (int32_t p = 0; p < recurrent->phase_count; p++) {
+        const CylPhase *phase = &recurrent->phases[p];
+        int64_t begin, end;
+        cyl_share(team, phase->items, &begin, &end);
+        parts[p] = (Part){phase->run, (int32_t)begin, (int32_t)end, phase->barrier_after};
+    }
+}
+
+void cyl_recurrent_resolve(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace) {
+    const CylRecurrent *recurrent = layer->recurrent;
+    CylLayerState *state = &workspace->states[layer->index];
+    const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
+    const bool in_blocks = state->block_steps > 1 || state->halves;
+    const int64_t real = (int64_t)model->kernels->real_size, time = cyl_steps(workspace, layer->x);
+    const int64_t direction = recurrent->is_reverse ? -1 : 1, first = recurrent->is_reverse ? time - 1 : 0;
+    const int64_t acc_size = recurrent->input_matrix->row_size * recurrent->positions;
+    Bound *bound = state->bound;
+    *bound = (Bound){.x = x,
+                     .y = y,
+                     .time = time,
+                     .x_first = first * x->step_stride * real,
+                     .x_next = direction * x->step_stride * real,
+                     .y_first = first * y->step_stride * real,
+                     .y_next = direction * y->step_stride * real,
+                     .acc_next = in_blocks ? direction * acc_size * real : 0,
+                     .codes_first = first * workspace->rows,
+                     .codes_next = direction * workspace->rows,
+                     .slot = layer->mask >= 0 ? model->values[layer->mask].slot : -1,
+                     .is_connected = layer->states_in[0] >= 0 || layer->states_in[1] >= 0,
+                     .zeroes_empty = recurrent->zeroes_empty && (workspace->is_last_chunk || !layer->is_chunked),
+                     .in_blocks = in_blocks,
+                     .step = {.rows = workspace->rows,
+                              .x_stride = x->row_stride,
+                              .h_stride = cyl_state_stride(recurrent->output_size),
+                              .c = state->c,
+                              .c_stride = cyl_state_stride(recurrent->hidden_size),
+                              .acc = state->acc,
+                              .acc_stride = acc_size * state->block_steps,
+                              .scratch = state->scratch,
+                              .scratch_stride = recurrent->scratch_size,
+                              .y_stride = y->row_stride}};
+    divide_phases(recurrent, &(CylTeam){.threads = 1}, bound->parts);
+    state->has_end = state->stores_states || bound->zeroes_empty;
 }
 
 /* input_products where the halves are known */
@@ -153,31 +220,32 @@ static void take_halves(const CylModel *model, const CylLayer *layer, const CylW
 
 /* the input halves of steps [first, first + count) of the order of processing, for this thread's blocks; their
    accumulators are in the order of time */
-static void input_products(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace, int64_t time,
-                           int64_t first, int64_t count, int32_t begin, int32_t end) {
+static CYL_SELDOM void input_products(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace,
+                                      const CylTeam *team, int64_t first, int64_t count) {
     const CylRecurrent *recurrent = layer->recurrent;
     const CylMatrix *m = recurrent->input_matrix;
     const CylLayerState *state = &workspace->states[layer->index];
     const CylView *x = &workspace->views[layer->x];
-    int64_t start = recurrent->is_reverse ? time - first - count : first;
+    const int64_t time = ((const Bound *)state->bound)->time;
+    const int64_t start = recurrent->is_reverse ? time - first - count : first;
+    int64_t begin, end;
+    cyl_share(team, m->blocks, &begin, &end);
     if (state->halves) {
-        take_halves(model, layer, workspace, start, count, begin, end);
+        take_halves(model, layer, workspace, start, count, (int32_t)begin, (int32_t)end);
         return;
     }
     for (int64_t row = 0; row < workspace->rows; row++) {
         CylOperand operand = {cyl_at(model, x->data, row * x->row_stride + start * x->step_stride), x->step_stride, 0,
                               recurrent->input_size};
         void *acc = cyl_at(model, state->acc, row * state->block_steps * m->row_size);
-        cyl_product(model, m, &operand, 1, count, acc, m->row_size, false, false, begin, end);
+        cyl_product(model, m, &operand, 1, count, acc, m->row_size, false, false, (int32_t)begin, (int32_t)end);
     }
 }
 
 /* Steps [0, *until) are done: whether there are more, and then up to where before the next look. */
-static bool goes_on(const CylWorkspace *workspace, CylLayerState *state, const CylTeam *team, int64_t time,
-                    int64_t pace, int64_t *until) {
-    if (*until == time) {
-        return false;
-    }
+static CYL_SELDOM bool goes_on(const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team, int64_t *until) {
+    CylLayerState *state = &workspace->states[layer->index];
+    const int64_t time = ((const Bound *)state->bound)->time;
     if (team->thread == 0) {
         state->is_stopped = cyl_stop_look(workspace->stop);
     }
@@ -186,16 +254,35 @@ static bool goes_on(const CylWorkspace *workspace, CylLayerState *state, const C
         cyl_give_steps(team, time); /* who takes them must not wait, and will not use them */
         return false;
     }
+    const int64_t pace = cyl_stop_pace(layer->work * workspace->rows);
     *until = time - *until < pace ? time : *until + pace;
     return true;
 }
 
-/* where step t of this run is traced; NULL where it is not */
-static const CylStepTrace *trace_step(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace,
-                                      int64_t t, CylStepTrace *trace) {
-    const CylTrace *to = &workspace->states[layer->index].trace;
+/* The input halves of the steps from the n-th on, for as many as are there and are computed at once: their number. */
+static CYL_SELDOM int64_t begin_block(const CylModel *model, const CylLayer *layer, const CylWorkspace *workspace,
+                                      const CylTeam *team, CylStep *step, int64_t n) {
+    const CylLayerState *state = &workspace->states[layer->index];
+    const Bound *bound = state->bound;
+    int64_t count = bound->time - n < state->block_steps ? bound->time - n : state->block_steps;
+    count = cyl_take_steps(team, n, count);
+    step->acc = layer->recurrent->is_reverse ? (char *)state->acc - (count - 1) * bound->acc_next : state->acc;
+    /* one step whose half is not known reads all weights in one pass */
+    step->continued = count > 1 || state->halves;
+    if (step->continued) {
+        input_products(model, layer, workspace, team, n, count);
+    }
+    return count;
+}
+
+/* where step n, in the order of processing, is traced; NULL where it is not */
+static CYL_SELDOM const CylStepTrace *trace_step(const CylModel *model, const CylLayer *layer,
+                                                 const CylWorkspace *workspace, int64_t n, CylStepTrace *trace) {
+    const CylLayerState *state = &workspace->states[layer->index];
+    const CylTrace *to = &state->trace;
     const CylRecurrent *recurrent = layer->recurrent;
     const int32_t axis = model->values[layer->x].axis;
+    int64_t t = recurrent->is_reverse ? ((const Bound *)state->bound)->time - 1 - n : n;
     t += layer->is_chunked ? cyl_axis_steps_before(model, axis, workspace->first_step) : 0;
     if (t >= to->steps) {
         return NULL;
@@ -212,82 +299,106 @@ static const CylStepTrace *trace_step(const CylModel *model, const CylLayer *lay
     return trace;
 }
 
-void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
-    const CylRecurrent *recurrent = layer->recurrent;
-    const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
-    CylLayerState *state = &workspace->states[layer->index];
-    int64_t time = workspace->times[model->values[layer->x].axis];
-    bool is_masked = cyl_mask_slot(workspace, layer->mask) >= 0;
-    if (team->thread == 0) {
-        load_states(layer, workspace);
-        if (is_masked) {
-            code_steps(layer, workspace, time);
-        } else {
-            memset(state->seen, 1, (size_t)workspace->rows);
-        }
-    }
-    /* a step is short: meet only where the others read what the first thread prepared */
-    if (is_masked || has_connected_states(layer)) {
-        cyl_barrier(team);
-    }
-    int64_t acc_size = recurrent->input_matrix->row_size * recurrent->positions;
-    CylStep step = {.rows = workspace->rows,
-                    .x_stride = x->row_stride,
-                    .h_stride = cyl_state_stride(recurrent->output_size),
-                    .c = state->c,
-                    .c_stride = cyl_state_stride(recurrent->hidden_size),
-                    .acc_stride = acc_size * state->block_steps,
-                    .scratch = state->scratch,
-                    .scratch_stride = recurrent->scratch_size,
-                    .y_stride = y->row_stride};
+/* Runs the steps of a piece. Returns how many: fewer than all if the call is to end. */
+static inline int64_t run_steps(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace,
+                                const CylTeam *team, const Bound *bound, CylStep *step, const Part *parts) {
+    const Part *const last = parts + layer->recurrent->phase_count - 1;
+    const bool in_blocks = bound->in_blocks || team->takes_from;
+    const bool is_traced = workspace->states[layer->index].trace.steps > 0;
     CylStepTrace trace;
-    int current = state->current;
-    bool backward = state->backward;
-    int64_t begin, end, first = 0, count = 0;
-    const int64_t pace = workspace->stop ? cyl_stop_pace(layer->work * workspace->rows) : time;
-    int64_t until = pace < time ? pace : time;
-    for (int64_t n = 0; n < until || goes_on(workspace, state, team, time, pace, &until); n++) {
-        if (n == first + count) {
-            first = n;
-            count = time - n < state->block_steps ? time - n : state->block_steps;
-            count = cyl_take_steps(team, n, count);
-            step.continued =
-                count > 1 || state->halves; /* one step whose half is not known reads all weights in one pass */
-            if (step.continued) {
-                cyl_share(team, recurrent->input_matrix->blocks, &begin, &end);
-                input_products(model, layer, workspace, time, n, count, (int32_t)begin, (int32_t)end);
-            }
+    const int64_t time = bound->time;
+    int64_t until = workspace->stop ? cyl_stop_pace(layer->work * step->rows) : time, block_end = 0;
+    until = until < time ? until : time;
+    for (int64_t n = 0;;) {
+        if (in_blocks && n == block_end) {
+            block_end += begin_block(model, layer, workspace, team, step, n);
         }
-        int64_t t = recurrent->is_reverse ? time - 1 - n : n, in_block = n - first;
-        step.x = cyl_at(model, x->data, t * x->step_stride);
-        step.backward = backward;
-        step.h_previous = state->h[current];
-        step.h_next = state->h[1 - current];
-        step.acc = cyl_at(model, state->acc, (recurrent->is_reverse ? count - 1 - in_block : in_block) * acc_size);
-        step.codes = is_masked ? state->codes + t * workspace->rows : NULL;
-        step.y = y->data ? cyl_at(model, y->data, t * y->step_stride) : NULL;
-        step.trace = state->trace.steps ? trace_step(model, layer, workspace, t, &trace) : NULL;
-        for (int32_t p = 0; p < recurrent->phase_count; p++) {
-            const CylPhase *phase = &recurrent->phases[p];
-            cyl_share(team, phase->items, &begin, &end);
-            phase->run(model, layer, &step, (int32_t)begin, (int32_t)end);
-            if (phase->barrier_after) {
+        step->trace = is_traced ? trace_step(model, layer, workspace, n, &trace) : NULL;
+        n++;
+        /* The threads meet where the next phase reads what others wrote. After the last phase of the last step nobody
+           in the layer does, and the team meets at the layer's end anyway. */
+        for (const Part *part = parts;; part++) {
+            part->run(model, layer, step, part->begin, part->end);
+            if (part == last) {
+                break;
+            }
+            if (part->barrier_after) {
                 cyl_barrier(team);
             }
         }
-        cyl_give_steps(team, n + 1);
-        current = 1 - current;
-        backward = !backward;
-    }
-    if (team->thread == 0) {
-        state->current = current;
-        state->backward = backward;
-        store_states(model, layer, workspace);
-        if (recurrent->zeroes_empty && (workspace->is_last_chunk || !layer->is_chunked)) {
-            zero_empty_rows(model, layer, workspace);
+        if (n < time || team->gives_to) {
+            cyl_barrier(team);
+            cyl_give_steps(team, n);
         }
+        if (n == until && (n == time || !goes_on(layer, workspace, team, &until))) {
+            return n;
+        }
+        void *h = step->h_next;
+        step->h_next = (void *)(uintptr_t)step->h_previous;
+        step->h_previous = h;
+        step->descending = !step->descending;
+        step->acc = (char *)step->acc + bound->acc_next;
+        step->x = (const char *)step->x + bound->x_next;
+        step->y = step->y ? (char *)step->y + bound->y_next : NULL;
+        step->codes = step->codes ? step->codes + bound->codes_next : NULL;
     }
-    if (stores_states(model, layer)) {
-        cyl_barrier(team);
+}
+
+/* before the first step, by the first thread */
+static CYL_SELDOM void begin_run(const CylLayer *layer, CylWorkspace *workspace, bool is_masked) {
+    CylLayerState *state = &workspace->states[layer->index];
+    const Bound *bound = state->bound;
+    if (bound->is_connected) {
+        load_states(layer, workspace);
+    }
+    if (is_masked) {
+        code_steps(layer, workspace, bound->time);
+    } else {
+        memset(state->seen, 1, (size_t)workspace->rows);
+    }
+}
+
+void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    CylLayerState *state = &workspace->states[layer->index];
+    Bound *bound = state->bound;
+    const bool is_masked = bound->slot >= 0 && workspace->masks[bound->slot];
+    if (is_masked || bound->is_connected || bound->step.rows > 1) {
+        if (team->thread == 0) {
+            begin_run(layer, workspace, is_masked);
+        }
+        /* a step is short: meet only where the others read what the first thread prepared */
+        if (is_masked || bound->is_connected) {
+            cyl_barrier(team);
+        }
+    } else if (team->thread == 0) {
+        state->seen[0] = 1;
+    }
+    CylStep own_step, *step = &bound->step;
+    Part own_parts[CYL_MAX_PHASES], *parts = bound->parts;
+    if (team->threads > 1) {
+        own_step = bound->step;
+        step = &own_step;
+        divide_phases(layer->recurrent, team, own_parts);
+        parts = own_parts;
+    }
+    step->x = bound->x->data + bound->x_first;
+    step->y = bound->y->data ? bound->y->data + bound->y_first : NULL;
+    step->codes = is_masked ? state->codes + bound->codes_first : NULL;
+    step->h_previous = state->h[state->current];
+    step->h_next = state->h[1 - state->current];
+    step->descending = state->descending;
+    const int64_t taken = run_steps(model, layer, workspace, team, bound, step, parts);
+    if (team->thread == 0) {
+        state->taken = taken;
+    }
+}
+
+void cyl_recurrent_end(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace) {
+    const CylLayerState *state = &workspace->states[layer->index];
+    if (state->stores_states) {
+        store_states(model, layer, workspace);
+    }
+    if (((const Bound *)state->bound)->zeroes_empty) {
+        zero_empty_rows(model, layer, workspace);
     }
 }

@@ -8,15 +8,8 @@
 
 #include "cylstm.h"
 #include "run/stop.h"
+#include "platform/tuning.h"
 #include "platform/waiting.h"
-
-/* between two questions: one may have to wait for a lock of the caller's, and then comes less often */
-#define LEAST_NANOSECONDS 5000000
-#define MOST_NANOSECONDS 50000000
-#define PART_OF_TIME 10
-/* multiply-adds between two looks, some 0.1 ms, and the most items of a layer: the smallest take some 50 ns */
-#define WORK_OF_A_LOOK (1 << 22)
-#define MOST_ITEMS 4096
 
 static atomic_bool asks_always;
 
@@ -36,14 +29,14 @@ void cyl_stop_init(CylStop *stop, const CylCall *call) {
 bool cyl_stop_look(CylStop *stop) {
     if (stop->caller == &this_thread && !cyl_stop_is_requested(stop)) {
         int64_t now = cyl_nanoseconds();
-        stop->next = stop->next ? stop->next : now + LEAST_NANOSECONDS;
+        stop->next = stop->next ? stop->next : now + CYL_ASK_NANOSECONDS;
         if (now >= stop->next || atomic_load_explicit(&asks_always, memory_order_relaxed)) {
             if (stop->should_stop(stop->context)) {
                 atomic_store_explicit(&stop->is_requested, true, memory_order_release);
             }
-            int64_t after = cyl_nanoseconds(), pause = (after - now) * PART_OF_TIME;
-            pause = pause < LEAST_NANOSECONDS ? LEAST_NANOSECONDS : pause;
-            stop->next = after + (pause < MOST_NANOSECONDS ? pause : MOST_NANOSECONDS);
+            int64_t after = cyl_nanoseconds(), pause = (after - now) * CYL_ASK_PART_OF_TIME;
+            pause = pause < CYL_ASK_NANOSECONDS ? CYL_ASK_NANOSECONDS : pause;
+            stop->next = after + (pause < CYL_ASK_MOST_NANOSECONDS ? pause : CYL_ASK_MOST_NANOSECONDS);
         }
     }
     return cyl_stop_is_requested(stop);
@@ -63,8 +56,8 @@ int64_t cyl_stop_pace(int64_t work) {
     if (atomic_load_explicit(&asks_always, memory_order_relaxed)) {
         return 1;
     }
-    int64_t items = WORK_OF_A_LOOK / (work > 1 ? work : 1);
-    return items < 1 ? 1 : items < MOST_ITEMS ? items : MOST_ITEMS;
+    int64_t items = CYL_WORK_OF_A_LOOK / (work > 1 ? work : 1);
+    return items < 1 ? 1 : items < CYL_ITEMS_OF_A_LOOK ? items : CYL_ITEMS_OF_A_LOOK;
 }
 
 void cyl_items_start(CylItems *items, int64_t begin, int64_t work) {

@@ -16,12 +16,15 @@
 #include "run/recurrent.h"
 #include "platform/ieee.h"
 #include "platform/memory.h"
+#include "model/status.h"
+#include "run/call.h"
 #include "run/predict.h"
+#include "run/rows.h"
+#include "platform/tuning.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,10 +44,9 @@ typedef struct {
 } Kept;
 
 struct CylWindow {
+    CylRows rows; /* first */
     const CylModel *model;
-    int64_t rows;
     int threads;
-    atomic_flag busy;
     int64_t steps;
     Ring *rings;         /* (inputs) */
     const void **inputs; /* (inputs): `in_order` of each */
@@ -62,16 +64,11 @@ struct CylWindow {
     char *memory; /* where the arrays above lie */
 };
 
-static CylStatus enter(CylWindow *window) {
-    return atomic_flag_test_and_set_explicit(&window->busy, memory_order_acquire) ? CYL_E_BUSY : CYL_OK;
-}
-static void leave(CylWindow *window) { atomic_flag_clear_explicit(&window->busy, memory_order_release); }
-
 /* The input that a recurrent layer reads and whose halves are kept, -1 for none: those of a few features take no longer
    to compute than to fetch. */
 static int32_t kept_input(const CylModel *model, const CylLayer *layer) {
-    const int32_t least = 8;
-    if (!layer->recurrent || layer->recurrent->positions > 1 || layer->recurrent->input_size < least) {
+    if (!layer->recurrent || layer->recurrent->positions > 1 ||
+        layer->recurrent->input_size < CYL_KEPT_LEAST_FEATURES) {
         return -1;
     }
     for (int32_t i = 0; i < model->input_count; i++) {
@@ -98,7 +95,7 @@ static void place_halves(CylWindow *w, char *memory, size_t *used) {
         }
         uint64_t features = (uint64_t)layer->recurrent->input_size;
         uint64_t row = (uint64_t)layer->recurrent->input_matrix->row_size;
-        char *acc = cyl_place(memory, used, w->rows, cyl_size_mul((uint64_t)w->steps, row), real);
+        char *acc = cyl_place(memory, used, w->rows.count, cyl_size_mul((uint64_t)w->steps, row), real);
         if (memory) {
             kept[w->kept_count] = (Kept){layer, input, {acc, w->steps, w->order, w->oldest}};
         }
@@ -106,8 +103,8 @@ static void place_halves(CylWindow *w, char *memory, size_t *used) {
         widest = features > widest ? features : widest;
         longest = row > longest ? row : longest;
     }
-    w->x = cyl_place(memory, used, w->rows, widest, real);
-    w->acc = cyl_place(memory, used, w->rows, longest, real);
+    w->x = cyl_place(memory, used, w->rows.count, widest, real);
+    w->acc = cyl_place(memory, used, w->rows.count, longest, real);
 }
 
 /* places all arrays; with memory NULL only counts the bytes, which may reach CYL_SIZE_LIMIT */
@@ -117,17 +114,17 @@ static size_t place(CylWindow *w, char *memory) {
     Ring *rings = cyl_place(memory, &used, model->input_count, 1, sizeof *rings);
     w->inputs = cyl_place(memory, &used, model->input_count, 1, sizeof *w->inputs);
     w->times = cyl_place(memory, &used, model->input_count, 1, sizeof *w->times);
-    w->oldest = cyl_place(memory, &used, w->rows, 1, sizeof *w->oldest);
-    w->counts = cyl_place(memory, &used, w->rows, 1, sizeof *w->counts);
-    w->order = cyl_place(memory, &used, w->rows, 1, sizeof *w->order);
-    w->active = cyl_place(memory, &used, w->rows, 1, sizeof *w->active);
+    w->oldest = cyl_place(memory, &used, w->rows.count, 1, sizeof *w->oldest);
+    w->counts = cyl_place(memory, &used, w->rows.count, 1, sizeof *w->counts);
+    w->order = cyl_place(memory, &used, w->rows.count, 1, sizeof *w->order);
+    w->active = cyl_place(memory, &used, w->rows.count, 1, sizeof *w->active);
     w->workspaces = cyl_place(memory, &used, w->division.workspaces, 1, sizeof(CylWorkspace *));
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
         size_t item = value->kind == CYL_INDEX ? sizeof(int32_t) : model->kernels->real_size;
         Ring ring = {.count = value->has_time ? w->steps : 1, .bytes = (size_t)value->features * item};
-        ring.steps = cyl_place(memory, &used, w->rows, (uint64_t)ring.count, ring.bytes);
-        ring.in_order = cyl_place(memory, &used, w->rows, (uint64_t)ring.count, ring.bytes);
+        ring.steps = cyl_place(memory, &used, w->rows.count, (uint64_t)ring.count, ring.bytes);
+        ring.in_order = cyl_place(memory, &used, w->rows.count, (uint64_t)ring.count, ring.bytes);
         if (memory) {
             rings[i] = ring;
             w->inputs[i] = ring.in_order;
@@ -168,9 +165,9 @@ CylStatus cyl_window_create(const CylModel *model, int64_t rows, int64_t steps, 
     if (!w) {
         return CYL_E_MEMORY;
     }
-    atomic_flag_clear(&w->busy);
+    atomic_flag_clear(&w->rows.busy);
     w->model = model;
-    w->rows = rows;
+    w->rows.count = rows;
     w->steps = steps;
     w->threads = threads;
     w->division = cyl_divide_rows(rows, threads);
@@ -278,7 +275,7 @@ static void take_last_steps(void *context, const CylTeam *team) {
 /* the steps of the call, of the active rows */
 static void take_steps(CylWindow *w, const CylCall *call, int64_t steps) {
     Taking taking = {w, call, steps, 0};
-    for (int64_t row = 0; row < w->rows; row++) {
+    for (int64_t row = 0; row < w->rows.count; row++) {
         if (w->active[row]) {
             w->order[taking.count++] = row;
             w->counts[row] += steps;
@@ -303,7 +300,7 @@ static void put_in_order(const CylWindow *w, const Ring *ring, int64_t row, char
 /* the active rows whose windows are whole, side by side in `in_order`; returns their number */
 static int64_t gather(CylWindow *w) {
     int64_t count = 0;
-    for (int64_t row = 0; row < w->rows; row++) {
+    for (int64_t row = 0; row < w->rows.count; row++) {
         if (!w->active[row] || w->counts[row] < w->steps) {
             continue;
         }
@@ -334,7 +331,7 @@ static void spread(const CylWindow *w, const CylCall *call, int64_t count) {
         const CylValue *value = &model->values[model->outputs[o]];
         int64_t steps = value->axis >= 0 ? cyl_axis_length(model, value->axis, w->times) : 1;
         int64_t reals = steps * value->features, next = count;
-        for (int64_t row = w->rows - 1; row >= 0; row--) {
+        for (int64_t row = w->rows.count - 1; row >= 0; row--) {
             char *to = cyl_at(model, call->outputs[o], row * reals);
             if (next > 0 && w->order[next - 1] == row) {
                 next--;
@@ -352,20 +349,16 @@ static void spread(const CylWindow *w, const CylCall *call, int64_t count) {
 CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *active) {
     const CylModel *model = window->model;
     int64_t steps = new_steps(model, call);
-    if (call->rows != window->rows || call->threads < 1 || call->threads > CYL_MAX_THREADS || steps < 1) {
+    if (call->rows != window->rows.count || call->threads < 1 || call->threads > CYL_MAX_THREADS || steps < 1) {
         return CYL_E_ARGUMENT;
     }
-    if (!cyl_has_indices(model, call, active)) {
-        return CYL_E_INDEX;
-    }
-    CylStatus status = enter(window);
-    if (status != CYL_OK) {
-        return status;
-    }
-    for (int64_t row = 0; row < window->rows; row++) {
+    CYL_TRY(cyl_check_indices(model, call, active));
+    CYL_TRY(cyl_enter(&window->rows));
+    for (int64_t row = 0; row < window->rows.count; row++) {
         window->active[row] = !active || active[row] != 0;
     }
     take_steps(window, call, steps);
+    CylStatus status = CYL_OK;
     int64_t count = gather(window);
     if (count > 0) {
         CylCall whole = {.rows = count,
@@ -378,45 +371,29 @@ CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *
         status = cyl_predict_in(model, &whole, window->division, window->workspaces);
     }
     spread(window, call, count);
-    leave(window);
+    cyl_leave(&window->rows);
     return status;
-}
-
-static bool are_rows(const CylWindow *window, const int64_t *rows, int64_t count) {
-    for (int64_t n = 0; n < count; n++) {
-        if (rows[n] < 0 || rows[n] >= window->rows) {
-            return false;
-        }
-    }
-    return count >= 0;
 }
 
 /* nothing of a row is looked at before its window is whole again */
-static void forget(CylWindow *w, int64_t row) { w->counts[row] = 0; }
+static void reset_row(CylRows *rows, int64_t row) { ((CylWindow *)rows)->counts[row] = 0; }
 
 CylStatus cyl_window_reset(CylWindow *window) {
-    CylStatus status = enter(window);
-    if (status == CYL_OK) {
-        for (int64_t row = 0; row < window->rows; row++) {
-            forget(window, row);
-        }
-        leave(window);
+    CYL_TRY(cyl_enter(&window->rows));
+    for (int64_t row = 0; row < window->rows.count; row++) {
+        reset_row(&window->rows, row);
     }
-    return status;
+    cyl_leave(&window->rows);
+    return CYL_OK;
 }
 
 CylStatus cyl_window_reset_rows(CylWindow *window, const int64_t *rows, int64_t count) {
-    CylStatus status = are_rows(window, rows, count) ? enter(window) : CYL_E_ARGUMENT;
-    if (status == CYL_OK) {
-        for (int64_t n = 0; n < count; n++) {
-            forget(window, rows[n]);
-        }
-        leave(window);
-    }
-    return status;
+    return cyl_rows_reset(&window->rows, rows, count, reset_row);
 }
 
-static void copy_row(CylWindow *to, int64_t to_row, const CylWindow *from, int64_t from_row) {
+static void copy_row(CylRows *to_rows, int64_t to_row, const CylRows *from_rows, int64_t from_row) {
+    CylWindow *to = (CylWindow *)to_rows;
+    const CylWindow *from = (const CylWindow *)from_rows;
     for (int32_t i = 0; i < to->model->input_count; i++) {
         size_t bytes = (size_t)to->rings[i].count * to->rings[i].bytes;
         memcpy(to->rings[i].steps + (size_t)to_row * bytes, from->rings[i].steps + (size_t)from_row * bytes, bytes);
@@ -433,59 +410,38 @@ static void copy_row(CylWindow *to, int64_t to_row, const CylWindow *from, int64
 
 CylStatus cyl_window_copy_rows(CylWindow *to, const int64_t *to_rows, CylWindow *from, const int64_t *from_rows,
                                int64_t count) {
-    if (to == from || to->model != from->model || to->steps != from->steps || !are_rows(to, to_rows, count) ||
-        !are_rows(from, from_rows, count)) {
+    if (to->model != from->model || to->steps != from->steps) {
         return CYL_E_ARGUMENT;
     }
-    CylStatus status = enter(to);
-    if (status != CYL_OK) {
-        return status;
-    }
-    status = enter(from);
-    if (status == CYL_OK) {
-        for (int64_t n = 0; n < count; n++) {
-            copy_row(to, to_rows[n], from, from_rows[n]);
-        }
-        leave(from);
-    }
-    leave(to);
-    return status;
+    return cyl_rows_copy(&to->rows, to_rows, &from->rows, from_rows, count, copy_row);
 }
 
 CylStatus cyl_window_get(CylWindow *window, void *const *inputs, int64_t *counts) {
-    CylStatus status = enter(window);
-    if (status != CYL_OK) {
-        return status;
-    }
+    CYL_TRY(cyl_enter(&window->rows));
     for (int32_t i = 0; inputs && i < window->model->input_count; i++) {
         const Ring *ring = &window->rings[i];
-        for (int64_t row = 0; row < window->rows; row++) {
+        for (int64_t row = 0; row < window->rows.count; row++) {
             put_in_order(window, ring, row, (char *)inputs[i] + (size_t)(row * ring->count) * ring->bytes);
         }
     }
-    memcpy(counts, window->counts, (size_t)window->rows * sizeof *counts);
-    leave(window);
+    memcpy(counts, window->counts, (size_t)window->rows.count * sizeof *counts);
+    cyl_leave(&window->rows);
     return CYL_OK;
 }
 
 CylStatus cyl_window_set(CylWindow *window, const void *const *inputs, const int64_t *counts) {
-    const CylCall call = {.rows = window->rows, .times = window->times, .inputs = inputs, .threads = 1};
-    for (int64_t row = 0; row < window->rows; row++) {
+    const CylCall call = {.rows = window->rows.count, .times = window->times, .inputs = inputs, .threads = 1};
+    for (int64_t row = 0; row < window->rows.count; row++) {
         if (counts[row] < 0 || counts[row] > CYL_MOST_STEPS) {
             return CYL_E_ARGUMENT;
         }
     }
-    if (!cyl_has_indices(window->model, &call, NULL)) {
-        return CYL_E_INDEX;
-    }
-    CylStatus status = enter(window);
-    if (status != CYL_OK) {
-        return status;
-    }
-    memset(window->active, 1, (size_t)window->rows);
-    memset(window->counts, 0, (size_t)window->rows * sizeof *counts);
+    CYL_TRY(cyl_check_indices(window->model, &call, NULL));
+    CYL_TRY(cyl_enter(&window->rows));
+    memset(window->active, 1, (size_t)window->rows.count);
+    memset(window->counts, 0, (size_t)window->rows.count * sizeof *counts);
     take_steps(window, &call, window->steps);
-    memcpy(window->counts, counts, (size_t)window->rows * sizeof *counts);
-    leave(window);
+    memcpy(window->counts, counts, (size_t)window->rows.count * sizeof *counts);
+    cyl_leave(&window->rows);
     return CYL_OK;
 }

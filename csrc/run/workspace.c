@@ -4,6 +4,7 @@
 #include "model/model.h"
 #include "run/recurrent.h"
 #include "platform/memory.h"
+#include "platform/tuning.h"
 #include "run/workspace.h"
 
 #include <stdlib.h>
@@ -113,6 +114,7 @@ static void *take(char *block, size_t *used, size_t count, size_t bytes) {
 static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
     const CylModel *model = w->model;
     size_t axes = (size_t)model->axis_count, slots = (size_t)model->slot_count, values = (size_t)model->value_count;
+    size_t inputs = (size_t)model->input_count, layers = (size_t)model->layer_count;
     size_t used = 0;
     w->times = take(block, &used, axes, sizeof *w->times);
     w->capacities = take(block, &used, axes, sizeof *w->capacities);
@@ -121,7 +123,11 @@ static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
     w->own_masks = take(block, &used, slots, sizeof *w->own_masks);
     w->views = take(block, &used, values, sizeof *w->views);
     w->own = take(block, &used, values, sizeof *w->own);
-    w->states = take(block, &used, (size_t)model->layer_count, sizeof *w->states);
+    w->states = take(block, &used, layers, sizeof *w->states);
+    w->call_times = take(block, &used, inputs, sizeof *w->call_times);
+    w->sources = take(block, &used, inputs, sizeof *w->sources);
+    w->targets = take(block, &used, (size_t)model->output_count, sizeof *w->targets);
+    w->plan = take(block, &used, layers, sizeof *w->plan);
     *regions = take(block, &used, values + 1, sizeof **regions);
     return used;
 }
@@ -129,7 +135,7 @@ static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
 /* The steps that a stream takes at once. It can end between them only, so they are not more than some 10 ms of work,
    but for a step of a large network and many rows. */
 static int64_t stream_steps(const CylModel *model, int64_t rows) {
-    const int64_t most = (int64_t)1 << 29, multiple = model->step_multiple;
+    const int64_t most = CYL_STREAM_PIECE_WORK, multiple = model->step_multiple;
     int64_t steps = cyl_chunk_steps(model, rows, INT64_MAX), few = most / rows / (model->work > 1 ? model->work : 1);
     few = few < multiple ? multiple : few / multiple * multiple;
     return few < steps ? few : steps;
@@ -293,8 +299,7 @@ void cyl_workspace_swap_rows(CylWorkspace *w, int64_t a, int64_t b) {
     }
 }
 
-void cyl_workspace_leave_rows(CylWorkspace *w, int64_t count) {
-    w->rows = count;
+void cyl_workspace_leave_rows(CylWorkspace *w) {
     for (int32_t n = 0; n < w->model->layer_count; n++) {
         w->states[n].resting = w->states[n].current;
     }
@@ -309,7 +314,6 @@ void cyl_workspace_rejoin_rows(CylWorkspace *w) {
             state->current = state->resting;
         }
     }
-    w->rows = w->rows_capacity;
 }
 
 void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace *from, int64_t from_row) {
@@ -347,19 +351,19 @@ static char *state_rows(const CylWorkspace *w, int32_t index, int64_t *size, int
     return NULL;
 }
 
-void cyl_workspace_set_state(CylWorkspace *w, int32_t index, const void *from) {
+void cyl_workspace_set_state(CylWorkspace *w, int32_t index, int64_t rows, const void *from) {
     int64_t size, stride;
-    char *rows = state_rows(w, index, &size, &stride);
-    for (int64_t row = 0; row < w->rows; row++) {
-        w->model->kernels->flush(cyl_at(w->model, from, row * size), cyl_at(w->model, rows, row * stride), size);
+    char *states = state_rows(w, index, &size, &stride);
+    for (int64_t row = 0; row < rows; row++) {
+        w->model->kernels->flush(cyl_at(w->model, from, row * size), cyl_at(w->model, states, row * stride), size);
     }
 }
 
-void cyl_workspace_get_state(const CylWorkspace *w, int32_t index, void *to) {
+void cyl_workspace_get_state(const CylWorkspace *w, int32_t index, int64_t rows, void *to) {
     int64_t size, stride;
-    const char *rows = state_rows(w, index, &size, &stride);
-    for (int64_t row = 0; row < w->rows; row++) {
-        memcpy(cyl_at(w->model, to, row * size), cyl_at(w->model, rows, row * stride),
+    const char *states = state_rows(w, index, &size, &stride);
+    for (int64_t row = 0; row < rows; row++) {
+        memcpy(cyl_at(w->model, to, row * size), cyl_at(w->model, states, row * stride),
                (size_t)size * w->model->kernels->real_size);
     }
 }
@@ -368,14 +372,12 @@ int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time) {
     if (!model->is_chunkable && !model->can_stream) {
         return time;
     }
-    /* a chunk's values should stay in the second cache */
-    const int64_t reals = 32768, least = 8;
     int64_t widest = 1;
     for (int32_t v = 0; v < model->value_count; v++) {
         widest = model->values[v].features > widest ? model->values[v].features : widest;
     }
-    int64_t steps = reals / rows / widest, multiple = model->step_multiple;
-    steps = steps < least ? least : steps;
+    int64_t steps = CYL_PIECE_REALS / rows / widest, multiple = model->step_multiple;
+    steps = steps < CYL_PIECE_LEAST_STEPS ? CYL_PIECE_LEAST_STEPS : steps;
     steps = (steps + multiple - 1) / multiple * multiple;
     return steps < time ? steps : time;
 }

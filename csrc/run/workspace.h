@@ -12,6 +12,9 @@
 #include <stdint.h>
 #include <stddef.h>
 
+/* a function that few steps call: apart from the others, whose registers it would need */
+#define CYL_SELDOM __attribute__((noinline))
+
 /* where a value lies: element (row, step, feature) is data + row*row_stride + step*step_stride + feature, in reals */
 typedef struct {
     char *data;
@@ -35,13 +38,40 @@ typedef struct {
     uint8_t *codes; /* (time, rows) of CylCode */
     uint8_t *seen;  /* (rows): has a step counted since the start */
     int current;
-    int resting;     /* the h of the rows that a run on some rows leaves out */
-    bool backward;   /* see CylStep; alternates, from one call of a stream to the next too */
-    bool is_stopped; /* the layer's threads leave it: written by the first of them, read by all after a barrier */
+    int64_t taken;      /* steps of the last run */
+    int resting;        /* the h of the rows that a run on some rows leaves out */
+    bool descending;    /* see CylStep; alternates, from one call of a stream to the next too */
+    bool is_stopped;    /* the layer's threads leave it: written by the first of them, read by all after a barrier */
+    bool stores_states; /* other layers read its last states */
+    bool has_end;       /* see cyl_recurrent_end; for the first thread alone */
     int64_t block_steps;
     const CylHalves *halves; /* NULL where the run computes them */
     CylTrace trace;          /* steps 0 for none */
+    void *bound;             /* what the layer has resolved for the pieces of one shape, or NULL */
 } CylLayerState;
+
+/* the rows and steps of a call that are run at once, `total` being the steps of the whole call */
+typedef struct {
+    int64_t first_row, rows, first_step, steps, total;
+} CylPiece;
+
+/* an input of the call: where a piece of it begins, and where the workspace holds it */
+typedef struct {
+    CylView *view;
+    char *own;          /* NULL where no layer reads it, and for indices, which stay where they are */
+    int64_t skipped;    /* steps before the piece */
+    int64_t offset;     /* bytes before the piece of row 0 */
+    int64_t row_stride; /* bytes, in the call's array */
+    int64_t count;      /* numbers of one row */
+    bool is_loaded;     /* for this piece */
+    bool may_stay;      /* in the call's array, as far as its shape goes */
+} CylSource;
+
+/* an output of the call: how many bytes before the piece */
+typedef struct {
+    CylView *view;
+    int64_t offset;
+} CylTarget;
 
 struct CylWorkspace {
     const CylModel *model;
@@ -57,17 +87,25 @@ struct CylWorkspace {
     bool is_first_chunk, is_last_chunk; /* to be read between a layer's barriers only */
     CylView *views;                     /* (values) */
     CylView *own;                       /* (values): views of the workspace's own memory; data NULL for model outputs */
-    const uint8_t **masks;              /* (slots): from this run's first step on, or NULL; see cyl_mask_row */
-    int64_t *mask_strides;              /* (slots) */
-    uint8_t **own_masks;                /* (slots): memory of the computed ones */
-    CylLayerState *states;              /* (layers) */
-    char *arrays;                       /* where the arrays above lie */
-    char *memory;                       /* of values, states and scratch */
-    size_t bytes;                       /* of all of it */
-    CylHandover handover;               /* between the halves of the team; 0 given while there are none */
-    CylStop *stop;                      /* of the current call, where it may end anywhere; else NULL */
-    bool is_stopped;                    /* as in CylLayerState, of the whole team */
-    atomic_llong second_halves;         /* that are through, while there are halves and a stop */
+    CylPiece bound;                     /* what views, sources, targets and plan are bound to; rows 0 at first */
+    int64_t *call_times;                /* (inputs): the steps of the call that they are bound to */
+    CylSource *sources;                 /* (inputs) */
+    CylTarget *targets;                 /* (outputs) */
+    const CylLayer **plan;              /* (planned of layers): those that run in the piece, in order */
+    int32_t planned;
+    bool loads_alone;           /* one thread loads the inputs before the others begin: a barrier costs more */
+    const uint8_t **masks;      /* (slots): from this run's first step on, or NULL; see cyl_mask_row */
+    bool has_masks;             /* some of those of the inputs may not be NULL */
+    int64_t *mask_strides;      /* (slots) */
+    uint8_t **own_masks;        /* (slots): memory of the computed ones */
+    CylLayerState *states;      /* (layers) */
+    char *arrays;               /* where the arrays above lie */
+    char *memory;               /* of values, states and scratch */
+    size_t bytes;               /* of all of it */
+    CylHandover handover;       /* between the halves of the team; 0 given while there are none */
+    CylStop *stop;              /* of the current call, where it may end anywhere; else NULL */
+    bool is_stopped;            /* as in CylLayerState, of the whole team */
+    atomic_llong second_halves; /* that are through, while there are halves and a stop */
 };
 
 /* `times` (inputs): the steps to come, NULL where that is not known; `in_pieces`: there is room for a piece of them */
@@ -83,16 +121,16 @@ void cyl_workspace_swap_rows(CylWorkspace *workspace, int64_t a, int64_t b);
 /* before a call that only the states of layers n with carried[n] not 0 (layers) go on into: no more is remembered;
    of the rows n with active[n] not 0 (rows), NULL for all */
 void cyl_workspace_forget(CylWorkspace *workspace, const uint8_t *carried, const uint8_t *active);
-/* the next run is on rows [0, count) only, the others keep their states; and afterwards on all rows again */
-void cyl_workspace_leave_rows(CylWorkspace *workspace, int64_t count);
+/* around a run on the first rows alone: the others keep their states */
+void cyl_workspace_leave_rows(CylWorkspace *workspace);
 void cyl_workspace_rejoin_rows(CylWorkspace *workspace);
 void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace *from, int64_t from_row);
 /* the states of rows [first, first + count) of a recurrent layer: to the start */
 void cyl_layer_state_reset(const CylModel *model, const CylLayer *layer, CylLayerState *state, int64_t first,
                            int64_t count);
-/* copies state array `index` of this workspace's rows from or to real (rows, size) */
-void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, const void *state);
-void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, void *state);
+/* copies state array `index` of the first `rows` rows from or to real (rows, size) */
+void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, int64_t rows, const void *state);
+void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, int64_t rows, void *state);
 /* the steps that one run takes at most, for a sequence of `time` steps */
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
 

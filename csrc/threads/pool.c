@@ -21,11 +21,6 @@
 #include <signal.h>
 #include <stdbool.h>
 
-/* multiply-adds that one core does in a nanosecond, to estimate how long a call takes */
-#define WORK_PER_NANOSECOND 50.0
-/* a call waits for sleeping workers for this part of the time that it takes alone, if that is long enough to wake */
-#define PATIENCE 0.25
-#define LEAST_PATIENCE_NANOSECONDS 20000
 #define STACK_BYTES (512 * 1024)
 
 typedef enum {
@@ -201,8 +196,8 @@ static int gather_workers(Worker **taken, int wanted, double work) {
     make_workers(wanted);
     int count = take_workers(taken, wanted);
     int64_t now = cyl_nanoseconds(), before = atomic_exchange(&last_call, now);
-    double patience = work / WORK_PER_NANOSECOND * PATIENCE;
-    int64_t patient = patience < LEAST_PATIENCE_NANOSECONDS ? 0 : patience < 1e9 ? (int64_t)patience : 1000000000;
+    double patience = work / CYL_WORK_PER_NANOSECOND * CYL_PATIENCE;
+    int64_t patient = patience < CYL_LEAST_PATIENCE_NANOSECONDS ? 0 : patience < 1e9 ? (int64_t)patience : 1000000000;
     int64_t least = atomic_load_explicit(&patience_of_tests, memory_order_relaxed);
     patient = patient < least ? least : patient;
     if (count == wanted || (patient == 0 && now - before > CYL_SPIN_NANOSECONDS)) {

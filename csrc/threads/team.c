@@ -113,11 +113,8 @@ int cyl_team_half(const CylTeam *team, CylTeam *half) {
     return which;
 }
 
-int64_t cyl_take_steps(const CylTeam *half, int64_t taken, int64_t most) {
+int64_t cyl_wait_for_steps(const CylTeam *half, int64_t taken, int64_t most) {
     CylHandover *handover = half->takes_from;
-    if (!handover) {
-        return most;
-    }
     if (half->thread == 0) {
         int64_t given, start = 0;
         int spin = 0;
@@ -132,12 +129,6 @@ int64_t cyl_take_steps(const CylTeam *half, int64_t taken, int64_t most) {
     }
     cyl_barrier(half);
     return handover->taken;
-}
-
-void cyl_give_steps(const CylTeam *half, int64_t given) {
-    if (half->gives_to && half->thread == 0) {
-        atomic_store_explicit(&half->gives_to->given, given, memory_order_release);
-    }
 }
 
 /* the slow half of waiting: asleep until the generation changes */
@@ -157,10 +148,7 @@ static void sleep_until_passed(CylBarrier *barrier, unsigned generation) {
 #endif
 }
 
-void cyl_barrier(const CylTeam *team) {
-    if (team->threads == 1) {
-        return;
-    }
+void cyl_meet(const CylTeam *team) {
     CylBarrier *barrier = team->barrier;
     unsigned generation = atomic_load_explicit(&barrier->generation, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == team->threads - 1) {

@@ -29,13 +29,26 @@ typedef void CylTask(void *context, const CylTeam *team);
 void cyl_team_run(CylThreads whose, CylTask *task, void *context, int threads, double work);
 /* the same on the threads of our own pool */
 void cyl_pool_parallel(CylTask *task, void *context, int threads, double work);
-void cyl_barrier(const CylTeam *team);
+void cyl_meet(const CylTeam *team);
+/* all threads of the team, which may be one, have come here before any of them goes on */
+static inline void cyl_barrier(const CylTeam *team) {
+    if (team->threads > 1) {
+        cyl_meet(team);
+    }
+}
 /* The half of a team of at least two, not a half itself, to which this thread belongs: 0 or 1. */
 int cyl_team_half(const CylTeam *team, CylTeam *half);
 /* How many more steps than `taken` there are to take, of at most `most`; waits for one. Every thread of the half. */
-int64_t cyl_take_steps(const CylTeam *half, int64_t taken, int64_t most);
+int64_t cyl_wait_for_steps(const CylTeam *half, int64_t taken, int64_t most);
+static inline int64_t cyl_take_steps(const CylTeam *half, int64_t taken, int64_t most) {
+    return half->takes_from ? cyl_wait_for_steps(half, taken, most) : most;
+}
 /* Says that steps [0, given) may be read, after a barrier of the half if it is of several threads. */
-void cyl_give_steps(const CylTeam *half, int64_t given);
+static inline void cyl_give_steps(const CylTeam *half, int64_t given) {
+    if (half->gives_to && half->thread == 0) {
+        atomic_store_explicit(&half->gives_to->given, given, memory_order_release);
+    }
+}
 
 /* This thread's contiguous share [*begin, *end) of `items`. */
 static inline void cyl_share(const CylTeam *team, int64_t items, int64_t *begin, int64_t *end) {

@@ -1,0 +1,360 @@
+/* Streams: a workspace whose states go on from one call to the next. */
+#include "cylstm.h"
+#include "model/model.h"
+#include "platform/ieee.h"
+#include "platform/memory.h"
+#include "model/status.h"
+#include "run/call.h"
+#include "run/pieces.h"
+#include "run/rows.h"
+#include "run/stop.h"
+#include "run/workspace.h"
+#include "threads/team.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct CylStream {
+    CylRows rows; /* first */
+    CylWorkspace *workspace;
+    int threads;
+    uint8_t *active;  /* (rows): of the current run, whatever becomes of the caller's */
+    int64_t *order;   /* (rows): see CylWorkspace, of the current run; after the active rows come the others */
+    int64_t *steps;   /* (rows): taken since the start */
+    uint8_t *carried; /* (layers): see cyl_stream_carry; NULL: all states go on */
+};
+
+CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream) {
+    *stream = NULL;
+    if (!model->is_finished || rows < 1 || threads < 1 || threads > CYL_MAX_THREADS) {
+        return CYL_E_ARGUMENT;
+    }
+    if (!model->can_stream) {
+        return CYL_E_STREAM;
+    }
+    if (rows > CYL_LONGEST) {
+        return CYL_E_MEMORY;
+    }
+    CylStream *s = calloc(1, sizeof *s);
+    if (!s) {
+        return CYL_E_MEMORY;
+    }
+    atomic_flag_clear(&s->rows.busy);
+    s->rows.count = rows;
+    s->threads = threads;
+    CylStatus status = cyl_workspace_create(model, rows, NULL, true, threads, &s->workspace);
+    if (status != CYL_OK) {
+        free(s);
+        return status;
+    }
+    s->active = cyl_alloc(rows, sizeof *s->active);
+    s->order = cyl_alloc(rows, sizeof *s->order);
+    s->steps = cyl_alloc(rows, sizeof *s->steps);
+    if (!s->active || !s->order || !s->steps) {
+        cyl_stream_free(s);
+        return CYL_E_MEMORY;
+    }
+    s->workspace->is_stream = true;
+    *stream = s;
+    return CYL_OK;
+}
+
+void cyl_stream_free(CylStream *stream) {
+    if (stream) {
+        cyl_workspace_free(stream->workspace);
+        free(stream->active);
+        free(stream->order);
+        free(stream->carried);
+        free(stream->steps);
+        free(stream);
+    }
+}
+
+CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried) {
+    size_t count = (size_t)stream->workspace->model->layer_count;
+    uint8_t *copy = malloc(count);
+    CylStatus status = copy ? cyl_enter(&stream->rows) : CYL_E_MEMORY;
+    if (status != CYL_OK) {
+        free(copy);
+        return status;
+    }
+    memcpy(copy, carried, count);
+    free(stream->carried);
+    stream->carried = copy;
+    cyl_leave(&stream->rows);
+    return CYL_OK;
+}
+
+/* ---- some rows of a stream: they change places with others, so that a run finds them side by side ---- */
+
+/* fills `order`, the active rows first, moving as few as possible; returns their number */
+static CYL_SELDOM int64_t order_rows(CylStream *stream, const uint8_t *active) {
+    int64_t rows = stream->workspace->rows_capacity, *order = stream->order, count = 0;
+    for (int64_t row = 0; row < rows; row++) {
+        stream->active[row] = active[row] != 0;
+        count += stream->active[row];
+        order[row] = row;
+    }
+    int64_t next = count; /* where to look for active rows that stand behind the first `count` */
+    for (int64_t row = 0; row < count; row++) {
+        if (!stream->active[row]) {
+            while (!stream->active[next]) {
+                next++;
+            }
+            order[row] = next;
+            order[next++] = row;
+        }
+    }
+    return count;
+}
+
+/* exchanges the first `count` rows with those that `order` says; done twice, all stand where they stood */
+static void swap_rows(CylStream *stream, int64_t count) {
+    for (int64_t row = 0; row < count; row++) {
+        if (stream->order[row] != row) {
+            cyl_workspace_swap_rows(stream->workspace, row, stream->order[row]);
+        }
+    }
+}
+
+/* the run left the outputs of the first `count` rows side by side: each to its row, and zeros to the others */
+static void spread_outputs(const CylStream *stream, const CylCall *call, int64_t count) {
+    const CylModel *model = stream->workspace->model;
+    for (int32_t o = 0; o < model->output_count; o++) {
+        const CylValue *value = &model->values[model->outputs[o]];
+        int64_t time = cyl_call_steps(model, call, value);
+        size_t bytes = (size_t)(time * value->features) * model->kernels->real_size;
+        char *rows = call->outputs[o];
+        for (int64_t row = 0; row < count; row++) {
+            if (stream->order[row] != row) {
+                memcpy(rows + (size_t)stream->order[row] * bytes, rows + (size_t)row * bytes, bytes);
+            }
+        }
+        for (int64_t row = count; row < call->rows; row++) {
+            memset(rows + (size_t)stream->order[row] * bytes, 0, bytes);
+        }
+    }
+}
+
+/* ---- running ---- */
+
+typedef struct {
+    CylStream *stream;
+    const CylCall *call;
+    CylStop *stop; /* or NULL */
+    int64_t steps; /* that were run */
+} StreamRun;
+
+static void run_team(void *context, const CylTeam *team) {
+    StreamRun *run = context;
+    int64_t steps = cyl_run_rows_on_team(run->stream->workspace, run->call, team, run->stop);
+    if (team->thread == 0) {
+        run->steps = steps;
+    }
+}
+
+static CYL_SELDOM int64_t run_on_team(CylStream *stream, const CylCall *call, CylStop *stop, int threads) {
+    CylWorkspace *w = stream->workspace;
+    StreamRun run = {stream, call, stop, 0};
+    cyl_begin_rows(w, call);
+    cyl_parallel(w->model, run_team, &run, threads, cyl_call_work(w->model, call));
+    return run.steps;
+}
+
+/* the rows that the workspace is bound to; returns how many steps were run */
+static inline __attribute__((always_inline)) int64_t run_rows(CylStream *stream, const CylCall *call, CylStop *stop) {
+    CylWorkspace *w = stream->workspace;
+    const int threads = call->threads < stream->threads ? call->threads : stream->threads;
+    const CylIeee saved = cyl_ieee_enter();
+    const int64_t steps = threads == 1 && w->model->kernels->is_packed ? cyl_run_rows(w, call, stop)
+                                                                       : run_on_team(stream, call, stop, threads);
+    cyl_ieee_leave(saved);
+    return steps;
+}
+
+/* the first `count` rows in the stream's order alone */
+static CYL_SELDOM int64_t run_active_rows(CylStream *stream, const CylCall *call, int64_t count, CylStop *stop) {
+    CylWorkspace *w = stream->workspace;
+    int64_t steps = 0;
+    if (count > 0) {
+        swap_rows(stream, count);
+        cyl_workspace_leave_rows(w);
+        w->order = stream->order;
+        steps = run_rows(stream, call, stop);
+        w->order = NULL;
+        cyl_workspace_rejoin_rows(w);
+        swap_rows(stream, count);
+    }
+    spread_outputs(stream, call, count);
+    return steps;
+}
+
+/* whether the model can take this number of steps */
+static CylStatus check_steps(const CylModel *model, const CylCall *call) {
+    CYL_TRY(cyl_check_times(model, call->times));
+    for (int32_t i = 0; i < model->input_count; i++) {
+        if (call->times[i] != call->times[0] || call->times[0] % model->step_multiple != 0) {
+            return CYL_E_TIME;
+        }
+    }
+    return CYL_OK;
+}
+
+/* binds the workspace to the first `count` rows, if the model can take the call's number of steps */
+static CYL_SELDOM CylStatus bind_rows(CylStream *stream, const CylCall *call, int64_t count) {
+    CYL_TRY(check_steps(stream->workspace->model, call));
+    cyl_bind_rows(stream->workspace, call, 0, count);
+    return CYL_OK;
+}
+
+static inline __attribute__((always_inline)) CylStatus run(CylStream *stream, const CylCall *call,
+                                                           const uint8_t *active) {
+    CylWorkspace *w = stream->workspace;
+    const int64_t count = active ? order_rows(stream, active) : call->rows;
+    if (!cyl_is_bound(w, call, 0, count)) {
+        CYL_TRY(bind_rows(stream, call, count));
+    }
+    if (w->model->has_indices) {
+        CYL_TRY(cyl_check_indices(w->model, call, active));
+    }
+    if (stream->carried) {
+        cyl_workspace_forget(w, stream->carried, active);
+    }
+    CylStop asked, *stop = cyl_stop_start(&asked, call);
+    const bool is_all = count == call->rows;
+    const int64_t steps = is_all ? run_rows(stream, call, stop) : run_active_rows(stream, call, count, stop);
+    for (int64_t row = 0; row < call->rows; row++) {
+        stream->steps[row] += is_all || stream->active[row] ? steps : 0;
+    }
+    return cyl_stop_is_requested(stop) ? CYL_E_STOPPED : CYL_OK;
+}
+
+CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) { return cyl_stream_run_active(stream, call, NULL); }
+
+CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active) {
+    if (call->rows != stream->rows.count || call->threads < 1 || call->threads > CYL_MAX_THREADS) {
+        return CYL_E_ARGUMENT;
+    }
+    CYL_TRY(cyl_enter(&stream->rows));
+    CylStatus status = run(stream, call, active);
+    cyl_leave(&stream->rows);
+    return status;
+}
+
+/* ---- rows ---- */
+
+static void reset_row(CylRows *rows, int64_t row) {
+    CylStream *stream = (CylStream *)rows;
+    cyl_workspace_reset_row(stream->workspace, row);
+    stream->steps[row] = 0;
+}
+
+static void copy_row(CylRows *to, int64_t to_row, const CylRows *from, int64_t from_row) {
+    CylStream *stream = (CylStream *)to;
+    const CylStream *other = (const CylStream *)from;
+    cyl_workspace_copy_row(stream->workspace, to_row, other->workspace, from_row);
+    stream->steps[to_row] = other->steps[from_row];
+}
+
+CylStatus cyl_stream_reset(CylStream *stream) {
+    CYL_TRY(cyl_enter(&stream->rows));
+    for (int64_t row = 0; row < stream->rows.count; row++) {
+        reset_row(&stream->rows, row);
+    }
+    cyl_leave(&stream->rows);
+    return CYL_OK;
+}
+
+CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count) {
+    return cyl_rows_reset(&stream->rows, rows, count, reset_row);
+}
+
+CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
+                               int64_t count) {
+    if (to->workspace->model != from->workspace->model) {
+        return CYL_E_ARGUMENT;
+    }
+    return cyl_rows_copy(&to->rows, to_rows, &from->rows, from_rows, count, copy_row);
+}
+
+/* ---- what a stream remembers ---- */
+
+CylStatus cyl_stream_trace(CylStream *stream, int32_t layer, const CylTrace *trace) {
+    const CylModel *model = stream->workspace->model;
+    if (layer < 0 || layer >= model->layer_count || !model->layers[layer].recurrent || (trace && trace->steps < 1)) {
+        return CYL_E_ARGUMENT;
+    }
+    CYL_TRY(cyl_enter(&stream->rows));
+    stream->workspace->states[layer].trace = trace ? *trace : (CylTrace){.steps = 0};
+    cyl_leave(&stream->rows);
+    return CYL_OK;
+}
+
+CylStatus cyl_stream_get_steps(CylStream *stream, int64_t *steps) {
+    CYL_TRY(cyl_enter(&stream->rows));
+    memcpy(steps, stream->steps, (size_t)stream->rows.count * sizeof *steps);
+    cyl_leave(&stream->rows);
+    return CYL_OK;
+}
+
+/* the flags of every recurrent layer that say whether a step has counted: (layers with state, rows); and the steps of
+   every row, of eight bytes each on every machine, the lowest first */
+static int64_t copy_flags(CylStream *stream, uint8_t *out, const uint8_t *in) {
+    const CylWorkspace *w = stream->workspace;
+    int64_t used = 0;
+    for (int32_t n = 0; n < w->model->layer_count; n++) {
+        if (w->model->layers[n].recurrent) {
+            if (out) {
+                memcpy(out + used, w->states[n].seen, (size_t)w->rows_capacity);
+            } else if (in) {
+                for (int64_t row = 0; row < w->rows_capacity; row++) {
+                    w->states[n].seen[row] = in[used + row] != 0;
+                }
+            }
+            used += w->rows_capacity;
+        }
+    }
+    for (int64_t row = 0; row < w->rows_capacity; row++, used += 8) {
+        uint64_t steps = out ? (uint64_t)stream->steps[row] : 0;
+        for (int byte = 0; byte < 8; byte++) {
+            if (out) {
+                out[used + byte] = (uint8_t)(steps >> (8 * byte));
+            } else if (in) {
+                steps |= (uint64_t)in[used + byte] << (8 * byte);
+            }
+        }
+        if (in) {
+            stream->steps[row] = steps > CYL_MOST_STEPS ? CYL_MOST_STEPS : (int64_t)steps;
+        }
+    }
+    return used;
+}
+
+int64_t cyl_stream_flags_size(const CylStream *stream) { return copy_flags((CylStream *)stream, NULL, NULL); }
+
+CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags) {
+    CYL_TRY(cyl_enter(&stream->rows));
+    for (int32_t s = 0; states && s < stream->workspace->model->state_count; s++) {
+        if (states[s]) {
+            cyl_workspace_get_state(stream->workspace, s, stream->rows.count, states[s]);
+        }
+    }
+    copy_flags(stream, flags, NULL);
+    cyl_leave(&stream->rows);
+    return CYL_OK;
+}
+
+CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags) {
+    CYL_TRY(cyl_enter(&stream->rows));
+    CylIeee saved = cyl_ieee_enter();
+    for (int32_t s = 0; states && s < stream->workspace->model->state_count; s++) {
+        if (states[s]) {
+            cyl_workspace_set_state(stream->workspace, s, stream->rows.count, states[s]);
+        }
+    }
+    cyl_ieee_leave(saved);
+    copy_flags(stream, NULL, flags);
+    cyl_leave(&stream->rows);
+    return CYL_OK;
+}
