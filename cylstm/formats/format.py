@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from cylstm.errors import FormatError
+from cylstm.graph.values import ReadOnly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +95,7 @@ class PackedGraph:
         self.arrays = arrays
 
 
-class Format(NamedTuple):
+class Format(ReadOnly):
     """A kind of file.
 
     Attributes
@@ -116,3 +117,13 @@ class Format(NamedTuple):
     options: tuple[str, ...]
     recognises: Callable[[File], bool]
     read: Callable[..., Graph | PackedGraph]
+
+    def __init__(
+        self,
+        name: str,
+        extensions: tuple[str, ...],
+        options: tuple[str, ...],
+        recognises: Callable[[File], bool],
+        read: Callable[..., Graph | PackedGraph],
+    ) -> None:
+        self._set(name=name, extensions=extensions, options=options, recognises=recognises, read=read)

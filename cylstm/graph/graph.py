@@ -5,15 +5,16 @@ The graph knows no framework, no file and no C. A *value* is what flows (a seque
 shared by every layer that uses them. `cylstm.graph.builder` makes graphs and checks every shape.
 """
 
-# no postponed annotations: see cylstm.graph.values
+from __future__ import annotations
+
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 
 from cylstm.graph.layers import LAYER_KINDS
-from cylstm.graph.values import Option, Value
+from cylstm.graph.values import Option, ReadOnly, Value
 from cylstm.graph.weights import Tensor, as_stored
 
 
@@ -57,16 +58,7 @@ def _read_only_dict(item: Any) -> Any:
     return found
 
 
-class _LayerFields(NamedTuple):
-    kind: str
-    name: str
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    weights: Mapping[str, str]
-    options: Mapping[str, Option]
-
-
-class Layer(_LayerFields):
+class Layer(ReadOnly):
     """One call of one layer. Its dicts are read-only.
 
     Attributes
@@ -83,23 +75,30 @@ class Layer(_LayerFields):
         Plain scalars and strings; every option of the kind is present.
     """
 
-    __slots__ = ()
+    kind: str
+    name: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    weights: Mapping[str, str]
+    options: Mapping[str, Option]
 
-    def __new__(
-        cls,
+    def __init__(
+        self,
         kind: str,
         name: str,
         inputs: Mapping[str, str],
         outputs: Mapping[str, str],
         weights: Mapping[str, str],
         options: Mapping[str, Option],
-    ) -> "Layer":
-        dicts = map(_read_only_dict, (inputs, outputs, weights, options))
-        return super().__new__(cls, kind, name, *dicts)
-
-    @classmethod
-    def _make(cls, items: Iterable[Any]) -> "Layer":  # type: ignore[override]  # _replace calls it
-        return cls(*items)
+    ) -> None:
+        self._set(
+            kind=kind,
+            name=name,
+            inputs=_read_only_dict(inputs),
+            outputs=_read_only_dict(outputs),
+            weights=_read_only_dict(weights),
+            options=_read_only_dict(options),
+        )
 
     @property
     def op(self) -> str:
@@ -112,21 +111,7 @@ class Layer(_LayerFields):
         return self.kind
 
 
-class _GraphFields(NamedTuple):
-    values: Mapping[str, Value]
-    layers: tuple[Layer, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    tensors: Mapping[str, np.ndarray]
-    metadata: Mapping[str, str]
-    provenance: Mapping[str, object]
-    layouts: Mapping[str, str]
-    window: int | None
-    stateful: tuple[str, ...]
-    weight_types: Mapping[str, str]
-
-
-class Graph(_GraphFields):
+class Graph(ReadOnly):
     """A whole network, read-only. `cylstm.graph.builder.GraphBuilder` makes and checks one.
 
     Attributes
@@ -157,10 +142,20 @@ class Graph(_GraphFields):
         `cylstm.graph.weights.WEIGHT_TYPES`. Their tensors are float32 all the same, and rounded in a loaded model.
     """
 
-    __slots__ = ()
+    values: Mapping[str, Value]
+    layers: tuple[Layer, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tensors: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str]
+    provenance: Mapping[str, object]
+    layouts: Mapping[str, str]
+    window: int | None
+    stateful: tuple[str, ...]
+    weight_types: Mapping[str, str]
 
-    def __new__(
-        cls,
+    def __init__(
+        self,
         values: Mapping[str, Value],
         layers: tuple[Layer, ...],
         inputs: tuple[str, ...],
@@ -172,25 +167,20 @@ class Graph(_GraphFields):
         window: int | None = None,
         stateful: tuple[str, ...] = (),
         weight_types: Mapping[str, str] = {},
-    ) -> "Graph":
-        return super().__new__(
-            cls,
-            _read_only_dict(values),
-            layers,
-            inputs,
-            outputs,
-            _read_only_dict(tensors),
-            _read_only_dict(metadata),
-            _read_only_dict(provenance),
-            _read_only_dict(layouts),
-            window,
-            stateful,
-            _read_only_dict(weight_types),
+    ) -> None:
+        self._set(
+            values=_read_only_dict(values),
+            layers=layers,
+            inputs=inputs,
+            outputs=outputs,
+            tensors=_read_only_dict(tensors),
+            metadata=_read_only_dict(metadata),
+            provenance=_read_only_dict(provenance),
+            layouts=_read_only_dict(layouts),
+            window=window,
+            stateful=stateful,
+            weight_types=_read_only_dict(weight_types),
         )
-
-    @classmethod
-    def _make(cls, items: Iterable[Any]) -> "Graph":  # type: ignore[override]  # _replace calls it
-        return cls(*items)
 
     def layer_tensors(self, layer: Layer) -> dict[str, np.ndarray]:
         """Role -> array of one layer's weights."""

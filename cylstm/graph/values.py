@@ -1,8 +1,9 @@
 """What flows through a graph: values with a kind, a shape, a mask and a time axis."""
 
-# no postponed annotations: NamedTuple would compile each of them at every start, 0.3 ms here and in graph.py
+from __future__ import annotations
+
 import math
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 from cylstm.errors import ShapeError
 
@@ -18,7 +19,39 @@ class StaticTimeNeeded(ShapeError):
     """A layer needs to know the number of steps in advance: give the input a shape with a number instead of None."""
 
 
-class Axis(NamedTuple):
+class ReadOnly:
+    """Base of small objects that never change. Their ``__init__`` passes all that it takes to `_set`, in its order.
+
+    (`typing.NamedTuple` and dataclasses compile code for every class: 0.6 ms for these at every start.)
+    """
+
+    def _set(self, **items: object) -> None:
+        self.__dict__.update(items)
+
+    def _replace(self, **changes: Any) -> Self:
+        """A copy with some items changed."""
+        return type(self)(**self.__dict__ | changes)
+
+    def __setattr__(self, name: str, item: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name} is read-only; make another {type(self).__name__}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self.__setattr__(name, None)
+
+    def __eq__(self, other: object) -> bool:
+        return self.__dict__ == other.__dict__ if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join([f'{name}={item!r}' for name, item in self.__dict__.items()])})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(self.__dict__.values())
+
+
+class Axis(ReadOnly):
     """A time axis whose length is an input's, or follows from it by rules.
 
     A rule ``(add, divide, multiply)`` makes ``floor((length + add) / divide) * multiply`` of a length. A convolution or
@@ -34,9 +67,12 @@ class Axis(NamedTuple):
     """
 
     source: str
-    rules: tuple[tuple[int, int, int], ...] = ()
+    rules: tuple[tuple[int, int, int], ...]
 
-    def after(self, add: int, divide: int, multiply: int) -> "Axis":
+    def __init__(self, source: str, rules: tuple[tuple[int, int, int], ...] = ()) -> None:
+        self._set(source=source, rules=rules)
+
+    def after(self, add: int, divide: int, multiply: int) -> Axis:
         """The axis with one more rule."""
         if (add, divide, multiply) == (0, 1, 1):
             return self
@@ -56,7 +92,7 @@ class Axis(NamedTuple):
         return time
 
 
-class Value(NamedTuple):
+class Value(ReadOnly):
     """What one layer writes and others read, or an input of the network.
 
     Attributes
@@ -78,8 +114,13 @@ class Value(NamedTuple):
     name: str
     kind: Kind
     shape: tuple[int | None, ...]
-    mask: str | None = None
-    axis: Axis | None = None
+    mask: str | None
+    axis: Axis | None
+
+    def __init__(
+        self, name: str, kind: Kind, shape: tuple[int | None, ...], mask: str | None = None, axis: Axis | None = None
+    ) -> None:
+        self._set(name=name, kind=kind, shape=shape, mask=mask, axis=axis)
 
     @property
     def has_time(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cylstm.graph.values import Axis, Value
+from cylstm.graph.values import Value
 
 #: the batch among `Tensor.axes`
 BATCH = -1
@@ -24,7 +24,7 @@ class Dim:
     of: object
 
     def __repr__(self) -> str:
-        if isinstance(self.of, tuple) and not isinstance(self.of, Axis):
+        if isinstance(self.of, tuple):
             return " * ".join(map(repr, self.of))
         return "batch" if self.of == "batch" else "time"
 
@@ -150,6 +150,6 @@ def flat(found: object) -> list[Any]:
         found = list(found.values())
     if isinstance(found, slice):
         found = [found.start, found.stop, found.step]
-    if isinstance(found, (list, tuple)) and not isinstance(found, Value):
+    if isinstance(found, (list, tuple)):
         return [one for part in found for one in flat(part)]
     return [found]
