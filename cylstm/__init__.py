@@ -15,7 +15,6 @@ except ImportError as error:
     if not hand_over():
         raise ImportError(explain(error), name=error.name, path=error.path) from None
     # what follows is of the installed package
-from cylstm._version import __version__
 from cylstm.errors import (
     ArgumentError,
     BlasNotFoundError,
@@ -31,6 +30,7 @@ from cylstm.loading import convert, from_keras, from_state_dict, from_torch, loa
 from cylstm.model import Model
 
 if TYPE_CHECKING:
+    from cylstm._version import __version__
     from cylstm.engine.config import show_config
     from cylstm.formats.state_dict.wiring import (
         ELU,
@@ -137,7 +137,7 @@ __all__ = [
 
 
 #: name -> its module, of what many programs never use; the rest that is not here is wiring
-_MODULES = {"Stream": "cylstm.stream", "show_config": "cylstm.engine.config"}
+_MODULES = {"Stream": "cylstm.stream", "__version__": "cylstm._version", "show_config": "cylstm.engine.config"}
 
 
 def __getattr__(name: str) -> object:

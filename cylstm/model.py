@@ -82,7 +82,6 @@ class Model:
         arrays: Mapping[str, list[np.ndarray]] | None,
     ) -> None:
         from cylstm.graph.graph import Graph, read_only
-        from cylstm.graph.passes import drop_inert_layers
 
         if hasattr(self, "_packed"):
             raise AttributeError("a Model never changes; make another one")
@@ -130,7 +129,12 @@ class Model:
 
             blas = find_blas()
         register(only_if_imported=True)
-        packed = PackedModel(drop_inert_layers(graph), engine, isa, blas, real, arrays)
+        computed = graph
+        if graph.has_inert_layers:
+            from cylstm.graph.passes import drop_inert_layers
+
+            computed = drop_inert_layers(graph)
+        packed = PackedModel(computed, engine, isa, blas, real, arrays)
         self._graph = graph._replace(tensors=packed.tensors(graph), provenance=read_only(graph.provenance))
         self._packed = packed
 

@@ -21,7 +21,7 @@ def test_a_first_prediction_imports_what_it_needs_alone(rng, tmp_path):
     command = [sys.executable, "-c", code, tmp_path / "a.cylstm"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     engine = {f"engine{name}" for name in ("", "._engine", ".choose", ".threads", ".tuning")}
-    graph = {f"graph{name}" for name in ("", ".activations", ".builder", ".graph", ".passes", ".values", ".weights")}
+    graph = {f"graph{name}" for name in ("", ".activations", ".builder", ".graph", ".values", ".weights")}
     layers = {f"graph.layers{name}" for name in ("", "._checks", "._layer", "._recurrent", ".dense", ".lstm")}
     readers = (
         ".format",
@@ -33,5 +33,5 @@ def test_a_first_prediction_imports_what_it_needs_alone(rng, tmp_path):
         ".untrusted.safetensors",
     )
     formats = {f"formats{name}" for name in ("", *readers)}
-    expected = {"_version", "arguments", "errors", "loading", "model", "packing"} | engine | graph | layers | formats
+    expected = {"arguments", "errors", "loading", "model", "packing"} | engine | graph | layers | formats
     assert set(done.stdout.split()) == {f"cylstm.{name}" for name in expected}

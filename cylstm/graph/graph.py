@@ -182,6 +182,11 @@ class Graph(ReadOnly):
             weight_types=_read_only_dict(weight_types),
         )
 
+    @property
+    def has_inert_layers(self) -> bool:
+        """Whether some of its layers give what they get at inference, such as dropout."""
+        return any([LAYER_KINDS[layer.kind].is_inert for layer in self.layers])
+
     def layer_tensors(self, layer: Layer) -> dict[str, np.ndarray]:
         """Role -> array of one layer's weights."""
         return {role: self.tensors[name] for role, name in layer.weights.items()}

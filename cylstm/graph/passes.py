@@ -14,8 +14,6 @@ def drop_inert_layers(graph: Graph) -> Graph:
     An output of the graph has to be computed by a layer of its own. So an inert layer becomes a linear activation if
     its result is an output while what it reads is an output too, or an input of the graph.
     """
-    if not any(LAYER_KINDS[layer.kind].is_inert for layer in graph.layers):
-        return graph
     alias: dict[str, str] = {}
     layers: list[Layer] = []
     outputs = list(graph.outputs)
