@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 from cylstm.errors import ShapeError
@@ -20,9 +21,10 @@ class StaticTimeNeeded(ShapeError):
 
 
 class ReadOnly:
-    """Base of small objects that never change. Their ``__init__`` passes all that it takes to `_set`, in its order.
+    """Base of small objects that never change. Their ``__init__`` passes all that it takes to `_set`, by name.
 
-    (`typing.NamedTuple` and dataclasses compile code for every class: 0.6 ms for these at every start.)
+    (`typing.NamedTuple` and dataclasses compile code for every class: that took 0.6 ms of the start with a ``.cylstm``
+    file, and 4 ms of that with a state dict.)
     """
 
     def _set(self, **items: object) -> None:
@@ -48,7 +50,7 @@ class ReadOnly:
         return f"{type(self).__name__}({', '.join([f'{name}={item!r}' for name, item in self.__dict__.items()])})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple(self.__dict__.values())
+        return partial(type(self), **self.__dict__), ()
 
 
 class Axis(ReadOnly):

@@ -419,3 +419,19 @@ def test_an_unknown_activation_is_refused_where_it_is_written(make):
 def test_softmax_cannot_be_an_lstms_activation(rng):
     with pytest.raises(UnsupportedError, match="softmax"):
         from_state_dict(lstm_tensors(rng, "", 3, 5), [L.LSTM("", recurrent_activation="softmax")])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        L.LSTM("a", peepholes=True, activation=L.Activation("elu", 0.5), backward=L.LSTM("", coupled="f=1-i")),
+        L.ConvLSTM("a", (3, 4), strides=(1, 2)),
+        L.MaxPool1d(3, ceil_mode=True),
+        L.RMSNorm("a"),
+        L.Last(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_the_text_of_a_layer_makes_it_again(layer):
+    assert eval(repr(layer), {name: getattr(L, name) for name in L.__all__}) == layer
+    assert layer not in (L.LastState(), L.LSTM("a"))

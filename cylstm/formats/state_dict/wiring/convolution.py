@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from cylstm.formats.state_dict.assembler import Assembler
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class Conv1d(Weighted):
     """A convolution of a state dict, ``torch.nn.Conv1d``; sizes and bias are read from the tensors.
 
@@ -36,12 +34,23 @@ class Conv1d(Weighted):
 
     needs_time: ClassVar[bool] = True
 
-    _: KW_ONLY
-    stride: int = 1
-    padding: int | tuple[int, int] | str = 0
-    dilation: int = 1
-    groups: int = 1
-    activation: str | Activation | None = "linear"
+    stride: int
+    padding: int | tuple[int, int] | str
+    dilation: int
+    groups: int
+    activation: str | Activation | None
+
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        stride: int = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        activation: str | Activation | None = "linear",
+    ) -> None:
+        self._keep(locals())
 
     def input_shape(self, assembler: Assembler) -> tuple[int, ...]:
         weight = assembler.take(self.what, self.tensor("weight"))
@@ -74,11 +83,6 @@ class _Pool(Layer):
     padding: int | tuple[int, int] | str
     ceil_mode: bool
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.stride is None:
-            object.__setattr__(self, "stride", self.kernel_size)
-
     def options(self) -> dict[str, Option]:
         raise NotImplementedError
 
@@ -87,30 +91,42 @@ class _Pool(Layer):
         return assembler.builder.add("pool1d", "pool", {"x": x}, options=options)["y"]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class MaxPool1d(_Pool):
     """``torch.nn.MaxPool1d(kernel_size, stride, padding, dilation, ceil_mode=...)`` over time."""
 
-    kernel_size: int
-    stride: int | None = None
-    padding: int | tuple[int, int] | str = 0
-    dilation: int = 1
-    _: KW_ONLY
-    ceil_mode: bool = False
+    dilation: int
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
+        stride = kernel_size if stride is None else stride
+        self._keep(locals())
 
     def options(self) -> dict[str, Option]:
         return _window_options(self.stride, self.dilation, self.padding) | {"mode": "max"}
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class AvgPool1d(_Pool):
     """``torch.nn.AvgPool1d(kernel_size, stride, padding, ceil_mode, count_include_pad)`` over time."""
 
-    kernel_size: int
-    stride: int | None = None
-    padding: int | tuple[int, int] | str = 0
-    ceil_mode: bool = False
-    count_include_pad: bool = True
+    count_include_pad: bool
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int | None = None,
+        padding: int | tuple[int, int] | str = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        stride = kernel_size if stride is None else stride
+        self._keep(locals())
 
     def options(self) -> dict[str, Option]:
         window = _window_options(self.stride, 1, self.padding)
@@ -128,7 +144,6 @@ def _window_options(stride: int | None, dilation: int, padding: int | tuple[int,
     return options
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class ConvLSTM(Weighted):
     """A ConvLSTM of a state dict, one direction.
 
@@ -157,15 +172,30 @@ class ConvLSTM(Weighted):
     has_state: ClassVar[bool] = True
 
     spatial_shape: tuple[int, ...]
-    _: KW_ONLY
-    strides: int | tuple[int, ...] = 1
-    dilation: int | tuple[int, ...] = 1
-    conv_padding: str = "valid"
-    activation: str | Activation | None = "tanh"
-    recurrent_activation: str | Activation | None = "sigmoid"
-    reverse: bool = False
-    padding: str = "zero"
-    empty_state: str = "initial"
+    strides: int | tuple[int, ...]
+    dilation: int | tuple[int, ...]
+    conv_padding: str
+    activation: str | Activation | None
+    recurrent_activation: str | Activation | None
+    reverse: bool
+    padding: str
+    empty_state: str
+
+    def __init__(
+        self,
+        prefix: str,
+        spatial_shape: tuple[int, ...],
+        *,
+        strides: int | tuple[int, ...] = 1,
+        dilation: int | tuple[int, ...] = 1,
+        conv_padding: str = "valid",
+        activation: str | Activation | None = "tanh",
+        recurrent_activation: str | Activation | None = "sigmoid",
+        reverse: bool = False,
+        padding: str = "zero",
+        empty_state: str = "initial",
+    ) -> None:
+        self._keep(locals())
 
     @property
     def graph_name(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from cylstm.errors import UnsupportedError
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from cylstm.formats.state_dict.assembler import Assembler
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class Linear(Weighted):
     """A linear layer of a state dict; its sizes and whether it has a bias are read from the tensors.
 
@@ -25,7 +23,10 @@ class Linear(Weighted):
         Applied to the result.
     """
 
-    activation: str | Activation | None = "linear"
+    activation: str | Activation | None
+
+    def __init__(self, prefix: str, activation: str | Activation | None = "linear") -> None:
+        self._keep(locals())
 
     def input_shape(self, assembler: Assembler) -> tuple[int, ...]:
         weight = assembler.take(self.what, self.tensor("weight"))
@@ -49,7 +50,6 @@ class Linear(Weighted):
 Dense = Linear
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class Embedding(Weighted):
     """``torch.nn.Embedding`` of a state dict: ``prefix.weight`` (rows, size). Only as the first layer.
 
@@ -69,7 +69,6 @@ class Embedding(Weighted):
         return assembler.builder.add("embedding", self.graph_name, {"indices": x}, weights)["y"]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class PReLU(Weighted):
     """``torch.nn.PReLU`` of a state dict: ``prefix.weight`` of one number or one per feature."""
 

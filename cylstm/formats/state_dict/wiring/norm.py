@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from cylstm.formats.state_dict.wiring.layer import Layer, Weighted
@@ -16,7 +15,11 @@ class _Normalization(Weighted):
     kind: ClassVar[str] = "layer_norm"
     #: (role in the graph, name) of the tensors that have to be there
     required: ClassVar[tuple[tuple[str, str], ...]] = ()
+
     eps: float
+
+    def __init__(self, prefix: str, eps: float = 1e-5) -> None:
+        self._keep(locals())
 
     def options(self) -> dict[str, Option]:
         return {"epsilon": float(self.eps)}
@@ -35,14 +38,11 @@ class _Normalization(Weighted):
         return assembler.builder.add(self.kind, self.graph_name, {"x": x}, weights, self.options())["y"]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class BatchNorm1d(_Normalization):
     """``torch.nn.BatchNorm1d`` of a state dict, over the last axis: ``prefix.running_mean`` and so on."""
 
     kind: ClassVar[str] = "batch_norm"
     required: ClassVar[tuple[tuple[str, str], ...]] = (("mean", "running_mean"), ("variance", "running_var"))
-
-    eps: float = 1e-5
 
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         counter = self.tensor("num_batches_tracked")
@@ -51,36 +51,29 @@ class BatchNorm1d(_Normalization):
         return super().add_to(assembler, x, following)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class LayerNorm(_Normalization):
     """``torch.nn.LayerNorm`` of a state dict over the last axis; weight and bias are used if they exist."""
 
-    eps: float = 1e-5
 
-
-@dataclass(frozen=True, repr=False, eq=False)
 class RMSNorm(_Normalization):
     """``torch.nn.RMSNorm`` of a state dict over the last axis; `eps` None is PyTorch's own, 2^-23."""
 
-    eps: float | None = None  # type: ignore[assignment]  # a number once it is made
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.eps is None:
-            object.__setattr__(self, "eps", 2.0**-23)
+    def __init__(self, prefix: str, eps: float | None = None) -> None:
+        super().__init__(prefix, 2.0**-23 if eps is None else eps)
 
     def options(self) -> dict[str, Option]:
         return {**super().options(), "mode": "rms"}
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class GroupNorm(_Normalization):
     """``torch.nn.GroupNorm(num_groups, ...)`` of a state dict, over all steps."""
 
     kind: ClassVar[str] = "group_norm"
 
     num_groups: int
-    eps: float = 1e-5
+
+    def __init__(self, prefix: str, num_groups: int, eps: float = 1e-5) -> None:
+        self._keep(locals())
 
     def options(self) -> dict[str, Option]:
         return {**super().options(), "groups": self.num_groups}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from cylstm.errors import FormatError, UnsupportedError
@@ -27,7 +26,6 @@ _NORMS = {
 }
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class Last(Layer):
     """The last valid step of a sequence, ``output[:, length - 1]``.
 
@@ -40,7 +38,6 @@ class Last(Layer):
         return assembler.builder.add("last", "last", {"x": x})["y"]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class LastState(Layer):
     """The final hidden state of the recurrent layer just before, directions concatenated.
 
@@ -52,11 +49,13 @@ class LastState(Layer):
         return x  # the recurrent layer before has given its state
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class Dropout(Layer):
     """Dropout with probability `rate` in training; does nothing here."""
 
-    rate: float = 0.5
+    rate: float
+
+    def __init__(self, rate: float = 0.5) -> None:
+        self._keep(locals())
 
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         return assembler.builder.add("dropout", "dropout", {"x": x}, options={"rate": float(self.rate)})["y"]
@@ -69,6 +68,7 @@ class Recurrent(Weighted):
     has_state: ClassVar[bool] = True
     slots: ClassVar[tuple[str, ...]] = ("activation", "recurrent_activation")
 
+    activation: str | Activation | None
     gate_clip: Limit
     reverse: bool
     merge: str | None
@@ -176,7 +176,7 @@ class Recurrent(Weighted):
             raise UnsupportedError(f"{what}: reverse=True contradicts the tensors of two directions")
         if directions == 1 and (self.backward is not None or self.merge != "concat"):
             raise UnsupportedError(f"{what}: merge= and backward= are for two directions, its tensors are of one")
-        return replace(backward, prefix=self.prefix)
+        return backward._replace(prefix=self.prefix)
 
     def tensor_names(
         self, assembler: Assembler, options: Mapping[str, Option], suffix: str, features: int
@@ -229,7 +229,6 @@ class Recurrent(Weighted):
                 )
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class LSTM(Recurrent):
     """An LSTM of a state dict, ``torch.nn.LSTM`` or ``torch.nn.LSTMCell``, or one of its classical variants.
 
@@ -274,27 +273,37 @@ class LSTM(Recurrent):
 
     slots: ClassVar[tuple[str, ...]] = ("activation", "recurrent_activation", "output_activation")
 
-    _: KW_ONLY
-    peepholes: bool = False
-    forget_gate: bool = True
-    coupled: str | None = None
-    activation: str | Activation | None = "tanh"
-    recurrent_activation: str | Activation | None = "sigmoid"
-    output_activation: str | Activation | None = None
-    cell_clip: Limit = None
-    gate_clip: Limit = None
-    layer_norm: bool | str = False
-    epsilon: float = 1e-5
-    reverse: bool = False
-    merge: str | None = "concat"
-    backward: Layer | None = None
-    padding: str = "zero"
-    empty_state: str = "initial"
+    peepholes: bool
+    forget_gate: bool
+    coupled: str | None
+    recurrent_activation: str | Activation | None
+    output_activation: str | Activation | None
+    cell_clip: Limit
+    layer_norm: bool | str
+    epsilon: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.output_activation is None:
-            object.__setattr__(self, "output_activation", self.activation)
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        peepholes: bool = False,
+        forget_gate: bool = True,
+        coupled: str | None = None,
+        activation: str | Activation | None = "tanh",
+        recurrent_activation: str | Activation | None = "sigmoid",
+        output_activation: str | Activation | None = None,
+        cell_clip: Limit = None,
+        gate_clip: Limit = None,
+        layer_norm: bool | str = False,
+        epsilon: float = 1e-5,
+        reverse: bool = False,
+        merge: str | None = "concat",
+        backward: Layer | None = None,
+        padding: str = "zero",
+        empty_state: str = "initial",
+    ) -> None:
+        output_activation = activation if output_activation is None else output_activation
+        self._keep(locals())
 
     def gates(self, options: Mapping[str, Option]) -> int:
         return len(lstm_gates(options))
@@ -326,7 +335,6 @@ class LSTM(Recurrent):
         }
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class GRU(Recurrent):
     """A GRU of a state dict, ``torch.nn.GRU`` or ``torch.nn.GRUCell``.
 
@@ -347,16 +355,24 @@ class GRU(Recurrent):
         As in `LSTM`.
     """
 
-    _: KW_ONLY
-    activation: str | Activation | None = "tanh"
-    recurrent_activation: str | Activation | None = "sigmoid"
-    reset_after: bool = True
-    gate_clip: Limit = None
-    reverse: bool = False
-    merge: str | None = "concat"
-    backward: Layer | None = None
-    padding: str = "zero"
-    empty_state: str = "initial"
+    recurrent_activation: str | Activation | None
+    reset_after: bool
+
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        activation: str | Activation | None = "tanh",
+        recurrent_activation: str | Activation | None = "sigmoid",
+        reset_after: bool = True,
+        gate_clip: Limit = None,
+        reverse: bool = False,
+        merge: str | None = "concat",
+        backward: Layer | None = None,
+        padding: str = "zero",
+        empty_state: str = "initial",
+    ) -> None:
+        self._keep(locals())
 
     def gates(self, options: Mapping[str, Option]) -> int:
         return 3
@@ -368,7 +384,6 @@ class GRU(Recurrent):
         return super().options(assembler) | {"reset_after": self.reset_after}
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class RNN(Recurrent):
     """A simple recurrent layer of a state dict, ``torch.nn.RNN`` or ``torch.nn.RNNCell``.
 
@@ -388,14 +403,19 @@ class RNN(Recurrent):
 
     slots: ClassVar[tuple[str, ...]] = ("activation",)
 
-    _: KW_ONLY
-    activation: str | Activation | None = "tanh"
-    gate_clip: Limit = None
-    reverse: bool = False
-    merge: str | None = "concat"
-    backward: Layer | None = None
-    padding: str = "zero"
-    empty_state: str = "initial"
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        activation: str | Activation | None = "tanh",
+        gate_clip: Limit = None,
+        reverse: bool = False,
+        merge: str | None = "concat",
+        backward: Layer | None = None,
+        padding: str = "zero",
+        empty_state: str = "initial",
+    ) -> None:
+        self._keep(locals())
 
     def gates(self, options: Mapping[str, Option]) -> int:
         return 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from cylstm.errors import ShapeError
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from cylstm.formats.state_dict.assembler import Assembler
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class GLU(Layer):
     """``torch.nn.GLU`` over the features."""
 
@@ -21,7 +19,6 @@ class GLU(Layer):
         return assembler.builder.add("glu", "glu", {"x": x})["y"]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class Reverse(Layer):
     """The sequence backwards in time.
 
@@ -34,7 +31,6 @@ class Reverse(Layer):
         return assembler.builder.add("reverse", "reverse", {"x": x})["y"]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class Flatten(Layer):
     """All numbers of a sample in a row, ``torch.nn.Flatten()``. The input needs a fixed time: ``Input((time, ...))``.
 
@@ -45,7 +41,6 @@ class Flatten(Layer):
         return assembler.builder.add("reshape", "flatten", {"x": x}, options={"shape": "-1"})["y"]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class Transpose(Layer):
     """``x.transpose(1, 2)``: time and features exchanged; what follows sees the features as its time."""
 
@@ -55,16 +50,15 @@ class Transpose(Layer):
         return assembler.builder.add("permute", "transpose", {"x": x}, options={"order": "10"})["y"]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
 class GlobalPool1d(Layer):
     """The "mean", "max", "min" or "sum" over time, ``AdaptiveAvgPool1d(1)`` and ``AdaptiveMaxPool1d(1)``."""
 
     needs_time: ClassVar[bool] = True
 
-    mode: str = "mean"
+    mode: str
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, mode: str = "mean") -> None:
+        self._keep(locals())
         if self.mode not in ("mean", "max", "min", "sum"):
             raise ShapeError(f"GlobalPool1d: mode expected 'mean', 'max', 'min' or 'sum', found {self.mode!r}")
 
