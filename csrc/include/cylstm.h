@@ -138,7 +138,7 @@ CylStatus cyl_model_add_value(CylModel *model, CylValueKind kind, int32_t featur
    indices and masks may have that axis alone. */
 CylStatus cyl_model_add_tensor(CylModel *model, CylValueKind kind, const int32_t *shape /* (rank) */, int32_t rank,
                                int32_t *index);
-/* Layers run in the order in which they are added. */
+/* Layers run in the order in which they are added. A layer that is refused leaves the model as it was. */
 CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec);
 /* Rows [first_row, first_row + rows) of a tensor of a layer whose `data` was NULL; a tensor of rank 1 has rows of one
    number. Layers count from 0 in the order in which they were added. CYL_E_RANGE for a number that the type of the

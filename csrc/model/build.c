@@ -272,13 +272,18 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
     model->layers = grown;
     CylLayer *layer = &grown[model->layer_count];
     *layer = make_layer(model, kind, spec);
-    const CylStatus status = prepare_layer(model, layer, spec);
-    if (status != CYL_OK) {
+    const int32_t states = model->state_count, layers = model->layer_count;
+    CylStatus status = prepare_layer(model, layer, spec);
+    if (status == CYL_OK) {
+        model->layer_count++;
+        status = write_given(model, spec);
+    }
+    if (status != CYL_OK) { /* the model is as it was */
+        model->layer_count = layers;
+        model->state_count = states;
         layer_free(layer);
         return status;
     }
-    model->layer_count++;
-    const CylStatus packed = write_given(model, spec);
     for (int32_t i = 0; i < layer->array_count; i++) {
         model->bytes += bytes_of(model, &layer->arrays[i]);
     }
@@ -290,7 +295,7 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
         model->values[layer->y].is_read = true; /* these layers write their output whether or not it is used */
     }
     model->work += layer->work;
-    return packed;
+    return CYL_OK;
 }
 
 /* Lets each layer derive what it needs from its weights, unless it has done so in an earlier attempt. */

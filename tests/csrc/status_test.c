@@ -208,6 +208,29 @@ static void weights_that_their_type_cannot_hold_are_refused(void) {
     network_free(network);
 }
 
+static void a_refused_layer_leaves_the_model_as_it_was(void) {
+    for (int k = 0; k <= RECURRENT_KINDS; k++) {
+        Network *network = one_layer(k);
+        CylLayerSpec *spec = &network->layers[0].spec;
+        CylModel *model = values_of(network);
+        float *weight = &network->layers[0].weights[0][1], saved = *weight;
+        spec->weight_type = "float16";
+        *weight = 1e5f;
+        CHECK_STATUS(cyl_model_add_layer(model, spec), CYL_E_RANGE);
+        CHECK(cyl_model_state_count(model) == 0 && cyl_model_work(model) == 0 && cyl_model_bytes(model) == 0,
+              "%s is refused, but leaves something", layer_name(k));
+        *weight = saved;
+        CHECK_STATUS(cyl_model_add_layer(model, spec), CYL_OK);
+        CHECK_STATUS(cyl_model_finish(model, network->inputs, network->masks, network->input_count, network->outputs,
+                                      network->output_count),
+                     CYL_OK);
+        CHECK(cyl_model_state_count(model) == network->state_count, "%s has %d states", layer_name(k),
+              (int)cyl_model_state_count(model));
+        cyl_model_free(model);
+        network_free(network);
+    }
+}
+
 static void packed_arrays_of_another_size_are_refused(void) {
     static const float weights[16];
     for (int k = 0; k <= RECURRENT_KINDS; k++) {
@@ -675,6 +698,7 @@ int main(void) {
     RUN(a_bias_that_the_layer_has_no_place_for_is_refused);
     RUN(tensors_missing_or_of_another_shape_are_refused);
     RUN(weights_that_their_type_cannot_hold_are_refused);
+    RUN(a_refused_layer_leaves_the_model_as_it_was);
     RUN(packed_arrays_of_another_size_are_refused);
     RUN(values_missing_or_out_of_range_are_refused);
     RUN(values_of_another_kind_or_size_never_crash);
