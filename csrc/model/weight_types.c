@@ -76,11 +76,8 @@ static float widen_half(uint16_t half) {
         bits += 224u << 23; /* infinity and NaN */
     } else if (bits >= 1u << 23) {
         bits += 112u << 23;
-    } else { /* (1 + fraction)*2^-14 - 2^-14 is exact */
-        float x;
-        bits += LEAST_NORMAL;
-        memcpy(&x, &bits, sizeof x);
-        x -= 0x1p-14f;
+    } else { /* exact, and +0 for 0 in every rounding mode */
+        const float x = (float)(half & 0x3ffu) * 0x1p-24f;
         memcpy(&bits, &x, sizeof bits);
     }
     bits |= (half & 0x8000u) << 16;

@@ -4,6 +4,7 @@
 #include "network.h"
 #include "platform/ieee.h"
 
+#include <fenv.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,25 @@ static void floats_are_rounded_to_the_nearest_float16(void) {
     check_rounding(INFINITY);
     check_rounding(-INFINITY);
     check_rounding(NAN);
+}
+
+/* models are built, and their tensors read, in the mode of the caller */
+static void the_rounding_mode_of_the_caller_changes_nothing(void) {
+#ifdef FE_DOWNWARD
+    for (uint32_t number = 0; number < 0x10000; number++) {
+        const uint16_t packed = (uint16_t)number;
+        uint16_t again = 0;
+        float expected, found;
+        half->unpack(sizeof(float), &packed, 1, &expected, 1);
+        const int before = fegetround();
+        fesetround(FE_DOWNWARD);
+        half->unpack(sizeof(float), &packed, 1, &found, 1);
+        half->pack(sizeof(float), &again, 1, &found, 1);
+        fesetround(before);
+        CHECK(same(found, expected), "%#x is %a, not %a", (unsigned)number, (double)found, (double)expected);
+        CHECK(isnan(expected) || again == (number == 0x8000 ? 0 : number), "%#x becomes %#x", (unsigned)number, again);
+    }
+#endif
 }
 
 /* one layer of `units`, over more features than units, so that no two sizes are equal */
@@ -279,6 +299,7 @@ static void what_has_no_such_weights_refuses_them(void) {
 
 int main(void) {
     RUN(floats_are_rounded_to_the_nearest_float16);
+    RUN(the_rounding_mode_of_the_caller_changes_nothing);
     RUN(matrices_take_half_the_bytes_and_all_else_stays_real);
     RUN(packed_arrays_keep_their_type);
     RUN(what_has_no_such_weights_refuses_them);
