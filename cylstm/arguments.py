@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
-from cylstm.errors import ArgumentError, MetadataArgumentError, UnsupportedError
+from cylstm.errors import ArgumentError, ChoiceArgumentError, MetadataArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from cylstm.graph.values import Value
@@ -30,14 +30,14 @@ def real_dtype(dtype: object) -> np.dtype:
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"dtype: expected float32 or float64, found {dtype!r}") from error
     if real not in (np.float32, np.float64):
-        raise ArgumentError(f"dtype: expected float32 or float64, found {real}")
+        raise ChoiceArgumentError(f"dtype: expected float32 or float64, found {real}")
     return real
 
 
 def check_engine(engine: object) -> str:
     """The name of an engine. Raises `ArgumentError`."""
     if not isinstance(engine, str) or engine not in ENGINES:
-        raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+        raise ChoiceArgumentError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
     return engine
 
 

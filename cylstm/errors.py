@@ -27,6 +27,10 @@ class UnsupportedError(CylstmError, NotImplementedError):
     """A layer, an option or a file type that CyLSTM knows of and does not compute."""
 
 
+class ChoiceArgumentError(ArgumentError, UnsupportedError):
+    """An `ArgumentError` about an engine or a dtype; for one release an `UnsupportedError` too, as above."""
+
+
 class CheckError(CylstmError, ValueError):
     """A model gives other numbers than the framework it comes from, or other bits than where it was saved."""
 
