@@ -18,7 +18,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 CSV ?=
-SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
+SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 
 .PHONY: demo test test-frameworks test-c test-debian-12 test-debian-13 test-debian-testing test-arm64 test-arm64-debian-12 \
 	test-armhf test-armv6 test-old-x86 bench csrc lint format clean
