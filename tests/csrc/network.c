@@ -143,7 +143,7 @@ PLAIN_FUNCTION(hard_sigmoid, fmin(fmax(alpha *x + beta, 0), 1))
 PLAIN_FUNCTION(clip, fmin(fmax(x, alpha), beta))
 #undef PLAIN_FUNCTION
 
-/* parameters as in cylstm/activations.py */
+/* parameters as in cylstm/graph/activations.py */
 const Activation ACTIVATIONS[] = {
     {"linear", 0, 0, linear_of},
     {"tanh", 0, 0, tanh_of},

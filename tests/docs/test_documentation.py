@@ -51,6 +51,13 @@ def test_every_path_of_the_repository_that_a_page_names_exists(page):
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_function_of_c_that_a_page_names_exists(page):
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "csrc").rglob("*.[ch]"))
+    named = re.findall(r"`(cyl_\w*[a-z0-9])`", without_code(page))
+    assert [name for name in named if not re.search(rf"\b{name}\b", sources)] == []
+
+
 def test_the_tables_of_the_performance_page_are_those_of_the_results(tmp_path):
     page = ROOT / "docs" / "performance.md"
     copy = tmp_path / "performance.md"
