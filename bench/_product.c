@@ -51,8 +51,7 @@ static double rate(const Product *p) {
     double start = now_ns(), end = start, amount = 0.0;
     bool descending = false;
     while (end - start < 1e9 * SECONDS) {
-        p->model->kernels->product(p->model, m, &p->operand, 1, p->rows, p->acc, m->row_size, false, descending, 0,
-                                   m->blocks);
+        cyl_product(p->model, m, &p->operand, 1, p->rows, p->acc, m->row_size, false, descending, 0, m->blocks);
         descending = !descending; /* as steps do */
         amount += (double)(p->rows * m->columns) * m->units * m->gates;
         end = now_ns();
