@@ -65,7 +65,8 @@ static Kernels bind_kernels(int32_t hidden) {
     k.y = zeros(hidden * time_steps);
     k.dense_acc = units ? zeros(CYL_DENSE_COLUMNS * ((const CylMatrix *)model->layers[1].data)->row_size) : NULL;
     k.step = (CylStep){.rows = 1,
-                       .x_stride = input,
+                       .operands = {{.stride = input, .count = input},
+                                    {.stride = stride, .first = kind == GRU ? 0 : input, .count = hidden}},
                        .h_stride = stride,
                        .c = zeros(stride),
                        .c_stride = stride,
@@ -80,21 +81,19 @@ static void run_step(Kernels *k) {
     const CylKernels *kernels = model->kernels;
     const CylMatrix *m = k->recurrent->input_matrix;
     CylStep *step = &k->step;
-    const int32_t hidden = k->recurrent->hidden_size;
-    CylOperand both[2] = {{step->x, input, 0, input},
-                          {step->h_previous, step->h_stride, kind == GRU ? 0 : input, hidden}};
+    const CylOperand *both = step->operands;
     if (kind == GRU) {
         const CylGru *gru = k->layer;
         if (!step->continued) {
-            kernels->product(model, m, both, 1, 1, step->acc, step->acc_stride, false, step->descending, 0, m->blocks);
+            cyl_product(model, m, both, 1, 1, step->acc, step->acc_stride, false, step->descending, 0, m->blocks);
         }
-        kernels->product(model, &gru->gates, both + 1, 1, 1, step->scratch, step->scratch_stride, false,
-                         step->descending, 0, m->blocks);
+        cyl_product(model, &gru->gates, both + 1, 1, 1, step->scratch, step->scratch_stride, false, step->descending, 0,
+                    m->blocks);
         kernels->gru_cell(gru, step, 0, m->blocks);
         return;
     }
-    kernels->product(model, m, step->continued ? both + 1 : both, step->continued ? 1 : 2, 1, step->acc,
-                     step->acc_stride, step->continued, step->descending, 0, m->blocks);
+    cyl_product(model, m, step->continued ? both + 1 : both, step->continued ? 1 : 2, 1, step->acc, step->acc_stride,
+                step->continued, step->descending, 0, m->blocks);
     if (kind == LSTM) {
         kernels->lstm_cell(k->layer, step, 0, m->blocks);
     } else {
@@ -111,7 +110,7 @@ static void run_dense(Kernels *k, float *y) {
         const CylOperand x = {k->y + n * m->columns, m->columns, 0, m->columns};
         float *to = y + n * units, *sums = cyl_accumulates_in_place(m) ? to : k->dense_acc;
         const int64_t stride = cyl_accumulates_in_place(m) ? units : m->row_size;
-        kernels->product(model, m, &x, 1, count, sums, stride, false, false, 0, m->blocks);
+        cyl_product(model, m, &x, 1, count, sums, stride, false, false, 0, m->blocks);
         kernels->dense_output(m, &linear, count, sums, stride, to, units, false, 0, m->blocks);
     }
 }
@@ -124,13 +123,13 @@ static void run_kernels(Kernels *k, const float *x, float *y) {
         k->step.continued = count > 1;
         if (count > 1) {
             const CylOperand block = {x + first * input, input, 0, input};
-            model->kernels->product(model, m, &block, 1, count, k->acc, m->row_size, false, false, 0, m->blocks);
+            cyl_product(model, m, &block, 1, count, k->acc, m->row_size, false, false, 0, m->blocks);
         }
         for (int64_t n = 0; n < count; n++) {
-            k->step.x = x + (first + n) * input;
+            k->step.operands[0].x = x + (first + n) * input;
             k->step.y = h + (first + n) * k->recurrent->hidden_size;
             k->step.acc = k->acc + n * m->row_size;
-            k->step.h_previous = k->h[k->now];
+            k->step.operands[1].x = k->step.h_previous = k->h[k->now];
             k->step.h_next = k->h[1 - k->now];
             run_step(k);
             k->now = 1 - k->now;

@@ -61,7 +61,8 @@ static void positions(const CylModel *model, const CylLayer *layer, const CylSte
     int32_t columns = conv->h[1].output, hidden_first = conv->x[0].kernel * conv->x[1].kernel * conv->channels;
     for (int32_t p = begin; p < end; p++) {
         int32_t row = p / columns, column = p % columns;
-        int32_t count = add_taps(model, conv->x, row, column, step->x, step->x_stride, conv->channels, 0, operands);
+        int32_t count = add_taps(model, conv->x, row, column, step->operands[0].x, step->operands[0].stride,
+                                 conv->channels, 0, operands);
         count += add_taps(model, conv->h, row, column, step->h_previous, step->h_stride, conv->filters, hidden_first,
                           operands + count);
         int64_t at = (int64_t)p * conv->filters;
@@ -155,5 +156,8 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_conv_lstm = {
-    .data_size = sizeof(ConvLstm), .prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};
+const CylLayerKind cyl_layer_conv_lstm = {.data_size = sizeof(ConvLstm),
+                                          .prepare = prepare,
+                                          .bind = cyl_recurrent_bind,
+                                          .resolve = cyl_recurrent_resolve,
+                                          .run = cyl_recurrent_run};

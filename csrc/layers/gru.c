@@ -24,18 +24,16 @@
 
 static void input_half(const CylModel *model, const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
     if (!step->continued) {
-        CylOperand x = {step->x, step->x_stride, 0, gru->recurrent.input_size};
-        cyl_product(model, &gru->input, &x, 1, step->rows, step->acc, step->acc_stride, false, step->descending, begin,
-                    end);
+        cyl_product(model, &gru->input, &step->operands[0], 1, step->rows, step->acc, step->acc_stride, false,
+                    step->descending, begin, end);
     }
 }
 
 static void reset_after(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin, int32_t end) {
     const CylGru *gru = layer->data;
-    CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
     input_half(model, gru, step, begin, end);
-    cyl_product(model, &gru->gates, &h, 1, step->rows, step->scratch, step->scratch_stride, false, step->descending,
-                begin, end);
+    cyl_product(model, &gru->gates, &step->operands[1], 1, step->rows, step->scratch, step->scratch_stride, false,
+                step->descending, begin, end);
     model->kernels->gru_cell(gru, step, begin, end);
 }
 
@@ -43,10 +41,10 @@ static void reset_after(const CylModel *model, const CylLayer *layer, const CylS
 static void reset_before_gates(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                                int32_t end) {
     const CylGru *gru = layer->data;
-    CylOperand h = {step->h_previous, step->h_stride, 0, gru->recurrent.hidden_size};
     input_half(model, gru, step, begin, end);
     void *acc = cyl_at(model, step->scratch, 2 * cyl_state_stride(gru->recurrent.hidden_size));
-    cyl_product(model, &gru->gates, &h, 1, step->rows, acc, step->scratch_stride, false, step->descending, begin, end);
+    cyl_product(model, &gru->gates, &step->operands[1], 1, step->rows, acc, step->scratch_stride, false,
+                step->descending, begin, end);
     model->kernels->gru_gates(gru, step, begin, end);
 }
 
@@ -110,5 +108,8 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_gru = {
-    .data_size = sizeof(CylGru), .prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};
+const CylLayerKind cyl_layer_gru = {.data_size = sizeof(CylGru),
+                                    .prepare = prepare,
+                                    .bind = cyl_recurrent_bind,
+                                    .resolve = cyl_recurrent_resolve,
+                                    .run = cyl_recurrent_run};

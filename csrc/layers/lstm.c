@@ -29,13 +29,8 @@
 static void gates_and_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                            int32_t end) {
     const CylLstm *lstm = layer->data;
-    const CylRecurrent *r = &lstm->recurrent;
-    CylOperand x = {step->x, step->x_stride, 0, r->input_size};
-    CylOperand h = {step->h_previous, step->h_stride, r->input_size, r->output_size};
-    CylOperand both[2] = {x, h};
-    const CylOperand *operands = step->continued ? &both[1] : both;
-    cyl_product(model, &lstm->gates, operands, step->continued ? 1 : 2, step->rows, step->acc, step->acc_stride,
-                step->continued, step->descending, begin, end);
+    cyl_product(model, &lstm->gates, step->operands + step->continued, 2 - step->continued, step->rows, step->acc,
+                step->acc_stride, step->continued, step->descending, begin, end);
     model->kernels->lstm_cell(lstm, step, begin, end);
 }
 
@@ -54,15 +49,13 @@ static void separate_products(const CylModel *model, const CylLayer *layer, cons
                               int32_t end) {
     const CylLstm *lstm = layer->data;
     const CylRecurrent *r = &lstm->recurrent;
-    CylOperand x = {step->x, step->x_stride, 0, r->input_size};
-    CylOperand h = {step->h_previous, step->h_stride, 0, r->output_size};
     if (!step->continued) {
-        cyl_product(model, &lstm->gates, &x, 1, step->rows, step->acc, step->acc_stride, false, step->descending, begin,
-                    end);
+        cyl_product(model, &lstm->gates, &step->operands[0], 1, step->rows, step->acc, step->acc_stride, false,
+                    step->descending, begin, end);
     }
     void *acc = cyl_at(model, step->scratch, 2 * cyl_state_stride(r->hidden_size));
-    cyl_product(model, &lstm->hidden_gates, &h, 1, step->rows, acc, step->scratch_stride, false, step->descending,
-                begin, end);
+    cyl_product(model, &lstm->hidden_gates, &step->operands[1], 1, step->rows, acc, step->scratch_stride, false,
+                step->descending, begin, end);
 }
 
 static void normalised_gates(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
@@ -216,5 +209,8 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_lstm = {
-    .data_size = sizeof(CylLstm), .prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};
+const CylLayerKind cyl_layer_lstm = {.data_size = sizeof(CylLstm),
+                                     .prepare = prepare,
+                                     .bind = cyl_recurrent_bind,
+                                     .resolve = cyl_recurrent_resolve,
+                                     .run = cyl_recurrent_run};

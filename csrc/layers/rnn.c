@@ -15,12 +15,8 @@
 static void gate_and_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                           int32_t end) {
     const CylRnn *rnn = layer->data;
-    const CylRecurrent *r = &rnn->recurrent;
-    CylOperand both[2] = {{step->x, step->x_stride, 0, r->input_size},
-                          {step->h_previous, step->h_stride, r->input_size, r->hidden_size}};
-    const CylOperand *operands = step->continued ? &both[1] : both;
-    cyl_product(model, &rnn->gates, operands, step->continued ? 1 : 2, step->rows, step->acc, step->acc_stride,
-                step->continued, step->descending, begin, end);
+    cyl_product(model, &rnn->gates, step->operands + step->continued, 2 - step->continued, step->rows, step->acc,
+                step->acc_stride, step->continued, step->descending, begin, end);
     model->kernels->rnn_cell(rnn, step, begin, end);
 }
 
@@ -50,5 +46,8 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 
-const CylLayerKind cyl_layer_rnn = {
-    .data_size = sizeof(CylRnn), .prepare = prepare, .bind = cyl_recurrent_bind, .run = cyl_recurrent_run};
+const CylLayerKind cyl_layer_rnn = {.data_size = sizeof(CylRnn),
+                                    .prepare = prepare,
+                                    .bind = cyl_recurrent_bind,
+                                    .resolve = cyl_recurrent_resolve,
+                                    .run = cyl_recurrent_run};

@@ -59,7 +59,8 @@ typedef struct CylIdle CylIdle;
  *
  * The life of a layer. `prepare` is called when the layer is added, `finish` when the model is finished, both on one
  * thread; from then on the layer never changes, and any number of threads read it. `bind` is called when a workspace
- * is made, on one thread; `run` for each piece of a call, by every thread of the team at once.
+ * is made, `resolve` when a workspace is about to run pieces of another shape, both on one thread; `run` for each piece
+ * of a call, by every thread of the team at once.
  */
 typedef struct {
     /* The size of layer->data, which is the kind's own: `prepare` finds it zeroed, and the model frees it. 0 if there
@@ -87,6 +88,10 @@ typedef struct {
        and its threads. Called first with memory NULL, only for that number, and then with memory for it, zeroed. NULL
        if the layer needs nothing. */
     size_t (*bind)(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory);
+    /* Computes what the runs on pieces of one shape have in common, into memory of `bind`. The rows, the steps, the
+       strides of all views and, from one piece to the next, the views' addresses are those of `run`; the data of a view
+       may be the call's, so it is for `run` to read. NULL if there is nothing to compute. */
+    void (*resolve)(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace);
     /*
      * Computes the layer's outputs for the workspace's current rows and steps. It cannot fail and allocates nothing.
      * What it reads has been written before it is called, and the threads divide the work as they like (cyl_share,

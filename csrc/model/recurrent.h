@@ -48,8 +48,8 @@ typedef struct {
 /* one step of a recurrent layer, for all rows */
 struct CylStep {
     int64_t rows;
-    const void *x; /* real (rows, input) */
-    int64_t x_stride;
+    /* x, real (rows, input), and h_previous, with the columns of the matrix that multiplies each */
+    CylOperand operands[2];
     const void *h_previous; /* real (rows, output), stride h_stride */
     void *h_next;
     int64_t h_stride;

@@ -2,8 +2,8 @@
  * Running a workspace over a call: some of its rows at once, and a long sequence piece by piece.
  *
  * What a piece needs is resolved before it runs: which layers run, in one list, where each value lies, and what each
- * recurrent layer reads and writes. A piece of the same shape as the one before it, which each step of a stream is,
- * finds all that done; only the addresses of the call's own arrays are new.
+ * layer reads and writes that has something to resolve. A piece of the same shape as the one before it, which each step
+ * of a stream is, finds all that done; only the addresses of the call's own arrays are new.
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
@@ -118,8 +118,8 @@ static CYL_SELDOM void bind(CylWorkspace *w, const CylCall *call, const CylPiece
     }
     plan_layers(w);
     for (int32_t n = 0; n < w->planned; n++) {
-        if (w->plan[n]->recurrent) {
-            cyl_recurrent_resolve(model, w->plan[n], w);
+        if (w->plan[n]->kind->resolve) {
+            w->plan[n]->kind->resolve(model, w->plan[n], w);
         }
     }
 }

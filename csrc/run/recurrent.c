@@ -54,6 +54,7 @@ typedef struct {
     int32_t slot; /* of its mask, which a call may have or not; -1: it never has one */
     bool is_connected, zeroes_empty;
     bool in_blocks;             /* the input halves of several steps are computed, or taken, before them */
+    bool is_single;             /* one step of one row, which has no mask and no initial states */
     CylStep step;               /* with all that the steps have in common */
     Part parts[CYL_MAX_PHASES]; /* of a thread that is alone */
 } Bound;
@@ -166,9 +167,11 @@ void cyl_recurrent_resolve(const CylModel *model, const CylLayer *layer, CylWork
     CylLayerState *state = &workspace->states[layer->index];
     const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
     const bool in_blocks = state->block_steps > 1 || state->halves;
+    const bool is_connected = layer->states_in[0] >= 0 || layer->states_in[1] >= 0;
     const int64_t real = (int64_t)model->kernels->real_size, time = cyl_steps(workspace, layer->x);
     const int64_t direction = recurrent->is_reverse ? -1 : 1, first = recurrent->is_reverse ? time - 1 : 0;
     const int64_t acc_size = recurrent->input_matrix->row_size * recurrent->positions;
+    const bool has_both = recurrent->input_matrix->columns > recurrent->input_size; /* one matrix for x and h */
     Bound *bound = state->bound;
     *bound = (Bound){.x = x,
                      .y = y,
@@ -181,11 +184,15 @@ void cyl_recurrent_resolve(const CylModel *model, const CylLayer *layer, CylWork
                      .codes_first = first * workspace->rows,
                      .codes_next = direction * workspace->rows,
                      .slot = layer->mask >= 0 ? model->values[layer->mask].slot : -1,
-                     .is_connected = layer->states_in[0] >= 0 || layer->states_in[1] >= 0,
+                     .is_connected = is_connected,
                      .zeroes_empty = recurrent->zeroes_empty && (workspace->is_last_chunk || !layer->is_chunked),
                      .in_blocks = in_blocks,
+                     .is_single = time == 1 && workspace->rows == 1 && !in_blocks && layer->mask < 0 && !is_connected,
                      .step = {.rows = workspace->rows,
-                              .x_stride = x->row_stride,
+                              .operands = {{.stride = x->row_stride, .count = recurrent->input_size},
+                                           {.stride = cyl_state_stride(recurrent->output_size),
+                                            .first = has_both ? recurrent->input_size : 0,
+                                            .count = recurrent->output_size}},
                               .h_stride = cyl_state_stride(recurrent->output_size),
                               .c = state->c,
                               .c_stride = cyl_state_stride(recurrent->hidden_size),
@@ -299,10 +306,25 @@ static CYL_SELDOM const CylStepTrace *trace_step(const CylModel *model, const Cy
     return trace;
 }
 
+/* A step. The threads meet where the next phase reads what others wrote. After the last phase of the last step nobody
+   in the layer does, and the team meets at the layer's end anyway. */
+static inline void run_phases(const CylModel *model, const CylLayer *layer, const CylStep *step, const CylTeam *team,
+                              const Part *parts) {
+    const Part *const last = parts + layer->recurrent->phase_count - 1;
+    for (const Part *part = parts;; part++) {
+        part->run(model, layer, step, part->begin, part->end);
+        if (part == last) {
+            return;
+        }
+        if (part->barrier_after) {
+            cyl_barrier(team);
+        }
+    }
+}
+
 /* Runs the steps of a piece. Returns how many: fewer than all if the call is to end. */
 static inline int64_t run_steps(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace,
                                 const CylTeam *team, const Bound *bound, CylStep *step, const Part *parts) {
-    const Part *const last = parts + layer->recurrent->phase_count - 1;
     const bool in_blocks = bound->in_blocks || team->takes_from;
     const bool is_traced = workspace->states[layer->index].trace.steps > 0;
     CylStepTrace trace;
@@ -315,17 +337,7 @@ static inline int64_t run_steps(const CylModel *model, const CylLayer *layer, Cy
         }
         step->trace = is_traced ? trace_step(model, layer, workspace, n, &trace) : NULL;
         n++;
-        /* The threads meet where the next phase reads what others wrote. After the last phase of the last step nobody
-           in the layer does, and the team meets at the layer's end anyway. */
-        for (const Part *part = parts;; part++) {
-            part->run(model, layer, step, part->begin, part->end);
-            if (part == last) {
-                break;
-            }
-            if (part->barrier_after) {
-                cyl_barrier(team);
-            }
-        }
+        run_phases(model, layer, step, team, parts);
         if (n < time || team->gives_to) {
             cyl_barrier(team);
             cyl_give_steps(team, n);
@@ -335,10 +347,10 @@ static inline int64_t run_steps(const CylModel *model, const CylLayer *layer, Cy
         }
         void *h = step->h_next;
         step->h_next = (void *)(uintptr_t)step->h_previous;
-        step->h_previous = h;
+        step->operands[1].x = step->h_previous = h;
         step->descending = !step->descending;
         step->acc = (char *)step->acc + bound->acc_next;
-        step->x = (const char *)step->x + bound->x_next;
+        step->operands[0].x = (const char *)step->operands[0].x + bound->x_next;
         step->y = step->y ? (char *)step->y + bound->y_next : NULL;
         step->codes = step->codes ? step->codes + bound->codes_next : NULL;
     }
@@ -358,20 +370,27 @@ static CYL_SELDOM void begin_run(const CylLayer *layer, CylWorkspace *workspace,
     }
 }
 
-void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+/* the first step's places */
+static inline void begin_step(const CylLayerState *state, const Bound *bound, CylStep *step) {
+    step->operands[0].x = bound->x->data + bound->x_first;
+    step->y = bound->y->data ? bound->y->data + bound->y_first : NULL;
+    step->operands[1].x = step->h_previous = state->h[state->current];
+    step->h_next = state->h[1 - state->current];
+    step->descending = state->descending;
+    step->trace = NULL;
+}
+
+static CYL_SELDOM void run_piece(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace,
+                                 const CylTeam *team) {
     CylLayerState *state = &workspace->states[layer->index];
     Bound *bound = state->bound;
     const bool is_masked = bound->slot >= 0 && workspace->masks[bound->slot];
-    if (is_masked || bound->is_connected || bound->step.rows > 1) {
-        if (team->thread == 0) {
-            begin_run(layer, workspace, is_masked);
-        }
-        /* a step is short: meet only where the others read what the first thread prepared */
-        if (is_masked || bound->is_connected) {
-            cyl_barrier(team);
-        }
-    } else if (team->thread == 0) {
-        state->seen[0] = 1;
+    if (team->thread == 0) {
+        begin_run(layer, workspace, is_masked);
+    }
+    /* a step is short: meet only where the others read what the first thread prepared */
+    if (is_masked || bound->is_connected) {
+        cyl_barrier(team);
     }
     CylStep own_step, *step = &bound->step;
     Part own_parts[CYL_MAX_PHASES], *parts = bound->parts;
@@ -381,16 +400,27 @@ void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspac
         divide_phases(layer->recurrent, team, own_parts);
         parts = own_parts;
     }
-    step->x = bound->x->data + bound->x_first;
-    step->y = bound->y->data ? bound->y->data + bound->y_first : NULL;
+    begin_step(state, bound, step);
     step->codes = is_masked ? state->codes + bound->codes_first : NULL;
-    step->h_previous = state->h[state->current];
-    step->h_next = state->h[1 - state->current];
-    step->descending = state->descending;
     const int64_t taken = run_steps(model, layer, workspace, team, bound, step, parts);
     if (team->thread == 0) {
         state->taken = taken;
     }
+}
+
+void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    static const CylTeam alone = {.threads = 1};
+    CylLayerState *state = &workspace->states[layer->index];
+    Bound *bound = state->bound;
+    const bool is_alone = team->threads == 1 && !team->takes_from && !team->gives_to;
+    if (!bound->is_single || !is_alone || workspace->stop || state->trace.steps > 0) {
+        run_piece(model, layer, workspace, team);
+        return;
+    }
+    state->seen[0] = 1;
+    state->taken = 1;
+    begin_step(state, bound, &bound->step);
+    run_phases(model, layer, &bound->step, &alone, bound->parts);
 }
 
 void cyl_recurrent_end(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace) {
