@@ -308,10 +308,41 @@ static void the_pieces_of_a_long_call_follow_each_other(void) {
     network_free(network);
 }
 
+/* a single step of one row has a way of its own through the layer, which keeps its plan from call to call */
+static void a_single_step_after_a_trace_writes_no_gates(void) {
+    enum { UNITS = 5 };
+    Network *network = network_create();
+    int32_t x = network_input(network, CYL_SEQUENCE, 3, NULL);
+    network_output(network, network_recurrent(network, LSTM, x, UNITS, &PLAIN, NULL, NULL));
+    Data *data = data_from_zero(network, 1, 1, false);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    CylStream *stream;
+    CHECK(cyl_stream_create(model, 1, 1, &stream) == CYL_OK, "stream");
+    float gates[4 * UNITS] = {0.0f}, y[UNITS];
+    const CylTrace trace = {NULL, gates, NULL, 1};
+    const void *in = data->inputs[0];
+    void *out = y;
+    CylCall call = {.rows = 1, .times = (int64_t[]){1}, .inputs = &in, .outputs = &out, .threads = 1};
+    CHECK(cyl_stream_trace(stream, 0, &trace) == CYL_OK && cyl_stream_run(stream, &call) == CYL_OK, "run");
+    for (int i = 0; i < 4 * UNITS; i++) {
+        CHECK(gates[i] != 0.0f, "gate %d", i);
+    }
+    memset(gates, 0, sizeof gates);
+    CHECK(cyl_stream_trace(stream, 0, NULL) == CYL_OK && cyl_stream_run(stream, &call) == CYL_OK, "run");
+    for (int i = 0; i < 4 * UNITS; i++) {
+        CHECK(gates[i] == 0.0f, "gate %d is written", i);
+    }
+    cyl_stream_free(stream);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
 int main(void) {
     RUN(gates_and_cells_are_those_of_the_equations);
     RUN(rows_that_rest_are_not_traced);
     RUN(arrays_may_have_room_for_other_steps_and_be_left_out);
     RUN(the_pieces_of_a_long_call_follow_each_other);
+    RUN(a_single_step_after_a_trace_writes_no_gates);
     return check_result();
 }
