@@ -25,6 +25,7 @@ def load(
     key: str | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    time: int | str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
     weights: str | None = None,
@@ -39,7 +40,8 @@ def load(
     Parameters
     ----------
     path : path-like
-        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.safetensors`` (or the index of several), ``.npz`` or ``.cylstm``.
+        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.pt2``, ``.safetensors`` (or the index of several), ``.npz`` or
+        ``.cylstm``.
     layers : list of layers, optional
         The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
@@ -51,6 +53,9 @@ def load(
         config as a dict. Instead, `layers` may say the wiring.
     keras_version : str, optional
         Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
+    time : int or str, optional
+        How many steps an exported program (``.pt2``) takes where its file leaves that open: a number, or ``"T"`` for
+        any.
     engine, dtype, weights : str, optional
         See `Model`.
     mmap : bool
@@ -79,7 +84,13 @@ def load(
     if mmap and (engine not in (None, "packed") or (dtype is not None and real_dtype(dtype) != np.float32)):
         raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
     graph, arrays = open_file(
-        path, layers=layers, key=key, architecture=architecture, keras_version=keras_version, mmap=mmap
+        path,
+        layers=layers,
+        key=key,
+        architecture=architecture,
+        keras_version=keras_version,
+        time=time,
+        mmap=mmap,
     )
     if graph.stateful:
         _warn_stateful(graph, f"{path}: ")

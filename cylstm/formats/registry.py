@@ -30,6 +30,7 @@ _OPTIONS = {
     "key": "chooses a state dict in a PyTorch checkpoint",
     "architecture": "says which model Keras weights alone belong to",
     "keras_version": "says which Keras wrote the config of a model",
+    "time": "says how many steps an exported program takes",
     "mmap": 'maps the weights of a packed file, which model.save("....cylstm", packed=True) writes',
 }
 
@@ -47,6 +48,7 @@ def open_file(
     key: str | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    time: int | str | None = None,
     mmap: bool = False,
 ) -> tuple[Graph, dict[str, list[np.ndarray]] | None]:
     """Read a network from a file, without reading tensors that can wait until they are packed.
@@ -67,6 +69,9 @@ def open_file(
         `cylstm.formats.keras.files.read_h5`.
     keras_version : str, optional
         Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
+    time : int or str, optional
+        How many steps an exported program (``.pt2``) takes where its file leaves that open: a number, or ``"T"`` for
+        any.
     mmap : bool
         Map the weights of a packed file; another file is refused.
 
@@ -105,6 +110,7 @@ def open_file(
         "key": key,
         "architecture": architecture,
         "keras_version": keras_version,
+        "time": time,
         "mmap": mmap,
     }
     try:

@@ -1,9 +1,10 @@
-"""PyTorch: checkpoints, read without PyTorch, and live modules."""
+"""PyTorch: checkpoints and exported programs, read without PyTorch, and live modules."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cylstm.errors import UnsupportedError
 from cylstm.formats.format import File, Format
 
 if TYPE_CHECKING:
@@ -25,6 +26,29 @@ def _read_checkpoint(file: File, **options: Any) -> Graph:
     return read_torch(file.path, **options)
 
 
+def _is_exported(file: File) -> bool:
+    if file.is_folder or not file.members:
+        return False
+    from cylstm.formats.torch.pt2 import is_exported
+
+    return is_exported(file.members)
+
+
+def _read_exported(file: File, **options: Any) -> Graph:
+    try:
+        from cylstm.formats.torch.aten import graph_from_pt2  # type: ignore[import-not-found, unused-ignore]
+    except ModuleNotFoundError:
+        from cylstm.formats.torch.pt2 import read_program
+
+        read_program(file.path)
+        raise UnsupportedError(
+            f"{file.path}: programs of torch.export are not computed yet; save the state dict and give layers="
+        ) from None
+    graph: Graph = graph_from_pt2(file.path, **options)
+    return graph
+
+
 FORMATS = (
     Format("a PyTorch checkpoint", (".pt", ".pth", ".ckpt"), ("layers", "key"), _is_checkpoint, _read_checkpoint),
+    Format("a program of torch.export", (".pt2",), ("time",), _is_exported, _read_exported),
 )

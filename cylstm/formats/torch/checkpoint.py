@@ -70,18 +70,24 @@ def read_torch_tensors(path: str, key: str | None = None) -> Tensors:
 # The two containers
 
 
-def _read_archive(archive: Archive, key: str | None) -> Tensors:
+class TensorArchive(NamedTuple):
+    """A zip that ``torch.save`` wrote: what was saved, how its tensors are read, and what the zip says beside."""
+
+    content: object
+    reader: TensorReader
+    version: str | None
+    is_script: bool
+
+
+def open_tensor_archive(archive: Archive) -> TensorArchive:
+    """What ``torch.save`` wrote into a zip; tensors in it are `TensorRef`, and nothing of its pickle is run."""
     path, names = archive.path, archive.names
     roots = [name[: -len("data.pkl")] for name in names if name.count("/") <= 1 and name.endswith("data.pkl")]
     roots = [root for root in roots if root == "" or root.endswith("/")]
     if len(roots) != 1:
         raise FormatError(f"{path}: expected one data.pkl in a PyTorch checkpoint, found {len(roots)}")
     root = roots[0]
-    order = "little"
-    if f"{root}byteorder" in archive:
-        order = archive.read(f"{root}byteorder", 16, checksum=False).decode("ascii", "replace").strip()
-        if order not in ("little", "big"):
-            raise FormatError(f"{path}: byteorder expected 'little' or 'big', found {order!r}")
+    little_endian = is_little_endian(archive, root)
     version = None
     if f"{root}version" in archive:
         version = archive.read(f"{root}version", 64, checksum=False).decode("ascii", "replace").strip()
@@ -94,11 +100,26 @@ def _read_archive(archive: Archive, key: str | None) -> Tensors:
             raise FormatError(f"{path}: the storage {storage.key!r}, member {name!r}, is missing")
         return archive.locate(name)
 
-    script = f"{root}constants.pkl" in archive
-    chosen = _choose(path, content, key)
-    arrays = TensorReader(path, locate, archive.read_into, order == "little").read_all(chosen.tensors)
-    provenance = chosen.provenance("torchscript" if script else "torch", version, path)
-    if script:
+    reader = TensorReader(path, locate, archive.read_into, little_endian)
+    return TensorArchive(content, reader, version, f"{root}constants.pkl" in archive)
+
+
+def is_little_endian(archive: Archive, root: str) -> bool:
+    """The byte order of the tensors in a zip of PyTorch's, as it says."""
+    if f"{root}byteorder" not in archive:
+        return True
+    order = archive.read(f"{root}byteorder", 16, checksum=False).decode("ascii", "replace").strip()
+    if order not in ("little", "big"):
+        raise FormatError(f"{archive.path}: byteorder expected 'little' or 'big', found {order!r}")
+    return order == "little"
+
+
+def _read_archive(archive: Archive, key: str | None) -> Tensors:
+    found = open_tensor_archive(archive)
+    chosen = _choose(archive.path, found.content, key)
+    arrays = found.reader.read_all(chosen.tensors)
+    provenance = chosen.provenance("torchscript" if found.is_script else "torch", found.version, archive.path)
+    if found.is_script:
         provenance["note"] = _NOTE_SCRIPT
     return Tensors(arrays, provenance)
 

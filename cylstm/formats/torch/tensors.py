@@ -74,6 +74,15 @@ class TensorRef(NamedTuple):
         return f"{text}{f', offset {self.offset}' if self.offset else ''} in storage {self.storage.key}"
 
 
+def tensor_ref(
+    storage: StorageRef, kind: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> TensorRef:
+    """A tensor as its description says; the stride of an axis of one element, which may be anything, is as usual."""
+    usual = _contiguous(shape)
+    strides = tuple(one if size == 1 else step for size, step, one in zip(shape, strides, usual, strict=True))
+    return TensorRef(storage, kind, offset, shape, strides)
+
+
 class TensorReader:
     """Reads the tensors of one file.
 
@@ -259,10 +268,7 @@ def _tensor(storage: object, kind: str, offset: Any, shape: Any, strides: Any, m
         raise FormatError("data.pkl: a tensor whose offset, shape or strides are no reasonable natural numbers")
     if isinstance(metadata, dict) and (len(metadata) > 8 or any(flag is not False for flag in metadata.values())):
         kind = "a conjugated or negated view"
-    # The stride of an axis of one element may be anything in PyTorch.
-    usual = _contiguous(shape)
-    strides = tuple(one if size == 1 else step for size, step, one in zip(shape, strides, usual, strict=True))
-    return TensorRef(storage, kind, offset, shape, strides)
+    return tensor_ref(storage, kind, offset, shape, strides)
 
 
 def _rebuild_tensor_v2(

@@ -22,7 +22,7 @@ _MAX_MEMORY = 32 << 20
 _CONTAINER_BYTES, _ITEM_BYTES = 64, 100
 
 
-def parse_json(data: bytes | bytearray | str, what: str) -> Any:
+def parse_json(data: bytes | bytearray | str, what: str, memory: int = _MAX_MEMORY, *, not_finite: bool = False) -> Any:
     """Parse `data`, with limits for what a hostile or careless writer may have put there.
 
     Parameters
@@ -31,6 +31,10 @@ def parse_json(data: bytes | bytearray | str, what: str) -> Any:
         UTF-8 if bytes. Its size is for the caller to limit.
     what : str
         For messages.
+    memory : int
+        About how many bytes the elements may take.
+    not_finite : bool
+        Whether ``NaN``, ``Infinity`` and ``-Infinity`` are numbers, as some writers have it.
 
     Raises
     ------
@@ -61,10 +65,12 @@ def parse_json(data: bytes | bytearray | str, what: str) -> Any:
         return number
 
     def constant(text: str) -> object:
+        if not_finite:
+            return float(text)
         raise FormatError(f"{what}: {text} is not JSON")
 
     try:
-        _check_extent(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data, what)
+        _check_extent(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data, what, memory)
         text = data if isinstance(data, str) else data.decode("utf-8")
         text = text.strip(" \t\n\r")
         value, stop = _scanner(pairs, integer, real, constant)(text, 0)
@@ -83,9 +89,9 @@ def parse_json(data: bytes | bytearray | str, what: str) -> Any:
     return value
 
 
-def _check_extent(data: bytes | bytearray, what: str) -> None:
+def _check_extent(data: bytes | bytearray, what: str, limit: int) -> None:
     """Refuse what nests too deeply or holds too many elements, before anything is made of it."""
-    if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH and len(data) * _ITEM_BYTES <= _MAX_MEMORY:
+    if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH and len(data) * _ITEM_BYTES <= limit:
         return  # few enough brackets and bytes, even if none of them are in strings
     depth = memory = 0
     in_string = False
@@ -102,8 +108,8 @@ def _check_extent(data: bytes | bytearray, what: str) -> None:
             depth += mark != b","
             if depth > _MAX_DEPTH:
                 raise FormatError(f"{what}: JSON nested too deeply: more than {_MAX_DEPTH} levels")
-            if memory > _MAX_MEMORY:
-                raise FormatError(f"{what}: too many elements: more than {_MAX_MEMORY >> 20} MB of them")
+            if memory > limit:
+                raise FormatError(f"{what}: too many elements: more than {limit >> 20} MB of them")
 
 
 def _scanner(

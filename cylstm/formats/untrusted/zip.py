@@ -50,7 +50,9 @@ class Archive:
     Parameters
     ----------
     path : str
-        The file; it stays open until `close`.
+        The file, for messages too; it stays open until `close`.
+    file : binary file, optional
+        What is read instead, such as an archive in another; it is not closed.
 
     Raises
     ------
@@ -61,11 +63,12 @@ class Archive:
         If a member is encrypted.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: BinaryIO | None = None) -> None:
         self.path = path
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by close() and __del__
+        self._is_own = file is None
+        self._file: BinaryIO = open(path, "rb") if file is None else file  # noqa: SIM115 - closed by close()
         try:
-            self._size = os.fstat(self._file.fileno()).st_size
+            self._size = self._file.seek(0, os.SEEK_END)
             self._members: dict[str, Member] = {}
             start, size, count = self._directory()
             for name, member in self._entries(start, size, count):
@@ -75,7 +78,7 @@ class Archive:
                 raise FormatError(f"{path}: the members claim {total} bytes, from a file of {self._size}")
             self._check_overlaps(start)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -90,7 +93,8 @@ class Archive:
 
     def close(self) -> None:
         """Close the file; it also closes when nothing needs it any more."""
-        self._file.close()
+        if self._is_own:
+            self._file.close()
 
     @property
     def names(self) -> list[str]:
@@ -147,7 +151,7 @@ class Archive:
         """Fill `buffer` with the file's bytes from `offset` on."""
         self._file.seek(offset)
         view = memoryview(buffer).cast("B")
-        if self._file.readinto(view) != len(view):
+        if self._file.readinto(view) != len(view):  # type: ignore[attr-defined]
             raise FormatError(f"{self.path}: {name} lies beyond the end of the file; truncated?")
 
     def open_at(self, offset: int) -> BinaryIO:

@@ -1,0 +1,1 @@
+"""Tensor programs: what operations between layers mean, whatever framework wrote them."""
