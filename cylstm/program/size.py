@@ -16,6 +16,7 @@ from cylstm.errors import FormatError, UnsupportedError
 
 _MAX_LENGTH = 4000
 _MAX_DEPTH = 40
+_MAX_NESTED = 100
 _MAX_BITS = 62
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_]\w*)|('[^'\\]*'|\"[^\"\\]*\")|(//|\*\*|[-+*/%(),=]))", re.ASCII)
 
@@ -120,7 +121,7 @@ class _Parser:
             self.tokens.append((kind, match[match.lastindex or 1]))
             place = match.end()
         self.tokens.append(("end", ""))
-        self.place = self.depth = 0
+        self.place = self.depth = self.nested = 0
 
     def fail(self) -> NoReturn:
         raise FormatError(f"{self.text[:200]!r} is no expression of a size")
@@ -139,10 +140,19 @@ class _Parser:
         self.place += 1
         return mark
 
-    def sum(self) -> _Tree:
+    def deeper(self) -> None:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             self.fail()
+
+    def nest(self) -> None:
+        """Count an operation whose operand is the one before it."""
+        self.nested += 1
+        if self.nested > _MAX_NESTED:
+            self.fail()
+
+    def sum(self) -> _Tree:
+        self.deeper()
         terms = [self.product()]
         while mark := self.take("+", "-"):
             term = self.product()
@@ -154,23 +164,27 @@ class _Parser:
         found = self.signed()
         while mark := self.take("*", "//", "%", "/"):
             right = self.signed()
-            flat = mark == "*" and isinstance(found, tuple) and found[0] == "*"
-            found = (*found, right) if flat and isinstance(found, tuple) else (mark, found, right)
+            if mark == "*" and isinstance(found, tuple) and found[0] == "*":
+                found = (*found, right)
+            else:
+                self.nest()
+                found = (mark, found, right)
         return found
 
     def signed(self) -> _Tree:
         if not self.take("-"):
             return self.power()
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            self.fail()
+        self.deeper()
         found = _negative(self.signed())
         self.depth -= 1
         return found
 
     def power(self) -> _Tree:
         base = self.atom()
-        return ("**", base, self.signed()) if self.take("**") else base
+        if not self.take("**"):
+            return base
+        self.nest()
+        return ("**", base, self.signed())
 
     def atom(self) -> _Tree:
         kind, token = self.tokens[self.place]
@@ -201,9 +215,9 @@ class _Parser:
             return ("%", ("//", operands[0], operands[1]), operands[2])
         if name in _SAME and len(operands) == 1:
             return operands[0]
-        if name not in _FUNCTIONS:
+        if name not in (*_FUNCTIONS, *_SAME, "CeilDiv", "ModularIndexing"):
             raise UnsupportedError(f"the function {name[:100]} in the size {self.text[:200]} is not supported")
-        operation, count = _FUNCTIONS[name]
+        operation, count = _FUNCTIONS.get(name, ("", 0))
         if not operands or (count is not None and len(operands) != count):
             self.fail()
         return operands[0] if count is None and len(operands) == 1 else (operation, *operands)
@@ -265,7 +279,7 @@ def _text(tree: _Tree, outer: int) -> str:
     elif operation == "*":
         minus = operands[0] == -1 and len(operands) > 1
         first, *others = operands[1:] if minus else operands
-        text = "*".join((_text(first, own), *(_text(operand, own + 1) for operand in others)))
+        text = "*".join((_text(first, own + minus), *(_text(operand, own + 1) for operand in others)))
         if minus:
             text, own = f"-{text}", 1
     else:

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["cylstm.formats", "cylstm.graph.graph", "cylstm.graph.layers"]):
+with atheris.instrument_imports(
+    include=["cylstm.formats", "cylstm.program", "cylstm.graph.graph", "cylstm.graph.layers"]
+):
     import cylstm.formats
 
     from tests.fuzz import targets
 
     # Readers are imported when first used, which would be too late.
-    for found in pkgutil.iter_modules(cylstm.formats.__path__, "cylstm.formats."):
+    for found in pkgutil.walk_packages(cylstm.formats.__path__, "cylstm.formats."):
         importlib.import_module(found.name)
 
 

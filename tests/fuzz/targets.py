@@ -29,7 +29,9 @@ from cylstm.formats.untrusted.json import parse_json
 from cylstm.formats.untrusted.pickle import load_pickle
 from cylstm.formats.untrusted.zip import Archive
 from cylstm.loading import read
+from cylstm.program.size import Size
 
+from tests.builders import pt2_files
 from tests.builders import weight_files as made
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
@@ -98,6 +100,29 @@ def fuzz_torch(data: bytes) -> None:
     members = {"a/data.pkl": data, "a/byteorder": b"little", "a/version": b"3"}
     members |= {f"a/data/{i}": storage[: 16 * (i + 1)] for i in range(6)}
     _read_both(_file(".pt", _zip_of(members)), _LAYERS)
+
+
+def _read_program(member: str, data: bytes) -> None:
+    from cylstm.formats.torch.pt2 import read_program
+
+    program = read_program(_file(".pt2", _zip_with_checksums(pt2_files.members(*_program()) | {member: data})))
+    for name in program.constants:
+        assert program.constants[name].shape == program.types[name].shape
+    repr(program)
+
+
+def fuzz_pt2(data: bytes) -> None:
+    _read_program("net/models/model.json", data)
+
+
+def fuzz_pt2_config(data: bytes) -> None:
+    _read_program("net/data/weights/model_weights_config.json", data)
+
+
+def fuzz_pt2_size(data: bytes) -> None:
+    size = Size(data.decode("utf-8", "replace"))
+    assert Size(size.text).text == size.text
+    size.evaluate(dict.fromkeys(size.symbols, 7))
 
 
 def fuzz_torch_stream(data: bytes) -> None:
@@ -183,6 +208,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "zip": fuzz_zip,
     "torch": fuzz_torch,
     "torch_stream": fuzz_torch_stream,
+    "pt2": fuzz_pt2,
+    "pt2_config": fuzz_pt2_config,
+    "pt2_size": fuzz_pt2_size,
     "safetensors": fuzz_safetensors,
     "cylstm": fuzz_cylstm,
     "check": fuzz_check,
@@ -259,6 +287,10 @@ def _tensors() -> dict[str, np.ndarray]:
     return made.lstm_tensors(rng, "lstm", 1, 1) | made.linear_tensors(rng, "fc", 1, 1)
 
 
+def _program() -> tuple[dict, dict[str, np.ndarray]]:
+    return pt2_files.document(np.random.default_rng(4))
+
+
 def _zip_with_checksums(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -317,6 +349,7 @@ def seeds(name: str) -> list[bytes]:
     npz = _zip_with_checksums({"fc.weight.npy": npy.getvalue()})
     graph = _native()[1].encode()
     output = {"name": "fc", "sha256": "0f" * 32, "shape": [1, 1]}
+    programs = (pt2_files.rich_document, pt2_files.document)
     check = {"inputs": {"input": "x"}, "outputs": [output], "version": "1.0"}
     return {
         "pickle": [made.program(state), pickle.dumps({"a": [1, 2.5, (None, True)], "b": {"c": b"x", "d": {3}}}, 4)],
@@ -324,6 +357,13 @@ def seeds(name: str) -> list[bytes]:
         "zip": [whole, npz, _zip_of({"a": b"x", "b/c": b"yy"})],
         "torch": [made.program(state), made.program(made.dictionary({"model": state, "epoch": made.integer(2)}))],
         "torch_stream": [stream + struct.pack("<q", 1) + b"abcd"],
+        "pt2": [json.dumps(one(np.random.default_rng(4))[0]).encode() for one in programs],
+        "pt2_config": [pt2_files.members(*_program())["net/data/weights/model_weights_config.json"]],
+        "pt2_size": [
+            b"2*s77 + 1",
+            b"(s0 - 1)//2 % 3",
+            b"Add(Mul(Integer(-2), Symbol('s0', positive=True)), max(s1, 4))",
+        ],
         "safetensors": [safetensors[8 : 8 + length] + b"\n" + safetensors[8 + length :]],
         "cylstm": [graph],
         "check": [json.dumps(check).encode()],

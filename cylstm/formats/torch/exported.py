@@ -236,6 +236,10 @@ class _Reader(JsonFields):
         for value, spec in zip(values, specs):
             kind, fields = self.union(spec, "output_specs")
             if kind in ("user_output", "loss_output"):
+                argument = self.field(fields, "arg", dict, kind)
+                same = graph.argument(argument if kind == "user_output" else {"as_tensor": argument}, kind)
+                if same != value and same == same:
+                    self.fail(f"{kind}: the graph and the signature have different outputs")
                 flat.append(value)
             elif kind in ("buffer_mutation", "parameter_mutation", "user_input_mutation") and isinstance(
                 value, Reference

@@ -17,7 +17,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from cylstm.errors import FormatError, UnsupportedError
@@ -34,9 +34,13 @@ _OLD_PROGRAM = "serialized_exported_program.json"
 _MODEL = re.compile(r"(?:[^/]+/)?models/([^/]+)\.json")
 _COMPILED = re.compile(r"(?:[^/]+/)?data/aotinductor/")
 _ARCHIVE_VERSION = "0"
-_MAX_PROGRAM = 256 << 20
+_MAX_PROGRAM = 128 << 20
 _MAX_CONFIG = 64 << 20
-_MAX_MEMORY = 512 << 20
+# Of a real program, a byte of text takes about two and a half bytes of elements, and an operation 6 kB.
+_FREE_MEMORY = 32 << 20
+_MEMORY_PER_BYTE = 4
+_MAX_MEMORY = 256 << 20
+_MISSING = object()
 _MAX_RANK = 32
 _RESAVE = "save the network with torch.export.save(torch.export.export(module, arguments), path)"
 
@@ -67,9 +71,8 @@ def read_program(source: str | os.PathLike[str] | BinaryIO) -> Program:
         archive = Archive("the exported program", source)  # a file in memory
     member, root, model = _program_of(archive)
     what = f"{archive.path}: {member}"
-    # the numbers of a program written by PyTorch 2.6 may be infinite
-    document = parse_json(archive.read(member, _MAX_PROGRAM), what, _MAX_MEMORY, not_finite=True)
-    exported = read_exported(document, what)
+    # PyTorch 2.6 writes infinite numbers as they are
+    exported = read_exported(_json(archive, member, _MAX_PROGRAM, not_finite=True), what)
     if member == _OLD_PROGRAM:
         weights = _saved(archive, "serialized_state_dict.pt")
         constants = _saved(archive, "serialized_constants.pt")
@@ -89,6 +92,13 @@ def read_program(source: str | os.PathLike[str] | BinaryIO) -> Program:
         exported.mutated,
         exported.source,
     )
+
+
+def _json(archive: Archive, member: str, limit: int, *, not_finite: bool = False) -> Any:
+    """A member of at most `limit` bytes; its elements may take a few times what they take as text."""
+    data = archive.read(member, limit)
+    memory = min(_FREE_MEMORY + _MEMORY_PER_BYTE * len(data), _MAX_MEMORY)
+    return parse_json(data, f"{archive.path}: {member}", memory, not_finite=not_finite)
 
 
 def _program_of(archive: Archive) -> tuple[str, str, str]:
@@ -126,24 +136,28 @@ class _Stored(NamedTuple):
     reader: TensorReader
 
 
-#: path of a parameter, buffer or constant -> its tensor, or why it cannot be read
-_Found = dict[str, _Stored | str]
+#: path of a parameter, buffer or constant -> its tensor, or why it cannot be read; None if it is not there
+_Find = Callable[[str], _Stored | str | None]
 
 
-def _saved(archive: Archive, member: str) -> _Found:
-    """The tensors of a dict that ``torch.save`` wrote into a member."""
+def _saved(archive: Archive, member: str) -> _Find:
+    """Of a dict that ``torch.save`` wrote into a member."""
     if member not in archive:
         raise FormatError(f"{archive.path}: {member} is missing")
     if not archive.size(member):
-        return {}  # nothing was saved
-    opened = open_tensor_archive(_inner(archive, member))
-    if not isinstance(opened.content, dict):
-        raise FormatError(f"{archive.path}: {member} expected a dict, found {type(opened.content).__name__}")
-    return {
-        path: _Stored(value, opened.reader) if isinstance(value, TensorRef) else _why_not(value)
-        for path, value in opened.content.items()
-        if isinstance(path, str)
-    }
+        return lambda path: None  # there was nothing to save
+    content, reader, *_ = open_tensor_archive(_inner(archive, member))
+    if not isinstance(content, dict):
+        raise FormatError(f"{archive.path}: {member} expected a dict, found {type(content).__name__}")
+    saved = content
+
+    def find(path: str) -> _Stored | str | None:
+        found = saved.get(path, _MISSING)
+        if found is _MISSING:
+            return None
+        return _Stored(found, reader) if isinstance(found, TensorRef) else _why_not(found)
+
+    return find
 
 
 def _why_not(value: object) -> str:
@@ -157,8 +171,8 @@ def _inner(archive: Archive, member: str) -> Archive:
     return Archive(f"{archive.path}: {member}", io.BytesIO(archive.read(member, archive.size(member), checksum=False)))
 
 
-def _payloads(archive: Archive, root: str, folder: str, model: str) -> _Found:
-    """The tensors of a folder, as its config describes them."""
+def _payloads(archive: Archive, root: str, folder: str, model: str) -> _Find:
+    """Of a folder, as its config describes it."""
     base = f"{root}data/{folder}/"
     if f"{base}{model}.pt" in archive:
         return _saved(archive, f"{base}{model}.pt")
@@ -167,11 +181,14 @@ def _payloads(archive: Archive, root: str, folder: str, model: str) -> _Found:
         raise FormatError(f"{archive.path}: {config} is missing")
     what = f"{archive.path}: {config}"
     json = JsonFields(what)
-    entries = json.field(parse_json(archive.read(config, _MAX_CONFIG), what, _MAX_MEMORY), "config", dict, "the file")
-    reader = TensorReader(archive.path, lambda storage: archive.locate(storage.key), archive.read_into, True)
-    if not is_little_endian(archive, root):
-        reader.order = ">"
-    return {path: _payload(archive, json, base, path, entry, reader) for path, entry in entries.items()}
+    entries = json.field(_json(archive, config, _MAX_CONFIG), "config", dict, "the file")
+    little_endian = is_little_endian(archive, root)
+    reader = TensorReader(archive.path, lambda storage: archive.locate(storage.key), archive.read_into, little_endian)
+
+    def find(path: str) -> _Stored | str | None:
+        return _payload(archive, json, base, path, entries[path], reader) if path in entries else None
+
+    return find
 
 
 def _payload(
@@ -214,17 +231,17 @@ def _count(json: JsonFields, value: object, where: str) -> int:
     return json.count(number, where)
 
 
-def _read_constants(path: str, exported: Exported, weights: _Found, constants: _Found) -> Mapping[str, Tensor]:
+def _read_constants(path: str, exported: Exported, weights: _Find, constants: _Find) -> Mapping[str, Tensor]:
     """Value -> tensor of each constant of the program, checked against what the program says of it."""
     tensors: dict[TensorReader, dict[str, TensorRef]] = {}
     values: list[tuple[str, TensorReader, str]] = []
     for value, spec in exported.constants.items():
-        found = (weights if spec.persistent else constants).get(spec.path)
+        first, second = (weights, constants) if spec.persistent else (constants, weights)
+        found = first(spec.path) or second(spec.path)
         if found is None:
-            found = (constants if spec.persistent else weights).get(spec.path, "is missing")
+            raise FormatError(f"{path}: {spec.path!r}, which the program calls {value!r}, is missing")
         if isinstance(found, str):
-            kind = FormatError if found == "is missing" else UnsupportedError
-            raise kind(f"{path}: {spec.path!r}, which the program calls {value!r}, {found}")
+            raise UnsupportedError(f"{path}: {spec.path!r}, which the program calls {value!r}, {found}")
         type_ = exported.types[value]
         tensor = found.tensor
         if not isinstance(type_, TensorType) or (tensor.kind, tensor.shape) != (type_.dtype, type_.shape):
@@ -239,6 +256,3 @@ def _read_constants(path: str, exported: Exported, weights: _Found, constants: _
 
 def _shown(type_: Any) -> str:
     return f"{type_.dtype} of shape ({', '.join(map(str, type_.shape))})" if isinstance(type_, TensorType) else "none"
-
-
-__all__ = ["is_exported", "read_program"]
