@@ -73,13 +73,17 @@ class Operation:
     outputs : tuple
         The name of each result; a tuple of names for a list of tensors (of split, chunk, unbind), None for none.
     where : str
-        Whence it comes, for messages: ``"layer 'encoder.lstm', net.py line 12"``. It may be empty.
+        Whence it comes, for messages: ``"net.py line 12"``. It may be empty.
+    layer : str
+        The path of the framework's own layer that it is all or part of, ``"encoder.lstm"``; empty in the code of the
+        network itself.
     """
 
     target: str
     arguments: Mapping[str, Any]
     outputs: tuple[str | tuple[str, ...] | None, ...]
     where: str
+    layer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

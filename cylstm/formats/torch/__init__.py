@@ -35,17 +35,9 @@ def _is_exported(file: File) -> bool:
 
 
 def _read_exported(file: File, **options: Any) -> Graph:
-    try:
-        from cylstm.formats.torch.aten import graph_from_pt2  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError:
-        from cylstm.formats.torch.pt2 import read_program
+    from cylstm.formats.torch.aten.file import graph_from_pt2
 
-        read_program(file.path)
-        raise UnsupportedError(
-            f"{file.path}: programs of torch.export are not computed yet; save the state dict and give layers="
-        ) from None
-    graph: Graph = graph_from_pt2(file.path, **options)
-    return graph
+    return graph_from_pt2(file.path, **options)
 
 
 FORMATS = (

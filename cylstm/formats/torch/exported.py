@@ -619,7 +619,7 @@ class _Graph(JsonFields):
 
     def operation(self, node: object) -> None:
         target = self.name(node, "target", "an operation").removeprefix("torch.ops.")
-        whence = _where(_dict(node).get("metadata"))
+        whence, layer = _where(_dict(node).get("metadata"))
         what = f"the operation {target}" + (f" ({whence})" if whence else "")
         arguments: dict[str, Any] = {}
         for entry in self.field(node, "inputs", list, what):
@@ -632,7 +632,7 @@ class _Graph(JsonFields):
             self.inline(arguments, outputs, what)
             return
         found = tuple([self.output(output, what) for output in outputs])
-        self.operations.append(Operation(target, arguments, found, whence))
+        self.operations.append(Operation(target, arguments, found, whence, layer))
 
     def output(self, value: object, where: str) -> str | tuple[str, ...] | None:
         kind, content = self.union(value, where)
@@ -745,17 +745,19 @@ _ARGUMENTS: dict[str, Callable[[_Graph, Any, str], Any]] = {
 # Whence an operation comes
 
 
-def _where(metadata: object) -> str:
-    """``layer 'encoder.lstm', net.py line 12``: the innermost layer, and the last line that is not PyTorch's own."""
-    found = []
+def _where(metadata: object) -> tuple[str, str]:
+    """``net.py line 12``, the last line that is not PyTorch's own, and the path of the innermost layer of torch.nn."""
+    where = layer = ""
     entries = _dict(metadata)
     stack = entries.get("nn_module_stack")
     if isinstance(stack, str):
         # "key,path,class" of each layer, from the outside in
         parts = stack.rpartition(";")[2].split(",")
         path = parts[1] if len(parts) > 2 else ""
-        if path and path.isprintable() and not path.startswith("_empty_nn_module_stack"):
-            found.append(f"layer {path[:_MAX_NAME]!r}")
+        kind = parts[2] if len(parts) > 2 else ""
+        of_torch = kind.startswith("torch.nn.") and ".container." not in kind
+        if of_torch and path.isprintable() and not path.startswith("_empty_nn_module_stack"):
+            layer = path[:_MAX_NAME]
     trace = entries.get("stack_trace")
     if isinstance(trace, str):
         lines = []
@@ -767,5 +769,5 @@ def _where(metadata: object) -> str:
                     lines.append((pieces[1].replace("\\", "/"), number))
         own = [line for line in lines if "/torch/" not in line[0] and not line[0].startswith("torch/")]
         for path, number in own[-1:]:
-            found.append(f"{path.rpartition('/')[2][:100]} line {number[:9]}")
-    return ", ".join(found)
+            where = f"{path.rpartition('/')[2][:100]} line {number[:9]}"
+    return where, layer

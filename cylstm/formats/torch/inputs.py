@@ -1,13 +1,88 @@
-"""The shapes of a module's inputs: as the user gives them, or guessed from the first layer that reads each."""
+"""The inputs of a module: as the user gives them, from an example, or guessed from its layers and tried."""
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cylstm.errors import FormatError
-from cylstm.formats.torch.module import Shape
+import numpy as np
+
+from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError
+from cylstm.formats.torch.aten.build import InputKind
+from cylstm.formats.torch.module import Shape, class_of, leaves
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One of the forward's. `default` is `REQUIRED` if it has none."""
+
+    name: str
+    default: object
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is REQUIRED
+
+
+def arguments(module: Any) -> list[Argument]:
+    """Of the forward, in its order; ``*args`` and ``**kwargs`` are left out, for nothing is given for them."""
+    empty = inspect.Parameter.empty
+    return [
+        Argument(parameter.name, REQUIRED if parameter.default is empty else parameter.default)
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a module is called with for one argument.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple
+        With "N" for the batch and "T" for a time of any length.
+    kind : {"numbers", "indices", "truths", "lengths", "padding"}
+    of : str or None
+        Of lengths and padding: the argument whose steps they are about.
+    value : tensor or None
+        What the user gave as an example.
+    """
+
+    name: str
+    shape: Shape
+    kind: InputKind = "numbers"
+    of: str | None = None
+    value: Any = None
+
+    @property
+    def has_time(self) -> bool:
+        return "T" in self.shape
+
+    @property
+    def is_input(self) -> bool:
+        """Whether the graph has it as an input."""
+        return self.kind not in ("lengths", "padding")
+
+    def tensor(self, batch: int, time: int, dtype: np.dtype) -> Any:
+        """A tensor of this shape to call the module with."""
+        import torch
+
+        sizes = [batch if size == "N" else time if size == "T" else size for size in self.shape]
+        if self.kind == "lengths":
+            return torch.full((batch,), time, dtype=torch.int64)
+        if self.kind in ("truths", "padding"):
+            return torch.zeros(sizes, dtype=torch.bool)
+        if self.kind == "indices":
+            return torch.zeros(sizes, dtype=torch.int64)
+        kind = torch.float64 if dtype == np.float64 else torch.float32
+        return torch.linspace(-1.0, 1.0, int(np.prod(sizes)) or 1, dtype=kind).reshape(sizes)
 
 
 def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
@@ -38,71 +113,225 @@ def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
     return given
 
 
-def guesses(
-    placeholders: Sequence[Any], module: Any, given: Mapping[str, Shape], is_asked: bool
-) -> Iterator[dict[str, Shape | None]]:
-    """Shapes by input name; None for an optional argument that is left out, or for one that is not read."""
-    choices: list[list[Shape | None]] = []
-    # without a layer that has its time first, axis 0 is the batch
-    time_first = any(getattr(layer, "batch_first", None) is False for layer in module.modules())
-    for node in placeholders:
-        if node.target in given:
-            choices.append([given[node.target]])
-        elif node.args or not node.users:
-            choices.append([None])
-        else:
-            choices.append(
-                [shape for shape in _likely_shapes(node, module, is_asked) if time_first or not _is_time_first(shape)]
+def runs(
+    module: Any,
+    given: Sequence[Input],
+    batch: int,
+    time: int,
+    dtype: np.dtype,
+    failures: list[CylstmError] | None = None,
+) -> bool:
+    """Whether a module can be called with these inputs; if not, why not is added to `failures`."""
+    return _called(module, given, batch, time, dtype, failures) is not None
+
+
+class _SingleRow(Exception):
+    """A recurrent layer is called without a batch."""
+
+
+def _called(
+    module: Any, given: Sequence[Input], batch: int, time: int, dtype: np.dtype, failures: list[CylstmError] | None
+) -> list[Any] | None:
+    """The layers of torch.nn that a call runs, in order; None if the module cannot be called so."""
+    import torch
+
+    from cylstm.formats.torch.export import stand_ins
+
+    seen: list[Any] = []
+
+    def note(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        first = next((one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)), None)
+        rank = {"LSTM": 3, "GRU": 3, "RNN": 3, "LSTMCell": 2, "GRUCell": 2, "RNNCell": 2}.get(type(layer).__name__)
+        if rank is not None and first is not None and first.ndim != rank:
+            raise _SingleRow
+        seen.append(layer)
+
+    hooks = [
+        part.register_forward_pre_hook(note, with_kwargs=True)
+        for part in module.modules()
+        if _is_layer(part)
+    ]  # fmt: skip
+    state = torch.random.get_rng_state()
+    try:
+        with torch.no_grad(), stand_ins(torch, module):
+            result = module(**{one.name: one.tensor(batch, time, dtype) for one in given})
+        tensors = list(leaves(result))
+        if not tensors or not all(isinstance(one, torch.Tensor) for one in tensors):
+            raise FormatError(f"{type(module).__name__}: its forward gives something that is no tensor")
+        return seen
+    except CylstmError as error:
+        if failures is not None:
+            failures.append(error)
+    except _SingleRow:
+        pass
+    except Exception as error:
+        if failures is not None and not failures:
+            shapes = ", ".join(f"{one.name} {one.shape}" for one in given)
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            failures.append(
+                UnsupportedError(
+                    f"{type(module).__name__}: its forward cannot be called with {shapes}: {first[:300]}; say the "
+                    "shapes of the inputs, for example inputs=[('N', 'T', 6)]"
+                )
             )
-    for shapes in itertools.product(*choices):
-        yield {node.target: shape for node, shape in zip(placeholders, shapes)}
+    finally:
+        torch.random.set_rng_state(state)
+        for hook in hooks:
+            hook.remove()
+    return None
 
 
-def _is_time_first(shape: Shape | None) -> bool:
-    return shape is not None and shape[:2] == ("T", "N")
+def _is_layer(part: Any) -> bool:
+    children = [name for name, _ in part.named_children() if name != "parametrizations"]
+    return _shapes_of(part, 0) is not None and (not children or type(part).__name__ == "MultiheadAttention")
 
 
-def _likely_shapes(placeholder: Any, module: Any, is_asked: bool) -> list[Shape | None]:
-    """Shapes that the first layer to read an input suggests, the most likely first; else, if `is_asked`, the module's
-    first layer.
-    """
-    queue, seen = [placeholder], {placeholder}
-    while queue:
-        node = queue.pop(0)
-        for user in node.users:
-            found = _shapes_at(user, node, module)
-            if found is not None:
-                return found
-            if user not in seen:
-                seen.add(user)
-                queue.append(user)
-    if not is_asked:
-        return []
-    of_layers = (_shapes_of(layer, 0) for layer in module.modules())
-    return next((shapes for shapes in of_layers if shapes is not None), [])
+#: batch and time that shapes are tried with
+_TRIED = (3, 61)
+_TRIED_LONG = (3, 1021)
+_MOST_TRIED = 300
 
 
-def _shapes_at(user: Any, source: Any, module: Any) -> list[Shape | None] | None:
-    if user.op == "call_function" and getattr(user.target, "__name__", "") in ("linear", "conv1d"):
-        weight = user.args[1] if len(user.args) > 1 else user.kwargs.get("weight")
-        if getattr(weight, "op", "") != "get_attr":
-            return None
-        size = user.graph.constants[weight.target].shape[1]
-        kind = {"linear": "Linear", "conv1d": "Conv1d"}[user.target.__name__]
-        if kind == "Conv1d":
-            size *= user.args[6] if len(user.args) > 6 else user.kwargs.get("groups", 1)
-        return _orders(kind, size, True)
-    if user.op != "call_module":
-        return None
-    layer = module.get_submodule(user.target)
-    if "key_padding_mask" in user.kwargs and user.kwargs["key_padding_mask"] is source:
-        return [None]
-    return _shapes_of(layer, user.args.index(source) if source in user.args else None)
+def guesses(
+    module: Any,
+    wanted: Sequence[Argument],
+    given: Mapping[str, Shape],
+    failures: list[CylstmError],
+    dtype: np.dtype,
+) -> Iterator[list[Input]]:
+    """Inputs with which the module runs: first those that the layer suggests which is the first to run."""
+    time_first = any(getattr(layer, "batch_first", None) is False for layer in module.modules())
+    layers = [part for part in module.modules() if _is_layer(part)]
+    choices: list[list[tuple[Input, Any]]] = []
+    for number, one in enumerate(wanted):
+        if one.name in given:
+            shape = given[one.name]
+            kinds: list[InputKind] = ["numbers", "indices", "truths"]
+            choices.append([(Input(one.name, shape, kind), None) for kind in kinds])
+            continue
+        found: dict[tuple[Shape, str], tuple[Input, Any]] = {}
+        if number:
+            first = wanted[0].name
+            names = ("len", "size", "mask", "pad")
+            extra: list[tuple[Input, Any]] = [
+                (Input(one.name, ("N",), "lengths", first), None),
+                (Input(one.name, ("N", "T"), "padding", first), None),
+            ]
+            if any(name in one.name.lower() for name in names):
+                found |= {(e.shape, e.kind): (e, layer) for e, layer in extra}
+        for layer in layers:
+            several = _is_recurrent(layer) or type(layer).__name__ == "MultiheadAttention"
+            places = range(3) if number and several else range(1)
+            for place in places:
+                for shape in _shapes_of(layer, place) or []:
+                    if shape is not None and (time_first or shape[:2] != ("T", "N")):
+                        kind: InputKind = "indices" if "Embedding" in type(layer).__name__ else "numbers"
+                        found.setdefault((shape, kind), (Input(one.name, shape, kind), layer))
+        choices.append(list(found.values()))
+    matching: list[list[Input]] = []
+    others: list[list[Input]] = []
+    first_failure: list[CylstmError] = []
+    for number, combination in enumerate(itertools.product(*choices)):
+        if number >= _MOST_TRIED:
+            break
+        inputs = [one for one, _ in combination]
+        seen = _called(module, inputs, *_TRIED, dtype, first_failure)
+        if seen is None and any(one.has_time for one in inputs):
+            seen = _called(module, inputs, *_TRIED_LONG, dtype, None)
+        if seen is None:
+            continue
+        suggested = combination[0][1]
+        if suggested is None or (seen and seen[0] is suggested):
+            matching.append(inputs)
+            if len(wanted) == len(given):
+                break
+        else:
+            others.append(inputs)
+        if len(matching) > 8:
+            break
+    if not matching and not others:
+        failures.extend(first_failure)
+    yield from matching
+    yield from others
+
+
+def _is_recurrent(layer: Any) -> bool:
+    return type(layer).__name__.removesuffix("Cell") in ("LSTM", "GRU", "RNN")
+
+
+def example_inputs(module: Any, known: Sequence[Argument], example: Any, inputs: Any) -> Iterator[list[Input]]:
+    """The inputs as an example shows them: the first axis is the batch, and one behind it the time, if it may vary."""
+    import torch
+
+    names = [one.name for one in known]
+    if isinstance(example, Mapping):
+        given = dict(example)
+    elif isinstance(example, (tuple, list)):
+        if len(example) > len(names):
+            raise ShapeError(f"example: the module takes {len(names)} ({', '.join(names)}), found {len(example)}")
+        given = dict(zip(names, example))
+    else:
+        given = {names[0]: example} if names else {}
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise ShapeError(f"example: the module takes {', '.join(names)}, found {unknown[0]!r}")
+    missing = [one.name for one in known if one.is_required and one.name not in given]
+    if missing:
+        raise ShapeError(f"example: the module also takes {', '.join(missing)}")
+    said = given_shapes(names, inputs)
+    wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
+    dtype = np.dtype(np.float64 if wide else np.float32)
+    found = []
+    for name in names:
+        if name not in given or given[name] is None:
+            continue
+        value = given[name] if isinstance(given[name], torch.Tensor) else torch.as_tensor(np.asarray(given[name]))
+        kind: InputKind = (
+            "truths" if value.dtype == torch.bool else "numbers" if value.is_floating_point() else "indices"
+        )
+        if value.ndim == 0:
+            raise ShapeError(f"example: {name!r} expected an array with a batch, found a single number")
+        if kind == "indices" and value.ndim == 1 and found:
+            found.append(Input(name, ("N",), "lengths", found[0].name, value))
+            continue
+        shape: Shape = ("N", *map(int, value.shape[1:]))
+        found.append(Input(name, said.get(name, shape), kind, None, value))
+    # the time: an axis of the first input that has several, and those of equal size behind the batch of the others
+    for places in _time_places(found):
+        tried = [
+            replace(one, shape=tuple("T" if k == place else size for k, size in enumerate(one.shape)))
+            if place is not None and one.name not in said
+            else one
+            for one, place in zip(found, places)
+        ]
+        if any(one.has_time for one in tried) and not (
+            runs(module, tried, *_TRIED, dtype) or runs(module, tried, *_TRIED_LONG, dtype)
+        ):
+            continue
+        yield tried
+
+
+def _time_places(found: Sequence[Input]) -> Iterator[list[int | None]]:
+    first = found[0] if found else None
+    if first is not None and not first.has_time:
+        least = 2 if first.kind == "numbers" else 1
+        for place in range(1, len(first.shape)):
+            if len(first.shape) > least:
+                size = first.shape[place]
+                yield [
+                    place if one is first else next((k for k in range(1, len(one.shape)) if one.shape[k] == size
+                                                     and len(one.shape) > 2), None)
+                    for one in found
+                ]  # fmt: skip
+                yield [place if one is first else None for one in found]
+    yield [None] * len(found)
 
 
 def _shapes_of(layer: Any, place: int | None) -> list[Shape | None] | None:
     """Shapes of the argument `place` of a layer."""
     kind = type(layer).__name__.removeprefix("Parametrized")
+    if not type(layer).__module__.startswith("torch.nn."):
+        kind = class_of(layer).__mro__[1].__name__ if len(class_of(layer).__mro__) > 1 else kind
     batch_first = getattr(layer, "batch_first", True)
     if kind in ("LSTM", "GRU", "RNN"):
         if place != 0:  # the initial state

@@ -1,70 +1,82 @@
-"""Live modules and layers as graphs: torch.fx records which operation reads what, and each becomes layers."""
+"""Live modules and layers as graphs: torch.export records what a module does, and each operation becomes layers."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from cylstm.errors import CylstmError, UnsupportedError
+from cylstm.formats.arrays import warn_not_finite
 from cylstm.formats.state_dict.assemble import from_state_dict
 from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Linear
-from cylstm.formats.torch.inputs import given_shapes, guesses
-from cylstm.formats.torch.module import Call, Shape, call_of_layer, differs_in_training, evaluating, named, refuse_hooks
-from cylstm.formats.torch.modules import is_known
-from cylstm.formats.torch.network import Network
-from cylstm.formats.torch.run import Run
-from cylstm.formats.torch.state import Kept
-from cylstm.formats.torch.trace import EndlessError, ShapesNeeded, arguments, trace
+from cylstm.formats.torch.aten.build import Given, build_graph
+from cylstm.formats.torch.export import check_version, export
+from cylstm.formats.torch.inputs import Input, arguments, example_inputs, given_shapes, guesses, runs
+from cylstm.formats.torch.module import Call, call_of_layer, differs_in_training, evaluating, unwrapped
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import StaticTimeNeeded
+from cylstm.program.program import Program
+
+#: batch and time of the examples that a module is exported with: one time is even and the other odd, so that strides
+#: and pooling show
+EXAMPLES = ((3, 61), (5, 64))
+#: for layers that reach farther
+_LONG = ((3, 1021), (5, 1024))
 
 
-def from_torch(module: Any, inputs: Any = None) -> Graph:
+def from_torch(module: Any, inputs: Any = None, example: Any = None) -> Graph:
     """The graph of a live layer or network; weights are copied.
 
     A ``torch.nn.LSTM``, ``GRU``, ``RNN`` or one of their cells by itself gives its output at every step, and takes the
-    batch first and the time second. A network is traced with ``torch.fx``, which records how its layers are wired.
+    batch first and the time second. Any other module is exported by ``torch.export``, which records what it does.
 
     Parameters
     ----------
     module : torch.nn.Module
     inputs : tuple, list of tuple, dict or None
+    example : tensor, array, tuple, list, dict or None
         As in `cylstm.from_torch`.
 
     Raises
     ------
     UnsupportedError
-        For what is no module or cannot be traced, and for layers and operations that are not computed.
+        For what is no module or cannot be exported, and for operations that are not computed.
     ShapeError
         If the shapes of the inputs do not fit the layers, or have to be given.
     """
-    return convert_module(module, inputs)[0]
+    return convert_module(module, inputs, example)[0]
 
 
-def convert_module(module: Any, inputs: Any = None) -> tuple[Graph, Call]:
+def convert_module(module: Any, inputs: Any = None, example: Any = None) -> tuple[Graph, Call]:
     """As `from_torch`, with a `Call` to compare the module with its graph."""
-    kind = type(module).__name__
-    layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
-    layer = layers.get(kind.removesuffix("Cell"))
     if isinstance(module, type):
         raise UnsupportedError(f"from_torch takes a torch.nn.Module, found the class {module.__name__}; make one of it")
     if not hasattr(module, "named_modules") or "torch" not in sys.modules:
         raise UnsupportedError(
-            f"from_torch takes a torch.nn.Module, found {type(module).__module__}.{kind}; for tensors use "
-            "from_state_dict(tensors, layers=[...])"
+            f"from_torch takes a torch.nn.Module, found {type(module).__module__}.{type(module).__name__}; for tensors "
+            "use from_state_dict(tensors, layers=[...])"
         )
-    if not type(module).__module__.startswith("torch.nn.") or layer is None or inputs is not None:
-        graph, call = graph_from_module(module, inputs)
+    module = unwrapped(module)
+    kind = type(module).__name__
+    layers = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN, "Linear": Linear}
+    layer = layers.get(kind.removesuffix("Cell"))
+    is_plain = type(module).__module__.startswith("torch.nn.modules.") and not _has_hooks(module)
+    if layer is None or not is_plain or inputs is not None or example is not None:
+        graph, call = graph_from_module(module, inputs, example)
         return _of_live(graph, kind, version=None), call
-    refuse_hooks(module)
     options = {"activation": module.nonlinearity} if layer is RNN else {}
     graph = _of_live(from_state_dict(module.state_dict(), [layer("", **options)]), kind)
     return graph, call_of_layer(module, graph)
+
+
+def _has_hooks(module: Any) -> bool:
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()) or "forward" in vars(module)
 
 
 def _of_live(graph: Graph, kind: str, **beside: Any) -> Graph:
@@ -73,105 +85,97 @@ def _of_live(graph: Graph, kind: str, **beside: Any) -> Graph:
     return graph._replace(provenance={**graph.provenance, **found, **beside})
 
 
-def graph_from_module(module: Any, inputs: Any) -> tuple[Graph, Call]:
-    """The graph of a module that torch.fx can trace, and how the two are called; see `cylstm.from_torch`.
+def graph_from_module(module: Any, inputs: Any, example: Any = None) -> tuple[Graph, Call]:
+    """The graph of a module that torch.export records, and how the two are called; see `cylstm.from_torch`.
 
     Raises
     ------
     UnsupportedError
-        If it cannot be traced or computed.
+        If it cannot be exported or computed.
     ShapeError
         If the shapes of the inputs do not fit, or have to be given.
     """
     import torch
 
+    check_version(torch)
     kind = type(module).__name__
-    if is_known(module):
-        module = named(torch, kind.lower(), module)
     if any(part.training and differs_in_training(part) for part in module.modules()):
         warnings.warn(
             f"{kind} is in training mode; it is taken as after module.eval(): no dropout, fixed statistics",
             UserWarning,
             stacklevel=4,
         )
-    refuse_hooks(module)
     with evaluating(module):
-        return _first_that_fits(module, inputs, Kept(module))
+        return _first_that_fits(module, _copied(module), inputs, example)
+
+
+def _copied(module: Any) -> Any:
+    """A copy to run and export, so that nothing which the forward keeps stays in the user's module."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise UnsupportedError(
+            f"{type(module).__name__}: it cannot be copied ({error}), so its forward cannot be recorded without "
+            "changing it; make it of parameters, buffers and plain attributes"
+        ) from error
 
 
 _SIZES = "the shapes of the inputs could not be found out; say them, for example inputs=[('N', 'T', 6)]"
+_MOST_GUESSES = 12
 
 
-_MOST_GUESSES = 64
-
-
-def _first_that_fits(module: Any, inputs: Any, kept: Kept) -> tuple[Graph, Call]:
+def _first_that_fits(module: Any, copied: Any, inputs: Any, example: Any) -> tuple[Graph, Call]:
     """The graph with the first shapes of the inputs, among the possible ones, that fit all layers."""
     import torch
 
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
     dtype = np.dtype(np.float64 if wide else np.float32)
-    arrays: dict[int, tuple[object, np.ndarray]] = {}
-    failures: list[tuple[int, CylstmError]] = []
-    known = arguments(module)
-    given = given_shapes([one.name for one in known], inputs)
-    wanted = {*given, *(one.name for one in known[:1])}
-    # those without which the forward fails, although they have a default
-    guessed = {one.name for one in known if one.default is None} - wanted
-    for is_guess, names in enumerate([wanted, wanted | guessed] if guessed else [wanted]):
-        failed = [] if is_guess else failures
-        for traced, shapes in _attempts(module, names, given, failed, kept):
-            run = Run(module, Network(dtype, arrays), traced.constants)
-            try:
-                graph = run.build(traced, shapes)
-            except CylstmError as error:
-                failed.append((run.done, error))
-                continue
-            found = tuple((name, run.names.get(name), shape) for name, shape in shapes.items())
-            return graph, Call(module, found, tuple(run.batch), bool(is_guess))
-        if is_guess and failed and all("cannot be traced" in str(error) for _, error in failures):
-            failures = failed  # without the arguments the forward itself fails
+    failures: list[CylstmError] = []
+    for given, is_guess in itertools.islice(_possible(copied, inputs, example, failures, dtype), _MOST_GUESSES):
+        try:
+            graph, batch = _graph(copied, given, dtype)
+        except CylstmError as error:
+            failures.append(error)
+            continue
+        warn_not_finite(type(module).__name__, graph.tensors)
+        found = tuple((one.name, one.name if one.is_input else None, one.shape) for one in given)
+        return graph, Call(module, found, batch, is_guess, {one.name: one.value for one in given})
     if not failures:
         raise UnsupportedError(f"{type(module).__name__}: {_SIZES}")
-    # the error of the guess that got farthest is the most helpful one
-    best = max(failures, key=lambda failure: failure[0])[1]
-    if isinstance(best, StaticTimeNeeded):
+    best = failures[0]
+    if isinstance(best, StaticTimeNeeded) and "inputs=" not in str(best):
         raise StaticTimeNeeded(f"{best}; say it with from_torch(module, inputs=[('N', 20, 6)])") from best
-    if len(failures) > 1 and not str(best).endswith("is not supported"):
-        raise type(best)(
-            f"{best} (the shapes of the inputs are guesses; if they are wrong, say them, for example "
-            "inputs=[('N', 'T', 6)])"
-        ) from best
     raise best
 
 
-def _attempts(
-    module: Any,
-    names: set[str],
-    given: Mapping[str, Shape],
-    failures: list[tuple[int, CylstmError]],
-    kept: Kept,
-) -> Iterator[tuple[Any, dict[str, Shape | None]]]:
-    """The recorded forward with each possible shape of the inputs; `names` are the arguments that are given."""
-    is_asked = False
-    try:
-        traced = trace(module, None, names, kept)
-    except ShapesNeeded as asked:
-        traced, is_asked = asked.traced, True
-    except EndlessError:
-        raise
-    except CylstmError as error:
-        failures.append((0, error))
+def _possible(
+    module: Any, inputs: Any, example: Any, failures: list[CylstmError], dtype: np.dtype
+) -> Iterator[tuple[list[Input], bool]]:
+    """Inputs with which the module runs, the likeliest first, and whether optional arguments are among them."""
+    known = arguments(module)
+    if example is not None:
+        yield from ((given, False) for given in example_inputs(module, known, example, inputs))
         return
-    placeholders = [node for node in traced.nodes if node.op == "placeholder"]
-    for shapes in itertools.islice(guesses(placeholders, module, given, is_asked), _MOST_GUESSES):
-        if not is_asked:
-            yield traced, shapes
-            continue
-        # the forward asks for a size, so what it does may depend on the shapes
-        try:
-            yield trace(module, shapes, names, kept), shapes
-        except EndlessError:
-            raise
-        except CylstmError as error:
-            failures.append((0, error))
+    given = given_shapes([one.name for one in known], inputs)
+    wanted = [one for one in known if one.name in given or one.is_required]
+    wanted = wanted or known[:1]
+    optional = [one for one in known if one not in wanted and one.default is None]
+    for is_guess, names in enumerate([wanted, [*wanted, *optional]] if optional else [wanted]):
+        found = False
+        for one in guesses(module, names, given, failures, dtype):
+            found = True
+            yield one, bool(is_guess)
+        if found:
+            return
+
+
+def _graph(module: Any, given: Sequence[Input], dtype: np.dtype) -> tuple[Graph, tuple[int, ...]]:
+    """The graph of a module with these inputs."""
+    examples = EXAMPLES
+    if any(one.has_time for one in given) and not runs(module, given, *EXAMPLES[0], dtype):
+        examples = _LONG
+    programs: list[Program] = []
+    for batch, time in examples:
+        programs.append(export(module, {one.name: one.tensor(batch, time, dtype) for one in given}))
+    places = [Given(one.name, one.shape, one.kind, one.of) for one in given]
+    return build_graph(programs, places, examples, dtype, type(module).__name__)

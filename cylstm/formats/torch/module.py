@@ -20,20 +20,27 @@ def class_of(module: Any) -> type:
     return kind.__mro__[1] if kind.__module__ == "torch.nn.utils.parametrize" else kind
 
 
-def refuse_hooks(module: Any) -> None:
-    """Raise `UnsupportedError` if a module or one in it has hooks that change what it computes."""
-    for name, part in module.named_modules():
-        if part._forward_hooks or part._forward_pre_hooks:
+def unwrapped(module: Any) -> Any:
+    """The module in a compiled or a parallel one. Raises `UnsupportedError` for scripts, which hold no Python."""
+    while True:
+        kind = type(module)
+        name = f"{kind.__module__}.{kind.__name__}"
+        if kind.__name__ == "OptimizedModule" and hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        elif name.startswith("torch.nn.parallel.") and hasattr(module, "module"):
+            module = module.module
+        elif name.startswith("torch.jit."):
             raise UnsupportedError(
-                f"layer {name or type(module).__name__!r}: it has forward hooks, such as those of "
-                "torch.nn.utils.weight_norm and spectral_norm, which are not run; remove them first "
-                "(torch.nn.utils.remove_weight_norm)"
+                f"from_torch takes a module, found a {kind.__name__} of TorchScript; give the module that was scripted "
+                "or traced, or load module.state_dict() with layers="
             )
-        if type(part).__module__.startswith("torch.nn.") and "forward" in vars(part):
+        elif kind.__name__ in ("GraphModule", "ExportedProgram") and "export" in name:
             raise UnsupportedError(
-                f"layer {name or type(module).__name__!r}: this object has a forward of its own, which is not run; "
-                "write a class with that forward"
+                "from_torch takes a module, found an exported program; save it with torch.export.save(program, "
+                '"net.pt2") and load that, cylstm.load("net.pt2")'
             )
+        else:
+            return module
 
 
 @contextlib.contextmanager
@@ -47,13 +54,6 @@ def evaluating(module: Any) -> Iterator[None]:
     finally:
         for part, flag in training.items():
             part.training = flag
-
-
-def named(torch: Any, name: str, module: Any) -> Any:
-    network = torch.nn.Sequential()
-    network.add_module(name, module)
-    network.training = module.training
-    return network
 
 
 def differs_in_training(module: Any) -> bool:
@@ -80,6 +80,8 @@ class Call(NamedTuple):
         Which axis of each result is the batch.
     is_guess : bool
         An argument is taken as given although it has a default, for without it the forward fails.
+    values : dict
+        What the user gave as an example, by argument.
     is_layer : bool
         A recurrent layer by itself, of which the output alone counts.
     """
@@ -88,6 +90,7 @@ class Call(NamedTuple):
     inputs: tuple[tuple[str, str | None, Shape | None], ...]
     batch: tuple[int, ...]
     is_guess: bool = False
+    values: Mapping[str, Any] = {}
     is_layer: bool = False
 
     def run(self, *given: Any) -> Any:

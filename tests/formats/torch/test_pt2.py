@@ -78,13 +78,13 @@ def test_the_operations_of_every_version_are_read_in_order(tmp_path, version):
     ]
     others = {name: lstm.arguments[name] for name in ("num_layers", "batch_first", "bidirectional", "train")}
     assert others == {"num_layers": 2, "batch_first": True, "bidirectional": False, "train": False}
-    assert lstm.where == "layer 'lstm', net.py line 12"
+    assert (lstm.where, lstm.layer) == ("net.py line 12", "lstm")
     zeros = made["aten.zeros.default"]
     (count,) = made["aten.sym_size.int"].outputs
     assert zeros.arguments["size"] == (2, R(count), 4) and zeros.arguments["dtype"] == "float32"
     assert found.types[count] == NumberType("int", found.types["x"].shape[0])
     assert made["aten.chunk.default"].outputs[0] == ("getitem_3", "getitem_4")
-    assert made["aten.linear.default"].where == "layer 'fc', net.py line 13"
+    assert made["aten.linear.default"].where == "net.py line 13"
     assert made["aten.tanh.default"].where == "net.py line 14"
     masked = made["aten.masked_fill.Scalar"]
     assert masked.arguments["value"] == -np.inf and masked.outputs == (hidden.name,)

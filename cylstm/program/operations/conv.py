@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cylstm.formats.torch.network import Network
-from cylstm.formats.torch.operations.parts import cut
-from cylstm.formats.torch.tensor import BATCH, Dim, Tensor
-from cylstm.graph.values import Value
+from cylstm.graph.values import Option, Value
+from cylstm.program.network import Network
+from cylstm.program.operations.parts import cut
+from cylstm.program.tensor import BATCH, Dim, Tensor
 
 
 def channels_last(net: Network, x: Any) -> tuple[Tensor, Value]:
     """A tensor (batch, channels, time) and its value (time, channels)."""
     x = net.tensor(x)
-    if len(x.axes) != 3 or x.batch != 0:
+    if len(x.axes) != 3 or x.axes[0] != BATCH:
         raise net.refuse(f"expected a tensor (batch, channels, time), found {x.shape}")
+    x = net.solid(net.solid(x, 1), 2)
     return x, net.arrange(x, [2, 1])
 
 
@@ -76,14 +77,8 @@ def conv1d(
 
 def _is_cropped(net: Network, steps: int) -> bool:
     """Whether everything that reads the operation only cuts so many steps off its end, ``y[:, :, :-steps]``."""
-    return bool(net.fx_node.users) and all(
-        user.op == "call_function"
-        and getattr(user.target, "__name__", "") == "getitem"
-        and isinstance(user.args[1], tuple)
-        and user.args[1] == (*(slice(None),) * (len(user.args[1]) - 1), slice(None, -steps, None))
-        and (len(user.args[1]) == 3)
-        for user in net.fx_node.users
-    )
+    readers = net.readers()
+    return bool(readers) and all(name == "slice" and taken == (2, None, -steps, 1) for name, taken in readers)
 
 
 def pad_axis(net: Network, x: Tensor, axis: int, before: int, after: int, mode: str = "zero") -> Tensor:
@@ -94,11 +89,10 @@ def pad_axis(net: Network, x: Tensor, axis: int, before: int, after: int, mode: 
         before, after = max(before, 0), max(after, 0)
     if not before and not after:
         return x
-    if x.axes[axis] is None:
-        x = net.last(x, axis)
-    options = {"axis": x.axes[axis], "before": before, "after": after, "mode": mode}
-    value = net.add_layer("pad", x.value, options=options, part="pad" if net.fx_node.op == "call_module" else "")
-    return Tensor(value, x.axes, unpadded=(x, axis, before, after) if mode == "zero" else None)
+    x, place = net.stored_axis(x, axis)
+    options: dict[str, Option] = {"axis": place, "before": before, "after": after, "mode": mode}
+    value = net.add_layer("pad", x.value, options=options, part="pad")
+    return Tensor(value, x.axes, x.dtype, unpadded=(x, axis, before, after) if mode == "zero" else None)
 
 
 def pad(net: Network, x: Any, padding: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cylstm.formats.torch.network import Network
-from cylstm.formats.torch.tensor import Tensor
+from cylstm.program.network import Network
+from cylstm.program.tensor import Tensor
 
 
 def batch_norm(net: Network, x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Tensor:
@@ -38,8 +38,11 @@ def layer_norm(
     if count == 1:
         x = net.last(x, axes[0])
     else:
+        counts = [len(p) if isinstance(p, tuple) else 1 for p in x.axes]
+        x = net.plain(x)
+        axes = list(range(len(x.axes) - count, len(x.axes)))
         wanted = [i for i in x.stored if i not in axes] + axes
-        x = net.place(net.arrange(x, wanted), wanted, x)
+        x = net.rejoin(net.place(net.arrange(x, wanted), wanted, x), counts)
     weights = {
         role: None if tensor is None else net.array(tensor).reshape(-1)
         for role, tensor in (("gain", weight), ("shift", bias))
@@ -55,13 +58,16 @@ def group_norm(net: Network, x: Any, groups: int, weight: Any = None, bias: Any 
     return Tensor(net.add_layer("group_norm", x.value, weights, {"groups": groups, "epsilon": float(eps)}), x.axes)
 
 
-def instance_norm(net: Network, m: Any, x: Any) -> Tensor:
+def instance_norm(
+    net: Network, x: Any, mean: Any, variance: Any, weight: Any, bias: Any, use_input_stats: bool, eps: float
+) -> Tensor:
     x = net.tensor(x)
-    if len(x.axes) != 3 or x.batch != 0:
+    if not use_input_stats:
+        return batch_norm(net, x, mean, variance, weight, bias, eps)
+    channels = x.size(1)
+    if len(x.axes) != 3 or x.batch != 0 or not isinstance(channels, int):
         raise net.refuse(f"expected a tensor (batch, channels, time), found {x.shape}")
-    if m.track_running_stats:
-        return batch_norm(net, x, m.running_mean, m.running_var, m.weight, m.bias, m.eps)
-    return group_norm(net, x, m.num_features, m.weight, m.bias, m.eps)
+    return group_norm(net, x, channels, weight, bias, eps)
 
 
 def rms_epsilon(net: Network, eps: float | None) -> float:

@@ -1,0 +1,169 @@
+"""The graph of a program of ATen operations: its inputs as values, then all that its results need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from cylstm.errors import FormatError
+from cylstm.formats.torch.aten.run import Run
+from cylstm.graph.graph import Graph
+from cylstm.graph.values import Value
+from cylstm.program.network import Network
+from cylstm.program.operations.elementwise import function
+from cylstm.program.operations.reduce import reduce
+from cylstm.program.program import Program
+from cylstm.program.tensor import BATCH, Place, Tensor
+
+#: what an input is: numbers, whole numbers that choose rows of an embedding, truths, how many steps of another input
+#: count in each row
+InputKind: TypeAlias = Literal["numbers", "indices", "truths", "lengths", "padding"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """An input of a program.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int or str
+        "N" for the batch and "T" for a time of any length.
+    kind : {"numbers", "indices", "truths", "lengths", "padding"}
+    of : str or None
+        Of lengths and padding: the input whose steps they are about.
+    """
+
+    name: str
+    shape: tuple[str | int, ...]
+    kind: InputKind = "numbers"
+    of: str | None = None
+
+
+def build_graph(
+    programs: Sequence[Program],
+    given: Sequence[Given],
+    examples: Sequence[tuple[int, int | Mapping[str, int]]],
+    dtype: np.dtype,
+    what: str,
+) -> tuple[Graph, tuple[int, ...]]:
+    """The graph of a program, and which axis of each result is the batch.
+
+    Parameters
+    ----------
+    programs : sequence of Program
+        The same network as recorded with each of `examples`, (batch, time).
+    given : sequence of Given
+        The inputs, in the order of the program's.
+    dtype : numpy.dtype
+    what : str
+        The network's name in messages.
+    """
+    net = Network(dtype)
+    times = [one.name for one in given if "T" in one.shape]
+    net.examples = tuple(
+        (batch, dict.fromkeys(times, time) if isinstance(time, int) else time) for batch, time in examples
+    )
+    if len(programs) == 1:
+        net.static_sizes = frozenset(size for array in programs[0].constants.values() for size in array.shape)
+    run = Run(net, programs)
+    taken = {operation.layer for operation in programs[0].operations} | {
+        name for operation in programs[0].operations for name in _names(operation.outputs)
+    }
+    inputs: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
+    for name, one in zip(programs[0].inputs, given, strict=True):
+        net.name = one.name
+        inputs[name] = add_input(net, run, one, tensors, taken)
+    run.run(inputs)
+    run.add_outputs(programs[0].outputs)
+    if not run.outputs:
+        raise FormatError(f"{what}: it gives no tensor")
+    for value in run.outputs:
+        net.builder.output(value)
+    graph = without_unused(net.builder.build())
+    return graph._replace(layouts=run.axis_orders), tuple(run.batch)
+
+
+def _names(outputs: Any) -> list[str]:
+    if isinstance(outputs, str):
+        return [outputs]
+    return [] if outputs is None else [name for one in outputs for name in _names(one)]
+
+
+def add_input(net: Network, run: Run, given: Given, tensors: dict[str, Tensor], taken: set[str]) -> Any:
+    """An input as a tensor."""
+    if given.kind in ("lengths", "padding"):
+        return _of_mask(net, tensors[str(given.of)], given)
+    name = given.name
+    while name in taken:
+        name += "_"
+    run.input_names.append(name)
+    run.named_inputs[given.name] = name
+    rest: list[Any] = [size for size in given.shape if size != "N"]
+    if given.kind == "indices":
+        value = net.builder.input(name, tuple(None if size == "T" else size for size in rest), indices=True)
+        tensor = Tensor(value, tuple(BATCH if s == "N" else rest.index(s) if s == "T" else _place(rest, given.shape, k)
+                                     for k, s in enumerate(given.shape)), "int")  # fmt: skip
+        tensors[given.name] = tensor
+        return tensor
+    order = sorted(range(len(rest)), key=lambda i: rest[i] != "T")
+    stored = [None if rest[i] == "T" else rest[i] for i in order]
+    if stored in ([None], []):
+        stored.append(1)
+    value = net.builder.input(name, tuple(stored))
+    places = [order.index(i) for i in range(len(rest))]
+    if places != list(range(len(stored))):
+        run.axis_orders[name] = "".join(map(str, places))
+    remaining = iter(places)
+    axes: list[Place] = [BATCH if size == "N" else next(remaining) for size in given.shape]
+    tensor = Tensor(value, tuple(axes), "bool" if given.kind == "truths" else "float")
+    tensors[given.name] = tensor
+    return tensor
+
+
+def _place(rest: Sequence[Any], shape: Sequence[Any], axis: int) -> int:
+    """Which of the axes without batch one of the axes is."""
+    return sum(size != "N" for size in shape[:axis])
+
+
+def _of_mask(net: Network, tensor: Tensor, given: Given) -> Callable[[], Tensor] | Tensor:
+    """Lengths, or the padding, as what `predict` is given besides: a mask; computed if the program computes with it."""
+    assert tensor.value.mask is not None
+    mask = net.builder.value(tensor.value.mask)
+
+    def steps() -> Tensor:
+        value = net.add_layer("mask_numbers", None, part=given.name, mask=mask)
+        return Tensor(value, (BATCH, 0), "bool")
+
+    if given.kind == "padding":
+        return lambda: function(net, steps(), "logical_not")
+    return lambda: _lengths(net, steps())
+
+
+def _lengths(net: Network, steps: Tensor) -> Tensor:
+    found: Tensor = reduce(net, steps, "sum", 1)
+    return found.of("int")
+
+
+def without_unused(graph: Graph) -> Graph:
+    """The graph without layers that no output needs, and without their weights."""
+    needed = set(graph.outputs)
+    kept = []
+    for layer in reversed(graph.layers):
+        if needed & set(layer.outputs.values()):
+            kept.append(layer)
+            needed |= set(layer.inputs.values())
+    kept.reverse()
+    inputs = graph.inputs
+    masks = {graph.values[name].mask for name in inputs}
+    written = {name for layer in kept for name in layer.outputs.values()}
+    values: Mapping[str, Value] = {
+        name: value for name, value in graph.values.items() if name in written or name in inputs or name in masks
+    }
+    weights = {name for layer in kept for name in layer.weights.values()}
+    tensors = {name: tensor for name, tensor in graph.tensors.items() if name in weights}
+    return graph._replace(values=values, layers=tuple(kept), tensors=tensors)

@@ -1,0 +1,334 @@
+"""ATen's operations that are layers: recurrent ones, convolutions, pooling, normalisation, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cylstm.program.network import Network
+from cylstm.program.operations import attention, conv, norm
+from cylstm.program.operations.frames import has_frames, on_frames
+from cylstm.program.operations.recurrent import Direction, cell, recurrent, rnn_activation
+from cylstm.program.tensor import Packed, Stack, Tensor, is_constant, shape_of
+
+_KINDS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"}
+
+
+def layer_weights(net: Network, kind: str, given: Sequence[Any]) -> dict[str, np.ndarray | None]:
+    """Role -> array of one layer and direction, the two biases summed where only their sum counts."""
+    arrays = [net.array(one) for one in given]
+    weight_ih, weight_hh, *rest = arrays
+    weight_hr = rest.pop() if rest and len(rest) % 2 else None
+    bias_ih, bias_hh = rest if rest else (None, None)
+    found = {"weight_ih": weight_ih, "weight_hh": weight_hh, "weight_hr": weight_hr}
+    if kind == "gru":
+        return found | {"bias_ih": bias_ih, "bias_hh": bias_hh}
+    return found | {"bias": None if bias_ih is None else bias_ih + bias_hh}
+
+
+def recurrent_of(name: str) -> Callable[..., Any]:
+    """``aten.lstm.input`` and its like, of padded sequences or with `data` of packed ones."""
+    kind = _KINDS[name]
+
+    def found(
+        net: Network,
+        params: Sequence[Any],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        input: Any = None,
+        hx: Any = None,
+        batch_first: bool = False,
+    ) -> Any:
+        if train and dropout:
+            raise net.refuse("dropout that is on when the program was made; export the module after eval()")
+        directions = 2 if bidirectional else 1
+        each = len(params) // (num_layers * directions)
+        groups = [params[k : k + each] for k in range(0, len(params), each)]
+        if each * num_layers * directions != len(params) or not groups:
+            raise net.refuse(f"expected the weights of {num_layers * directions} layers and directions")
+        layers = [
+            [Direction(layer_weights(net, kind, groups[k * directions + d]), bool(d)) for d in range(directions)]
+            for k in range(num_layers)
+        ]
+        states = list(hx) if isinstance(hx, (tuple, list)) else [hx]
+        options = rnn_activation(net, name.removeprefix("rnn_")) if kind == "rnn" else None
+        packed = input if isinstance(input, Packed) else None
+        x = packed.tensor if packed is not None else input
+        mask = packed.mask if packed is not None else None
+
+        def call(x: Any, *states: Any) -> Any:
+            return recurrent(net, kind, x, states, layers, batch_first=batch_first, options=options, mask=mask)
+
+        if has_frames(x) and batch_first:
+            if any(isinstance(one, (Tensor, Stack)) for one in states):
+                raise net.refuse("a computed first state of a layer on single steps as rows is not supported")
+            return on_frames(net, call, (x, *[None if not np.any(getattr(s, "array", s)) else s for s in states]))
+        y, *last = call(x, *states)
+        return (y if packed is None else Packed(y, packed.mask), *last)
+
+    return found
+
+
+def cell_of(kind: str, activation: str | None = None) -> Callable[..., Any]:
+    def found(
+        net: Network,
+        input: Any,
+        hx: Any,
+        w_ih: Any,
+        w_hh: Any,
+        b_ih: Any = None,
+        b_hh: Any = None,
+    ) -> Any:
+        given = [w_ih, w_hh] + ([] if b_ih is None else [b_ih, b_hh])
+        weights = layer_weights(net, kind, given)
+        options = rnn_activation(net, activation) if activation else None
+        states = list(hx) if isinstance(hx, (tuple, list)) else [hx]
+        is_single = len(shape_of(input)) == 1
+        if is_single:
+            raise net.refuse("a cell of a single row without a batch is not supported; give the batch an axis")
+        result = cell(net, kind, input, states, weights, options)
+        return result if kind == "lstm" else result[0]
+
+    return found
+
+
+def conv1d(
+    net: Network,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    return on_frames(
+        net, lambda x: conv.conv1d(net, x, weight, bias, stride, padding, dilation, groups), (input,)
+    )  # fmt: skip
+
+
+def convolution(
+    net: Network,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    **others: Any,
+) -> Any:
+    if len(shape_of(weight)) != 3 or transposed:
+        raise net.refuse("convolutions over time are supported, transposed ones and those over images are not")
+    return conv1d(net, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(net: Network, *args: Any, **others: Any) -> Any:
+    raise net.refuse("a convolution over images is not supported; Conv1d, over time, is")
+
+
+def pad(net: Network, self: Any, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Any:
+    return conv.pad(net, self, list(pad), mode, value)
+
+
+def batch_norm(
+    net: Network,
+    input: Any,
+    weight: Any = None,
+    bias: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Any:
+    return norm.batch_norm(net, input, None if training else running_mean, running_var, weight, bias, eps)
+
+
+def instance_norm(
+    net: Network,
+    input: Any,
+    weight: Any = None,
+    bias: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Any:
+    return norm.instance_norm(net, input, running_mean, running_var, weight, bias, use_input_stats, eps)
+
+
+def layer_norm(
+    net: Network,
+    input: Any,
+    normalized_shape: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Any:
+    return norm.layer_norm(net, input, normalized_shape, weight, bias, eps)
+
+
+def rms_norm(
+    net: Network,
+    input: Any,
+    normalized_shape: Sequence[int],
+    weight: Any = None,
+    eps: float | None = None,
+) -> Any:
+    return norm.layer_norm(net, input, normalized_shape, weight, None, norm.rms_epsilon(net, eps), "rms")
+
+
+def sdpa(
+    net: Network,
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    if dropout_p:
+        raise net.refuse("dropout that is on when the program was made; export the module after eval()")
+    if enable_gqa:
+        raise net.refuse("queries with more heads than keys (enable_gqa) are not supported")
+    return attention.scaled_dot_product_attention(net, query, key, value, attn_mask, is_causal, scale)
+
+
+def max_pool1d(
+    net: Network,
+    self: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Any:
+    return on_frames(
+        net, lambda x: conv.max_pool1d(net, x, net_size(net, x, kernel_size), stride, padding, dilation, ceil_mode),
+        (self,),
+    )  # fmt: skip
+
+
+def avg_pool1d(
+    net: Network,
+    self: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    return on_frames(
+        net, lambda x: conv.avg_pool1d(net, x, net_size(net, x, kernel_size), stride, padding, ceil_mode,
+                                       count_include_pad),
+        (self,),
+    )  # fmt: skip
+
+
+def net_size(net: Network, x: Any, given: Any) -> Any:
+    """A window's size, which may be the number of all steps."""
+    size = given[0] if isinstance(given, (tuple, list)) and len(given) == 1 else given
+    whole = shape_of(x)[-1]
+    return whole if not isinstance(size, (tuple, list)) and net.numbers(size) == net.numbers(whole) else given
+
+
+def adaptive(mode: str) -> Callable[..., Any]:
+    def found(net: Network, self: Any, output_size: Any) -> Any:
+        return on_frames(net, lambda x: conv.global_pool(net, x, mode, output_size), (self,))
+
+    return found
+
+
+def upsample(net: Network, input: Any = None, self: Any = None, output_size: Any = None, scale_factors: Any = None,
+             scales: Any = None) -> Any:  # fmt: skip
+    x = self if input is None else input
+    factor = scales if scale_factors is None else scale_factors
+    factor = factor[0] if isinstance(factor, (tuple, list)) else factor
+    if factor is None:
+        size = output_size[0] if isinstance(output_size, (tuple, list)) else output_size
+        own = net.numbers(shape_of(x)[-1])
+        factors = {a / b for a, b in zip(net.numbers(size), own)}
+        factor = factors.pop() if len(factors) == 1 else 0.5
+    return conv.upsample(net, x, None, factor, "nearest")
+
+
+def pack(net: Network, input: Any, lengths: Any = None, batch_first: bool = False) -> Any:
+    """What stands for ``pack_padded_sequence``: the padded sequence and which of its steps are valid."""
+    tensor = net.tensor(input)
+    if tensor.value.mask is None:
+        raise net.refuse("a packed sequence of something else than an input of the network, or one of another time")
+    return Packed(tensor, net.builder.value(tensor.value.mask))
+
+
+def weight_norm(net: Network, v: Any, g: Any, dim: int = 0) -> Any:
+    """A weight as its direction times its length along an axis."""
+    if not is_constant(v) or not is_constant(g):
+        raise net.refuse("a normalised weight that the network computes is not supported")
+    direction = np.asarray(v)
+    others = tuple(i for i in range(direction.ndim) if dim == -1 or i != dim)
+    length = np.sqrt(np.square(direction.astype(np.float64)).sum(axis=others, keepdims=True))
+    return (direction * (np.asarray(g) / length)).astype(direction.dtype)
+
+
+def refused(why: str) -> Callable[..., Any]:
+    def found(net: Network, *args: Any, **others: Any) -> Any:
+        raise net.refuse(why)
+
+    return found
+
+
+#: ATen's name without its overload -> function
+LAYERS: Mapping[str, Callable[..., Any]] = {
+    **{name: recurrent_of(name) for name in _KINDS},
+    "lstm_cell": cell_of("lstm"),
+    "gru_cell": cell_of("gru"),
+    "rnn_tanh_cell": cell_of("rnn", "tanh"),
+    "rnn_relu_cell": cell_of("rnn", "relu"),
+    "conv1d": conv1d,
+    "convolution": convolution,
+    "_convolution": convolution,
+    "conv2d": conv2d,
+    "conv3d": conv2d,
+    "conv_transpose1d": refused("a transposed convolution is not supported; Upsample and Conv1d are"),
+    "conv_transpose2d": conv2d,
+    "pad": pad,
+    "constant_pad_nd": lambda net, self, pad, value=0: conv.pad(net, self, list(pad), "constant", value),
+    "reflection_pad1d": lambda net, self, padding: conv.pad(net, self, list(padding), "reflect"),
+    "replication_pad1d": lambda net, self, padding: conv.pad(net, self, list(padding), "replicate"),
+    "batch_norm": batch_norm,
+    "_native_batch_norm_legit_no_training": lambda net, input, weight, bias, running_mean, running_var, momentum, eps: (
+        batch_norm(net, input, weight, bias, running_mean, running_var, False, momentum, eps), None, None),
+    "instance_norm": instance_norm,
+    "layer_norm": layer_norm,
+    "native_layer_norm": lambda net, input, normalized_shape, weight=None, bias=None, eps=1e-5: (
+        layer_norm(net, input, normalized_shape, weight, bias, eps), None, None),
+    "rms_norm": rms_norm,
+    "group_norm": lambda net, input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True: norm.group_norm(
+        net, input, num_groups, weight, bias, eps),
+    "scaled_dot_product_attention": sdpa,
+    "max_pool1d": max_pool1d,
+    "avg_pool1d": avg_pool1d,
+    "max_pool1d_with_indices": refused("return_indices is not supported"),
+    "adaptive_avg_pool1d": adaptive("mean"),
+    "adaptive_max_pool1d": lambda net, self, output_size: (
+        adaptive("max")(net, self, output_size), refused("return_indices is not supported")),
+    "upsample_nearest1d": upsample,
+    "upsample_linear1d": refused("upsampling with mode='linear' is not supported; mode='nearest' is"),
+    "pack": pack,
+    "unpack": lambda net, input: input,
+    "_weight_norm": weight_norm,
+}  # fmt: skip

@@ -1,0 +1,304 @@
+"""Programs of live modules: ``torch.export`` runs a module on stand-ins for tensors and records what it does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from cylstm.errors import UnsupportedError
+from cylstm.formats.arrays import as_numpy
+from cylstm.formats.torch.module import class_of
+from cylstm.program.program import Operation, Program, Reference, TensorType
+
+#: the oldest PyTorch whose export is read
+OLDEST = (2, 6)
+#: one module at a time: functions of PyTorch are replaced while one is exported
+_EXPORTING = threading.RLock()
+
+
+def check_version(torch: Any) -> None:
+    """Raise `UnsupportedError` for a PyTorch whose programs are not read."""
+    found = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2] if part.isdecimal())
+    if found < OLDEST:
+        raise UnsupportedError(
+            f"from_torch needs PyTorch {'.'.join(map(str, OLDEST))} or later, found {torch.__version__}; save "
+            'module.state_dict() and load it with layers=, for example cylstm.load("weights.pt", '
+            'layers=[cylstm.LSTM("lstm"), cylstm.Linear("fc")])'
+        )
+
+
+def export(module: Any, arguments: Mapping[str, Any]) -> Program:
+    """What a module's forward does with these tensors, by the names of its arguments.
+
+    Raises
+    ------
+    UnsupportedError
+        If PyTorch cannot export it; the message is its reason.
+    """
+    import torch
+
+    with _EXPORTING, stand_ins(torch, module), _quiet(torch), torch.enable_grad():
+        try:
+            exported = torch.export.export(module, (), dict(arguments), strict=False)
+        except Exception as error:
+            raise UnsupportedError(_why(module, error)) from error
+        return program_of(torch, exported)
+
+
+def _why(module: Any, error: Exception) -> str:
+    """Why PyTorch does not export a module, in a sentence."""
+    kind = type(module).__name__
+    text = str(error)
+    if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__ or "aten._local_scalar" in text:
+        return (
+            f"{kind}: control flow that depends on the numbers in a tensor, such as an if or a loop, is not supported; "
+            "write it with torch.where, or as a loop of a fixed number of steps" + _line(error)
+        )
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return f"{kind}: torch.export cannot record its forward: {first[:300]}" + _line(error)
+
+
+def _line(error: BaseException) -> str:
+    """Where in the user's own code an error came up."""
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        path = trace.tb_frame.f_code.co_filename
+        if trace.tb_frame.f_code.co_name != "<module>" and not _is_library(path):
+            found = f" ({path.replace(chr(92), '/').rpartition('/')[2]} line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return found or ""
+
+
+def _is_library(path: str) -> bool:
+    path = path.replace("\\", "/")
+    return "/torch/" in path or "/cylstm/" in path or path.startswith("<")
+
+
+@contextlib.contextmanager
+def _quiet(torch: Any) -> Iterator[None]:
+    """Without PyTorch's warnings and reports about what it exports."""
+    del torch
+    logger = logging.getLogger("torch")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def program_of(torch: Any, exported: Any) -> Program:
+    """An exported program as plain data."""
+    signature = exported.graph_signature
+    state = {**exported.state_dict, **exported.constants}
+    constants, names, inputs = {}, {}, []
+    fixed: dict[str, Any] = {}
+    arrays: dict[int, Any] = {}
+    for spec in signature.input_specs:
+        name = getattr(spec.arg, "name", None)
+        if spec.target is not None and name is not None:
+            tensor = state.get(spec.target)
+            if tensor is None:
+                tensor = exported.constants.get(spec.target)
+            if not isinstance(tensor, torch.Tensor):
+                raise UnsupportedError(f"{spec.target}: a constant that is no tensor is not supported")
+            if id(tensor) not in arrays:
+                arrays[id(tensor)] = as_numpy(spec.target, tensor)
+            constants[name] = arrays[id(tensor)]
+            names[name] = spec.target
+        elif name is not None and hasattr(spec.arg, "value"):
+            fixed[name] = spec.arg.value
+        elif name is not None:
+            inputs.append(name)
+    operations, types = [], {}
+    mutated: dict[str, str] = {}
+    returned: list[Any] = []
+    for node in exported.graph.nodes:
+        if node.op == "call_function":
+            operations.append(_operation(torch, node))
+        elif node.op == "output":
+            returned = list(node.args[0])
+        kind = _type(torch, node.meta.get("val"))
+        if kind is not None:
+            types[node.name] = kind
+    results = []
+    for spec, found in zip(signature.output_specs, returned):
+        if "USER_OUTPUT" in str(spec.kind):
+            results.append(_argument(torch, found))
+        elif spec.target is not None and hasattr(found, "name"):
+            mutated[spec.target] = found.name
+    outputs = torch.utils._pytree.tree_unflatten(results, exported.call_spec.out_spec)
+    return Program(
+        tuple(inputs),
+        {name: name for name in inputs},
+        fixed,
+        tuple(operations),
+        _plain(outputs),
+        constants,
+        names,
+        types,
+        {},
+        mutated,
+        f"PyTorch {torch.__version__} export",
+    )
+
+
+def _plain(found: Any) -> Any:
+    """Nested results as tuples and dicts."""
+    if isinstance(found, Mapping):
+        return {str(key): _plain(one) for key, one in found.items()}
+    if isinstance(found, (tuple, list)):
+        return tuple(_plain(one) for one in found)
+    return found
+
+
+def _type(torch: Any, found: Any) -> TensorType | None:
+    if not isinstance(found, torch.Tensor):
+        return None
+    return TensorType(str(found.dtype).removeprefix("torch."), tuple(int(size) for size in found.shape))
+
+
+def _operation(torch: Any, node: Any) -> Operation:
+    """One operation, its arguments by name."""
+    target = node.target
+    schema = getattr(target, "_schema", None)
+    if schema is not None:
+        names = [argument.name for argument in schema.arguments]
+        given = dict(zip(names, node.args)) | dict(node.kwargs)
+        text = str(target)
+    else:
+        given = {str(k): one for k, one in enumerate(node.args)} | dict(node.kwargs)
+        text = f"_operator.{target.__name__}" if getattr(target, "__module__", "") == "_operator" else (
+            f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}")  # fmt: skip
+    arguments = {name: _argument(torch, found) for name, found in given.items()}
+    where, layer = _where(node)
+    return Operation(text, arguments, (node.name,), where, layer)
+
+
+def _argument(torch: Any, found: Any) -> Any:
+    if isinstance(found, torch.fx.Node):
+        return Reference(found.name)
+    if isinstance(found, (list, tuple)):
+        return tuple(_argument(torch, one) for one in found)
+    if isinstance(found, (torch.dtype, torch.layout, torch.memory_format)):
+        return str(found).removeprefix("torch.")
+    if isinstance(found, torch.device):
+        return str(found)
+    if isinstance(found, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        raise UnsupportedError("a size that depends on the numbers in a tensor is not supported")
+    return found
+
+
+def _where(node: Any) -> tuple[str, str]:
+    """Where in the user's code an operation comes from, and the path of the layer of torch.nn that it belongs to."""
+    layer = ""
+    for path, kind in (node.meta.get("nn_module_stack") or {}).values():
+        if str(kind).startswith("torch.nn.") and ".container." not in str(kind):
+            layer = str(path)
+    text = ""
+    for line in str(node.meta.get("stack_trace") or "").splitlines():
+        pieces = line.strip().split('"')
+        if len(pieces) == 3 and pieces[0] == "File " and not _is_library(pieces[1]):
+            number = pieces[2].removeprefix(", line ").partition(",")[0]
+            text = f"{pieces[1].replace(chr(92), '/').rpartition('/')[2]} line {number}"
+    return text, layer.removeprefix("L['self'].")
+
+
+# What cannot be exported as it is
+
+
+@contextlib.contextmanager
+def stand_ins(torch: Any, module: Any) -> Iterator[None]:
+    """Packed sequences as operations of their own while a module is exported, and ``Variable(x)`` as x."""
+    rnn = torch.nn.utils.rnn
+    pack_operation = _pack_operation(torch)
+
+    def check_order(batch_first: object) -> None:
+        layers = [part for part in module.modules() if isinstance(part, torch.nn.RNNBase)]
+        if any(layer.batch_first != batch_first for layer in layers):
+            raise UnsupportedError(
+                f"{type(module).__name__}: a packed sequence with batch_first={batch_first}, and recurrent layers that "
+                "have it otherwise, is not supported; give it the same everywhere"
+            )
+
+    def packed(sequence: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Any:
+        check_order(batch_first)
+        if not isinstance(lengths, torch.Tensor):
+            raise UnsupportedError(
+                f"{type(module).__name__}: pack_padded_sequence with lengths that are no tensor is not supported; give "
+                "them as an argument of the forward, and lengths= to predict"
+            )
+        return pack_operation(sequence, lengths)
+
+    def padded(
+        sequence: Any, batch_first: bool = False, padding_value: float = 0.0, total_length: object = None
+    ) -> tuple[Any, Any]:
+        check_order(batch_first)
+        if padding_value != 0:
+            raise UnsupportedError(
+                f"{type(module).__name__}: pad_packed_sequence with a padding_value is not supported"
+            )
+        time = sequence.shape[1 if batch_first else 0]
+        if total_length is not None and total_length != time:
+            raise UnsupportedError(
+                f"{type(module).__name__}: pad_packed_sequence with a total_length other than that of the input is not "
+                "supported"
+            )
+        return torch.ops.cylstm.unpack(sequence), torch.ops.cylstm.lengths(sequence, 1 if batch_first else 0)
+
+    changed = [
+        (rnn.pack_padded_sequence, packed),
+        (rnn.pad_packed_sequence, padded),
+        (torch.autograd.Variable, lambda tensor, *args, **kwargs: tensor),
+    ]
+    scopes: list[dict[str, Any]] = [vars(rnn), vars(torch.autograd)]
+    for part in module.modules():
+        scope = getattr(class_of(part).forward, "__globals__", {})
+        if not any(scope is one for one in scopes):
+            scopes.append(scope)
+    before = [
+        (scope, name, found)
+        for scope in scopes
+        for name, found in list(scope.items())
+        if any(found is old for old, _ in changed)
+    ]
+    thread = threading.get_ident()
+
+    def on_this_thread(old: Any, new: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: (new if threading.get_ident() == thread else old)(*args, **kwargs)
+
+    for scope, name, found in before:
+        scope[name] = next(on_this_thread(old, new) for old, new in changed if old is found)
+    try:
+        yield
+    finally:
+        for scope, name, found in before:
+            scope[name] = found
+
+
+_LIBRARY: list[Any] = []
+
+
+def _pack_operation(torch: Any) -> Callable[..., Any]:
+    """The operations that stand for packed sequences, made once."""
+    if not _LIBRARY:
+        library = torch.library.Library("cylstm", "DEF")
+        library.define("pack(Tensor input, Tensor lengths) -> Tensor")
+        library.define("unpack(Tensor input) -> Tensor")
+        library.define("lengths(Tensor input, int time) -> Tensor")
+        library.impl("pack", lambda input, lengths: input.clone(), "CompositeExplicitAutograd")
+        library.impl("unpack", lambda input: input.clone(), "CompositeExplicitAutograd")
+        library.impl(
+            "lengths",
+            lambda input, time: torch.full([input.shape[1 - time]], input.shape[time], dtype=torch.int64),
+            "CompositeExplicitAutograd",
+        )
+        _LIBRARY.append(library)
+    return torch.ops.cylstm.pack  # type: ignore[no-any-return]

@@ -1,0 +1,146 @@
+"""Attention: as one operation, and written out as products and a softmax."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cylstm.graph.values import Option, Value
+from cylstm.program.network import Network
+from cylstm.program.operations.shape import transpose
+from cylstm.program.tensor import BATCH, Scores, Tensor, is_constant, shape_of
+
+
+def is_causal_mask(mask: Any) -> bool:
+    """Whether a constant mask (..., steps, steps) leaves out exactly the later keys: false, or minus infinity there."""
+    array = np.asarray(mask)
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.size != array.shape[-1] ** 2:
+        return False
+    array = array.reshape(array.shape[-2:])
+    later = np.triu(np.ones(array.shape, bool), 1)
+    if array.dtype == np.bool_:
+        return bool((array == ~later).all())
+    return bool((array[later] <= -1e9).all() and (array[~later] == 0).all())
+
+
+def softmax_of_scores(scores: Scores) -> Scores:
+    """The scores after their softmax over the keys."""
+    return replace(scores, is_softmax=True)
+
+
+def scaled(scores: Scores, factor: float) -> Scores:
+    """The scores times a number."""
+    return replace(scores, scale=scores.scale * factor)
+
+
+def masked(net: Network, scores: Scores, mask: Any) -> Any:
+    """Scores to which a constant mask is added; None if it is none that attention knows."""
+    del net
+    if not is_constant(mask) or not isinstance(mask, np.ndarray) or scores.causal or scores.is_softmax:
+        return None
+    if not mask.any() and len(mask.shape) <= scores.ndim:
+        return scores
+    if is_causal_mask(mask) and mask.dtype != np.bool_ and mask.shape[-2:] == shape_of(scores)[-2:]:
+        return replace(scores, causal=True)
+    return None
+
+
+def computed_scores(net: Network, scores: Scores) -> Tensor:
+    """The scores as numbers, where something else than the values of an attention reads them."""
+    from cylstm.program.operations.activations import softmax
+    from cylstm.program.operations.elementwise import add, multiply
+    from cylstm.program.operations.linear import product
+
+    found: Any = product(net, scores.query, transpose(net, scores.key, -2, -1))
+    if scores.scale != 1.0:
+        found = multiply(net, found, scores.scale)
+    if scores.causal:
+        size: Any = scores.key.size(scores.key.ndim - 2)
+        found = add(net, found, np.triu(np.full((size, size), -np.inf, net.dtype), 1))
+    if scores.is_softmax:
+        found = softmax(net, found, -1)
+    if scores.joined:
+        found = found.with_axes(((found.axes[0], found.axes[1]), *found.axes[2:]))
+    return found  # type: ignore[no-any-return]
+
+
+def weighted(net: Network, scores: Scores, value: Tensor) -> Any:
+    """The sum of the values, weighted by a softmax of scores: one attention layer."""
+    from cylstm.program.operations.linear import product
+
+    plain = value
+    if scores.joined and isinstance(value.axes[0], tuple):
+        plain = value.with_axes((*value.axes[0], *value.axes[1:]))
+    fits = (
+        plain.ndim == scores.query.ndim
+        and plain.axes[0] == BATCH
+        and not plain.is_joined
+        and (plain.ndim == 3 or plain.size(1) == scores.query.size(1))
+    )
+    if not fits:
+        return product(net, computed_scores(net, scores), value)
+    y = attention(net, scores.query, scores.key, plain, scores.scale, scores.causal)
+    return y.with_axes(((y.axes[0], y.axes[1]), *y.axes[2:])) if scores.joined else y
+
+
+def attention(net: Network, query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Tensor:
+    """Attention over (batch, time, size) or (batch, heads, time, size)."""
+    rank = query.ndim
+    heads: Any = query.size(1) if rank == 4 else 1
+    if rank not in (3, 4) or any(t.ndim != rank or t.axes[0] != BATCH for t in (query, key, value)):
+        raise net.refuse(
+            "attention expected (batch, time, size) or (batch, heads, time, size), found "
+            f"{query.shape}, {key.shape} and {value.shape}"
+        )
+    if any(rank == 4 and t.size(1) != heads for t in (key, value)):
+        raise net.refuse("attention whose queries have more heads than its keys is not supported")
+    parts: list[Value] = []
+    for tensor, name in ((query, "query"), (key, "key"), (value, "value")):
+        if rank == 3:
+            parts.append(net.arrange(tensor, [1, 2]))
+            continue
+        flat = net.arrange(tensor, [2, 1, 3])
+        wide = math.prod(size or 1 for size in flat.shape[1:])  # the time alone has no number, and comes first
+        parts.append(net.reshaped(flat, [flat.shape[0], wide], part=name))
+    options: dict[str, Option] = {"heads": heads, "scale": float(scale), "causal": causal}
+    y = net.add_layer("attention", parts[0], options=options, key=parts[1], value=parts[2], mask=None)
+    if rank == 3:
+        return Tensor(y, (BATCH, 0, 1))
+    y = net.reshaped(y, [y.shape[0], heads, y.features // heads], part="heads")
+    return Tensor(y, (BATCH, 1, 0, 2))
+
+
+def scaled_dot_product_attention(
+    net: Network,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Any:
+    """PyTorch's function of this name: ``softmax(query key^T * scale + mask) value``."""
+    q, k, v = (net.tensor(one) for one in (query, key, value))
+    if scale is None:
+        size: Any = q.size(q.ndim - 1)
+        scale = 1.0 / math.sqrt(size)
+    if mask is not None and is_constant(mask) and isinstance(mask, np.ndarray):
+        if is_causal_mask(mask) and mask.shape[-2:] == (q.size(q.ndim - 2), k.size(k.ndim - 2)):
+            mask, causal = None, True
+        elif mask.all() if mask.dtype == np.bool_ else not mask.any():
+            mask = None
+    if mask is None:
+        if causal and q.size(q.ndim - 2) != k.size(k.ndim - 2):
+            raise net.refuse("causal attention between two times of different lengths is not supported")
+        return attention(net, q, k, v, scale, causal)
+    from cylstm.program.operations.activations import softmax
+    from cylstm.program.operations.elementwise import add, multiply, where
+    from cylstm.program.operations.linear import matmul, product
+    from cylstm.program.tensor import dtype_of
+
+    found: Any = multiply(net, product(net, q, transpose(net, k, -2, -1)), scale)
+    found = where(net, mask, found, -math.inf) if dtype_of(mask) == "bool" else add(net, found, mask)
+    return matmul(net, softmax(net, found, -1), v)

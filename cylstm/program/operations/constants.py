@@ -1,0 +1,95 @@
+"""Constants that a program makes, and places that it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cylstm.graph.values import Option
+from cylstm.program.network import MIXES, Network
+from cylstm.program.tensor import (
+    BATCH,
+    BATCH_SIZE,
+    Dim,
+    DType,
+    RowNumbers,
+    Size,
+    Tensor,
+    constant,
+    is_constant,
+)
+
+
+def numpy_dtype(net: Network, dtype: DType) -> np.dtype:
+    """The type of constants."""
+    return {"float": net.dtype, "int": np.dtype(np.int64), "bool": np.dtype(bool)}[dtype]
+
+
+def full(net: Network, shape: Sequence[Size], value: Any, dtype: DType) -> Any:
+    """One number everywhere, also over sizes that are not known."""
+    if not is_constant(value):
+        from cylstm.program.operations.elementwise import cast
+        from cylstm.program.operations.shape import expand
+
+        return expand(net, cast(net, value, dtype), shape)
+    array = np.full([1 if isinstance(size, Dim) else int(size) for size in shape], value).astype(
+        numpy_dtype(net, dtype)
+    )
+    return constant(array, shape)
+
+
+def arange(net: Network, start: Any, stop: Any, step: Any, dtype: DType | None) -> Any:
+    """start, start + step, ... up to `stop`, which may be a time."""
+    if not isinstance(stop, Dim) and not isinstance(start, Dim):
+        array = np.arange(start, stop, step)
+        return array.astype(numpy_dtype(net, dtype)) if dtype else array
+    if stop == BATCH_SIZE and start == 0 and step == 1:
+        return RowNumbers()
+    if isinstance(start, Dim):
+        raise net.needs_time("a range that begins at the number of steps")
+    size = stop - start if start else stop
+    if step != 1 and isinstance(step, int) and step > 0:
+        size = (size + (step - 1)) // step
+    if step == -1 or size.axis is None:
+        raise net.needs_time(f"a range up to {stop!r}")
+    found = net.positions(size.axis, float(start), float(step))
+    return found if dtype is None else found.of(dtype)
+
+
+def gather(net: Network, x: Any, index: Any, dim: int) -> Tensor:
+    """The numbers at computed places of one axis, ``x.gather(dim, index)``."""
+    x = net.constant(x) if is_constant(x) else net.tensor(x)
+    index = net.constant(index) if is_constant(index) else net.tensor(index)
+    if x.ndim != index.ndim:
+        raise net.refuse(f"expected places of {x.ndim} axes, found {index.shape}")
+    axis = net.axis(x, dim)
+    if any(a != b and i != axis and b != 1 for i, (a, b) in enumerate(zip(x.shape, index.shape))):
+        # PyTorch takes the first places of the other axes
+        from cylstm.program.operations.parts import slice_axis
+
+        for i, size in enumerate(index.shape):
+            if i != axis and isinstance(size, int) and x.size(i) != size:
+                x = slice_axis(net, x, i, 0, size)
+    (x, index), counts = net.apart([x, index])
+    if max(counts) > 1:
+        raise net.refuse("places of joined axes are not supported")
+    order = [i for i in range(x.ndim) if i in {*x.stored, *index.stored, axis}]
+    order.sort(key=lambda i: not (isinstance(x.size(i), Dim) or isinstance(index.size(i), Dim)))
+    values = [net.arrange(one, order) for one in (x, index)]
+    options: dict[str, Option] = {"axis": order.index(axis)}
+    value = net.add_layer("take_along", values[0], options=options, indices=values[1])
+    like = x if BATCH in x.axes else index
+    return net.place(value, order, like).of(x.dtype)
+
+
+def take_along(net: Network, x: Any, places: Tensor, dim: int) -> Tensor:
+    """One computed place of an axis for each row, (batch,) of (batch, time, ...): the axis goes."""
+    from cylstm.program.operations.shape import squeeze
+
+    x = net.tensor(x)
+    index = places.with_axes((*places.axes, *[None] * (x.ndim - len(places.axes))))
+    if index.axes[0] != x.axes[0] or x.axes[0] != BATCH:
+        raise net.refuse(MIXES)
+    return squeeze(net, gather(net, x, index, dim), dim)  # type: ignore[no-any-return]

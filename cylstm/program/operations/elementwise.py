@@ -1,0 +1,314 @@
+"""Operations element by element: arithmetic, comparisons, logic, choices and functions of one number.
+
+Each takes tensors, constants and numbers, matched as NumPy does. What depends on constants alone is computed by NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cylstm.program.network import Network
+from cylstm.program.tensor import BATCH_SIZE, Constant, Dim, DType, Tensor, constant, dtype_of, is_constant, shape_of
+
+#: mode of the merge layer -> NumPy's function
+_OF_TWO: Mapping[str, Callable[..., Any]] = {
+    "sum": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.true_divide,
+    "pow": np.power,
+    "mod": np.mod,
+    "fmod": np.fmod,
+    "floor_div": np.floor_divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "atan2": np.arctan2,
+    "hypot": np.hypot,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "xor": np.logical_xor,
+}
+_TRUTHS = frozenset(
+    ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "and", "or", "xor")
+)  # fmt: skip
+_NEEDS_FLOAT = frozenset(("div", "atan2", "hypot"))
+
+
+def fold(net: Network, function: Callable[..., Any], *found: Any) -> Any:
+    """A function of NumPy's of constants, repeated over sizes that are not known."""
+    shapes = [shape_of(one) for one in found]
+    shape = broadcast_shapes(net, shapes)
+    arrays = [one.array if isinstance(one, Constant) else one for one in found]
+    rank = len(shape)
+    widened = [np.asarray(a).reshape((1,) * (rank - np.ndim(a)) + np.shape(a)) if rank else np.asarray(a)
+               for a in arrays]  # fmt: skip
+    arrays = [w.astype(net.dtype) if w.dtype == np.float64 and np.ndim(a) else w for a, w in zip(arrays, widened)]
+    with np.errstate(all="ignore"):
+        result = function(*arrays)
+    if not rank and all(isinstance(one, (bool, int, float)) for one in found):
+        return result.item() if isinstance(result, (np.generic, np.ndarray)) else result
+    return constant(result, shape)
+
+
+def broadcast_shapes(net: Network, shapes: Sequence[Sequence[Any]]) -> list[Any]:
+    """The shape of what these shapes are repeated to."""
+    rank = max(map(len, shapes), default=0)
+    found: list[Any] = [1] * rank
+    for shape in shapes:
+        for i, size in enumerate(shape, rank - len(shape)):
+            if size == 1:
+                continue
+            if found[i] not in (1, size):
+                raise net.refuse(f"shapes {' and '.join(str(tuple(shape)) for shape in shapes)} do not match")
+            found[i] = size
+    return found
+
+
+def _operands(net: Network, *found: Any) -> list[Tensor]:
+    """Tensors, and constants as tensors."""
+    return [
+        net.constant(one, is_repeated=False) if is_constant(one) else net.tensor(one) for one in found
+    ]  # fmt: skip
+
+
+def joined_dtype(*found: Any) -> DType:
+    """The type of the result of arithmetic."""
+    return max((dtype_of(one) for one in found), key=("bool", "int", "float").index)
+
+
+def binary(net: Network, mode: str, a: Any, b: Any) -> Any:
+    """A mode of the merge layer, of two operands."""
+    if isinstance(a, Dim) or isinstance(b, Dim):
+        return _of_sizes(net, mode, a, b)
+    if is_constant(a) and is_constant(b):
+        return fold(net, _OF_TWO[mode], a, b)
+    dtype: DType = "bool" if mode in _TRUTHS else "float" if mode in _NEEDS_FLOAT else joined_dtype(a, b)
+    return net.merge(mode, _operands(net, a, b), dtype="int" if dtype == "bool" and mode not in _TRUTHS else dtype)
+
+
+def _of_sizes(net: Network, mode: str, a: Any, b: Any) -> Any:
+    """Arithmetic with a size that is not known; with a tensor, that of a time becomes a number of each call."""
+    if isinstance(a, (Dim, int)) and isinstance(b, (Dim, int)):
+        if mode == "mul":
+            return a * b
+        if mode == "sum":
+            return a + b if isinstance(a, Dim) else b + a
+        if mode == "sub" and isinstance(a, Dim):
+            return a - b
+        if mode == "floor_div" and isinstance(a, Dim):
+            return a // b
+        if mode == "div" and isinstance(a, Dim) and isinstance(b, (int, Dim)) and a.count % (
+            b if isinstance(b, int) else b.count) == 0:  # fmt: skip
+            return a // b
+        if mode in ("equal", "not_equal") and a != b and not (isinstance(a, Dim) and isinstance(b, Dim)):
+            raise net.needs_time("a comparison of a size")
+    return binary(net, mode, *(length(net, one) if isinstance(one, Dim) else one for one in (a, b)))
+
+
+def length(net: Network, size: Dim) -> Tensor:
+    """The number of steps of a time, computed: the last position and one."""
+    if size == BATCH_SIZE or size.axis is None:
+        raise net.refuse(f"computes with the size {size!r}, which depends on the number of rows")
+    last = net.add_layer("last", net.positions(size.axis, 1.0).value, part="length")
+    return Tensor(last, (), "int")
+
+
+def add(net: Network, a: Any, b: Any, alpha: Any = 1) -> Any:
+    """a + alpha b."""
+    if alpha != 1:
+        b = multiply(net, b, alpha)
+    if _is_affine(a, b):
+        return net.affine(net.tensor(a), 1.0, b).of(joined_dtype(a, b))
+    if _is_affine(b, a):
+        return net.affine(net.tensor(b), 1.0, a).of(joined_dtype(a, b))
+    return binary(net, "sum", a, b)
+
+
+def subtract(net: Network, a: Any, b: Any, alpha: Any = 1) -> Any:
+    """a - alpha b."""
+    if alpha != 1:
+        b = multiply(net, b, alpha)
+    if _is_affine(a, b):
+        return net.affine(net.tensor(a), 1.0, -np.asarray(b, np.float64)).of(joined_dtype(a, b))
+    if _is_affine(b, a):
+        return net.affine(net.tensor(b), -1.0, a).of(joined_dtype(a, b))
+    return binary(net, "sub", a, b)
+
+
+def multiply(net: Network, a: Any, b: Any) -> Any:
+    """a b."""
+    if isinstance(a, (Dim, int)) and isinstance(b, (Dim, int)) and not isinstance(a, bool):
+        return a * b
+    if _is_affine(a, b):
+        return net.affine(net.tensor(a), b, 0.0).of(joined_dtype(a, b))
+    if _is_affine(b, a):
+        return net.affine(net.tensor(b), a, 0.0).of(joined_dtype(a, b))
+    return binary(net, "mul", a, b)
+
+
+def _is_affine(tensor: Any, number: Any) -> bool:
+    """Whether a constant is one that `Network.affine` takes: finite numbers, one or along one axis."""
+    if is_constant(tensor) or isinstance(tensor, Dim) or not is_constant(number) or isinstance(number, Constant):
+        return False
+    array = np.asarray(number)
+    return bool(
+        array.size >= 1
+        and array.ndim <= len(shape_of(tensor))
+        and sum(size > 1 for size in array.shape) <= 1
+        and np.isfinite(array).all()
+    )
+
+
+def divide(net: Network, a: Any, b: Any) -> Any:
+    """a / b."""
+    if _is_affine(a, b) and np.size(b) == 1 and float(np.asarray(b).reshape(-1)[0]) != 0.0:
+        number = float(np.asarray(b).reshape(-1)[0])
+        if math.frexp(number)[0] in (0.5, -0.5):  # a power of two, whose reciprocal is exact
+            return net.affine(net.tensor(a), 1.0 / number, 0.0).of("float")
+    return binary(net, "div", a, b)
+
+
+def floor_divide(net: Network, a: Any, b: Any) -> Any:
+    """The largest whole number that is at most a / b."""
+    return binary(net, "floor_div", a, b)
+
+
+def power(net: Network, a: Any, b: Any) -> Any:
+    """a to the power of b."""
+    if not is_constant(a) and is_constant(b) and np.size(b) == 1 and not isinstance(b, Constant):
+        number = float(np.asarray(b).reshape(-1)[0])
+        if number == 1:
+            return a
+        if number in (2, 3):
+            x = net.tensor(a)
+            return net.merge("mul", [x] * int(number), dtype=joined_dtype(x, b))
+        if number == 0.5:
+            return function(net, a, "sqrt")
+        if number == -1:
+            return function(net, a, "reciprocal")
+        if number == -0.5:
+            return function(net, a, "rsqrt")
+    return binary(net, "pow", a, b)
+
+
+def where(net: Network, condition: Any, a: Any, b: Any) -> Any:
+    """a where the condition is true, else b."""
+    if is_constant(condition):
+        if not isinstance(condition, Constant) and np.asarray(condition).size:
+            truth = np.asarray(condition, bool)
+            if truth.all() or not truth.any():
+                chosen = a if truth.all() else b
+                if not is_constant(chosen) and len(shape_of(chosen)) >= truth.ndim and truth.size == 1:
+                    return chosen
+        if is_constant(a) and is_constant(b):
+            return fold(net, np.where, condition, a, b)
+    operands = _operands(net, condition, a, b)
+    return net.elementwise("where", operands, {}, roles=("condition", "x", "x1"), dtype=joined_dtype(a, b))
+
+
+def clip(net: Network, x: Any, low: Any = None, high: Any = None) -> Any:
+    """x, at least `low` and at most `high`."""
+    if is_constant(x):
+        return fold(net, lambda array: np.clip(array, low, high), x)
+    numbers = [one for one in (low, high) if one is not None]
+    if all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in numbers):
+        largest = float(np.finfo(np.float32).max)
+        low, high = (-largest if low is None else float(low)), (largest if high is None else float(high))
+        if math.isfinite(low) and math.isfinite(high) and low <= high:
+            from cylstm.program.operations.activations import activation
+
+            return activation(net, x, "clip", low, high).of(joined_dtype(x, *numbers))
+    if low is not None:
+        x = binary(net, "max", x, low)
+    return x if high is None else binary(net, "min", x, high)
+
+
+#: name of the function layer -> NumPy's function
+_OF_ONE: Mapping[str, Callable[..., Any]] = {
+    "neg": np.negative,
+    "abs": np.abs,
+    "sign": np.sign,
+    "square": np.square,
+    "reciprocal": lambda x: 1.0 / x,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1.0 / np.sqrt(x),
+    "cbrt": np.cbrt,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.round,
+    "trunc": np.trunc,
+    "exp2": np.exp2,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "erfc": np.vectorize(math.erfc, otypes=[np.float64]),
+    "logical_not": np.logical_not,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
+}
+_OF_ONE_TRUTHS = frozenset(("logical_not", "isnan", "isinf", "isfinite"))
+#: those of a whole number that are whole numbers
+_WHOLE = frozenset(("neg", "abs", "sign", "square", "floor", "ceil", "round", "trunc"))
+
+
+def function(net: Network, x: Any, name: str) -> Any:
+    """A function of the function layer."""
+    if is_constant(x):
+        return fold(net, _OF_ONE[name], x)
+    x = net.tensor(x)
+    if name == "neg":
+        return net.affine(x, -1.0, 0.0).of(x.dtype)
+    if x.dtype != "float" and name in ("floor", "ceil", "round", "trunc"):
+        return x
+    value = net.add_layer("function", x.value, options={"function": name})
+    dtype: DType = "bool" if name in _OF_ONE_TRUTHS else "float" if name not in _WHOLE else x.dtype
+    return Tensor(value, x.axes, "int" if dtype == "bool" and name in _WHOLE else dtype)
+
+
+def functions() -> Sequence[str]:
+    """The names that `function` takes."""
+    return tuple(_OF_ONE)
+
+
+def cast(net: Network, x: Any, dtype: DType) -> Any:
+    """The numbers as another type: to whole numbers rounded towards zero, to truths as unlike zero."""
+    if isinstance(x, Dim):
+        return x
+    if is_constant(x):
+        target = {"float": net.dtype, "int": np.dtype(np.int64), "bool": np.dtype(bool)}[dtype]
+        if dtype_of(x) == dtype:
+            return x
+        return fold(net, lambda array: np.asarray(array).astype(target), x)
+    if isinstance(x, Tensor) and (x.dtype == dtype or x.value.kind == "index"):
+        return x
+    found = dtype_of(x)
+    if dtype == "bool" and found != "bool":
+        return binary(net, "not_equal", x, 0)
+    if dtype == "int" and found == "float":
+        return function(net, x, "trunc").of("int")
+    return net.tensor(x).of(dtype)
