@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cylstm.errors import UnsupportedError
 from cylstm.formats.format import File, Format
 
 if TYPE_CHECKING:

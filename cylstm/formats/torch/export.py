@@ -9,9 +9,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from cylstm.errors import UnsupportedError
 from cylstm.formats.arrays import as_numpy
 from cylstm.formats.torch.module import class_of
+from cylstm.formats.torch.state import Change, Kept, describe, draw_once, without
 from cylstm.program.program import Operation, Program, Reference, TensorType
 
 #: the oldest PyTorch whose export is read
@@ -31,22 +34,115 @@ def check_version(torch: Any) -> None:
         )
 
 
-def export(module: Any, arguments: Mapping[str, Any]) -> Program:
-    """What a module's forward does with these tensors, by the names of its arguments.
+def export(module: Any, arguments: Mapping[str, Any], kept: Kept) -> Program:
+    """What a module's forward does with these tensors, by the names of its arguments; the module is as it was then.
 
     Raises
     ------
     UnsupportedError
-        If PyTorch cannot export it; the message is its reason.
+        If PyTorch cannot export it, or if it depends on what it keeps from call to call.
     """
+    kind = type(module).__name__
+    program, changes, drew = _recorded(module, arguments, kept)
+    if drew:
+        draw_once()  # of other numbers another program would be made
+        if not _are_same(program, _recorded(module, arguments, kept)[0]):
+            raise UnsupportedError(f"{kind}: {DRAWS}")
+    if not changes:
+        return program
+    names = describe(changes)
+    advice = "give what it keeps from call to call as arguments and results of the forward"
+    if any(change.attribute_of is None for change in changes):
+        raise UnsupportedError(f"{kind}: its forward changes {names}, which is not supported; {advice}")
+    # attributes that nothing reads before they are assigned may be anything
+    without(changes)
+    try:
+        again, changed, _ = _recorded(module, arguments, kept)
+    except UnsupportedError as error:
+        raise UnsupportedError(
+            f"{kind}: its forward reads {names} and then assigns it, so that each call depends on the one before, "
+            f"which is not supported; {advice}"
+        ) from error
+    if not _are_same(program, again) or {change.name for change in changed} - {change.name for change in changes}:
+        raise UnsupportedError(
+            f"{kind}: its forward assigns {names} and does other things where that is missing, which is not "
+            f"supported; {advice}"
+        )
+    return program
+
+
+DRAWS = (
+    "its forward draws random numbers, so that no two calls give the same, which is not supported; draw them outside "
+    "and give them as an argument"
+)
+
+
+def _recorded(module: Any, arguments: Mapping[str, Any], kept: Kept) -> tuple[Program, list[Change], bool]:
+    """What a module does, what that changed of what is kept, and whether generators moved; all is put back."""
     import torch
 
-    with _EXPORTING, stand_ins(torch, module), _quiet(torch), torch.enable_grad():
+    with (
+        _EXPORTING,
+        stand_ins(torch, module),
+        _quiet(),
+        _attributes_may_change(),
+        _whole_layers(torch),
+        torch.no_grad(),
+    ):
         try:
             exported = torch.export.export(module, (), dict(arguments), strict=False)
-        except Exception as error:
+            drew = kept.drew_random_numbers()
+            changes = [change for change in kept.changes() if not _is_same_state(change)]
+        except UnsupportedError:
+            raise
+        except Exception as error:  # whatever the module's own code raises
             raise UnsupportedError(_why(module, error)) from error
-        return program_of(torch, exported)
+        finally:
+            kept.restore()
+        return program_of(torch, exported), changes, drew
+
+
+def _is_same_state(change: Change) -> bool:
+    """Whether an attribute is one that torch.export itself changes."""
+    return str(change.key).startswith(("_export", "_flat_weight"))
+
+
+@contextlib.contextmanager
+def _whole_layers(torch: Any) -> Iterator[None]:
+    """Without the single operations in which PyTorch computes a whole Transformer layer."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _attributes_may_change() -> Iterator[None]:
+    """torch.export refuses modules that assign tensors to attributes; whether that matters is found out here."""
+    from torch.export import _trace
+
+    name = "_detect_attribute_assignment"
+    before = getattr(_trace, name, None)
+    if before is None:
+        yield
+        return
+    setattr(_trace, name, lambda *args, **kwargs: contextlib.nullcontext())
+    try:
+        yield
+    finally:
+        setattr(_trace, name, before)
+
+
+def _are_same(one: Program, other: Program) -> bool:
+    """Whether two programs do the same with the same constants."""
+    if [(a.target, a.arguments) for a in one.operations] != [(b.target, b.arguments) for b in other.operations]:
+        return False
+    return one.constants.keys() == other.constants.keys() and all(
+        np.array_equal(array, other.constants[name], equal_nan=array.dtype.kind == "f")
+        for name, array in one.constants.items()
+    )
 
 
 def _why(module: Any, error: Exception) -> str:
@@ -80,9 +176,8 @@ def _is_library(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet(torch: Any) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Without PyTorch's warnings and reports about what it exports."""
-    del torch
     logger = logging.getLogger("torch")
     level = logger.level
     with warnings.catch_warnings():
@@ -259,10 +354,15 @@ def stand_ins(torch: Any, module: Any) -> Iterator[None]:
         (torch.autograd.Variable, lambda tensor, *args, **kwargs: tensor),
     ]
     scopes: list[dict[str, Any]] = [vars(rnn), vars(torch.autograd)]
+    users = []
     for part in module.modules():
-        scope = getattr(class_of(part).forward, "__globals__", {})
+        forward: Any = getattr(class_of(part), "forward", None)
+        scope = getattr(forward, "__globals__", {})
         if not any(scope is one for one in scopes):
             scopes.append(scope)
+            if not str(scope.get("__name__")).startswith("torch."):
+                users.append(scope)
+    users = [scope for scope in users if "type" not in scope]
     before = [
         (scope, name, found)
         for scope in scopes
@@ -276,11 +376,35 @@ def stand_ins(torch: Any, module: Any) -> Iterator[None]:
 
     for scope, name, found in before:
         scope[name] = next(on_this_thread(old, new) for old, new in changed if old is found)
+    for scope in users:
+        scope["type"] = _Type
     try:
         yield
     finally:
         for scope, name, found in before:
             scope[name] = found
+        for scope in users:
+            scope.pop("type", None)
+
+
+class _KindOfTensors(type):
+    """Makes ``type(x)`` of what stands for a tensor that of the tensor."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        found: Any = type(*args, **kwargs)
+        if found.__module__.startswith("torch._subclasses") and found.__name__ == "FakeTensor":
+            return next(kind for kind in found.__mro__ if kind.__module__ == "torch")
+        return found
+
+    def __instancecheck__(cls, one: object) -> bool:
+        return isinstance(one, type)
+
+    def __subclasscheck__(cls, one: type) -> bool:
+        return issubclass(one, type)
+
+
+class _Type(metaclass=_KindOfTensors):
+    """`type`, as the module's own code sees it while it is exported."""
 
 
 _LIBRARY: list[Any] = []

@@ -13,6 +13,7 @@ import numpy as np
 from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError
 from cylstm.formats.torch.aten.build import InputKind
 from cylstm.formats.torch.module import Shape, class_of, leaves
+from cylstm.formats.torch.state import Kept
 
 REQUIRED = object()
 
@@ -115,6 +116,7 @@ def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
 
 def runs(
     module: Any,
+    kept: Kept,
     given: Sequence[Input],
     batch: int,
     time: int,
@@ -122,7 +124,7 @@ def runs(
     failures: list[CylstmError] | None = None,
 ) -> bool:
     """Whether a module can be called with these inputs; if not, why not is added to `failures`."""
-    return _called(module, given, batch, time, dtype, failures) is not None
+    return _called(module, kept, given, batch, time, dtype, failures) is not None
 
 
 class _SingleRow(Exception):
@@ -130,7 +132,13 @@ class _SingleRow(Exception):
 
 
 def _called(
-    module: Any, given: Sequence[Input], batch: int, time: int, dtype: np.dtype, failures: list[CylstmError] | None
+    module: Any,
+    kept: Kept,
+    given: Sequence[Input],
+    batch: int,
+    time: int,
+    dtype: np.dtype,
+    failures: list[CylstmError] | None,
 ) -> list[Any] | None:
     """The layers of torch.nn that a call runs, in order; None if the module cannot be called so."""
     import torch
@@ -151,7 +159,6 @@ def _called(
         for part in module.modules()
         if _is_layer(part)
     ]  # fmt: skip
-    state = torch.random.get_rng_state()
     try:
         with torch.no_grad(), stand_ins(torch, module):
             result = module(**{one.name: one.tensor(batch, time, dtype) for one in given})
@@ -175,9 +182,9 @@ def _called(
                 )
             )
     finally:
-        torch.random.set_rng_state(state)
         for hook in hooks:
             hook.remove()
+        kept.restore(contents=True)
     return None
 
 
@@ -194,6 +201,7 @@ _MOST_TRIED = 300
 
 def guesses(
     module: Any,
+    kept: Kept,
     wanted: Sequence[Argument],
     given: Mapping[str, Shape],
     failures: list[CylstmError],
@@ -235,9 +243,9 @@ def guesses(
         if number >= _MOST_TRIED:
             break
         inputs = [one for one, _ in combination]
-        seen = _called(module, inputs, *_TRIED, dtype, first_failure)
+        seen = _called(module, kept, inputs, *_TRIED, dtype, first_failure)
         if seen is None and any(one.has_time for one in inputs):
-            seen = _called(module, inputs, *_TRIED_LONG, dtype, None)
+            seen = _called(module, kept, inputs, *_TRIED_LONG, dtype, None)
         if seen is None:
             continue
         suggested = combination[0][1]
@@ -259,7 +267,9 @@ def _is_recurrent(layer: Any) -> bool:
     return type(layer).__name__.removesuffix("Cell") in ("LSTM", "GRU", "RNN")
 
 
-def example_inputs(module: Any, known: Sequence[Argument], example: Any, inputs: Any) -> Iterator[list[Input]]:
+def example_inputs(
+    module: Any, kept: Kept, known: Sequence[Argument], example: Any, inputs: Any
+) -> Iterator[list[Input]]:
     """The inputs as an example shows them: the first axis is the batch, and one behind it the time, if it may vary."""
     import torch
 
@@ -305,7 +315,7 @@ def example_inputs(module: Any, known: Sequence[Argument], example: Any, inputs:
             for one, place in zip(found, places)
         ]
         if any(one.has_time for one in tried) and not (
-            runs(module, tried, *_TRIED, dtype) or runs(module, tried, *_TRIED_LONG, dtype)
+            runs(module, kept, tried, *_TRIED, dtype) or runs(module, kept, tried, *_TRIED_LONG, dtype)
         ):
             continue
         yield tried

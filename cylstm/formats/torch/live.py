@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import sys
 import warnings
@@ -19,6 +18,7 @@ from cylstm.formats.torch.aten.build import Given, build_graph
 from cylstm.formats.torch.export import check_version, export
 from cylstm.formats.torch.inputs import Input, arguments, example_inputs, given_shapes, guesses, runs
 from cylstm.formats.torch.module import Call, call_of_layer, differs_in_training, evaluating, unwrapped
+from cylstm.formats.torch.state import Kept
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import StaticTimeNeeded
 from cylstm.program.program import Program
@@ -106,34 +106,27 @@ def graph_from_module(module: Any, inputs: Any, example: Any = None) -> tuple[Gr
             stacklevel=4,
         )
     with evaluating(module):
-        return _first_that_fits(module, _copied(module), inputs, example)
-
-
-def _copied(module: Any) -> Any:
-    """A copy to run and export, so that nothing which the forward keeps stays in the user's module."""
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:
-        raise UnsupportedError(
-            f"{type(module).__name__}: it cannot be copied ({error}), so its forward cannot be recorded without "
-            "changing it; make it of parameters, buffers and plain attributes"
-        ) from error
+        kept = Kept(module)
+        try:
+            return _first_that_fits(module, kept, inputs, example)
+        finally:
+            kept.restore(contents=True)
 
 
 _SIZES = "the shapes of the inputs could not be found out; say them, for example inputs=[('N', 'T', 6)]"
 _MOST_GUESSES = 12
 
 
-def _first_that_fits(module: Any, copied: Any, inputs: Any, example: Any) -> tuple[Graph, Call]:
+def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tuple[Graph, Call]:
     """The graph with the first shapes of the inputs, among the possible ones, that fit all layers."""
     import torch
 
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
     dtype = np.dtype(np.float64 if wide else np.float32)
     failures: list[CylstmError] = []
-    for given, is_guess in itertools.islice(_possible(copied, inputs, example, failures, dtype), _MOST_GUESSES):
+    for given, is_guess in itertools.islice(_possible(module, kept, inputs, example, failures, dtype), _MOST_GUESSES):
         try:
-            graph, batch = _graph(copied, given, dtype)
+            graph, batch = _graph(module, kept, given, dtype)
         except CylstmError as error:
             failures.append(error)
             continue
@@ -149,12 +142,12 @@ def _first_that_fits(module: Any, copied: Any, inputs: Any, example: Any) -> tup
 
 
 def _possible(
-    module: Any, inputs: Any, example: Any, failures: list[CylstmError], dtype: np.dtype
+    module: Any, kept: Kept, inputs: Any, example: Any, failures: list[CylstmError], dtype: np.dtype
 ) -> Iterator[tuple[list[Input], bool]]:
     """Inputs with which the module runs, the likeliest first, and whether optional arguments are among them."""
     known = arguments(module)
     if example is not None:
-        yield from ((given, False) for given in example_inputs(module, known, example, inputs))
+        yield from ((given, False) for given in example_inputs(module, kept, known, example, inputs))
         return
     given = given_shapes([one.name for one in known], inputs)
     wanted = [one for one in known if one.name in given or one.is_required]
@@ -162,20 +155,20 @@ def _possible(
     optional = [one for one in known if one not in wanted and one.default is None]
     for is_guess, names in enumerate([wanted, [*wanted, *optional]] if optional else [wanted]):
         found = False
-        for one in guesses(module, names, given, failures, dtype):
+        for one in guesses(module, kept, names, given, failures, dtype):
             found = True
             yield one, bool(is_guess)
         if found:
             return
 
 
-def _graph(module: Any, given: Sequence[Input], dtype: np.dtype) -> tuple[Graph, tuple[int, ...]]:
+def _graph(module: Any, kept: Kept, given: Sequence[Input], dtype: np.dtype) -> tuple[Graph, tuple[int, ...]]:
     """The graph of a module with these inputs."""
     examples = EXAMPLES
-    if any(one.has_time for one in given) and not runs(module, given, *EXAMPLES[0], dtype):
+    if any(one.has_time for one in given) and not runs(module, kept, given, *EXAMPLES[0], dtype):
         examples = _LONG
     programs: list[Program] = []
     for batch, time in examples:
-        programs.append(export(module, {one.name: one.tensor(batch, time, dtype) for one in given}))
+        programs.append(export(module, {one.name: one.tensor(batch, time, dtype) for one in given}, kept))
     places = [Given(one.name, one.shape, one.kind, one.of) for one in given]
     return build_graph(programs, places, examples, dtype, type(module).__name__)

@@ -10,7 +10,6 @@ import pytest
 
 import cylstm
 from cylstm.checks import torch as torch_check
-from cylstm.formats.torch import trace as torch_trace
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
