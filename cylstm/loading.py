@@ -248,6 +248,7 @@ def from_keras(
 
 def from_torch(
     module: Any,
+    example: Any = None,
     *,
     inputs: Any = None,
     engine: str | None = None,
@@ -255,18 +256,23 @@ def from_torch(
     weights: str | None = None,
     check: Any = None,
 ) -> Model:
-    """A model from a live PyTorch layer, or from a whole network that torch.fx can trace.
+    """A model from a live PyTorch layer, or from a whole network that ``torch.export`` can export.
 
     `predict` takes and gives the same arrays as the module: (batch, channels, time) where that is what it reads. Only
     the batch comes first always, also for a module whose time comes first.
 
-    Arguments of the forward with a default keep it, unless `inputs` names them. A traced network is also run on random
-    numbers and compared, so that nothing that tracing does not see goes by.
+    The network is exported with two lengths of its time, and what differs between them follows it: the model then takes
+    any length. Arguments of the forward with a default keep it, unless `example` or `inputs` names them. The network is
+    also run on random numbers and compared, so that nothing that the export does not see goes by.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Weights are copied. It is taken as after ``module.eval()``, and left exactly as it was.
+        Weights are copied. It is taken as after ``module.eval()``, and left exactly as it was. One that was compiled, or
+        that is in a ``DataParallel``, is taken out of it.
+    example : tensor, array, tuple, list or dict, optional
+        What the forward is called with, by position or by name; only shapes and types count. The first axis is the
+        batch, the one behind it that may have another length the time. Without it, `inputs` or the first layers tell.
     inputs : tuple, list of tuple or dict, optional
         The shapes of the arguments of its forward where the first layer to read each does not tell them: "N" for the
         batch, "T" for a time of any length and numbers, as ``[("N", "T", 6)]`` or ``{"x": ("N", 3, 20)}``.
@@ -282,8 +288,8 @@ def from_torch(
     Raises
     ------
     UnsupportedError
-        If it cannot be traced, has a layer or an operation that is not computed, or depends on more than its
-        arguments, such as what it keeps from call to call; the message names it.
+        If it cannot be exported, has an operation that is not computed, or depends on more than its arguments, such as
+        what it keeps from call to call; the message names it. If PyTorch is older than 2.6.
     ShapeError
         If the layers do not fit together, one needs a number of steps that `inputs` has to say, or `check` does not
         fit.
@@ -292,7 +298,7 @@ def from_torch(
     """
     from cylstm.formats.torch.live import convert_module as build
 
-    graph, call = build(module, inputs)
+    graph, call = build(module, inputs, example)
     model = Model(graph, engine=engine, dtype=dtype)
     from cylstm.checks.torch import check_module, try_module
 

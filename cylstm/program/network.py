@@ -61,7 +61,7 @@ class Network:
         self.dtype = np.dtype(dtype)
         self.examples: tuple[tuple[int, Mapping[str, int]], ...] = ()
         self.static_sizes: frozenset[int] = frozenset()
-        self.readers: Callable[[], Sequence[tuple[str, Mapping[str, Any]]]] = lambda: ()
+        self.readers: Callable[[], Sequence[tuple[str, Any]]] = lambda: ()
         self._registered: dict[tuple[str, str], list[tuple[np.ndarray, str]]] = {}
         self._shared: dict[int, tuple[np.ndarray, str]] = {}
 
@@ -297,13 +297,13 @@ class Network:
         counts = [len(p) if isinstance(p, tuple) else 1 for p in tensor.axes]
         first = sum(counts[:axis])
         joined = list(range(first, first + counts[axis]))
-        sizes = [plain.size(i) for i in joined]
+        sizes: list[Any] = [plain.size(i) for i in joined]
         if not all(isinstance(size, int) for size in sizes):
             raise self.needs_time("axes joined over the time")
         order = [i for i in plain.stored if i not in joined]
         order.sort(key=lambda i: not isinstance(plain.size(i), Dim))
         value = self.arrange(plain, order + joined)
-        total = math.prod(sizes)  # type: ignore[arg-type]
+        total = math.prod(sizes)
         value = self.reshaped(value, [*value.shape[: len(order)], total])
         axes: list[Any] = [None] * len(plain.axes)
         for i, place in enumerate(plain.axes):

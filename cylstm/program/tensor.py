@@ -169,7 +169,7 @@ class Tensor:
             found: Any = 1
             for place in places:
                 found = self._size(place) * found if isinstance(found, int) else found * self._size(place)
-            return found
+            return found  # type: ignore[no-any-return]
         return self._size(places)
 
     def _size(self, place: Place) -> Size:
@@ -203,7 +203,7 @@ class Tensor:
     def stored(self) -> list[int]:
         """Its axes that are stored, in the order of the value. None of them may be joined."""
         places = [(place, i) for i, place in enumerate(self.axes) if place is not None and place != BATCH]
-        return [i for _, i in sorted(places)]  # type: ignore[type-var]
+        return [i for _, i in sorted(places)]
 
     def with_axes(self, axes: Sequence[Place | tuple[Place, ...]]) -> Tensor:
         """The same numbers under other axes."""
@@ -275,7 +275,7 @@ class Scores:
     @property
     def shape(self) -> tuple[Size, ...]:
         shape = self.query.shape
-        rows: tuple[Size, ...] = (shape[0] * shape[1],) if self.joined else shape[:-2]  # type: ignore[operator]
+        rows: tuple[Size, ...] = (shape[0] * shape[1],) if self.joined else shape[:-2]
         return (*rows, shape[-2], self.key.shape[-2])
 
     @property

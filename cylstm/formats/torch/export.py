@@ -348,7 +348,7 @@ def stand_ins(torch: Any, module: Any) -> Iterator[None]:
             )
         return torch.ops.cylstm.unpack(sequence), torch.ops.cylstm.lengths(sequence, 1 if batch_first else 0)
 
-    changed = [
+    changed: list[tuple[Any, Callable[..., Any]]] = [
         (rnn.pack_padded_sequence, packed),
         (rnn.pad_packed_sequence, padded),
         (torch.autograd.Variable, lambda tensor, *args, **kwargs: tensor),

@@ -75,7 +75,7 @@ class Input:
         """A tensor of this shape to call the module with."""
         import torch
 
-        sizes = [batch if size == "N" else time if size == "T" else size for size in self.shape]
+        sizes: list[Any] = [batch if size == "N" else time if size == "T" else size for size in self.shape]
         if self.kind == "lengths":
             return torch.full((batch,), time, dtype=torch.int64)
         if self.kind in ("truths", "padding"):
@@ -231,10 +231,10 @@ def guesses(
             several = _is_recurrent(layer) or type(layer).__name__ == "MultiheadAttention"
             places = range(3) if number and several else range(1)
             for place in places:
-                for shape in _shapes_of(layer, place) or []:
-                    if shape is not None and (time_first or shape[:2] != ("T", "N")):
+                for likely in _shapes_of(layer, place) or []:
+                    if likely is not None and (time_first or likely[:2] != ("T", "N")):
                         kind: InputKind = "indices" if "Embedding" in type(layer).__name__ else "numbers"
-                        found.setdefault((shape, kind), (Input(one.name, shape, kind), layer))
+                        found.setdefault((likely, kind), (Input(one.name, likely, kind), layer))
         choices.append(list(found.values()))
     matching: list[list[Input]] = []
     others: list[list[Input]] = []
@@ -291,7 +291,7 @@ def example_inputs(
     said = given_shapes(names, inputs)
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
     dtype = np.dtype(np.float64 if wide else np.float32)
-    found = []
+    found: list[Input] = []
     for name in names:
         if name not in given or given[name] is None:
             continue

@@ -23,7 +23,7 @@ def activation(net: Network, x: Any, name: str, alpha: float | None = None, beta
     return Tensor(net.add_layer("activation", x.value, options=options, part=""), x.axes)
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def _sigmoid(x: np.ndarray) -> Any:
     return np.where(x >= 0, 1.0 / (1.0 + np.exp(-np.abs(x))), 1.0 - 1.0 / (1.0 + np.exp(-np.abs(x))))
 
 

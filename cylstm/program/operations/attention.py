@@ -83,7 +83,8 @@ def weighted(net: Network, scores: Scores, value: Tensor) -> Any:
     if not fits:
         return product(net, computed_scores(net, scores), value)
     y = attention(net, scores.query, scores.key, plain, scores.scale, scores.causal)
-    return y.with_axes(((y.axes[0], y.axes[1]), *y.axes[2:])) if scores.joined else y
+    pair: Any = y.axes[:2]
+    return y.with_axes((pair, *y.axes[2:])) if scores.joined else y
 
 
 def attention(net: Network, query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Tensor:

@@ -22,7 +22,7 @@ from cylstm.program.tensor import (
 )
 
 
-def numpy_dtype(net: Network, dtype: DType) -> np.dtype:
+def numpy_dtype(net: Network, dtype: DType) -> Any:
     """The type of constants."""
     return {"float": net.dtype, "int": np.dtype(np.int64), "bool": np.dtype(bool)}[dtype]
 

@@ -65,5 +65,5 @@ def _together(net: Network, found: list[Any], at: int) -> Any:
     place = batch + at
     widened = [t.with_axes((*t.axes[:place], None, *t.axes[place:])) for t in tensors]
     y = net.concat(widened, place)
-    pair = (y.axes[batch], y.axes[batch + 1])
+    pair: Any = y.axes[batch : batch + 2]
     return y.with_axes((*y.axes[:batch], pair, *y.axes[batch + 2 :]))

@@ -100,7 +100,7 @@ def _slice_constant(net: Network, x: Any, axis: int, start: Any, stop: Any, step
     shape = list(shape_of(x))
     array = np.asarray(x.array if isinstance(x, Constant) else x)
     if isinstance(shape[axis], Dim):
-        size = shape[axis]
+        size: Any = shape[axis]
         if size == BATCH_SIZE:
             raise net.refuse(f"a part of the batch {MIXES}")
         begin, before_end = of_time(net, size, start, stop)
@@ -192,7 +192,7 @@ def select(net: Network, x: Any, dim: int, index: Any) -> Any:
     index = index % size if isinstance(size, int) else index
     if isinstance(size, Dim) and index < -1:
         raise net.needs_time("a step counted from the end of the time")
-    options: dict[str, Option] = {"axis": stored, "start": index, "count": 1}  # type: ignore[dict-item]
+    options: dict[str, Option] = {"axis": stored, "start": index, "count": 1}
     return Tensor(net.add_layer("slice", x.value, options=options), left_axes, x.dtype)
 
 

@@ -126,7 +126,7 @@ def cell(
         raise net.refuse(f"expected (batch, features), found {x.shape}")
     features = net.arrange(net.solid(x, 1), [1])
     value = net.reshaped(features, [1, features.features], part="step")
-    first = {role: state_vector(net, one) for role, one in zip(("h0", "c0"), states)}
+    first: dict[str, Any] = {role: state_vector(net, one) for role, one in zip(("h0", "c0"), states)}
     outputs = net.add_layers(kind, value, weights, options, **first)
     h = Tensor(outputs["h"], (BATCH, 0))
     return (h, Tensor(outputs["c"], (BATCH, 0))) if kind == "lstm" else (h,)

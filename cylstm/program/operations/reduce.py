@@ -69,10 +69,10 @@ def _one_axis(net: Network, x: Tensor, axes: list[int]) -> tuple[Tensor, list[in
         raise net.refuse("over several axes of which some are joined is not supported")
     kept = [i for i in plain.stored if i not in order]
     value = net.arrange(plain, kept + order)
-    sizes = [plain.size(i) for i in order]
+    sizes: list[Any] = [plain.size(i) for i in order]
     if any(isinstance(size, Dim) for size in sizes):
         raise net.needs_time("over the time and other axes at once")
-    value = net.reshaped(value, [*value.shape[: len(kept)], math.prod(sizes)])  # type: ignore[arg-type]
+    value = net.reshaped(value, [*value.shape[: len(kept)], math.prod(sizes)])
     y = net.place(value, [*kept, order[-1]], plain)
     return y, [order[-1]]
 
@@ -90,7 +90,7 @@ def _over_one(net: Network, x: Tensor, axis: int, mode: str, options: Mapping[st
         kept = list(x.axes)
         kept[axis] = None
     rank = len(x.value.shape)
-    value = net.add_layer("reduce", x.value, options={"mode": mode, "axis": stored, **options})  # type: ignore[dict-item]
+    value = net.add_layer("reduce", x.value, options={"mode": mode, "axis": stored, **options})
     kept = [a - 1 if isinstance(a, int) and a > stored else a for a in kept]  # type: ignore[operator]
     if rank == 1:
         kept = [BATCH if a == BATCH else None for a in kept]
@@ -101,7 +101,7 @@ def _reduce_constant(
     net: Network, x: Any, mode: str, axes: Sequence[int], keepdim: bool, options: Mapping[str, Any]
 ) -> Any:
     shape = shape_of(x)
-    gone = [shape[axis] for axis in axes if isinstance(shape[axis], Dim)]
+    gone: list[Any] = [shape[axis] for axis in axes if isinstance(shape[axis], Dim)]
     if gone and mode in ("sum", "prod", "argmax", "argmin"):
         if mode == "sum" and len(gone) == 1 and gone[0].axis is not None:
             kept = _reduce_constant(net, x, "mean", axes, keepdim, options)
@@ -153,7 +153,12 @@ def norm(net: Network, x: Any, p: Any = 2.0, dims: Any = None, keepdim: bool = F
 def cumulate(net: Network, x: Any, mode: str, dim: int) -> Any:
     """Running sums, products or extremes along an axis."""
     if is_constant(x) and not isinstance(x, Constant):
-        folded = {"sum": np.cumsum, "prod": np.cumprod, "max": np.maximum.accumulate, "min": np.minimum.accumulate}
+        folded: dict[str, Callable[..., Any]] = {
+            "sum": np.cumsum,
+            "prod": np.cumprod,
+            "max": np.maximum.accumulate,
+            "min": np.minimum.accumulate,
+        }
         return folded[mode](np.asarray(x), axis=dim)
     if isinstance(x, Constant):
         size = x.shape[dim]
@@ -181,5 +186,5 @@ def top(net: Network, x: Any, count: int, dim: int = -1, largest: bool = True) -
     axis = net.axis(x, dim)
     x = net.last(x, axis)
     place = x.axes[axis]
-    outputs = net.add_layers("topk", x.value, options={"k": int(count), "largest": bool(largest), "axis": place})  # type: ignore[dict-item]
+    outputs = net.add_layers("topk", x.value, options={"k": int(count), "largest": bool(largest), "axis": place})
     return Tensor(outputs["y"], x.axes, x.dtype), Tensor(outputs["indices"], x.axes, "int")

@@ -345,7 +345,7 @@ class Run:
         """Raise `UnsupportedError` if a shape is not the one recorded: our own mistake, or a size that is another."""
         for name in _flat(operation.outputs):
             found = self.values.get(name)
-            if not isinstance(found, (Tensor, Constant, np.ndarray)) or getattr(found, "cropped", 0):
+            if not isinstance(found, (Tensor, Constant, np.ndarray)) or getattr(found, "cropped", False):
                 continue
             for k, program in enumerate(self.programs):
                 kind = program.types.get(name)
@@ -482,9 +482,9 @@ class Run:
         value = net.arrange(tensor, order)
         if value.name in self.input_names or value in self.outputs or value.kind == "state":
             value = net.add_layer("activation", value)
-        places = [order.index(i) for i in inner]
-        if places != list(range(len(value.shape))):
-            self.axis_orders[value.name] = "".join(map(str, places))
+        kept = [order.index(i) for i in inner]
+        if kept != list(range(len(value.shape))):
+            self.axis_orders[value.name] = "".join(map(str, kept))
         self.outputs.append(value)
 
 

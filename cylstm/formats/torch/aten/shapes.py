@@ -249,7 +249,7 @@ def tril(keeps: Callable[..., Any]) -> Callable[..., Any]:
     return found
 
 
-def meshgrid(net: Network, tensors: Sequence[Any], indexing: str = "ij") -> Any:
+def meshgrid(net: Network, tensors: Sequence[Any], indexing: Any = "ij") -> Any:
     return tuple(np.meshgrid(*[np.asarray(one) for one in tensors], indexing=indexing))
 
 
