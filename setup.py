@@ -20,6 +20,8 @@ from setuptools.errors import PlatformError
 
 #: -ffp-contract=off: a fused multiply-add stands where the code says so and nowhere else, so that bits agree
 FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+#: csrc/layers: its loops call the kernels, so that -O3 would make its code half as large again and no faster
+LAYER_FLAGS = ["-O2"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 #: The lines of this list: name, NAME, machine, flags, flags of 32 bits.
 ISA_LIST = Path("csrc/include/cylstm_isa.def")
@@ -99,7 +101,9 @@ class BuildExtension(build_ext):
         link = ["-s"] if sys.platform == "linux" and not keeps_symbols else []
         objects = []
         for source in sorted(Path("csrc").glob("**/*.c")):
-            flags = sets.get(source.stem, []) if source.parent.name == "isa" else []
+            flags = LAYER_FLAGS if source.parent.name == "layers" else []
+            if source.parent.name == "isa":
+                flags = sets.get(source.stem, [])
             if flags is None or source == Path(OPENMP_SOURCE):
                 continue
             objects += self.compiler.compile(
