@@ -295,16 +295,34 @@ def rearrange(kind, options, x):
     return np.take(x, places, axis=axis)
 
 
+def reduce_numbers(options, x, axis):
+    """x (...) along `axis`, which may have no numbers."""
+    mode = options["mode"]
+    if mode == "norm":
+        return np.sqrt((x**2).sum(axis=axis))
+    if mode == "var":
+        divisor = max(x.shape[axis] - options["correction"], 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = x.sum(axis=axis, keepdims=True) / x.shape[axis]
+            return ((x - mean) ** 2).sum(axis=axis) / divisor
+    if mode == "mean":
+        with np.errstate(invalid="ignore"):
+            return x.sum(axis=axis) / x.shape[axis]
+    if mode == "logsumexp":
+        most = x.max(axis=axis, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            below = np.where(x == most, 0.0, x - most)
+        return most.squeeze(axis) + np.log(np.exp(below).sum(axis=axis))
+    return getattr(np, mode)(x, axis=axis).astype(np.float64)
+
+
 def reduce(options, x, mask):
     """x (batch, ...) along one axis; mask (batch, time) or None."""
     axis = 1 + options["axis"]
     if mask is not None:
-        counts = mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
-        y = np.where(counts, x, 0.0).sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            y = y / counts.sum(axis=1) if options["mode"] == "mean" else y
+        y = np.stack([reduce_numbers(options, row[counts], 0) for row, counts in zip(x, mask)])
     else:
-        y = getattr(np, options["mode"])(x, axis=axis)
+        y = reduce_numbers(options, x, axis)
     return y[..., np.newaxis] if (y.ndim == 1 or (y.ndim == 2 and x.ndim > 2 and axis == 2)) else y
 
 

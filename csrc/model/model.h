@@ -5,6 +5,7 @@
 #include "cylstm.h"
 #include "kernels/kernels.h"
 #include "model/pack.h"
+#include "platform/ieee.h"
 #include "threads/team.h"
 
 #include <stdbool.h>
@@ -228,6 +229,13 @@ static inline void cyl_set(const CylModel *model, void *data, int64_t i, double 
     } else {
         ((double *)data)[i] = value;
     }
+}
+
+/* cyl_set with the subnormal rule, which float32 has */
+static inline void cyl_set_flushed(const CylModel *model, void *data, int64_t i, double value) {
+    const double tiny = (double)CYL_TINY;
+    bool is_zero = model->kernels->real_size == sizeof(float) && value < tiny && value > -tiny;
+    cyl_set(model, data, i, is_zero ? 0.0 : value);
 }
 
 #endif

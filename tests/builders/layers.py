@@ -15,6 +15,14 @@ def weight(rng, *shape):
     return rng.uniform(-0.9, 0.9, shape).astype(np.float32)
 
 
+def weights_of(rng, kind, shape, options, sizes):
+    """Random arrays for the weights of a layer of x of `shape`, role -> size, that its kind takes."""
+    arrays = {role: weight(rng, *size) for role, size in sizes.items()}
+    if "variance" in arrays:
+        arrays["variance"] = np.abs(arrays["variance"]) + np.float32(0.1)
+    return arrays
+
+
 def one_layer(rng, kind, shape, options=None, weights=None, *, others=(), masks=()):
     """A graph of one layer; `others` are further inputs, role -> shape; `masks` the roles that read an input's mask."""
     builder = GraphBuilder()
@@ -24,9 +32,7 @@ def one_layer(rng, kind, shape, options=None, weights=None, *, others=(), masks=
     inputs = dict(values)
     for role, of in masks:
         inputs[role] = builder.value(values[of].mask)
-    arrays = {role: weight(rng, *size) for role, size in (weights or {}).items()}
-    if "variance" in arrays:
-        arrays["variance"] = np.abs(arrays["variance"]) + 0.1
+    arrays = weights_of(rng, kind, shape, options or {}, weights or {})
     builder.output(builder.add(kind, "tested", inputs, arrays, options)["y"])
     return builder.build()
 
@@ -141,12 +147,24 @@ SHAPES = [
 ]
 
 
+#: the modes of a reduction that are taken in double
+FOLDS = ("prod", "var", "norm", "any", "all", "argmax", "argmin", "logsumexp")
+
 REDUCTIONS = [
     *(("reduce", (None, 5), {"mode": mode}) for mode in ("mean", "sum", "max", "min")),
     ("reduce", (None, 5), {"mode": "max", "axis": 1}),
     ("reduce", (None, 3, 4), {"mode": "mean", "axis": -2}),
     ("reduce", (None, 3, 4), {"mode": "mean", "axis": 0}),
     ("reduce", (6,), {"mode": "sum"}),
+    *(("reduce", (None, 5), {"mode": mode}) for mode in FOLDS),
+    *(("reduce", (None, 3, 21), {"mode": mode, "axis": 1}) for mode in FOLDS),
+    ("reduce", (None, 35), {"mode": "argmax", "axis": 1}),
+    ("reduce", (None, 3, 4), {"mode": "argmin", "axis": 0}),
+    ("reduce", (None, 2, 4), {"mode": "var", "axis": 1, "correction": 1}),
+    ("reduce", (None, 2, 4), {"mode": "var", "axis": 1, "correction": 2.5}),
+    ("reduce", (None, 40), {"mode": "logsumexp", "axis": -1}),
+    ("reduce", (T, 4, 9), {"mode": "norm", "axis": 0}),
+    ("reduce", (6,), {"mode": "prod"}),
     ("softmax", (None, 5), {"axis": 0}),
     ("softmax", (None, 3, 4), {"axis": 1}),
     ("softmax", (None, 37), {}),
@@ -166,7 +184,11 @@ REDUCTIONS = [
 ]
 
 
-ONE_INPUT = [*CONVOLUTIONS, *POOLS, *NORMS, *SHAPES, *REDUCTIONS]
+#: layers along one axis that keep it
+ALONG = []
+
+
+ONE_INPUT = [*CONVOLUTIONS, *POOLS, *NORMS, *SHAPES, *REDUCTIONS, *ALONG]
 
 
 #: layers of several inputs: (kind, shape, options, shapes of the weights, further inputs)
@@ -218,10 +240,12 @@ def graph_of(rng, case):
 
 def inputs_of(rng, graph, batch=3, time=T):
     """Random arrays for the inputs of `graph`."""
-    return [
-        rng.normal(size=(batch, *(time if size is None else size for size in graph.values[name].shape))).astype("f")
-        for name in graph.inputs
-    ]
+    arrays = []
+    for name in graph.inputs:
+        shape = (batch, *(time if size is None else size for size in graph.values[name].shape))
+        array = rng.normal(size=shape)
+        arrays.append(array.astype("f"))
+    return arrays
 
 
 def ask(model, inputs, **options):

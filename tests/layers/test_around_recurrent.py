@@ -9,7 +9,20 @@ from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
-from tests.builders.layers import CASES, ENGINES, IDS, T, ask, conv, graph_of, inputs_of, one_layer, pool, weight
+from tests.builders.layers import (
+    CASES,
+    ENGINES,
+    IDS,
+    T,
+    ask,
+    conv,
+    graph_of,
+    inputs_of,
+    one_layer,
+    pool,
+    weight,
+    weights_of,
+)
 from tests.builders.networks import bits, reloaded
 
 
@@ -103,6 +116,8 @@ PAST_CONSTANTS = [
     (("softmax", (None, 65), {}), 49, 3),
     (("softmax", (None, 5), {"axis": 0}), 3, 65),
     (("reduce", (None, 130), {"mode": "mean", "axis": 0}), 49, 33),
+    (("reduce", (None, 35), {"mode": "var", "axis": 0}), 3, 130),
+    (("reduce", (None, 3, 33), {"mode": "logsumexp", "axis": 2}), 3, 25),
     # 4,096 numbers of a merge: more steps than are combined at once, and rows that end within
     (("merge", (None, 130), {"mode": "sub"}, {}, [("x1", (130,))]), 3, 64),
     (("merge", (None, 130), {"mode": "mul"}, {}, [("x1", (1, 130))]), 3, 33),
@@ -141,9 +156,7 @@ OTHERS = [("last", (None, 5), {}), ("reverse", (None, 5), {}), ("activation", (N
 def test_a_layer_and_its_neighbours_wait_for_each_other_where_threads_divide_their_work(rng, case):
     """Between two dense layers, whose units are divided; every other layer divides steps, rows or nothing."""
     kind, shape, options, *rest = case
-    arrays = {role: weight(rng, *size) for role, size in (rest[0] if rest else {}).items()}
-    if "variance" in arrays:
-        arrays["variance"] = np.abs(arrays["variance"]) + np.float32(0.1)
+    arrays = weights_of(rng, kind, shape, options, rest[0] if rest else {})
     builder = GraphBuilder()
     values = {}
     for role, size in [("x", shape), *(rest[1] if len(rest) > 1 else [])]:

@@ -263,3 +263,27 @@ def test_separate_activations_are_torchs(torch, rng):
     for mode, name in (("reflect", "reflect"), ("replicate", "replicate"), ("circular", "circular")):
         expected = torch.nn.functional.pad(tensor.transpose(1, 2), (3, 2), mode=name).transpose(1, 2).numpy()
         check("pad", (T, 6), x, expected, {"before": 3, "after": 2, "mode": mode})
+
+
+def test_reductions_along_an_axis_are_torchs(torch, rng):
+    x = rng.normal(size=(3, T, 6))
+    tensor = torch.from_numpy(x)
+    for axis in (0, 1):
+        size = x.shape[1 + axis]
+        for correction in (0, 1, 0.5, size, size + 2):
+            expected = torch.var(tensor, 1 + axis, correction=correction, keepdim=axis == 1)
+            expected = expected.reshape(3, -1, 1) if axis == 1 else expected
+            check("reduce", (None, 6), x, expected.numpy(), {"mode": "var", "axis": axis, "correction": correction})
+        for mode, function in (
+            ("prod", torch.prod),
+            ("logsumexp", torch.logsumexp),
+            ("norm", torch.linalg.vector_norm),
+            ("argmax", torch.argmax),
+            ("argmin", torch.argmin),
+        ):
+            expected = function(tensor, dim=1 + axis, keepdim=axis == 1).numpy()
+            check("reduce", (None, 6), x, expected, {"mode": mode, "axis": axis})
+        signs = np.where(x > 1, x, 0.0)
+        for mode, function in (("any", torch.any), ("all", torch.all)):
+            expected = function(torch.from_numpy(signs) != 0, dim=1 + axis, keepdim=axis == 1).numpy()
+            check("reduce", (None, 6), signs, expected, {"mode": mode, "axis": axis})

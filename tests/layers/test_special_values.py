@@ -9,7 +9,7 @@ import cylstm
 from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
-from tests.builders.layers import CASES, ENGINES, IDS, ask, graph_of, inputs_of, one_layer, weight
+from tests.builders.layers import CASES, ENGINES, FOLDS, IDS, ask, graph_of, inputs_of, one_layer, weight, weights_of
 from tests.builders.networks import bits
 from tests.builders.recurrent import KINDS, conv_lstm
 
@@ -75,7 +75,7 @@ POOLED = [
     ("pool1d", {"mode": "max", "pool": 3}),
     ("pool1d", {"mode": "average", "pool": 3}),
     ("pool1d", {"mode": "max", "pool": 3, "padding": "same"}),
-    *(("reduce", {"mode": mode, "axis": axis}) for mode in ("max", "min", "sum", "mean") for axis in (0, 1)),
+    *(("reduce", {"mode": mode, "axis": axis}) for mode in ("max", "min", "sum", "mean", *FOLDS) for axis in (0, 1)),
 ]
 
 
@@ -255,11 +255,8 @@ def test_what_another_layer_reads_is_zero_or_not_tiny(rng, case, engine):
     for role, other in rest[1] if len(rest) > 1 else []:
         values[role] = builder.input(f"input.{role}", other)
     roles = ("mean", "shift", "bias")  # which would hide what is small
-    arrays = {
-        role: np.abs(weight(rng, *size)) + np.float32(0.1) if role == "variance" else weight(rng, *size)
-        for role, size in (rest[0] if rest else {}).items()
-        if role not in roles or role == "mean"
-    }
+    sizes = {role: size for role, size in (rest[0] if rest else {}).items() if role not in roles or role == "mean"}
+    arrays = weights_of(rng, kind, shape, options, sizes)
     if "mean" in arrays:
         arrays["mean"][:] = 0
     y = builder.add(kind, "tested", values, arrays, options)["y"]
