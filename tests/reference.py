@@ -326,6 +326,34 @@ def reduce(options, x, mask):
     return y[..., np.newaxis] if (y.ndim == 1 or (y.ndim == 2 and x.ndim > 2 and axis == 2)) else y
 
 
+ACCUMULATED = {
+    "sum": (np.add, 0.0),
+    "prod": (np.multiply, 1.0),
+    "max": (np.maximum, -np.inf),
+    "min": (np.minimum, np.inf),
+}
+
+
+def cumulate(options, x):
+    """Running sums and the like of x (batch, ...) along one axis."""
+    function, first = ACCUMULATED[options["mode"]]
+    x = np.moveaxis(x, 1 + options["axis"], 0)
+    x = x[::-1] if options["reverse"] else x
+    if options["exclusive"]:
+        x = np.concatenate([np.full_like(x[:1], first), x[:-1]])
+    y = function.accumulate(x, axis=0)
+    return np.moveaxis(y[::-1] if options["reverse"] else y, 0, 1 + options["axis"])
+
+
+def running_of(options, x):
+    """What an open cumulation of x (batch, time, ...) carries on: the bits of its last numbers in three parts."""
+    function, first = ACCUMULATED[options["mode"]]
+    last = function.reduce(x.reshape(*x.shape[:2], -1), axis=1)
+    bits = last.view(np.uint64) ^ np.float64(first).view(np.uint64)
+    parts = [bits >> np.uint64(42), bits >> np.uint64(21), bits]
+    return (np.stack([part & np.uint64((1 << (22 if i == 0 else 21)) - 1) for i, part in enumerate(parts)], axis=1),)
+
+
 def attention(weights, options, query, key, value, mask, mask_query, mask_value):
     """query (batch, q, n), key (batch, k, n), value (batch, k, m) -> y (batch, q, m)."""
     heads = options["heads"]
@@ -421,6 +449,8 @@ def plain_layer(layer, weights, values):
         y = attention(weights, options, *(given.get(role) for role in roles))
     elif kind == "dot":
         y = dot(options, x, given["x1"])
+    elif kind == "cumulate":
+        y = cumulate(options, x)
     else:
         raise NotImplementedError(kind)
     return {"y": y}
@@ -490,6 +520,8 @@ def predict(graph, *inputs, mask=None, initial_state=None):
             values.update((layer.outputs[role], value) for role, value in found.items())
             if layer.kind == "conv1d" and groups.get(layer.name):
                 finals.append(history_of(groups[layer.name], x))
+            if layer.kind == "cumulate" and groups.get(layer.name):
+                finals.append(running_of(layer.options, x))
             continue
         values[layer.outputs["y"]] = y
     return [values[name] for name in graph.outputs], finals

@@ -185,7 +185,15 @@ REDUCTIONS = [
 
 
 #: layers along one axis that keep it
-ALONG = []
+ALONG = [
+    *(("cumulate", (None, 5), {"mode": mode}) for mode in ("sum", "prod", "max", "min")),
+    *(("cumulate", (None, 5), {"mode": mode, "exclusive": True}) for mode in ("sum", "prod")),
+    ("cumulate", (None, 3, 20), {"mode": "sum"}),
+    ("cumulate", (None, 5), {"mode": "sum", "reverse": True}),
+    ("cumulate", (None, 3, 6), {"mode": "prod", "axis": 1, "reverse": True, "exclusive": True}),
+    ("cumulate", (T, 4), {"mode": "min"}),
+    ("cumulate", (20,), {"mode": "max"}),
+]
 
 
 ONE_INPUT = [*CONVOLUTIONS, *POOLS, *NORMS, *SHAPES, *REDUCTIONS, *ALONG]

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import cylstm
+from cylstm.engine._engine import isa_names
 from cylstm.errors import UnsupportedError
 from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
 from tests.builders.layers import ENGINES, FOLDS, T, one_layer
-from tests.builders.networks import bits
+from tests.builders.networks import bits, same
 
 NAN, INF = np.nan, np.inf
 
@@ -140,3 +141,76 @@ def test_a_reduction_streams_within_steps_and_not_over_them(rng, mode):
     over = cylstm.Model(one_layer(rng, "reduce", (None, 3, 4), {"mode": mode, "axis": 0}))
     with pytest.raises(UnsupportedError, match="it needs all steps at once"):
         over.stream()
+
+
+# cumulate
+
+
+@pytest.mark.parametrize("engine, dtype, tolerance", ENGINES)
+@pytest.mark.parametrize("mode", ["sum", "prod", "max", "min"])
+def test_what_a_cumulation_carries_on_continues_the_same_bits(rng, mode, engine, dtype, tolerance):
+    graph = one_layer(rng, "cumulate", (None, 2, 9), {"mode": mode})
+    model = cylstm.Model(graph, engine=engine, dtype=dtype)
+    x = (rng.normal(size=(3, 40, 2, 9)) * 1e-4).astype("f")
+    x[0, 7, 0, 0], x[1, 3, 1, 2], x[2, 9, 0, 4] = INF, NAN, 1e30
+    whole, state = model.predict(x, return_state=True)
+    assert [part.shape for part in state[0]] == [(3, 3, 18)]
+    for at in (1, 11, 39):
+        first, half = model.predict(x[:, :at], return_state=True)
+        second, end = model.predict(x[:, at:], initial_state=half, return_state=True)
+        np.testing.assert_array_equal(np.concatenate([first, second], axis=1), whole)
+        for a, b in zip(end[0], state[0]):
+            np.testing.assert_array_equal(a, b)
+        stream = model.stream(3)
+        stream.state = half
+        np.testing.assert_array_equal(stream.run(x[:, at:]), whole[:, at:])
+    # in float32 products far below the threshold of the subnormal rule come back
+    if mode == "prod":
+        again = model.predict(np.full((1, 6, 2, 9), 1e-5, "f"), return_state=True)[1]
+        found = model.predict(np.full((1, 6, 2, 9), 1e5, "f"), initial_state=again)
+        np.testing.assert_allclose(found[:, -1], 1.0, rtol=1e-6)
+    _, finals = reference.predict(graph, x[2:])
+    np.testing.assert_array_equal(np.asarray(finals[0][0], float), np.asarray(state[0][0][2:], float))
+
+
+def test_a_running_state_of_nonsense_counts_as_zero(rng):
+    model = cylstm.Model(one_layer(rng, "cumulate", (None, 3), {"mode": "sum"}))
+    state = [(np.full((1, 3, 3), 0, "f"),)]
+    x = rng.normal(size=(1, 5, 3)).astype("f")
+    wanted = model.predict(x, initial_state=state)
+    np.testing.assert_array_equal(wanted, model.predict(x))
+    for nonsense in (NAN, INF, -1.0, -INF, 1e30, 2.0**22):
+        state[0][0][:] = nonsense
+        np.testing.assert_array_equal(model.predict(x, initial_state=state), wanted)
+
+
+@pytest.mark.parametrize("mode, first", [("sum", 0), ("prod", 1), ("max", -INF), ("min", INF)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_exclusive_cumulation_begins_with_what_changes_nothing(rng, mode, first, axis):
+    for reverse in (False, True):
+        options = {"mode": mode, "exclusive": True, "axis": axis, "reverse": reverse}
+        graph = one_layer(rng, "cumulate", (None, 7), options)
+        x = rng.normal(size=(3, T, 7)).astype("f")
+        for (found,), _ in in_every_engine(graph, x):
+            np.testing.assert_array_equal(np.take(found, -1 if reverse else 0, 1 + axis), first)
+        (expected,), _ = reference.predict(graph, x)
+        np.testing.assert_allclose(cylstm.Model(graph).predict(x), expected, rtol=1e-6)
+
+
+def test_a_long_sum_is_that_of_double_in_every_division(rng, monkeypatch):
+    graph = one_layer(rng, "cumulate", (None, 3), {"mode": "sum"})
+    x = rng.random((2, 60_000, 3)).astype("f")
+    found = cylstm.Model(graph).predict(x, threads=1)
+    np.testing.assert_allclose(found, np.cumsum(x.astype(float), axis=1), rtol=1e-7)
+    for isa in isa_names():
+        monkeypatch.setenv("CYLSTM_ISA", isa)
+        assert same(cylstm.Model(graph).predict(x, threads=2), found)
+
+
+def test_a_cumulation_from_the_end_or_over_known_steps_carries_nothing(rng):
+    reverse = cylstm.Model(one_layer(rng, "cumulate", (None, 3), {"reverse": True}))
+    with pytest.raises(UnsupportedError, match="'tested' cannot run step by step: it begins at the end"):
+        reverse.stream()
+    for shape, options in (((None, 3), {"reverse": True}), ((T, 3), {}), ((None, 3), {"axis": 1})):
+        model = cylstm.Model(one_layer(rng, "cumulate", shape, options))
+        assert model.predict(rng.normal(size=(2, T, 3)).astype("f"), return_state=True)[1] == []

@@ -287,3 +287,16 @@ def test_reductions_along_an_axis_are_torchs(torch, rng):
         for mode, function in (("any", torch.any), ("all", torch.all)):
             expected = function(torch.from_numpy(signs) != 0, dim=1 + axis, keepdim=axis == 1).numpy()
             check("reduce", (None, 6), signs, expected, {"mode": mode, "axis": axis})
+
+
+def test_cumulations_are_torchs(torch, rng):
+    x = rng.normal(size=(3, T, 6))
+    x[1, 4, 2] = np.nan
+    tensor = torch.from_numpy(x)
+    for axis in (0, 1):
+        for mode, function in (("sum", torch.cumsum), ("prod", torch.cumprod)):
+            check("cumulate", (None, 6), x, function(tensor, 1 + axis).numpy(), {"mode": mode, "axis": axis})
+        for mode, function in (("max", torch.cummax), ("min", torch.cummin)):
+            check("cumulate", (None, 6), x, function(tensor, 1 + axis)[0].numpy(), {"mode": mode, "axis": axis})
+        expected = torch.cumsum(tensor.flip(1 + axis), 1 + axis).flip(1 + axis).numpy()
+        check("cumulate", (None, 6), x, expected, {"axis": axis, "reverse": True})

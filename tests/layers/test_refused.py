@@ -72,6 +72,8 @@ BAD = [
     ("reduce", (None, 6), {"mode": "median"}, {}, UnsupportedError, "option mode expected"),
     ("reduce", (None, 6), {"correction": 1}, {}, UnsupportedError, "option correction is for mode 'var'"),
     ("reduce", (None, 6), {"mode": "var", "correction": -1}, {}, UnsupportedError, "option correction expected"),
+    ("cumulate", (None, 6), {"mode": "mean"}, {}, UnsupportedError, "option mode expected"),
+    ("cumulate", (None, 6), {"axis": 2}, {}, ShapeError, "expected an axis"),
     ("glu", (None, 5), {}, {}, ShapeError, "even number of features"),
     ("prelu", (None, 6), {}, {"slope": (5,)}, ShapeError, "'slope'"),
     ("softmax", (None, 6), {"axis": "last"}, {}, UnsupportedError, "option 'axis' expected a number"),

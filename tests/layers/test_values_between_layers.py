@@ -158,6 +158,7 @@ PARTS = {
     "softmax": lambda rng, f: ("softmax", {}, {"axis": 1, "log": bool(rng.integers(2))}),
     "same": lambda rng, f: ("conv1d", {"weight": weight(rng, 5, 4, f) / 2}, {"padding": "same"}),
     "mean": lambda rng, f: ("reduce", {}, {"axis": 0}),
+    "running": lambda rng, f: ("cumulate", {}, {"mode": str(rng.choice(["sum", "max", "min"]))}),
 }
 
 
@@ -169,8 +170,8 @@ def test_random_networks_give_the_same_bits_everywhere(parts, seed):
     y, before = builder.input("x", (None, 5)), {}
     outputs = 0
     for i, part in enumerate(parts):
-        if not y.has_time:
-            break
+        if not y.has_time or (y.axis is not None and len(y.axis.rules) > 3):
+            break  # the engine takes four rules of time after each other
         kind, weights, options = PARTS[part](rng, y.features)
         inputs = {"x": y}
         if part == "shortcut":

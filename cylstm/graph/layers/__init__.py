@@ -22,6 +22,7 @@ _MODULES = {
     "batch_norm": "batch_norm",
     "conv1d": "conv1d",
     "conv_lstm": "conv_lstm",
+    "cumulate": "cumulate",
     "dense": "dense",
     "dot": "attention",
     "dropout": "dropout",
