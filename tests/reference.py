@@ -354,6 +354,22 @@ def running_of(options, x):
     return (np.stack([part & np.uint64((1 << (22 if i == 0 else 21)) - 1) for i, part in enumerate(parts)], axis=1),)
 
 
+def lined_up(x, rank):
+    """x (batch, ...) with axes of size 1 after the batch, up to `rank` axes without batch."""
+    return x.reshape(x.shape[0], *[1] * (rank + 1 - x.ndim), *x.shape[1:])
+
+
+def take_along(options, x, indices):
+    """x (batch, ...) at indices (batch, ...), which line up from the last axis on."""
+    axis = 1 + options["axis"]
+    size = x.shape[axis]
+    places = np.clip(np.nan_to_num(lined_up(indices, x.ndim - 1), nan=0.0), 0, size - 1).astype(np.int64)
+    shape = [max(a, b) for a, b in zip(x.shape, places.shape)]
+    whole = np.broadcast_to(x, [*shape[:axis], size, *shape[axis + 1 :]])
+    places = np.broadcast_to(places, [*shape[:axis], places.shape[axis], *shape[axis + 1 :]])
+    return np.take_along_axis(whole, places, axis)
+
+
 def attention(weights, options, query, key, value, mask, mask_query, mask_value):
     """query (batch, q, n), key (batch, k, n), value (batch, k, m) -> y (batch, q, m)."""
     heads = options["heads"]
@@ -451,6 +467,10 @@ def plain_layer(layer, weights, values):
         y = dot(options, x, given["x1"])
     elif kind == "cumulate":
         y = cumulate(options, x)
+    elif kind == "take":
+        y = np.take(x, weights["indices"].astype(np.int64), axis=1 + options["axis"])
+    elif kind == "take_along":
+        y = take_along(options, x, given["indices"])
     else:
         raise NotImplementedError(kind)
     return {"y": y}

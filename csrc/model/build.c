@@ -119,10 +119,11 @@ static CylStatus check_ports(const CylModel *model, const CylPort *ports, int32_
         if (ports[i].value < 0 || ports[i].value >= model->value_count) {
             return CYL_E_VALUE;
         }
-        /* masks and indices are not real numbers, so only roles that are meant for them may have them */
+        /* masks and indices are not real numbers, so only roles that are meant for them may have them; indices that
+           the network computes are real numbers */
         CylValueKind kind = model->values[ports[i].value].kind;
         if ((kind == CYL_MASK) != (strncmp(ports[i].role, "mask", 4) == 0) ||
-            (kind == CYL_INDEX) != (strcmp(ports[i].role, "indices") == 0)) {
+            (kind == CYL_INDEX && strcmp(ports[i].role, "indices") != 0)) {
             return CYL_E_VALUE;
         }
     }

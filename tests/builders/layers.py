@@ -20,6 +20,9 @@ def weights_of(rng, kind, shape, options, sizes):
     arrays = {role: weight(rng, *size) for role, size in sizes.items()}
     if "variance" in arrays:
         arrays["variance"] = np.abs(arrays["variance"]) + np.float32(0.1)
+    if kind == "take":
+        size = shape[options.get("axis", -1)] or T
+        arrays["indices"] = rng.integers(0, size, arrays["indices"].shape).astype(np.float32)
     return arrays
 
 
@@ -193,6 +196,10 @@ ALONG = [
     ("cumulate", (None, 3, 6), {"mode": "prod", "axis": 1, "reverse": True, "exclusive": True}),
     ("cumulate", (T, 4), {"mode": "min"}),
     ("cumulate", (20,), {"mode": "max"}),
+    ("take", (None, 7), {"axis": -1}, {"indices": (9,)}),
+    ("take", (None, 3, 4), {"axis": 1}, {"indices": (5,)}),
+    ("take", (T, 4), {"axis": 0}, {"indices": (6,)}),
+    ("take", (9,), {}, {"indices": (4,)}),
 ]
 
 
@@ -214,6 +221,13 @@ SEVERAL = [
     ("merge", (6,), {"mode": "concat"}, {}, [("x1", (3,))]),
     ("dot", (None, 5), {}, {}, [("x1", (4, 5))]),
     ("dot", (20,), {"normalize": True}, {}, [("x1", (20,))]),
+    ("take_along", (None, 7), {}, {}, [("indices", (3,))]),
+    ("take_along", (None, 7), {"axis": 0}, {}, [("indices", (1,))]),
+    ("take_along", (None, 7), {"axis": 0}, {}, [("indices", (None, 7))]),
+    ("take_along", (None, 3, 4), {"axis": 1}, {}, [("indices", (5, 1))]),
+    ("take_along", (1, 7), {"axis": 1}, {}, [("indices", (None, 2))]),
+    ("take_along", (T, 3, 4), {"axis": 0}, {}, [("indices", (2, 1, 1))]),
+    ("take_along", (9,), {}, {}, [("indices", (4,))]),
     ("attention", (None, 8), {"heads": 2, "scale": 0.5}, {}, [("key", (9, 8)), ("value", (9, 6))]),
     ("attention", (None, 8), {"causal": True}, {}, [("key", (9, 8)), ("value", (9, 6))]),
     (
@@ -251,7 +265,8 @@ def inputs_of(rng, graph, batch=3, time=T):
     arrays = []
     for name in graph.inputs:
         shape = (batch, *(time if size is None else size for size in graph.values[name].shape))
-        array = rng.normal(size=shape)
+        is_indices = name.endswith(".indices")
+        array = rng.integers(-1, 12, shape) if is_indices else rng.normal(size=shape)
         arrays.append(array.astype("f"))
     return arrays
 

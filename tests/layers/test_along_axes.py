@@ -5,11 +5,11 @@ import pytest
 
 import cylstm
 from cylstm.engine._engine import isa_names
-from cylstm.errors import UnsupportedError
+from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError
 from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
-from tests.builders.layers import ENGINES, FOLDS, T, one_layer
+from tests.builders.layers import ENGINES, FOLDS, T, one_layer, weight
 from tests.builders.networks import bits, same
 
 NAN, INF = np.nan, np.inf
@@ -214,3 +214,93 @@ def test_a_cumulation_from_the_end_or_over_known_steps_carries_nothing(rng):
     for shape, options in (((None, 3), {"reverse": True}), ((T, 3), {}), ((None, 3), {"axis": 1})):
         model = cylstm.Model(one_layer(rng, "cumulate", shape, options))
         assert model.predict(rng.normal(size=(2, T, 3)).astype("f"), return_state=True)[1] == []
+
+
+# take
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN or infinity in tested")
+@pytest.mark.parametrize("index", [7, -1, 1.5, NAN, INF])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_constant_index_outside_of_its_axis_is_refused_by_name(rng, tmp_path, index, packed):
+    found = r"layer 'tested', tensor 'indices': expected whole numbers from 0 to 6, found "
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 7))
+    with pytest.raises(ShapeError, match=found):
+        builder.add("take", "tested", {"x": x}, {"indices": np.array([3, index], "f")})
+    graph = one_layer(rng, "take", (None, 7), {}, {"indices": (3,)})
+    graph.tensors["tested.indices"][:] = [1, 5, 2]
+    path = tmp_path / "a.cylstm"
+    cylstm.Model(graph).save(path, packed=packed)
+    data = path.read_bytes()
+    place = np.array([1, 5, 2], "f").tobytes()
+    assert data.count(place) == 1
+    path.write_bytes(data.replace(place, np.array([1, index, 2], "f").tobytes()))
+    for options in ({}, {"mmap": True}) if packed else ({},):
+        with pytest.raises(FormatError, match=found):
+            cylstm.load(path, **options)
+
+
+# take_along
+
+
+def test_the_step_that_an_input_says_is_taken_from_a_time_of_any_length(rng):
+    builder = GraphBuilder()
+    x, length = builder.input("x", (None, 4)), builder.input("length", (1,))
+    last = builder.add("batch_norm", "less 1", {"x": length}, {"mean": np.ones(1, "f"), "variance": np.ones(1, "f")},
+                       {"epsilon": 0.0})["y"]  # fmt: skip
+    h = builder.add("gru", "gru", {"x": x}, {"weight_ih": weight(rng, 15, 4), "weight_hh": weight(rng, 15, 5)})["y"]
+    builder.output(builder.add("take_along", "tested", {"x": h, "indices": last}, options={"axis": 0})["y"])
+    graph = builder.build()
+    x = rng.normal(size=(4, T, 4)).astype("f")
+    lengths = np.array([[1], [5], [T], [3]])
+    check(graph, x, lengths)
+    model = cylstm.Model(graph)
+    found = model.predict([x, lengths])
+    assert found.shape == (4, 1, 5)
+    long = np.concatenate([x, rng.normal(size=(4, 5000, 4)).astype("f")], axis=1)
+    assert same(model.predict([long, lengths]), found)
+    assert same(model.predict([x, lengths], threads=2), found)
+    with pytest.raises(UnsupportedError, match="no time axis"):
+        model.stream()
+
+
+@pytest.mark.parametrize("chosen", [(None,), (3,)])
+def test_indices_of_the_network_choose_like_numbers_and_end_at_the_axis(rng, chosen):
+    builder = GraphBuilder()
+    x = builder.input("x", (5, 6))
+    indices = builder.input("chosen", (*chosen, 6), indices=True)
+    builder.output(builder.add("take_along", "tested", {"x": x, "indices": indices}, options={"axis": 0})["y"])
+    graph = builder.build()
+    x, indices = rng.normal(size=(7, 5, 6)).astype("f"), rng.integers(0, 9, (7, 3, 6))
+    check(graph, x, indices)
+    model = cylstm.Model(graph)
+    found = model.predict([x, indices], threads=1)
+    places = np.clip(indices, 0, 4)
+    np.testing.assert_array_equal(found, np.take_along_axis(x, places, 1))
+    np.testing.assert_array_equal(model.predict([x, indices], threads=3), found)
+    np.testing.assert_array_equal(model.predict([x[3:5], indices[3:5]]), found[3:5])
+    numbers = one_layer(rng, "take_along", (5, 6), {"axis": 0}, others=[("indices", (*chosen, 6))])
+    np.testing.assert_array_equal(cylstm.Model(numbers).predict([x, indices]), found)
+    extremes = np.array([NAN, INF, -INF, 2.9, -0.5, 4.0], "f") * np.ones((7, 3, 1), "f")
+    found = cylstm.Model(numbers).predict([x, extremes])
+    np.testing.assert_array_equal(found, np.take_along_axis(x, np.array([[[0, 4, 0, 2, 0, 4]]] * 7), 1).repeat(3, 1))
+
+
+def test_indices_that_do_not_fit_are_refused(rng):
+    for shape, indices, axis, error, message in (
+        ((None, 5), (None, 5), 1, ShapeError, "their times come from different inputs"),
+        (
+            (None, 5),
+            (4, 5),
+            1,
+            ShapeError,
+            r"shapes \(None, 5\) of 'input' and \(4, 5\) of the indices .* do not match",
+        ),
+        ((None, 5), (4, 2), 0, ShapeError, "do not match but along axis 0"),
+        ((None, 5), (2, 3, 5), 0, ShapeError, "have more axes"),
+        ((None, 5), (None, 3), 2, ShapeError, "expected an axis"),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            one_layer(rng, "take_along", shape, {"axis": axis}, others=[("indices", indices)])
+        assert isinstance(caught.value, CylstmError) and "'tested'" in str(caught.value)

@@ -119,6 +119,8 @@ PAST_CONSTANTS = [
     (("reduce", (None, 35), {"mode": "var", "axis": 0}), 3, 130),
     (("reduce", (None, 3, 33), {"mode": "logsumexp", "axis": 2}), 3, 25),
     (("cumulate", (None, 35), {"mode": "sum"}), 3, 130),
+    (("take", (None, 33), {}, {"indices": (70,)}), 3, 25),
+    (("take_along", (None, 33), {"axis": 0}, {}, [("indices", (65, 33))]), 3, 25),
     # 4,096 numbers of a merge: more steps than are combined at once, and rows that end within
     (("merge", (None, 130), {"mode": "sub"}, {}, [("x1", (130,))]), 3, 64),
     (("merge", (None, 130), {"mode": "mul"}, {}, [("x1", (1, 130))]), 3, 33),

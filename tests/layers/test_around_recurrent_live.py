@@ -300,3 +300,16 @@ def test_cumulations_are_torchs(torch, rng):
             check("cumulate", (None, 6), x, function(tensor, 1 + axis)[0].numpy(), {"mode": mode, "axis": axis})
         expected = torch.cumsum(tensor.flip(1 + axis), 1 + axis).flip(1 + axis).numpy()
         check("cumulate", (None, 6), x, expected, {"axis": axis, "reverse": True})
+
+
+def test_chosen_numbers_are_torchs(torch, rng):
+    x = rng.normal(size=(3, T, 6)).round(1)
+    x[2, 5, 3] = np.nan
+    tensor = torch.from_numpy(x)
+    places = np.array([5, 0, 0, 3])
+    for axis in (0, 1):
+        expected = torch.index_select(tensor, 1 + axis, torch.from_numpy(places)).numpy()
+        check("take", (T, 6), x, expected, {"axis": axis}, {"indices": places})
+        chosen = rng.integers(0, 6, (3, T, 6))
+        expected = torch.gather(tensor, 1 + axis, torch.from_numpy(chosen)).numpy()
+        check("take_along", (T, 6), x, expected, {"axis": axis}, others=[("indices", chosen.astype(float))])

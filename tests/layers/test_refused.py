@@ -74,6 +74,8 @@ BAD = [
     ("reduce", (None, 6), {"mode": "var", "correction": -1}, {}, UnsupportedError, "option correction expected"),
     ("cumulate", (None, 6), {"mode": "mean"}, {}, UnsupportedError, "option mode expected"),
     ("cumulate", (None, 6), {"axis": 2}, {}, ShapeError, "expected an axis"),
+    ("take", (None, 6), {"axis": 0}, {"indices": (2,)}, StaticTimeNeeded, "number of steps in advance"),
+    ("take", (None, 6), {}, {"indices": (2, 1)}, ShapeError, r"expected shape \(n,\), found \(2, 1\)"),
     ("glu", (None, 5), {}, {}, ShapeError, "even number of features"),
     ("prelu", (None, 6), {}, {"slope": (5,)}, ShapeError, "'slope'"),
     ("softmax", (None, 6), {"axis": "last"}, {}, UnsupportedError, "option 'axis' expected a number"),

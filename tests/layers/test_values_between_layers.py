@@ -159,6 +159,7 @@ PARTS = {
     "same": lambda rng, f: ("conv1d", {"weight": weight(rng, 5, 4, f) / 2}, {"padding": "same"}),
     "mean": lambda rng, f: ("reduce", {}, {"axis": 0}),
     "running": lambda rng, f: ("cumulate", {}, {"mode": str(rng.choice(["sum", "max", "min"]))}),
+    "taken": lambda rng, f: ("take", {"indices": rng.integers(0, f, 6).astype("f")}, {}),
 }
 
 

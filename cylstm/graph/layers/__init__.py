@@ -49,6 +49,8 @@ _MODULES = {
     "rnn": "rnn",
     "slice": "rearrange",
     "softmax": "reduce",
+    "take": "take",
+    "take_along": "take",
     "upsample": "rearrange",
 }
 
