@@ -370,6 +370,14 @@ def take_along(options, x, indices):
     return np.take_along_axis(whole, places, axis)
 
 
+def matmul(options, a, b):
+    """a (batch, ..., m, k) and b (batch, ..., k, n), or transposed."""
+    rank = max(a.ndim, b.ndim) - 1
+    a, b = lined_up(a, rank), lined_up(b, rank)
+    a = a.swapaxes(-1, -2) if options["transpose_x"] else a
+    return a @ (b.swapaxes(-1, -2) if options["transpose_x1"] else b)
+
+
 def attention(weights, options, query, key, value, mask, mask_query, mask_value):
     """query (batch, q, n), key (batch, k, n), value (batch, k, m) -> y (batch, q, m)."""
     heads = options["heads"]
@@ -471,6 +479,8 @@ def plain_layer(layer, weights, values):
         y = np.take(x, weights["indices"].astype(np.int64), axis=1 + options["axis"])
     elif kind == "take_along":
         y = take_along(options, x, given["indices"])
+    elif kind == "matmul":
+        y = matmul(options, x, given["x1"])
     else:
         raise NotImplementedError(kind)
     return {"y": y}

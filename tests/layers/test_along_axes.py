@@ -7,6 +7,7 @@ import cylstm
 from cylstm.engine._engine import isa_names
 from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError
 from cylstm.graph.builder import GraphBuilder
+from cylstm.graph.values import StaticTimeNeeded
 
 from tests import reference
 from tests.builders.layers import ENGINES, FOLDS, T, one_layer, weight
@@ -304,3 +305,98 @@ def test_indices_that_do_not_fit_are_refused(rng):
         with pytest.raises(error, match=message) as caught:
             one_layer(rng, "take_along", shape, {"axis": axis}, others=[("indices", indices)])
         assert isinstance(caught.value, CylstmError) and "'tested'" in str(caught.value)
+
+
+# matmul
+
+
+def two_of_one_time(rng, shapes, options):
+    """A product of two values that dense layers make of one input, of steps of these shapes."""
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 4))
+    values = []
+    for i, shape in enumerate(shapes):
+        y = builder.add("dense", f"d{i}", {"x": x}, {"weight": weight(rng, int(np.prod(shape)), 4)})["y"]
+        to = {"shape": ",".join(map(str, ("time", *shape)))}
+        values.append(builder.add("reshape", f"r{i}", {"x": y}, options=to)["y"])
+    builder.output(builder.add("matmul", "tested", dict(zip(("x", "x1"), values)), options=options)["y"])
+    return builder.build()
+
+
+@pytest.mark.parametrize("shapes", [((6,), (7,)), ((1,), (7,)), ((6,), (1,)), ((1,), (1,))])
+def test_a_product_sums_over_a_time_of_any_length(rng, shapes):
+    graph = two_of_one_time(rng, shapes, {"transpose_x": True})
+    for time in (1, T, 3000):
+        x = (rng.normal(size=(3, time, 4)) / np.sqrt(time)).astype("f")
+        check(graph, x)
+    model = cylstm.Model(graph)
+    found = model.predict(x, threads=1)
+    assert same(model.predict(x, threads=3), found)
+    assert same(model.predict(x[1:2], threads=2), found[1:2])
+    with pytest.raises(UnsupportedError, match="'tested' cannot run step by step: it sums over all steps"):
+        model.stream()
+
+
+@pytest.mark.parametrize(
+    "shapes, options",
+    [
+        (((3, 5), (5, 4)), {}),
+        (((3, 5), (4, 5)), {"transpose_x1": True}),
+        (((5, 3), (5, 4)), {"transpose_x": True}),
+        (((5, 3), (4, 5)), {"transpose_x": True, "transpose_x1": True}),
+        (((5, 3), (1, 5)), {"transpose_x": True, "transpose_x1": True}),
+        (((2, 3, 5), (2, 5, 1)), {}),
+    ],
+)
+def test_a_product_of_each_step_streams(rng, shapes, options):
+    graph = two_of_one_time(rng, shapes, options)
+    x = rng.normal(size=(3, T, 4)).astype("f")
+    check(graph, x)
+    model = cylstm.Model(graph)
+    stream = model.stream(3)
+    steps = np.concatenate([stream.run(x[:, :4]), stream.run(x[:, 4:])], axis=1)
+    assert same(steps, model.predict(x))
+
+
+def test_a_product_of_a_value_with_itself(rng):
+    builder = GraphBuilder()
+    x, v = builder.input("x", (None, 4)), builder.input("v", (5, 1))
+    builder.output(builder.add("matmul", "time", {"x": x, "x1": x}, options={"transpose_x": True})["y"])
+    builder.output(builder.add("matmul", "inner", {"x": v, "x1": v}, options={"transpose_x": True})["y"])
+    builder.output(builder.add("matmul", "outer", {"x": v, "x1": v}, options={"transpose_x1": True})["y"])
+    check(builder.build(), rng.normal(size=(3, T, 4)).astype("f"), rng.normal(size=(3, 5, 1)).astype("f"))
+
+
+def test_a_product_keeps_nan_and_infinities_whatever_they_are_multiplied_with(rng):
+    for options in ({}, {"transpose_x1": True}):
+        graph = one_layer(rng, "matmul", (2, 3), options, others=[("x1", (3, 3))])
+        x = np.zeros((3, 2, 3), "f")
+        x[0, 0, 1], x[1, 1, 2], x[2] = NAN, INF, 1
+        y = np.zeros((3, 3, 3), "f")
+        y[2, 1, 0] = INF
+        check(graph, x, y)
+
+
+def test_a_product_whose_result_does_not_have_the_time_first_is_refused(rng):
+    for shapes, options in (
+        (((None, 5), (None, 5)), {"transpose_x1": True}),
+        (((5, 3), (None, 3)), {"transpose_x1": True}),
+        (((None, 3), (2, 3, 5)), {}),
+        (((2, 3, 5), (None, 3)), {"transpose_x1": True}),
+    ):
+        with pytest.raises((StaticTimeNeeded, ShapeError), match="layer 'tested'"):
+            one_layer(rng, "matmul", shapes[0], options, others=[("x1", shapes[1])])
+    with pytest.raises(StaticTimeNeeded, match="does not have the time first needs the number of steps in advance"):
+        one_layer(rng, "matmul", (None, 3), {}, others=[("x1", (2, 3, 5))])
+    with pytest.raises(StaticTimeNeeded, match=r"\(None, 5\) of 'input' and \(None, 5\) of 'input.x1'"):
+        one_layer(rng, "matmul", (None, 5), {"transpose_x1": True}, others=[("x1", (None, 5))])
+    with pytest.raises(ShapeError, match=r"cannot be multiplied: 5 and 4 numbers to sum over"):
+        one_layer(rng, "matmul", (None, 5), {}, others=[("x1", (4, 5))])
+    with pytest.raises(ShapeError, match="their times come from different inputs"):
+        one_layer(rng, "matmul", (None, 3, 5), {}, others=[("x1", (None, 5, 2))])
+    with pytest.raises(ShapeError, match="transposed .*their times come from different inputs"):
+        one_layer(rng, "matmul", (None, 3), {"transpose_x": True}, others=[("x1", (None, 5))])
+    with pytest.raises(ShapeError, match="different axes before the matrices"):
+        one_layer(rng, "matmul", (3, 4, 5), {}, others=[("x1", (2, 5, 4))])
+    with pytest.raises(ShapeError, match=r"a vector of n numbers is a matrix \(1, n\) or \(n, 1\)"):
+        one_layer(rng, "matmul", (5,), {}, others=[("x1", (5, 4))])

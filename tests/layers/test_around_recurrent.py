@@ -121,6 +121,9 @@ PAST_CONSTANTS = [
     (("cumulate", (None, 35), {"mode": "sum"}), 3, 130),
     (("take", (None, 33), {}, {"indices": (70,)}), 3, 25),
     (("take_along", (None, 33), {"axis": 0}, {}, [("indices", (65, 33))]), 3, 25),
+    (("matmul", (None, 33), {}, {}, [("x1", (33, 70))]), 3, 65),
+    (("matmul", (None, 33), {"transpose_x1": True}, {}, [("x1", (65, 33))]), 3, 65),
+    (("matmul", (65, 33), {"transpose_x": True}, {}, [("x1", (65, 17))]), 3, 1),
     # 4,096 numbers of a merge: more steps than are combined at once, and rows that end within
     (("merge", (None, 130), {"mode": "sub"}, {}, [("x1", (130,))]), 3, 64),
     (("merge", (None, 130), {"mode": "mul"}, {}, [("x1", (1, 130))]), 3, 33),

@@ -313,3 +313,31 @@ def test_chosen_numbers_are_torchs(torch, rng):
         chosen = rng.integers(0, 6, (3, T, 6))
         expected = torch.gather(tensor, 1 + axis, torch.from_numpy(chosen)).numpy()
         check("take_along", (T, 6), x, expected, {"axis": axis}, others=[("indices", chosen.astype(float))])
+
+
+def test_products_of_two_values_are_torchs(torch, rng):
+    def of(*shape):
+        return rng.normal(size=(3, *shape))
+
+    for a, b in (
+        (of(T, 6), of(6, 5)),
+        (of(T, 2, 6), of(6, 5)),
+        (of(2, 6), of(T, 6, 5)),
+        (of(2, 1, 4, 6), of(5, 6, 7)),
+        (of(T, 6), of(6, 1)),
+    ):
+        ranked = b[:, np.newaxis] if b.ndim < a.ndim else b
+        expected = torch.matmul(torch.from_numpy(a[:, np.newaxis] if a.ndim < b.ndim else a), torch.from_numpy(ranked))
+        shape = (None if a.shape[1] == T else a.shape[1], *a.shape[2:])
+        check("matmul", shape, a, expected.numpy(), others=[("x1", b)])
+        turned = {"transpose_x1": True}
+        check("matmul", shape, a, expected.numpy(), turned, others=[("x1", b.swapaxes(-1, -2).copy())])
+        turned = {"transpose_x": True}
+        check(
+            "matmul",
+            a.swapaxes(-1, -2).shape[1:],
+            a.swapaxes(-1, -2).copy(),
+            expected.numpy(),
+            turned,
+            others=[("x1", b)],
+        )

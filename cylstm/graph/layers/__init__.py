@@ -37,6 +37,7 @@ _MODULES = {
     "mask_fill": "masking",
     "mask_merge": "masking",
     "masking": "masking",
+    "matmul": "matmul",
     "merge": "merge",
     "pad": "rearrange",
     "permute": "rearrange",
