@@ -378,6 +378,21 @@ def matmul(options, a, b):
     return a @ (b.swapaxes(-1, -2) if options["transpose_x1"] else b)
 
 
+def topk(options, x):
+    """Numbers of x (batch, ...) along one axis in their order, and their places."""
+    axis = 1 + options["axis"]
+    x = np.moveaxis(x, axis, 0)
+    if options["largest"]:
+        order = len(x) - 1 - np.argsort(x[::-1], axis=0, kind="stable")[::-1]
+    else:
+        order = np.argsort(x, axis=0, kind="stable")
+    order = order[: options["k"] or None]
+    return {
+        "y": np.moveaxis(np.take_along_axis(x, order, 0), 0, axis),
+        "indices": np.moveaxis(order.astype(np.float64), 0, axis),
+    }
+
+
 def attention(weights, options, query, key, value, mask, mask_query, mask_value):
     """query (batch, q, n), key (batch, k, n), value (batch, k, m) -> y (batch, q, m)."""
     heads = options["heads"]
@@ -481,6 +496,8 @@ def plain_layer(layer, weights, values):
         y = take_along(options, x, given["indices"])
     elif kind == "matmul":
         y = matmul(options, x, given["x1"])
+    elif kind == "topk":
+        return topk(options, x)
     else:
         raise NotImplementedError(kind)
     return {"y": y}

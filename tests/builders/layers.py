@@ -200,6 +200,11 @@ ALONG = [
     ("take", (None, 3, 4), {"axis": 1}, {"indices": (5,)}),
     ("take", (T, 4), {"axis": 0}, {"indices": (6,)}),
     ("take", (9,), {}, {"indices": (4,)}),
+    ("topk", (None, 21), {"k": 4}),
+    ("topk", (None, 5, 3), {"k": 2, "axis": 1, "largest": False}),
+    ("topk", (T, 4), {"k": 3, "axis": 0}),
+    ("topk", (None, 5), {"k": 0, "axis": 0}),
+    ("topk", (17,), {"k": 0, "largest": False}),
 ]
 
 

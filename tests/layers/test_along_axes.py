@@ -10,8 +10,8 @@ from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.values import StaticTimeNeeded
 
 from tests import reference
-from tests.builders.layers import ENGINES, FOLDS, T, one_layer, weight
-from tests.builders.networks import bits, same
+from tests.builders.layers import ENGINES, FOLDS, T, inputs_of, one_layer, weight
+from tests.builders.networks import bits, same, same_states
 
 NAN, INF = np.nan, np.inf
 
@@ -288,6 +288,48 @@ def test_indices_of_the_network_choose_like_numbers_and_end_at_the_axis(rng, cho
     np.testing.assert_array_equal(found, np.take_along_axis(x, np.array([[[0, 4, 0, 2, 0, 4]]] * 7), 1).repeat(3, 1))
 
 
+def test_the_place_that_a_layer_finds_is_taken(rng):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 5))
+    place = builder.add("reduce", "place", {"x": x}, options={"mode": "argmax"})["y"]
+    builder.output(builder.add("take_along", "highest", {"x": x, "indices": place}, options={"axis": 0})["y"])
+    sorted_ = builder.add("topk", "sorted", {"x": x}, options={"k": 0})
+    builder.output(sorted_["y"])
+    builder.output(builder.add("take_along", "again", {"x": x, "indices": sorted_["indices"]})["y"])
+    over = builder.add("topk", "over time", {"x": x}, options={"k": 0, "axis": 0, "largest": False})
+    builder.output(over["y"])
+    builder.output(builder.add("take_along", "over", {"x": x, "indices": over["indices"]}, options={"axis": 0})["y"])
+    graph = builder.build()
+    for time in (T, 3000):
+        x = rng.normal(size=(3, time, 5)).astype("f")
+        model = cylstm.Model(graph)
+        highest, largest, again, rising, over = model.predict(x)
+        np.testing.assert_array_equal(highest[:, 0], x.max(axis=1))
+        np.testing.assert_array_equal(largest, -np.sort(-x, axis=2))
+        np.testing.assert_array_equal(again, largest)
+        np.testing.assert_array_equal(rising, np.sort(x, axis=1))
+        np.testing.assert_array_equal(over, rising)
+        for a, b in zip(model.predict(x, threads=2), (highest, largest, again, rising, over)):
+            assert same(a, b)
+        check(graph, x)
+
+
+def test_numbers_taken_within_steps_stream(rng):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 8))
+    found = builder.add("topk", "topk", {"x": x}, options={"k": 3})
+    scaled = builder.add("dense", "scaled", {"x": x}, {"weight": weight(rng, 8, 8)})["y"]
+    builder.output(builder.add("take_along", "tested", {"x": scaled, "indices": found["indices"]})["y"])
+    builder.output(found["indices"])
+    model = cylstm.Model(builder.build())
+    x = rng.normal(size=(2, T, 8)).astype("f")
+    whole = model.predict(x)
+    stream = model.stream(2)
+    for t in range(T):
+        for a, b in zip(stream.step(x[:, t]), whole):
+            assert same(a, b[:, t])
+
+
 def test_indices_that_do_not_fit_are_refused(rng):
     for shape, indices, axis, error, message in (
         ((None, 5), (None, 5), 1, ShapeError, "their times come from different inputs"),
@@ -400,3 +442,48 @@ def test_a_product_whose_result_does_not_have_the_time_first_is_refused(rng):
         one_layer(rng, "matmul", (3, 4, 5), {}, others=[("x1", (2, 5, 4))])
     with pytest.raises(ShapeError, match=r"a vector of n numbers is a matrix \(1, n\) or \(n, 1\)"):
         one_layer(rng, "matmul", (5,), {}, others=[("x1", (5, 4))])
+
+
+# topk
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("shape, k, axis", [((None, 21), 5, 1), ((None, 6, 3), 0, 1), ((T, 4), 4, 0), ((9,), 9, 0)])
+def test_the_places_of_sorted_numbers_are_the_first_of_equal_ones(rng, shape, k, axis, largest, monkeypatch):
+    builder = GraphBuilder()
+    x = builder.input("x", shape)
+    found = builder.add("topk", "tested", {"x": x}, options={"k": k, "axis": axis, "largest": largest})
+    builder.output(found["indices"])
+    builder.output(found["y"])
+    graph = builder.build()
+    (x,) = inputs_of(rng, graph, batch=5)
+    x = x.round()  # many are equal
+    x.reshape(-1)[3::7] = NAN
+    x.reshape(-1)[5::11] = -INF
+    x.reshape(-1)[6::13] = INF
+    expected, _ = reference.predict(graph, x)
+    for (places, numbers), _ in in_every_engine(graph, x):
+        np.testing.assert_array_equal(places, expected[0])
+        np.testing.assert_array_equal(numbers, expected[1])
+    for isa in isa_names():
+        monkeypatch.setenv("CYLSTM_ISA", isa)
+        for threads in (1, 3):
+            for a, b in zip(cylstm.Model(graph).predict(x, threads=threads), expected):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_places_alone_may_be_read(rng):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 6))
+    places = builder.add("topk", "tested", {"x": x}, options={"k": 2})["indices"]
+    builder.output(builder.add("merge", "double", {"x": places, "x1": places}, options={"mode": "sum"})["y"])
+    check(builder.build(), rng.normal(size=(3, T, 6)).astype("f"))
+
+
+def test_the_bits_of_a_state_are_the_same_everywhere(rng, monkeypatch):
+    graph = one_layer(rng, "cumulate", (None, 37), {"mode": "prod"})
+    x = rng.normal(size=(3, 50, 37)).astype("f")
+    _, state = cylstm.Model(graph).predict(x, return_state=True)
+    for isa in isa_names():
+        monkeypatch.setenv("CYLSTM_ISA", isa)
+        assert same_states(cylstm.Model(graph).predict(x, return_state=True, threads=2)[1], state)

@@ -120,6 +120,8 @@ PAST_CONSTANTS = [
     (("reduce", (None, 3, 33), {"mode": "logsumexp", "axis": 2}), 3, 25),
     (("cumulate", (None, 35), {"mode": "sum"}), 3, 130),
     (("take", (None, 33), {}, {"indices": (70,)}), 3, 25),
+    (("topk", (None, 130), {"k": 65}), 3, 25),
+    (("topk", (None, 17), {"k": 0, "axis": 0}), 3, 65),
     (("take_along", (None, 33), {"axis": 0}, {}, [("indices", (65, 33))]), 3, 25),
     (("matmul", (None, 33), {}, {}, [("x1", (33, 70))]), 3, 65),
     (("matmul", (None, 33), {"transpose_x1": True}, {}, [("x1", (65, 33))]), 3, 65),

@@ -302,7 +302,7 @@ def test_cumulations_are_torchs(torch, rng):
         check("cumulate", (None, 6), x, expected, {"axis": axis, "reverse": True})
 
 
-def test_chosen_numbers_are_torchs(torch, rng):
+def test_chosen_and_sorted_numbers_are_torchs(torch, rng):
     x = rng.normal(size=(3, T, 6)).round(1)
     x[2, 5, 3] = np.nan
     tensor = torch.from_numpy(x)
@@ -313,6 +313,11 @@ def test_chosen_numbers_are_torchs(torch, rng):
         chosen = rng.integers(0, 6, (3, T, 6))
         expected = torch.gather(tensor, 1 + axis, torch.from_numpy(chosen)).numpy()
         check("take_along", (T, 6), x, expected, {"axis": axis}, others=[("indices", chosen.astype(float))])
+        for largest in (True, False):
+            expected = torch.topk(tensor, 4, 1 + axis, largest).values.numpy()
+            check("topk", (T, 6), x, expected, {"axis": axis, "k": 4, "largest": largest})
+            expected = torch.sort(tensor, dim=1 + axis, descending=largest, stable=True).values.numpy()
+            check("topk", (None, 6), x, expected, {"axis": axis, "k": 0, "largest": largest})
 
 
 def test_products_of_two_values_are_torchs(torch, rng):

@@ -77,6 +77,7 @@ POOLED = [
     ("pool1d", {"mode": "max", "pool": 3, "padding": "same"}),
     *(("reduce", {"mode": mode, "axis": axis}) for mode in ("max", "min", "sum", "mean", *FOLDS) for axis in (0, 1)),
     *(("cumulate", {"mode": mode, "axis": axis}) for mode in ("max", "min", "sum", "prod") for axis in (0, 1)),
+    *(("topk", {"k": 0, "axis": axis, "largest": largest}) for largest in (True, False) for axis in (0, 1)),
 ]
 
 

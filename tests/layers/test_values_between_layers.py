@@ -160,6 +160,7 @@ PARTS = {
     "mean": lambda rng, f: ("reduce", {}, {"axis": 0}),
     "running": lambda rng, f: ("cumulate", {}, {"mode": str(rng.choice(["sum", "max", "min"]))}),
     "taken": lambda rng, f: ("take", {"indices": rng.integers(0, f, 6).astype("f")}, {}),
+    "sorted": lambda rng, f: ("topk", {}, {"k": 0, "axis": int(rng.integers(2)), "largest": bool(rng.integers(2))}),
 }
 
 

@@ -52,6 +52,7 @@ _MODULES = {
     "softmax": "reduce",
     "take": "take",
     "take_along": "take",
+    "topk": "topk",
     "upsample": "rearrange",
 }
 
