@@ -268,8 +268,8 @@ def from_torch(
     Parameters
     ----------
     module : torch.nn.Module
-        Weights are copied. It is taken as after ``module.eval()``, and left exactly as it was. One that was compiled, or
-        that is in a ``DataParallel``, is taken out of it.
+        Weights are copied. It is taken as after ``module.eval()``, and left exactly as it was. One that was compiled,
+        or that is in a ``DataParallel``, is taken out of it.
     example : tensor, array, tuple, list or dict, optional
         What the forward is called with, by position or by name; only shapes and types count. The first axis is the
         batch, the one behind it that may have another length the time. Without it, `inputs` or the first layers tell.
