@@ -105,7 +105,7 @@ def fuzz_torch(data: bytes) -> None:
 def _read_program(member: str, data: bytes) -> None:
     from cylstm.formats.torch.pt2 import read_program
 
-    program = read_program(_file(".pt2", _zip_with_checksums(pt2_files.members(*_program()) | {member: data})))
+    program = read_program(_file(".pt2", _zip_with_checksums(_program() | {member: data})))
     for name in program.constants:
         assert program.constants[name].shape == program.types[name].shape
     repr(program)
@@ -287,8 +287,10 @@ def _tensors() -> dict[str, np.ndarray]:
     return made.lstm_tensors(rng, "lstm", 1, 1) | made.linear_tensors(rng, "fc", 1, 1)
 
 
-def _program() -> tuple[dict, dict[str, np.ndarray]]:
-    return pt2_files.document(np.random.default_rng(4))
+@functools.cache
+def _program() -> dict[str, bytes]:
+    """The members of a small file of torch.export."""
+    return pt2_files.members(*pt2_files.document(np.random.default_rng(4)))
 
 
 def _zip_with_checksums(members: dict[str, bytes]) -> bytes:
@@ -358,7 +360,7 @@ def seeds(name: str) -> list[bytes]:
         "torch": [made.program(state), made.program(made.dictionary({"model": state, "epoch": made.integer(2)}))],
         "torch_stream": [stream + struct.pack("<q", 1) + b"abcd"],
         "pt2": [json.dumps(one(np.random.default_rng(4))[0]).encode() for one in programs],
-        "pt2_config": [pt2_files.members(*_program())["net/data/weights/model_weights_config.json"]],
+        "pt2_config": [_program()["net/data/weights/model_weights_config.json"]],
         "pt2_size": [
             b"2*s77 + 1",
             b"(s0 - 1)//2 % 3",

@@ -767,7 +767,7 @@ def _where(metadata: object) -> tuple[str, str]:
                 number = pieces[2].removeprefix(", line ").partition(",")[0]
                 if number.isdecimal() and pieces[1].isprintable():
                     lines.append((pieces[1].replace("\\", "/"), number))
-        own = [line for line in lines if "/torch/" not in line[0] and not line[0].startswith("torch/")]
+        own = [line for line in lines if "-packages/torch/" not in line[0] and not line[0].startswith("torch/")]
         for path, number in own[-1:]:
             where = f"{path.rpartition('/')[2][:100]} line {number[:9]}"
     return where, layer
