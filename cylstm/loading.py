@@ -130,6 +130,7 @@ def convert(
     key: str | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    time: int | str | None = None,
     dtype: str | None = None,
     weights: str | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -140,7 +141,7 @@ def convert(
     Parameters
     ----------
     source, target : path-like
-    layers, key, architecture, keras_version
+    layers, key, architecture, keras_version, time
         As for `load`.
     dtype : {"float32", "float64"}, optional
         Of the weights written. None keeps each as it is.
@@ -164,7 +165,7 @@ def convert(
 
     kind = None if dtype is None else real_dtype(dtype)
     added = {} if metadata is None else text_metadata(metadata)
-    graph = read(source, layers=layers, key=key, architecture=architecture, keras_version=keras_version)
+    graph = read(source, layers=layers, key=key, architecture=architecture, keras_version=keras_version, time=time)
     if kind is not None:
         graph = graph._replace(tensors={name: array.astype(kind) for name, array in graph.tensors.items()})
     if weights is not None:
