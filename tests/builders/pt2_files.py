@@ -9,17 +9,25 @@ from tests import DATA
 from tests.builders.weight_files import write_zip
 
 FOLDER = DATA / "pt2"
-#: of PyTorch, in the order of their numbers
-VERSIONS = sorted(
-    (path.name.removesuffix(".pt2.gz") for path in FOLDER.glob("*.pt2.gz")),
-    key=lambda version: [int(part) for part in version.split(".")],
-)
+
+
+def _versions(start):
+    """Those of PyTorch that wrote the files of this start, in the order of their numbers."""
+    found = [path.name.removeprefix(start).removesuffix(".pt2.gz") for path in FOLDER.glob(f"{start}*.pt2.gz")]
+    return sorted(
+        (version for version in found if version[0].isdigit()),
+        key=lambda version: [int(part) for part in version.split(".")],
+    )
+
+
+#: of `Net` and of `Small` in `tests.builders.generate_pt2`
+VERSIONS, SMALL_VERSIONS = _versions(""), _versions("small-")
 CODES = {"float32": 7, "float64": 8, "float16": 6, "bfloat16": 13, "int64": 5, "bool": 12}
 
 
-def write_fixture(path, version):
-    """The network of `tests.builders.generate_pt2` as this version of PyTorch saved it."""
-    path.write_bytes(gzip.decompress((FOLDER / f"{version}.pt2.gz").read_bytes()))
+def write_fixture(path, version, start=""):
+    """A network of `tests.builders.generate_pt2` as this version of PyTorch saved it; ``"small-"`` is the other one."""
+    path.write_bytes(gzip.decompress((FOLDER / f"{start}{version}.pt2.gz").read_bytes()))
     return path
 
 

@@ -15,7 +15,7 @@ from cylstm.loading import read
 
 from tests import DATA
 from tests.builders.networks import lstm_model
-from tests.builders.pt2_files import VERSIONS, write_fixture
+from tests.builders.pt2_files import SMALL_VERSIONS, write_fixture
 from tests.builders.weight_files import linear_tensors, lstm_tensors, write_safetensors, write_stream, write_torch
 
 KERAS = DATA / "keras2"
@@ -39,7 +39,7 @@ FILES = {
     "old.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version")),
     "net.weights.json": ("an index of Keras weights", ("layers", "architecture", "keras_version")),
 }
-GIVEN = {"layers": LAYERS, "key": "", "architecture": "{}", "keras_version": "2.15.0", "time": 24, "mmap": True}
+GIVEN = {"layers": LAYERS, "key": "", "architecture": "{}", "keras_version": "2.15.0", "time": 5, "mmap": True}
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def folder(rng, tmp_path):
     tensors = lstm_tensors(rng, "lstm", 3, 5) | linear_tensors(rng, "fc", 5, 2)
     write_torch(tmp_path / "net.pt", tensors)
     write_stream(tmp_path / "stream.pt", tensors)
-    write_fixture(tmp_path / "net.pt2", VERSIONS[-1])
+    write_fixture(tmp_path / "net.pt2", SMALL_VERSIONS[-1], "small-")
     write_safetensors(tmp_path / "net.safetensors", tensors)
     np.savez(tmp_path / "net.npz", **tensors)
     index = {"weight_map": dict.fromkeys(tensors, "net.safetensors")}
