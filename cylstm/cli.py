@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="show what a weights file holds, and where its tensors went")
     convert = commands.add_parser("convert", help="write a weights file as a native .cylstm")
     for command in (summary, convert):
-        command.add_argument("source", help="a .keras, .h5, .pt, .pth, .safetensors, .npz or .cylstm file")
+        command.add_argument("source", help="a .keras, .h5, .pt, .pth, .pt2, .safetensors, .npz or .cylstm file")
         command.add_argument(
             "--layers", help='the wiring of a state dict: \'LSTM("lstm"), Last(), Linear("fc")\'', type=str
         )
@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
             "--architecture", metavar="FILE", help="the model that Keras weights alone belong to: .json, .keras or .h5"
         )
         command.add_argument("--keras-version", metavar="VERSION", help="read a Keras model as this version wrote it")
+        command.add_argument(
+            "--time", type=_steps, metavar="STEPS", help="how many steps an exported program (.pt2) takes, or T for any"
+        )
     convert.add_argument("target", help="the .cylstm file to write")
     convert.add_argument("--dtype", choices=("float32", "float64"), help="of the weights; default: as they are")
     convert.add_argument(
@@ -105,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="check that a .cylstm file gives the bits here that it gave when saved")
     verify.add_argument("source", metavar="FILE", help="a .cylstm file that was saved with a check")
     return parser
+
+
+def _steps(text: str) -> int | str:
+    return int(text) if text.isdecimal() and len(text) < 20 else text
 
 
 def _seconds(text: str) -> float:
@@ -198,4 +205,5 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "key": options.key,
         "architecture": options.architecture,
         "keras_version": options.keras_version,
+        "time": options.time,
     }

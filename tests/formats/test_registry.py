@@ -121,14 +121,14 @@ def test_a_version_of_keras_is_refused_beside_layers(folder):
             cylstm.load(folder / name, layers=layers, keras_version="2.15.0")
 
 
-@pytest.mark.parametrize("option", ["--layers", "--key", "--architecture", "--keras-version"])
+@pytest.mark.parametrize("option", ["--layers", "--key", "--architecture", "--keras-version", "--time"])
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("command", ["summary", "convert"])
 def test_the_command_line_refuses_the_same(folder, capsys, command, name, option):
     if name.endswith(("h5", "weights.json")):
         pytest.importorskip("h5py")
     python = option.removeprefix("--").replace("-", "_")
-    given = LAYERS_TEXT if python == "layers" else GIVEN[python]
+    given = LAYERS_TEXT if python == "layers" else str(GIVEN[python])
     target = [str(folder / "out.cylstm")] if command == "convert" else []
     status = main([command, str(folder / name), *target, option, given])
     is_refused = f"leave out {python}= (" in capsys.readouterr().err
