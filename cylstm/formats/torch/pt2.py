@@ -13,7 +13,6 @@ inputs, custom and opaque objects are never read.
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import re
@@ -168,7 +167,7 @@ def _why_not(value: object) -> str:
 
 def _inner(archive: Archive, member: str) -> Archive:
     """The archive that is a member of another."""
-    return Archive(f"{archive.path}: {member}", io.BytesIO(archive.read(member, archive.size(member), checksum=False)))
+    return Archive(f"{archive.path}: {member}", archive.open_member(member))
 
 
 def _payloads(archive: Archive, root: str, folder: str, model: str) -> _Find:

@@ -10,11 +10,12 @@ entries (4.3.12), local headers (4.3.7).
 from __future__ import annotations
 
 import bisect
+import io
 import os
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self, cast
 
 from cylstm.errors import FormatError, UnsupportedError
 
@@ -154,6 +155,10 @@ class Archive:
         if self._file.readinto(view) != len(view):  # type: ignore[attr-defined]
             raise FormatError(f"{self.path}: {name} lies beyond the end of the file; truncated?")
 
+    def open_member(self, name: str) -> BinaryIO:
+        """An uncompressed member as a file of its own; it can be read as long as the archive is open."""
+        return cast(BinaryIO, _Window(self, name))
+
     def open_at(self, offset: int) -> BinaryIO:
         """The file itself, positioned at `offset`; it is closed by `close`."""
         self._file.seek(offset)
@@ -284,3 +289,22 @@ class Archive:
         if start + member.stored_size > following:
             raise FormatError(f"{self.path}: {name} overlaps what follows it in the archive")
         return start
+
+
+class _Window(io.RawIOBase):
+    """An uncompressed member of an archive as a file; it keeps the archive open."""
+
+    def __init__(self, archive: Archive, name: str) -> None:
+        self._archive, self._name = archive, name
+        self._start, self._size = archive.locate(name)
+        self._place = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: max(0, self._size - self._place)]
+        self._archive.read_into(self._start + self._place, view, self._name)
+        self._place += len(view)
+        return len(view)

@@ -600,6 +600,16 @@ def test_the_older_layout_is_read(tmp_path, made, states):
         np.testing.assert_array_equal(found.constants[name], made[1][path])
 
 
+def test_a_large_weight_of_the_older_layout_is_read_when_it_is_asked_for(tmp_path, rng, made, states):
+    large = rng.standard_normal((700, 600)).astype(np.float32)
+    made[0]["graph_module"]["graph"]["tensor_values"]["p_w"] = meta(large.shape, strides=(600, 1))
+    weights = write_torch(tmp_path / "w.pt", {"other": large[:3], "parts.fc.weight": large}).read_bytes()
+    states = {"serialized_constants.pt": states["serialized_constants.pt"], "serialized_state_dict.pt": weights}
+    found = read_program(write_old(tmp_path / "net.pt2", made[0], states))
+    assert not isinstance(found.constants.stored["p_w"], np.ndarray)
+    np.testing.assert_array_equal(found.constants["p_w"], large)
+
+
 @pytest.mark.parametrize(
     ("member", "body", "message"),
     [
