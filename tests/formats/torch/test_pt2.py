@@ -201,6 +201,8 @@ ARGUMENTS = [
     ({"as_sym_bools": [{"as_bool": True}]}, (True,)),
     ({"as_scalar_type": 13}, "bfloat16"),
     ({"as_memory_format": 1}, "contiguous_format"),
+    ({"as_memory_format": 3}, "channels_last_3d"),
+    ({"as_memory_format": 4}, "preserve_format"),
     ({"as_layout": 7}, "strided"),
     ({"as_device": {"type": "cuda", "index": 1}}, "cuda:1"),
     ({"as_device": {"type": "cpu", "index": None}}, "cpu"),
