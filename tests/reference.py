@@ -6,6 +6,29 @@ import numpy as np
 
 erf = np.vectorize(math.erf)
 
+#: the functions of the layer ``function``, as NumPy and the standard library have them
+FUNCTIONS = {
+    "neg": np.negative,
+    "reciprocal": lambda x: 1.0 / x,
+    "rsqrt": lambda x: 1.0 / np.sqrt(x),
+    "round": np.rint,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "erf": np.vectorize(math.erf, [float]),
+    "erfc": np.vectorize(math.erfc, [float]),
+    **{
+        name: getattr(np, name)
+        for name in (
+            "abs", "sign", "square", "sqrt", "cbrt", "floor", "ceil", "trunc", "exp", "exp2", "expm1", "log", "log2",
+            "log10", "log1p", "sin", "cos", "tan", "sinh", "cosh", "logical_not", "isnan", "isinf", "isfinite",
+        )
+    },
+}  # fmt: skip
+
 
 def activate(name, alpha, beta, x):
     """An activation of `cylstm.graph.activations`, element by element; softmax over the last axis."""
@@ -458,6 +481,8 @@ def plain_layer(layer, weights, values):
         slope = weights["slope"]
         slope = slope.reshape(x.shape[2:]) if slope.size not in (1, x.shape[-1]) else slope
         y = np.where(x > 0, x, slope * x)
+    elif kind == "function":
+        y = FUNCTIONS[options["function"]](x).astype(np.float64)
     elif kind == "glu":
         a, b = np.split(x, 2, axis=-1)
         y = a * _slot(options, "activation")(b)

@@ -184,6 +184,9 @@ REDUCTIONS = [
     ("dense", (T, 5), {}, {"weight": (70, 5)}),
     ("activation", (None, 3, 5), {"activation": "softmax"}),
     ("masking", (None, 3), {"mask_value": 0.0}),
+    *(("function", (None, 7), {"function": name}) for name in ("sin", "cbrt", "asinh", "erf", "round", "isnan")),
+    ("function", (None, 3, 5), {"function": "exp2"}),
+    ("function", (19,), {"function": "tan"}),
 ]
 
 

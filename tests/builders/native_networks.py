@@ -13,6 +13,7 @@ import cylstm
 from cylstm.formats.native.read import FORMAT_VERSION
 from cylstm.formats.state_dict import wiring as L
 from cylstm.graph.builder import GraphBuilder
+from cylstm.graph.functions import FUNCTIONS
 
 from tests import DATA
 from tests.builders.weight_files import linear_tensors, lstm_tensors
@@ -163,6 +164,18 @@ def layer_networks(rng):
         weights = {"weight_ih": random(rng, (12, 4)), "weight_hh": random(rng, (12, 3))}
         return builder.add("lstm", "lstm", {"x": y, "mask": mask}, weights)["y"]
 
+    def functions(builder, x):
+        def apply(name, value, of):
+            return builder.add("function", f"{name} of {of}", {"x": value}, options={"function": name})["y"]
+
+        values = {"x": x, "sin": apply("sin", x, "x"), "cosh": apply("cosh", x, "x")}
+        domains = {
+            **dict.fromkeys(("asin", "acos", "atanh", "log1p"), "sin"),
+            **dict.fromkeys(("reciprocal", "sqrt", "rsqrt", "log", "log2", "log10", "acosh"), "cosh"),
+        }
+        found = [apply(name, values[of], of) for name in FUNCTIONS for of in [domains.get(name, "x")]]
+        return builder.add("merge", "all", {f"x{i or ''}": value for i, value in enumerate(found)})["y"]
+
     def build(make, x, shape=None, indices=False):
         builder = GraphBuilder()
         builder.output(make(builder, builder.input("input", shape or (None, *x.shape[2:]), indices=indices)))
@@ -177,6 +190,7 @@ def layer_networks(rng):
         "layers_masks": build(masks, x, (6, 4)),
         "layers_words": build(words, rng.integers(0, 9, (3, 7)).astype(np.int32), indices=True),
         "layers_fills": build(fills, x),
+        "layers_functions": build(functions, x),
     }
 
 

@@ -27,6 +27,7 @@ _MODULES = {
     "dot": "attention",
     "dropout": "dropout",
     "embedding": "embedding",
+    "function": "function",
     "glu": "prelu",
     "group_norm": "layer_norm",
     "gru": "gru",

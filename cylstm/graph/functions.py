@@ -1,0 +1,43 @@
+"""The functions of one number that a layer ``function`` applies element by element."""
+
+from __future__ import annotations
+
+#: name -> what it computes; NaN, infinities and the signs of zeros are NumPy's
+FUNCTIONS: dict[str, str] = {
+    "neg": "-x",
+    "abs": "|x|",
+    "sign": "1 above 0, -1 below 0, 0 at both zeros, NaN at NaN",
+    "square": "x * x",
+    "reciprocal": "1 / x",
+    "sqrt": "the square root of x",
+    "rsqrt": "1 / sqrt(x)",
+    "cbrt": "the cube root of x, negative for negative x",
+    "floor": "the largest integer not above x",
+    "ceil": "the smallest integer not below x",
+    "round": "the nearest integer, the even one of two that are as near",
+    "trunc": "the integer part of x",
+    "exp": "e**x",
+    "exp2": "2**x",
+    "expm1": "e**x - 1",
+    "log": "the natural logarithm of x",
+    "log2": "the logarithm of x to the base 2",
+    "log10": "the logarithm of x to the base 10",
+    "log1p": "log(1 + x)",
+    "sin": "the sine of x in radians",
+    "cos": "the cosine of x in radians",
+    "tan": "sin(x) / cos(x)",
+    "asin": "the angle from -pi/2 to pi/2 whose sine is x",
+    "acos": "the angle from 0 to pi whose cosine is x",
+    "atan": "the angle from -pi/2 to pi/2 whose tangent is x",
+    "sinh": "(e**x - e**-x) / 2",
+    "cosh": "(e**x + e**-x) / 2",
+    "asinh": "log(x + sqrt(x**2 + 1))",
+    "acosh": "log(x + sqrt(x**2 - 1))",
+    "atanh": "log((1 + x) / (1 - x)) / 2",
+    "erf": "2 / sqrt(pi) times the integral of e**(-t**2) for t from 0 to x",
+    "erfc": "1 - erf(x)",
+    "logical_not": "1 where x is 0, else 0",
+    "isnan": "1 where x is NaN, else 0",
+    "isinf": "1 where x is an infinity, else 0",
+    "isfinite": "1 where x is neither NaN nor an infinity, else 0",
+}
