@@ -39,6 +39,8 @@ static double sign(double x) { return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x; }
 static double square(double x) { return x * x; }
 static double reciprocal(double x) { return 1 / x; }
 static double reciprocal_root(double x) { return 1 / sqrt(x); }
+/* musl has results of some negative numbers */
+static double inverse_cosh(double x) { return x < 1 ? (double)NAN : acosh(x); }
 static double is_zero(double x) { return x == 0; }
 static double is_nan(double x) { return isnan(x) ? 1 : 0; }
 static double is_infinite(double x) { return isinf(x) ? 1 : 0; }
@@ -80,7 +82,7 @@ static const struct Case {
     {"sinh", sinh, 0.501, 0xea208be85b9f332u},
     {"cosh", cosh, 0.501, 0xf279b983ce5ad9fdu},
     {"asinh", asinh, 0.501, 0x6a31f33c7132b0a8u},
-    {"acosh", acosh, 0.501, 0x726099851dbe1606u},
+    {"acosh", inverse_cosh, 0.501, 0x726099851dbe1606u},
     {"atanh", atanh, 0.501, 0x8b0962d339f00093u},
     {"erf", erf, 0.501, 0x6629ca82018d8030u},
     {"erfc", erfc, 0.501, 0xefdc7b6dc83f7b8au},
