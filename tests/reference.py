@@ -214,13 +214,29 @@ def last(x, mask):
     return y
 
 
+#: the modes of a merge of two
+PAIRS = {
+    "pow": np.power, "mod": np.mod, "fmod": np.fmod, "floor_div": np.floor_divide, "atan2": np.arctan2,
+    "hypot": np.hypot, "copysign": np.copysign, "equal": np.equal, "not_equal": np.not_equal, "less": np.less,
+    "less_equal": np.less_equal, "greater": np.greater, "greater_equal": np.greater_equal, "and": np.logical_and,
+    "or": np.logical_or, "xor": np.logical_xor,
+}  # fmt: skip
+
+
+def aligned(values):
+    """Values (batch, ...) with axes of size 1 after the batch, so that all have the same rank."""
+    rank = max(value.ndim for value in values)
+    return [v.reshape(v.shape[0], *[1] * (rank - v.ndim), *v.shape[1:]) for v in values]
+
+
 def merge(options, values):
     """Several values (batch, ...) into one; shapes without batch are matched from the last axis on."""
     mode = options["mode"]
     if mode == "concat":
         return np.concatenate(values, axis=options["axis"])
-    rank = max(value.ndim for value in values)
-    values = [v.reshape(v.shape[0], *[1] * (rank - v.ndim), *v.shape[1:]) for v in values]
+    values = aligned(values)
+    if mode in PAIRS:
+        return PAIRS[mode](*values).astype(np.float64)
     steps = {"mul": np.multiply, "sub": np.subtract, "max": np.maximum, "min": np.minimum, "div": np.divide}
     y = values[0]
     for value in values[1:]:
@@ -508,6 +524,16 @@ def plain_layer(layer, weights, values):
         other = given.get("x1", np.asarray(options["value"]))
         other = other[:, np.newaxis] if 1 < other.ndim < x.ndim else other
         y = np.where(given["mask"].reshape(*x.shape[:2], *[1] * (x.ndim - 2)), x, other)
+    elif kind == "where":
+        condition, a, b = aligned([given[role] for role in ("condition", "x", "x1")])
+        y = np.where(condition != 0, a, b)
+    elif kind == "numbers":
+        indices = given["indices"].astype(np.float64)
+        y = indices[..., np.newaxis] if indices.ndim == 2 else indices
+    elif kind == "mask_numbers":
+        y = given["mask"][..., np.newaxis].astype(np.float64)
+    elif kind == "number_mask":
+        return {"mask": x[..., 0] != 0}
     elif kind == "attention":
         roles = ("x", "key", "value", "mask", "mask_query", "mask_value")
         y = attention(weights, options, *(given.get(role) for role in roles))
@@ -526,6 +552,14 @@ def plain_layer(layer, weights, values):
     else:
         raise NotImplementedError(kind)
     return {"y": y}
+
+
+def positions(options, x, state):
+    """The numbers of the steps of x (batch, time, ...), after those that a state counts; and the next state."""
+    taken = state[:, 0] + 2.0**24 * state[:, 1]
+    now = taken + x.shape[1]
+    y = options["start"] + options["step"] * (taken[:, np.newaxis] + np.arange(x.shape[1]))
+    return y[..., np.newaxis], (np.stack([now % 2**24, now // 2**24], axis=1),)
 
 
 def history_of(parts, x):
@@ -585,6 +619,13 @@ def predict(graph, *inputs, mask=None, initial_state=None):
             y = x[:, ::-1]
         elif layer.kind == "last":
             y = last(x, values[layer.inputs["mask"]] if "mask" in layer.inputs else np.ones(x.shape[:2], bool))
+        elif layer.kind == "constant":
+            y = np.broadcast_to(weights["value"], (batch, *weights["value"].shape))
+        elif layer.kind == "positions":
+            (state,) = given.get(layer.name, (np.zeros((batch, 2)),))
+            y, state = positions(layer.options, x, np.asarray(state, np.float64))
+            if layer.name in groups:
+                finals.append(state)
         elif layer.kind == "merge":
             y = merge(layer.options, [values[name] for name in layer.inputs.values()])
         else:

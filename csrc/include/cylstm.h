@@ -100,7 +100,7 @@ typedef struct {
     const char *role;
     const void *data; /* real, C order, canonical layout; copied, not kept. NULL: cyl_model_write_tensor brings it */
     int32_t rank;
-    int64_t shape[4];
+    int64_t shape[CYL_MAX_RANK];
 } CylTensor;
 
 /* packed weights: `size` numbers of a type, "float32" (as NULL), "float16" or, of CYL_ENGINE_BLAS64, "float64" */

@@ -11,7 +11,7 @@
 
 typedef struct {
     const void *x;  /* real (n, count) */
-    int64_t stride; /* reals from one of the n to the next; for a BLAS at least count */
+    int64_t stride; /* reals from one of the n to the next; for a BLAS at least count, or 0 */
     int32_t first;  /* the matrix column that x's first number multiplies */
     int32_t count;
 } CylOperand;

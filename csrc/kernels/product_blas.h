@@ -32,9 +32,10 @@ void PRODUCT(const CylModel *model, const CylMatrix *m, const CylOperand *operan
         const REAL *x = operands[o].x;
         int64_t stride = operands[o].stride;
         int32_t k = operands[o].count;
-        /* a library with integers of 32 bits takes the columns one by one if they lie too far apart for it */
+        /* a library with integers of 32 bits takes the columns one by one if they lie too far apart for it; all do
+           where they are one and the same */
         bool is_far = !blas->is_int64 && (n > INT_MAX || stride > INT_MAX || acc_stride > INT_MAX);
-        if (n == 1 || is_far) {
+        if (n == 1 || is_far || stride == 0) {
             for (int64_t j = 0; j < n; j++) {
                 const REAL *column = x + j * stride;
                 REAL *sums = acc + j * acc_stride;

@@ -134,7 +134,7 @@ static CylStatus check_ports(const CylModel *model, const CylPort *ports, int32_
 static CylStatus check_sizes(const CylLayerSpec *spec) {
     for (int32_t i = 0; i < spec->tensor_count; i++) {
         const CylTensor *tensor = &spec->tensors[i];
-        if (tensor->rank < 1 || tensor->rank > 4) {
+        if (tensor->rank < 1 || tensor->rank > CYL_MAX_RANK) {
             return CYL_E_TENSOR;
         }
         for (int32_t axis = 0; axis < tensor->rank; axis++) {
@@ -225,7 +225,7 @@ static CylLayer make_layer(const CylModel *model, const CylLayerKind *kind, cons
     if (layer.x < 0) {
         layer.x = cyl_spec_input(spec, "indices");
     }
-    if (layer.x < 0 && kind->only_masks) {
+    if (layer.x < 0 && (kind->only_masks || kind->reads_mask_alone)) {
         layer.x = layer.mask;
     }
     layer.time_from = layer.x;
@@ -236,7 +236,8 @@ static CylStatus prepare_layer(CylModel *model, CylLayer *layer, const CylLayerS
     if (!layer->inputs || !layer->outputs) {
         return CYL_E_MEMORY;
     }
-    if (layer->x < 0 || (layer->kind->only_masks ? layer->mask_out < 0 : layer->y < 0)) {
+    if ((layer->x < 0 && !layer->kind->reads_nothing) ||
+        (layer->kind->only_masks ? layer->mask_out < 0 : layer->y < 0)) {
         return CYL_E_VALUE;
     }
     if (layer->kind->data_size > 0) {

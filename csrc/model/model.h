@@ -47,6 +47,7 @@ typedef struct {
     bool is_given;    /* while planning: it is an input, or a layer planned before writes it */
     bool is_chunked;  /* its length depends on an input's, so each piece of a sequence has a piece of it */
     bool is_late;     /* it is known only after the last step */
+    bool is_constant; /* its layer keeps its numbers, the same for all rows and calls */
     int32_t first_layer, last_layer; /* from and to which layer it is needed; first is -1 for an input */
 } CylValue;
 
@@ -69,11 +70,16 @@ typedef struct {
     size_t data_size;
     /* The layer writes a mask and nothing else. */
     bool only_masks;
+    /* The layer reads a mask and nothing else: that is its x too. */
+    bool reads_mask_alone;
+    /* The layer has no input, and no x. */
+    bool reads_nothing;
     /*
      * Checks the spec and fills the layer. It may assume that the values of all ports exist and are of a kind that
-     * suits their role; that layer->x is there, and layer->y, or with only_masks layer->mask_out; and that the sizes of
-     * all tensors are at least 1 and at most INT32_MAX. Whether the options and tensors are there, of what kind and
-     * shape the values are, and whether products of sizes fit, is for it to check. It has to
+     * suits their role; that layer->x is there unless it reads nothing, and layer->y, or with only_masks
+     * layer->mask_out; and that the sizes of all tensors are at least 1 and at most INT32_MAX. Whether the options and
+     * tensors are there, of what kind and shape the values are, and whether products of sizes fit, is for it to check.
+     * It has to
      *   - ask for the packed arrays of all weights (pack.h), in an order that depends on the spec alone, because the
      *     numbers come later, or are those of a file;
      *   - say how time goes through the layer, in time_kind, rule, time_from, mixes_times, repeats_time, is_whole;
@@ -195,6 +201,9 @@ static inline void cyl_parallel(const CylModel *model, CylTask *task, void *cont
 /* The workspaces that the model keeps for its next call (run/idle.c); NULL if there is no memory. */
 CylIdle *cyl_idle_create(void);
 void cyl_idle_free(CylIdle *idle);
+
+/* whether a value lies with its layer alone, one row for all: what is a result of the network is copied */
+static inline bool cyl_is_shared(const CylValue *value) { return value->is_constant && value->output < 0; }
 
 /* ---- numbers of the model's type ---- */
 

@@ -56,7 +56,7 @@ static CylStatus plan_inputs(CylModel *model) {
 
 /* Sets the axis of a value with time that a layer writes. */
 static CylStatus plan_output_axis(CylModel *model, const CylLayer *layer, CylValue *value) {
-    const int32_t from = model->values[layer->time_from].axis;
+    const int32_t from = layer->time_from >= 0 ? model->values[layer->time_from].axis : -1;
     if (layer->time_kind == CYL_TIME_FIXED) {
         CYL_TRY(cyl_axis_constant(model, value->time, &value->axis));
     } else if (from < 0) {

@@ -83,6 +83,9 @@ static void plan_layers(CylWorkspace *w) {
     w->planned = 0;
     for (int32_t n = 0; n < w->model->layer_count; n++) {
         const CylLayer *layer = &w->model->layers[n];
+        if (layer->y >= 0 && cyl_is_shared(&w->model->values[layer->y])) {
+            continue; /* its numbers are there */
+        }
         if (layer->is_chunked || (layer->is_late ? w->is_last_chunk : w->is_first_chunk)) {
             w->plan[w->planned++] = layer;
         }
@@ -289,7 +292,7 @@ static CYL_SELDOM bool leaves(CylWorkspace *w, CylStop *stop, const CylTeam *tea
 static double work_of_layer(const CylWorkspace *w, const CylLayer *layer) {
     const CylModel *model = w->model;
     double each = (double)layer->work + (layer->y >= 0 ? model->values[layer->y].features : 0);
-    return each * (double)w->rows * (double)cyl_steps(w, layer->x);
+    return each * (double)w->rows * (double)cyl_steps(w, layer->x >= 0 ? layer->x : layer->y);
 }
 
 /* Whether the call is to end before this layer, which is looked after so much work: `*work` of it since the last look.

@@ -32,8 +32,8 @@ static void start_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     cyl_workspace_reset(w);
     for (int32_t s = 0; call->initial_state && s < model->state_count; s++) {
         if (call->initial_state[s]) {
-            cyl_workspace_set_state(w, s, w->rows,
-                                    cyl_at(model, call->initial_state[s], first_row * model->state_sizes[s]));
+            const int64_t size = model->state_sizes[s];
+            cyl_workspace_set_state(w, s, w->rows, cyl_at(model, call->initial_state[s], first_row * size), size);
         }
     }
 }

@@ -114,8 +114,8 @@ static CYL_SELDOM void code_steps(const CylLayer *layer, const CylWorkspace *wor
 static CYL_SELDOM void load_states(const CylLayer *layer, CylWorkspace *workspace) {
     for (int32_t i = 0; i < layer->recurrent->state_count; i++) {
         if (layer->states_in[i] >= 0) {
-            cyl_workspace_set_state(workspace, layer->first_state + i, workspace->rows,
-                                    workspace->views[layer->states_in[i]].data);
+            const CylView *view = &workspace->views[layer->states_in[i]];
+            cyl_workspace_set_state(workspace, layer->first_state + i, workspace->rows, view->data, view->row_stride);
         }
     }
 }

@@ -350,7 +350,8 @@ CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const
     CylIeee saved = cyl_ieee_enter();
     for (int32_t s = 0; states && s < stream->workspace->model->state_count; s++) {
         if (states[s]) {
-            cyl_workspace_set_state(stream->workspace, s, stream->rows.count, states[s]);
+            cyl_workspace_set_state(stream->workspace, s, stream->rows.count, states[s],
+                                    stream->workspace->model->state_sizes[s]);
         }
     }
     cyl_ieee_leave(saved);

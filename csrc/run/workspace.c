@@ -47,7 +47,7 @@ static size_t value_bytes(const CylWorkspace *w, const CylValue *value) {
 /* whether a value has memory in the arena */
 static bool is_stored(const CylValue *value) {
     return value->kind != CYL_MASK && value->kind != CYL_INDEX && value->output < 0 && value->is_read &&
-           value->is_given;
+           value->is_given && !value->is_constant;
 }
 
 /* Places the values: one may take the place of another that no later layer reads. What is carried from one piece of a
@@ -351,11 +351,12 @@ static char *state_rows(const CylWorkspace *w, int32_t index, int64_t *size, int
     return NULL;
 }
 
-void cyl_workspace_set_state(CylWorkspace *w, int32_t index, int64_t rows, const void *from) {
+void cyl_workspace_set_state(CylWorkspace *w, int32_t index, int64_t rows, const void *from, int64_t row_stride) {
     int64_t size, stride;
     char *states = state_rows(w, index, &size, &stride);
     for (int64_t row = 0; row < rows; row++) {
-        w->model->kernels->flush(cyl_at(w->model, from, row * size), cyl_at(w->model, states, row * stride), size);
+        w->model->kernels->flush(cyl_at(w->model, from, row * row_stride), cyl_at(w->model, states, row * stride),
+                                 size);
     }
 }
 

@@ -128,8 +128,9 @@ void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace
 /* the states of rows [first, first + count) of a recurrent layer: to the start */
 void cyl_layer_state_reset(const CylModel *model, const CylLayer *layer, CylLayerState *state, int64_t first,
                            int64_t count);
-/* copies state array `index` of the first `rows` rows from or to real (rows, size) */
-void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, int64_t rows, const void *state);
+/* copies state array `index` of the first `rows` rows from real (rows, row_stride), or to real (rows, size) */
+void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, int64_t rows, const void *state,
+                             int64_t row_stride);
 void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, int64_t rows, void *state);
 /* the steps that one run takes at most, for a sequence of `time` steps */
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);

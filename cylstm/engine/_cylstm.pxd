@@ -61,7 +61,7 @@ cdef extern from "cylstm.h" nogil:
         const char *role
         const void *data
         int32_t rank
-        int64_t shape[4]
+        int64_t shape[CYL_MAX_RANK]
     enum: CYL_LAYOUT_VERSION
     ctypedef struct CylArray:
         const void *data

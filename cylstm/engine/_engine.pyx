@@ -260,7 +260,7 @@ cdef class EngineModel:
             kept.append(role.encode())
             arrays[i].role, arrays[i].data = <bytes>kept[-1], NULL
             arrays[i].rank = tensor.ndim
-            for axis in range(min(tensor.ndim, 4)):
+            for axis in range(min(tensor.ndim, CYL_MAX_RANK)):
                 arrays[i].shape[axis] = tensor.shape[axis]
         spec.inputs, spec.outputs, spec.options, spec.tensors = inputs, outputs, options, arrays
         spec.input_count, spec.output_count = len(layer.inputs), len(layer.outputs)

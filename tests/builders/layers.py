@@ -187,6 +187,9 @@ REDUCTIONS = [
     *(("function", (None, 7), {"function": name}) for name in ("sin", "cbrt", "asinh", "erf", "round", "isnan")),
     ("function", (None, 3, 5), {"function": "exp2"}),
     ("function", (19,), {"function": "tan"}),
+    ("positions", (None, 3), {}),
+    ("positions", (None, 2, 3), {"start": -2.5, "step": 0.3}),
+    ("positions", (T, 3), {"step": -1.0}),
 ]
 
 
@@ -227,6 +230,17 @@ SEVERAL = [
     ("merge", (T, 3), {"mode": "concat", "axis": 0}, {}, [("x1", (4, 3))]),
     ("merge", (T, 3, 2), {"mode": "concat", "axis": 1}, {}, [("x1", (T, 1, 2))]),
     ("merge", (6,), {"mode": "concat"}, {}, [("x1", (3,))]),
+    *(
+        ("merge", (None, 3, 5), {"mode": mode}, {}, [("x1", (3, 1))])
+        for mode in ("mod", "fmod", "atan2", "hypot", "copysign", "less", "greater_equal", "and")
+    ),
+    ("merge", (None, 5), {"mode": "not_equal"}, {}, [("x1", (1, 5))]),
+    ("merge", (5,), {"mode": "atan2"}, {}, [("x1", (None, 5))]),
+    ("merge", (None, 1), {"mode": "hypot"}, {}, [("x1", (18,))]),
+    ("merge", (T, 4), {"mode": "mod"}, {}, [("x1", (T, 1))]),
+    ("where", (None, 3, 5), {}, {}, [("x1", (5,)), ("condition", (3, 1))]),
+    ("where", (None, 1), {}, {}, [("x1", (7,)), ("condition", (1, 7))]),
+    ("where", (6,), {}, {}, [("x1", (None, 6)), ("condition", (1, 1))]),
     ("dot", (None, 5), {}, {}, [("x1", (4, 5))]),
     ("dot", (20,), {"normalize": True}, {}, [("x1", (20,))]),
     ("take_along", (None, 7), {}, {}, [("indices", (3,))]),

@@ -176,6 +176,26 @@ def layer_networks(rng):
         found = [apply(name, values[of], of) for name in FUNCTIONS for of in [domains.get(name, "x")]]
         return builder.add("merge", "all", {f"x{i or ''}": value for i, value in enumerate(found)})["y"]
 
+    def pairs(builder, x):
+        base = builder.add("activation", "base", {"x": x}, options={"activation": "exponential"})["y"]
+        vector = builder.add("constant", "vector", {}, {"value": random(rng, (4,))})["y"]
+        steps = builder.add("constant", "steps", {}, {"value": random(rng, (6, 4))}, {"has_time": True})["y"]
+        y = builder.add("merge", "power", {"x": base, "x1": vector}, options={"mode": "pow"})["y"]
+        y = builder.add("merge", "rest", {"x": y, "x1": steps}, options={"mode": "mod"})["y"]
+        at = builder.add("positions", "at", {"x": x}, options={"start": 0.5, "step": 0.25})["y"]
+        is_less = builder.add("merge", "is_less", {"x": at, "x1": base}, options={"mode": "less"})["y"]
+        y = builder.add("where", "where", {"condition": is_less, "x": y, "x1": vector})["y"]
+        counts = builder.add("mask_numbers", "counts", {"mask": builder.value(x.mask)})["y"]
+        y = builder.add("merge", "counted", {"x": y, "x1": counts}, options={"mode": "mul"})["y"]
+        first = builder.add("slice", "first", {"x": is_less}, options={"axis": 1, "start": 0, "count": 1})["y"]
+        mask = builder.add("number_mask", "mask", {"x": first})["mask"]
+        return builder.add("mask_fill", "filled", {"x": y, "mask": mask}, options={"value": 0.75})["y"]
+
+    def numbers(builder, x):
+        y = builder.add("numbers", "numbers", {"indices": x})["y"]
+        weights = {"weight_ih": random(rng, (12, 1)), "weight_hh": random(rng, (12, 3))}
+        return builder.add("lstm", "lstm", {"x": y}, weights)["y"]
+
     def build(make, x, shape=None, indices=False):
         builder = GraphBuilder()
         builder.output(make(builder, builder.input("input", shape or (None, *x.shape[2:]), indices=indices)))
@@ -191,6 +211,8 @@ def layer_networks(rng):
         "layers_words": build(words, rng.integers(0, 9, (3, 7)).astype(np.int32), indices=True),
         "layers_fills": build(fills, x),
         "layers_functions": build(functions, x),
+        "layers_pairs": build(pairs, x, (6, 4)),
+        "layers_numbers": build(numbers, rng.integers(0, 9, (3, 7)).astype(np.int32), indices=True),
     }
 
 

@@ -10,8 +10,9 @@ CSRC = Path(__file__).parents[2] / "csrc"
 FOLDERS = ["include", "platform", "simd", "threads", "kernels", "model", "run", "layers", "isa"]
 #: Headers that describe weights and activations, and include nothing else of model/.
 DESCRIPTIONS = {"model/activations.h", "model/matrix.h", "model/weight_types.h"}
-#: The table of kernels and its lists; the other headers of kernels/ are bodies, which isa/ alone includes.
-TABLE = {"kernels/kernels.h", "kernels/kernels.def", "kernels/weight_types.def"}
+#: The table of kernels and its lists, and functions that are compiled once; the other headers of kernels/ are bodies,
+#: which isa/ alone includes.
+TABLE = {"kernels/kernels.h", "kernels/kernels.def", "kernels/weight_types.def", "kernels/doubles.h"}
 FILES = sorted(str(path.relative_to(CSRC)) for path in CSRC.glob("*/*.[chd]*"))
 
 

@@ -21,6 +21,7 @@ _MODULES = {
     "attention": "attention",
     "batch_norm": "batch_norm",
     "conv1d": "conv1d",
+    "constant": "constant",
     "conv_lstm": "conv_lstm",
     "cumulate": "cumulate",
     "dense": "dense",
@@ -37,12 +38,16 @@ _MODULES = {
     "lstm": "lstm",
     "mask_fill": "masking",
     "mask_merge": "masking",
+    "mask_numbers": "numbers",
     "masking": "masking",
     "matmul": "matmul",
     "merge": "merge",
+    "number_mask": "numbers",
+    "numbers": "numbers",
     "pad": "rearrange",
     "permute": "rearrange",
     "pool1d": "pool1d",
+    "positions": "positions",
     "prelu": "prelu",
     "reduce": "reduce",
     "repeat_vector": "rearrange",
@@ -55,6 +60,7 @@ _MODULES = {
     "take_along": "take",
     "topk": "topk",
     "upsample": "rearrange",
+    "where": "where",
 }
 
 

@@ -8,6 +8,9 @@ from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weig
 from cylstm.graph.values import Kind, Value
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")
+#: the modes of exactly two inputs
+PAIR_MODES = ("pow", "mod", "fmod", "floor_div", "atan2", "hypot", "copysign", "equal", "not_equal", "less",
+              "less_equal", "greater", "greater_equal", "and", "or", "xor")  # fmt: skip
 #: the modes in which a Keras Bidirectional joins its directions
 DIRECTION_MERGES = MERGE_MODES[:4]
 
@@ -20,12 +23,17 @@ _OF_TWO_INPUTS = (
 class MergeLayer(LayerKind):
     """``y = merge(x, x1, x2, ...)``: side by side along `axis`, or element by element in the order of the inputs.
 
-    Inputs: ``x``, ``x1``, ... sequences, vectors or states. Options: ``mode``, one of `MERGE_MODES`; ``axis`` of
-    "concat", stored as a negative number, counted from the last one (-1); ``positions``, filled in.
+    Inputs: ``x``, ``x1``, ... sequences, vectors or states. Options: ``mode``, one of `MERGE_MODES`, or of `PAIR_MODES`
+    for exactly two inputs; ``axis`` of "concat", stored as a negative number, counted from the last one (-1);
+    ``positions``, filled in.
 
     Element by element, shapes without batch are matched from the last axis on, as NumPy does; an axis of size 1, or one
     that is not there, is repeated. (Keras's merge layers with inputs of different rank do the same.) Joining along a
     time needs the steps of all in advance. Values whose times come from different inputs do not mix.
+
+    Of two inputs: "mod" has the sign of x1, as Python's ``%``, and "fmod" that of x, as C's function; "floor_div"
+    rounds x / x1 down. "pow", "atan2", "hypot" and "copysign" take zeros, infinities and NaN as C's functions do.
+    Comparisons, "and", "or" and "xor" give 1 or 0; what is not 0 is true.
     """
 
     name = "merge"
@@ -36,15 +44,18 @@ class MergeLayer(LayerKind):
         check_roles(where, weights, (), (), "weights")
 
     def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
-        if options["mode"] not in MERGE_MODES:
+        mode = options["mode"]
+        if mode not in MERGE_MODES and mode not in PAIR_MODES:
             raise UnsupportedError(
-                f"layer {where!r}: merge mode expected one of {', '.join(MERGE_MODES)}, found {options['mode']!r}"
+                f"layer {where!r}: merge mode expected one of {', '.join(MERGE_MODES + PAIR_MODES)}, found {mode!r}"
             )
+        if mode in PAIR_MODES and len(inputs) != 2:
+            raise ShapeError(f"layer {where!r}: merge mode {mode!r} takes two inputs, found {len(inputs)}")
         values = [inputs["x"], *(inputs[f"x{i}"] for i in range(1, len(inputs)))]
         for value in values:
             check_kind(where, value, DATA)
         options["positions"] = values[0].size // values[0].features
-        return {"y": self.concat(where, values, options) if options["mode"] == "concat" else broadcast(where, values)}
+        return {"y": self.concat(where, values, options) if mode == "concat" else broadcast(where, values)}
 
     @staticmethod
     def concat(where: str, values: list[Value], options: Options) -> Value:
