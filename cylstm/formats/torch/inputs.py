@@ -184,7 +184,7 @@ def _called(
     finally:
         for hook in hooks:
             hook.remove()
-        kept.restore(contents=True)
+        kept.restore()
     return None
 
 
@@ -235,6 +235,9 @@ def guesses(
                     if likely is not None and (time_first or likely[:2] != ("T", "N")):
                         kind: InputKind = "indices" if "Embedding" in type(layer).__name__ else "numbers"
                         found.setdefault((likely, kind), (Input(one.name, likely, kind), layer))
+        if number:
+            for shape, kind in ((("N",), "numbers"), (("N",), "indices"), (("N", "T"), "truths")):
+                found.setdefault((shape, kind), (Input(one.name, shape, kind), None))
         choices.append(list(found.values()))
     matching: list[list[Input]] = []
     others: list[list[Input]] = []
@@ -355,7 +358,7 @@ def _shapes_of(layer: Any, place: int | None) -> list[Shape | None] | None:
         size: Any = layer.kdim if place == 1 else layer.vdim if place == 2 else layer.embed_dim
         return _orders(kind, size, batch_first)
     if kind == "Embedding":
-        return [("N", "T"), ("T", "N")]
+        return [("N", "T"), ("T", "N"), ("N",)]
     names = ("in_features", "in_channels", "num_features", "num_channels", "normalized_shape")
     size = next((getattr(layer, name) for name in names if hasattr(layer, name)), None)
     if size is None:

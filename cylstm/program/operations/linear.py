@@ -14,7 +14,7 @@ from cylstm.program.network import MIXES, Network, describe
 from cylstm.program.operations.elementwise import multiply
 from cylstm.program.operations.reduce import reduce
 from cylstm.program.operations.shape import flatten, permute, reshape, squeeze, transpose, unsqueeze
-from cylstm.program.tensor import BATCH, BATCH_SIZE, Dim, Scores, Tensor, is_constant, shape_of
+from cylstm.program.tensor import BATCH, BATCH_SIZE, Constant, Dim, Scores, Tensor, constant, is_constant, shape_of
 
 
 def linear(net: Network, x: Any, weight: Any, bias: Any = None, *, part: str = "") -> Any:
@@ -42,8 +42,11 @@ def embedding(net: Network, indices: Any, table: Any) -> Any:
     if not is_constant(table):
         raise net.refuse("an embedding whose table the network computes is not supported")
     rows = net.array(table)
+    if isinstance(indices, Constant):
+        chosen = rows[indices.array.astype(np.int64)]
+        return constant(chosen, [*indices.shape, *rows.shape[1:]])
     if is_constant(indices):
-        return np.asarray(rows)[np.asarray(indices)]
+        return rows[np.asarray(indices, np.int64)]
     if isinstance(indices, Tensor) and indices.value.kind == "index":
         value = net.add_layer("embedding", indices.value, {"weight": rows})
         return Tensor(value, (*indices.axes, len(value.shape) - 1))

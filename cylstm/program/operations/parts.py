@@ -67,6 +67,8 @@ def slice_axis(net: Network, x: Any, dim: int, start: Any = None, stop: Any = No
     if size.axis is None:
         net.axis(x, axis)
         raise net.needs_time("a part of joined axes")
+    if start == -1 and stop is None and step == 1:
+        return unsqueeze(net, select(net, x, axis, -1), axis)
     begin, before_end = of_time(net, size, start, stop)
     if x.cropped and begin == 0 and step == 1 and before_end == x.cropped:
         return Tensor(x.value, x.axes, x.dtype)

@@ -105,7 +105,10 @@ def add_input(net: Network, run: Run, given: Given, tensors: dict[str, Tensor], 
     run.named_inputs[given.name] = name
     rest: list[Any] = [size for size in given.shape if size != "N"]
     if given.kind == "indices":
-        value = net.builder.input(name, tuple(None if size == "T" else size for size in rest), indices=True)
+        sizes = tuple(None if size == "T" else size for size in rest)
+        value = net.builder.input(name, sizes or (1,), indices=True)
+        if not sizes:
+            run.axis_orders[name] = ""
         tensor = Tensor(value, tuple(BATCH if s == "N" else rest.index(s) if s == "T" else _place(rest, given.shape, k)
                                      for k, s in enumerate(given.shape)), "int")  # fmt: skip
         tensors[given.name] = tensor
