@@ -78,9 +78,13 @@ class Size:
 
     def __post_init__(self) -> None:
         tree = _Parser(self.text).parse()
+        text = _text(tree, 0)
+        # What is written of -1*0 is -0, and of that 0: the text is to be the one that reads as itself.
+        while (again := _text(tree := _Parser(text).parse(), 0)) != text:
+            text = again
         object.__setattr__(self, "_tree", tree)
         object.__setattr__(self, "symbols", tuple(dict.fromkeys(_symbols(tree))))
-        object.__setattr__(self, "text", _text(tree, 0))
+        object.__setattr__(self, "text", text)
 
     def __str__(self) -> str:
         return self.text
