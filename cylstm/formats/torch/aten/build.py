@@ -12,6 +12,7 @@ from cylstm.errors import FormatError
 from cylstm.formats.torch.aten.run import Run
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import Value
+from cylstm.graph.weights import as_stored
 from cylstm.program.network import Network
 from cylstm.program.operations.elementwise import function
 from cylstm.program.operations.reduce import reduce
@@ -68,7 +69,8 @@ def build_graph(
         (batch, dict.fromkeys(times, time) if isinstance(time, int) else time) for batch, time in examples
     )
     if len(programs) == 1:
-        net.static_sizes = frozenset(size for array in programs[0].constants.values() for size in array.shape)
+        stored = as_stored(programs[0].constants).values()
+        net.static_sizes = frozenset(size for tensor in stored for size in tensor.shape)
     run = Run(net, programs)
     taken = {operation.layer for operation in programs[0].operations} | {
         name for operation in programs[0].operations for name in _names(operation.outputs)

@@ -11,6 +11,7 @@ from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.torch.aten.build import Given, InputKind, build_graph
 from cylstm.formats.torch.pt2 import read_program
 from cylstm.graph.graph import Graph
+from cylstm.graph.weights import as_stored
 from cylstm.program.program import Program, TensorType
 from cylstm.program.size import Size
 
@@ -36,7 +37,7 @@ def graph_from_pt2(path: str | os.PathLike[str], *, time: str | int | None = Non
         For operations that are not computed, and inputs without a batch.
     """
     program = read_program(path)
-    wide = any(array.dtype == np.float64 for array in program.constants.values())
+    wide = any(tensor.dtype == np.float64 for tensor in as_stored(program.constants).values())
     dtype = np.dtype(np.float64 if wide else np.float32)
     failures: list[CylstmError] = []
     for given, batch, times in _possible(program, time):
