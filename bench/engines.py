@@ -256,7 +256,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if options.markdown:
         _common.write_section(options.markdown, options.section, head + "\n\n" + report(rows, options.threads, 2))
     if options.json:
-        results = [asdict(row) | {"auto_over_best": row.auto_over_best} for row in rows]
+        results = [asdict(row) | ({"auto_over_best": row.auto_over_best} if row.chosen else {}) for row in rows]
         _common.write_json(options.json, facts | {"results": results})
     return 0
 
