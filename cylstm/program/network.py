@@ -213,7 +213,7 @@ class Network:
         kept = [size for size in array.shape if size != 1]
         for size in array.shape:
             axes.append(None if size == 1 else sum(a is not None for a in axes))
-        value = self.add_layer("constant", None, {"value": array.reshape(kept or [1])}, part=part)
+        value = self.add_layer("constant", None, {"value": array.reshape(kept or [1]).astype(self.dtype)}, part=part)
         tensor = Tensor(value, tuple(axes), dtype_of(array))
         for i, size in enumerate(shape):
             if isinstance(size, Dim) and size == BATCH_SIZE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cylstm.errors import ShapeError, UnsupportedError
 from cylstm.graph.layers._checks import DATA, check_kind, check_roles, find_axis, kind_of
 from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights
-from cylstm.graph.values import Kind, Value
+from cylstm.graph.values import Kind, StaticTimeNeeded, Value
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")
 #: the modes of exactly two inputs
@@ -73,7 +73,7 @@ class MergeLayer(LayerKind):
                 )
             size = value.shape[axis]
             if size is None:
-                raise ShapeError(
+                raise StaticTimeNeeded(
                     f"layer {where!r}: joining along the time needs the number of steps in advance, "
                     f"found {value.shape} of {value.name!r}"
                 )
