@@ -196,6 +196,16 @@ def layer_networks(rng):
         weights = {"weight_ih": random(rng, (12, 1)), "weight_hh": random(rng, (12, 3))}
         return builder.add("lstm", "lstm", {"x": y}, weights)["y"]
 
+    def along(builder, x):
+        y = builder.add("cumulate", "running", {"x": x}, options={"mode": "max", "exclusive": False})["y"]
+        y = builder.add("cumulate", "products", {"x": y}, options={"mode": "prod", "axis": 1, "reverse": True})["y"]
+        y = builder.add("take", "chosen", {"x": y}, {"indices": np.array([3, 0, 2, 2, 1], np.float32)})["y"]
+        best = builder.add("topk", "best", {"x": x}, options={"k": 2, "largest": False})
+        y = builder.add("take_along", "found", {"x": y, "indices": best["indices"]})["y"]
+        options = {"transpose_x": True}
+        y = builder.add("matmul", "products over time", {"x": y, "x1": best["y"]}, options=options)["y"]
+        return builder.add("reduce", "variance", {"x": y}, options={"mode": "var", "axis": 1, "correction": 1.0})["y"]
+
     def build(make, x, shape=None, indices=False):
         builder = GraphBuilder()
         builder.output(make(builder, builder.input("input", shape or (None, *x.shape[2:]), indices=indices)))
@@ -213,6 +223,7 @@ def layer_networks(rng):
         "layers_functions": build(functions, x),
         "layers_pairs": build(pairs, x, (6, 4)),
         "layers_numbers": build(numbers, rng.integers(0, 9, (3, 7)).astype(np.int32), indices=True),
+        "layers_along": build(along, x),
     }
 
 

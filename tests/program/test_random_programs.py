@@ -154,7 +154,9 @@ def chosen(both, t, a):
     at = int(gaps.argmax())
     limit = float(np.float32((flat[at] + flat[at + 1]) / 2))
     net = both.named("choice")
-    return el.where(net, el.binary(net, "greater", t, limit), o, el.multiply(net, t, 0.5)), np.where(a > limit, b, a / 2)
+    return el.where(net, el.binary(net, "greater", t, limit), o, el.multiply(net, t, 0.5)), np.where(
+        a > limit, b, a / 2
+    )
 
 
 def moved(both, t, a):
