@@ -18,7 +18,7 @@ from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weig
 from cylstm.graph.values import Option, Value
 
 #: the modes that are taken step by step in the engine's type, and those in double
-MERGE_MODES = ("mean", "sum", "max", "min")
+STEPWISE_MODES = ("mean", "sum", "max", "min")
 FOLD_MODES = ("prod", "var", "norm", "any", "all", "argmax", "argmin", "logsumexp")
 #: those that have a number for no steps, and so take a mask
 MASKED_MODES = ("mean", "sum", "prod", "var", "norm", "any", "all")
@@ -45,7 +45,7 @@ class ReduceLayer(LayerKind):
     def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         x = inputs["x"]
         check_kind(where, x, DATA)
-        mode = check_choice(where, options, "mode", (*MERGE_MODES, *FOLD_MODES))
+        mode = check_choice(where, options, "mode", (*STEPWISE_MODES, *FOLD_MODES))
         check_number(where, options, "correction", least=0.0)
         options["correction"] = float(options["correction"])
         if options["correction"] and mode != "var":
