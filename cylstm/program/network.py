@@ -179,9 +179,7 @@ class Network:
         if isinstance(found, Unavailable):
             raise self.refuse(found.reason)
         if isinstance(found, Scores):
-            from cylstm.program.operations.attention import computed_scores
-
-            return computed_scores(self, found)
+            return found.compute(self, found)
         if not isinstance(found, Tensor):
             raise self.refuse(f"expected a tensor that the network computes, found {describe(found)}")
         if found.value.kind == "index":
@@ -498,6 +496,8 @@ class Network:
         if len({len(t.axes) for t in tensors}) > 1:
             raise self.refuse(f"expected tensors of equal rank, found {_and([t.shape for t in tensors])}")
         axis = self.axis(tensors[0], axis)
+        if any(isinstance(t.size(axis), Dim) for t in tensors):
+            raise self.needs_time("joining along the time")
         dtype = max((t.dtype for t in tensors), key=("bool", "int", "float").index)
         tensors = [self.solid(t, axis) for t in tensors]
         tensors, counts = self.apart(tensors)

@@ -7,7 +7,7 @@ joining and dropping axes cost nothing until an operation needs another order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -257,6 +257,8 @@ class Scores:
     Attributes
     ----------
     query, key : Tensor
+    compute : callable
+        Gives, of the network and these, the scores as a tensor.
     scale : float
     is_softmax : bool
     causal : bool
@@ -267,6 +269,7 @@ class Scores:
 
     query: Tensor
     key: Tensor
+    compute: Callable[..., Tensor]
     scale: float = 1.0
     is_softmax: bool = False
     causal: bool = False

@@ -11,9 +11,10 @@ from cylstm.graph.values import StaticTimeNeeded
 from cylstm.program.network import Network
 from cylstm.program.operations import elementwise as el
 from cylstm.program.operations import parts, reduce, shape
-from cylstm.program.operations.activations import activation, softmax
+from cylstm.program.operations.elementwise import activation
 from cylstm.program.operations.linear import einsum, linear, matmul
 from cylstm.program.operations.recurrent import Direction, recurrent
+from cylstm.program.operations.softmax import softmax
 from cylstm.program.tensor import BATCH, Dim, Tensor
 
 from tests.reference import run_recurrent

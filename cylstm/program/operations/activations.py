@@ -2,66 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from cylstm.graph.activations import activation_options
 from cylstm.program.network import Network
-from cylstm.program.operations.attention import softmax_of_scores
-from cylstm.program.operations.elementwise import fold, multiply, subtract
-from cylstm.program.tensor import Constant, Scores, Tensor, is_constant
-
-
-def activation(net: Network, x: Any, name: str, alpha: float | None = None, beta: float | None = None) -> Any:
-    options = activation_options("activation", name, alpha, beta, where=f"layer {net.name!r}")
-    if is_constant(x):
-        return fold(net, _FOLDED[name](float(options["activation_alpha"]), float(options["activation_beta"])), x)
-    x = net.tensor(x)
-    return Tensor(net.add_layer("activation", x.value, options=options, part=""), x.axes)
-
-
-def _sigmoid(x: np.ndarray) -> Any:
-    return np.where(x >= 0, 1.0 / (1.0 + np.exp(-np.abs(x))), 1.0 - 1.0 / (1.0 + np.exp(-np.abs(x))))
-
-
-_ERF = np.vectorize(math.erf, otypes=[np.float64])
-
-#: name -> alpha, beta -> NumPy's function of a constant
-_FOLDED: Mapping[str, Callable[[float, float], Callable[[np.ndarray], np.ndarray]]] = {
-    "linear": lambda a, b: lambda x: x,
-    "tanh": lambda a, b: np.tanh,
-    "sigmoid": lambda a, b: _sigmoid,
-    "relu": lambda a, b: lambda x: np.maximum(x, 0),
-    "leaky_relu": lambda a, b: lambda x: np.where(x > 0, x, a * x),
-    "elu": lambda a, b: lambda x: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))),
-    "selu": lambda a, b: (
-        lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
-    ),
-    "softplus": lambda a, b: lambda x: np.logaddexp(x, 0),
-    "softsign": lambda a, b: lambda x: x / (1 + np.abs(x)),
-    "silu": lambda a, b: lambda x: x * _sigmoid(x),
-    "gelu": lambda a, b: lambda x: 0.5 * x * (1 + _ERF(x / math.sqrt(2))),
-    "gelu_tanh": lambda a, b: lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-    "exponential": lambda a, b: np.exp,
-    "hard_sigmoid": lambda a, b: lambda x: np.clip(a * x + b, 0, 1),
-    "clip": lambda a, b: lambda x: np.clip(x, a, b),
-}
-
-
-def softmax(net: Network, x: Any, dim: int, log: bool = False) -> Any:
-    """Along an axis; of the scores of an attention over the keys, what its values will be weighted with."""
-    if isinstance(x, Scores) and not log and dim in (-1, x.ndim - 1) and not x.is_softmax:
-        return softmax_of_scores(x)
-    if is_constant(x) and not isinstance(x, Constant):
-        shifted = np.asarray(x) - np.max(x, axis=dim, keepdims=True)
-        logarithm = shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))
-        return logarithm if log else np.exp(logarithm)
-    x = net.tensor(x)
-    x, place = net.stored_axis(x, net.axis(x, dim))
-    return Tensor(net.add_layer("softmax", x.value, options={"axis": place, "log": log}), x.axes)
+from cylstm.program.operations.elementwise import activation, multiply, subtract
+from cylstm.program.tensor import Tensor
 
 
 def glu(net: Network, x: Any, dim: int = -1) -> Tensor:

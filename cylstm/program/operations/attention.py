@@ -10,8 +10,11 @@ import numpy as np
 
 from cylstm.graph.values import Option, Value
 from cylstm.program.network import Network
+from cylstm.program.operations.elementwise import add, multiply, where
+from cylstm.program.operations.products import product
 from cylstm.program.operations.shape import transpose
-from cylstm.program.tensor import BATCH, Scores, Tensor, is_constant, shape_of
+from cylstm.program.operations.softmax import softmax
+from cylstm.program.tensor import BATCH, Scores, Tensor, dtype_of, is_constant, shape_of
 
 
 def is_causal_mask(mask: Any) -> bool:
@@ -24,11 +27,6 @@ def is_causal_mask(mask: Any) -> bool:
     if array.dtype == np.bool_:
         return bool((array == ~later).all())
     return bool((array[later] <= -1e9).all() and (array[~later] == 0).all())
-
-
-def softmax_of_scores(scores: Scores) -> Scores:
-    """The scores after their softmax over the keys."""
-    return replace(scores, is_softmax=True)
 
 
 def scaled(scores: Scores, factor: float) -> Scores:
@@ -50,9 +48,6 @@ def masked(net: Network, scores: Scores, mask: Any) -> Any:
 
 def computed_scores(net: Network, scores: Scores) -> Tensor:
     """The scores as numbers, where something else than the values of an attention reads them."""
-    from cylstm.program.operations.activations import softmax
-    from cylstm.program.operations.elementwise import add, multiply
-    from cylstm.program.operations.linear import product
 
     found: Any = product(net, scores.query, transpose(net, scores.key, -2, -1))
     if scores.scale != 1.0:
@@ -69,7 +64,6 @@ def computed_scores(net: Network, scores: Scores) -> Tensor:
 
 def weighted(net: Network, scores: Scores, value: Tensor) -> Any:
     """The sum of the values, weighted by a softmax of scores: one attention layer."""
-    from cylstm.program.operations.linear import product
 
     plain = value
     if scores.joined and isinstance(value.axes[0], tuple):
@@ -137,11 +131,7 @@ def scaled_dot_product_attention(
         if causal and q.size(q.ndim - 2) != k.size(k.ndim - 2):
             raise net.refuse("causal attention between two times of different lengths is not supported")
         return attention(net, q, k, v, scale, causal)
-    from cylstm.program.operations.activations import softmax
-    from cylstm.program.operations.elementwise import add, multiply, where
-    from cylstm.program.operations.linear import matmul, product
-    from cylstm.program.tensor import dtype_of
 
     found: Any = multiply(net, product(net, q, transpose(net, k, -2, -1)), scale)
     found = where(net, mask, found, -math.inf) if dtype_of(mask) == "bool" else add(net, found, mask)
-    return matmul(net, softmax(net, found, -1), v)
+    return product(net, softmax(net, found, -1), v)

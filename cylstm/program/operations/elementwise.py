@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cylstm.graph.activations import activation_options
 from cylstm.program.network import Network
 from cylstm.program.tensor import BATCH_SIZE, Constant, Dim, DType, Tensor, constant, dtype_of, is_constant, shape_of
 
@@ -225,8 +226,6 @@ def clip(net: Network, x: Any, low: Any = None, high: Any = None) -> Any:
         largest = float(np.finfo(np.float32).max)
         low, high = (-largest if low is None else float(low)), (largest if high is None else float(high))
         if math.isfinite(low) and math.isfinite(high) and low <= high:
-            from cylstm.program.operations.activations import activation
-
             return activation(net, x, "clip", low, high).of(joined_dtype(x, *numbers))
     if low is not None:
         x = binary(net, "max", x, low)
@@ -312,3 +311,39 @@ def cast(net: Network, x: Any, dtype: DType) -> Any:
     if dtype == "int" and found == "float":
         return function(net, x, "trunc").of("int")
     return net.tensor(x).of(dtype)
+
+
+def activation(net: Network, x: Any, name: str, alpha: float | None = None, beta: float | None = None) -> Any:
+    options = activation_options("activation", name, alpha, beta, where=f"layer {net.name!r}")
+    if is_constant(x):
+        return fold(net, _FOLDED[name](float(options["activation_alpha"]), float(options["activation_beta"])), x)
+    x = net.tensor(x)
+    return Tensor(net.add_layer("activation", x.value, options=options, part=""), x.axes)
+
+
+def _sigmoid(x: np.ndarray) -> Any:
+    return np.where(x >= 0, 1.0 / (1.0 + np.exp(-np.abs(x))), 1.0 - 1.0 / (1.0 + np.exp(-np.abs(x))))
+
+
+_ERF = np.vectorize(math.erf, otypes=[np.float64])
+
+#: name -> alpha, beta -> NumPy's function of a constant
+_FOLDED: Mapping[str, Callable[[float, float], Callable[[np.ndarray], np.ndarray]]] = {
+    "linear": lambda a, b: lambda x: x,
+    "tanh": lambda a, b: np.tanh,
+    "sigmoid": lambda a, b: _sigmoid,
+    "relu": lambda a, b: lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda a, b: lambda x: np.where(x > 0, x, a * x),
+    "elu": lambda a, b: lambda x: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))),
+    "selu": lambda a, b: (
+        lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
+    ),
+    "softplus": lambda a, b: lambda x: np.logaddexp(x, 0),
+    "softsign": lambda a, b: lambda x: x / (1 + np.abs(x)),
+    "silu": lambda a, b: lambda x: x * _sigmoid(x),
+    "gelu": lambda a, b: lambda x: 0.5 * x * (1 + _ERF(x / math.sqrt(2))),
+    "gelu_tanh": lambda a, b: lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "exponential": lambda a, b: np.exp,
+    "hard_sigmoid": lambda a, b: lambda x: np.clip(a * x + b, 0, 1),
+    "clip": lambda a, b: lambda x: np.clip(x, a, b),
+}

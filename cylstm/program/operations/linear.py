@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from cylstm.errors import ShapeError
-from cylstm.graph.values import Option
 from cylstm.program.network import MIXES, Network, describe
-from cylstm.program.operations.elementwise import multiply
+from cylstm.program.operations.attention import computed_scores, weighted
+from cylstm.program.operations.elementwise import add, binary, multiply
+from cylstm.program.operations.products import product
 from cylstm.program.operations.reduce import reduce
 from cylstm.program.operations.shape import flatten, permute, reshape, squeeze, transpose, unsqueeze
 from cylstm.program.tensor import BATCH, BATCH_SIZE, Constant, Dim, Scores, Tensor, constant, is_constant, shape_of
@@ -21,8 +22,6 @@ def linear(net: Network, x: Any, weight: Any, bias: Any = None, *, part: str = "
     """x times the transpose of a weight (outputs, inputs), over the last axis."""
     if not is_constant(weight) or (bias is not None and not is_constant(bias)):
         y = matmul(net, x, transpose(net, weight, -2, -1) if len(shape_of(weight)) > 1 else weight)
-        from cylstm.program.operations.elementwise import add
-
         return y if bias is None else add(net, y, bias)
     matrix = net.array(weight)
     if matrix.ndim == 1:
@@ -54,8 +53,6 @@ def embedding(net: Network, indices: Any, table: Any) -> Any:
     if x.dtype == "float":
         raise net.refuse("expected whole numbers to choose rows of an embedding, found floating-point numbers")
     # the row of a number is a product with the table of a vector that is 1 there and 0 elsewhere
-    from cylstm.program.operations.elementwise import binary
-
     if len(rows) > _MOST_COMPUTED_ROWS:
         raise net.refuse(
             f"an embedding of {len(rows)} rows that computed numbers choose is not supported, up to "
@@ -81,11 +78,8 @@ def matmul(net: Network, a: Any, b: Any) -> Any:
         if math.prod(matrix.shape[:-2]) == 1:
             y = linear(net, a, matrix.reshape(matrix.shape[-2:]).T)
             return reshape_front(net, y, matrix.ndim)
-    if isinstance(a, Scores):
-        from cylstm.program.operations.attention import weighted
-
-        if a.is_softmax:
-            return weighted(net, a, net.tensor(b))
+    if isinstance(a, Scores) and a.is_softmax:
+        return weighted(net, a, net.tensor(b))
     if is_constant(a) and len(shape_of(a)) == 2 and len(shape_of(b)) >= 2:
         return transpose(net, linear(net, transpose(net, b, -2, -1), net.array(a)), -2, -1)
     a, b = (net.constant(one) if is_constant(one) else net.tensor(one) for one in (a, b))
@@ -140,47 +134,7 @@ def _as_scores(query: Tensor, key: Tensor) -> Scores | None:
         return None
     if not isinstance(query.size(query.ndim - 1), int):
         return None
-    return Scores(query, key, joined=joined)
-
-
-def product(net: Network, a: Tensor, b: Tensor) -> Tensor:
-    """The product of computed matrices, a layer of its own."""
-    tensors, counts = net.apart([a, b])
-    a, b = tensors
-    rank = a.ndim
-    lead = [i for i in range(rank - 2) if a.axes[i] is not None or b.axes[i] is not None]
-    lead = [i for i in lead if BATCH not in (a.axes[i], b.axes[i])]
-    batches = {t.axes.index(BATCH) for t in (a, b) if BATCH in t.axes}
-    if len(batches) > 1:
-        raise net.refuse(f"a product of shapes {a.shape} and {b.shape} {MIXES}")
-    for i in lead:
-        if a.size(i) != b.size(i) and 1 not in (a.size(i), b.size(i)):
-            raise ShapeError(f"{net.place_name}: a product of shapes {a.shape} and {b.shape} does not fit")
-    rows, inside, columns = rank - 2, rank - 1, rank - 1
-    if isinstance(b.size(columns), Dim):
-        if isinstance(a.size(rows), Dim):
-            raise net.needs_time("a product with a row and a column for each step")
-        # the time has to come first: the transpose of the product of the transposes
-        swapped = product(net, transpose(net, b, -2, -1), transpose(net, a, -2, -1))
-        return transpose(net, net.rejoin(swapped, counts), -2, -1)  # type: ignore[no-any-return]
-    over_time = isinstance(a.size(inside), Dim)
-    if over_time and lead:
-        raise net.needs_time("a product over the time of several matrices at once")
-    lead.sort(key=lambda i: not (isinstance(a.size(i), Dim) or isinstance(b.size(i), Dim)))
-    if isinstance(a.size(rows), Dim) and lead:
-        raise net.needs_time("a product of several matrices of a row for each step at once")
-    first = [inside, rows] if over_time else [rows, inside]
-    x, x1 = net.arrange(a, [*lead, *first]), net.arrange(b, [*lead, rows, columns])
-    options: dict[str, Option] = {"transpose_x": first[0] == inside, "transpose_x1": False}
-    value = net.add_layer("matmul", x, options=options, x1=x1)
-    axes: list[Any] = [None] * rank
-    for t in (a, b):
-        if BATCH in t.axes:
-            axes[t.axes.index(BATCH)] = BATCH
-    for at, i in enumerate(lead):
-        axes[i] = at
-    axes[rows], axes[columns] = len(lead), len(lead) + 1
-    return net.rejoin(Tensor(value, tuple(axes)), counts)
+    return Scores(query, key, computed_scores, joined=joined)
 
 
 def einsum(net: Network, equation: str, operands: Sequence[Any]) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 from cylstm.program.network import Network
 from cylstm.program.operations import elementwise as ops
 from cylstm.program.operations.activations import (
-    activation,
     celu,
     gelu,
     glu,
@@ -19,12 +18,13 @@ from cylstm.program.operations.activations import (
     log_sigmoid,
     mish,
     prelu,
-    softmax,
     softplus,
     softshrink,
     tanhshrink,
 )
 from cylstm.program.operations.attention import masked, scaled
+from cylstm.program.operations.elementwise import activation
+from cylstm.program.operations.softmax import softmax
 from cylstm.program.tensor import Constant, DType, Scores, Tensor, dtype_of, is_constant, shape_of
 
 
