@@ -480,6 +480,8 @@ class Network:
             raise self.refuse(f"{MIXES}: shapes {_and(shapes)}")
         like = max(tensors, key=lambda t: (BATCH in t.axes, len(t.stored)))
         order = self.order(tensors, ())
+        if any(isinstance(t.size(i), Dim) for t in tensors for i in order[1:]):
+            raise self.needs_time("a result with two axes that are times")
         values = []
         for tensor in tensors:
             first = next((k for k, i in enumerate(order) if tensor.axes[i] is not None), len(order))

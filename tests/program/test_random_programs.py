@@ -261,7 +261,7 @@ def check(seed, count, open_time):
 
 
 @pytest.mark.parametrize("open_time", [False, True])
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(deadline=None, max_examples=120, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.integers(5, 30))
 def test_a_random_program_gives_numpys_numbers(open_time, seed, count):
     check(seed, count, open_time)
@@ -272,3 +272,19 @@ def test_errors_of_a_program_name_the_operation_and_both_shapes():
     net = both.named("sum")
     with pytest.raises(CylstmError, match=r"layer 'sum\d'.*\(batch, 6, 4\).*\(batch, 6, 5\)"):
         el.add(net, both.found[0][0], both.found[1][0])
+
+
+def test_two_axes_of_one_time_of_any_length_need_the_number_of_steps():
+    both = Both(np.random.default_rng(0), open_time=True)
+    net, (x, _) = both.named("pairs"), both.found[0]
+    column = reduce.reduce(net, x, "sum", 2, True)
+    row = shape.transpose(net, column, 1, 2)
+    with pytest.raises(StaticTimeNeeded, match="two axes that are times"):
+        el.subtract(net, column, row)
+
+
+def test_chosen_steps_have_no_mask_of_all_steps():
+    both = Both(np.random.default_rng(0), open_time=False)
+    net, (x, _) = both.named("steps"), both.found[0]
+    assert x.value.mask is not None
+    assert parts.take(net, x, [4, 0, 3], 1).value.mask is None

@@ -95,6 +95,11 @@ def broadcast(where: str, values: list[Value]) -> Value:
         for i, size in enumerate(padded):
             if size == 1 and len(values) > 1:
                 continue
+            if size is None and i > 0:
+                raise StaticTimeNeeded(
+                    f"layer {where!r}: the time of {value.name!r} would be axis {i} of the result, which needs the "
+                    "number of steps in advance"
+                )
             if shape[i] == 1:
                 shape[i] = size
                 time_from = value if i == 0 else time_from

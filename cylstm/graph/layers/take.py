@@ -40,7 +40,10 @@ class TakeLayer(LayerKind):
         options["size"] = size
         if not isinstance(indices, StoredTensor):  # the engine checks the numbers of a file
             self.check_numbers(where, {"indices": indices}.__getitem__, options, ShapeError)
-        return {"y": like(x, (*x.shape[:axis], int(indices.size), *x.shape[axis + 1 :]))}
+        y = like(x, (*x.shape[:axis], int(indices.size), *x.shape[axis + 1 :]))
+        if axis == 0 and x.has_time:
+            y = y._replace(mask=None)  # the steps are others
+        return {"y": y}
 
     def streams(self, options: Mapping[str, Option]) -> str | None:
         return "it needs all steps at once" if options["axis"] == 0 else None
