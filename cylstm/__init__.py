@@ -26,7 +26,7 @@ from cylstm.errors import (
     StreamBusyError,
     UnsupportedError,
 )
-from cylstm.loading import convert, from_keras, from_state_dict, from_torch, load
+from cylstm.loading import convert, load
 from cylstm.model import Model
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         Tanh,
         Transpose,
     )
+    from cylstm.live import from_keras, from_state_dict, from_torch
     from cylstm.stream import Stream
 
 __all__ = [
@@ -137,7 +138,14 @@ __all__ = [
 
 
 #: name -> its module, of what many programs never use; the rest that is not here is wiring
-_MODULES = {"Stream": "cylstm.stream", "__version__": "cylstm._version", "show_config": "cylstm.engine.config"}
+_MODULES = {
+    "Stream": "cylstm.stream",
+    "__version__": "cylstm._version",
+    "from_keras": "cylstm.live",
+    "from_state_dict": "cylstm.live",
+    "from_torch": "cylstm.live",
+    "show_config": "cylstm.engine.config",
+}
 
 
 def __getattr__(name: str) -> object:

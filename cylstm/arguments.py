@@ -1,4 +1,4 @@
-"""Arguments that are no arrays: flags, types, texts and numbers, each checked in one place."""
+"""Arguments that are no arrays: flags, texts and numbers, each checked in one place."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
-from cylstm.errors import ArgumentError, ChoiceArgumentError, MetadataArgumentError, UnsupportedError
+from cylstm.errors import ArgumentError, MetadataArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from cylstm.graph.values import Value
-
-ENGINES = ("packed", "blas", "auto")
 
 
 def check_flag(name: str, flag: object) -> bool:
@@ -21,24 +19,6 @@ def check_flag(name: str, flag: object) -> bool:
     if not isinstance(flag, (bool, np.bool_)):
         raise ArgumentError(f"{name}: expected True or False, found {flag!r}")
     return bool(flag)
-
-
-def real_dtype(dtype: object) -> np.dtype:
-    """The dtype that is meant, float32 or float64. Raises `ArgumentError`."""
-    try:
-        real: np.dtype = np.dtype(dtype)  # type: ignore[call-overload]
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"dtype: expected float32 or float64, found {dtype!r}") from error
-    if real not in (np.float32, np.float64):
-        raise ChoiceArgumentError(f"dtype: expected float32 or float64, found {real}")
-    return real
-
-
-def check_engine(engine: object) -> str:
-    """The name of an engine. Raises `ArgumentError`."""
-    if not isinstance(engine, str) or engine not in ENGINES:
-        raise ChoiceArgumentError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
-    return engine
 
 
 def text_metadata(metadata: object) -> dict[str, str]:

@@ -22,7 +22,7 @@ from cylstm._version import __version__
 from cylstm.engine import _engine, choose
 from cylstm.engine.threads import available_threads
 from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Linear
-from cylstm.loading import from_state_dict
+from cylstm.live import from_state_dict
 from cylstm.model import Model
 
 #: (inputs, hidden size, layers), as in the table of docs/performance.md

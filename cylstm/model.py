@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.arguments import check_engine, check_flag, real_dtype, text_metadata
-from cylstm.engine.choose import choose_engine, chosen_isa
-from cylstm.engine.threads import register
+from cylstm.engine.choose import check_engine, choose_engine, chosen_isa, real_dtype
 from cylstm.errors import ArgumentError, CylstmWarning, UnsupportedError
 from cylstm.graph.weights import as_stored
 from cylstm.packing import PackedModel
@@ -128,7 +127,10 @@ class Model:
             from cylstm.engine.blas import find_blas
 
             blas = find_blas()
-        register(only_if_imported=True)
+        if "threadpoolctl" in sys.modules:
+            from cylstm.engine.threads import register
+
+            register()
         computed = graph
         if graph.has_inert_layers:
             from cylstm.graph.passes import drop_inert_layers
@@ -326,6 +328,8 @@ class Model:
         ShapeError
             If `check` does not fit the network, or is too large.
         """
+        from cylstm.arguments import check_flag, text_metadata
+
         if check_flag("packed", packed) and self.engine != "packed":
             raise UnsupportedError(
                 f'save(packed=True) writes the weights of engine="packed", this model has engine={self.engine!r}; '

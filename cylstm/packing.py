@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cylstm.engine import threads as thread_rules
 from cylstm.engine._engine import EngineModel
+from cylstm.engine.choose import backend_of
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.graph.weights import StoredTensor, StoredTensors, as_stored
 
@@ -70,14 +70,16 @@ class PackedModel(EngineModel):
         dtype: np.dtype | str,
         arrays: Mapping[str, Sequence[np.ndarray]] | None = None,
     ) -> None:
-        uses_openmp = thread_rules.backend_of(engine) == "openmp"
-        if uses_openmp:
+        load_openmp = None
+        if backend_of(engine) == "openmp":
             # here, since an import at a call could fall into a fork, and its lock stay taken in the child
-            import cylstm.engine.openmp  # noqa: F401
+            from cylstm.engine import openmp
+
+            load_openmp = openmp.load
         if arrays is not None:
             _check_packed(graph, arrays, engine == "packed")
         self._kept = None if arrays is None else [list(packed) for packed in arrays.values()]
-        self._create(engine, isa, blas, np.dtype(dtype), uses_openmp)
+        self._create(engine, isa, blas, np.dtype(dtype), load_openmp)
         self.inputs = tuple([graph.values[name] for name in graph.inputs])
         self.outputs = tuple([graph.values[name] for name in graph.outputs])
         self.layouts = dict(graph.layouts)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_flag, check_threads
-from cylstm.engine.threads import available_threads
-from cylstm.engine.tuning import THREADS_WORK
+from cylstm.engine.threads import THREADS_WORK, available_threads
 from cylstm.errors import ShapeError
 from cylstm.inputs import as_masks, as_state, check_out, new_array, read_inputs, to_layout
 

@@ -8,7 +8,7 @@ import warnings
 from cylstm._version import __version__
 from cylstm.checks import bits_of, describe_inputs, predictions
 from cylstm.errors import CheckError, CylstmWarning, FormatError
-from cylstm.formats.format import File
+from cylstm.formats import File
 from cylstm.formats.native import is_native
 from cylstm.formats.native.check import read_check
 from cylstm.loading import load

@@ -1,12 +1,13 @@
 """The types of the extension module; its docstrings are in ``_engine.pyx``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cylstm.engine.blas import Blas
+from cylstm.engine.openmp import OpenMP
 from cylstm.errors import CylstmError
 from cylstm.graph.graph import Layer
 from cylstm.graph.weights import StoredTensor
@@ -47,7 +48,9 @@ class EngineModel:
         final_state: list[np.ndarray] | None,
         threads: int,
     ) -> bool: ...
-    def _create(self, engine: str, isa: str, blas: Blas | None, dtype: np.dtype[Any], wants_openmp: bool) -> None: ...
+    def _create(
+        self, engine: str, isa: str, blas: Blas | None, dtype: np.dtype[Any], load_openmp: Callable[[], OpenMP] | None
+    ) -> None: ...
     def _add_value(self, name: str, kind: str, shape: tuple[int, ...]) -> int: ...
     def _add_layer(
         self,

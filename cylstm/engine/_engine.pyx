@@ -25,8 +25,6 @@ import os
 
 import numpy as np
 
-from cylstm.engine import threads as _threads
-from cylstm.engine import tuning
 from cylstm.errors import CylstmError, FormatError, ShapeError, StreamBusyError, UnsupportedError
 
 cnp.import_array()
@@ -41,7 +39,9 @@ cdef unsigned long main_thread = 0
 cdef bint watches_fork = False
 # see use_all_threads
 cdef bint uses_all_threads = False
-cdef double GIL_WORK = tuning.GIL_WORK
+# Multiply-adds that take about 20 us on one thread of a server. A call of more releases the GIL; a shorter one keeps it:
+# beside one busy Python thread, releasing it made the 99th percentile of a step's time 5 ms, keeping it 0.4 us.
+cdef double GIL_WORK = 1e6
 # of an array: NumPy counts its bytes in the type of an address
 cdef double MOST_NUMBERS = <double>(<size_t>-1) / 16
 
@@ -169,15 +169,18 @@ cdef class EngineModel:
     # one input and one output of one vector a row or a step, of so many numbers: `predict_array` looks at nothing else
     cdef bint is_plain, output_is_sequence
     cdef int64_t input_features, output_features
-    # until the first call on several threads has loaded what it needs of OpenMP
-    cdef bint wants_openmp
+    # loads what calls on several threads need of OpenMP; None once it has, and for our own pool
+    cdef object load_openmp
     cdef object __weakref__
 
     def __dealloc__(self):
         cyl_model_free(self.model)
 
-    def _create(self, str engine, str isa, blas, dtype, bint wants_openmp):
-        """Begin a model that is then built by the methods below, in the order in which they stand."""
+    def _create(self, str engine, str isa, blas, dtype, load_openmp):
+        """Begin a model that is then built by the methods below, in the order in which they stand.
+
+        `load_openmp` is `cylstm.engine.openmp.load` for a model that runs on OpenMP's threads, else None.
+        """
         cdef CylBlas c_blas
         cdef CylIsa c_isa = CYL_ISA_SCALAR
         cdef CylEngine c_engine = CYL_ENGINE_PACKED
@@ -198,8 +201,8 @@ cdef class EngineModel:
             if cyl_isa_name(<CylIsa>index).decode() == isa:
                 c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
-        self.wants_openmp = wants_openmp
-        cyl_model_set_threads(self.model, CYL_THREADS_OPENMP if wants_openmp else CYL_THREADS_POOL)
+        self.load_openmp = load_openmp
+        cyl_model_set_threads(self.model, CYL_THREADS_POOL if load_openmp is None else CYL_THREADS_OPENMP)
 
     def _add_value(self, str name, str kind, tuple shape):
         """Declare a value; its index. A time that is not known in advance is 0."""
@@ -383,19 +386,20 @@ cdef class EngineModel:
         """
         return self.useful(rows, time, threads)
 
-    cdef int load_openmp(self) except -1:
-        from cylstm.engine.openmp import load
-
-        load()
-        self.wants_openmp = False
+    @cython.final
+    cdef int prepare_threads(self) except -1:
+        """Before the first call on several threads."""
+        if self.load_openmp is not None:
+            self.load_openmp()
+            self.load_openmp = None
         return 0
 
     @cython.final
     cdef int run(self, CylCall *call, int64_t time) except -1:
         """Predict by a call that is filled in but for what is decided here; whether no index was out of range."""
         cdef CylStatus status
-        if call.threads > 1 and self.wants_openmp:
-            self.load_openmp()
+        if call.threads > 1:
+            self.prepare_threads()
         call.should_stop = NULL
         if is_long(self.work, call.rows, time):
             watch_signals(call)
@@ -468,7 +472,9 @@ cdef class EngineModel:
         if most > 1:
             most = self.useful(call.rows, time, <int>most)
         if most > 1 and threads is None:  # asked last: it takes microseconds
-            most = min(most, <long>_threads.available_threads())
+            from cylstm.engine.threads import available_threads
+
+            most = min(most, <long>available_threads())
         call.times, call.threads = &time, <int>most
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state = NULL, NULL
@@ -640,8 +646,8 @@ cdef class EngineStream:
             raise AttributeError("a stream is made once; make another one")
         self.length = 1 if window is None else window
         threads = packed.useful(batch, self.length, threads)
-        if threads > 1 and packed.wants_openmp:
-            packed.load_openmp()
+        if threads > 1:
+            packed.prepare_threads()
         if window is None:
             check(cyl_stream_create(packed.model, batch, threads, &self.stream), f"a stream of {batch} rows")
             if carried is not None:

@@ -1,12 +1,36 @@
-"""What a new model runs on: the instruction set, and the rule of ``engine="auto"``."""
+"""What a new model runs on: the engine, the type of its numbers, the instruction set and whose threads."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
+import numpy as np
+
 from cylstm.engine._engine import best_isa, isa_fuses, isa_names
-from cylstm.errors import BlasNotFoundError, UnsupportedError
+from cylstm.errors import ArgumentError, BlasNotFoundError, ChoiceArgumentError, UnsupportedError
+
+ENGINES = ("packed", "blas", "auto")
+#: whose threads there are
+BACKENDS = ("pool", "openmp")
+
+
+def real_dtype(dtype: object) -> np.dtype:
+    """The dtype that is meant, float32 or float64. Raises `ArgumentError`."""
+    try:
+        real: np.dtype = np.dtype(dtype)  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"dtype: expected float32 or float64, found {dtype!r}") from error
+    if real not in (np.float32, np.float64):
+        raise ChoiceArgumentError(f"dtype: expected float32 or float64, found {real}")
+    return real
+
+
+def check_engine(engine: object) -> str:
+    """The name of an engine. Raises `ArgumentError`."""
+    if not isinstance(engine, str) or engine not in ENGINES:
+        raise ChoiceArgumentError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+    return engine
 
 
 def chosen_isa() -> str:
@@ -24,6 +48,23 @@ def chosen_isa() -> str:
     if wanted not in names:
         raise UnsupportedError(f"CYLSTM_ISA={wanted}: expected one that this machine has: {', '.join(names)}")
     return wanted
+
+
+def backend_of(engine: str) -> str:
+    """Whose threads the calls of a new model of this engine use: "pool" or "openmp".
+
+    ``CYLSTM_THREADS`` if set, else OpenMP's for the BLAS engine and those of our own pool for the packed one. Where
+    OpenMP's cannot be used (`cylstm.engine.openmp` says why), the pool's are.
+
+    Raises
+    ------
+    UnsupportedError
+        If ``CYLSTM_THREADS`` is neither.
+    """
+    wanted = os.environ.get("CYLSTM_THREADS", "")
+    if wanted not in ("", *BACKENDS):
+        raise UnsupportedError(f"CYLSTM_THREADS={wanted}: expected {' or '.join(BACKENDS)}, or nothing for the default")
+    return wanted or ("openmp" if engine == "blas" else "pool")
 
 
 def choose_engine(isa: str, is_double: bool, smaller: Sequence[str] = ()) -> tuple[str, str]:

@@ -12,7 +12,7 @@ OWN_THREADS = {"pool": "our own pool", "none": "none: this build has no threads 
 def _threads(engine: str) -> str:
     """Whose threads an engine's calls use, from which file, and why not OpenMP's where they are wanted."""
     from cylstm.engine import _engine
-    from cylstm.engine.threads import backend_of
+    from cylstm.engine.choose import backend_of
 
     own = OWN_THREADS[_engine.threads_name()]
     try:

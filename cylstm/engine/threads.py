@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 
-from cylstm.errors import UnsupportedError
-
-#: whose threads there are
-BACKENDS = ("pool", "openmp")
+#: Multiply-adds of a call, some 20 us on one thread, below which waking sleeping threads costs more than they bring.
+THREADS_WORK = 1e6
 
 #: set through threadpoolctl; None means no limit
 _limit: int | None = None
 _registered = False
-
-
-def backend_of(engine: str) -> str:
-    """Whose threads the calls of a new model of this engine use: "pool" or "openmp".
-
-    ``CYLSTM_THREADS`` if set, else OpenMP's for the BLAS engine and those of our own pool for the packed one. Where
-    OpenMP's cannot be used (`cylstm.engine.openmp` says why), the pool's are.
-
-    Raises
-    ------
-    UnsupportedError
-        If ``CYLSTM_THREADS`` is neither.
-    """
-    wanted = os.environ.get("CYLSTM_THREADS", "")
-    if wanted not in ("", *BACKENDS):
-        raise UnsupportedError(f"CYLSTM_THREADS={wanted}: expected {' or '.join(BACKENDS)}, or nothing for the default")
-    return wanted or ("openmp" if engine == "blas" else "pool")
 
 
 def _from_environment(name: str) -> int | None:
@@ -55,13 +35,14 @@ def available_threads() -> int:
     return max(1, os.cpu_count() or 1)
 
 
-def register(only_if_imported: bool = False) -> None:
-    """Make ``threadpoolctl.threadpool_limits`` govern CyLSTM too; once, at the first call that may be parallel.
+def register() -> None:
+    """Make ``threadpoolctl.threadpool_limits`` govern CyLSTM too.
 
-    `only_if_imported`: do nothing unless threadpoolctl is imported already (importing it costs 3 ms).
+    Once: with the first model if threadpoolctl is imported by then; else, because importing it costs 3 ms, at the first
+    call that may be parallel.
     """
     global _registered
-    if _registered or (only_if_imported and "threadpoolctl" not in sys.modules):
+    if _registered:
         return
     _registered = True
     import threadpoolctl

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.format import File, Format
+from cylstm.formats import File, Format
 
 if TYPE_CHECKING:
     from cylstm.formats.arrays import Tensors

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats.format import File, Format, PackedGraph
+from cylstm.formats import File, Format, PackedGraph
 
 if TYPE_CHECKING:
     import numpy as np

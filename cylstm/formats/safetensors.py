@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cylstm.formats.format import File, Format
+from cylstm.formats import File, Format
 from cylstm.formats.untrusted.safetensors import REAL_TYPES, SafetensorsFile
 from cylstm.graph.weights import PIECE_BYTES, StoredTensor
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cylstm.errors import CylstmError, FormatError
-from cylstm.formats.format import File, Format
+from cylstm.formats import File, Format
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats.format import ZIP_SIGNATURES, File, Format
+from cylstm.formats import ZIP_SIGNATURES, File, Format
 
 _RESAVE_KERAS = "save the model as .keras or .h5 instead"
 _RESAVE_TORCH = "save the state dict with a later PyTorch instead"

@@ -13,7 +13,7 @@ Either may have ``check`` (JSON) and the tensors that it names: see ``check.py``
 
 from __future__ import annotations
 
-from cylstm.formats.format import File, Format, PackedGraph
+from cylstm.formats import File, Format, PackedGraph
 from cylstm.graph.graph import Graph
 
 

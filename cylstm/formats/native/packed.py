@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.format import PackedGraph
+from cylstm.formats import PackedGraph
 from cylstm.formats.native.read import check_version, names_of_weights, read_graph
 from cylstm.formats.untrusted.safetensors import SafetensorsFile, are_counts
 from cylstm.graph.graph import Graph

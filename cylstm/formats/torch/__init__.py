@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cylstm.formats.format import File, Format
+from cylstm.formats import File, Format
 
 if TYPE_CHECKING:
     from cylstm.graph.graph import Graph

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import UnsupportedError
-from cylstm.graph.layers._checks import check_choice, check_kind, check_whole_number, derived_time
-from cylstm.graph.layers._layer import LayerKind, Options
+from cylstm.graph.layers._axes import check_whole_number, derived_time
+from cylstm.graph.layers._layer import LayerKind, Options, check_choice, check_kind
 from cylstm.graph.values import Axis, Option, Value
 
 WINDOW_DEFAULTS: dict[str, Option] = {"stride": 1, "dilation": 1, "padding": "valid", "pad_before": 0, "pad_after": 0}

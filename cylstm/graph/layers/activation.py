@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from cylstm.graph.layers._checks import DATA, activation_defaults, check_activation, check_kind
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.layers._layer import (
+    DATA,
+    Inputs,
+    LayerKind,
+    Options,
+    Outputs,
+    Weights,
+    activation_defaults,
+    check_activation,
+    check_kind,
+    like,
+)
 
 
 class ActivationLayer(LayerKind):

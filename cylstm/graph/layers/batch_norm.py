@@ -7,8 +7,18 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from cylstm.errors import CylstmError, ShapeError
-from cylstm.graph.layers._checks import DATA, check_kind, check_number, check_vectors
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.layers._layer import (
+    DATA,
+    Inputs,
+    LayerKind,
+    Options,
+    Outputs,
+    Weights,
+    check_kind,
+    check_number,
+    check_vectors,
+    like,
+)
 from cylstm.graph.values import Option
 from cylstm.graph.weights import StoredTensor
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import ShapeError
-from cylstm.graph.layers._checks import (
+from cylstm.graph.layers._axes import check_whole_number
+from cylstm.graph.layers._layer import (
+    Inputs,
+    Options,
+    Outputs,
+    States,
+    Weights,
     activation_defaults,
     check_activation,
     check_kind,
     check_shape,
     check_vectors,
-    check_whole_number,
 )
-from cylstm.graph.layers._layer import Inputs, Options, Outputs, States, Weights
 from cylstm.graph.layers._window import WINDOW_DEFAULTS, WindowLayer
 from cylstm.graph.values import Option, Value
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from cylstm.errors import ShapeError
-from cylstm.graph.layers._checks import (
+from cylstm.graph.layers._layer import (
     DATA,
+    Inputs,
+    LayerKind,
+    Options,
+    Outputs,
+    Weights,
     activation_defaults,
     check_activation,
     check_kind,
     check_shape,
     check_vectors,
+    like,
 )
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 
 
 class DenseLayer(LayerKind):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from cylstm.errors import UnsupportedError
 from cylstm.graph.functions import FUNCTIONS
-from cylstm.graph.layers._checks import DATA, check_kind
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.layers._layer import DATA, Inputs, LayerKind, Options, Outputs, Weights, check_kind, like
 
 
 class FunctionLayer(LayerKind):

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import ShapeError
-from cylstm.graph.layers._checks import activation_defaults, check_shape, check_vectors
-from cylstm.graph.layers._layer import Inputs, Options, Outputs, States, Weights, like
-from cylstm.graph.layers._recurrent import RECURRENT_DEFAULTS, RecurrentLayer, hidden_size
+from cylstm.graph.layers._layer import (
+    RECURRENT_DEFAULTS,
+    Inputs,
+    Options,
+    Outputs,
+    RecurrentLayer,
+    States,
+    Weights,
+    activation_defaults,
+    check_shape,
+    check_vectors,
+    hidden_size,
+    like,
+)
 from cylstm.graph.values import Option, Value
 
 

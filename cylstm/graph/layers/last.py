@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cylstm.graph.layers._checks import check_kind, check_mask
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, check_kind, check_mask
 from cylstm.graph.values import Value
 
 

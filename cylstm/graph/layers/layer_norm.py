@@ -6,16 +6,20 @@ import math
 from collections.abc import Mapping
 
 from cylstm.errors import ShapeError
-from cylstm.graph.layers._checks import (
+from cylstm.graph.layers._axes import check_whole_number, need_shape
+from cylstm.graph.layers._layer import (
     DATA,
+    Inputs,
+    LayerKind,
+    Options,
+    Outputs,
+    Weights,
     check_choice,
     check_kind,
     check_number,
     check_vectors,
-    check_whole_number,
-    need_shape,
+    like,
 )
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 from cylstm.graph.values import Option
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import UnsupportedError
-from cylstm.graph.layers._checks import (
+from cylstm.graph.layers._layer import (
+    RECURRENT_DEFAULTS,
+    Inputs,
+    Options,
+    Outputs,
+    RecurrentLayer,
+    States,
+    Weights,
     activation_defaults,
     check_choice,
     check_number,
     check_roles,
     check_shape,
     check_vectors,
+    hidden_size,
+    like,
 )
-from cylstm.graph.layers._layer import Inputs, Options, Outputs, States, Weights, like
-from cylstm.graph.layers._recurrent import RECURRENT_DEFAULTS, RecurrentLayer, hidden_size
 from cylstm.graph.values import Option, Value
 
 COUPLINGS = ("", "f=1-i", "i=1-f")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from cylstm.errors import ShapeError
-from cylstm.graph.layers._checks import (
+from cylstm.graph.layers._axes import check_whole_number
+from cylstm.graph.layers._layer import (
     DATA,
+    Inputs,
+    LayerKind,
+    Options,
+    Outputs,
+    Weights,
     check_choice,
     check_kind,
     check_mask,
     check_number,
     check_roles,
-    check_whole_number,
+    like,
 )
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 from cylstm.graph.values import Value
 
 

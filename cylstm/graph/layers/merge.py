@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cylstm.errors import ShapeError, UnsupportedError
-from cylstm.graph.layers._checks import DATA, check_kind, check_roles, find_axis, kind_of
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights
+from cylstm.graph.layers._axes import find_axis, kind_of
+from cylstm.graph.layers._layer import DATA, Inputs, LayerKind, Options, Outputs, Weights, check_kind, check_roles
 from cylstm.graph.values import Kind, StaticTimeNeeded, Value
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "div")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import ShapeError
-from cylstm.graph.layers._checks import check_kind
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, check_kind
 from cylstm.graph.values import Option, Value
 
 #: every whole number up to this one is a float32

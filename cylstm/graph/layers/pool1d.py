@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import UnsupportedError
-from cylstm.graph.layers._checks import check_choice, check_whole_number
-from cylstm.graph.layers._layer import Inputs, Options, Outputs, Weights
+from cylstm.graph.layers._axes import check_whole_number
+from cylstm.graph.layers._layer import Inputs, Options, Outputs, Weights, check_choice
 from cylstm.graph.layers._window import WINDOW_DEFAULTS, WindowLayer
 from cylstm.graph.values import Option, Value
 

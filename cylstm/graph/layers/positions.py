@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cylstm.graph.layers._checks import check_kind, check_number
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, States, Weights, like
+from cylstm.graph.layers._layer import (
+    Inputs,
+    LayerKind,
+    Options,
+    Outputs,
+    States,
+    Weights,
+    check_kind,
+    check_number,
+    like,
+)
 from cylstm.graph.values import Option
 
 

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from cylstm.errors import ShapeError, UnsupportedError
-from cylstm.graph.layers._checks import (
+from cylstm.graph.layers._axes import check_whole_number, derived_time, find_axis, kind_of, need_shape
+from cylstm.graph.layers._layer import (
     DATA,
+    Inputs,
+    LayerKind,
+    Options,
+    Outputs,
+    Weights,
     check_choice,
     check_kind,
-    check_whole_number,
-    derived_time,
-    find_axis,
-    kind_of,
-    need_shape,
+    like,
 )
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 from cylstm.graph.values import MAX_RANK, Axis, Option, Value
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import UnsupportedError
-from cylstm.graph.layers._checks import (
+from cylstm.graph.layers._axes import find_axis, kind_of
+from cylstm.graph.layers._layer import (
     DATA,
+    Inputs,
+    LayerKind,
+    Options,
+    Outputs,
+    Weights,
     check_choice,
     check_kind,
     check_mask,
     check_number,
-    find_axis,
-    kind_of,
+    like,
 )
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
 from cylstm.graph.values import Option, Value
 
 #: the modes that are taken step by step in the engine's type, and those in double

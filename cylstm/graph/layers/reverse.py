@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cylstm.graph.layers._checks import check_kind
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, check_kind, like
 from cylstm.graph.values import Option
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from cylstm.errors import CylstmError, ShapeError
-from cylstm.graph.layers._checks import DATA, check_kind, find_axis, need_shape
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.layers._axes import find_axis, need_shape
+from cylstm.graph.layers._layer import DATA, Inputs, LayerKind, Options, Outputs, Weights, check_kind, like
 from cylstm.graph.values import Axis, Kind, Option, StaticTimeNeeded, Value
 from cylstm.graph.weights import StoredTensor
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.errors import ShapeError
-from cylstm.graph.layers._checks import DATA, check_kind, check_whole_number, find_axis
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights, like
+from cylstm.graph.layers._axes import check_whole_number, find_axis
+from cylstm.graph.layers._layer import DATA, Inputs, LayerKind, Options, Outputs, Weights, check_kind, like
 from cylstm.graph.values import Option, StaticTimeNeeded
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cylstm.graph.layers._checks import DATA, check_kind
-from cylstm.graph.layers._layer import Inputs, LayerKind, Options, Outputs, Weights
+from cylstm.graph.layers._layer import DATA, Inputs, LayerKind, Options, Outputs, Weights, check_kind
 from cylstm.graph.layers.merge import broadcast
 
 
