@@ -375,6 +375,12 @@ def test_an_option_that_there_is_not_is_refused():
         L.LSTM("lstm", zoneout=0.1)
 
 
+@pytest.mark.parametrize("name", sorted({*L.__all__} - {"Layer", "Dense"}))  # Dense is another name of Linear
+def test_a_wrong_keyword_is_reported_with_the_name_that_was_called(name):
+    with pytest.raises(TypeError, match=rf"^{name}(\.__init__)?\(\) got an unexpected keyword argument 'zoneout'"):
+        getattr(L, name)(zoneout=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -67,6 +67,9 @@ _EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 class Layer(ReadOnly):
     """A layer of a state dict: plain data, compared and shown by its parameters.
 
+    Every class that users call has an ``__init__`` of its own, because Python calls an inherited one by the base's name
+    where arguments are wrong.
+
     Raises
     ------
     ShapeError
@@ -79,9 +82,6 @@ class Layer(ReadOnly):
     reads_indices: ClassVar[bool] = False
     #: whether `LastState` may follow
     has_state: ClassVar[bool] = False
-
-    def __init__(self) -> None:
-        pass  # without parameters
 
     def _keep(self, parameters: dict[str, Any]) -> None:
         """Set the parameters of ``__init__``, which are its ``locals()``, each checked by its annotation."""

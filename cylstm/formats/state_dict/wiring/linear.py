@@ -59,6 +59,9 @@ class Embedding(Weighted):
     needs_time: ClassVar[bool] = True
     reads_indices: ClassVar[bool] = True
 
+    def __init__(self, prefix: str) -> None:
+        self._keep(locals())
+
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         weight = self.tensor("weight")
         if assembler.take(self.what, weight).ndim != 2:
@@ -71,6 +74,9 @@ class Embedding(Weighted):
 
 class PReLU(Weighted):
     """``torch.nn.PReLU`` of a state dict: ``prefix.weight`` of one number or one per feature."""
+
+    def __init__(self, prefix: str) -> None:
+        self._keep(locals())
 
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         assembler.take(self.what, self.tensor("weight"))

@@ -18,9 +18,6 @@ class _Normalization(Weighted):
 
     eps: float
 
-    def __init__(self, prefix: str, eps: float = 1e-5) -> None:
-        self._keep(locals())
-
     def options(self) -> dict[str, Option]:
         return {"epsilon": float(self.eps)}
 
@@ -44,6 +41,9 @@ class BatchNorm1d(_Normalization):
     kind: ClassVar[str] = "batch_norm"
     required: ClassVar[tuple[tuple[str, str], ...]] = (("mean", "running_mean"), ("variance", "running_var"))
 
+    def __init__(self, prefix: str, eps: float = 1e-5) -> None:
+        self._keep(locals())
+
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         counter = self.tensor("num_batches_tracked")
         if counter in assembler.tensors:
@@ -54,12 +54,16 @@ class BatchNorm1d(_Normalization):
 class LayerNorm(_Normalization):
     """``torch.nn.LayerNorm`` of a state dict over the last axis; weight and bias are used if they exist."""
 
+    def __init__(self, prefix: str, eps: float = 1e-5) -> None:
+        self._keep(locals())
+
 
 class RMSNorm(_Normalization):
     """``torch.nn.RMSNorm`` of a state dict over the last axis; `eps` None is PyTorch's own, 2^-23."""
 
     def __init__(self, prefix: str, eps: float | None = None) -> None:
-        super().__init__(prefix, 2.0**-23 if eps is None else eps)
+        eps = 2.0**-23 if eps is None else eps
+        self._keep(locals())
 
     def options(self) -> dict[str, Option]:
         return {**super().options(), "mode": "rms"}

@@ -34,6 +34,9 @@ class Last(Layer):
 
     needs_time: ClassVar[bool] = True
 
+    def __init__(self) -> None:
+        pass  # without parameters
+
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         return assembler.builder.add("last", "last", {"x": x})["y"]
 
@@ -44,6 +47,9 @@ class LastState(Layer):
     What PyTorch's ``h_n`` holds for the topmost layer, and what a Keras ``Bidirectional`` returns: the backward
     half has seen the whole sequence.
     """
+
+    def __init__(self) -> None:
+        pass  # without parameters
 
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         return x  # the recurrent layer before has given its state

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class GLU(Layer):
     """``torch.nn.GLU`` over the features."""
 
+    def __init__(self) -> None:
+        pass  # without parameters
+
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         return assembler.builder.add("glu", "glu", {"x": x})["y"]
 
@@ -27,6 +30,9 @@ class Reverse(Layer):
 
     needs_time: ClassVar[bool] = True
 
+    def __init__(self) -> None:
+        pass  # without parameters
+
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         return assembler.builder.add("reverse", "reverse", {"x": x})["y"]
 
@@ -37,6 +43,9 @@ class Flatten(Layer):
     After a convolution PyTorch's order is (channels, time), here it is (time, channels): put ``Transpose()`` before it.
     """
 
+    def __init__(self) -> None:
+        pass  # without parameters
+
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         return assembler.builder.add("reshape", "flatten", {"x": x}, options={"shape": "-1"})["y"]
 
@@ -45,6 +54,9 @@ class Transpose(Layer):
     """``x.transpose(1, 2)``: time and features exchanged; what follows sees the features as its time."""
 
     needs_time: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        pass  # without parameters
 
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         return assembler.builder.add("permute", "transpose", {"x": x}, options={"order": "10"})["y"]
