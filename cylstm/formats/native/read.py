@@ -12,7 +12,7 @@ from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.values import Value
-from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor
+from cylstm.graph.weights import StoredTensor
 
 FORMAT_VERSION = 1
 
@@ -54,12 +54,16 @@ def read_graph(file: SafetensorsFile, unread: Callable[[str, Any], StoredTensor]
         tensors = {name: unread(name, shape) for name, shape in graph["tensors"].items()}
     else:
         tensors = {name: file.stored(name) for name in names_of_weights(file)}
-    rebuilt = _with_optional(path, optional, _rebuild(path, graph, user, tensors))
+    rebuilt = _rebuild(path, graph, user, tensors, file.storage())
+    if optional:
+        from cylstm.formats.native.optional import with_optional
+
+        rebuilt = with_optional(path, optional, rebuilt)
     if "check" in metadata:
         from cylstm.formats.native.check import check_fits
 
         check_fits(file, rebuilt)
-    return rebuilt._replace(provenance={**rebuilt.provenance, "layouts": file.storage()})
+    return rebuilt
 
 
 def names_of_weights(file: SafetensorsFile) -> list[str]:
@@ -78,62 +82,6 @@ def _pop_optional(described: object) -> dict[str, Any]:
     return {key: entries.pop(key) for key in ("layouts", "window", "stateful", "weight_types") if key in entries}
 
 
-def _with_optional(path: str, optional: Mapping[str, Any], graph: Graph) -> Graph:
-    """The graph with its optional entries. Raises `FormatError` if one does not fit."""
-    graph = _with_axis_orders(path, optional.get("layouts", {}), graph)
-    if "window" in optional:
-        window = optional["window"]
-        fixed = {graph.values[name].shape[0] for name in graph.inputs if graph.values[name].has_time}
-        if type(window) is not int or not 0 < window < 1 << 28 or not fixed <= {None, window}:
-            raise FormatError(f"{path}: graph: window expected the number of steps of the inputs, found {window!r:.80}")
-        graph = graph._replace(window=window)
-    if "stateful" in optional:
-        names = optional["stateful"]
-        known = {name for name, _ in graph.states()}
-        if not isinstance(names, list) or not names or not known.issuperset(_names(path, "stateful", names)):
-            raise FormatError(f"{path}: graph: stateful expected names of layers with state, found {names!r:.80}")
-        graph = graph._replace(window=optional.get("window"), stateful=tuple(dict.fromkeys(names)))
-    if "weight_types" in optional:
-        graph = graph._replace(weight_types=_weight_types(path, optional["weight_types"], graph))
-    return graph
-
-
-def _weight_types(path: str, types: object, graph: Graph) -> dict[str, str]:
-    """Layer -> the type of its matrices, of those that are not float32."""
-    kinds = {layer.name: layer.kind for layer in graph.layers}
-    if not isinstance(types, dict) or not types or not set(types) <= set(kinds):
-        raise FormatError(f"{path}: graph: weight_types expected names of layers, found {types!r:.80}")
-    for name, kind in types.items():
-        known = isinstance(kind, str) and kind in WEIGHT_TYPES and kind != "float32"
-        if not known or not LAYER_KINDS[kinds[name]].matrices:
-            raise UnsupportedError(f"{path}: layer {name!r}: weights of {kind!r:.80} are not supported")
-    return types
-
-
-def _with_axis_orders(path: str, orders: object, graph: Graph) -> Graph:
-    """Each is of an input or output and fits its shape. Raises `FormatError`."""
-    if not isinstance(orders, dict):
-        raise FormatError(f"{path}: graph: layouts expected an object, found a {type(orders).__name__}")
-    if not orders:
-        return graph
-    for name, order in orders.items():
-        shape = graph.values[name].shape if name in (*graph.inputs, *graph.outputs) else ()
-        if not shape or not _order_fits(order, shape):
-            raise FormatError(f"{path}: graph: layout {order!r} of {name!r} does not fit shape {shape}")
-    return graph._replace(layouts=orders)
-
-
-def _order_fits(order: object, shape: tuple[int | None, ...]) -> bool:
-    """Whether it is one of a value of this shape: it names some axes once each, and all but those of size 1."""
-    axes = [str(axis) for axis in range(len(shape))]
-    return (
-        isinstance(order, str)
-        and len(set(order)) == len(order)
-        and set(order) <= set(axes)
-        and all(size == 1 for axis, size in zip(axes, shape) if axis not in order)
-    )
-
-
 def check_version(path: str, metadata: Mapping[str, str], key: str, known: int) -> None:
     version = metadata.get(key, "")
     if not (version.isascii() and version.isdigit() and len(version) <= 9):
@@ -145,7 +93,11 @@ def check_version(path: str, metadata: Mapping[str, str], key: str, known: int) 
 
 
 def _rebuild(
-    path: str, graph: Mapping[str, list[Any]], user: Mapping[str, str], tensors: Mapping[str, StoredTensor]
+    path: str,
+    graph: Mapping[str, list[Any]],
+    user: Mapping[str, str],
+    tensors: Mapping[str, StoredTensor],
+    storage: Mapping[str, str],
 ) -> Graph:
     """The graph, made again through `GraphBuilder` so that everything is checked again."""
     builder = GraphBuilder()
@@ -195,6 +147,7 @@ def _rebuild(
             "framework_version": None,
             "source": path,
             "tensors": used,
+            "layouts": storage,
         },
     )
     same = all(
@@ -243,6 +196,7 @@ def _layer(path: str, entry: object) -> Layer:
 
 
 def _names(path: str, part: str, names: list[Any]) -> list[str]:
+    """`names`, if they are texts."""
     if not all(isinstance(name, str) for name in names):
         raise FormatError(f"{path}: graph: {part} expected names, found {names!r}")
     return names
