@@ -287,4 +287,4 @@ def test_chosen_steps_have_no_mask_of_all_steps():
     both = Both(np.random.default_rng(0), open_time=False)
     net, (x, _) = both.named("steps"), both.found[0]
     assert x.value.mask is not None
-    assert parts.take(net, x, [4, 0, 3], 1).value.mask is None
+    assert parts.take(net, x, np.array([4, 0, 3]), 1).value.mask is None
