@@ -55,6 +55,8 @@ def _layer(tree: ast.expr) -> object:
     """The layer, or the plain value, that a piece of the text stands for."""
     from cylstm.formats.state_dict import wiring as layers
 
+    if isinstance(tree, (ast.List, ast.Tuple)) and any(isinstance(item, ast.Call) for item in tree.elts):
+        return [_layer(item) for item in tree.elts]
     if not isinstance(tree, ast.Call):
         try:
             return ast.literal_eval(tree)

@@ -9,6 +9,13 @@ class FormatError(CylstmError, ValueError):
     """A file or a mapping of tensors is damaged, incomplete or of another kind than expected."""
 
 
+class MissingFileError(FormatError, FileNotFoundError):
+    """There is no such file; a `FileNotFoundError` too, as `open` raises."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # without the number that an `OSError` puts before it
+
+
 class ShapeError(CylstmError, ValueError):
     """An array or a state has another shape, rank, size or dtype than the model needs."""
 
@@ -45,3 +52,37 @@ class BlasNotFoundError(CylstmError, ImportError):
 
 class CylstmWarning(UserWarning):
     """What a network computes here may not be what its user expects; the message says why and what to do."""
+
+
+_SHOWN = 80
+_PLAIN = (str, bytes, int, float, complex, type(None), type(...), slice, range)
+
+
+def described(value: object) -> str:
+    """`value` for a message: on one line and short, and an array by its type and shape, whatever it is."""
+    try:
+        if isinstance(value, type):
+            return f"the class {value.__name__}"
+        kind = type(value)
+        shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+        if shape is not None and dtype is not None:
+            return (
+                f"{value!r}"
+                if shape == () and kind.__module__ == "numpy" and len(f"{value!r}") < _SHOWN
+                else (f"a {kind.__module__}.{kind.__name__} of {dtype} {tuple(shape)}")
+            )
+        if isinstance(value, (list, tuple, dict, set, frozenset)):
+            items = [*value, *value.values()] if isinstance(value, dict) else list(value)
+            plain = len(items) <= _SHOWN and all(isinstance(item, _PLAIN) or _is_ours(item) for item in items)
+            text = repr(value) if plain else ""
+            return text if 0 < len(text) <= 3 * _SHOWN else f"a {kind.__name__} of {len(value)}"
+        if isinstance(value, _PLAIN) or _is_ours(value):
+            text = repr(value)
+            return text if len(text) <= 3 * _SHOWN else f"{text[:_SHOWN]}..."
+        return f"a {kind.__module__}.{kind.__qualname__}".replace("a builtins.", "a ")
+    except Exception:  # an object whose attributes or representation raise
+        return f"a {type(value).__name__}"
+
+
+def _is_ours(value: object) -> bool:
+    return type(value).__module__.startswith("cylstm.formats.state_dict.wiring")

@@ -153,7 +153,7 @@ KINDS = [
 ]
 PARAMETERS = [
     (kind, name) for kind in KINDS for name in inspect.signature(kind.__init__).parameters
-    if kind is not L.Layer and name not in ("self", "parameters", "args", "kwargs")
+    if kind not in (L.Layer, L.Heads) and name not in ("self", "parameters", "args", "kwargs")
 ]  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def test_a_summary_of_float64_weights_needs_no_option(tmp_path, rng, capsys):
     ("arguments", "message"),
     [
         (["summary", "{source}"], 'layers=[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]'),
-        (["summary", "{source}.none"], "No such file"),
+        (["summary", "{source}.none"], "no such file; the folder has net.pt"),
         (["convert", "{source}", "{source}.cylstm", "--layers", "x"], "expected a layer or a literal"),
         (["convert", "{source}", "{source}.h5", "--layers", LAYERS], "written as .cylstm files only"),
         (["convert", "{source}", "{source}.cylstm", "--layers", LAYERS, "--metadata", "x"], "expected NAME=TEXT"),

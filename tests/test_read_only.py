@@ -208,6 +208,7 @@ LAYERS = [
     L.Transpose(),
     L.GlobalPool1d(),
     L.Activation("relu"),
+    L.Heads([L.Linear("a"), L.Tanh()], [L.Linear("b")]),
 ]
 
 

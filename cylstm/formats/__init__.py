@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# of a text that is looked into before its format is known
+_MAX_TEXT_BYTES = 64 << 20
 
 
 class File:
@@ -52,6 +54,14 @@ class File:
             self.size = os.fstat(file.fileno()).st_size
         if not self.head:
             raise FormatError(f"{path}: the file is empty")
+
+    @cached_property
+    def json_text(self) -> bytes:
+        """The whole of a file that begins as a JSON object does; nothing of any other, or of one above 64 MB."""
+        if self.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{" or self.size > _MAX_TEXT_BYTES:
+            return b""
+        with open(self.path, "rb") as file:
+            return file.read(_MAX_TEXT_BYTES).removeprefix(b"\xef\xbb\xbf")
 
     def __enter__(self) -> Self:
         return self

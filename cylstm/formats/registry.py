@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cylstm.errors import CylstmError, FormatError, UnsupportedError
+from cylstm.errors import CylstmError, FormatError, UnsupportedError, described
 from cylstm.formats import File, Format, PackedGraph
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def open_file(
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    MissingFileError
+        If there is no such file; a `FileNotFoundError` too.
     FormatError
         If the file is empty, truncated, damaged or inconsistent; for a state dict also if `layers` is missing (the
         message proposes them) or does not fit.
@@ -102,9 +102,11 @@ def open_file(
         ) from None
     if not isinstance(path, str):
         path = os.fsdecode(path)
+    if "\0" in path:
+        raise FormatError(f"load takes the path of a file, found a text with a zero byte: {path[:100]!r}")
     for name, option in (("key", key), ("keras_version", keras_version)):
         if option is not None and not isinstance(option, str):
-            raise FormatError(f"{path}: {name}= expected a text, found {option!r}")
+            raise FormatError(f"{path}: {name}= expected a text, found {described(option)}")
     options = {
         "layers": layers,
         "key": key,
@@ -123,6 +125,10 @@ def open_file(
             _refuse_options(path, options, format_)
             found = format_.read(file, **{name: options[name] for name in format_.options})
         return (found.graph, found.arrays) if isinstance(found, PackedGraph) else (found, None)
+    except FileNotFoundError:
+        from cylstm.formats.unknown import missing_file
+
+        raise missing_file(path) from None
     except CylstmError as error:
         if path in str(error):
             raise

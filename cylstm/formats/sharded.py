@@ -24,8 +24,8 @@ _MAX_INDEX_BYTES = 16 << 20
 _LISTED = 20
 
 
-def _is_json(file: File) -> bool:
-    return file.extension == ".json" and file.head.lstrip()[:1] == b"{"
+def _is_index(file: File) -> bool:
+    return b'"weight_map"' in file.json_text
 
 
 def read_index(file: File, *, layers: Sequence[Layer] | None) -> Graph:
@@ -61,7 +61,7 @@ def read_index_tensors(path: str) -> Tensors:
         index = parse_json(file.read(), path)
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
-        raise FormatError(f"{path}: a config without weights is no network; an index of weights has a weight_map")
+        raise FormatError(f"{path}: an index of weights whose weight_map does not say the file of each tensor")
     shards: dict[str, set[str]] = {}
     for name, shard in places.items():
         if not shard or os.path.basename(shard) != shard or "\\" in shard or shard in (".", "..") or "\0" in shard:
@@ -108,4 +108,4 @@ def _read_shard(index: str, path: str) -> Tensors:
         raise type(error)(f"{index}: {error}") from error
 
 
-FORMATS = (Format("an index of weights", (".index.json",), ("layers",), _is_json, read_index),)
+FORMATS = (Format("an index of weights", (".index.json",), ("layers",), _is_index, read_index),)

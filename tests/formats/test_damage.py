@@ -225,6 +225,18 @@ def test_names_that_become_equal_without_their_wrappers_are_refused(tensors):
 # Proposals
 
 
+def real(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def norm_tensors(rng, prefix, size, *, batch=False):
+    tensors = {f"{prefix}.weight": real(rng, size), f"{prefix}.bias": real(rng, size)}
+    if batch:
+        tensors |= {f"{prefix}.running_mean": real(rng, size), f"{prefix}.running_var": real(rng, size) ** 2}
+        tensors[f"{prefix}.num_batches_tracked"] = np.array(3)
+    return tensors
+
+
 def _cases():
     rng = np.random.default_rng(23)
     yield "one LSTM", lstm_tensors(rng, "", 3, 5)
@@ -261,6 +273,25 @@ def _cases():
             "net.bias_hh_l0": rng.standard_normal(gates * 5),
         }
         yield kind, {name: array.astype(np.float32) for name, array in tensors.items()}
+    lstm, fc = lstm_tensors(rng, "lstm", 5, 8), linear_tensors(rng, "fc", 8, 3)
+    yield "embedding", {"embedding.weight": real(rng, 20, 5)} | lstm | fc
+    yield "embedding without a name that tells", {"table.weight": real(rng, 20, 5)} | lstm | fc
+    yield "batch norm", lstm | norm_tensors(rng, "bn", 8, batch=True) | fc
+    yield "layer norm", lstm | norm_tensors(rng, "norm", 8) | fc
+    yield "layer norm before", norm_tensors(rng, "norm", 5) | lstm | fc
+    yield "norm without bias", lstm | {"norm.weight": real(rng, 8)} | fc
+    yield "one slope", lstm | {"act.weight": real(rng, 1)} | fc
+    yield "slopes", lstm | fc | {"act.weight": real(rng, 3)}
+    conv = {"conv.weight": real(rng, 5, 4, 3), "conv.bias": real(rng, 5)}
+    yield "convolution", conv | lstm | fc
+    yield "convolution and batch norm", fc | conv | norm_tensors(rng, "bn", 5, batch=True) | lstm
+    yield "two heads", lstm | linear_tensors(rng, "mu", 8, 2) | linear_tensors(rng, "sigma", 8, 2)
+    heads = linear_tensors(rng, "pi.0", 3, 7) | linear_tensors(rng, "pi.2", 7, 4) | linear_tensors(rng, "v", 3, 1)
+    yield "heads of several layers behind a common one", lstm | fc | heads
+    yield (
+        "weight norm",
+        {"fc.weight_g": real(rng, 3, 1), "fc.weight_v": real(rng, 3, 8), "fc.bias": real(rng, 3)} | lstm,
+    )
 
 
 @pytest.mark.parametrize(("tensors"), [pytest.param(found, id=name) for name, found in _cases()])
@@ -275,6 +306,43 @@ def test_the_proposal_works_when_pasted(tmp_path, tensors):
     proposal = next(line.strip() for line in message.splitlines() if line.strip().startswith("layers=["))
     model = cylstm.load(path, layers=eval(proposal.removeprefix("layers=")))
     assert set(model.provenance["tensors"]) == set(tensors)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        pytest.param(tensors, expected, id=name)
+        for (name, tensors), expected in zip(
+            [case for case in _cases() if case[0] in ("two heads", "heads of several layers behind a common one")],
+            [
+                'LSTM("lstm"), Last(), Heads([Linear("mu")], [Linear("sigma")])',
+                'LSTM("lstm"), Last(), Linear("fc"), Heads([Linear("pi.0"), Linear("pi.2")], [Linear("v")])',
+            ],
+        )
+    ],
+)
+def test_heads_are_proposed_where_one_chain_does_not_hold_all_layers(tensors, expected):
+    with pytest.raises(FormatError) as caught:
+        cylstm.from_state_dict(tensors)
+    assert f"layers=[{expected}]" in str(caught.value).replace("cylstm.", "")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (
+            {"encoder": lstm_tensors, "decoder": lstm_tensors},
+            "encoder and decoder look like an encoder and a decoder: .* give the live module to cylstm.from_torch",
+        ),
+        ({"lstm": lstm_tensors, "attn": linear_tensors}, "attn: if this is an attention, no list of layers says"),
+    ],
+)
+def test_a_proposal_says_what_no_list_of_layers_can_say(rng, tensors, message):
+    found: dict = {}
+    for prefix, make in tensors.items():
+        found |= make(rng, prefix, 5, 5)
+    with pytest.raises(FormatError, match=f"(?s){message}"):
+        cylstm.from_state_dict(found)
 
 
 def test_a_proposal_that_would_not_load_says_why(rng, tensors):

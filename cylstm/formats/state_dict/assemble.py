@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cylstm.errors import FormatError
+from cylstm.errors import FormatError, described
 from cylstm.formats.arrays import as_numpy, shape_text
 from cylstm.formats.state_dict.assembler import Assembler
 from cylstm.formats.state_dict.wiring.layer import Layer
-from cylstm.formats.state_dict.wiring.recurrent import Dropout, LastState
+from cylstm.formats.state_dict.wiring.recurrent import last_state_first
 from cylstm.graph.graph import Graph
 from cylstm.graph.weights import Tensor
 
@@ -86,29 +86,12 @@ def graph_from_tensors(
     if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, Layer) for layer in layers):
         raise FormatError(
             f'{where}: layers= expected a list such as [cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")], '
-            f"found {layers!r}"
+            f"found {described(layers)}"
         )
-    return Assembler(tensors, where, layers).assemble(_last_state_first(where, layers), provenance)
+    return Assembler(tensors, where, layers).assemble(last_state_first(where, layers), provenance)
 
 
 def _memory_layout(value: object, array: np.ndarray) -> str:
     """How an array or tensor in memory was stored."""
     type_ = str(getattr(value, "dtype", array.dtype)).removeprefix("torch.")
     return f"{type_} {shape_text(array.shape)}"
-
-
-def _last_state_first(where: str, layers: Sequence[Layer]) -> list[Layer]:
-    """The layers with each `LastState` moved before the dropouts between it and its recurrent layer."""
-    found: list[Layer] = []
-    for layer in layers:
-        if not isinstance(layer, LastState):
-            found.append(layer)
-            continue
-        place = len(found)
-        while place and isinstance(found[place - 1], Dropout):
-            place -= 1
-        if not place or not found[place - 1].has_state:
-            before = found[place - 1] if place else "nothing"
-            raise FormatError(f"{where}: LastState() has to follow a recurrent layer directly, found after {before}")
-        found.insert(place, layer)
-    return found

@@ -10,7 +10,8 @@ import numpy as np
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.arrays import shape_text, warn_not_finite
 from cylstm.formats.state_dict.names import AVERAGED, reparametrisation, unwrapped
-from cylstm.formats.state_dict.wiring.layer import Input, Layer, Weighted
+from cylstm.formats.state_dict.reparametrised import multiplied_out, parts_of
+from cylstm.formats.state_dict.wiring.layer import Input, Layer, Weighted, add_chain, flattened
 from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import Value
@@ -40,36 +41,52 @@ class Assembler:
         self.where = where
         self.used: dict[str, str] = {}
         self.builder = GraphBuilder()
-        prefixes = [layer.prefix for layer in layers if isinstance(layer, Weighted)]
+        prefixes = [layer.prefix for layer in flattened(layers) if isinstance(layer, Weighted)]
         self.prefix, self.names = unwrapped(where, tensors, prefixes if layers else None)
-        self.tensors = {name: tensors[given] for name, given in self.names.items()}
+        found = {name: tensors[given] for name, given in self.names.items()}
+        self.tensors, self.parts = multiplied_out(where, found, self.names)
+        self.given = dict(self.names)
+        self.names |= {name: name for name in self.parts}
         if len(self.names) < len(tensors):
             self.used[AVERAGED] = "not a weight: the number of models averaged"
         for name in self.tensors:
             kind = reparametrisation(name, self.tensors)
             if kind is not None:
                 raise UnsupportedError(
-                    f"{where}: tensor {self.names[name]!r} is part of a weight reparametrised by {kind}; "
-                    "remove the parametrisation in PyTorch (or merge the adapter) before saving"
+                    f"{where}: tensor {self.names[name]!r} is part of a weight reparametrised by {kind}"
+                    f"{_beside(name, self.tensors)}; in PyTorch make it one weight before saving: "
+                    "torch.nn.utils.parametrize.remove_parametrizations(module, name), or for hooks "
+                    "remove_weight_norm, remove_spectral_norm or prune.remove, or for adapters merge_and_unload()"
                 )
 
     def assemble(self, layers: Sequence[Layer], provenance: Mapping[str, object]) -> Graph:
         """The graph of the layers, each of which reads the result of the one before."""
         value = self.add_input(layers)
         rest = layers[1:] if isinstance(layers[0], Input) else layers
-        for layer, following in zip(rest, [*rest[1:], None]):
-            value = layer.add_to(self, value, following)
-        self.builder.output(value)
+        return self.finish(add_chain(self, value, rest), provenance)
+
+    def finish(self, output: Value, provenance: Mapping[str, object]) -> Graph:
+        """The graph with `output` as its last output, after checking that every tensor was used."""
+        self.builder.output(output)
         left = [name for name in self.tensors if name not in self.used]
         if left:
-            raise FormatError(f"{self.where}: tensors that belong to no layer given: {self.listing(left)}")
+            raise FormatError(
+                f"{self.where}: tensors that belong to no layer given: {self.listing(left)}\n"
+                "Name their layers too, or, if the network does not compute with them in prediction, leave them out: "
+                "from_state_dict takes a dict without them"
+            )
         warn_not_finite(self.where, self.tensors)
-        used = {self.names.get(name, name): role for name, role in self.used.items()}
+        used = {
+            self.given.get(part, part): role
+            for name, role in self.used.items()
+            for part in self.parts.get(name, (name,))
+        }
         return self.builder.build(provenance={**provenance, "prefix": self.prefix, "tensors": used})
 
     def add_input(self, layers: Sequence[Layer]) -> Value:
         """The network's input: its shape from an `Input`, else from the first tensor and what the layers need."""
         given = layers[0] if isinstance(layers[0], Input) else None
+        layers = [*layers[:1], *flattened(layers[1:])] if given else flattened(layers)
         if any(isinstance(layer, Input) for layer in layers[1:]):
             raise FormatError(f"{self.where}: Input() has to be the first layer")
         weighted = [layer for layer in layers if isinstance(layer, Weighted)]
@@ -135,7 +152,18 @@ class Assembler:
     def listing(self, names: Sequence[str] | None = None) -> str:
         """The tensors found, or those of `names`, with their shapes."""
         shown = list(self.tensors if names is None else names)
-        lines = [f"  {self.names[name]} {shape_text(self.tensors[name].shape)}" for name in shown[:_LISTED]]
+        lines = [f"  {self.names[name]} {self._listed(name)}" for name in shown[:_LISTED]]
         if len(shown) > _LISTED:
             lines.append(f"  and {len(shown) - _LISTED} more")
         return ("Tensors found:\n" if names is None else "\n") + "\n".join(lines)
+
+    def _listed(self, name: str) -> str:
+        of = f", of {' and '.join(self.given[part] for part in self.parts[name])}" if name in self.parts else ""
+        return f"{shape_text(self.tensors[name].shape)}{of}"
+
+
+def _beside(name: str, tensors: Mapping[str, Tensor]) -> str:
+    """The other parts of the weight that a tensor is a part of, for a message."""
+    found = parts_of(name)
+    others = [other for other in tensors if found and other != name and (parts_of(other) or ("",))[0] == found[0]]
+    return f" (beside {', '.join(repr(other) for other in others[:6])})" if others else ""

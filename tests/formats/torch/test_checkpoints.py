@@ -406,6 +406,41 @@ def test_a_changed_byte_gives_a_graph_or_our_own_error(tmp_path, rng):
         ("saved_model.pb", b"\x08\x01\x12", UnsupportedError, "SavedModel"),
         ("a.npy", b"\x93NUMPY\x01\x00", UnsupportedError, "single NumPy array"),
         ("a.json", b"[1]", UnsupportedError, "config without weights"),
+        ("a.json", b'{"class_name": "Sequential", "config": {}}', FormatError, "with architecture= this file"),
+        ("a.json", b'{"architectures": ["X"], "model_type": "x"}', UnsupportedError, "the file of weights beside it"),
+        ("a.json", b'{"modelTopology": {}, "weightsManifest": []}', UnsupportedError, "TensorFlow.js"),
+        ("a.nam", b'{"version": "0.5", "architecture": "LSTM", "weights": []}', UnsupportedError, "Neural Amp Modeler"),
+        ("a.json", b'{"something": 1, "else": 2}', FormatError, "no known kind.*found 'else', 'something'"),
+        ("a.json", b'{"something": 1,', FormatError, "not valid JSON"),
+        (
+            "a.keras",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 123\n",
+            FormatError,
+            "a pointer of Git LFS to a file of 123 bytes, .*git lfs pull",
+        ),
+        ("a.h5", b"<!DOCTYPE html><html>", FormatError, "a web page .*download the file itself"),
+        ("a.pt", b"\n  <html lang='en'>", FormatError, "a web page"),
+        ("a.xml", b"<?xml version='1.0'?><net/>", UnsupportedError, "an XML text"),
+        ("a.pt", b"\x1f\x8b\x08\x00", FormatError, "compressed with gzip; unpack it"),
+        ("a.keras", b"\x28\xb5\x2f\xfd\x00", FormatError, "compressed with Zstandard"),
+        ("checkpoint", b'model_checkpoint_path: "w"\n', UnsupportedError, "TensorFlow checkpoints .*load_weights"),
+        ("w.data-00000-of-00001", bytes(40), UnsupportedError, "TensorFlow checkpoints"),
+        ("w.index", bytes(40) + bytes.fromhex("57fb808b247547db"), UnsupportedError, "TensorFlow checkpoints"),
+        ("a.bin", bytes(40) + bytes.fromhex("57fb808b247547db"), UnsupportedError, "TensorFlow checkpoints"),
+        ("a.bin", b"\x08\x01\x12\xf5\xa9\x02\x0a", UnsupportedError, "SavedModel"),
+        (
+            "keras_metadata.pb",
+            b"\x0a\x9e\x20\x08\x01\x12\x04root\x22\x13_tf_keras_sequential",
+            UnsupportedError,
+            "SavedModel",
+        ),
+        ("a.bin", b"\x0a\x10\x0a\x01x\x12\x0bPlaceholder", UnsupportedError, "frozen graph"),
+        ("a.bin", b"\x08\x08\x12\x07pytorch\x1a\x04", UnsupportedError, "ONNX"),
+        ("a.bin", b"\x08\x07\x3a\xff\x01\x0a", UnsupportedError, "ONNX"),
+        ("a.bin", b"\x08\x04\x12\x50\x0a\x20", UnsupportedError, "Core ML"),
+        ("a.bin", b"GGUF\x03", UnsupportedError, "GGUF"),
+        ("a.mat", b"MATLAB 5.0 MAT-file, Platform", UnsupportedError, "scipy.io.loadmat"),
+        ("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False", UnsupportedError, "Python objects"),
         ("a.keras", b"hello world", FormatError, "expected a Keras archive"),
         ("a.h5", b"hello world", FormatError, "expected a Keras model in HDF5"),
         ("a.xyz", b"hello world", UnsupportedError, "unknown kind of file"),
@@ -420,13 +455,57 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path, name, data, error, 
 
 
 def test_a_savedmodel_directory_is_refused_by_name(tmp_path):
-    with pytest.raises(FormatError, match="a directory"):
+    with pytest.raises(FormatError, match="a directory, .* it is empty"):
         read(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"x")
     with pytest.raises(UnsupportedError, match="SavedModels are not supported"):
         read(tmp_path)
 
 
-def test_a_missing_file_is_not_found(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        read(tmp_path / "none.pt")
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        (["w.index", "w.data-00000-of-00001", "checkpoint"], UnsupportedError, "TensorFlow checkpoints"),
+        (["Manifest.json", "Data"], UnsupportedError, "Core ML"),
+        (["b.safetensors", "a.pt", "notes.txt"], FormatError, "give one of those in it: a.pt, b.safetensors$"),
+        (["notes.txt"], FormatError, "no weights are in it: it holds notes.txt"),
+    ],
+)
+def test_a_folder_tells_what_in_it_can_be_read(tmp_path, names, error, message):
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(error, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [("net/saved_model.pb", "it holds a SavedModel"), ("models/a.keras", "unpack it and load models/a.keras")],
+)
+def test_an_archive_tells_what_in_it_can_be_read(tmp_path, member, message):
+    write_zip(tmp_path / "a.zip", [(member, b"x"), ("readme.txt", b"y")])
+    with pytest.raises(CylstmError, match=message):
+        read(tmp_path / "a.zip")
+
+
+def test_a_missing_file_is_not_found_and_what_lies_near_is_named(tmp_path):
+    for name in ("model.pt", "other.h5", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=r"modle\.pt: no such file; the folder has model\.pt$") as caught:
+        read(tmp_path / "modle.pt")
+    assert isinstance(caught.value, FormatError) and caught.value.filename == str(tmp_path / "modle.pt")
+    with pytest.raises(FormatError, match=r"the folder has model\.pt, other\.h5$"):
+        read(tmp_path / "xyz")
+    with pytest.raises(FormatError, match="nor its folder"):
+        read(tmp_path / "none" / "a.pt")
+
+
+def test_the_prefix_of_a_tensorflow_checkpoint_is_told_although_no_such_file_is_there(tmp_path):
+    (tmp_path / "w.index").write_bytes(b"x")
+    with pytest.raises(UnsupportedError, match="TensorFlow checkpoints are not supported"):
+        read(tmp_path / "w")
+
+
+def test_a_path_with_a_zero_byte_is_refused():
+    with pytest.raises(FormatError, match="a text with a zero byte"):
+        read("a\0b.pt")

@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from cylstm.formats.state_dict.wiring.convolution import (
         MaxPool1d as MaxPool1d,
     )
+    from cylstm.formats.state_dict.wiring.heads import (
+        Heads as Heads,
+    )
     from cylstm.formats.state_dict.wiring.layer import (
         Activation as Activation,
     )
@@ -149,6 +152,7 @@ _MODULES = {
     "GroupNorm": "norm",
     "Hardsigmoid": "activation",
     "Hardtanh": "activation",
+    "Heads": "heads",
     "Input": "layer",
     "LSTM": "recurrent",
     "Last": "recurrent",

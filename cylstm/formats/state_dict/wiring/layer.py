@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from cylstm.errors import FormatError, ShapeError
+from cylstm.errors import FormatError, ShapeError, described
 from cylstm.graph.activations import activation_options, resolve_activation
 from cylstm.graph.values import Option, ReadOnly, Value
 
@@ -99,8 +99,12 @@ class Layer(ReadOnly):
             value = tuple([item.item() if isinstance(item, np.generic) else item for item in value])
         expected, fits = _EXPECTED[kind]
         if not fits(value):
-            raise ShapeError(f"{type(self).__name__}: {name} expected {expected}, found {value!r}")
+            raise ShapeError(f"{type(self).__name__}: {name} expected {expected}, found {described(value)}")
         return value
+
+    def chains(self) -> tuple[tuple[Layer, ...], ...]:
+        """Layers inside this one, each chain in its order."""
+        return ()
 
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
         """Add the graph's layers for this one, which reads `x`, and return their result.
@@ -197,6 +201,20 @@ def slot_options(slot: str, activation: str | Activation | None, *, where: str) 
     if isinstance(activation, Activation):
         return activation_options(slot, activation.name, activation.alpha, activation.beta, where=where)
     return activation_options(slot, activation, where=where)
+
+
+def add_chain(assembler: Assembler, x: Value, layers: Sequence[Layer]) -> Value:
+    """Add layers that each read the result of the one before, the first of them `x`; returns the result."""
+    for layer, following in zip(layers, [*layers[1:], None]):
+        x = layer.add_to(assembler, x, following)
+    return x
+
+
+def flattened(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers and those inside them, in order."""
+    return [
+        one for layer in layers for one in (layer, *(inner for chain in layer.chains() for inner in flattened(chain)))
+    ]
 
 
 def join(prefix: str, name: str) -> str:

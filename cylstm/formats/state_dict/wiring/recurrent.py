@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from cylstm.errors import FormatError, UnsupportedError
@@ -425,6 +425,23 @@ class RNN(Recurrent):
 
     def gates(self, options: Mapping[str, Option]) -> int:
         return 1
+
+
+def last_state_first(where: str, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers with each `LastState` moved before the dropouts between it and its recurrent layer."""
+    found: list[Layer] = []
+    for layer in layers:
+        if not isinstance(layer, LastState):
+            found.append(layer)
+            continue
+        place = len(found)
+        while place and isinstance(found[place - 1], Dropout):
+            place -= 1
+        if not place or not found[place - 1].has_state:
+            before = found[place - 1] if place else "nothing"
+            raise FormatError(f"{where}: LastState() has to follow a recurrent layer directly, found after {before}")
+        found.insert(place, layer)
+    return found
 
 
 #: number of gates -> the layer, where no option takes gates away
