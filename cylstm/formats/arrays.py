@@ -50,6 +50,8 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
     """
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()
+        if getattr(value, "is_quantized", False):
+            value = value.dequantize()
         if str(value.dtype) == "torch.bfloat16":
             value = value.float()
         try:

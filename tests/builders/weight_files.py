@@ -91,6 +91,33 @@ def tensor(kind, key, elements, offset, shape, strides):
     )
 
 
+def real(number):
+    """A float."""
+    return b"G" + struct.pack(">d", number)
+
+
+def quantised_tensor(key, array, scale, zero_point, *, kind="QInt8"):
+    """A quantised tensor whose whole numbers are `array`; with an array of scales, one for each row."""
+    quantizer = (
+        tuple_of(global_("torch.per_tensor_affine"), real(scale), integer(zero_point))
+        if isinstance(scale, float)
+        else tuple_of(global_("torch.per_channel_affine"), scale, zero_point, integer(0))
+    )
+    shape = [integer(size) for size in array.shape]
+    strides = [integer(step // array.itemsize) for step in array.strides]
+    return call(
+        "torch._utils._rebuild_qtensor", storage(kind, key, array.size), integer(0), tuple_of(*shape),
+        tuple_of(*strides), quantizer, b"\x89", call("collections.OrderedDict"),
+    )  # fmt: skip
+
+
+def script_object(class_name, state):
+    """An object of a class that PyTorch has written in C++."""
+    return (
+        global_("torch.ScriptObject") + b")\x81" + tuple_of(state, text(f"__torch__.torch.classes.{class_name}")) + b"b"
+    )
+
+
 def array_tensor(key, array):
     """The opcodes of a C-ordered array in its own storage `key`."""
     strides = [step // array.itemsize for step in array.strides]

@@ -8,12 +8,12 @@ PyTorch's names and shapes are those of ``torch.nn.LSTM``, ``GRU`` and ``RNN``: 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from typing import Any
 
 from cylstm.errors import FormatError, described
 from cylstm.formats.arrays import as_numpy, shape_text
 from cylstm.formats.state_dict.assembler import Assembler
+from cylstm.formats.state_dict.quantised import NOTE, is_packed, unpacked, without_scales
 from cylstm.formats.state_dict.wiring.layer import Layer
 from cylstm.formats.state_dict.wiring.recurrent import last_state_first
 from cylstm.graph.graph import Graph
@@ -50,7 +50,13 @@ def from_state_dict(mapping: Mapping[str, object], layers: Sequence[Layer] | Non
             f"state dict: {nested[0]!r} is itself a mapping; give the one that holds the tensors, "
             f"for example checkpoint[{nested[0]!r}]"
         )
-    tensors = {name: as_numpy(name, value) for name, value in mapping.items()}
+    is_quantised = any(is_packed(name) or getattr(value, "is_quantized", False) for name, value in mapping.items())
+    linear: list[str] = []
+    if is_quantised:
+        mapping, linear = unpacked("state dict", mapping, _script_state)
+    tensors: Mapping[str, Tensor] = {name: as_numpy(name, value) for name, value in mapping.items()}
+    if is_quantised:
+        tensors = without_scales("state dict", tensors, linear)
     layouts = {name: _memory_layout(mapping[name], array) for name, array in tensors.items()}
     provenance = {
         "format": "state dict",
@@ -58,6 +64,7 @@ def from_state_dict(mapping: Mapping[str, object], layers: Sequence[Layer] | Non
         "framework_version": None,
         "source": "memory",
         "layouts": layouts,
+        **({"note": NOTE} if is_quantised else {}),
     }
     return graph_from_tensors(tensors, layers, where="state dict", provenance=provenance)
 
@@ -91,7 +98,12 @@ def graph_from_tensors(
     return Assembler(tensors, where, layers).assemble(last_state_first(where, layers), provenance)
 
 
-def _memory_layout(value: object, array: np.ndarray) -> str:
+def _script_state(value: Any) -> object:
+    """The state of a live object of a class that PyTorch has written in C++."""
+    return value.__getstate__() if type(value).__name__ == "ScriptObject" else None
+
+
+def _memory_layout(value: object, array: Tensor) -> str:
     """How an array or tensor in memory was stored."""
     type_ = str(getattr(value, "dtype", array.dtype)).removeprefix("torch.")
     return f"{type_} {shape_text(array.shape)}"

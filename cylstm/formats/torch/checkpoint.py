@@ -16,14 +16,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from typing import Any, Literal, NamedTuple
 
-from cylstm.errors import FormatError, UnsupportedError
+from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.arrays import Tensors
 from cylstm.formats.state_dict.assemble import graph_from_tensors
+from cylstm.formats.state_dict.quantised import NOTE, is_packed, unpacked, without_scales
 from cylstm.formats.state_dict.wiring import Layer
-from cylstm.formats.torch.tensors import FUNCTIONS, StorageRef, TensorReader, TensorRef, storage_of
+from cylstm.formats.torch.tensors import FUNCTIONS, QuantizedRef, StorageRef, TensorReader, TensorRef, storage_of
 from cylstm.formats.untrusted.pickle import Placeholder, load_pickle
 from cylstm.formats.untrusted.zip import Archive
 from cylstm.graph.graph import Graph
+from cylstm.graph.weights import Tensor
 
 _MAX_PICKLE_BYTES = 256 << 20
 _MAX_DEPTH = 8
@@ -32,6 +34,7 @@ _MAX_PATH = 512
 _LISTED = 20
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_PROTOCOL = 1001
+_SAVE = 'save one with torch.save(module.state_dict(), "model.pt")'
 _NOTE_SCRIPT = "the weights of a TorchScript archive; its program is not run"
 _NOTE_MODULE = "the weights of a pickled module; its class is not imported"
 
@@ -117,7 +120,7 @@ def is_little_endian(archive: Archive, root: str) -> bool:
 def _read_archive(archive: Archive, key: str | None) -> Tensors:
     found = open_tensor_archive(archive)
     chosen = _choose(archive.path, found.content, key)
-    arrays = found.reader.read_all(chosen.tensors)
+    arrays = chosen.read(archive.path, found.reader)
     provenance = chosen.provenance("torchscript" if found.is_script else "torch", found.version, archive.path)
     if found.is_script:
         provenance["note"] = _NOTE_SCRIPT
@@ -165,7 +168,7 @@ def _read_stream(path: str, file: BufferedReader, key: str | None) -> Tensors:
         return places[storage.key]
 
     chosen = _choose(path, content, key)
-    arrays = TensorReader(path, locate, read_into, little_endian).read_all(chosen.tensors)
+    arrays = chosen.read(path, TensorReader(path, locate, read_into, little_endian))
     return Tensors(arrays, chosen.provenance("torch stream", str(protocol), path))
 
 
@@ -204,13 +207,21 @@ def _stream_places(
 
 
 class _Chosen(NamedTuple):
-    """A state dict: where in the checkpoint it was found ("" if it is the whole), and what else is there."""
+    """A state dict: where in the checkpoint it was found ("" if it is the whole), and what else is there.
+
+    `linear` has the prefixes of quantised linear layers.
+    """
 
     key: str
-    tensors: dict[str, TensorRef]
+    tensors: dict[str, TensorRef | QuantizedRef]
+    linear: list[str]
     beside: list[str]
     framework_version: str | None
     note: str | None
+
+    def read(self, path: str, reader: TensorReader) -> dict[str, Tensor]:
+        """Name -> tensor."""
+        return without_scales(path, reader.read_all(self.tensors), self.linear)
 
     def provenance(self, format_: str, version: str | None, path: str) -> dict[str, object]:
         found: dict[str, object] = {
@@ -227,10 +238,12 @@ class _Chosen(NamedTuple):
 
 def _choose(path: str, content: object, key: str | None) -> _Chosen:
     """The state dict named by `key`, or the only one; those of optimizers do not count."""
-    if isinstance(content, TensorRef):
-        raise FormatError(f"{path}: a single tensor; expected a state dict")
+    if isinstance(content, (TensorRef, QuantizedRef)):
+        raise FormatError(f"{path}: a single tensor {content.shape}, which has no name; expected a state dict: {_SAVE}")
+    if isinstance(content, (list, tuple)) and any(isinstance(item, (dict, Placeholder)) for item in content):
+        content = {str(i): item for i, item in enumerate(content)}
     if not isinstance(content, (dict, Placeholder)):
-        raise FormatError(f"{path}: expected a state dict, found a {type(content).__name__}")
+        raise FormatError(f"{path}: expected a state dict, found a {type(content).__name__}; {_SAVE}")
     candidates = dict(_candidates(content))
     if key is None:
         weights = [name for name in candidates if not name.lower().startswith("optim")]
@@ -242,18 +255,31 @@ def _choose(path: str, content: object, key: str | None) -> _Chosen:
     elif key not in candidates:
         raise FormatError(f"{path}: no state dict under {key!r}; found {_choices(candidates) or 'none'}")
     where = f"{key}: " if key else ""
-    owner = candidates[key]
-    tensors = _module_tensors(path, owner) if isinstance(owner, Placeholder) else _tensors_of(path, where, owner)
+    owner, note, linear = candidates[key], None, list[str]()
+    tensors: dict[str, TensorRef | QuantizedRef]
+    if isinstance(owner, Placeholder):
+        tensors, note = _module_tensors(path, owner), _NOTE_MODULE
+    else:
+        owner, linear = unpacked(path, owner, _script_state)
+        tensors = _tensors_of(path, where, owner)
+        if linear or any(isinstance(tensor, QuantizedRef) for tensor in tensors.values()):
+            note = NOTE
     top = key.partition("/")[0]
     beside = [name for name in content if isinstance(name, str) and name != top] if isinstance(content, dict) else []
     lightning = content.get("pytorch-lightning_version") if isinstance(content, dict) else None
     return _Chosen(
         key,
         tensors,
+        linear,
         beside if key else [],
         f"Lightning {lightning}" if isinstance(lightning, str) else None,
-        _NOTE_MODULE if isinstance(owner, Placeholder) else None,
+        note,
     )
+
+
+def _script_state(value: object) -> object:
+    """The state of an object of a class written in C++, which PyTorch pickles as its state and its class."""
+    return value.items if isinstance(value, Placeholder) and value.made_by == "torch.ScriptObject" else None
 
 
 def _candidates(content: object) -> Iterator[tuple[str, dict[Any, Any] | Placeholder]]:
@@ -268,12 +294,15 @@ def _candidates(content: object) -> Iterator[tuple[str, dict[Any, Any] | Placeho
             continue
         seen.add(id(value))
         if isinstance(value, Placeholder):
-            if value.state is not None and (_is_module(value) or not name):
+            if value.state is not None and (not name or (_is_module(value) and _has_tensors(value))):
                 yield name, value
             continue
         if not isinstance(value, dict):
             continue
-        if any(isinstance(key, str) and isinstance(item, TensorRef) and item.shape for key, item in value.items()):
+        if any(
+            isinstance(key, str) and ((isinstance(item, (TensorRef, QuantizedRef)) and item.shape) or is_packed(key))
+            for key, item in value.items()
+        ):
             yield name, value
         if depth < _MAX_DEPTH:
             inner = [
@@ -310,11 +339,11 @@ def _nothing_found(path: str, content: dict[Any, Any] | Placeholder) -> FormatEr
     )
 
 
-def _tensors_of(path: str, where: str, content: Mapping[object, object]) -> dict[str, TensorRef]:
+def _tensors_of(path: str, where: str, content: Mapping[object, object]) -> dict[str, TensorRef | QuantizedRef]:
     """The tensors of a mapping. Plain numbers and text beside them are ignored, all else is refused."""
-    found = {}
+    found: dict[str, TensorRef | QuantizedRef] = {}
     for key, value in content.items():
-        if isinstance(value, TensorRef) and isinstance(key, str):
+        if isinstance(value, (TensorRef, QuantizedRef)) and isinstance(key, str):
             found[key] = value
         elif isinstance(value, Placeholder):
             raise UnsupportedError(f"{path}: {where}{key!r} is made by {value}, which is not run")
@@ -323,9 +352,17 @@ def _tensors_of(path: str, where: str, content: Mapping[object, object]) -> dict
     return found
 
 
-def _module_tensors(path: str, module: Placeholder) -> dict[str, TensorRef]:
+def _has_tensors(module: Placeholder) -> bool:
+    """Whether a module or one inside it has a parameter or buffer."""
+    try:
+        return bool(_module_tensors("", module))
+    except CylstmError:
+        return False
+
+
+def _module_tensors(path: str, module: Placeholder) -> dict[str, TensorRef | QuantizedRef]:
     """Dotted name -> parameter or buffer of a pickled module and the modules in it."""
-    found: dict[str, TensorRef] = {}
+    found: dict[str, TensorRef | QuantizedRef] = {}
     waiting = [("", module)]
     visited = 0
     while waiting:
@@ -346,7 +383,12 @@ def _module_tensors(path: str, module: Placeholder) -> dict[str, TensorRef]:
             raise FormatError(f"{path}: a pickled module of more than {_MAX_VISITED} entries, or nested without end")
         inner = []
         for name, value in parts:
-            if isinstance(name, str) and isinstance(value, TensorRef):
+            if name in ("_packed_params", "_all_weight_values", "_packed_weight_ih"):
+                raise UnsupportedError(
+                    f"{path}: {prefix + str(name)!r}: a quantised module that was pickled whole; save "
+                    "module.state_dict(), which is read, or better that of the module before it was quantised"
+                )
+            if isinstance(name, str) and isinstance(value, (TensorRef, QuantizedRef)):
                 found[prefix + name] = value
             elif isinstance(name, str) and isinstance(value, Placeholder) and _is_module(value):
                 inner.append((f"{prefix}{name}.", value))

@@ -36,6 +36,10 @@ _STORAGES = {
     "CharStorage": "int8",
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
+    # of quantised tensors: the whole numbers
+    "QInt8Storage": "int8",
+    "QUInt8Storage": "uint8",
+    "QInt32Storage": "int32",
 }
 _KINDS = {*_STORAGES.values(), "uint16", "uint32", "uint64"}
 #: kind of a weight -> its type once read
@@ -83,6 +87,29 @@ def tensor_ref(
     return TensorRef(storage, kind, offset, shape, strides)
 
 
+class QuantizedRef(NamedTuple):
+    """A quantised tensor, ``(numbers - zero_point) * scale``, with one scale or one for each row of `axis`."""
+
+    numbers: TensorRef
+    scale: float | TensorRef
+    zero_point: int | TensorRef
+    axis: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of its numbers."""
+        return self.numbers.shape
+
+    def describe(self) -> str:
+        """As `TensorRef.describe`."""
+        return f"quantised to {self.numbers.describe()}"
+
+    def parts(self, name: str) -> dict[str, TensorRef]:
+        """The tensors that it is made of."""
+        found = {"numbers": self.numbers, "scales": self.scale, "zero points": self.zero_point}
+        return {f"{name} ({part})": ref for part, ref in found.items() if isinstance(ref, TensorRef)}
+
+
 class TensorReader:
     """Reads the tensors of one file.
 
@@ -109,11 +136,38 @@ class TensorReader:
         self.read_into = read_into
         self.order: Literal["<", ">"] = "<" if little_endian else ">"
 
-    def read_all(self, tensors: Mapping[str, TensorRef]) -> dict[str, np.ndarray | StoredTensor]:
-        """Name -> tensor in C order and native bytes; half precision becomes float32. Equal views are one tensor.
+    def read_all(self, tensors: Mapping[str, TensorRef | QuantizedRef]) -> dict[str, np.ndarray | StoredTensor]:
+        """Name -> tensor in C order and native bytes; half precision and quantised ones become float32.
 
-        Large weights are not read yet.
+        Equal views are one tensor. Large weights are not read yet.
         """
+        plain: dict[str, TensorRef] = {}
+        for name, tensor in tensors.items():
+            plain |= tensor.parts(name) if isinstance(tensor, QuantizedRef) else {name: tensor}
+        read = self._read_plain(plain)
+        return {
+            name: self._dequantised(name, tensor, read) if isinstance(tensor, QuantizedRef) else read[name]
+            for name, tensor in tensors.items()
+        }
+
+    def _dequantised(
+        self, name: str, tensor: QuantizedRef, read: Mapping[str, np.ndarray | StoredTensor]
+    ) -> np.ndarray:
+        """In float32, as PyTorch's ``dequantize``."""
+        numbers, *others = (np.asarray(read[part]) for part in tensor.parts(name))
+        scale, zero = others or (np.float64(tensor.scale), np.int64(tensor.zero_point))  # type: ignore[arg-type]
+        if others:
+            rows = numbers.shape[tensor.axis : tensor.axis + 1]
+            if scale.shape != rows or zero.shape != rows or scale.dtype.kind != "f" or zero.dtype.kind not in "iu":
+                raise FormatError(
+                    f"{self._what(name)}: expected one scale and one zero point for each of {rows} rows, found "
+                    f"{scale.dtype} {scale.shape} and {zero.dtype} {zero.shape}"
+                )
+            wide = (-1, *(1,) * (numbers.ndim - tensor.axis - 1))
+            scale, zero = scale.reshape(wide), zero.reshape(wide)
+        return (numbers.astype(np.int64) - zero).astype(np.float32) * np.asarray(scale).astype(np.float32)
+
+    def _read_plain(self, tensors: Mapping[str, TensorRef]) -> dict[str, np.ndarray | StoredTensor]:
         places = {}
         for name, tensor in tensors.items():
             if tensor.storage not in places:
@@ -293,6 +347,26 @@ def _rebuild_tensor_v3(
     return _tensor(storage, dtype.name if known else str(dtype), offset, shape, strides, metadata)
 
 
+def _rebuild_qtensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, quantizer: Any, requires_grad: Any, hooks: Any
+) -> QuantizedRef:
+    numbers = _tensor(storage, getattr(storage, "kind", ""), offset, shape, strides, None)
+    scheme, *parameters = quantizer if isinstance(quantizer, tuple) and quantizer else ("",)
+    if str(scheme) == "torch.per_tensor_affine" and len(parameters) == 2:
+        scale, zero = parameters
+        if type(scale) is float and math.isfinite(scale) and type(zero) is int and abs(zero) < 1 << 31:
+            return QuantizedRef(numbers, scale, zero, 0)
+    if str(scheme) == "torch.per_channel_affine" and len(parameters) == 3:
+        scale, zero, axis = parameters
+        refs = isinstance(scale, TensorRef) and isinstance(zero, TensorRef)
+        if refs and type(axis) is int and 0 <= axis < len(numbers.shape):
+            return QuantizedRef(numbers, scale, zero, axis)
+    raise UnsupportedError(
+        f"data.pkl: a tensor quantised by {scheme}; read are torch.per_tensor_affine and torch.per_channel_affine, "
+        "with finite scales"
+    )
+
+
 def _rebuild_parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = None) -> object:
     return data
 
@@ -338,6 +412,7 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
     "collections.OrderedDict": _ordered_dict,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
     "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
+    "torch._utils._rebuild_qtensor": _rebuild_qtensor,
     "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
     "torch._tensor._rebuild_from_type_v2": _rebuild_from_type_v2,

@@ -51,13 +51,16 @@ class Placeholder:
         What was to be called, for messages.
     state : dict or None
         The last plain dict that the pickle set as its state: the attributes of an object.
+    items : tuple or None
+        The last tuple that it set as its state: what an object of a class written in C++ is made of.
     """
 
-    __slots__ = ("made_by", "state")
+    __slots__ = ("items", "made_by", "state")
 
     def __init__(self, made_by: object) -> None:
         self.made_by = str(made_by)
         self.state: dict[object, object] | None = None
+        self.items: tuple[object, ...] | None = None
 
     def __str__(self) -> str:
         return self.made_by
@@ -295,6 +298,8 @@ class _Interpreter:
         target = self.top()
         if isinstance(target, Placeholder) and isinstance(state, dict):
             target.state = state
+        if isinstance(target, Placeholder) and isinstance(state, tuple):
+            target.items = state
         # A state dict carries its _metadata (module versions) as a state; it is not about the weights.
         metadata = type(target) is dict and isinstance(state, dict) and len(state) < 2 and state.keys() <= {"_metadata"}
         if not metadata and not isinstance(target, Placeholder):

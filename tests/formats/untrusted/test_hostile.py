@@ -180,7 +180,7 @@ ONE = ordered_dict({"fc.weight": tensor("Float", "0", 12, 0, (2, 6), (6, 1))})
         (stream(ONE, protocol=1002), "protocol 1002"),
         (stream(b"N" * BIG), "operations"),
         (stream(call("os.system", text("true")), keys=(), record=b""), r"calls os\.system"),
-        (stream(ordered_dict({"a": tensor("QInt8", "0", 12, 0, (2,), (1,))})), "QInt8Storage is not supported"),
+        (stream(ordered_dict({"a": tensor("QUInt4x2", "0", 12, 0, (2,), (1,))})), "QUInt4x2Storage is not supported"),
         (stream(ordered_dict({"a": tensor("Float", "0", 12, 0, (2,), (1,)),
                               "b": tensor("Double", "0", 6, 0, (2,), (1,))})), "described in two ways"),
         (stream(tuple_of(text("storage"), global_("torch.FloatStorage"), text("0"), text("cpu"), integer(12),
