@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cylstm.graph.graph import Graph
 
 #: modules of this package, in the order in which they are asked; each lists its formats in ``FORMATS``
-MODULES = ("native", "safetensors", "torch", "keras", "npz", "sharded")
+MODULES = ("native", "safetensors", "torch", "keras", "npz", "guitarml", "rtneural", "sharded")
 
 #: option of `load` -> what it is for
 _OPTIONS = {

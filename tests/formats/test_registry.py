@@ -14,6 +14,8 @@ from cylstm.formats.state_dict import wiring as L
 from cylstm.loading import read
 
 from tests import DATA
+from tests.builders.audio_models import guitarml, guitarml_tensors, rtneural, rtneural_layer
+from tests.builders.audio_models import write as write_json
 from tests.builders.networks import lstm_model
 from tests.builders.pt2_files import SMALL_VERSIONS, write_fixture
 from tests.builders.weight_files import linear_tensors, lstm_tensors, write_safetensors, write_stream, write_torch
@@ -38,6 +40,8 @@ FILES = {
     "net.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version")),
     "old.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version")),
     "net.weights.json": ("an index of Keras weights", ("layers", "architecture", "keras_version")),
+    "amp.json": ("a GuitarML model", ()),
+    "chain.json": ("an RTNeural model", ()),
 }
 GIVEN = {"layers": LAYERS, "key": "", "architecture": "{}", "keras_version": "2.15.0", "time": 5, "mmap": True}
 
@@ -63,6 +67,9 @@ def folder(rng, tmp_path):
     shutil.copy(KERAS / "cudnn.weights-only.h5", tmp_path / "old.weights.h5")
     index = {"weight_map": {"/layers/lstm/cell/vars": ["net.weights.h5"]}}
     (tmp_path / "net.weights.json").write_text(json.dumps(index))
+    write_json(tmp_path / "amp.json", guitarml(guitarml_tensors(rng)))
+    dense = rtneural_layer("dense", (None, 2), [rng.standard_normal((3, 2))])
+    write_json(tmp_path / "chain.json", rtneural((None, 3), dense))
     return tmp_path
 
 

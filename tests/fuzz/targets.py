@@ -33,6 +33,7 @@ from cylstm.program.size import Size
 
 from tests.builders import pt2_files
 from tests.builders import weight_files as made
+from tests.builders.audio_models import guitarml, guitarml_tensors, rtneural_layer
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
@@ -198,6 +199,19 @@ def fuzz_keras_index(data: bytes) -> None:
     read(_file(".weights.json", data), architecture=_KERAS_MODEL)
 
 
+def fuzz_guitarml(data: bytes) -> None:
+    state = json.dumps(guitarml(_amp(), hidden=2)["state_dict"]).encode()
+    read(_file(".json", b'{"state_dict": ', state, b', "model_data": ', data, b"}"))
+
+
+def fuzz_guitarml_state(data: bytes) -> None:
+    read(_file(".json", b'{"model_data": {"hidden_size": 2}, "state_dict": ', data, b"}"))
+
+
+def fuzz_rtneural(data: bytes) -> None:
+    read(_file(".json", b'{"in_shape": [null, null, 2], "layers": ', data, b"}"))
+
+
 def fuzz_file(data: bytes) -> None:
     _read_both(_file(".bin", data), _LAYERS)
 
@@ -216,6 +230,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "check": fuzz_check,
     "npz": fuzz_npz,
     "index": fuzz_index,
+    "guitarml": fuzz_guitarml,
+    "guitarml_state": fuzz_guitarml_state,
+    "rtneural": fuzz_rtneural,
     "file": fuzz_file,
 }
 if importlib.util.find_spec("h5py"):
@@ -293,6 +310,25 @@ def _program() -> dict[str, bytes]:
     return pt2_files.members(*pt2_files.document(np.random.default_rng(4)))
 
 
+def _amp() -> dict[str, np.ndarray]:
+    return guitarml_tensors(np.random.default_rng(2), hidden=2)
+
+
+def _chain() -> list[dict]:
+    rng = np.random.default_rng(4)
+    arrays = {shape: rng.standard_normal(shape) for shape in ((2, 3), (3,), (3, 8), (2, 8), (8,), (2, 6), (1, 2, 2))}
+    three, two = (None, None, 3), (None, None, 2)
+    return [
+        rtneural_layer("dense", three, [arrays[2, 3], arrays[3,]], "tanh"),
+        rtneural_layer("lstm", two, [arrays[3, 8], arrays[2, 8], arrays[8,]]),
+        rtneural_layer("gru", two, [arrays[2, 6], arrays[2, 6], arrays[2, 6]], "tanh"),
+        rtneural_layer("conv1d", two, [arrays[1, 2, 2]], kernel_size=[1], dilation=[2]),
+        rtneural_layer("prelu", two, [[[0.1, 0.2]]]),
+        rtneural_layer("batchnorm", two, [[0.1, 0.2], [0.3, 0.4]], epsilon=0.001),
+        rtneural_layer("activation", two, activation="elu"),
+    ]
+
+
 def _zip_with_checksums(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -328,6 +364,15 @@ def _state_program() -> bytes:
     return made.ordered_dict(state)
 
 
+def _quantised_program() -> bytes:
+    weight = made.quantised_tensor("0", np.zeros((1, 1), np.int8), 0.5, 3)
+    packed = made.tuple_of(weight, made.tensor("Float", "1", 8, 0, (1,), (1,)))
+    matrix = made.script_object("quantized.LinearPackedParamsBase", made.tuple_of(weight, b"N"))
+    state = made.tuple_of(made.text("quantized_dynamic"), b"]", b"]", b"]", b"](" + matrix + matrix + b"e")
+    cell = made.script_object("rnn.CellParamsBase", state)
+    return made.ordered_dict({"fc._packed_params._packed_params": packed, "lstm._all_weight_values.0.param": cell})
+
+
 def seeds(name: str) -> list[bytes]:
     """A few files as they should be, in the form that target `name` takes."""
     if name.startswith("keras"):
@@ -357,7 +402,11 @@ def seeds(name: str) -> list[bytes]:
         "pickle": [made.program(state), pickle.dumps({"a": [1, 2.5, (None, True)], "b": {"c": b"x", "d": {3}}}, 4)],
         "json": [index, graph, b'{"a": [1, -2.5e3, true, null, "\\u00fc"]}'],
         "zip": [whole, npz, _zip_of({"a": b"x", "b/c": b"yy"})],
-        "torch": [made.program(state), made.program(made.dictionary({"model": state, "epoch": made.integer(2)}))],
+        "torch": [
+            made.program(state),
+            made.program(made.dictionary({"model": state, "epoch": made.integer(2)})),
+            made.program(_quantised_program()),
+        ],
         "torch_stream": [stream + struct.pack("<q", 1) + b"abcd"],
         "pt2": [json.dumps(one(np.random.default_rng(4))[0]).encode() for one in programs],
         "pt2_config": [_program()["net/data/weights/model_weights_config.json"]],
@@ -371,5 +420,8 @@ def seeds(name: str) -> list[bytes]:
         "check": [json.dumps(check).encode()],
         "npz": [npy.getvalue()[10:], b"{'descr': '>f8', 'fortran_order': True, 'shape': (1,), }\n" + bytes(8)],
         "index": [index],
+        "guitarml": [json.dumps(guitarml(_amp(), hidden=2)["model_data"]).encode()],
+        "guitarml_state": [json.dumps(guitarml(_amp(), hidden=2)["state_dict"]).encode()],
+        "rtneural": [json.dumps(_chain()).encode()],
         "file": [whole, safetensors, npz, _STREAM_START + stream + struct.pack("<q", 1) + b"abcd", index],
     }[name]

@@ -5,7 +5,8 @@ beside a ``scale`` and a ``zero_point`` of its output that are 1 and 0: only the
 ``LSTM`` and ``GRU`` keep one object of a class written in C++ for each layer and direction,
 ``_all_weight_values.{i}.param``. Such an object comes with its state, which is plain data: for these
 ``("quantized_dynamic", [bias_ih, bias_hh], [], [...], [weight_ih, weight_hh])``, in which each weight is such an object
-again, with the state ``(weight, bias)``. (In ``"quantized_fp16"`` the biases are those of the two.) Behind the state in a file stands the name of the class.
+again, with the state ``(weight, bias)``. (In ``"quantized_fp16"`` the biases are those of the two.) Behind the state in
+a file stands the name of the class.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from cylstm.errors import FormatError
 
 # An int64 has 19 digits; converting a longer text to an int takes quadratic time.
@@ -133,3 +135,42 @@ def _scanner(
         return decoder.scan_once  # type: ignore[no-any-return]
     context: Any = SimpleNamespace(strict=True, object_hook=None, **hooks)
     return make_scanner(context)
+
+
+def numbers(value: object, what: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Nested lists of numbers as a float32 array.
+
+    Parameters
+    ----------
+    value : object
+        What JSON holds.
+    what : str
+        For messages.
+    shape : tuple of int, optional
+        That it must have.
+
+    Raises
+    ------
+    FormatError
+        If it is anything but lists of equal lengths of numbers that float32 can hold, or of another shape.
+    """
+    found: list[int] = []
+    level: list[object] = [value]
+    while isinstance(level[0], list):
+        size = len(level[0])
+        if any(not isinstance(item, list) or len(item) != size for item in level):
+            raise FormatError(f"{what}: lists of different lengths")
+        found.append(size)
+        level = [inner for item in level if isinstance(item, list) for inner in item]
+        if not level:
+            break
+    wrong = next((item for item in level if type(item) not in (int, float)), None)
+    if wrong is not None or None in level:
+        raise FormatError(f"{what}: expected numbers, found a {type(wrong).__name__}")
+    if shape is not None and tuple(found) != shape:
+        raise FormatError(f"{what}: expected shape {shape}, found {tuple(found)}")
+    with np.errstate(over="ignore"):
+        array = np.array(level, np.float64).astype(np.float32).reshape(found)
+    if not np.isfinite(array).all():
+        raise FormatError(f"{what}: a number out of range")
+    return array
