@@ -40,6 +40,7 @@ FILES = {
     "net.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version")),
     "old.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version")),
     "net.weights.json": ("an index of Keras weights", ("layers", "architecture", "keras_version")),
+    "ordered.npz": ("a NumPy archive of arrays without names", ("layers", "architecture", "keras_version")),
     "amp.json": ("a GuitarML model", ()),
     "chain.json": ("an RTNeural model", ()),
 }
@@ -67,6 +68,7 @@ def folder(rng, tmp_path):
     shutil.copy(KERAS / "cudnn.weights-only.h5", tmp_path / "old.weights.h5")
     index = {"weight_map": {"/layers/lstm/cell/vars": ["net.weights.h5"]}}
     (tmp_path / "net.weights.json").write_text(json.dumps(index))
+    np.savez(tmp_path / "ordered.npz", *tensors.values())
     write_json(tmp_path / "amp.json", guitarml(guitarml_tensors(rng)))
     dense = rtneural_layer("dense", (None, 2), [rng.standard_normal((3, 2))])
     write_json(tmp_path / "chain.json", rtneural((None, 3), dense))

@@ -53,10 +53,21 @@ def _read_index(file: File, **options: Any) -> Graph:
     return read_keras_index(file.path, **options)
 
 
+def _is_ordered(file: File) -> bool:
+    return bool(file.members) and all(name[:4] == "arr_" and name[4:-4].isdecimal() for name in file.members)
+
+
+def _read_ordered(file: File, **options: Any) -> Graph:
+    from cylstm.formats.keras.ordered import read_ordered
+
+    return read_ordered(file, **options)
+
+
 _OF_WEIGHTS = ("layers", "architecture", "keras_version")
 FORMATS = (
     Format("a Keras archive", (".keras",), ("keras_version",), _is_archive, _read_archive),
     Format("a Keras model in HDF5", (".h5", ".hdf5"), ("keras_version",), _is_hdf5_model, _read_hdf5_model),
     Format("a file of Keras weights alone", (".h5", ".hdf5"), _OF_WEIGHTS, _is_hdf5, _read_hdf5_weights),
     Format("an index of Keras weights", (".weights.json",), _OF_WEIGHTS, _is_index, _read_index),
+    Format("a NumPy archive of arrays without names", (".npz",), _OF_WEIGHTS, _is_ordered, _read_ordered),
 )

@@ -10,9 +10,10 @@ import numpy as np
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.arrays import shape_text
 from cylstm.formats.keras.cudnn import from_cudnn
-from cylstm.formats.keras.weights import ArchiveWeights, is_weight, legacy_names
+from cylstm.formats.keras.weights import ArchiveWeights, Tensor, is_weight, legacy_names
 from cylstm.formats.state_dict.assemble import graph_from_tensors
 from cylstm.formats.state_dict.wiring import GRU, ConvLSTM, Layer
+from cylstm.formats.state_dict.wiring.layer import join
 from cylstm.formats.untrusted.hdf5 import Hdf5File, Hdf5Tensor
 from cylstm.graph.graph import Graph
 
@@ -22,7 +23,7 @@ class Group(NamedTuple):
 
     name: str
     is_backward: bool
-    tensors: dict[str, Hdf5Tensor]
+    tensors: Mapping[str, Tensor]
 
 
 #: Groups between a layer's group and its variables, which are not part of the layer's name.
@@ -102,7 +103,7 @@ def graph_of_layers(
                 1 if len(bias.shape) == 1 and bias.shape == group.tensors["kernel"].shape[-1:] else 2
             )
         for name, (role, array) in made.items():
-            full = f"{group.name}.{name}"
+            full = join(group.name, name)
             if full in arrays:
                 raise FormatError(f"{what}: two sets of weights for {name!r}")
             arrays[full] = array

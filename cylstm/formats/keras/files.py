@@ -14,11 +14,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cylstm.errors import FormatError
-from cylstm.formats.keras.alone import archive_groups, graph_of_layers, legacy_groups
+from cylstm.errors import FormatError, UnsupportedError
+from cylstm.formats.keras.alone import Group, archive_groups, graph_of_layers, legacy_groups
 from cylstm.formats.keras.architecture import (
     MAX_CONFIG_BYTES,
     WEIGHTS,
@@ -159,11 +159,14 @@ def read_h5_weights(
     is_legacy = any(file.has_attribute(name) for name in LEGACY_NAMES)
     if not is_legacy and not any(root in file for root in (*ARCHIVE_ROOTS, "vars")):
         raise FormatError(f"{path}: an HDF5 file, but not a Keras model: it has no model_config and no layers")
-    _check_wiring(path, layers, architecture, keras_version)
+
+    def groups() -> list[Group]:
+        return legacy_groups(file) if is_legacy else archive_groups(path, [file])
+
+    _check_wiring(path, layers, architecture, keras_version, groups)
     format_ = "keras h5 weights" if is_legacy else "keras weights"
     if architecture is None:
-        groups = legacy_groups(file) if is_legacy else archive_groups(path, [file])
-        return graph_of_layers(path, groups, layers, {"format": format_, "source": path})
+        return graph_of_layers(path, groups(), layers, {"format": format_, "source": path})
     found = read_architecture(path, architecture)
     if is_legacy:
         own = file.attribute(file.file, "keras_version"), file.attribute(file.file, "backend")
@@ -201,7 +204,7 @@ def read_keras_index(
                 raise FormatError(f"{path}: the file {name} is missing beside it")
             files.append(stack.enter_context(open_hdf5_file(shard)))
         _check_shards(path, places, dict(zip(names, files, strict=True)))
-        _check_wiring(path, layers, architecture, keras_version)
+        _check_wiring(path, layers, architecture, keras_version, lambda: archive_groups(path, files))
         provenance = {"format": "keras weights, sharded", "source": path, "files": names}
         if given is None:
             return graph_of_layers(path, archive_groups(path, files), layers, provenance)
@@ -222,10 +225,22 @@ def _model(path: str, found: Architecture, keras_version: str | None) -> Model:
     return Model(path, without_cudnn(found.config), version)
 
 
-def _check_wiring(path: str, layers: object, architecture: object, keras_version: object) -> None:
-    """Weights alone need one of `layers` and `architecture`; only a config has a version."""
+def _check_wiring(
+    path: str, layers: object, architecture: object, keras_version: object, groups: Callable[[], list[Group]]
+) -> None:
+    """Weights alone need one of `layers` and `architecture`; only a config has a version.
+
+    Where both are missing, the error proposes layers for the `groups` of the file, if there are layers for all.
+    """
     if layers is None and architecture is None:
-        raise FormatError(f"{path}: {_NEEDED}")
+        proposed = ""
+        try:
+            graph_of_layers(path, groups(), None, {})
+        except FormatError as error:
+            proposed = str(error).partition(" is needed. ")[2]
+        except UnsupportedError:
+            pass
+        raise FormatError(f"{path}: {_NEEDED}{'. ' * bool(proposed)}{proposed}")
     if layers is not None and architecture is not None:
         raise FormatError(f"{path}: both architecture= and layers= say the wiring; leave out one")
     if layers is not None and keras_version is not None:

@@ -90,12 +90,17 @@ def graph_from_tensors(
             f"{where}: a state dict says nothing about the wiring, so layers= is needed. {assembler.listing()}\n"
             f"{proposal(assembler.tensors)}"
         )
+    check_layers(where, layers)
+    return Assembler(tensors, where, layers).assemble(last_state_first(where, layers), provenance)
+
+
+def check_layers(where: str, layers: object) -> None:
+    """Raise `FormatError` unless `layers` is a list of layers."""
     if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, Layer) for layer in layers):
         raise FormatError(
             f'{where}: layers= expected a list such as [cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")], '
             f"found {described(layers)}"
         )
-    return Assembler(tensors, where, layers).assemble(last_state_first(where, layers), provenance)
 
 
 def _script_state(value: Any) -> object:
