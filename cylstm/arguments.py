@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
-from cylstm.errors import ArgumentError, MetadataArgumentError, UnsupportedError
+from cylstm.errors import ArgumentError, ChoiceArgumentError, MetadataArgumentError, UnsupportedError, described
 
 if TYPE_CHECKING:
     from cylstm.graph.values import Value
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def check_flag(name: str, flag: object) -> bool:
     """An argument that is True or False. Raises `ArgumentError`."""
     if not isinstance(flag, (bool, np.bool_)):
-        raise ArgumentError(f"{name}: expected True or False, found {flag!r}")
+        raise ArgumentError(f"{name}: expected True or False, found {described(flag)}")
     return bool(flag)
 
 
@@ -26,7 +26,7 @@ def text_metadata(metadata: object) -> dict[str, str]:
     if not isinstance(metadata, Mapping) or not all(
         isinstance(text, str) for item in metadata.items() for text in item
     ):
-        raise MetadataArgumentError(f"metadata expected a mapping of strings to strings, found {metadata!r}")
+        raise MetadataArgumentError(f"metadata expected a mapping of strings to strings, found {described(metadata)}")
     return dict(metadata)
 
 
@@ -44,7 +44,7 @@ def check_threads(threads: object) -> int:
     """At most how many threads a call uses, 1 to 1024. Raises `ArgumentError`."""
     number = _whole_number(threads)
     if not 1 <= number <= 1024:
-        raise ArgumentError(f"threads: expected a whole number of 1 to 1024 or None, found {threads!r}")
+        raise ArgumentError(f"threads: expected a whole number of 1 to 1024 or None, found {described(threads)}")
     return number
 
 
@@ -52,7 +52,7 @@ def check_batch(batch: object) -> int:
     """The number of rows of a stream. Raises `ArgumentError`, and `MemoryError` if no machine holds so many."""
     number = _whole_number(batch)
     if number < 1:
-        raise ArgumentError(f"batch: expected a whole number of at least 1, found {batch!r}")
+        raise ArgumentError(f"batch: expected a whole number of at least 1, found {described(batch)}")
     if number >= 1 << 62:
         raise MemoryError(f"a stream of {number} rows does not fit in memory; expected a smaller batch")
     return number
@@ -70,7 +70,7 @@ def check_window(inputs: Sequence[Value], window: object) -> int:
     """
     steps = _whole_number(window)
     if not 1 <= steps < 1 << 28:
-        raise ArgumentError(f"window: expected a whole number of at least 1, or None, found {window!r}")
+        raise ArgumentError(f"window: expected a whole number of at least 1, or None, found {described(window)}")
     values = [value for value in inputs if value.has_time]
     if not values:
         raise UnsupportedError(f"input {inputs[0].name!r} has no time axis, so there are no steps to stream")

@@ -78,7 +78,7 @@ def described(value: object) -> str:
             return text if 0 < len(text) <= 3 * _SHOWN else f"a {kind.__name__} of {len(value)}"
         if isinstance(value, _PLAIN) or _is_ours(value):
             text = repr(value)
-            return text if len(text) <= 3 * _SHOWN else f"{text[:_SHOWN]}..."
+            return text if len(text) <= _SHOWN + 3 or _is_ours(value) else f"{text[:_SHOWN]}..."
         return f"a {kind.__module__}.{kind.__qualname__}".replace("a builtins.", "a ")
     except Exception:  # an object whose attributes or representation raise
         return f"a {type(value).__name__}"

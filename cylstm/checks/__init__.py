@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.errors import BlasNotFoundError, CheckError, ShapeError, UnsupportedError
+from cylstm.errors import BlasNotFoundError, CheckError, ShapeError, UnsupportedError, described
 from cylstm.formats.native.check import MOST_BYTES, Check
 from cylstm.inputs import input_list
 
@@ -122,9 +122,12 @@ def as_array(name: str, x: Any) -> np.ndarray:
 
         return as_numpy(name, x)
     try:
-        return np.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise ShapeError(f"check: input {name!r}: expected an array of real numbers: {error}") from error
+        array = np.asarray(x)
+    except Exception as error:  # whatever an object that is asked for an array raises
+        raise ShapeError(f"check: input {name!r}: expected an array of real numbers, found {described(x)}") from error
+    if array.dtype.kind not in "biuf":
+        raise ShapeError(f"check: input {name!r}: expected an array of real numbers, found {described(x)}")
+    return array
 
 
 def describe_inputs(model: Model, arrays: Sequence[np.ndarray]) -> str:

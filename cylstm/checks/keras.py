@@ -43,7 +43,8 @@ def check_keras(model: Model, keras_model: Any, x: Any) -> dict[str, object]:
             found = keras_model(_as_called(keras_model, model.inputs, given), training=False)
             theirs = [_as_array(one) for one in _leaves(found)]
         except Exception as error:  # whatever Keras and its backend raise
-            raise ShapeError(f"check: Keras itself fails on it: {type(error).__name__}: {error}") from error
+            text = " ".join(str(error).split())[:300]
+            raise ShapeError(f"check: Keras itself fails on it: {type(error).__name__}: {text}") from error
     report = compare(model, arrays, theirs)
     version = next((sys.modules[name].__version__ for name in ("keras", "tf_keras") if name in sys.modules), "")
     return {"framework": f"keras {version}", "inputs": describe_inputs(model, arrays), **report}

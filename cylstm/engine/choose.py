@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cylstm.engine._engine import best_isa, isa_fuses, isa_names
-from cylstm.errors import ArgumentError, BlasNotFoundError, ChoiceArgumentError, UnsupportedError
+from cylstm.errors import ArgumentError, BlasNotFoundError, ChoiceArgumentError, UnsupportedError, described
 
 ENGINES = ("packed", "blas", "auto")
 #: whose threads there are
@@ -19,8 +19,8 @@ def real_dtype(dtype: object) -> np.dtype:
     """The dtype that is meant, float32 or float64. Raises `ArgumentError`."""
     try:
         real: np.dtype = np.dtype(dtype)  # type: ignore[call-overload]
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"dtype: expected float32 or float64, found {dtype!r}") from error
+    except Exception as error:  # whatever an object raises when NumPy looks at it
+        raise ArgumentError(f"dtype: expected float32 or float64, found {described(dtype)}") from error
     if real not in (np.float32, np.float64):
         raise ChoiceArgumentError(f"dtype: expected float32 or float64, found {real}")
     return real
@@ -29,7 +29,7 @@ def real_dtype(dtype: object) -> np.dtype:
 def check_engine(engine: object) -> str:
     """The name of an engine. Raises `ArgumentError`."""
     if not isinstance(engine, str) or engine not in ENGINES:
-        raise ChoiceArgumentError(f"engine: expected one of {', '.join(ENGINES)}, found {engine!r}")
+        raise ChoiceArgumentError(f"engine: expected one of {', '.join(ENGINES)}, found {described(engine)}")
     return engine
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from cylstm.errors import FormatError
+from cylstm.errors import FormatError, UnsupportedError, described
 from cylstm.graph.values import ReadOnly
 
 if TYPE_CHECKING:
@@ -27,6 +27,30 @@ ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # of a text that is looked into before its format is known
 _MAX_TEXT_BYTES = 64 << 20
+
+
+def path_text(what: str, path: object, otherwise: str = "") -> str:
+    """A path as a text. Raises `UnsupportedError` about what is none, and `FormatError` about one that no file has."""
+    try:
+        found = os.fspath(path)  # type: ignore[call-overload]
+    except Exception:  # whatever an object's own method raises
+        kind = type(path)
+        raise UnsupportedError(
+            f"{what} takes the path of a file, found {kind.__module__}.{kind.__name__}{otherwise}"
+        ) from None
+    text = os.fsdecode(found)
+    check_path(what, text)
+    return text
+
+
+def check_path(what: str, path: str) -> None:
+    """Raise `FormatError` about a text that can be the path of no file."""
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeError:
+        encoded = b"\0"
+    if b"\0" in encoded or max(map(len, encoded.split(b"/"))) > 255 or len(encoded) > 4096:
+        raise FormatError(f"{what} takes the path of a file, found {described(path)}, which can be none")
 
 
 class File:

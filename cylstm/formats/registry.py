@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError, described
-from cylstm.formats import File, Format, PackedGraph
+from cylstm.formats import File, Format, PackedGraph, path_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: modules of this package, in the order in which they are asked; each lists its formats in ``FORMATS``
 MODULES = ("native", "safetensors", "torch", "keras", "npz", "guitarml", "rtneural", "sharded")
+
+#: where other things than paths go
+_ELSEWHERE = ": a module of PyTorch goes to from_torch, a model of Keras to from_keras, a state dict to from_state_dict"
 
 #: option of `load` -> what it is for
 _OPTIONS = {
@@ -93,17 +96,7 @@ def open_file(
     UnsupportedError
         If the file is of a kind, or holds a layer or an option, that CyLSTM does not compute.
     """
-    try:
-        path = os.fspath(path)
-    except TypeError:
-        raise UnsupportedError(
-            f"load takes the path of a file, found {type(path).__module__}.{type(path).__name__}: a module of PyTorch "
-            "goes to from_torch, a model of Keras to from_keras, a state dict to from_state_dict"
-        ) from None
-    if not isinstance(path, str):
-        path = os.fsdecode(path)
-    if "\0" in path:
-        raise FormatError(f"load takes the path of a file, found a text with a zero byte: {path[:100]!r}")
+    path = path_text("load", path, _ELSEWHERE)
     for name, option in (("key", key), ("keras_version", keras_version)):
         if option is not None and not isinstance(option, str):
             raise FormatError(f"{path}: {name}= expected a text, found {described(option)}")
@@ -116,7 +109,13 @@ def open_file(
         "mmap": mmap,
     }
     try:
-        with File(path) as file:
+        try:
+            opened = File(path)
+        except FileNotFoundError:
+            from cylstm.formats.unknown import missing_file
+
+            raise missing_file(path) from None
+        with opened as file:
             format_ = next((format_ for format_ in all_formats() if format_.recognises(file)), None)
             if format_ is None:
                 from cylstm.formats.unknown import unknown_file
@@ -125,10 +124,6 @@ def open_file(
             _refuse_options(path, options, format_)
             found = format_.read(file, **{name: options[name] for name in format_.options})
         return (found.graph, found.arrays) if isinstance(found, PackedGraph) else (found, None)
-    except FileNotFoundError:
-        from cylstm.formats.unknown import missing_file
-
-        raise missing_file(path) from None
     except CylstmError as error:
         if path in str(error):
             raise
@@ -150,9 +145,7 @@ def write(
     OSError
         If the file cannot be written; one that was there before is then untouched.
     """
-    path = os.fspath(path)
-    if not isinstance(path, str):
-        path = os.fsdecode(path)
+    path = path_text("save", path)
     if os.path.splitext(path)[1].lower() != ".cylstm":
         raise UnsupportedError(f"{path}: networks are written as .cylstm files only")
     from cylstm.formats.native.write import write_cylstm

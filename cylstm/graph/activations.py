@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cylstm.errors import UnsupportedError
+from cylstm.errors import UnsupportedError, described
 from cylstm.graph.values import Option
 
 #: name -> default (alpha, beta); the formulas are in ``csrc/kernels/activation.h``
@@ -68,7 +68,7 @@ def resolve_activation(
         beta = alias_beta if beta is None else beta
     if not isinstance(name, str) or name not in ACTIVATIONS:
         known = ", ".join(sorted([*ACTIVATIONS, *ALIASES]))
-        raise UnsupportedError(f"{where}: unknown activation {name!r}; known are {known}")
+        raise UnsupportedError(f"{where}: unknown activation {described(name)}; known are {known}")
     default_alpha, default_beta = ACTIVATIONS[name]
     alpha = default_alpha if alpha is None else float(alpha)
     beta = default_beta if beta is None else float(beta)

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from cylstm.errors import FormatError, ShapeError, UnsupportedError
+from cylstm.errors import FormatError, ShapeError, UnsupportedError, described
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.values import MAX_RANK, Axis, Kind, Option, Value
@@ -31,7 +31,7 @@ def _checked_option(what: str, option: object, default: Option) -> Option:
     else:
         expected, fits = "a number", isinstance(option, (int, float)) and not isinstance(option, bool)
     if not fits:
-        raise UnsupportedError(f"{what} expected {expected}, found {option!r}")
+        raise UnsupportedError(f"{what} expected {expected}, found {described(option)}")
     return cast(Option, option)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cylstm.errors import ArgumentError
+from cylstm.errors import ArgumentError, described
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.weights import WEIGHT_TYPES
@@ -43,7 +43,7 @@ def with_weights(graph: Graph, weights: object) -> Graph:
     if weights is None:
         return graph
     if not isinstance(weights, str) or weights not in WEIGHT_TYPES:
-        raise ArgumentError(f"weights: expected one of {', '.join(WEIGHT_TYPES)}, found {weights!r}")
+        raise ArgumentError(f"weights: expected one of {', '.join(WEIGHT_TYPES)}, found {described(weights)}")
     able = [layer.name for layer in graph.layers if LAYER_KINDS[layer.kind].matrices]
     return graph._replace(weight_types=dict.fromkeys(able, weights) if weights != "float32" else {})
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from cylstm.errors import FormatError
+from cylstm.formats.format import check_path
+from cylstm.formats.unknown import missing_file
 from cylstm.formats.untrusted.hdf5 import Hdf5File, open_hdf5_file
 from cylstm.formats.untrusted.json import parse_json
 from cylstm.formats.untrusted.zip import Archive
@@ -64,6 +66,9 @@ def read_architecture(path: str, given: object) -> Architecture:
             "is given as layers="
         )
     source = os.fsdecode(given)
+    check_path("architecture=", source)
+    if not os.path.exists(source):
+        raise missing_file(source)
     if os.path.isdir(source):
         return archive_config(source, Folder(source))
     with open(source, "rb") as file:

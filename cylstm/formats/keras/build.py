@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cylstm.errors import FormatError, ShapeError, UnsupportedError
+from cylstm.errors import FormatError, ShapeError, UnsupportedError, described
 from cylstm.formats.arrays import warn_not_finite
 from cylstm.formats.keras.call import Comparison, Flow, LayerCall, Mask, NoMask, Rebuild, shape_text, sizes_text
 from cylstm.formats.keras.config import MAX_UNITS, LayerConfig, read_object
@@ -41,7 +41,7 @@ class Model:
         self.framework_version = version
         number = re.match(r"(\d{1,4})(?:\.(\d{1,4}))?", version)
         if number is None:
-            raise FormatError(f"{where}: keras_version expected a version number, found {version!r}")
+            raise FormatError(f"{where}: keras_version expected a version number, found {described(version)}")
         self.version = (int(number[1]), int(number[2] or 0))
         #: tf.keras of TensorFlow 2.0 to 2.3, whose versions are "2.2.4-tf" and the like
         self.is_tensorflow = version.endswith("-tf")
@@ -49,7 +49,8 @@ class Model:
         if class_name not in MODELS:
             raise UnsupportedError(
                 f"{where}: a model of class {class_name!r}; supported are Sequential and Functional models: a class of "
-                "your own is a program, which is not run"
+                "your own is a program, which is not run. Its weights, saved with "
+                'model.save_weights("model.weights.h5"), load with layers='
             )
         if class_name != "Sequential" and not isinstance(inner, dict):
             raise FormatError(f"{where}: config expected an object")

@@ -253,7 +253,7 @@ def _choose(path: str, content: object, key: str | None) -> _Chosen:
             raise FormatError(f"{path}: several state dicts; choose one with {_choices(candidates)}")
         (key,) = weights
     elif key not in candidates:
-        raise FormatError(f"{path}: no state dict under {key!r}; found {_choices(candidates) or 'none'}")
+        raise FormatError(f"{path}: no state dict under {key!r:.100}; found {_choices(candidates) or 'none'}")
     where = f"{key}: " if key else ""
     owner, note, linear = candidates[key], None, list[str]()
     tensors: dict[str, TensorRef | QuantizedRef]
