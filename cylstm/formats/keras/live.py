@@ -22,7 +22,10 @@ def from_keras(model: object) -> Graph:
     roots = [kind.__module__.split(".")[0] for kind in type(model).__mro__]
     root = next((name for name in roots if name in ("keras", "tf_keras", "tensorflow")), None)
     if root is None or not hasattr(model, "to_json"):
-        raise UnsupportedError(f"from_keras takes a Keras model, found {type(model).__module__}.{type(model).__name__}")
+        raise UnsupportedError(
+            f"from_keras takes a Keras model, found {type(model).__module__}.{type(model).__name__}; for a file use "
+            "load(path), for a module of PyTorch from_torch"
+        )
     if not getattr(model, "built", False):
         raise FormatError("from_keras: the model has no weights yet; build it or call it once")
     library = sys.modules.get("keras" if root == "tensorflow" else root, sys.modules[root])

@@ -60,7 +60,7 @@ def convert_module(module: Any, inputs: Any = None, example: Any = None) -> tupl
     if not hasattr(module, "named_modules") or "torch" not in sys.modules:
         raise UnsupportedError(
             f"from_torch takes a torch.nn.Module, found {type(module).__module__}.{type(module).__name__}; for tensors "
-            "use from_state_dict(tensors, layers=[...])"
+            "use from_state_dict(tensors, layers=[...]), for a file load(path)"
         )
     module = unwrapped(module)
     kind = type(module).__name__
