@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 
-from cylstm.errors import ArgumentError, ChoiceArgumentError, MetadataArgumentError, UnsupportedError, described
+from cylstm.errors import ArgumentError, MetadataArgumentError, UnsupportedError, described
 
 if TYPE_CHECKING:
     from cylstm.graph.values import Value

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from cylstm.errors import FormatError, UnsupportedError, described
-from cylstm.formats.format import File, Format
+from cylstm.formats import File, Format
 from cylstm.graph.graph import Graph
 
 _MAX_SIZE = 1 << 20

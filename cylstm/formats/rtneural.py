@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError, described
-from cylstm.formats.format import File, Format
+from cylstm.formats import File, Format
 from cylstm.graph.activations import activation_options
 from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.graph import Graph

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from cylstm.errors import FormatError
-from cylstm.formats.format import check_path
+from cylstm.formats import check_path
 from cylstm.formats.unknown import missing_file
 from cylstm.formats.untrusted.hdf5 import Hdf5File, open_hdf5_file
 from cylstm.formats.untrusted.json import parse_json
