@@ -66,11 +66,8 @@ def described(value: object) -> str:
         kind = type(value)
         shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
         if shape is not None and dtype is not None:
-            return (
-                f"{value!r}"
-                if shape == () and kind.__module__ == "numpy" and len(f"{value!r}") < _SHOWN
-                else (f"a {kind.__module__}.{kind.__name__} of {dtype} {tuple(shape)}")
-            )
+            is_number = kind.__module__ == "numpy" and kind.__name__ != "ndarray" and len(repr(value)) < _SHOWN
+            return repr(value) if is_number else f"a {kind.__module__}.{kind.__name__} of {dtype} {tuple(shape)}"
         if isinstance(value, (list, tuple, dict, set, frozenset)):
             items = [*value, *value.values()] if isinstance(value, dict) else list(value)
             plain = len(items) <= _SHOWN and all(isinstance(item, _PLAIN) or _is_ours(item) for item in items)

@@ -7,7 +7,7 @@ import pytest
 
 import cylstm
 from cylstm.engine._engine import EngineError
-from cylstm.errors import ArgumentError, CylstmError, FormatError, ShapeError, UnsupportedError
+from cylstm.errors import ArgumentError, CylstmError, FormatError, ShapeError, UnsupportedError, described
 from cylstm.formats.state_dict import wiring as L
 
 from tests import DATA
@@ -58,6 +58,9 @@ CALLS = {
     "from_state_dict(layers)": lambda m, f, v: cylstm.from_state_dict({"fc.weight": np.ones((2, 3))}, v),
     "from_keras": lambda m, f, v: cylstm.from_keras(v),
     "from_torch": lambda m, f, v: cylstm.from_torch(v),
+    "load(architecture)": lambda m, f, v: cylstm.load(KERAS / "cudnn.weights-only.h5", architecture=v),
+    "load(weights)": lambda m, f, v: cylstm.load(f / "a.cylstm", weights=v),
+    "Heads": lambda m, f, v: L.Heads(v, [L.Linear("a")]),
     "Model(graph)": lambda m, f, v: cylstm.Model(v),
     "Model(engine)": lambda m, f, v: cylstm.Model(m.graph, engine=v),
     "Model(dtype)": lambda m, f, v: cylstm.Model(m.graph, dtype=v),
@@ -100,14 +103,50 @@ CALLS = {
 
 
 def refused(call):
-    """Whether a call ends in an exception of ours; any other one is an error of the test."""
+    """Whether a call ends in an exception of ours; any other one is an error of the test, as is a dump of arrays."""
     try:
         call()
     except EngineError as error:
         pytest.fail(f"spoke of a defect: {error}")
-    except (CylstmError, MemoryError):
+    except (CylstmError, MemoryError) as error:
+        for part in ("array(", "tensor(", " object at 0x", "%("):
+            assert part not in str(error)
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3, "3"),
+        ("text", "'text'"),
+        (np.float32(0.5), "np.float32(0.5)"),
+        (np.ones((4, 5), "f"), "a numpy.ndarray of float32 (4, 5)"),
+        ([np.ones(3)] * 4, "a list of 4"),
+        ({"a": np.ones(3)}, "a dict of 1"),
+        ([1, "a"], "[1, 'a']"),
+        ("x" * 1000, "'" + "x" * 79 + "..."),
+        (["x" * 1000] * 50, "a list of 50"),
+        (object(), "a object"),
+        (object, "the class object"),
+        ([L.Last()], "[Last()]"),
+        (iter([1]), "a list_iterator"),
+    ],
+)
+def test_a_value_is_described_in_a_few_words(value, text):
+    assert described(value) == text
+
+
+def test_an_object_that_cannot_be_looked_at_is_described_too():
+    class Odd:
+        @property
+        def shape(self):
+            raise RuntimeError("no shape")
+
+        def __repr__(self):
+            raise RuntimeError("no text")
+
+    assert described(Odd()) == "a Odd" and described([Odd()]) == "a list of 1"
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError
+from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError, described
 from cylstm.formats.torch.aten.build import InputKind
 from cylstm.formats.torch.module import Shape, class_of, leaves
 from cylstm.formats.torch.state import Kept
@@ -94,14 +94,20 @@ def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
         given = dict(inputs)
     elif isinstance(inputs, tuple) and inputs and all(isinstance(size, (str, int)) for size in inputs):
         given = {names[0]: inputs} if names else {}
+    elif not isinstance(inputs, (list, tuple)):
+        raise FormatError(
+            f"inputs: expected a shape for each argument, such as [('N', 'T', 6)] or {{'x': ('N', 'T', 6)}}, "
+            f"found {described(inputs)}"
+        )
     else:
         given = dict(zip(names, inputs))
         if len(inputs) > len(names):
             raise FormatError(f"inputs: the module has {len(names)} ({', '.join(names)}), found {len(inputs)}")
     for name, shape in given.items():
         if name not in names:
-            raise FormatError(f"inputs: the module has {', '.join(names)}, found {name!r}")
-        shape = given[name] = tuple(shape)
+            raise FormatError(f"inputs: the module has {', '.join(names)}, found {described(name)}")
+        is_shape = isinstance(shape, (list, tuple)) and all(isinstance(size, (str, int)) for size in shape)
+        shape = given[name] = tuple(shape) if is_shape else ()
         if (
             shape.count("N") != 1
             or shape.count("T") > 1
@@ -109,7 +115,7 @@ def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
         ):
             raise FormatError(
                 f"inputs: {name!r}: expected 'N' for the batch, perhaps 'T' for a time of any length, and numbers, "
-                f"such as ('N', 'T', 6); found {shape}"
+                f"such as ('N', 'T', 6); found {described(inputs)}"
             )
     return given
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cylstm.errors import UnsupportedError
+from cylstm.errors import UnsupportedError, described
 from cylstm.formats.state_dict.wiring.layer import Activation, is_whole
 
 
@@ -46,12 +46,12 @@ def Hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Activation:
 def GELU(approximate: str = "none") -> Activation:
     """``torch.nn.GELU(approximate)`` with "none" (by erf) or "tanh"."""
     if not isinstance(approximate, str) or approximate not in ("none", "tanh"):
-        raise UnsupportedError(f"GELU: approximate expected 'none' or 'tanh', found {approximate!r}")
+        raise UnsupportedError(f"GELU: approximate expected 'none' or 'tanh', found {described(approximate)}")
     return Activation("gelu" if approximate == "none" else "gelu_tanh")
 
 
 def Softmax(dim: int = -1) -> Activation:
     """``torch.nn.Softmax(dim=-1)``, over the last axis; others are refused."""
     if not is_whole(dim) or dim != -1:
-        raise UnsupportedError(f"Softmax: only the last axis, dim=-1, is supported; found dim={dim!r}")
+        raise UnsupportedError(f"Softmax: only the last axis, dim=-1, is supported; found dim={described(dim)}")
     return Activation("softmax")
