@@ -24,7 +24,8 @@ _TFLITE = (
 )
 _SAVED_MODEL = (
     "TensorFlow SavedModels are not supported; where TensorFlow is, "
-    f"tf.keras.models.load_model(FOLDER).{_SAVE_KERAS.removeprefix('model.')} turns one into a file that is read"
+    f"tf.keras.models.load_model(FOLDER).{_SAVE_KERAS.removeprefix('model.')} turns one into a file that is read "
+    "(one of model.export() holds no Keras model: save that instead)"
 )
 _TF_GRAPH = (
     f"a frozen graph of TensorFlow is not supported; save the Keras model that it was made of with {_SAVE_KERAS}"
