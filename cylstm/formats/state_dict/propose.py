@@ -85,7 +85,7 @@ def proposal(tensors: Mapping[str, Tensor]) -> str:
             text += f" As it stands it does not load{why}."
             notes += [
                 "A list of layers says a chain, in which each reads the result of the one before; any other network is "
-                "read from a live module (cylstm.from_torch)."
+                "read from a .pt2 (torch.export.save) or a live module (cylstm.from_torch)."
             ]
     return " ".join([text, *notes])
 
