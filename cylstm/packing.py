@@ -58,7 +58,7 @@ class PackedModel(EngineModel):
         If `arrays` are of another type, order or number than the engine's own; names the layer.
     """
 
-    __slots__ = ("_derived", "_kept", "_layers", "carried", "features", "inputs", "layouts", "limits", "outputs",
+    __slots__ = ("_limited", "_kept", "_layers", "carried", "features", "inputs", "layouts", "limits", "outputs",
                  "state_groups")  # fmt: skip
 
     def __init__(
@@ -88,22 +88,23 @@ class PackedModel(EngineModel):
         self.state_groups = tuple(
             [(name, tuple([state_shape for _, state_shape in parts])) for name, parts in graph.states()]
         )
-        self._derived: list[tuple[str, str, Axis]] = []
+        self._limited: list[tuple[str, str, Axis, int | None]] = []
         self.limits: dict[str, int] = {}
-        if [
+        special = [
             value
             for value in graph.values.values()
             if value.kind == "index" or (value.axis is not None and value.axis.rules)
-        ]:
-            from cylstm.graph.streaming import derived_axes, index_limits
+        ]
+        if special or "step_table" in [layer.kind for layer in graph.layers]:
+            from cylstm.graph.streaming import index_limits, limited_axes
 
-            self._derived, self.limits = derived_axes(graph), index_limits(graph)
+            self._limited, self.limits = limited_axes(graph), index_limits(graph)
         self.features = self._plain_features()
         self._build(graph, arrays)
 
     def _plain_features(self) -> tuple[int, int] | None:
         values = [*self.inputs, *self.outputs]
-        is_plain = len(values) == 2 and not self.layouts and not self._derived and self.inputs[0].kind != "index"
+        is_plain = len(values) == 2 and not self.layouts and not self._limited and self.inputs[0].kind != "index"
         if not is_plain or not all([_is_plain(value) for value in values]):
             return None
         return self.inputs[0].size, self.outputs[0].size
@@ -172,10 +173,10 @@ class PackedModel(EngineModel):
             If there are too few steps for a layer.
         """
         by_name = {value.name: time for value, time in zip(self.inputs, times)}
-        if self._derived:
+        if self._limited:
             from cylstm.graph.streaming import check_lengths
 
-            check_lengths(self._derived, by_name)
+            check_lengths(self._limited, by_name)
         shapes: list[tuple[int, ...]] = []
         for value in self.outputs:
             shape = value.shape

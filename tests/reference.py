@@ -491,6 +491,9 @@ def plain_layer(layer, weights, values):
         y = normalise(kind, weights, options, x)
     elif kind in ("reshape", "permute", "slice", "pad", "upsample", "repeat_vector"):
         y = rearrange(kind, options, x)
+    elif kind == "step_table":
+        table = weights["table"][: x.shape[1]]
+        y = np.broadcast_to(table, (len(x), *table.shape))
     elif kind == "embedding":
         y = weights["weight"][given["indices"]]
     elif kind == "prelu":

@@ -51,22 +51,28 @@ def step_multiple(graph: Graph) -> int:
     return math.lcm(1, *divides)
 
 
-def derived_axes(graph: Graph) -> list[tuple[str, str, Axis]]:
-    """``[(layer, input, axis), ...]`` of the values whose time follows from an input's by rules."""
-    found: list[tuple[str, str, Axis]] = []
+def limited_axes(graph: Graph) -> list[tuple[str, str, Axis, int | None]]:
+    """``[(layer, input, axis, most), ...]`` of the values whose time follows from an input's by rules or may only have
+    `most` steps.
+    """
+    found: list[tuple[str, str, Axis, int | None]] = []
     for layer in graph.layers:
+        most = LAYER_KINDS[layer.kind].most_steps(graph.stored_tensors(layer))
         for name in layer.outputs.values():
             axis = graph.values[name].axis
-            if axis is not None and axis.rules and all(axis != known for _, _, known in found):
-                found.append((layer.name, axis.source, axis))
+            if axis is not None and (axis.rules or most) and all((axis, most) != known[2:] for known in found):
+                found.append((layer.name, axis.source, axis, most))
     return found
 
 
-def check_lengths(derived: Sequence[tuple[str, str, Axis]], times: Mapping[str, int]) -> None:
-    """Raise `ShapeError` if the time of an input, by its name, is too short for a layer of `derived_axes`."""
-    for layer, source, axis in derived:
-        if axis.length(times[source]) < 1:
+def check_lengths(limited: Sequence[tuple[str, str, Axis, int | None]], times: Mapping[str, int]) -> None:
+    """Raise `ShapeError` if an input, by its name, has too few or too many steps for a layer of `limited_axes`."""
+    for layer, source, axis, most in limited:
+        steps = axis.length(times[source])
+        if steps < 1:
             raise ShapeError(f"input {source!r}: {times[source]} steps are too few for layer {layer!r}")
+        if most is not None and steps > most:
+            raise ShapeError(f"input {source!r}: layer {layer!r} has a row for each of {most} steps, found {steps}")
 
 
 def index_limits(graph: Graph) -> dict[str, int]:

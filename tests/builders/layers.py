@@ -187,6 +187,8 @@ REDUCTIONS = [
     *(("function", (None, 7), {"function": name}) for name in ("sin", "cbrt", "asinh", "erf", "round", "isnan")),
     ("function", (None, 3, 5), {"function": "exp2"}),
     ("function", (19,), {"function": "tan"}),
+    ("step_table", (None, 3), {}, {"table": (40, 5)}),
+    ("step_table", (T, 2, 3), {}, {"table": (T, 70)}),
     ("positions", (None, 3), {}),
     ("positions", (None, 2, 3), {"start": -2.5, "step": 0.3}),
     ("positions", (T, 3), {"step": -1.0}),

@@ -206,6 +206,10 @@ def layer_networks(rng):
         y = builder.add("matmul", "products over time", {"x": y, "x1": best["y"]}, options=options)["y"]
         return builder.add("reduce", "variance", {"x": y}, options={"mode": "var", "axis": 1, "correction": 1.0})["y"]
 
+    def tables(builder, x):
+        steps = builder.add("step_table", "steps", {"x": x}, {"table": random(rng, (9, 4))})["y"]
+        return builder.add("merge", "placed", {"x": x, "x1": steps}, options={"mode": "sum"})["y"]
+
     def build(make, x, shape=None, indices=False):
         builder = GraphBuilder()
         builder.output(make(builder, builder.input("input", shape or (None, *x.shape[2:]), indices=indices)))
@@ -224,6 +228,7 @@ def layer_networks(rng):
         "layers_pairs": build(pairs, x, (6, 4)),
         "layers_numbers": build(numbers, rng.integers(0, 9, (3, 7)).astype(np.int32), indices=True),
         "layers_along": build(along, x),
+        "layers_tables": build(tables, x),
     }
 
 

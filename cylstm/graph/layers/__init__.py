@@ -56,6 +56,7 @@ _MODULES = {
     "rnn": "rnn",
     "slice": "rearrange",
     "softmax": "reduce",
+    "step_table": "step_table",
     "take": "take",
     "take_along": "take",
     "topk": "topk",

@@ -86,6 +86,10 @@ class LayerKind:
         """The number that all its indices must be below; None for a kind that reads none."""
         return None
 
+    def most_steps(self, weights: Weights) -> int | None:
+        """The most steps that its sequences may have; None if any number."""
+        return None
+
     def check_numbers(
         self,
         where: str,

@@ -127,7 +127,7 @@ def rows_of_table(net: Network, x: Any, axis: int, stop: Dim, start: int = 0) ->
     array = np.moveaxis(np.asarray(x), axis, 0)[start:]
     rest = array.shape[1:]
     table = array.reshape(len(array), -1).astype(net.dtype)
-    value = net.add_layer("steps_of", net.sequence_of(stop.axis), {"table": table}, part="table")
+    value = net.add_layer("step_table", net.sequence_of(stop.axis), {"table": table}, part="table")
     kept = [size for size in rest if size != 1]
     value = net.reshaped(value, [value.shape[0], *(kept or [1])], part="table.reshape")
     axes: list[Any] = []
