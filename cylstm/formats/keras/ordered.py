@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.arrays import shape_text
 from cylstm.formats import File
+from cylstm.formats.arrays import shape_text
 from cylstm.formats.keras.alone import Group, graph_of_layers
 from cylstm.formats.keras.architecture import read_architecture
 from cylstm.formats.keras.build import Model
