@@ -109,6 +109,13 @@ def read_inputs(
             raise ShapeError(f"inputs: expected one batch, found {len(inputs[0])} and {len(array)}")
         alone = is_alone
         inputs.append(array)
+        if value.axis is not None and value.axis.source != value.name:
+            other = [one.name for one in values].index(value.axis.source)
+            if inputs[other].shape[1] != array.shape[1]:
+                raise ShapeError(
+                    f"inputs: {value.axis.source!r} and {value.name!r} have one time, found "
+                    f"{inputs[other].shape[1]} and {array.shape[1]} steps"
+                )
     return inputs, alone
 
 

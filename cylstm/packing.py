@@ -115,6 +115,8 @@ class PackedModel(EngineModel):
             value.name: self._add_value(value.name, value.kind, tuple([size or 0 for size in value.shape]))
             for value in graph.values.values()
         }
+        for name, other in graph.inputs_of_one_time():
+            self._share_time(indices[name], indices[other], f"input {name!r}")
         for layer in graph.layers:
             tensors = graph.stored_tensors(layer)
             weights = graph.weight_types.get(layer.name)

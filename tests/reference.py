@@ -309,6 +309,9 @@ def normalise(kind, weights, options, x):
 
 def rearrange(kind, options, x):
     """reshape, permute, slice, pad, upsample and repeat_vector of x (batch, ...)."""
+    if kind == "reshape" and options["shape"].startswith("time*"):
+        count, *sizes = options["shape"][len("time*") :].split(",")
+        return x.reshape(x.shape[0], x.shape[1] * int(count), *map(int, sizes))
     if kind == "reshape":
         sizes = options["shape"].split(",")
         start = x.shape[:2] if sizes[0] == "time" else x.shape[:1]

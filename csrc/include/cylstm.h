@@ -145,6 +145,9 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec);
    layer's matrices cannot hold: 65520 and above in float16. */
 CylStatus cyl_model_write_tensor(CylModel *model, int32_t layer, const char *role, int64_t first_row, int64_t rows,
                                  const void *data /* real (rows, columns) */);
+/* Says that `value`, which will be an input whose time is not known in advance, has always as many steps as another
+   such input, `of`, which stands before it among the inputs. Layers take their times for one. */
+CylStatus cyl_model_share_time(CylModel *model, int32_t value, int32_t of);
 /* masks[i] is the index of the mask value of inputs[i], or -1. No layer can be added afterwards. */
 CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs /* (input_count) */,
                            const int32_t *masks /* (input_count) */, int32_t input_count,

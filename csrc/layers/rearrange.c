@@ -101,6 +101,11 @@ static CylStatus prepare_reshape(CylModel *model, CylLayer *layer, const CylLaye
     if (x->has_time && y->has_time && x->features == y->features && x->time == y->time) {
         return CYL_OK; /* reshaped step by step */
     }
+    if (x->has_time && y->has_time && !x->time && !y->time && y->features && x->features % y->features == 0) {
+        layer->time_kind = CYL_TIME_RULED; /* every step becomes several */
+        layer->rule = (CylTimeRule){0, 1, x->features / y->features};
+        return CYL_OK;
+    }
     int64_t in = x->features * (x->has_time ? x->time : 1), out = y->features * (y->has_time ? y->time : 1);
     layer->time_kind = CYL_TIME_FIXED;
     return in == out && in ? CYL_OK : CYL_E_VALUE;

@@ -82,7 +82,8 @@ CylStatus cyl_model_add_tensor(CylModel *model, CylValueKind kind, const int32_t
     if (model->is_finished || (unsigned)kind > CYL_INDEX || rank < 1 || rank > CYL_MAX_RANK) {
         return CYL_E_ARGUMENT;
     }
-    CylValue value = {.kind = kind, .axis = -1, .slot = -1, .output = -1, .limit = INT32_MAX, .features = 1};
+    CylValue value = {
+        .kind = kind, .axis = -1, .slot = -1, .output = -1, .time_of = -1, .limit = INT32_MAX, .features = 1};
     value.has_time = kind == CYL_SEQUENCE || kind == CYL_MASK || kind == CYL_INDEX;
     if (value.has_time && (shape[0] < 0 || (rank == 1 && kind == CYL_SEQUENCE) || (rank > 1 && kind == CYL_MASK))) {
         return CYL_E_ARGUMENT;
@@ -102,6 +103,19 @@ CylStatus cyl_model_add_tensor(CylModel *model, CylValueKind kind, const int32_t
     model->values = grown;
     grown[model->value_count] = value;
     *index = model->value_count++;
+    return CYL_OK;
+}
+
+CylStatus cyl_model_share_time(CylModel *model, int32_t value, int32_t of) {
+    if (model->is_finished || value < 0 || of < 0 || value >= model->value_count || of >= model->value_count ||
+        value == of) {
+        return CYL_E_ARGUMENT;
+    }
+    const CylValue *other = &model->values[of];
+    if (!model->values[value].has_time || model->values[value].time || !other->has_time || other->time) {
+        return CYL_E_VALUE;
+    }
+    model->values[value].time_of = of;
     return CYL_OK;
 }
 

@@ -39,6 +39,7 @@ typedef struct {
     bool has_time;
     int64_t time;     /* steps if known in advance, else 0 */
     int32_t axis;     /* index in the model's axes, -1 for a value without time; axis i is that of input i */
+    int32_t time_of;  /* of an input that has always as many steps as another: that value; else -1 */
     int32_t slot;     /* of a mask: its index in the workspace's masks, of which the inputs' come first; else -1 */
     int32_t output;   /* which output of the model this is, -1 for none */
     int32_t limit;    /* of indices: all must be below this */

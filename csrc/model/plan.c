@@ -46,8 +46,16 @@ static CylStatus plan_inputs(CylModel *model) {
             value->axis = i;
             value->is_chunked = !value->time;
         }
+        if (value->time_of >= 0) {
+            const CylValue *other = &model->values[value->time_of];
+            if (!other->is_given || other->axis < 0 || other->time) {
+                return CYL_E_VALUE; /* no input, or one that stands behind */
+            }
+            value->axis = other->axis;
+        }
         if (mask >= 0) {
-            model->values[mask].axis = model->values[mask].slot = i;
+            model->values[mask].axis = value->axis;
+            model->values[mask].slot = i;
             model->values[mask].is_chunked = value->is_chunked;
         }
     }

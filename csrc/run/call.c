@@ -12,6 +12,9 @@ CylStatus cyl_check_times(const CylModel *model, const int64_t *times) {
         if (value->has_time && (times[i] < 1 || (value->time && times[i] != value->time))) {
             return CYL_E_ARGUMENT;
         }
+        if (value->time_of >= 0 && times[i] != times[value->axis]) {
+            return CYL_E_ARGUMENT;
+        }
         if (value->has_time && times[i] > CYL_LONGEST) {
             return CYL_E_MEMORY;
         }

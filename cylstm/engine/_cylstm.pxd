@@ -89,6 +89,7 @@ cdef extern from "cylstm.h" nogil:
                                     int64_t rows, void *data)
     int32_t cyl_model_array_count(const CylModel *model, int32_t layer)
     CylArray cyl_model_array(const CylModel *model, int32_t layer, int32_t index)
+    CylStatus cyl_model_share_time(CylModel *model, int32_t value, int32_t of)
     CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t *masks, int32_t input_count,
                                const int32_t *outputs, int32_t output_count)
     int64_t cyl_model_step_multiple(const CylModel *model)

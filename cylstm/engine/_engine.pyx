@@ -225,6 +225,10 @@ cdef class EngineModel:
         )
         return index
 
+    def _share_time(self, int32_t value, int32_t of, str what):
+        """Say that an input has always as many steps as another before it."""
+        check(cyl_model_share_time(self.model, value, of), what)
+
     def _add_layer(self, layer, dict indices, tensors, weights, packed):
         """Declare a layer of the graph.
 

@@ -46,7 +46,15 @@ class GraphBuilder:
         self._outputs: list[str] = []
         self._tensors: dict[str, Tensor] = {}
 
-    def input(self, name: str, shape: tuple[int | None, ...], *, masked: bool = True, indices: bool = False) -> Value:
+    def input(
+        self,
+        name: str,
+        shape: tuple[int | None, ...],
+        *,
+        masked: bool = True,
+        indices: bool = False,
+        time_of: str | None = None,
+    ) -> Value:
         """Add an input of `shape` without batch; one with time gets an optional mask beside it.
 
         Parameters
@@ -59,6 +67,8 @@ class GraphBuilder:
             Whether `predict` takes a mask or lengths for it.
         indices : bool
             Whether it is whole numbers that choose rows of an embedding.
+        time_of : str, optional
+            An input made before whose number of steps it always has, if that is not fixed.
         """
         shape = tuple(shape)
         kind: Kind = "index" if indices else "sequence" if len(shape) > 1 else "vector"
@@ -72,6 +82,11 @@ class GraphBuilder:
                 f"input {name!r}: shape {shape} is neither (None, features), (None, ..., channels) nor (features,)"
             )
         axis = Axis(name) if has_time and shape[0] is None else None
+        if time_of is not None:
+            other = self._values[time_of].axis if time_of in self._inputs else None
+            if axis is None or other != Axis(time_of):
+                raise ShapeError(f"input {name!r}: it cannot have the time of {time_of!r}, both of a number not fixed")
+            axis = other
         mask = None
         if has_time and masked:
             mask = self._add_value(Value(f"{name}.mask", "mask", shape[:1], axis=axis)).name

@@ -205,6 +205,11 @@ class Graph(ReadOnly):
                 found.append((layer.name, tuple(parts)))
         return found
 
+    def inputs_of_one_time(self) -> list[tuple[str, str]]:
+        """``[(input, other), ...]`` of the inputs that always have the number of steps of another, not fixed."""
+        values = [self.values[name] for name in self.inputs]
+        return [(x.name, x.axis.source) for x in values if x.axis is not None and x.axis.source != x.name]
+
     def parameters(self) -> int:
         """Number of weights, each tensor counted once."""
         return sum(int(tensor.size) for tensor in as_stored(self.tensors).values())

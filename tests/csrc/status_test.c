@@ -322,6 +322,9 @@ static void finish_refuses_inputs_and_outputs_that_make_no_sense(void) {
         cyl_model_free(model);
     }
     CylModel *model = values_of(network);
+    CHECK_STATUS(cyl_model_share_time(model, x, x), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_share_time(model, x, 100), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_share_time(model, -1, x), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_E_ARGUMENT); /* no layer */
     CHECK_STATUS(cyl_model_add_layer(model, &network->layers[0].spec), CYL_OK);
     CHECK_STATUS(cyl_model_finish(model, &x, &mask, 0, &y, 1), CYL_E_ARGUMENT);
@@ -334,6 +337,7 @@ static void finish_refuses_inputs_and_outputs_that_make_no_sense(void) {
     int32_t index;
     CHECK_STATUS(cyl_model_finish(model, &x, &mask, 1, &y, 1), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_add_layer(model, &network->layers[0].spec), CYL_E_ARGUMENT);
+    CHECK_STATUS(cyl_model_share_time(model, x, other), CYL_E_ARGUMENT);
     CHECK_STATUS(cyl_model_add_value(model, CYL_VECTOR, 1, &index), CYL_E_ARGUMENT);
     cyl_model_free(model);
     network_free(network);

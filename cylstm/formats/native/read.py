@@ -54,7 +54,7 @@ def read_graph(file: SafetensorsFile, unread: Callable[[str, Any], StoredTensor]
         tensors = {name: unread(name, shape) for name, shape in graph["tensors"].items()}
     else:
         tensors = {name: file.stored(name) for name in names_of_weights(file)}
-    rebuilt = _rebuild(path, graph, user, tensors, file.storage())
+    rebuilt = _rebuild(path, graph, user, tensors, file.storage(), optional.pop("times", {}))
     if optional:
         from cylstm.formats.native.optional import with_optional
 
@@ -79,7 +79,9 @@ def names_of_weights(file: SafetensorsFile) -> list[str]:
 def _pop_optional(described: object) -> dict[str, Any]:
     """The optional entries of a graph, removed from it."""
     entries = described if isinstance(described, dict) else {}
-    return {key: entries.pop(key) for key in ("layouts", "window", "stateful", "weight_types") if key in entries}
+    return {
+        key: entries.pop(key) for key in ("layouts", "times", "window", "stateful", "weight_types") if key in entries
+    }
 
 
 def check_version(path: str, metadata: Mapping[str, str], key: str, known: int) -> None:
@@ -98,20 +100,29 @@ def _rebuild(
     user: Mapping[str, str],
     tensors: Mapping[str, StoredTensor],
     storage: Mapping[str, str],
+    times: object,
 ) -> Graph:
-    """The graph, made again through `GraphBuilder` so that everything is checked again."""
+    """The graph, made again through `GraphBuilder` so that everything is checked again.
+
+    `times` says of inputs the time of which other input they have.
+    """
     builder = GraphBuilder()
+    known = _names(path, "inputs", graph["inputs"])
+    if not isinstance(times, dict) or not set(times) <= set(known):
+        raise FormatError(f"{path}: graph: times expected names of inputs, found {times!r:.80}")
+    if not all(isinstance(name, str) for name in times.values()):
+        raise FormatError(f"{path}: graph: times expected names of inputs, found {times!r:.80}")
     for name, array in tensors.items():
         builder.tensor(name, array)
     declared = [_value(path, entry) for entry in graph["values"]]
     by_name = {value.name: value for value in declared}
     values: dict[str, Value] = {}
-    for name in _names(path, "inputs", graph["inputs"]):
+    for name in known:
         if name not in by_name:
             raise FormatError(f"{path}: input {name!r} is no value of the graph")
         declared_value = by_name[name]
         is_masked, is_index = declared_value.mask is not None, declared_value.kind == "index"
-        value = builder.input(name, declared_value.shape, masked=is_masked, indices=is_index)
+        value = builder.input(name, declared_value.shape, masked=is_masked, indices=is_index, time_of=times.get(name))
         values[name] = value
         if value.mask is not None:
             values[value.mask] = builder.value(value.mask)

@@ -58,6 +58,9 @@ def write_cylstm(
             for value in sorted(graph.values.values(), key=lambda value: value.name)
         ],
     }
+    times = dict(graph.inputs_of_one_time())
+    if times:
+        described["times"] = times
     if graph.layouts:
         described["layouts"] = dict(graph.layouts)
     if graph.window is not None:

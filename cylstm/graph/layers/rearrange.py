@@ -34,8 +34,8 @@ class ReshapeLayer(LayerKind):
 
     Inputs: ``x`` (sequence, vector or state). Outputs: ``y``; of several axes the first is its time. Option ``shape``:
     sizes separated by commas, batch not counted, "-1" for the one that follows from the others, and "time" first for
-    one that keeps the time and reshapes each step ("time,4,-1"); any other needs the steps in advance. Flatten is
-    "-1".
+    one that keeps the time and reshapes each step ("time,4,-1"), or "time*3" for one that makes three steps of each;
+    any other needs the steps in advance. Flatten is "-1".
     """
 
     name = "reshape"
@@ -47,6 +47,8 @@ class ReshapeLayer(LayerKind):
         text = options["shape"]
         sizes = text.split(",") if isinstance(text, str) else []
         keeps_time = sizes[:1] == ["time"]
+        if sizes and sizes[0].startswith("time*"):
+            return {"y": self._steps_divided(where, x, str(text), sizes)}
         if keeps_time and not x.has_time:
             raise ShapeError(f"layer {where!r}: shape {text!r} keeps a time that {x.name!r} of {x.shape} has not")
         given = x.step_shape if keeps_time else need_shape(where, x, "a reshape over time")
@@ -63,6 +65,23 @@ class ReshapeLayer(LayerKind):
         if keeps_time:
             return {"y": like(x, (x.shape[0], *target))}
         return {"y": Value("", kind_of(target), tuple(target))}
+
+    @staticmethod
+    def _steps_divided(where: str, x: Value, text: str, sizes: list[str]) -> Value:
+        """The result of "time*n,...", of n steps for each of x."""
+        if not x.has_time:
+            raise ShapeError(
+                f"layer {where!r}: shape {text!r} divides the steps of {x.name!r} of {x.shape}: it has none"
+            )
+        count, target = 0, []
+        with suppress(ValueError):
+            count, target = int(sizes[0][len("time*") :]), [int(size) for size in sizes[1:]]
+        if not 0 < count <= 1 << 24 or not target or len(target) >= MAX_RANK or min(target) < 1:
+            raise UnsupportedError(f"layer {where!r}: option shape expected one such as 'time*3,4', found {text!r}")
+        if count * math.prod(target) != x.size:
+            raise ShapeError(f"layer {where!r}: a step {x.step_shape} of {x.name!r} cannot be reshaped to {text!r}")
+        steps, time = derived_time(where, x, 0, 1, count)
+        return Value("", "sequence", (steps, *target), None, time)
 
 
 class PermuteLayer(LayerKind):
