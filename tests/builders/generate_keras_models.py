@@ -16,7 +16,10 @@ FOLDER = DATA / "keras_models"
 CHOSEN = [
     "activity_recognition", "text", "encoder_decoder", "autoencoder", "static_features", "anomaly_score", "translator",
     "residual_masked", "nested_twice", "masked_self_attention", "temporal_convolutions", "distributed_model",
-    "static_embedding", "operations", "transformer_decoder", "masked_attention",
+    "static_embedding", "operations", "transformer_decoder", "masked_attention", "einsum_heads", "einsum_shared",
+    "conv1d_transpose_wide", "conv1d_transpose_gaps", "channels_first_conv1d", "open_frames_conv1d_stride",
+    "several_adaptive_average", "several_spectral_conv", "words_and_tags", "scores_heads", "scores_none",
+    "constant_states", "reversible_embedding", "quantized_int8", "quantized_int4_blocks", "quantized_int4", "lora",
 ]  # fmt: skip
 
 

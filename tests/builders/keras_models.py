@@ -35,7 +35,11 @@ def build(keras, name):
     made = MODELS[name](keras, rng)
     for variable in made.weights:
         kind = variable.path.rsplit("/", 1)[-1]
-        if kind == "count":
+        if kind in ("count", "g_idx") or variable.dtype != "float32":
+            continue
+        if kind.endswith("_scale"):
+            # of quantised numbers
+            variable.assign(np.asarray(keras.ops.convert_to_numpy(variable)) * rng.uniform(0.9, 1.1, variable.shape))
             continue
         low, high = {"moving_variance": (0.3, 1.5), "variance": (0.3, 1.5), "gamma": (0.5, 1.5)}.get(kind, (-0.4, 0.4))
         variable.assign(rng.uniform(low, high, variable.shape).astype(np.float32))
@@ -813,6 +817,212 @@ def masks_in_models(keras, rng):
     inner = keras.Model(start, L.Multiply()([start, L.Dense(FEATURES)(start)]), name="inner")
     y = inner(L.Masking()(x))
     return keras.Model(x, [L.Flatten()(y), L.GRU(3)(y)])
+
+
+# Layers that become several of the graph
+
+EQUATIONS = {
+    "steps": ("abc,cd->abd", (None, 5), "d", {"activation": "softmax"}),
+    "heads": ("abc,cde->abde", (None, 2, 3), "de", {"activation": "tanh"}),
+    "columns_first": ("abc,cde->abed", (None, 3, 2), "d", {}),
+    "of_time": ("abc,bd->adc", (5, FEATURES), "d", {}),
+    "all_summed": ("abc,bcd->ad", (5,), "d", {"activation": "softmax"}),
+    "a_sum": ("abc,bd->ad", (5,), None, {}),
+    "shared": ("abc,cd->acd", (FEATURES, 3), "cd", {}),
+    "shared_steps": ("abc,ce->abce", (None, FEATURES, 3), "c", {}),
+    "step_bias": ("abc,cd->abd", (TIME, 5), "bd", {"activation": "relu"}),
+    "left": ("...x,xy->...y", 5, "y", {}),
+    "right": ("ab...,bc->ac...", (5,), "c", {}),
+}
+for key, (equation, shape, bias, options) in EQUATIONS.items():
+    is_open = shape == 5 or (isinstance(shape, tuple) and None in shape)
+    sequential(
+        f"einsum_{key}", (None if is_open else TIME, FEATURES),
+        lambda L, parts=(equation, shape, bias, options): [
+            L.GRU(FEATURES, return_sequences=True), L.EinsumDense(*parts[:2], bias_axes=parts[2], **parts[3]),
+        ],
+    )  # fmt: skip
+
+
+TRANSPOSED = {
+    "valid": {"strides": 2},
+    "same": {"strides": 2, "padding": "same", "activation": "tanh"},
+    "gaps": {"kernel_size": 2, "strides": 3, "padding": "same"},
+    "gaps_valid": {"kernel_size": 1, "strides": 3, "use_bias": False},
+    "uneven": {"kernel_size": 5, "strides": 3},
+    "wide": {"kernel_size": 7, "strides": 3, "padding": "same", "output_padding": 1, "activation": "softmax"},
+    "dilated": {"dilation_rate": 2, "padding": "same"},
+}
+for key, options in TRANSPOSED.items():
+    sequential(
+        f"conv1d_transpose_{key}", (None, FEATURES),
+        lambda L, options=options: [
+            L.LSTM(5, return_sequences=True), L.Conv1DTranspose(6, **{"kernel_size": 3, **options}), L.GRU(3),
+        ],
+    )  # fmt: skip
+
+CHANNELS_FIRST = {
+    "conv1d": lambda L: L.Conv1D(5, 3, padding="same", data_format="channels_first", activation="relu"),
+    "separable": lambda L: L.SeparableConv1D(5, 3, data_format="channels_first"),
+    "transposed": lambda L: L.Conv1DTranspose(5, 3, strides=2, data_format="channels_first"),
+    "pool": lambda L: L.MaxPooling1D(2, data_format="channels_first"),
+    "adaptive": lambda L: L.AdaptiveAveragePooling1D(5, data_format="channels_first"),
+    "padding": lambda L: L.ZeroPadding1D(2, data_format="channels_first"),
+    "global": lambda L: L.GlobalMaxPooling1D(data_format="channels_first", keepdims=True),
+    "flatten": lambda L: L.Flatten(data_format="channels_first"),
+}
+for key, part in CHANNELS_FIRST.items():
+    sequential(f"channels_first_{key}", (FEATURES, TIME), lambda L, part=part: [part(L), L.Flatten(), L.Dense(3)])
+
+SEVERAL = {
+    "adaptive_max": lambda L: L.AdaptiveMaxPooling1D(5),
+    "adaptive_average": lambda L: L.AdaptiveAveragePooling1D(7),
+    "adaptive_divides": lambda L: L.AdaptiveAveragePooling1D(4),
+    "spectral_dense": lambda L: L.SpectralNormalization(L.Dense(5, activation="tanh")),
+    "spectral_conv": lambda L: L.SpectralNormalization(L.Conv1D(5, 3), power_iterations=2),
+    "spectral_steps": lambda L: L.TimeDistributed(L.SpectralNormalization(L.Dense(5))),
+    "batch_norm_time": lambda L: L.BatchNormalization(axis=1),
+    "group_norm_time": lambda L: L.GroupNormalization(3, axis=1),
+    "unit_norm_time": lambda L: L.UnitNormalization(axis=1),
+}
+for key, part in SEVERAL.items():
+    sequential(
+        f"several_{key}", (TIME, FEATURES),
+        lambda L, part=part: [L.Masking(), L.LSTM(6, return_sequences=True), part(L), L.LSTM(3)],
+    )  # fmt: skip
+
+FRAMES = {
+    "conv1d": lambda L: L.Conv1D(5, 3, activation="relu"),
+    "conv1d_stride": lambda L: L.Conv1D(5, 4, strides=2, padding="same", activation="softmax"),
+    "conv1d_causal": lambda L: L.Conv1D(5, 3, dilation_rate=2, padding="causal"),
+    "depthwise": lambda L: L.DepthwiseConv1D(3, depth_multiplier=2, padding="same", activation="tanh"),
+    "separable": lambda L: L.SeparableConv1D(6, 3, depth_multiplier=2),
+    "max_pooling": lambda L: L.MaxPooling1D(3, strides=2, padding="same"),
+    "average_pooling": lambda L: L.AveragePooling1D(2),
+    "average_pooling_same": lambda L: L.AveragePooling1D(3, strides=1, padding="same"),
+    "einsum": lambda L: L.EinsumDense("abc,cd->adb", (6, 8), bias_axes="db"),
+}
+for key, part in FRAMES.items():
+    sequential(
+        f"open_frames_{key}", (None, 8, 3),
+        lambda L, part=part: [L.TimeDistributed(part(L)), L.TimeDistributed(L.Flatten()), L.LSTM(3)],
+    )  # fmt: skip
+
+
+@model
+def open_frames_of_words(keras, rng):
+    """Characters of words, of any number of words."""
+    L = keras.layers
+    tokens = keras.Input((None, 7), dtype="int32")
+    y = L.TimeDistributed(L.Conv1D(4, 3))(L.TimeDistributed(L.Embedding(WORDS, 5))(tokens))
+    return keras.Model(tokens, L.GRU(3)(L.TimeDistributed(L.GlobalMaxPooling1D())(y)))
+
+
+@model
+def words_and_tags(keras, rng):
+    """Two sequences of indices of one time that is not known, and one of numbers."""
+    L = keras.layers
+    words, tags = keras.Input((None,), dtype="int32"), keras.Input((None,), dtype="int32")
+    x = keras.Input((None, 3))
+    both = L.Concatenate()([L.Embedding(WORDS, 6, mask_zero=True)(words), L.Embedding(WORDS, 2, mask_zero=True)(tags)])
+    y = L.Multiply()([L.Dense(4)(both), L.Dense(4)(L.Masking()(x))])
+    return keras.Model([words, tags, x], [L.Bidirectional(L.LSTM(5, return_sequences=True))(y), L.GRU(2)(both)])
+
+
+def _scored(name, attend):
+    def make(keras, rng):
+        """Attention with its scores, of steps that are masked and not, causal and not."""
+        L = keras.layers
+        x = keras.Input((TIME, FEATURES))
+        made = []
+        for causal in (False, True):
+            for masked in (False, True):
+                start = L.Masking()(x) if masked else x
+                query, value = L.Dense(6)(start), L.Dense(6)(start)
+                made += attend(L)(query, value, causal)
+        return keras.Model(x, made)
+
+    MODELS[f"scores_{name}"] = make
+
+
+_SCORES = {"return_attention_scores": True}
+_scored("attention", lambda L: lambda q, v, c: L.Attention(use_scale=True)([q, v], use_causal_mask=c, **_SCORES))
+_scored("concat", lambda L: lambda q, v, c: L.Attention(score_mode="concat")([q, v], use_causal_mask=c, **_SCORES))
+_scored("additive", lambda L: lambda q, v, c: L.AdditiveAttention()([q, v], use_causal_mask=c, **_SCORES))
+_scored("heads", lambda L: lambda q, v, c: L.MultiHeadAttention(2, 3)(q, v, use_causal_mask=c, **_SCORES))
+_scored("groups", lambda L: lambda q, v, c: L.GroupQueryAttention(3, 4, 2)(q, v, use_causal_mask=c, **_SCORES))
+_scored(
+    "none",
+    lambda L: lambda q, v, c: [L.GroupQueryAttention(3, 4, 2, use_gate=True, use_bias=c)(q, v, use_causal_mask=c)],
+)
+
+
+@model
+def constant_states(keras, rng):
+    """Initial states that are numbers, the same for every row."""
+    L = keras.layers
+    x = keras.Input((None, FEATURES))
+    start = [np.tile(rng.uniform(-1, 1, 5).astype(np.float32), (BATCH, 1)) for _ in range(4)]
+    lstm = L.LSTM(5, return_sequences=True)(x, initial_state=start[:2])
+    gru = L.Bidirectional(L.GRU(5))(L.Masking()(x), initial_state=start[2:])
+    return keras.Model(x, [lstm, gru])
+
+
+@model
+def masked_places(keras, rng):
+    """Masking of the last of more axes."""
+    L = keras.layers
+    x = keras.Input((TIME, 3, 2))
+    return keras.Model(x, L.Flatten()(L.Masking()(x)))
+
+
+@model
+def reversible_embedding(keras, rng):
+    L = keras.layers
+    tokens = keras.Input((None,), dtype="int32")
+    own = L.ReversibleEmbedding(WORDS, 6, mask_zero=True, logit_soft_cap=0.7)
+    other = L.ReversibleEmbedding(WORDS, 5, tie_weights=False)
+    return keras.Model(
+        tokens,
+        [
+            own(L.LSTM(6, return_sequences=True)(own(tokens)), reverse=True),
+            other(L.GRU(5)(other(tokens)), reverse=True),
+        ],
+    )
+
+
+def _quantized(name, mode, **options):
+    def make(keras, rng):
+        """Quantised after its weights are set: `build` leaves whole numbers as they are."""
+        L = keras.layers
+        tokens, x = keras.Input((None,), dtype="int32"), keras.Input((None, FEATURES))
+        y = L.Concatenate()([L.Embedding(WORDS, 5)(tokens), x])
+        y = L.Dense(7, "tanh")(L.GRU(6, return_sequences=True)(y))
+        y = L.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de")(y)
+        y = L.EinsumDense("abcd,cde->abe", (None, 4), bias_axes="e", activation="relu")(y)
+        made = keras.Model([tokens, x], L.Dense(3, use_bias=False)(y))
+        for variable in made.weights:
+            variable.assign(rng.uniform(-0.7, 0.7, variable.shape).astype(np.float32))
+        if mode == "lora":
+            for layer in made.layers:
+                if hasattr(layer, "enable_lora"):
+                    layer.enable_lora(2, lora_alpha=3)
+            return made
+        config = getattr(keras.quantizers, options["config"])(**options["arguments"]) if options else None
+        for layer in made.layers:
+            if type(layer).__name__ in ("Dense", "EinsumDense", "Embedding"):
+                layer.quantize(mode, config=config)
+        return made
+
+    MODELS[f"quantized_{name}"] = make
+
+
+_quantized("int8", "int8")
+_quantized("int8_weights", "int8", config="Int8QuantizationConfig", arguments={"activation_quantizer": None})
+_quantized("int4", "int4")
+_quantized("int4_blocks", "int4", config="Int4QuantizationConfig", arguments={"block_size": 3})
+_quantized("lora", "lora")
+MODELS["lora"] = MODELS.pop("quantized_lora")
 
 
 def input_names(made):

@@ -76,6 +76,8 @@ class Model:
         self.taken: dict[str, Taken] = {}
         self.used: dict[str, str] = {}
         self.shapes = shapes = self.input_shapes()
+        #: input -> an input before it whose number of steps it has
+        self.times: dict[str, str] = {}
         #: inputs that hold indices, whose number of steps is fixed, that take no mask
         self.special: dict[str, set[str]] = {
             "indices": {name for name, shape in shapes.items() if shape == (None,)},
@@ -88,7 +90,10 @@ class Model:
                 break
             except Rebuild as needed:
                 for kind, names in needed.inputs.items():
-                    self.special[kind].update(names)
+                    if kind == "one_time":
+                        self.join_times(set(names))
+                    else:
+                        self.special[kind].update(names)
         left = weights.left(set(self.used))
         if left:
             raise FormatError(f"{self.where}: weights that belong to no layer of the config: {', '.join(left[:40])}")
@@ -130,9 +135,15 @@ class Model:
                     "(batch, time, [rows,] columns, channels) with a fixed number of features, or (batch, time) for an "
                     f"Embedding; found {sizes_text(shape)}"
                 )
-            if has_time and name not in self.special["fixed"]:
+            if has_time and not self.special["fixed"].intersection(self.inputs_with(self.times.get(name, name))):
                 shape = (None, *inner)
-            value = self.builder.input(name, shape, masked=name not in self.special["unmasked"], indices=is_index)
+            value = self.builder.input(
+                name,
+                shape,
+                masked=name not in self.special["unmasked"],
+                indices=is_index,
+                time_of=self.times.get(name) if None in shape else None,
+            )
             if value.mask is not None:
                 self.origins[value.mask] = frozenset([name])
             flows.append(Flow(value, Mask(None if value.mask is None else self.builder.value(value.mask))))
@@ -378,6 +389,8 @@ class Model:
             origins = [self.origins.get(mask.name, frozenset()) for mask in merged]
             self.origins[made["mask"].name] = frozenset().union(*origins) if all(origins) else frozenset()
             return made
+        if kind == "merge" and not ((options or {}).get("mode") == "concat" and self.is_along_time(inputs, options)):
+            self.share_time([value for value in inputs.values() if value is not None])
         known = self.shared.get((key, name))
         if known is not None:
             return self.builder.add(kind, name, inputs, known, options)
@@ -385,6 +398,12 @@ class Model:
         if weights:
             self.shared[key, name] = {role: f"{made['y'].name}.{role}" for role in weights}
         return made
+
+    @staticmethod
+    def is_along_time(inputs: Mapping[str, Value | None], options: Mapping[str, Option] | None) -> bool:
+        """Whether a merge joins its inputs along the time."""
+        first, axis = inputs["x"], (options or {}).get("axis", -1)
+        return first is not None and first.has_time and axis in (0, -len(first.shape))
 
     def inputs_of(self, mask: Value | NoMask) -> frozenset[str]:
         return mask.inputs if isinstance(mask, NoMask) else self.origins.get(mask.name, frozenset())
@@ -411,6 +430,29 @@ class Model:
     def is_input(self, value: Value) -> bool:
         return value.name in self.shapes
 
+    def share_time(self, values: Sequence[Value]) -> None:
+        """Raise `Rebuild` for inputs whose times meet step by step: they are one, unless the config says otherwise."""
+        axes = [value.axis for value in values if value.axis is not None]
+        sources = {axis.source for axis in axes}
+        if len(sources) > 1 and len({axis.rules for axis in axes}) == 1:
+            steps = {self.shapes[name][0] for source in sources for name in self.inputs_with(source)}
+            if len(steps) == 1 and 1 not in steps:
+                raise Rebuild(one_time=sources)
+
+    def inputs_with(self, source: str) -> list[str]:
+        """The inputs that have the time of an input."""
+        return [source, *(name for name, other in self.times.items() if other == source)]
+
+    def join_times(self, sources: set[str]) -> None:
+        """From now on the times of these inputs are that of the first."""
+        first = next(name for name in self.shapes if name in sources)
+        joined = [name for source in sources for name in self.inputs_with(source)]
+        self.times |= dict.fromkeys([name for name in joined if name != first], first)
+
+    @property
+    def is_archive(self) -> bool:
+        return self.weights.is_archive
+
     def take(
         self,
         layer: LayerConfig,
@@ -421,16 +463,26 @@ class Model:
         *,
         cudnn_bias: int | None = None,
         ignored: Sequence[str] = (),
+        integers: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Keras role -> array of ``parts[index]`` of a layer; their number and shapes are those of the config.
 
         `roles` says what each becomes, for the provenance; `cudnn_bias` is the length of the bias by which
-        the weights of a CuDNN layer are recognised and converted; those `ignored` exist but are not used.
+        the weights of a CuDNN layer are recognised and converted; those `ignored` exist but are not used; those of
+        `integers` hold whole numbers.
         """
         if not shapes:
             return {}
         taken = take_weights(
-            self.weights, layer, parts, index, shapes, self.taken, cudnn_bias=cudnn_bias, ignored=ignored
+            self.weights,
+            layer,
+            parts,
+            index,
+            shapes,
+            self.taken,
+            cudnn_bias=cudnn_bias,
+            ignored=ignored,
+            integers=integers,
         )
         self.used |= {weight.name: roles[role] for role, weight in taken.items()}
         return {role: weight.array for role, weight in taken.items() if role not in ignored}

@@ -11,11 +11,11 @@ import numpy as np
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.keras.config import LayerConfig
 from cylstm.formats.keras.weights import Part
-from cylstm.graph.values import Option, Value
+from cylstm.graph.values import Option, StaticTimeNeeded, Value
 
 
 class Rebuild(Exception):
-    """The graph must be built again: inputs hold indices, have a fixed number of steps, or take no mask."""
+    """The graph must be built again: inputs hold indices, have a fixed number of steps, take no mask, or `one_time`."""
 
     def __init__(self, **inputs: Iterable[str]) -> None:
         super().__init__()
@@ -80,6 +80,10 @@ class Maker(Protocol):
     is_tensorflow: bool
     stateful: list[str]
 
+    @property
+    def is_archive(self) -> bool:
+        """`Weights.is_archive` of the model's weights."""
+
     def add_layer(
         self,
         key: tuple[object, ...],
@@ -101,6 +105,7 @@ class Maker(Protocol):
         *,
         cudnn_bias: int | None = None,
         ignored: Sequence[str] = (),
+        integers: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Keras role -> array of ``parts[index]`` of a layer, checked against `shapes`."""
 
@@ -118,6 +123,9 @@ class Maker(Protocol):
 
     def is_input(self, value: Value) -> bool:
         """Whether a value is an input of the network."""
+
+    def share_time(self, values: Sequence[Value]) -> None:
+        """Let the inputs from which the times of `values` come, not fixed, have one time if they can."""
 
 
 @dataclass(frozen=True)
@@ -214,10 +222,15 @@ class LayerCall:
         return self.maker.add_layer(key, kind, name, inputs, weights, options)
 
     def take(
-        self, shapes: Mapping[str, tuple[int, ...]], roles: Mapping[str, str], ignored: Sequence[str] = ()
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        roles: Mapping[str, str],
+        ignored: Sequence[str] = (),
+        integers: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
-        """The layer's own weights, by Keras's names."""
-        return self.take_part([Part()], 0, shapes, {key: f"{self.name}/{role}" for key, role in roles.items()}, ignored)
+        """The layer's own weights, by Keras's names; those of `integers` are whole numbers."""
+        named = {key: f"{self.name}/{role}" for key, role in roles.items()}
+        return self.take_part([Part()], 0, shapes, named, ignored, integers=integers)
 
     def take_part(
         self,
@@ -227,6 +240,7 @@ class LayerCall:
         roles: Mapping[str, str],
         ignored: Sequence[str] = (),
         cudnn_bias: int | None = None,
+        integers: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """The weights of one of several parts of the layer."""
         within = self.within
@@ -234,7 +248,9 @@ class LayerCall:
             Part((*within.path, *part.path), (*within.attributes, *part.attributes), part.names, within.below)
             for part in parts
         ]
-        return self.maker.take(self.owner, placed, index, shapes, roles, cudnn_bias=cudnn_bias, ignored=ignored)
+        return self.maker.take(
+            self.owner, placed, index, shapes, roles, cudnn_bias=cudnn_bias, ignored=ignored, integers=integers
+        )
 
     def axis(self, axis: object, option: str = "axis", of: Value | None = None) -> int:
         """The axis of the value's shape for Keras's axis, which counts the batch too."""
@@ -249,11 +265,13 @@ class LayerCall:
         return axis % rank - 1 + self.first
 
     def known_sizes(self, value: Value, first: int) -> tuple[int, ...]:
-        """The sizes of a value's axes from `first` on; the graph is built again with a number of steps if need be."""
+        """The sizes of a value's axes from `first` on. Raises `StaticTimeNeeded` if a time among them is not known."""
         sizes = [size for size in value.shape[first:] if size is not None]
         if len(sizes) < len(value.shape) - first:
-            assert value.axis is not None
-            raise Rebuild(fixed=[value.axis.source])
+            raise StaticTimeNeeded(
+                f"{self.what}: needs the number of steps in advance: say it in the shape of the input, found "
+                f"{shape_text(value)}"
+            )
         return tuple(sizes)
 
     def mask(self, flow: Flow) -> Value | None:

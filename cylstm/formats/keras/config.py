@@ -47,6 +47,9 @@ COMPOSED = ("mish", "log_softmax")
 #: Layers that are one activation function.
 ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax")
 
+#: Layers that Keras 3 can quantise.
+QUANTIZED_LAYERS = ("Dense", "EinsumDense", "Embedding", "ReversibleEmbedding")
+
 # Options that change nothing at inference.
 _INERT = {
     "name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_dtype", "seed", "input_dim",
@@ -254,8 +257,9 @@ def read_layer(start: str, role: str, entry: Any, version: tuple[int, int]) -> L
     if not isinstance(name, str) or not name:
         raise FormatError(f"{start}a {class_name} {role} without a name")
     dtype = config.get("dtype")
-    if isinstance(dtype, dict) and dtype.get("class_name") not in ("DTypePolicy", "Policy"):
-        raise UnsupportedError(f"{start}{role} {name!r}: dtype policy {dtype.get('class_name')!r} is not supported")
+    is_plain = not isinstance(dtype, dict) or dtype.get("class_name") in ("DTypePolicy", "Policy")
+    if not is_plain and class_name not in QUANTIZED_LAYERS:
+        raise UnsupportedError(f"{start}{role} {name!r}: dtype policy {dtype['class_name']!r:.80} is not supported")
     module = entry.get("module")
     return LayerConfig(
         class_name,

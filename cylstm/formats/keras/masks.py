@@ -24,8 +24,8 @@ _KEPT, _ENDED, _OF_ITS_OWN = ((0, 0), KEEPS), ((0, 0), ENDS), ((0, 0), OWN)
 #: layer that ends masks behind one that gives a mask; since then the mask ends silently, or with a warning.
 MASKS: Mapping[str, Sequence[tuple[Version, str]]] = {
     **dict.fromkeys(
-        ("Dense", "Activation", "LeakyReLU", "ELU", "ReLU", "PReLU", "Softmax", "Dropout", "SpatialDropout1D",
-         "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization", "BatchNormalization",
+        ("Dense", "Activation", "LeakyReLU", "ELU", "ReLU", "ThresholdedReLU", "PReLU", "Softmax", "Dropout",
+         "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization", "BatchNormalization",
          "LayerNormalization", "UnitNormalization", "GroupNormalization"),
         (_KEPT,),
     ),
@@ -33,11 +33,13 @@ MASKS: Mapping[str, Sequence[tuple[Version, str]]] = {
     **dict.fromkeys(
         ("RMSNormalization", "Conv1D", "DepthwiseConv1D", "SeparableConv1D", "MaxPooling1D", "AveragePooling1D",
          "GlobalMaxPooling1D", "GlobalAveragePooling1D", "Flatten", "Reshape", "Permute", "RepeatVector", "Cropping1D",
-         "ZeroPadding1D", "UpSampling1D", "Dot"),
+         "ZeroPadding1D", "UpSampling1D", "Dot", "EinsumDense", "Conv1DTranspose", "AdaptiveMaxPooling1D",
+         "AdaptiveAveragePooling1D"),
         (_ENDED,),
     ),
     **dict.fromkeys(
-        ("Embedding", "Masking", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate",
+        ("Embedding", "ReversibleEmbedding", "Masking", "SpectralNormalization", "GroupQueryAttention",
+         "GroupedQueryAttention", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate",
          "Attention", "AdditiveAttention", "MultiHeadAttention", "TimeDistributed", "Bidirectional", "LSTM", "GRU",
          "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "Sequential", "Functional", "Model"),
         (_OF_ITS_OWN,),
@@ -52,6 +54,8 @@ _TAKES = ("GlobalAveragePooling1D", "Dot")
 _FILLS, _LOSES = (3, 4), (3, 0)
 #: The output's mask is the call's own argument; before, Keras 3 took that of the input in any case.
 _OWN_ARGUMENT = (3, 11)
+#: The argument with which attention gives its scores, too.
+SCORES = "return_attention_scores"
 #: MultiHeadAttention reads masks, and takes them away from its inputs. Where no step counts, its attention is the mean
 #: of all without dropout, and 0 with it; before, 1e9 was taken from the scores of steps that do not count.
 _ATTENTION_READS, _ATTENTION_TAKES, _ATTENTION_AVERAGES, _ATTENTION_ZEROES = (2, 10), (3, 8), (3, 7), (3, 10)
@@ -110,8 +114,9 @@ def merged_mask(
 
 def add_merge(call: LayerCall, mode: str) -> list[Flow]:
     """A merge of all inputs, and what Keras makes of those that are masked."""
-    mask = merged_mask(call, call.listed_masks())
     values = call.values
+    call.maker.share_time(values)
+    mask = merged_mask(call, call.listed_masks())
     rank = max(len(value.shape) for value in values)
     # Keras reads the masks of the tensors, and an input of lower rank gets an axis, so that it is another tensor.
     masks = [flow.mask.value if len(flow.value.shape) == rank else None for flow in call.flows]
@@ -168,11 +173,14 @@ def attention_masks(
     Roles and rules are those of the operation ``attention``.
     """
     version = call.layer.version
+    # With the scores as a result, Keras computes them as with dropout.
+    rule = _masked_scores(version, bool(call.layer.config.get("dropout")) or call.flag_argument(SCORES))
     if version < _ATTENTION_READS:
-        return {}, _masked_scores(call.layer), None
-    # Since 3.8 the argument query_mask is not read.
+        return {}, rule, None
+    # Since 3.8 MultiHeadAttention does not read its argument query_mask.
+    takes = version >= _ATTENTION_TAKES and call.layer.class_name == "MultiHeadAttention"
     is_explicit, of_query = call.explicit_mask("query_mask")
-    if not is_explicit or version >= _ATTENTION_TAKES:
+    if not is_explicit or takes:
         of_query = query.mask.value
     found = []
     for name, flow in (("value", value), ("key", key)):
@@ -184,16 +192,15 @@ def attention_masks(
     of_value = call.readable(call.merged_mask(found, "all", f"{call.name}.mask")) if found else None
     masks = {"mask_query": call.readable(of_query), "mask_value": of_value}
     mask = query.mask.value
-    if version >= _ATTENTION_TAKES:
+    if takes:
         for flow in (query, value, key):
             # Keras takes the masks from the tensors themselves: calls after this one see none.
             flow.mask.value = None
-    return masks, _masked_scores(call.layer), mask
+    return masks, rule, mask
 
 
-def _masked_scores(layer: LayerConfig) -> str:
-    version = layer.version
-    if version >= _ATTENTION_AVERAGES and not layer.config.get("dropout"):
+def _masked_scores(version: Version, has_scores: bool) -> str:
+    if version >= _ATTENTION_AVERAGES and not has_scores:
         return "average"
     return "zero" if version >= _ATTENTION_ZEROES else "penalty"
 

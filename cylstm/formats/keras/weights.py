@@ -20,12 +20,14 @@ LEGACY_NAMES = ("layer_names", "layer_names0")
 ARCHIVE_ROOTS = ("layers", "_layer_checkpoint_dependencies")
 #: groups of an archive, and of an older file's root, that only training needs
 _TRAINING = ("optimizer", "metrics", "optimizer_weights")
+#: what SpectralNormalization divides a kernel by in training
+_VECTOR_U = "vector_u"
 
 
 def is_weight(path: str) -> bool:
-    """Whether a dataset is a weight: not the state of an optimizer, a metric or a dropout's random generator."""
+    """Whether a dataset is a weight: not the state of an optimizer, a metric, or what only training reads."""
     parts = path.split("/")
-    return parts[0] not in _TRAINING and "seed_generator" not in parts
+    return parts[0] not in _TRAINING and "seed_generator" not in parts and _role(path) != _VECTOR_U
 
 
 class Part(NamedTuple):
@@ -68,7 +70,13 @@ class Taken(NamedTuple):
 
 
 class Weights(Protocol):
-    """Where a model's weights are found."""
+    """Where a model's weights are found.
+
+    `is_archive` tells whether each object's own weights stand apart from those of the objects in it, and those of LoRA
+    have been added to the weights that they belong to.
+    """
+
+    is_archive: bool
 
     def tensors(
         self, layer: LayerConfig, parts: Sequence[Part], index: int, roles: Sequence[str]
@@ -93,6 +101,8 @@ class _LiveTensor:
 class LiveWeights:
     """The weights of a live Keras model."""
 
+    is_archive = False
+
     def __init__(self, model: Any, layers: Sequence[LayerConfig]) -> None:
         self.layers = {layer.name: layer for layer in model.layers}
         missing = [layer.name for layer in layers if layer.name not in self.layers]
@@ -109,6 +119,10 @@ class LiveWeights:
         start = "/".join(map(str, (layer.name, *parts[index].attributes)))
         if len(arrays) != len(roles):
             raise FormatError(f"Keras model: {start!r}: expected {', '.join(roles)}, found {len(arrays)} arrays")
+        names = [str(getattr(weight, "name", "")) for weight in getattr(live, "weights", ())]
+        if sorted(names) == sorted(roles):
+            # those that are not trained stand last, whatever their order in the layer
+            arrays = [arrays[names.index(role)] for role in roles]
         return {role: _LiveTensor(f"{start}/{role}", array) for role, array in zip(roles, arrays, strict=True)}
 
     def left(self, used: set[str]) -> list[str]:
@@ -121,6 +135,8 @@ class ArchiveWeights:
     The path of a weight is ``layers/<class>[_<n>]/.../vars/<j>``, with a counter per class. In the file of a model that
     is a class of its own, layers stand under the names of its attributes too, beside ``layers``.
     """
+
+    is_archive = True
 
     def __init__(self, where: str, files: Sequence[Hdf5File], layers: Sequence[LayerConfig]) -> None:
         self.where = where
@@ -176,14 +192,16 @@ class LegacyWeights:
         The layers that have weights: Keras too matches these by their order, not by name.
     """
 
+    is_archive = False
+
     def __init__(self, where: str, file: Hdf5File, root: str, weighted: Sequence[LayerConfig]) -> None:
         self.where = where
         self.file = file
         self.start = f"{root}/" if root else ""
-        stored = legacy_names(file, root)
+        stored = [(name, [*filter(is_weight, weights)]) for name, weights in legacy_names(file, root)]
         in_layers = {f"{name}/{weight}" for name, weights in stored for weight in weights}
         start = len(self.start)
-        present = [path[start:] for path in file.datasets(root) if root or is_weight(path)]
+        present = [path[start:] for path in file.datasets(root) if is_weight(path[start:])]
         self.all = [*in_layers, *(path for path in present if path not in in_layers)]
         stored = [(name, weights) for name, weights in stored if weights]
         self.stored = {layer.name: found for layer, found in zip(weighted, stored, strict=False)}
@@ -307,16 +325,18 @@ def take_weights(
     *,
     cudnn_bias: int | None = None,
     ignored: Sequence[str] = (),
+    integers: Sequence[str] = (),
 ) -> dict[str, Taken]:
     """Keras role -> weight of ``parts[index]`` of a layer; their number and shapes are those of the config.
 
     `known` are the weights read before, by name, to which these are added. `cudnn_bias` is the length of a bias that
-    tells the weights of a CuDNN layer, which are converted. Those `ignored` are there and are not read.
+    tells the weights of a CuDNN layer, which are converted. Those `ignored` are there and are not read; those of
+    `integers` are whole numbers.
     """
     tensors = weights.tensors(layer, parts, index, list(shapes))
     if any(tensor.name not in known for tensor in tensors.values()):
         read = {role: shape for role, shape in shapes.items() if role not in ignored}
-        for role, found in _read_weights(layer, tensors, read, cudnn_bias).items():
+        for role, found in _read_weights(layer, tensors, read, cudnn_bias, integers).items():
             known[tensors[role].name] = found
         for role in ignored:
             known[tensors[role].name] = Taken(tensors[role].name, tensors[role].storage, np.empty(0, np.float32))
@@ -324,7 +344,11 @@ def take_weights(
 
 
 def _read_weights(
-    layer: LayerConfig, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], cudnn_bias: int | None
+    layer: LayerConfig,
+    tensors: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    cudnn_bias: int | None,
+    integers: Sequence[str],
 ) -> dict[str, Taken]:
     """The numbers of a layer's tensors, converted if they are those of a CuDNN layer."""
     cudnn = "bias" in shapes and tensors["bias"].shape == (cudnn_bias,)
@@ -344,9 +368,10 @@ def _read_weights(
                 f"found {shape_text(tensor.shape)}"
             )
         arrays[role] = tensor.read()
-        if arrays[role].dtype.kind != "f":
+        if arrays[role].dtype.kind not in ("iu" if role in integers else "f"):
+            expected = "whole" if role in integers else "floating-point"
             raise FormatError(
-                f"{layer.what}, tensor {tensor.name!r}: expected floating-point numbers, found {arrays[role].dtype}"
+                f"{layer.what}, tensor {tensor.name!r}: expected {expected} numbers, found {arrays[role].dtype}"
             )
     if cudnn:
         arrays = from_cudnn(arrays, gates)
@@ -365,12 +390,16 @@ def _read_weights(
     return found
 
 
+#: Keras's name of a class in a config -> the class's own, where they differ.
+_CLASSES = {"GroupQueryAttention": "GroupedQueryAttention"}
+
+
 def numbered(class_names: Sequence[str]) -> list[str]:
     """The groups that Keras makes for objects of these classes: in snake case, counted per class from the second on."""
     counts: dict[str, int] = {}
     found = []
     for class_name in class_names:
-        name = _snake_case(class_name)
+        name = _snake_case(_CLASSES.get(class_name, class_name))
         count = counts[name] = counts.get(name, -1) + 1
         found.append(f"{name}_{count}" if count else name)
     return found

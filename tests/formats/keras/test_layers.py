@@ -17,6 +17,18 @@ from tests.builders.weight_files import (
 h5py = pytest.importorskip("h5py")
 
 
+def quantized(mode, policy="QuantizedDTypePolicy", **options):
+    """A Dense layer with a policy of quantisation."""
+    return keras_dense("x", 2, dtype={"class_name": policy, "config": {"mode": mode}}, **options)
+
+
+def einsum(equation, output_shape=(3,), **options):
+    """An EinsumDense that reads (batch, 2)."""
+    return keras_layer(
+        "EinsumDense", "x", equation=equation, output_shape=list(output_shape), activation="linear", **options
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -124,16 +136,47 @@ def test_activation_layers_keep_their_parameters(tmp_path, layer, expected):
             keras_dense("x", 2, activation={"class_name": "function", "config": "f", "module": "my.code"}),
             r"layer 'x' \(Dense\), option 'activation': 'function' of module 'my.code'.*custom objects",
         ),
-        (keras_dense("x", 2, lora_rank=4), "option lora_rank=4 is not supported"),
-        (keras_dense("x", 2, quantization_config={"mode": "int8"}), "option quantization_config="),
-        (keras_dense("x", 2, dtype={"class_name": "QuantizedDTypePolicy", "config": {}}), "'QuantizedDTypePolicy'"),
+        (
+            keras_layer("LSTM", "x", dtype={"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8"}}),
+            "layer 'x': dtype policy 'QuantizedDTypePolicy' is not supported",
+        ),
+        (quantized("float8", "QuantizedFloat8DTypePolicy"), "quantised as 'float8', which is not supported"),
+        (quantized("gptq/4/128", "GPTQDTypePolicy"), "quantised as 'gptq/4/128', which is not supported"),
+        (quantized("int4/x", "Int4DTypePolicy"), "mode 'int4/x' names no block size"),
+        (quantized("int8", quantization_config=3), "option quantization_config expected an object, found 3"),
+        (
+            quantized("int8", quantization_config={"config": {"activation_quantizer": {"class_name": "Mine"}}}),
+            "option activation_quantizer expected AbsMaxQuantizer",
+        ),
+        (
+            quantized(
+                "int8",
+                quantization_config={
+                    "config": {"activation_quantizer": {"class_name": "AbsMaxQuantizer", "config": {"value_range": 7}}}
+                },
+            ),
+            "option activation_quantizer expected a value_range",
+        ),
         (keras_layer("ReLU", "x", threshold=1e9), "option threshold expected 0 to 1e8, found"),
         (keras_dense("x", 2, activation=keras_layer("ReLU", "r", threshold=1.0)), "option threshold is not supported"),
         (keras_layer("Softmax", "x", axis=0), "option axis expected another axis than the batch, found 0"),
         (keras_layer("Softmax", "x", axis=2), r"option axis expected an axis of \(batch, 2\), found 2"),
         (keras_layer("Softmax", "x", axis=[1, 2]), "a softmax over several axes at once is not supported"),
         (keras_layer("BatchNormalization", "x", axis=3), r"option axis expected an axis of \(batch, 2\), found 3"),
-        (keras_layer("EinsumDense", "x"), "layers of class EinsumDense are not supported; Dense is"),
+        (einsum("ab,bc"), "option equation expected one such as 'abc,cd->abd', found 'ab,bc'"),
+        (einsum("abc,cd->abd"), r"option equation 'abc,cd->abd' does not fit the input \(batch, 2\)"),
+        (einsum("ab,bc->ca"), "the first axis of the input is the batch, which must come out first"),
+        (einsum("ab,abc->ac"), "the first axis of the input is the batch, which must come out first"),
+        (einsum("ab,bcd->ac"), "the kernel has an axis of its own"),
+        (einsum("ab,bc->acc"), "repeats an axis or makes one of nothing"),
+        (einsum("ab,bc->ac", [3, 4]), r"option output_shape expected 1 sizes, found \[3, 4\]"),
+        (einsum("ab,bc->ac", [None]), "option output_shape expected sizes, found"),
+        (einsum("ab,bc->ac", [3], bias_axes="z"), "option bias_axes expected axes of the output, found 'z'"),
+        (
+            keras_layer("SpectralNormalization", "x", layer=keras_layer("Embedding", "e", input_dim=3, output_dim=2)),
+            "of a layer of class Embedding is not supported; of Dense, EinsumDense, Conv1D, Conv1DTranspose it is",
+        ),
+        (keras_layer("ThresholdedReLU", "x", theta=-1.0), "option theta expected 0 to 1e8, found -1.0"),
         (keras_layer("LeakyReLU", "x", alpha="big"), "option alpha expected a number, found 'big'"),
         (keras_layer("Dropout", "x", rate=1.5), r"dropout rate expected in \[0, 1\]"),
         (keras_dense("x", 0), "option units expected 1 to 1000000, found 0"),

@@ -28,7 +28,7 @@ def list_of(outputs):
 
 
 def test_the_models_are_there():
-    assert len(FILES) >= 16
+    assert len(FILES) >= 33
 
 
 @pytest.mark.parametrize("engine", ["packed", "blas"])

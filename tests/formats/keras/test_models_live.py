@@ -17,12 +17,12 @@ def list_of(outputs):
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
-def same_graph(a, b):
+def same_graph(a, b, tolerance=0.0):
     assert a.layers == b.layers
     assert (a.inputs, a.outputs) == (b.inputs, b.outputs)
     assert list(a.tensors) == list(b.tensors)
     for name, tensor in a.tensors.items():
-        np.testing.assert_array_equal(tensor, b.tensors[name])
+        np.testing.assert_allclose(tensor, b.tensors[name], rtol=tolerance, atol=0)
 
 
 def test_there_are_many_models():
@@ -50,7 +50,8 @@ def test_a_model_gives_kerass_numbers(keras, tmp_path, name, record_property):
         np.testing.assert_array_equal(again, first)
     for suffix in (".keras", ".h5"):
         made.save(tmp_path / f"model{suffix}")
-        same_graph(cylstm.load(tmp_path / f"model{suffix}").graph, model.graph)
+        # Keras adds the weights of LoRA as it saves them
+        same_graph(cylstm.load(tmp_path / f"model{suffix}").graph, model.graph, 1e-5 if name == "lora" else 0.0)
     record_property("worst_error", worst)
 
 
@@ -64,8 +65,13 @@ def layers_of(keras):
         "GroupNormalization": {"groups": 2}, "Normalization": {"mean": 0.5, "variance": 2.0},
         **{key: {"rate": 0.1} for key in ("Dropout", "SpatialDropout1D", "GaussianDropout", "AlphaDropout")},
         "GaussianNoise": {"stddev": 0.1},
+        "EinsumDense": {"equation": "abc,cd->abd", "output_shape": (None, 4)},
+        "Conv1DTranspose": {"filters": 4, "kernel_size": 2},
+        **{f"Adaptive{kind}Pooling1D": {"output_size": 3} for kind in ("Max", "Average")},
     }  # fmt: skip
     for name in MASKS:
+        if not hasattr(keras.layers, name):
+            continue  # of Keras 2
         if rule_of(name, (3, 15)) != OWN and name not in ("Dot", "RepeatVector", "Softmax"):
             yield name, getattr(keras.layers, name)(**options.get(name, {}))
 

@@ -55,6 +55,31 @@ def add_activation_layer(call: LayerCall) -> Value:
     return call.add("activation", call.x, **options)
 
 
+def add_thresholded_relu(call: LayerCall) -> Value:
+    """``x where x > theta else 0`` (Keras 2)."""
+    layer = call.layer
+    layer.check_options({"theta"})
+    theta = layer.number("theta", 1.0)
+    if not 0 <= theta < 1e8:
+        raise UnsupportedError(f"{call.what}: option theta expected 0 to 1e8, found {theta}")
+    if not theta:
+        return call.add("activation", call.x, activation="relu")
+    return _kept_above(call, call.x, theta)
+
+
+def _kept_above(call: LayerCall, x: Value, threshold: float) -> Value:
+    """``x where x > threshold else 0``: times 1 above the threshold, else 0.
+
+    The ramp between the two is so steep that no float32 number lies on it.
+    """
+    steep = 2.0**90
+    above = call.add(
+        "activation", x, None, ".above", activation="hard_sigmoid",
+        activation_alpha=steep, activation_beta=-steep * float(np.float32(threshold)),
+    )  # fmt: skip
+    return call.add("merge", {"x": x, "x1": above}, None, ".kept", mode="mul")
+
+
 def add_relu(call: LayerCall) -> Value:
     """``x where x > threshold else 0``, limited to max_value, less ``slope * max(threshold - x, 0)``."""
     layer, x = call.layer, call.x
@@ -67,15 +92,7 @@ def add_relu(call: LayerCall) -> Value:
     limit = None if layer.config.get("max_value") is None else layer.number("max_value", None)
     if not 0 <= threshold < 1e8:
         raise UnsupportedError(f"{call.what}: option threshold expected 0 to 1e8, found {threshold}")
-    y = x
-    if threshold:
-        # 1 above the threshold, else 0: the ramp is so steep that no float32 number lies on it
-        steep = 2.0**90
-        above = call.add(
-            "activation", x, None, ".above", activation="hard_sigmoid",
-            activation_alpha=steep, activation_beta=-steep * float(np.float32(threshold)),
-        )  # fmt: skip
-        y = call.add("merge", {"x": x, "x1": above}, None, ".kept", mode="mul")
+    y = _kept_above(call, x, threshold) if threshold else x
     top = _LARGEST if limit is None else limit
     y = call.add("activation", y, None, ".limited", activation="clip", activation_alpha=0.0, activation_beta=top)
     if not slope:

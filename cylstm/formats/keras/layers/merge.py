@@ -29,6 +29,8 @@ def add_concatenate(call: LayerCall) -> list[Flow]:
         return [Flow(call.x, call.flow.mask)]
     roles = {f"x{k or ''}": value for k, value in enumerate(call.values)}
     is_time = axis == 0 and call.values[0].has_time
+    if not is_time:
+        call.maker.share_time(call.values)
     mask = merged_mask(call, call.listed_masks(), along_time=is_time)
     return [Flow(call.add("merge", roles, mode="concat", axis=axis), Mask(mask))]
 

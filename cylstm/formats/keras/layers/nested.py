@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from cylstm.errors import UnsupportedError
-from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
+from cylstm.formats.keras.call import Flow, LayerCall, Mask, NoMask, shape_text
 from cylstm.formats.keras.config import LayerConfig
 from cylstm.formats.keras.masks import inner_mask, mask_of_frames, passed_mask
 from cylstm.formats.keras.network import MODELS
@@ -14,10 +17,41 @@ from cylstm.graph.values import StaticTimeNeeded, Value
 def add_masking(call: LayerCall) -> list[Flow]:
     layer, x = call.layer, call.x
     layer.check_options({"mask_value"})
-    if call.first or x.kind != "sequence" or len(x.shape) != 2:
+    if call.first or x.kind != "sequence":
         raise UnsupportedError(f"{call.what}: expected an input (batch, time, features), found {shape_text(x)}")
+    if len(x.shape) > 2:
+        # the last axis is masked at each place of the others
+        known = call.known_sizes(x, 0)
+        flat = call.add("reshape", x, None, ".places", shape=f"{math.prod(known[:-1])},{known[-1]}")
+        y = call.add("masking", flat, None, ".masked", mask_value=layer.number("mask_value", 0.0))
+        y = call.add("reshape", y, shape=",".join(map(str, known)))
+        return [Flow(y, Mask(NoMask(f"Masking of an input {shape_text(x)}, for (batch, time, features) it is")))]
     made = call.add_layer("masking", call.name, {"x": x}, None, {"mask_value": layer.number("mask_value", 0.0)})
     return [Flow(made["y"], Mask(made["mask"]))]
+
+
+#: Layers that SpectralNormalization can hold; of an Embedding Keras makes whole numbers.
+_WITH_KERNEL = ("Dense", "EinsumDense", "Conv1D", "Conv1DTranspose")
+
+
+def add_spectral_normalization(call: LayerCall) -> list[Flow]:
+    """The layer inside, whose kernel training has normalised, with the mask that it gives: Keras 3 leaves that there."""
+    layer = call.layer
+    layer.check_options({"layer", "power_iterations"})
+    inner = layer.inner(layer.config.get("layer"), "layer")
+    if inner.class_name not in _WITH_KERNEL:
+        raise UnsupportedError(
+            f"{call.what}: of a layer of class {inner.class_name} is not supported; of {', '.join(_WITH_KERNEL)} it is"
+        )
+    mask = call.flow.mask.value
+    if mask is not None and layer.version < (3, 0):
+        call.refuse_mask(mask, "SpectralNormalization of Keras 2 with a mask is not supported")
+    if call.maker.is_archive:
+        # the kernel of the layer inside once more, and what training divides it by
+        own = ["kernel", "vector_u"]
+        call.take(dict.fromkeys(own, ()), dict.fromkeys(own, "(not used)"), ignored=own)
+    within = Part((*call.within.path, "layer"), (*call.within.attributes, "layer"), (), call.within.below)
+    return call.maker.call_layer(replace(call, layer=inner, within=within, arguments={}))
 
 
 def add_time_distributed(call: LayerCall) -> list[Flow]:
@@ -48,7 +82,8 @@ _PER_STEP = {
     "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization", "Identity", "BatchNormalization",
     "LayerNormalization", "RMSNormalization", "UnitNormalization", "Normalization", "Rescaling", "GlobalMaxPooling1D",
     "GlobalAveragePooling1D", "Flatten", "Reshape", "Permute", "RepeatVector", "Cropping1D", "ZeroPadding1D",
-    "UpSampling1D", *MODELS,
+    "UpSampling1D", "Conv1D", "DepthwiseConv1D", "SeparableConv1D", "MaxPooling1D", "AveragePooling1D", "EinsumDense",
+    "ThresholdedReLU", *MODELS,
 }  # fmt: skip
 
 
@@ -58,6 +93,10 @@ def _works_on_each_step(layer: LayerConfig) -> bool:
         entries = layer.config.get("layers") or []
         inside = [layer.inner(entry, "layer") for entry in entries if isinstance(entry, dict)]
         return all(one.class_name == "InputLayer" or _works_on_each_step(one) for one in inside)
+    if layer.class_name == "SpectralNormalization":
+        return _works_on_each_step(layer.inner(layer.config.get("layer"), "layer"))
+    if layer.class_name == "Conv1D" and layer.config.get("groups", 1) != 1:
+        return False
     return layer.class_name in _PER_STEP and not layer.is_operation
 
 

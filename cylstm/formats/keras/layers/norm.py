@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.keras.call import LayerCall, shape_text
+from cylstm.formats.keras.call import Flow, LayerCall, shape_text
 from cylstm.graph.values import Value
 
 
@@ -22,6 +24,25 @@ def _last_axes(call: LayerCall, axis: object) -> int:
             f"found {axis!r:.80}; put Permute before and after"
         )
     return len(found)
+
+
+def axes_last(add: Callable[[LayerCall], Value]) -> Callable[[LayerCall], Value]:
+    """A layer over the axes of its option `axis`, which are moved behind the others where they are not the last."""
+
+    def add_anywhere(call: LayerCall) -> Value:
+        x, axis = call.x, call.layer.config.get("axis", -1)
+        rank = len(x.shape)
+        found = sorted({call.axis(one) for one in (axis if isinstance(axis, list) else [axis])})
+        if not found or found == list(range(rank - len(found), rank)):
+            return add(call)
+        order = [*(k for k in range(rank) if k not in found), *found]
+        last: object = list(range(-len(found), 0)) if isinstance(axis, list) else -1
+        moved = call.add("permute", x, None, ".axes_last", order="".join(map(str, order)))
+        layer = replace(call.layer, config={**call.layer.config, "axis": last})
+        y = add(replace(call, layer=layer, flows=[Flow(moved, call.flow.mask)]))
+        return call.add("permute", y, None, ".axes_back", order="".join(str(order.index(k)) for k in range(rank)))
+
+    return add_anywhere
 
 
 def add_batch_normalization(call: LayerCall) -> Value:

@@ -11,7 +11,8 @@ import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
-from cylstm.formats.keras.config import LayerConfig
+from cylstm.formats.keras.config import MAX_UNITS, LayerConfig
+from cylstm.formats.keras.layers.quantized import affine
 from cylstm.formats.keras.masks import passed_mask
 from cylstm.formats.keras.weights import Part, numbered
 from cylstm.graph.layers.merge import DIRECTION_MERGES
@@ -79,7 +80,7 @@ def add_recurrent(call: LayerCall) -> list[Flow]:
         )
     _check_outputs(call, recurrent)
     x, initial, mask = _inputs(call)
-    states_of = _initial_states(call, [recurrent], initial)
+    states_of = _initial_states(call, [recurrent], initial, x)
     parts = _cell_parts(recurrent, (), (), ((),))
     y, states = _add_direction(
         call, recurrent, parts, 0, call.name, x, mask, states_of[0], zero, flipped=recurrent.goes_backwards
@@ -121,7 +122,7 @@ def add_bidirectional(call: LayerCall) -> list[Flow]:
     first = _cell_parts(forward, ("forward_layer",), ("forward_layer",), tuple((name,) for name in forward_names))
     second = _cell_parts(backward, ("backward_layer",), ("backward_layer",), tuple((name,) for name in backward_names))
     x, initial, mask = _inputs(call)
-    states_of = _initial_states(call, [forward, backward], initial)
+    states_of = _initial_states(call, [forward, backward], initial, x)
     outputs, states = [], []
     for k, (recurrent, part) in enumerate(((forward, "forward"), (backward, "backward"))):
         # Both sequences come in the order of processing, and Keras flips the second one, whichever way it went: so
@@ -145,15 +146,12 @@ def add_bidirectional(call: LayerCall) -> list[Flow]:
     return _outputs(call, forward, outputs, states)
 
 
-def _inputs(call: LayerCall) -> tuple[Value, list[Flow], Value | None]:
+def _inputs(call: LayerCall) -> tuple[Value, list[Flow | np.ndarray], Value | None]:
     """The sequence, the initial states that the call gives, and the mask to compute with."""
     flows, initial = call.flows, call.arguments.get("initial_state")
     if isinstance(initial, tuple):
         initial = list(initial)
-    states = _flat(initial)
-    given = [state for state in states if isinstance(state, Flow)]
-    if len(given) < len(states):
-        raise UnsupportedError(f"{call.what}: argument initial_state expected tensors, found {initial!r:.80}")
+    given = _given_states(call, initial)
     if call.layer.version < (3, 0) and len(flows) > 1:
         # Keras 2 writes the states as further inputs.
         flows, given = flows[:1], [*flows[1:], *given]
@@ -165,16 +163,61 @@ def _inputs(call: LayerCall) -> tuple[Value, list[Flow], Value | None]:
     return call.x, given, call.readable(mask)
 
 
-def _flat(nest: Any) -> list[object]:
+def _given_states(call: LayerCall, nest: Any) -> list[Flow | np.ndarray]:
+    """The initial states that a call gives, in order: tensors, and constants as numbers of one row."""
     if nest is None:
         return []
-    if isinstance(nest, (list, tuple)):
-        return [item for inner in nest for item in _flat(inner)]
-    return [nest]
+    if isinstance(nest, Flow):
+        return [nest]
+    if isinstance(nest, dict):
+        inner = nest.get("config")
+        if nest.get("class_name") in ("__numpy__", "__tensor__") and isinstance(inner, dict):
+            return [_constant_row(call, inner.get("value"))]
+    elif isinstance(nest, (list, tuple)):
+        if _rank(nest) in (1, 2):
+            return [_constant_row(call, nest)]
+        return [state for inner in nest for state in _given_states(call, inner)]
+    raise UnsupportedError(f"{call.what}: argument initial_state expected tensors or constants, found {nest!r:.80}")
+
+
+def _rank(nest: object) -> int | None:
+    """How deep lists of numbers are nested; None if there is anything else in them."""
+    rank = 0
+    while isinstance(nest, (list, tuple)) and nest and rank < 8:
+        nest, rank = nest[0], rank + 1
+    return rank if type(nest) in (int, float) else None
+
+
+def _constant_row(call: LayerCall, given: object) -> np.ndarray:
+    """The numbers of a constant state (units,) or (batch, units), of which every row must be the same."""
+    try:
+        array = np.asarray(given, np.float32)
+    except (TypeError, ValueError):
+        array = np.empty(0, np.float32)
+    if array.ndim not in (1, 2) or not array.size or array.size > MAX_UNITS or not np.isfinite(array).all():
+        raise UnsupportedError(f"{call.what}: argument initial_state expected (batch, units) numbers")
+    rows = array.reshape(-1, array.shape[-1])
+    if (rows != rows[0]).any():
+        raise UnsupportedError(
+            f"{call.what}: argument initial_state: a constant state that differs from row to row of the batch is not "
+            "supported; make it an input of the model"
+        )
+    row: np.ndarray = rows[0]
+    return row
+
+
+def _constant_state(call: LayerCall, x: Value, row: np.ndarray, name: str) -> Value:
+    """A vector of constants: zeros made of the first number of the sequence, and `row` added."""
+    y = call.add("slice", x, None, f".{name}.step", axis=0, start=0, count=1)
+    y = call.add("reshape", y, None, f".{name}.numbers", shape="-1")
+    y = call.add("slice", y, None, f".{name}.first", axis=0, start=0, count=1)
+    y = call.add("activation", y, None, f".{name}.zero", activation="clip", activation_alpha=0.0, activation_beta=0.0)
+    y = call.add("pad", y, None, f".{name}.zeros", axis=0, before=0, after=len(row) - 1)
+    return affine(call, y, 1.0, row, f".{name}")
 
 
 def _initial_states(
-    call: LayerCall, directions: Sequence[_Recurrent], given: list[Flow]
+    call: LayerCall, directions: Sequence[_Recurrent], given: list[Flow | np.ndarray], x: Value
 ) -> list[list[dict[str, Value]]]:
     """For each direction and cell, role -> initial state."""
     roles = [
@@ -184,7 +227,10 @@ def _initial_states(
     expected = sum(len(cell) for cells in roles for cell in cells)
     if given and len(given) != expected:
         raise FormatError(f"{call.what}: argument initial_state expected {expected} tensors, found {len(given)}")
-    flat = iter(call.numbers(flow) for flow in given)
+    flat = iter(
+        call.numbers(one) if isinstance(one, Flow) else _constant_state(call, x, one, f"state{k}")
+        for k, one in enumerate(given)
+    )
     return [[{role: next(flat) for role in cell} if given else {} for cell in cells] for cells in roles]
 
 

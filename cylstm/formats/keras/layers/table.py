@@ -15,19 +15,29 @@ from cylstm.formats.keras.layers.activations import (
     add_prelu,
     add_relu,
     add_softmax,
+    add_thresholded_relu,
 )
-from cylstm.formats.keras.layers.attention import add_attention, add_multi_head_attention
+from cylstm.formats.keras.layers.attention import add_attention, add_grouped_query_attention, add_multi_head_attention
 from cylstm.formats.keras.layers.conv import (
+    adaptive_pooling_of,
     add_conv1d,
+    add_conv1d_transpose,
     add_depthwise_conv1d,
     add_separable_conv1d,
+    channels_last,
     global_pooling_of,
     pooling_of,
 )
-from cylstm.formats.keras.layers.dense import add_dense, add_embedding
+from cylstm.formats.keras.layers.dense import add_dense, add_embedding, add_reversible_embedding
+from cylstm.formats.keras.layers.einsum import add_einsum_dense
 from cylstm.formats.keras.layers.kind import LayerKind, always, scaled
 from cylstm.formats.keras.layers.merge import add_concatenate, add_dot, merge_of
-from cylstm.formats.keras.layers.nested import add_masking, add_network, add_time_distributed
+from cylstm.formats.keras.layers.nested import (
+    add_masking,
+    add_network,
+    add_spectral_normalization,
+    add_time_distributed,
+)
 from cylstm.formats.keras.layers.norm import (
     add_batch_normalization,
     add_group_normalization,
@@ -36,6 +46,7 @@ from cylstm.formats.keras.layers.norm import (
     add_rescaling,
     add_rms_normalization,
     add_unit_normalization,
+    axes_last,
 )
 from cylstm.formats.keras.layers.recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
 from cylstm.formats.keras.layers.shape import (
@@ -69,11 +80,14 @@ _RECURRENT = ("initial_state", "mask", "training")
 #: Layers by Keras's class name.
 LAYERS: dict[str, LayerKind] = {
     "Dense": LayerKind(add_dense, always),
+    "EinsumDense": LayerKind(add_einsum_dense, always),
     "Embedding": LayerKind(add_embedding, always),
+    "ReversibleEmbedding": LayerKind(add_reversible_embedding, always, ("reverse",)),
     "Activation": LayerKind(add_activation),
     "LeakyReLU": LayerKind(add_activation_layer),
     "ELU": LayerKind(add_activation_layer),
     "ReLU": LayerKind(add_relu),
+    "ThresholdedReLU": LayerKind(add_thresholded_relu),
     "PReLU": LayerKind(add_prelu, always),
     "Softmax": LayerKind(add_softmax, arguments=("mask",)),
     **dict.fromkeys(
@@ -81,26 +95,29 @@ LAYERS: dict[str, LayerKind] = {
          "Identity"),
         LayerKind(add_inert),
     ),
-    "BatchNormalization": LayerKind(add_batch_normalization, always, ("training", "mask")),
-    "LayerNormalization": LayerKind(add_layer_normalization, scaled),
-    "RMSNormalization": LayerKind(add_rms_normalization, always),
-    "UnitNormalization": LayerKind(add_unit_normalization),
-    "GroupNormalization": LayerKind(add_group_normalization, scaled),
+    "BatchNormalization": LayerKind(axes_last(add_batch_normalization), always, ("training", "mask")),
+    "LayerNormalization": LayerKind(axes_last(add_layer_normalization), scaled),
+    "RMSNormalization": LayerKind(axes_last(add_rms_normalization), always),
+    "UnitNormalization": LayerKind(axes_last(add_unit_normalization)),
+    "GroupNormalization": LayerKind(axes_last(add_group_normalization), scaled),
     "Normalization": LayerKind(add_normalization, lambda layer: layer.config.get("mean") is None),
     "Rescaling": LayerKind(add_rescaling),
-    "Conv1D": LayerKind(add_conv1d, always),
-    "DepthwiseConv1D": LayerKind(add_depthwise_conv1d, always),
-    "SeparableConv1D": LayerKind(add_separable_conv1d, always),
-    "MaxPooling1D": LayerKind(pooling_of("max")),
-    "AveragePooling1D": LayerKind(pooling_of("average")),
-    "GlobalMaxPooling1D": LayerKind(global_pooling_of("max")),
-    "GlobalAveragePooling1D": LayerKind(global_pooling_of("mean"), arguments=("mask",)),
-    "Flatten": LayerKind(add_flatten),
+    "Conv1D": LayerKind(channels_last(add_conv1d), always),
+    "Conv1DTranspose": LayerKind(channels_last(add_conv1d_transpose), always),
+    "DepthwiseConv1D": LayerKind(channels_last(add_depthwise_conv1d), always),
+    "SeparableConv1D": LayerKind(channels_last(add_separable_conv1d), always),
+    "MaxPooling1D": LayerKind(channels_last(pooling_of("max"))),
+    "AveragePooling1D": LayerKind(channels_last(pooling_of("average"))),
+    "AdaptiveMaxPooling1D": LayerKind(channels_last(adaptive_pooling_of("max"))),
+    "AdaptiveAveragePooling1D": LayerKind(channels_last(adaptive_pooling_of("mean"))),
+    "GlobalMaxPooling1D": LayerKind(channels_last(global_pooling_of("max"))),
+    "GlobalAveragePooling1D": LayerKind(channels_last(global_pooling_of("mean")), arguments=("mask",)),
+    "Flatten": LayerKind(channels_last(add_flatten, is_flat=True)),
     "Reshape": LayerKind(add_reshape),
     "Permute": LayerKind(add_permute),
     "RepeatVector": LayerKind(add_repeat_vector),
     "Cropping1D": LayerKind(add_cropping),
-    "ZeroPadding1D": LayerKind(add_zero_padding),
+    "ZeroPadding1D": LayerKind(channels_last(add_zero_padding)),
     "UpSampling1D": LayerKind(add_up_sampling),
     "Add": LayerKind(merge_of("sum"), arguments=("mask",)),
     "Subtract": LayerKind(merge_of("sub"), arguments=("mask",)),
@@ -124,7 +141,16 @@ LAYERS: dict[str, LayerKind] = {
         ("value", "key", "query_mask", "value_mask", "key_mask", "attention_mask", "return_attention_scores",
          "training", "use_causal_mask"),
     ),
+    **dict.fromkeys(
+        ("GroupQueryAttention", "GroupedQueryAttention"),
+        LayerKind(
+            add_grouped_query_attention, always,
+            ("value", "key", "query_mask", "value_mask", "key_mask", "attention_mask", "return_attention_scores",
+             "training", "use_causal_mask"),
+        ),
+    ),
     "Masking": LayerKind(add_masking),
+    "SpectralNormalization": LayerKind(add_spectral_normalization, always, ("training",)),
     "TimeDistributed": LayerKind(add_time_distributed, _weighted_inside, ("training", "mask")),
     "Bidirectional": LayerKind(add_bidirectional, always, _RECURRENT),
     **dict.fromkeys(RECURRENT_LAYERS, LayerKind(add_recurrent, always, _RECURRENT)),
@@ -138,9 +164,6 @@ INSTEAD: Mapping[str, str] = {
     "Lambda": "a Lambda is a program, which is not run; build the model of Keras's own layers and operations, such as "
     "x[:, -1] or keras.ops.sum(x, axis=1) in a Functional one, and set_weights(old.get_weights())",
     "Conv2D": "Conv1D is: convolutions over time",
-    "Conv1DTranspose": "UpSampling1D and Conv1D are",
-    "GroupQueryAttention": "MultiHeadAttention is",
-    "EinsumDense": "Dense is",
     "StringLookup": "look the words up before predict, and give indices",
     "TextVectorization": "look the words up before predict, and give indices",
     "IntegerLookup": "look the numbers up before predict, and give indices",
