@@ -257,9 +257,9 @@ def read_layer(start: str, role: str, entry: Any, version: tuple[int, int]) -> L
     if not isinstance(name, str) or not name:
         raise FormatError(f"{start}a {class_name} {role} without a name")
     dtype = config.get("dtype")
-    is_plain = not isinstance(dtype, dict) or dtype.get("class_name") in ("DTypePolicy", "Policy")
-    if not is_plain and class_name not in QUANTIZED_LAYERS:
-        raise UnsupportedError(f"{start}{role} {name!r}: dtype policy {dtype['class_name']!r:.80} is not supported")
+    policy = dtype.get("class_name") if isinstance(dtype, dict) else "DTypePolicy"
+    if policy not in ("DTypePolicy", "Policy") and class_name not in QUANTIZED_LAYERS:
+        raise UnsupportedError(f"{start}{role} {name!r}: dtype policy {policy!r:.80} is not supported")
     module = entry.get("module")
     return LayerConfig(
         class_name,

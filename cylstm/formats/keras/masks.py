@@ -25,8 +25,8 @@ _KEPT, _ENDED, _OF_ITS_OWN = ((0, 0), KEEPS), ((0, 0), ENDS), ((0, 0), OWN)
 MASKS: Mapping[str, Sequence[tuple[Version, str]]] = {
     **dict.fromkeys(
         ("Dense", "Activation", "LeakyReLU", "ELU", "ReLU", "ThresholdedReLU", "PReLU", "Softmax", "Dropout",
-         "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization", "BatchNormalization",
-         "LayerNormalization", "UnitNormalization", "GroupNormalization"),
+         "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization",
+         "BatchNormalization", "LayerNormalization", "UnitNormalization", "GroupNormalization"),
         (_KEPT,),
     ),
     **dict.fromkeys(("Identity", "Normalization", "Rescaling"), (_ENDED, ((3, 0), KEEPS))),

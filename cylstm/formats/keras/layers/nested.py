@@ -35,7 +35,7 @@ _WITH_KERNEL = ("Dense", "EinsumDense", "Conv1D", "Conv1DTranspose")
 
 
 def add_spectral_normalization(call: LayerCall) -> list[Flow]:
-    """The layer inside, whose kernel training has normalised, with the mask that it gives: Keras 3 leaves that there."""
+    """The layer inside, whose kernel training has normalised, with the mask that it gives: Keras 3 leaves that."""
     layer = call.layer
     layer.check_options({"layer", "power_iterations"})
     inner = layer.inner(layer.config.get("layer"), "layer")
