@@ -167,6 +167,7 @@ def test_activation_layers_keep_their_parameters(tmp_path, layer, expected):
         (einsum("abc,cd->abd"), r"option equation 'abc,cd->abd' does not fit the input \(batch, 2\)"),
         (einsum("ab,bc->ca"), "the first axis of the input is the batch, which must come out first"),
         (einsum("ab,abc->ac"), "the first axis of the input is the batch, which must come out first"),
+        (einsum("ab,b->a", []), "'ab,b->a' gives a single number for each sample, without an axis"),
         (einsum("ab,bcd->ac"), "the kernel has an axis of its own"),
         (einsum("ab,bc->acc"), "repeats an axis or makes one of nothing"),
         (einsum("ab,bc->ac", [3, 4]), r"option output_shape expected 1 sizes, found \[3, 4\]"),

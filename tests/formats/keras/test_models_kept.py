@@ -61,6 +61,25 @@ def test_a_fixed_number_of_steps_is_kept_only_where_a_layer_needs_it():
     assert graph.values["place"].shape == (1,)
 
 
+def test_sequences_that_meet_step_by_step_have_one_length():
+    model = load("words_and_tags")
+    (words, tags, x), _ = golden(FOLDER / "words_and_tags.keras")
+    assert [model.graph.values[name].shape for name in model.graph.inputs] == [(None,), (None,), (None, 3)]
+    assert [y.shape for y in model.predict([words[:, :7], tags[:, :7], x[:, :7]])] == [(3, 7, 10), (3, 2)]
+    with pytest.raises(cylstm.ShapeError, match="have one time, found 12 and 11 steps"):
+        model.predict([words, tags, x[:, :11]])
+
+
+def test_frames_of_an_unknown_number_stream_as_they_come():
+    model = load("open_frames_conv1d_stride")
+    (x,), (y,) = golden(FOLDER / "open_frames_conv1d_stride.keras")
+    stream = model.stream(batch=len(x))
+    for t in range(x.shape[1]):
+        last = stream.step(x[:, t])
+    np.testing.assert_array_equal(last, model.predict(x))
+    np.testing.assert_allclose(last, y, atol=1e-6)
+
+
 def test_causal_convolutions_stream_step_by_step():
     model = load("temporal_convolutions")
     (x,), _ = golden(FOLDER / "temporal_convolutions.keras")

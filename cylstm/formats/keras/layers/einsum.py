@@ -72,6 +72,11 @@ def _read_equation(call: LayerCall, rank: int) -> Equation:
             f"{call.what}: option equation {text!r:.80}: the first axis of the input is the batch, which must come out "
             "first and not be in the kernel"
         )
+    if len(y) == 1:
+        raise UnsupportedError(
+            f"{call.what}: option equation {text!r:.80} gives a single number for each sample, without an axis, which is "
+            "not supported; give the kernel an axis of size 1"
+        )
     if not set(kernel) <= set(x + y):
         raise FormatError(f"{call.what}: option equation {text!r:.80}: the kernel has an axis of its own")
     return Equation(x, kernel, y)
