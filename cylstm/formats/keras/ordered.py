@@ -47,6 +47,8 @@ class Array:
 class OrderedWeights:
     """Weights that only have an order: each layer takes the next ones."""
 
+    is_archive = False
+
     def __init__(self, where: str, arrays: Sequence[Array], layers: Sequence[LayerConfig]) -> None:
         self.where = where
         self.arrays = arrays

@@ -74,8 +74,8 @@ def _read_equation(call: LayerCall, rank: int) -> Equation:
         )
     if len(y) == 1:
         raise UnsupportedError(
-            f"{call.what}: option equation {text!r:.80} gives a single number for each sample, without an axis, which is "
-            "not supported; give the kernel an axis of size 1"
+            f"{call.what}: option equation {text!r:.80} gives a single number for each sample, without an axis, which "
+            "is not supported; give the kernel an axis of size 1"
         )
     if not set(kernel) <= set(x + y):
         raise FormatError(f"{call.what}: option equation {text!r:.80}: the kernel has an axis of its own")
