@@ -58,8 +58,18 @@ class PackedModel(EngineModel):
         If `arrays` are of another type, order or number than the engine's own; names the layer.
     """
 
-    __slots__ = ("_limited", "_kept", "_layers", "carried", "features", "inputs", "layouts", "limits", "outputs",
-                 "state_groups")  # fmt: skip
+    __slots__ = (
+        "_kept",
+        "_layers",
+        "_limited",
+        "carried",
+        "features",
+        "inputs",
+        "layouts",
+        "limits",
+        "outputs",
+        "state_groups",
+    )  # fmt: skip
 
     def __init__(
         self,
