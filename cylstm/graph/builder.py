@@ -10,7 +10,7 @@ import numpy as np
 from cylstm.errors import FormatError, ShapeError, UnsupportedError, described
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
-from cylstm.graph.values import MAX_RANK, Axis, Kind, Option, Value
+from cylstm.graph.values import MAX_RANK, MAX_TIME_RULES, Axis, Kind, Option, Value
 from cylstm.graph.weights import StoredTensor, StoredTensors, Tensor
 
 
@@ -170,6 +170,11 @@ class GraphBuilder:
         if "y" in outputs and "mask" in outputs:
             outputs["y"] = outputs["y"]._replace(mask=outputs["mask"].name)
         for value in outputs.values():
+            if value.axis is not None and len(value.axis.rules) > MAX_TIME_RULES:
+                raise UnsupportedError(
+                    f"layer {unique!r}: its time follows from that of input {value.axis.source!r} by more than "
+                    f"{MAX_TIME_RULES} strides and repetitions in turn; give the input a fixed number of steps"
+                )
             self._add_value(value)
         layer = Layer(
             kind,

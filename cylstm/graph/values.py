@@ -14,6 +14,8 @@ Option: TypeAlias = str | float | int | bool
 
 #: the largest number of axes of a value, batch not counted
 MAX_RANK = 8
+#: the largest number of rules of an `Axis`
+MAX_TIME_RULES = 4
 
 
 class StaticTimeNeeded(ShapeError):

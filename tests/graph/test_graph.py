@@ -296,3 +296,13 @@ def test_matrices_are_weights_of_their_kind(kind):
     spec = LAYER_KINDS[kind]
     assert spec.name == kind
     assert {*spec.matrices} <= {*spec.weights, *spec.optional_weights}
+
+
+def test_a_time_that_follows_from_the_inputs_by_too_many_rules_is_refused():
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    with pytest.raises(UnsupportedError, match="time follows from that of input 'x' by more than 4 strides"):
+        for i in range(6):
+            x = builder.add("upsample", f"up{i}", {"x": x}, options={"axis": 0, "size": 3})["y"]
+            x = builder.add("slice", f"cut{i}", {"x": x}, options={"axis": 0, "start": 1, "step": 2})["y"]
+    assert len(x.axis.rules) == 4
