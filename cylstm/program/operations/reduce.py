@@ -42,6 +42,7 @@ def reduce(net: Network, x: Any, mode: str, dims: Any = None, keepdim: bool = Fa
     for axis in axes:
         if x.size(axis) == BATCH_SIZE or (isinstance(x.size(axis), Dim) and BATCH in _places(x, axis)):
             raise net.refuse(f"over all axes, or over that of the batch, it {MIXES}; say which axes")
+    gone = axes
     if mode in ("argmax", "argmin", "logsumexp", "var") and len(axes) > 1:
         x, axes = _one_axis(net, x, axes)
     dtype = _DTYPES.get(mode, "float" if mode in ("mean", "var", "norm", "logsumexp") else x.dtype)
@@ -53,7 +54,7 @@ def reduce(net: Network, x: Any, mode: str, dims: Any = None, keepdim: bool = Fa
         for at in reversed(range(sum(counts[:axis]), sum(counts[: axis + 1]))):
             plain = _over_one(net, plain, at, mode, options)
     y = net.rejoin(plain, counts).of(dtype)
-    return y if keepdim else y.with_axes([places for i, places in enumerate(y.axes) if i not in axes])
+    return y if keepdim else y.with_axes([places for i, places in enumerate(y.axes) if i not in gone])
 
 
 def _places(x: Tensor, axis: int) -> tuple[Any, ...]:
