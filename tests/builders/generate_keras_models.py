@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tests import DATA
-from tests.builders import keras_models
+from tests.builders import keras_models, keras_operations
 
 FOLDER = DATA / "keras_models"
 CHOSEN = [
@@ -42,6 +42,12 @@ def main():
         found = {f"x{k}": x for k, x in enumerate(keras_models.in_order_of_the_config(made, inputs))}
         found |= {f"y{k}": y for k, y in enumerate(keras_models.outputs(made, inputs))}
         np.savez_compressed(FOLDER / f"{name}.npz", **found)
+    for family in keras_operations.FAMILIES:
+        made, x = keras_operations.Networks(keras, family).model, keras_operations.array(family)
+        made.save(FOLDER / f"operations_{family}.keras")
+        deflate(FOLDER / f"operations_{family}.keras")
+        found = {f"y{k}": y.astype(np.float32) for k, y in enumerate(keras_operations.outputs(made, x))}
+        np.savez_compressed(FOLDER / f"operations_{family}.npz", x0=x, **found)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,30 @@ import numpy as np
 
 from cylstm.errors import FormatError, ShapeError, UnsupportedError, described
 from cylstm.formats.arrays import warn_not_finite
-from cylstm.formats.keras.call import Comparison, Flow, LayerCall, Mask, NoMask, Rebuild, shape_text, sizes_text
+from cylstm.formats.keras.call import (
+    Comparison,
+    Computed,
+    Flow,
+    LayerCall,
+    Mask,
+    NoMask,
+    Rebuild,
+    shape_text,
+    sizes_text,
+)
 from cylstm.formats.keras.config import MAX_UNITS, LayerConfig, read_object
 from cylstm.formats.keras.layers.recurrent import RECURRENT_LAYERS
 from cylstm.formats.keras.layers.table import INSTEAD, LAYERS, has_weights
 from cylstm.formats.keras.masks import mask_behind
 from cylstm.formats.keras.network import MODELS, Call, Network, Reference, read_network
-from cylstm.formats.keras.operations import add_operation
+from cylstm.formats.keras.operations.network import Operations, sizes_of
+from cylstm.formats.keras.operations.table import add_operation
+from cylstm.formats.keras.operations.tensorflow import TENSORFLOW_LAYERS, add_tensorflow
 from cylstm.formats.keras.weights import Part, Taken, Weights, numbered, take_weights
 from cylstm.graph.builder import GraphBuilder, common_steps
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import Option, Value
+from cylstm.program.tensor import Scores, Stack, Tensor, flat
 
 _Made = TypeVar("_Made")
 _MAX_NESTING = 50
@@ -111,11 +124,12 @@ class Model:
         window = None
         if not self.stateful:
             window = common_steps(shapes[name][0] for name in graph.inputs if graph.values[name].has_time)
-        return graph._replace(window=window, stateful=tuple(self.stateful))
+        return graph._replace(window=window, stateful=tuple(self.stateful), layouts=self.operations.layouts)
 
     def build(self, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
         """One try. Raises `Rebuild` if the inputs are of another kind."""
         self.builder = GraphBuilder()
+        self.operations = Operations(self.builder, self.whole_inputs(), self.share_time)
         self.shared: dict[tuple[tuple[object, ...], str], dict[str, str]] = {}
         self.masks: dict[tuple[str, float], Value] = {}
         self.known_steps = {name: shape[0] for name, shape in shapes.items() if shape and shape[0] is not None}
@@ -148,12 +162,18 @@ class Model:
                 self.origins[value.mask] = frozenset([name])
             flows.append(Flow(value, Mask(None if value.mask is None else self.builder.value(value.mask))))
         outputs = self.run(self.network, flows, [])
-        for k, flow in enumerate(outputs):
-            value = flow.value
-            if value.name in shapes or any(value.name == later.value.name for later in outputs[k + 1 :]):
-                # an output of a graph is made by a layer, and is one output only
-                name = f"{value.name.rpartition('.')[0] or value.name}.output"
-                value = self.builder.add("activation", name, {"x": value})["y"]
+        made: list[Value] = []
+        for output in outputs:
+            if isinstance(output, Computed):
+                value = self.output_of(output, [*shapes, *(one.name for one in made)])
+            else:
+                value = output.value
+                if value.name in shapes or value in made:
+                    # an output of a graph is made by a layer, and is one output only
+                    name = f"{value.name.rpartition('.')[0] or value.name}.output"
+                    value = self.builder.add("activation", name, {"x": value})["y"]
+            made.append(value)
+        for value in made:
             self.builder.output(value)
         graph = self.builder.build()
         read = {name for layer in graph.layers for name in layer.inputs.values()}
@@ -204,7 +224,7 @@ class Model:
 
     def run(
         self, network: Network, flows: Sequence[Flow], path: Sequence[str], outer: LayerCall | None = None
-    ) -> list[Flow]:
+    ) -> list[Flow | Computed]:
         """The outputs of a network; `path` are the names of the models it is in, `outer` its call in the outer one."""
         if self.nesting >= _MAX_NESTING:
             raise UnsupportedError(f"{network.what}: models in models more than {_MAX_NESTING} deep are not supported")
@@ -235,11 +255,11 @@ class Model:
             first = 0 if outer is None else outer.first
             made[call.layer.name, call.index] = self.call(network, call, made, name, owner, within, first)
         self.nesting -= 1
-        outputs: list[Flow] = []
+        outputs: list[Flow | Computed] = []
         for reference in network.outputs:
             found = made[reference.layer, reference.call]
             for output in found if reference.output == -1 else [self.resolve(network.what, reference, made, first)]:
-                if not isinstance(output, Flow):
+                if not isinstance(output, (Flow, Computed)):
                     raise UnsupportedError(f"{network.what}: layer {reference.layer!r}: a mask cannot be an output")
                 outputs.append(output)
         return outputs
@@ -271,9 +291,10 @@ class Model:
 
         args = [given(item) for item in call.args]
         kwargs = {key: given(item) for key, item in call.kwargs.items()}
-        if layer.is_operation:
-            one = LayerCall(self, layer, name, owner, within, [], arguments=kwargs)
-            return [self.watched(one, [*args, *kwargs.values()], lambda: add_operation(one, args))]
+        if layer.is_operation or layer.class_name in TENSORFLOW_LAYERS:
+            add = add_operation if layer.is_operation else add_tensorflow
+            one = LayerCall(self, layer, name, owner, within, [], arguments=kwargs, first=first)
+            return self.watched(one, [*args, *kwargs.values()], lambda: add(self.operations, one, args))
         kind = LAYERS.get(layer.class_name)
         names = () if kind is None else kind.arguments
         if not args:
@@ -289,6 +310,10 @@ class Model:
         for name_of_argument, value in kwargs.items():
             if kind is not None and name_of_argument not in names and value not in (None, False):
                 raise UnsupportedError(f"{layer.what}: argument {name_of_argument}={value!r:.80} is not supported")
+        reading = LayerCall(self, layer, name, owner, within, [], first=first)
+        args[0] = self.watched(reading, args, lambda: self.read(args[0], first))
+        read = {key: one for key, one in kwargs.items() if "mask" not in key}
+        kwargs |= self.watched(reading, read, lambda: self.read(read, first))
         is_list = isinstance(args[0], (list, dict))
         flows = list(args[0].values()) if isinstance(args[0], dict) else args[0] if is_list else [args[0]]
         if isinstance(args[0], dict):
@@ -304,13 +329,25 @@ class Model:
         try:
             return add()
         except ShapeError as error:
-            sources = frozenset(value.axis.source for value in _values(given) if value.axis is not None)
-            missing = frozenset(name for name in sources if name in self.known_steps) - self.special["fixed"]
-            if missing:
-                raise Rebuild(fixed=missing) from error
+            self.fix_steps(given, error)
             if call.layer.name in str(error):
                 raise type(error)(f"{self.where}: {error}" if self.where not in str(error) else str(error)) from error
             raise ShapeError(f"{call.what}: {error}") from error
+
+    def fix_steps(self, given: object, error: ShapeError) -> None:
+        """Raise `Rebuild` if the config gives a number of steps of what is in a nest of arguments, not yet used."""
+        sources = frozenset(value.axis.source for value in _values(given) if value.axis is not None)
+        missing = frozenset(name for name in sources if name in self.known_steps) - self.special["fixed"]
+        if missing:
+            raise Rebuild(fixed=missing) from error
+
+    def output_of(self, computed: Computed, taken: Sequence[str]) -> Value:
+        """An output that an operation computes."""
+        try:
+            return self.operations.output_of(computed, taken)
+        except ShapeError as error:
+            self.fix_steps(computed, error)
+            raise type(error)(f"{computed.what}: {error}" if self.where not in str(error) else str(error)) from error
 
     def resolve(self, what: str, reference: Reference, made: Mapping[tuple[str, int], list[Any]], first: int) -> object:
         """The tensor that a reference names, whose shape, from axis `first` on, must be the one that Keras recorded."""
@@ -320,16 +357,40 @@ class Model:
                 f"{what}: reads output {reference.output} of layer {reference.layer!r}, which has {len(found)}"
             )
         flow = found[reference.output]
-        if isinstance(flow, Flow) and reference.shape is not None:
-            expected, shape = reference.shape[1:], flow.value.shape[first:]
+        shape: tuple[Any, ...] | None = None
+        if isinstance(flow, Flow):
+            shape = flow.value.shape[first:]
+        elif isinstance(flow, Computed) and hasattr(flow.made, "shape"):
+            shape = sizes_of(flow.made)
+        if shape is not None and reference.shape is not None:
+            expected = reference.shape[1:]
             if len(expected) != len(shape) or any(
                 a is not None and b is not None and a != b for a, b in zip(expected, shape, strict=True)
             ):
                 raise FormatError(
-                    f"{what}: its input from layer {reference.layer!r} is {shape_text(flow.value)}, and the config "
+                    f"{what}: its input from layer {reference.layer!r} is {sizes_text(shape)}, and the config "
                     f"says {sizes_text(expected)}"
                 )
         return flow
+
+    def read(self, given: Any, first: int = 0) -> Any:
+        """An argument of a layer: results of operations in it as what layers read."""
+        if isinstance(given, Computed):
+            return self.operations.flow_of(given, first)
+        if isinstance(given, list):
+            return [self.read(one, first) for one in given]
+        if isinstance(given, dict):
+            return {key: self.read(one, first) for key, one in given.items()}
+        return given
+
+    def whole_inputs(self) -> dict[str, str]:
+        """Input -> the type of numbers that its config gives, where that is none of floating-point numbers."""
+        found: dict[str, str] = {}
+        for layer in self.network.input_layers:
+            dtype = str(layer.config.get("dtype"))
+            if dtype == "bool" or dtype.startswith(("int", "uint")):
+                found[layer.name] = "bool" if dtype == "bool" else "int"
+        return found
 
     # What the layers use
 
@@ -372,7 +433,8 @@ class Model:
                 raise FormatError(
                     f"{call.what}: expected an input {sizes_text(expected)}, found {shape_text(flow.value)}"
                 )
-        return self.run(network, flows, call.name.split("/"), call)
+        made = self.run(network, flows, call.name.split("/"), call)
+        return [self.read(one, call.first) for one in made]
 
     def add_layer(
         self,
@@ -453,6 +515,15 @@ class Model:
     def is_archive(self) -> bool:
         return self.weights.is_archive
 
+    def flow_of(self, given: Flow | Computed) -> Flow:
+        return given if isinstance(given, Flow) else self.operations.flow_of(given, 0)
+
+    def mask_of_numbers(self, given: Flow | Computed, what: str) -> Value:
+        tensor = given.tensor if isinstance(given, Computed) else self.operations.tensor_of(given.value, 0)
+        if isinstance(given, Computed):
+            return self.operations.mask_of(tensor, what, given.name)
+        return self.operations.mask_of(tensor, what, given.value.name)
+
     def take(
         self,
         layer: LayerConfig,
@@ -493,7 +564,15 @@ def _values(nest: object) -> list[Value]:
     if isinstance(nest, Flow):
         return [nest.value]
     if isinstance(nest, Comparison):
-        return [nest.flow.value]
+        return _values(nest.given)
+    if isinstance(nest, Computed):
+        return _values(nest.mask) + [value for one in flat(nest.made) for value in _values(one)]
+    if isinstance(nest, Tensor):
+        return [nest.value]
+    if isinstance(nest, Scores):
+        return [nest.query.value, nest.key.value]
+    if isinstance(nest, Stack):
+        return [one.value for one in nest.parts]
     if isinstance(nest, Value):
         return [nest]
     if isinstance(nest, dict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
@@ -49,11 +49,45 @@ class Flow:
     mask: Mask = field(default_factory=Mask)
 
 
+class Computed:
+    """The result of an operation: a tensor of the program, which operations read as it is, and layers as a `Flow`.
+
+    Attributes
+    ----------
+    name, what : str
+        The operation's name in the graph, and of messages.
+    mask : Comparison, Spread, Everywhere, Value, NoMask or None
+        What it is as a mask, where Keras wrote the operation to compute one.
+    flow : Flow or None
+        What layers read, once one has.
+    """
+
+    def __init__(self, name: str, what: str, tensor: Callable[[], Any], mask: Any = None) -> None:
+        self.name = name
+        self.what = what
+        self.mask = mask
+        self.flow: Flow | None = None
+        self._make = tensor
+        self._made: list[Any] = []
+
+    @property
+    def tensor(self) -> Any:
+        """A tensor, a constant or sizes of the program; computed when first asked for, as masks may never be."""
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]
+
+    @property
+    def made(self) -> Any:
+        """The tensor if it has been computed, else None."""
+        return self._made[0] if self._made else None
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """``tensor != number``, which Keras writes into a config to compute a mask; `any_of` once reduced over features."""
+    """``tensor != number``, which Keras writes to compute a mask; `is_reduced`: for each step, over its features."""
 
-    flow: Flow
+    given: Flow | Computed
     number: float
     is_reduced: bool = False
 
@@ -126,6 +160,12 @@ class Maker(Protocol):
 
     def share_time(self, values: Sequence[Value]) -> None:
         """Let the inputs from which the times of `values` come, not fixed, have one time if they can."""
+
+    def flow_of(self, given: Flow | Computed) -> Flow:
+        """What a layer reads of the result of an operation."""
+
+    def mask_of_numbers(self, given: Flow | Computed, what: str) -> Value:
+        """The mask of the steps whose number is not 0, of a tensor (batch, time)."""
 
 
 @dataclass(frozen=True)
@@ -310,23 +350,22 @@ class LayerCall:
         return self.add_layer("mask_merge", name, roles, None, {"mode": mode})["mask"]
 
     def as_mask(self, given: object, key: str = "mask") -> Value | NoMask | None:
-        """An argument that is a mask, a comparison as the mask that it makes."""
-        if isinstance(given, Everywhere):
+        """An argument that is a mask, or becomes one: a comparison, truths that operations compute."""
+        found = given.mask if isinstance(given, Computed) and given.mask is not None else given
+        if isinstance(found, Everywhere):
             return None
-        if isinstance(given, Spread):
+        if isinstance(found, Spread):
             raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
-        if isinstance(given, Comparison):
-            if not given.is_reduced and given.flow.value.kind != "index" and len(given.flow.value.shape) > 1:
+        if isinstance(found, Comparison):
+            flow = self.maker.flow_of(found.given)
+            if not found.is_reduced and flow.value.kind != "index" and len(flow.value.shape) > 1:
                 raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
-            return self.maker.mask_of(given.flow.value, given.number, self.what)
-        if isinstance(given, Flow):
-            raise UnsupportedError(
-                f"{self.what}: argument {key} is computed from numbers, which is not supported; masks come from "
-                "Masking, Embedding(mask_zero=True) and comparisons with != as Keras writes them"
-            )
-        if given is not None and not isinstance(given, (Value, NoMask)):
-            raise UnsupportedError(f"{self.what}: argument {key}={given!r:.80} is not supported")
-        return given
+            return self.maker.mask_of(flow.value, found.number, self.what)
+        if isinstance(found, (Flow, Computed)):
+            return self.maker.mask_of_numbers(found, f"{self.what}: argument {key}")
+        if found is not None and not isinstance(found, (Value, NoMask)):
+            raise UnsupportedError(f"{self.what}: argument {key}={found!r:.80} is not supported")
+        return found
 
     def explicit_mask(self, key: str = "mask") -> tuple[bool, Value | NoMask | None]:
         """Whether the call gives a mask itself, and which."""

@@ -221,6 +221,10 @@ def _order(
     return [calls[key] for key in by_depth if key in calls and layers[key[0]].class_name != "InputLayer"]
 
 
+def _is_reference(entry: object) -> bool:
+    return isinstance(entry, list) and bool(entry) and isinstance(entry[0], str)
+
+
 class _Reader:
     """Reads references to the layers of one model; `offsets` are the numbers at which layers' calls begin, if not 0."""
 
@@ -269,6 +273,9 @@ class _Reader:
         found: list[object] = []
         kwargs = {}
         for entry in [node] if isinstance(node[0], str) else node:
+            if layer.class_name == "TFOpLambda" and isinstance(entry, (list, int, float)) and not _is_reference(entry):
+                found.append(self.old_argument(entry, 0))  # a constant among tensors
+                continue
             if not isinstance(entry, list) or not 3 <= len(entry) <= 4 or not isinstance(entry[0], str):
                 raise FormatError(f"{layer.what}: inbound_nodes expected [layer, call, output], found {entry!r:.80}")
             if entry[0] == "_CONSTANT_VALUE":
@@ -308,4 +315,6 @@ class _Reader:
             if is_tensor and all(type(item) is int for item in entry[1:3]):
                 return self.reference(self.what, *entry[:3])
             return [self.old_argument(item, depth + 1) for item in entry]
+        if isinstance(entry, dict):
+            return {key: self.old_argument(item, depth + 1) for key, item in entry.items()}
         return entry
