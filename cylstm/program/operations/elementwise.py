@@ -94,7 +94,21 @@ def binary(net: Network, mode: str, a: Any, b: Any) -> Any:
     if is_constant(a) and is_constant(b):
         return fold(net, _OF_TWO[mode], a, b)
     dtype: DType = "bool" if mode in _TRUTHS else "float" if mode in _NEEDS_FLOAT else joined_dtype(a, b)
-    return net.merge(mode, _operands(net, a, b), dtype="int" if dtype == "bool" and mode not in _TRUTHS else dtype)
+    dtype = "int" if dtype == "bool" and mode not in _TRUTHS else dtype
+    return _spread(net, net.merge(mode, _operands(net, a, b), dtype=dtype), a, b)
+
+
+def _spread(net: Network, result: Tensor, *found: Any) -> Tensor:
+    """`result` repeated over the sizes that only constants among the operands have, which are not stored."""
+    rank = result.ndim
+    for one in found:
+        if isinstance(one, Constant):
+            for i, size in enumerate(one.shape, rank - one.ndim):
+                if size != 1 and result.size(i) == 1:
+                    from cylstm.program.operations.shape import repeated
+
+                    result = repeated(net, result, i, size)
+    return result
 
 
 def _of_sizes(net: Network, mode: str, a: Any, b: Any) -> Any:
@@ -125,7 +139,9 @@ def length(net: Network, size: Dim) -> Tensor:
 
 
 def add(net: Network, a: Any, b: Any, alpha: Any = 1) -> Any:
-    """a + alpha b."""
+    """a + alpha b; of truths, whether one of them is true."""
+    if dtype_of(a) == dtype_of(b) == "bool" and not (is_constant(a) and is_constant(b)):
+        return binary(net, "or", a, b)
     if alpha != 1:
         b = multiply(net, b, alpha)
     if _is_affine(a, b):
@@ -214,7 +230,8 @@ def where(net: Network, condition: Any, a: Any, b: Any) -> Any:
         if is_constant(a) and is_constant(b):
             return fold(net, np.where, condition, a, b)
     operands = _operands(net, condition, a, b)
-    return net.elementwise("where", operands, {}, roles=("condition", "x", "x1"), dtype=joined_dtype(a, b))
+    result = net.elementwise("where", operands, {}, roles=("condition", "x", "x1"), dtype=joined_dtype(a, b))
+    return _spread(net, result, condition, a, b)
 
 
 def clip(net: Network, x: Any, low: Any = None, high: Any = None) -> Any:

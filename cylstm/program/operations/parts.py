@@ -321,13 +321,18 @@ def flip(net: Network, x: Any, dims: Sequence[int]) -> Any:
         if isinstance(x.size(axis), int) and not (x.axes[axis] == 0 and x.value.has_time):
             x = take(net, x, np.arange(x.size(axis))[::-1], axis)
             continue
-        plain, counts = net.apart([x])
-        at = sum(counts[:axis])
-        order = [at, *[i for i in plain[0].stored if i != at]]
-        value = net.arrange(plain[0], order)
-        if len(value.shape) == 1:
-            value = net.reshaped(value, [value.shape[0], 1])
-        x = net.rejoin(net.place(net.add_layer("reverse", value), order, plain[0]), counts)
+        (plain,), counts = net.apart([x])
+        first = sum(counts[:axis])
+        for at in range(first, first + counts[axis]):  # the axes joined in it, each for itself
+            if counts[axis] > 1 and isinstance(plain.size(at), int):
+                plain = flip(net, plain, [at])
+                continue
+            order = [at, *[i for i in plain.stored if i != at]]
+            value = net.arrange(plain, order)
+            if len(value.shape) == 1:
+                value = net.reshaped(value, [value.shape[0], 1])
+            plain = net.place(net.add_layer("reverse", value), order, plain)
+        x = net.rejoin(plain, counts)
     return x
 
 

@@ -43,6 +43,9 @@ def reduce(net: Network, x: Any, mode: str, dims: Any = None, keepdim: bool = Fa
         if x.size(axis) == BATCH_SIZE or (isinstance(x.size(axis), Dim) and BATCH in _places(x, axis)):
             raise net.refuse(f"over all axes, or over that of the batch, it {MIXES}; say which axes")
     gone = axes
+    if mode in ("argmax", "argmin", "var"):
+        for axis in axes:
+            x = net.solid(x, axis)
     if mode in ("argmax", "argmin", "logsumexp", "var") and len(axes) > 1:
         x, axes = _one_axis(net, x, axes)
     dtype = _DTYPES.get(mode, "float" if mode in ("mean", "var", "norm", "logsumexp") else x.dtype)
@@ -84,7 +87,9 @@ def _over_one(net: Network, x: Tensor, axis: int, mode: str, options: Mapping[st
     kept: list[Any] = list(x.axes)
     kept[axis] = None
     if stored is None:
-        if mode in ("mean", "sum", "max", "min", "prod", "any", "all"):
+        if mode in ("any", "all"):
+            return cast(net, x, "bool").with_axes(kept)  # type: ignore[no-any-return]
+        if mode in ("mean", "sum", "max", "min", "prod"):
             return x.with_axes(kept)
         x = net.last(x, axis)
         stored = x.axes[axis]

@@ -22,6 +22,7 @@ from cylstm.formats.torch.aten.shapes import SHAPES, written
 from cylstm.graph.values import Value
 from cylstm.program.network import Network
 from cylstm.program.operations import parts, shape
+from cylstm.program.operations.elementwise import cast
 from cylstm.program.program import Operation, Program, Reference, TensorType
 from cylstm.program.tensor import (
     BATCH,
@@ -30,6 +31,7 @@ from cylstm.program.tensor import (
     Packed,
     Tensor,
     Varying,
+    dtype_of,
     is_constant,
     shape_of,
 )
@@ -45,8 +47,14 @@ _VIEWS = frozenset((
     "type_as", "dropout", "feature_dropout", "alpha_dropout", "positive", "real", "tensor_split", "unsafe_chunk",
     "getitem",
 ))  # fmt: skip
+#: those of `_VIEWS` whose result is a copy or shares the memory, by how the numbers lie there, which is not recorded
+_MAY_COPY = frozenset(("reshape", "reshape_as", "flatten", "contiguous", "_unsafe_view"))
+#: those of `_VIEWS` whose result is a copy if it has another type
+_CASTS = frozenset(("to", "type_as"))
 #: operations with an underscore that change no number
 _SAME = frozenset(("squeeze_", "unsqueeze_", "transpose_", "requires_grad_", "t_", "detach_", "swapaxes_"))
+#: operators in place, and those that they are
+_IN_PLACE: Mapping[str, str] = {"__ior__": "__or__", "__iand__": "__and__", "__ixor__": "__xor__"}
 #: arithmetic of sizes, which Python itself does
 _OF_NUMBERS: Mapping[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
@@ -109,6 +117,7 @@ class Run:
         self.stale: set[str] = set()
         self.readers: dict[str, list[Operation]] = {}
         self.changed: set[str] = set()
+        self.uncertain: set[str] = set()
         self.names: set[str] = set()
         self.input_names: list[str] = []
         self.named_inputs: dict[str, str] = {}
@@ -227,6 +236,11 @@ class Run:
                 "reads a parameter or a buffer that the program changes, so that each call depends on the ones before, "
                 "which is not supported; give it as an argument and a result of the forward"
             )
+        if name in self.uncertain:
+            raise self.net.refuse(
+                "reads a tensor of which a reshape, or .contiguous(), was written in place: whether that was a copy or "
+                "the same memory depends on how its numbers lie; use .view() or .clone(), or write nothing in place"
+            )
         if name in self.stale:
             self.stale.discard(name)
             _, operation, part = self.bases[name]
@@ -234,12 +248,21 @@ class Run:
             self.values[name] = found if part is None else found[part]
         if name not in self.values:
             if name in self.first.constants:
-                self.values[name] = np.asarray(self.first.constants[name])
+                self.values[name] = self.constant(name)
             else:
                 raise self.net.refuse(f"the input {name!r} has no value")
         found = self.values[name]
         if callable(found):
             found = self.values[name] = found()
+        return found
+
+    def constant(self, name: str) -> np.ndarray:
+        """A constant of the program, the same in all examples."""
+        found = np.asarray(self.first.constants[name])
+        for program in self.programs[1:]:
+            other = program.constants.get(name)
+            if other is None or not (other is found or _are_equal(found, np.asarray(other))):
+                raise self.net.needs_time("a constant that changes with the time")
         return found
 
     def argument(self, found: Any) -> Any:
@@ -269,10 +292,12 @@ class Run:
         outputs = operation.outputs
         source = _first(operation)
         if _is_in_place(name) and source is not None:
+            result = self.as_before(self.read(source), result)
             self.write(source, result)
             self.keep(outputs[0], result)
             if isinstance(outputs[0], str):
                 self.bases[outputs[0]] = (source, _alias(operation, source, outputs[0]), None)
+            self.check(operation)
             return
         if len(outputs) == 1:
             self.keep(outputs[0], result)
@@ -280,7 +305,7 @@ class Run:
             results = result if isinstance(result, tuple) else (result,)
             for output, one in zip(outputs, results):
                 self.keep(output, one)
-        if source is not None and (name in _VIEWS or name in _SAME):
+        if source is not None and (name in _VIEWS or name in _SAME) and not self.is_copy(operation, source):
             for output in outputs:
                 if isinstance(output, tuple):
                     for k, one in enumerate(output):
@@ -288,6 +313,24 @@ class Run:
                 elif output is not None:
                     self.bases[output] = (source, operation, None)
         self.check(operation)
+
+    def is_copy(self, operation: Operation, source: str) -> bool:
+        """Whether one of `_VIEWS` has memory of its own: a cast to another type."""
+        if name_of(operation) not in _CASTS:
+            return False
+        types = [self.first.types.get(str(name)) for name in (source, operation.outputs[0])]
+        return bool(operation.arguments.get("copy")) or not all(
+            isinstance(kind, TensorType) and kind.dtype == types[0].dtype  # type: ignore[union-attr]
+            for kind in types
+        )
+
+    def as_before(self, before: Any, new: Any) -> Any:
+        """What an operation in place gives, in the shape and the type of the tensor that it writes."""
+        if not isinstance(new, (Tensor, Constant, np.ndarray)):
+            return new
+        if shape_of(new) != shape_of(before):
+            new = shape.expand(self.net, new, shape_of(before))
+        return cast(self.net, new, dtype_of(before))
 
     def computed(self, operation: Operation) -> Any:
         """The result of an operation."""
@@ -301,6 +344,7 @@ class Run:
         if library in ("_operator", "math", "builtins", "torch"):
             return self.of_numbers(name, list(arguments.values()))
         plain = name.rstrip("_") if _is_in_place(name) or name in _SAME else name
+        plain = _IN_PLACE.get(name, plain)
         function = OPERATIONS.get(plain)
         if function is None or library not in ("aten", "prim", "cylstm"):
             raise net.refuse(f"the operation {operation.target.removeprefix('aten.')} is not supported")
@@ -369,6 +413,8 @@ class Run:
         path = {name}
         while name in self.bases:
             base, operation, part = self.bases[name]
+            if name_of(operation) in _MAY_COPY:
+                break
             before = self.read(base)
             new = self.written_back(operation, before, new, part)
             self.values[base] = new
@@ -383,13 +429,23 @@ class Run:
                     "changes a parameter or a buffer of the module, so that each call depends on the ones before, "
                     "which is not supported; give it as an argument and a result of the forward"
                 )
-        root = name
-        for view in self.bases:
-            if view not in path and self.root(view) == root and view in self.values:
+        root = self.root(name)
+        for view in (root, *self.bases):
+            if view in path or self.root(view) != root:
+                continue
+            if self.certain_root(view) != name:
+                self.uncertain.add(view)
+            elif view in self.values:
                 self.stale.add(view)
 
     def root(self, name: str) -> str:
         while name in self.bases:
+            name = self.bases[name][0]
+        return name
+
+    def certain_root(self, name: str) -> str:
+        """The tensor whose memory this one certainly shares."""
+        while name in self.bases and name_of(self.bases[name][1]) not in _MAY_COPY:
             name = self.bases[name][0]
         return name
 
@@ -498,7 +554,11 @@ def _unpacked(found: Any) -> Any:
 
 
 def _is_in_place(name: str) -> bool:
-    return name.endswith("_") and not name.startswith("__") and name not in _SAME
+    return (name.endswith("_") and not name.startswith("__") and name not in _SAME) or name in _IN_PLACE
+
+
+def _are_equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def _alias(operation: Operation, source: str, output: str) -> Operation:
