@@ -20,8 +20,9 @@ from cylstm.inputs import input_list
 if TYPE_CHECKING:
     from cylstm.model import Model
 
-#: batch and time of the random inputs that a recorded module is tried with
-_TRIED = ((2, 61), (3, 64))
+#: batch and time of the random inputs that a recorded module is tried with: those of its examples, and others, for a
+#: choice by the time, or a division of it without its rest, that happens to be the same in both
+_TRIED = ((2, 61), (3, 64), (4, 23), (2, 134))
 #: beyond what rounding does: two networks differ by more
 _SLACK = 100.0
 _REFUSED = "which is not supported: its result has to depend on its arguments alone"
@@ -124,11 +125,14 @@ def try_module(model: Model, call: Call) -> None:
 def _random_arrays(rng: Any, model: Model, call: Call, batch: int, time: int) -> dict[str, np.ndarray]:
     """By input, with the axes in the module's order."""
     limits = index_limits(model.graph)
+    truths = {name for argument, name, _ in call.inputs if argument in call.truths}
     arrays = {}
     for name, shape in _shapes(call).items():
         sizes = [{"N": batch, "T": time}.get(size, size) for size in shape]
         if model.graph.values[name].kind == "index":
             arrays[name] = rng.integers(0, limits.get(name, 1), sizes)
+        elif name in truths:
+            arrays[name] = (rng.random(sizes) < 0.3).astype(np.float32)
         else:
             arrays[name] = rng.standard_normal(sizes).astype(np.float32)
     return arrays
@@ -167,10 +171,12 @@ def _call(
     how = {} if parameter is None else {"device": parameter.device}
     dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
     tensors = {}
+    truths = {name for argument, name, _ in call.inputs if argument in call.truths}
     for name, array in arrays.items():
         is_index = model.graph.values[name].kind == "index"
         array = np.array(array, np.int64) if is_index else np.array(array)
-        tensors[name] = torch.as_tensor(array, dtype=torch.int64 if is_index else dtype, **how)
+        kind = torch.int64 if is_index else torch.bool if name in truths else dtype
+        tensors[name] = torch.as_tensor(array, dtype=kind, **how)
     shape = next(shape for _, _, shape in call.inputs if shape is not None)
     sizes = next(tensors[name].shape for _, name, _ in call.inputs if name is not None)
     batch = sizes[shape.index("N")]

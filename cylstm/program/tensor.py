@@ -263,6 +263,10 @@ class Scores:
     is_softmax : bool
     causal : bool
         Each query sees the keys up to its own step.
+    mask : numpy.ndarray or None
+        What was added where it does not, for where the scores themselves are read.
+    is_filled : bool
+        It was not added but written there.
     joined : bool
         The program has joined batch and heads into one axis.
     """
@@ -273,6 +277,8 @@ class Scores:
     scale: float = 1.0
     is_softmax: bool = False
     causal: bool = False
+    mask: np.ndarray | None = None
+    is_filled: bool = False
     joined: bool = False
 
     @property

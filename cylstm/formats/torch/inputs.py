@@ -220,7 +220,7 @@ def guesses(
     for number, one in enumerate(wanted):
         if one.name in given:
             shape = given[one.name]
-            kinds: list[InputKind] = ["numbers", "indices", "truths"]
+            kinds: list[InputKind] = ["numbers", "truths", "indices"]  # what has bits, ~ & |, is rather a truth
             choices.append([(Input(one.name, shape, kind), None) for kind in kinds])
             continue
         found: dict[tuple[Shape, str], tuple[Input, Any]] = {}

@@ -130,9 +130,12 @@ def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tupl
         except CylstmError as error:
             failures.append(error)
             continue
-        warn_not_finite(type(module).__name__, graph.tensors)
+        made = {name for layer in graph.layers if layer.kind == "constant" for name in layer.weights.values()}
+        weights = {name: tensor for name, tensor in graph.tensors.items() if name not in made}
+        warn_not_finite(type(module).__name__, weights)  # infinity in a constant is a mask's
         found = tuple((one.name, one.name if one.is_input else None, one.shape) for one in given)
-        return graph, Call(module, found, batch, is_guess, {one.name: one.value for one in given})
+        truths = frozenset(one.name for one in given if one.kind == "truths")
+        return graph, Call(module, found, batch, is_guess, {one.name: one.value for one in given}, truths=truths)
     if not failures:
         raise UnsupportedError(f"{type(module).__name__}: {_SIZES}")
     best = failures[0]

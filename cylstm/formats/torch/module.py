@@ -84,6 +84,8 @@ class Call(NamedTuple):
         What the user gave as an example, by argument.
     is_layer : bool
         A recurrent layer by itself, of which the output alone counts.
+    truths : set of str
+        The arguments that are truths.
     """
 
     module: Any
@@ -92,6 +94,7 @@ class Call(NamedTuple):
     is_guess: bool = False
     values: Mapping[str, Any] = {}
     is_layer: bool = False
+    truths: frozenset[str] = frozenset()
 
     def run(self, *given: Any) -> Any:
         """What the module gives for one value for each of `inputs`, in their order."""

@@ -34,15 +34,15 @@ def scaled(scores: Scores, factor: float) -> Scores:
     return replace(scores, scale=scores.scale * factor)
 
 
-def masked(net: Network, scores: Scores, mask: Any) -> Any:
-    """Scores to which a constant mask is added; None if it is none that attention knows."""
-    del net
+def masked(net: Network, scores: Scores, mask: Any, *, is_filled: bool = False) -> Any:
+    """Scores to which a constant mask is added, or written where it is not 0; None if attention does not know it."""
     if not is_constant(mask) or not isinstance(mask, np.ndarray) or scores.causal or scores.is_softmax:
         return None
     if not mask.any() and len(mask.shape) <= scores.ndim:
         return scores
     if is_causal_mask(mask) and mask.dtype != np.bool_ and mask.shape[-2:] == shape_of(scores)[-2:]:
-        return replace(scores, causal=True)
+        later = np.asarray(mask, net.dtype).reshape(mask.shape[-2:])
+        return replace(scores, causal=True, mask=later, is_filled=is_filled)
     return None
 
 
@@ -52,9 +52,8 @@ def computed_scores(net: Network, scores: Scores) -> Tensor:
     found: Any = product(net, scores.query, transpose(net, scores.key, -2, -1))
     if scores.scale != 1.0:
         found = multiply(net, found, scores.scale)
-    if scores.causal:
-        size: Any = scores.key.size(scores.key.ndim - 2)
-        found = add(net, found, np.triu(np.full((size, size), -np.inf, net.dtype), 1))
+    if scores.mask is not None:
+        found = where(net, scores.mask != 0, scores.mask, found) if scores.is_filled else add(net, found, scores.mask)
     if scores.is_softmax:
         found = softmax(net, found, -1)
     if scores.joined:

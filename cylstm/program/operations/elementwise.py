@@ -238,12 +238,11 @@ def clip(net: Network, x: Any, low: Any = None, high: Any = None) -> Any:
     """x, at least `low` and at most `high`."""
     if is_constant(x):
         return fold(net, lambda array: np.clip(array, low, high), x)
-    numbers = [one for one in (low, high) if one is not None]
-    if all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in numbers):
-        largest = float(np.finfo(np.float32).max)
-        low, high = (-largest if low is None else float(low)), (largest if high is None else float(high))
-        if math.isfinite(low) and math.isfinite(high) and low <= high:
-            return activation(net, x, "clip", low, high).of(joined_dtype(x, *numbers))
+    numbers = [one for one in (low, high) if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    if len(numbers) == 2 and all(map(math.isfinite, numbers)) and low <= high:
+        return activation(net, x, "clip", float(low), float(high)).of(joined_dtype(x, low, high))
+    if numbers == [0] and high is None:
+        return activation(net, x, "relu").of(joined_dtype(x, low))
     if low is not None:
         x = binary(net, "max", x, low)
     return x if high is None else binary(net, "min", x, high)

@@ -40,6 +40,8 @@ def slice_axis(net: Network, x: Any, dim: int, start: Any = None, stop: Any = No
     if isinstance(stop, (int, np.integer)) and stop >= _END:
         stop = None
     if stop is not None and net.numbers(stop) == net.numbers(size):
+        if _is_unsure(net, size) and type(stop) is int and not getattr(x, "cropped", 0):
+            raise net.needs_time(f"whether a part up to step {stop} ends with the time")
         stop = None
     if start is not None and not isinstance(start, Dim) and net.numbers(start) == net.numbers(0):
         start = None
@@ -77,11 +79,18 @@ def slice_axis(net: Network, x: Any, dim: int, start: Any = None, stop: Any = No
     return cut(net, x, axis, begin, before_end, step)
 
 
+def _is_unsure(net: Network, size: Any) -> bool:
+    """Whether a number may be a place in a time of unknown length that was counted from its end."""
+    return len(net.examples) == 1 and isinstance(size, Dim) and size.axis is not None
+
+
 def of_time(net: Network, size: Dim, start: Any, stop: Any) -> tuple[int, int]:
     """How many steps a part of a time of any length begins after, and how many it leaves out at the end."""
     start = net.size(start) if isinstance(start, Varying) else start
     if isinstance(start, Dim) or (isinstance(start, int) and start < 0):
         raise net.needs_time("a part that begins at a place counted from the end of the time")
+    if start and _is_unsure(net, size) and 2 * start >= net.numbers(size)[0]:
+        raise net.needs_time(f"whether step {start} is counted from the end of the time")
     if stop is None:
         return start or 0, 0
     stop = net.size(stop)
@@ -191,6 +200,8 @@ def select(net: Network, x: Any, dim: int, index: Any) -> Any:
         # the last step; where a length ends a row, its last one
         value = net.add_layer("last", x.value)
         return Tensor(value, tuple(_down(places) for places in left_axes), x.dtype)
+    if isinstance(index, int) and index > 0 and _is_unsure(net, size) and 2 * index >= net.numbers(size)[0]:
+        raise net.needs_time(f"whether step {index} is counted from the end of the time")
     index = index % size if isinstance(size, int) else index
     if isinstance(size, Dim) and index < -1:
         raise net.needs_time("a step counted from the end of the time")

@@ -102,7 +102,7 @@ def masked_fill(net: Network, self: Any, mask: Any, value: Any) -> Any:
     if isinstance(self, Scores) and is_constant(mask) and isinstance(mask, np.ndarray) and _is_number(value):
         number = float(np.asarray(value).reshape(-1)[0])
         if number <= -1e9:
-            found = masked(net, self, np.where(mask, -np.inf, 0.0))
+            found = masked(net, self, np.where(mask, number, 0.0), is_filled=True)
             if found is not None:
                 return found
     return ops.where(net, mask, value, self)

@@ -65,13 +65,20 @@ def _possible(program: Program, time: str | int | None) -> Iterator[tuple[list[G
     if open_axes:
         places = [open_axes[0]]
     elif len(first.shape) >= least and not isinstance(time, int):
-        places = [*range(1, len(first.shape) if least == 3 else 2), None]
+        last = len(first.shape) if least == 3 and _has_windows(program) else 2
+        places = [*(k for k in range(1, last) if first.shape[k] != 1 or time == "T"), None]
     if time == "T":
         places = [place for place in places if place is not None]
     if isinstance(time, int) and time not in first.shape[1:] and not open_axes:
         raise FormatError(f"time={time}: the program was exported with the shape {first.shape}")
     for place in places:
         yield _given(program, kinds, place, time if open_axes else None)
+
+
+def _has_windows(program: Program) -> bool:
+    """Whether something shows which axis is the time, where that is not the first behind the batch."""
+    names = ("conv", "pool", "lstm", "gru", "rnn", "upsample", "batch_norm", "instance_norm")
+    return any(name in operation.target for operation in program.operations for name in names)
 
 
 def _type_of(program: Program, name: str) -> TensorType:

@@ -18,6 +18,7 @@ import numpy as np
 from cylstm.errors import CylstmError, FormatError
 from cylstm.formats.torch.aten.arithmetic import ARITHMETIC
 from cylstm.formats.torch.aten.layers import LAYERS
+from cylstm.formats.torch.aten.lengths import NUMBERS, check_numbers
 from cylstm.formats.torch.aten.shapes import SHAPES, written
 from cylstm.graph.values import Value
 from cylstm.program.network import Network
@@ -351,6 +352,11 @@ class Run:
         if plain != "pack" and plain not in _KEEPS_PACKED:
             arguments = {key: _unpacked(one) for key, one in arguments.items()}
         arguments.pop("out", None)
+        for key in NUMBERS.get(plain, ()):
+            if isinstance(arguments.get(key), Varying):
+                arguments[key] = net.size(arguments[key])
+        if len(self.programs) == 1:
+            check_numbers(net, self.first, operation, plain, arguments, self.readers, name_of)
         try:
             return function(net, **arguments)
         except TypeError as error:
