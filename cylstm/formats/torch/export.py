@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,19 @@ import numpy as np
 from cylstm.errors import UnsupportedError
 from cylstm.formats.arrays import as_numpy
 from cylstm.formats.torch.module import class_of
-from cylstm.formats.torch.state import Change, Kept, describe, draw_once, without
+from cylstm.formats.torch.state import Change, ChangesError, Kept, describe, draw_once, without
 from cylstm.program.program import Operation, Program, Reference, TensorType
 
 #: the oldest PyTorch whose export is read
 OLDEST = (2, 6)
+#: operations that a forward may call; beyond, it is taken for a loop that does not end
+_MOST_OPERATIONS = 100_000
 #: one module at a time: functions of PyTorch are replaced while one is exported
 _EXPORTING = threading.RLock()
+
+
+class EndlessError(UnsupportedError):
+    """A forward does not end: other inputs need not be tried."""
 
 
 def check_version(torch: Any) -> None:
@@ -53,7 +59,7 @@ def export(module: Any, arguments: Mapping[str, Any], kept: Kept) -> Program:
     names = describe(changes)
     advice = "give what it keeps from call to call as arguments and results of the forward"
     if any(change.attribute_of is None for change in changes):
-        raise UnsupportedError(f"{kind}: its forward changes {names}, which is not supported; {advice}")
+        raise ChangesError(kind, changes)
     # attributes that nothing reads before they are assigned may be anything
     without(changes)
     try:
@@ -84,6 +90,7 @@ def _recorded(module: Any, arguments: Mapping[str, Any], kept: Kept) -> tuple[Pr
     with (
         _EXPORTING,
         stand_ins(torch, module),
+        limited(torch, module),
         _quiet(),
         _attributes_may_change(),
         _whole_layers(torch),
@@ -93,10 +100,12 @@ def _recorded(module: Any, arguments: Mapping[str, Any], kept: Kept) -> tuple[Pr
             exported = torch.export.export(module, (), dict(arguments), strict=False)
             drew = kept.drew_random_numbers()
             changes = [change for change in kept.changes() if not _is_same_state(change)]
-        except UnsupportedError:
+        except (UnsupportedError, _Endless):
             raise
         except Exception as error:  # whatever the module's own code raises
-            raise UnsupportedError(_why(module, error)) from error
+            changes = [change for change in kept.changes() if not _is_same_state(change)]
+            besides = f"; its forward changes {describe(changes)}" if changes else ""
+            raise UnsupportedError(_why(module, error) + besides) from error
         finally:
             kept.restore()
         return program_of(torch, exported), changes, drew
@@ -105,6 +114,33 @@ def _recorded(module: Any, arguments: Mapping[str, Any], kept: Kept) -> tuple[Pr
 def _is_same_state(change: Change) -> bool:
     """Whether an attribute is one that torch.export itself changes."""
     return str(change.key).startswith(("_export", "_flat_weight"))
+
+
+class _Endless(BaseException):
+    """No `Exception`, so that a forward that catches all of these ends too."""
+
+
+@contextlib.contextmanager
+def limited(torch: Any, module: Any) -> Iterator[None]:
+    """A forward that calls more than `_MOST_OPERATIONS` operations is ended. Raises `UnsupportedError` then."""
+
+    class Counting(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        calls = 0
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            Counting.calls += 1
+            if Counting.calls > _MOST_OPERATIONS:
+                raise _Endless
+            return function(*args, **(kwargs or {}))
+
+    try:
+        with Counting():
+            yield
+    except _Endless as error:
+        raise EndlessError(
+            f"{type(module).__name__}: its forward calls more than {_MOST_OPERATIONS} operations, perhaps a loop that "
+            f"does not end, which is not supported{_line(error)}"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -154,8 +190,13 @@ def _why(module: Any, error: Exception) -> str:
             f"{kind}: control flow that depends on the numbers in a tensor, such as an if or a loop, is not supported; "
             "write it with torch.where, or as a loop of a fixed number of steps" + _line(error)
         )
-    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-    return f"{kind}: torch.export cannot record its forward: {first[:300]}" + _line(error)
+    return f"{kind}: torch.export cannot record its forward: {told(error)}" + _line(error)
+
+
+def told(error: Exception) -> str:
+    """The class and the first line of an error of the user's code or of PyTorch."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first[:300]}" if first else type(error).__name__
 
 
 def _line(error: BaseException) -> str:
@@ -212,33 +253,25 @@ def program_of(torch: Any, exported: Any) -> Program:
             fixed[name] = spec.arg.value
         elif name is not None:
             inputs.append(name)
-    operations, types = [], {}
-    mutated: dict[str, str] = {}
-    returned: list[Any] = []
-    for node in exported.graph.nodes:
-        if node.op == "call_function":
-            operations.append(_operation(torch, node))
-        elif node.op == "output":
-            returned = list(node.args[0])
-        kind = _type(torch, node.meta.get("val"))
-        if kind is not None:
-            types[node.name] = kind
+    flat = _Flat(torch)
+    returned = flat.add(exported.graph_module)
     results = []
+    mutated: dict[str, str] = {}
     for spec, found in zip(signature.output_specs, returned):
         if "USER_OUTPUT" in str(spec.kind):
-            results.append(_argument(torch, found))
-        elif spec.target is not None and hasattr(found, "name"):
+            results.append(found)
+        elif spec.target is not None and isinstance(found, Reference):
             mutated[spec.target] = found.name
     outputs = torch.utils._pytree.tree_unflatten(results, exported.call_spec.out_spec)
     return Program(
         tuple(inputs),
         {name: name for name in inputs},
         fixed,
-        tuple(operations),
+        tuple(flat.operations),
         _plain(outputs),
         constants,
         names,
-        types,
+        flat.types,
         {},
         mutated,
         f"PyTorch {torch.__version__} export",
@@ -260,35 +293,93 @@ def _type(torch: Any, found: Any) -> TensorType | None:
     return TensorType(str(found.dtype).removeprefix("torch."), tuple(int(size) for size in found.shape))
 
 
-def _operation(torch: Any, node: Any) -> Operation:
-    """One operation, its arguments by name."""
-    target = node.target
-    schema = getattr(target, "_schema", None)
-    if schema is not None:
-        names = [argument.name for argument in schema.arguments]
-        given = dict(zip(names, node.args)) | dict(node.kwargs)
-        text = str(target)
-    else:
-        given = {str(k): one for k, one in enumerate(node.args)} | dict(node.kwargs)
-        text = f"_operator.{target.__name__}" if getattr(target, "__module__", "") == "_operator" else (
-            f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}")  # fmt: skip
-    arguments = {name: _argument(torch, found) for name, found in given.items()}
-    where, layer = _where(node)
-    return Operation(text, arguments, (node.name,), where, layer)
+#: operations that call a part of the program under another setting that does not matter here
+_CALLS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
-def _argument(torch: Any, found: Any) -> Any:
-    if isinstance(found, torch.fx.Node):
-        return Reference(found.name)
-    if isinstance(found, (list, tuple)):
-        return tuple(_argument(torch, one) for one in found)
-    if isinstance(found, (torch.dtype, torch.layout, torch.memory_format)):
-        return str(found).removeprefix("torch.")
-    if isinstance(found, torch.device):
-        return str(found)
-    if isinstance(found, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-        raise UnsupportedError("a size that depends on the numbers in a tensor is not supported")
-    return found
+class _Flat:
+    """The operations of a graph and of the parts that it calls, one after the other.
+
+    Attributes
+    ----------
+    operations : list of Operation
+    types : dict
+        Of each result.
+    """
+
+    def __init__(self, torch: Any) -> None:
+        self.torch = torch
+        self.operations: list[Operation] = []
+        self.types: dict[str, TensorType] = {}
+        self._values: dict[Any, Any] = {}
+
+    def add(self, module: Any, given: Sequence[Any] | None = None, prefix: str = "") -> Sequence[Any]:
+        """Add the operations of a graph, called with these values; what it returns."""
+        remaining = iter(given or ())
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                self._values[node] = Reference(node.name) if given is None else next(remaining)
+                self._note_type(node.name, node)
+            elif node.op == "get_attr":
+                self._values[node] = getattr(module, node.target)
+            elif node.op == "output":
+                found = self._argument(node.args[0])
+                return found if isinstance(found, tuple) else (found,)
+            else:
+                self._values[node] = self._called(node, prefix)
+        return ()
+
+    def _called(self, node: Any, prefix: str) -> Any:
+        kind = getattr(node.target, "__name__", "")
+        if kind in _CALLS:
+            options = node.args[: _CALLS[kind]]
+            part, *given = (self._argument(one) for one in node.args[_CALLS[kind] :])
+            if kind == "wrap_with_autocast" and options[2]:
+                raise UnsupportedError(
+                    "torch.autocast, which computes in a narrower type, is not supported; export the module without it"
+                )
+            return self.add(part, given, f"{prefix}{node.name}.")
+        if kind == "getitem" and isinstance(self._argument(node.args[0]), tuple):
+            return self._argument(node.args[0])[node.args[1]]
+        name = f"{prefix}{node.name}"
+        self.operations.append(self._operation(node, name))
+        self._note_type(name, node)
+        return Reference(name)
+
+    def _note_type(self, name: str, node: Any) -> None:
+        kind = _type(self.torch, node.meta.get("val"))
+        if kind is not None:
+            self.types[name] = kind
+
+    def _operation(self, node: Any, name: str) -> Operation:
+        """One operation, its arguments by name."""
+        target = node.target
+        schema = getattr(target, "_schema", None)
+        if schema is not None:
+            names = [argument.name for argument in schema.arguments]
+            given = dict(zip(names, node.args)) | dict(node.kwargs)
+            text = str(target)
+        else:
+            given = {str(k): one for k, one in enumerate(node.args)} | dict(node.kwargs)
+            text = f"_operator.{target.__name__}" if getattr(target, "__module__", "") == "_operator" else (
+                f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}")  # fmt: skip
+        arguments = {key: self._argument(found) for key, found in given.items()}
+        where, layer = _where(node)
+        return Operation(text, arguments, (name,), where, layer)
+
+    def _argument(self, found: Any) -> Any:
+        torch = self.torch
+        if isinstance(found, torch.fx.Node):
+            return self._values[found]
+        if isinstance(found, (list, tuple)):
+            return tuple(self._argument(one) for one in found)
+        if isinstance(found, (torch.dtype, torch.layout, torch.memory_format)):
+            return str(found).removeprefix("torch.")
+        if isinstance(found, torch.device):
+            return str(found)
+        if isinstance(found, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            raise UnsupportedError("a size that depends on the numbers in a tensor is not supported")
+        return found
 
 
 def _where(node: Any) -> tuple[str, str]:

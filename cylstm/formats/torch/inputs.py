@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError, described
 from cylstm.formats.torch.aten.build import InputKind
 from cylstm.formats.torch.module import Shape, class_of, leaves
-from cylstm.formats.torch.state import Kept
+from cylstm.formats.torch.state import ChangesError, Kept, tensors_kept
 
 REQUIRED = object()
 
@@ -149,7 +150,7 @@ def _called(
     """The layers of torch.nn that a call runs, in order; None if the module cannot be called so."""
     import torch
 
-    from cylstm.formats.torch.export import stand_ins
+    from cylstm.formats.torch.export import EndlessError, limited, stand_ins, told
 
     seen: list[Any] = []
 
@@ -166,12 +167,22 @@ def _called(
         if _is_layer(part)
     ]  # fmt: skip
     try:
-        with torch.no_grad(), stand_ins(torch, module):
+        with torch.no_grad(), stand_ins(torch, module), limited(torch, module):
             result = module(**{one.name: one.tensor(batch, time, dtype) for one in given})
         tensors = list(leaves(result))
         if not tensors or not all(isinstance(one, torch.Tensor) for one in tensors):
-            raise FormatError(f"{type(module).__name__}: its forward gives something that is no tensor")
+            raise UnsupportedError(
+                f"{type(module).__name__}: its forward gives something that is no tensor: "
+                + ", ".join(sorted({type(one).__name__ for one in tensors} - {"Tensor"}) or ["nothing"])
+            )
+        for hook in hooks:
+            hook.remove()
+        changes = [change for change in kept.changes(contents=True) if change.attribute_of is None]
+        if changes:
+            raise ChangesError(type(module).__name__, changes)
         return seen
+    except (EndlessError, ChangesError):
+        raise
     except CylstmError as error:
         if failures is not None:
             failures.append(error)
@@ -180,11 +191,10 @@ def _called(
     except Exception as error:
         if failures is not None and not failures:
             shapes = ", ".join(f"{one.name} {one.shape}" for one in given)
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             failures.append(
                 UnsupportedError(
-                    f"{type(module).__name__}: its forward cannot be called with {shapes}: {first[:300]}; say the "
-                    "shapes of the inputs, for example inputs=[('N', 'T', 6)]"
+                    f"{type(module).__name__}: its forward cannot be called with {shapes}: {told(error)}; "
+                    + _advice(module)
                 )
             )
     finally:
@@ -194,14 +204,24 @@ def _called(
     return None
 
 
+def _advice(module: Any) -> str:
+    names = tensors_kept(module)
+    if names:
+        return (
+            f"it keeps {', '.join(map(repr, names))} from an earlier call: give it as an argument and a result of the "
+            "forward, or set it to what it is before the first call"
+        )
+    return "say the shapes of the inputs, for example inputs=[('N', 'T', 6)]"
+
+
 def _is_layer(part: Any) -> bool:
     children = [name for name, _ in part.named_children() if name != "parametrizations"]
     return _shapes_of(part, 0) is not None and (not children or type(part).__name__ == "MultiheadAttention")
 
 
 #: batch and time that shapes are tried with
-_TRIED = (3, 61)
-_TRIED_LONG = (3, 1021)
+_TRIED = (7, 61)
+_TRIED_LONG = (7, 1021)
 _MOST_TRIED = 300
 
 
@@ -267,9 +287,44 @@ def guesses(
         if len(matching) > 8:
             break
     if not matching and not others:
-        failures.extend(first_failure)
+        samples = list(_of_samples(module, kept, given, dtype)) if len(wanted) == len(given) else []
+        if not samples:
+            failures.extend(first_failure)
+        yield from samples
     yield from matching
     yield from others
+
+
+def _of_samples(module: Any, kept: Kept, given: Mapping[str, Shape], dtype: np.dtype) -> Iterator[list[Input]]:
+    """Inputs with a batch, of a module that takes these shapes for a sample without one, such as an LSTM (T, 6)."""
+    layers = [part for part in module.modules() if _is_layer(part)]
+    time_first = any(getattr(layer, "batch_first", None) is False for layer in layers)
+    choices: list[list[Input]] = []
+    for number, (name, shape) in enumerate(given.items()):
+        found: dict[Shape, Input] = {}
+        for layer in layers:
+            kind: InputKind = "indices" if "Embedding" in type(layer).__name__ else "numbers"
+            for likely in _shapes_of(layer, min(number, 1)) or []:
+                if likely is None or (likely[:2] == ("T", "N") and not time_first):
+                    continue
+                sample = [size for size in likely if size != "N"]
+                if len(sample) == len(shape) and all(
+                    one in ("T", other) or other == "N" for one, other in zip(sample, shape)
+                ):
+                    found.setdefault(likely, Input(name, likely, kind))
+        choices.append(list(found.values()))
+    for combination in itertools.islice(itertools.product(*choices), _MOST_TRIED):
+        inputs = list(combination)
+        if _called(module, kept, inputs, *_TRIED, dtype, None) is not None:
+            shapes = ", ".join(f"{one.name} {one.shape}" for one in inputs)
+            warnings.warn(
+                f"{type(module).__name__}: with these shapes it computes one sample without a batch; the model has a "
+                f"batch besides: {shapes}",
+                UserWarning,
+                stacklevel=9,
+            )
+            yield inputs
+            return
 
 
 def _is_recurrent(layer: Any) -> bool:
@@ -327,6 +382,8 @@ def example_inputs(
             runs(module, kept, tried, *_TRIED, dtype) or runs(module, kept, tried, *_TRIED_LONG, dtype)
         ):
             continue
+        if not any(one.has_time for one in tried) and not runs(module, kept, tried, *_TRIED, dtype):
+            yield from _of_samples(module, kept, {one.name: one.shape for one in tried}, dtype)
         yield tried
 
 
@@ -359,7 +416,9 @@ def _shapes_of(layer: Any, place: int | None) -> list[Shape | None] | None:
             return [(count, "N", size) for size in dict.fromkeys(sizes)]
         return _orders(kind, layer.input_size, batch_first)
     if kind in ("LSTMCell", "GRUCell", "RNNCell"):
-        return [("N", layer.input_size if place == 0 else layer.hidden_size)]
+        cell: list[Shape | None] = [("N", layer.input_size if place == 0 else layer.hidden_size)]
+        # (batch, time), of which the forward takes one step after the other
+        return [("N", "T"), *cell] if place == 0 and layer.input_size == 1 else cell
     if kind == "MultiheadAttention":
         size: Any = layer.kdim if place == 1 else layer.vdim if place == 2 else layer.embed_dim
         return _orders(kind, size, batch_first)

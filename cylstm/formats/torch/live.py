@@ -17,7 +17,7 @@ from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Linear
 from cylstm.formats.torch.aten.build import Given, build_graph
 from cylstm.formats.torch.export import check_version, export
 from cylstm.formats.torch.inputs import Input, arguments, example_inputs, given_shapes, guesses, runs
-from cylstm.formats.torch.module import Call, call_of_layer, differs_in_training, evaluating, unwrapped
+from cylstm.formats.torch.module import Call, Shape, call_of_layer, differs_in_training, evaluating, unwrapped
 from cylstm.formats.torch.state import Kept
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import StaticTimeNeeded
@@ -124,11 +124,16 @@ def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tupl
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
     dtype = np.dtype(np.float64 if wide else np.float32)
     failures: list[CylstmError] = []
+    of_one_step: set[tuple[Shape, ...]] = set()
     for given, is_guess in itertools.islice(_possible(module, kept, inputs, example, failures, dtype), _MOST_GUESSES):
+        if tuple(one.shape for one in given) in of_one_step:
+            continue
         try:
             graph, batch = _graph(module, kept, given, dtype)
         except CylstmError as error:
             failures.append(error)
+            if isinstance(error, StaticTimeNeeded):  # a network of several steps is none of a single one
+                of_one_step.add(tuple(tuple(1 if size == "T" else size for size in one.shape) for one in given))
             continue
         made = {name for layer in graph.layers if layer.kind == "constant" for name in layer.weights.values()}
         weights = {name: tensor for name, tensor in graph.tensors.items() if name not in made}
@@ -168,7 +173,8 @@ def _possible(
 def _graph(module: Any, kept: Kept, given: Sequence[Input], dtype: np.dtype) -> tuple[Graph, tuple[int, ...]]:
     """The graph of a module with these inputs."""
     examples = EXAMPLES
-    if any(one.has_time for one in given) and not runs(module, kept, given, *EXAMPLES[0], dtype):
+    does_run = runs(module, kept, given, *EXAMPLES[0], dtype)
+    if not does_run and any(one.has_time for one in given):
         examples = _LONG
     programs: list[Program] = []
     for batch, time in examples:

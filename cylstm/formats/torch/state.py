@@ -13,6 +13,8 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cylstm.errors import UnsupportedError
+
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (dict, list, set, collections.deque)
 _MOST_VISITED = 100_000
@@ -282,6 +284,30 @@ def describe(changes: list[Change]) -> str:
     """The names of what changed, the first few."""
     names = list(dict.fromkeys(change.name for change in changes))
     return ", ".join(repr(name) for name in names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+class ChangesError(UnsupportedError):
+    """A forward changes something that stays changed: other inputs need not be tried."""
+
+    def __init__(self, kind: str, changes: list[Change]) -> None:
+        super().__init__(
+            f"{kind}: its forward changes {describe(changes)}, which is not supported; give what it keeps from call to "
+            "call as arguments and results of the forward"
+        )
+
+
+def tensors_kept(module: Any) -> list[str]:
+    """Attributes of a user's modules that hold tensors of an earlier call, and are neither parameters nor buffers."""
+    import torch
+
+    return [
+        f"{path}.{name}" if path else name
+        for path, part in module.named_modules()
+        if not type(part).__module__.startswith("torch.")
+        for name, value in vars(part).items()
+        if not name.startswith("_")
+        and any(isinstance(one, torch.Tensor) for one in (value if isinstance(value, (tuple, list)) else (value,)))
+    ][:4]
 
 
 def without(changes: list[Change]) -> None:

@@ -55,7 +55,7 @@ def recurrent(
     mask : Value, optional
         Which steps are valid.
     """
-    x = net.tensor(x)
+    x = net.constant(x) if is_constant(x) else net.tensor(x)
     time = 1 if batch_first else 0
     expected = f"({'batch, time' if batch_first else 'time, batch'}, features)"
     is_single = x.ndim == 2
@@ -121,7 +121,7 @@ def cell(
     options: Mapping[str, Option] | None = None,
 ) -> tuple[Tensor, ...]:
     """One step of a cell, a sequence of one step: its new states."""
-    x = net.tensor(x)
+    x = net.constant(x) if is_constant(x) else net.tensor(x)
     if x.ndim != 2 or x.axes[0] != BATCH:
         raise net.refuse(f"expected (batch, features), found {x.shape}")
     features = net.arrange(net.solid(x, 1), [1])

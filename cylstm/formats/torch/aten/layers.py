@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cylstm.program.network import Network
-from cylstm.program.operations import attention, conv, norm
+from cylstm.formats.torch.aten.shapes import DRAWS
+from cylstm.program.network import MIXES, Network
+from cylstm.program.operations import attention, conv, elementwise, norm, shape
 from cylstm.program.operations.frames import has_frames, on_frames
+from cylstm.program.operations.linear import linear
 from cylstm.program.operations.recurrent import Direction, cell, recurrent, rnn_activation
-from cylstm.program.tensor import Packed, Stack, Tensor, is_constant, shape_of
+from cylstm.program.tensor import BATCH, Packed, Stack, Tensor, is_constant, shape_of
 
 _KINDS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"}
 
@@ -45,7 +47,7 @@ def recurrent_of(name: str) -> Callable[..., Any]:
         batch_first: bool = False,
     ) -> Any:
         if train and dropout:
-            raise net.refuse("dropout that is on when the program was made; export the module after eval()")
+            raise net.refuse(f"a dropout that is on, also after eval(), {DRAWS}")
         directions = 2 if bidirectional else 1
         each = len(params) // (num_layers * directions)
         groups = [params[k : k + each] for k in range(0, len(params), each)]
@@ -165,6 +167,11 @@ def instance_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Any:
+    if isinstance(input, Tensor) and input.axes[:2] == (None, BATCH) and input.ndim == 3:
+        if not use_input_stats or weight is not None or bias is not None:
+            raise net.refuse(f"a normalisation with numbers for each row of a batch, taken as channels, {MIXES}")
+        y = norm.instance_norm(net, input.with_axes((BATCH, None, input.axes[2])), None, None, None, None, True, eps)
+        return y.with_axes((y.axes[1], y.axes[0], y.axes[2]))
     return norm.instance_norm(net, input, running_mean, running_var, weight, bias, use_input_stats, eps)
 
 
@@ -202,10 +209,18 @@ def sdpa(
     enable_gqa: bool = False,
 ) -> Any:
     if dropout_p:
-        raise net.refuse("dropout that is on when the program was made; export the module after eval()")
+        raise net.refuse(f"a dropout that is on, also after eval(), {DRAWS}")
     if enable_gqa:
         raise net.refuse("queries with more heads than keys (enable_gqa) are not supported")
     return attention.scaled_dot_product_attention(net, query, key, value, attn_mask, is_causal, scale)
+
+
+def of_rows(call: Callable[[Any], Any], x: Any) -> Any:
+    """`call` of (batch, channels, time); of (batch, time), whose rows PyTorch takes as channels, with one channel."""
+    if not isinstance(x, Tensor) or x.ndim != 2 or x.axes[0] != BATCH:
+        return call(x)
+    found: Tensor = call(x.with_axes((BATCH, None, x.axes[1])))
+    return found.with_axes((found.axes[0], found.axes[2]))
 
 
 def max_pool1d(
@@ -218,7 +233,9 @@ def max_pool1d(
     ceil_mode: bool = False,
 ) -> Any:
     return on_frames(
-        net, lambda x: conv.max_pool1d(net, x, net_size(net, x, kernel_size), stride, padding, dilation, ceil_mode),
+        net,
+        lambda x: of_rows(
+            lambda y: conv.max_pool1d(net, y, net_size(net, y, kernel_size), stride, padding, dilation, ceil_mode), x),
         (self,),
     )  # fmt: skip
 
@@ -233,8 +250,10 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Any:
     return on_frames(
-        net, lambda x: conv.avg_pool1d(net, x, net_size(net, x, kernel_size), stride, padding, ceil_mode,
-                                       count_include_pad),
+        net,
+        lambda x: of_rows(
+            lambda y: conv.avg_pool1d(net, y, net_size(net, y, kernel_size), stride, padding, ceil_mode,
+                                      count_include_pad), x),
         (self,),
     )  # fmt: skip
 
@@ -248,7 +267,7 @@ def net_size(net: Network, x: Any, given: Any) -> Any:
 
 def adaptive(mode: str) -> Callable[..., Any]:
     def found(net: Network, self: Any, output_size: Any) -> Any:
-        return on_frames(net, lambda x: conv.global_pool(net, x, mode, output_size), (self,))
+        return on_frames(net, lambda x: of_rows(lambda y: conv.global_pool(net, y, mode, output_size), x), (self,))
 
     return found
 
@@ -282,6 +301,15 @@ def weight_norm(net: Network, v: Any, g: Any, dim: int = 0) -> Any:
     others = tuple(i for i in range(direction.ndim) if dim == -1 or i != dim)
     length = np.sqrt(np.square(direction.astype(np.float64)).sum(axis=others, keepdims=True))
     return (direction * (np.asarray(g) / length)).astype(direction.dtype)
+
+
+def bilinear(net: Network, input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
+    """``x1 W x2`` for each W, as a Linear of all products of a number of `input1` and one of `input2`."""
+    array = net.array(weight)
+    products = elementwise.multiply(
+        net, shape.unsqueeze(net, input1, -1), shape.unsqueeze(net, input2, len(shape_of(input2)) - 1)
+    )
+    return linear(net, shape.flatten(net, products, -2, -1), array.reshape(len(array), -1), bias)
 
 
 def refused(why: str) -> Callable[..., Any]:
@@ -328,6 +356,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
         adaptive("max")(net, self, output_size), refused("return_indices is not supported")),
     "upsample_nearest1d": upsample,
     "upsample_linear1d": refused("upsampling with mode='linear' is not supported; mode='nearest' is"),
+    "bilinear": bilinear,
     "pack": pack,
     "unpack": lambda net, input: input,
     "_weight_norm": weight_norm,

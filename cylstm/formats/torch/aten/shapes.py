@@ -294,6 +294,16 @@ def written(net: Network, x: Any, new: Any, dim: int, start: Any, stop: Any, ste
     return parts.concat(net, pieces, dim)
 
 
+DRAWS = (
+    "draws random numbers, so that no two calls give the same, which is not supported; draw them outside and give them "
+    "as an input"
+)
+
+
+def draws(net: Network, *args: Any, **others: Any) -> Any:
+    raise net.refuse(DRAWS)
+
+
 def mixes(net: Network, *args: Any, **others: Any) -> Any:
     raise net.refuse(MIXES)
 
@@ -433,6 +443,10 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
     "einsum": lambda net, equation, tensors, path=None: einsum(net, equation, tensors),
     "embedding": lambda net, weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False: embedding(
         net, indices, weight),
+    **dict.fromkeys((
+        "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "multinomial",
+        "normal", "uniform", "poisson", "binomial", "exponential", "geometric", "cauchy", "log_normal", "random",
+        "rrelu_with_noise", "normal_functional"), draws),
     "nonzero": of_numbers,
     "item": of_numbers,
     "_local_scalar_dense": of_numbers,
@@ -444,7 +458,7 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
 def dropout(net: Network, x: Any, p: Any, train: Any) -> Any:
     """Inert; the layer keeps its rate."""
     if train:
-        raise net.refuse("dropout that is on when the program was made; export the module after eval()")
+        raise net.refuse(f"a dropout that is on, also after eval(), {DRAWS}")
     if is_constant(x) or not isinstance(x, Tensor) or x.value.kind == "index":
         return x
     return Tensor(net.add_layer("dropout", x.value, options={"rate": float(p)}), x.axes, x.dtype)
