@@ -278,7 +278,9 @@ def guesses(
         if seen is None:
             continue
         suggested = combination[0][1]
-        if suggested is None or (seen and seen[0] is suggested):
+        embeddings = [layer for one, layer in combination if one.kind == "indices" and layer is not None]
+        runs_first = suggested is None or (bool(seen) and seen[0] is suggested)
+        if runs_first and all(any(layer is one for one in seen) for layer in embeddings):
             matching.append(inputs)
             if len(wanted) == len(given):
                 break
