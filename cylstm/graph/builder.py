@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import cast
 
 import numpy as np
@@ -197,6 +197,20 @@ class GraphBuilder:
     def values(self) -> list[Value]:
         """Those that the graph has so far."""
         return list(self._values.values())
+
+    def sources(self, value: Value, ends: Collection[str] = ()) -> set[str]:
+        """The names of all values that it is computed from; not those before the kinds of layers in `ends`."""
+        of = {name: layer for layer in self._layers for name in layer.outputs.values()}
+        found: set[str] = set()
+        left = [value.name]
+        while left:
+            name = left.pop()
+            if name in found:
+                continue
+            found.add(name)
+            if name in of and of[name].kind not in ends:
+                left += of[name].inputs.values()
+        return found
 
     def output(self, value: Value) -> None:
         """Declare a value as the next output of the graph."""

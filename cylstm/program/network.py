@@ -49,6 +49,10 @@ class Network:
         Batch, and time by input, of the examples that the program was recorded with, where its numbers are theirs.
     static_sizes : set of int
         With one example: sizes of the network that its batch and time could be mistaken for.
+    lengths : dict
+        Name of a value that counts the valid steps of each row -> the mask that says which they are.
+    unpacked : set of str
+        Names of values that are sequences with zeros after the valid steps of each row.
     readers : callable
         Gives what reads the result of the operation being added, as (name, arguments) of operations, for patterns that
         look ahead.
@@ -61,6 +65,8 @@ class Network:
         self.dtype = np.dtype(dtype)
         self.examples: tuple[tuple[int, Mapping[str, int]], ...] = ()
         self.static_sizes: frozenset[int] = frozenset()
+        self.lengths: dict[str, Value] = {}
+        self.unpacked: set[str] = set()
         self.readers: Callable[[], Sequence[tuple[str, Any]]] = lambda: ()
         self._registered: dict[tuple[str, str], list[tuple[np.ndarray, str]]] = {}
         self._shared: dict[int, tuple[np.ndarray, str]] = {}
@@ -120,6 +126,14 @@ class Network:
     def add_layer(self, kind: str, value: Value | None, /, *args: Any, **others: Any) -> Value:
         """As `add_layers`, the result alone."""
         return self.add_layers(kind, value, *args, **others)["y"]
+
+    def refuse_unpacked(self, value: Value, what: str, advice: str) -> None:
+        """Raise `UnsupportedError` for what takes the end of a row of an unpacked sequence for that of the longest."""
+        if self.unpacked and self.unpacked & self.builder.sources(value, ("lstm", "gru", "rnn", "reduce")):
+            raise self.refuse(
+                f"{what} of a sequence that was packed before is not supported: behind the end of its shorter rows are "
+                f"zeros, as many as the longest row of the batch has; use {advice}"
+            )
 
     # Sizes
 

@@ -316,10 +316,13 @@ class Packed:
     tensor : Tensor
     mask : Value
         Which steps count.
+    is_computed : bool
+        The network computes which they are; else they are given with the input.
     """
 
     tensor: Tensor
     mask: Value
+    is_computed: bool = False
 
     @property
     def shape(self) -> tuple[Size, ...]:

@@ -421,7 +421,7 @@ def stand_ins(torch: Any, module: Any) -> Iterator[None]:
                 f"{type(module).__name__}: pack_padded_sequence with lengths that are no tensor is not supported; give "
                 "them as an argument of the forward, and lengths= to predict"
             )
-        return pack_operation(sequence, lengths)
+        return pack_operation(sequence, lengths, 1 if batch_first else 0)
 
     def padded(
         sequence: Any, batch_first: bool = False, padding_value: float = 0.0, total_length: object = None
@@ -431,13 +431,14 @@ def stand_ins(torch: Any, module: Any) -> Iterator[None]:
             raise UnsupportedError(
                 f"{type(module).__name__}: pad_packed_sequence with a padding_value is not supported"
             )
-        time = sequence.shape[1 if batch_first else 0]
-        if total_length is not None and total_length != time:
+        place = 1 if batch_first else 0
+        if total_length is not None and total_length != sequence.shape[place]:
             raise UnsupportedError(
                 f"{type(module).__name__}: pad_packed_sequence with a total_length other than that of the input is not "
                 "supported"
             )
-        return torch.ops.cylstm.unpack(sequence), torch.ops.cylstm.lengths(sequence, 1 if batch_first else 0)
+        whole = total_length is not None
+        return torch.ops.cylstm.unpack(sequence, whole), torch.ops.cylstm.lengths(sequence, place)
 
     changed: list[tuple[Any, Callable[..., Any]]] = [
         (rnn.pack_padded_sequence, packed),
@@ -505,14 +506,14 @@ def _pack_operation(torch: Any) -> Callable[..., Any]:
     """The operations that stand for packed sequences, made once."""
     if not _LIBRARY:
         library = torch.library.Library("cylstm", "DEF")
-        library.define("pack(Tensor input, Tensor lengths) -> Tensor")
-        library.define("unpack(Tensor input) -> Tensor")
+        library.define("pack(Tensor input, Tensor lengths, int time) -> Tensor")
+        library.define("unpack(Tensor input, bool whole) -> Tensor")
         library.define("lengths(Tensor input, int time) -> Tensor")
-        library.impl("pack", lambda input, lengths: input.clone(), "CompositeExplicitAutograd")
-        library.impl("unpack", lambda input: input.clone(), "CompositeExplicitAutograd")
+        library.impl("pack", lambda input, lengths, time: input.clone(), "CompositeExplicitAutograd")
+        library.impl("unpack", lambda input, whole: input.clone(), "CompositeExplicitAutograd")
         library.impl(
             "lengths",
-            lambda input, time: torch.full([input.shape[1 - time]], input.shape[time], dtype=torch.int64),
+            lambda input, time: input.new_full([input.shape[1 - time]], input.shape[time], dtype=torch.int64),
             "CompositeExplicitAutograd",
         )
         _LIBRARY.append(library)

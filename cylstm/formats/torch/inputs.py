@@ -134,6 +134,22 @@ def runs(
     return _called(module, kept, given, batch, time, dtype, failures) is not None
 
 
+@dataclass
+class _Called:
+    """What a call ran.
+
+    Attributes
+    ----------
+    layers : list of torch.nn.Module
+        Those of torch.nn, in order.
+    padding : set of str
+        The arguments that a layer of torch.nn took as a mask of the padding.
+    """
+
+    layers: list[Any]
+    padding: set[str]
+
+
 class _SingleRow(Exception):
     """A recurrent layer is called without a batch."""
 
@@ -146,34 +162,44 @@ def _called(
     time: int,
     dtype: np.dtype,
     failures: list[CylstmError] | None,
-) -> list[Any] | None:
-    """The layers of torch.nn that a call runs, in order; None if the module cannot be called so."""
+) -> _Called | None:
+    """What a call runs; None if the module cannot be called so."""
     import torch
 
     from cylstm.formats.torch.export import EndlessError, limited, stand_ins, told
 
-    seen: list[Any] = []
+    seen = _Called([], set())
+    tensors = {one.name: one.tensor(batch, time, dtype) for one in given}
+
+    def note_padding(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        bound = inspect.signature(layer.forward).bind_partial(*args, **kwargs).arguments
+        masks = [one for name, one in bound.items() if name.endswith("key_padding_mask")]
+        seen.padding.update(name for name, tensor in tensors.items() if any(tensor is one for one in masks))
 
     def note(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         first = next((one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)), None)
         rank = {"LSTM": 3, "GRU": 3, "RNN": 3, "LSTMCell": 2, "GRUCell": 2, "RNNCell": 2}.get(type(layer).__name__)
         if rank is not None and first is not None and first.ndim != rank:
             raise _SingleRow
-        seen.append(layer)
+        seen.layers.append(layer)
 
     hooks = [
         part.register_forward_pre_hook(note, with_kwargs=True)
         for part in module.modules()
         if _is_layer(part)
+    ] + [
+        part.register_forward_pre_hook(note_padding, with_kwargs=True)
+        for part in module.modules()
+        if "key_padding_mask" in str(inspect.signature(part.forward)) and type(part).__module__.startswith("torch.nn.")
     ]  # fmt: skip
     try:
         with torch.no_grad(), stand_ins(torch, module), limited(torch, module):
-            result = module(**{one.name: one.tensor(batch, time, dtype) for one in given})
-        tensors = list(leaves(result))
-        if not tensors or not all(isinstance(one, torch.Tensor) for one in tensors):
+            result = module(**tensors)
+        found = list(leaves(result))
+        if not found or not all(isinstance(one, torch.Tensor) for one in found):
             raise UnsupportedError(
                 f"{type(module).__name__}: its forward gives something that is no tensor: "
-                + ", ".join(sorted({type(one).__name__ for one in tensors} - {"Tensor"}) or ["nothing"])
+                + ", ".join(sorted({type(one).__name__ for one in found} - {"Tensor"}) or ["nothing"])
             )
         for hook in hooks:
             hook.remove()
@@ -246,13 +272,8 @@ def guesses(
         found: dict[tuple[Shape, str], tuple[Input, Any]] = {}
         if number:
             first = wanted[0].name
-            names = ("len", "size", "mask", "pad")
-            extra: list[tuple[Input, Any]] = [
-                (Input(one.name, ("N",), "lengths", first), None),
-                (Input(one.name, ("N", "T"), "padding", first), None),
-            ]
-            if any(name in one.name.lower() for name in names):
-                found |= {(e.shape, e.kind): (e, layer) for e, layer in extra}
+            if any(name in one.name.lower() for name in ("len", "size", "num")):
+                found[("N",), "lengths"] = (Input(one.name, ("N",), "lengths", first), None)
         for layer in layers:
             several = _is_recurrent(layer) or type(layer).__name__ == "MultiheadAttention"
             places = range(3) if number and several else range(1)
@@ -279,8 +300,12 @@ def guesses(
             continue
         suggested = combination[0][1]
         embeddings = [layer for one, layer in combination if one.kind == "indices" and layer is not None]
-        runs_first = suggested is None or (bool(seen) and seen[0] is suggested)
-        if runs_first and all(any(layer is one for one in seen) for layer in embeddings):
+        runs_first = suggested is None or (bool(seen.layers) and seen.layers[0] is suggested)
+        inputs = [
+            replace(one, kind="padding", of=inputs[0].name) if one.name in seen.padding and one.has_time else one
+            for one in inputs
+        ]
+        if runs_first and all(any(layer is one for one in seen.layers) for layer in embeddings):
             matching.append(inputs)
             if len(wanted) == len(given):
                 break

@@ -138,7 +138,13 @@ def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tupl
         made = {name for layer in graph.layers if layer.kind == "constant" for name in layer.weights.values()}
         weights = {name: tensor for name, tensor in graph.tensors.items() if name not in made}
         warn_not_finite(type(module).__name__, weights)  # infinity in a constant is a mask's
-        found = tuple((one.name, one.name if one.is_input else None, one.shape) for one in given)
+        names = iter(graph.inputs)
+        of = {one.name: next(names) for one in given if one.is_input}
+        if is_guess:
+            graph = _without_unread_inputs(graph)
+        found = tuple(
+            (one.name, of[one.name] if of.get(one.name) in graph.inputs else None, one.shape) for one in given
+        )
         truths = frozenset(one.name for one in given if one.kind == "truths")
         return graph, Call(module, found, batch, is_guess, {one.name: one.value for one in given}, truths=truths)
     if not failures:
@@ -147,6 +153,18 @@ def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tupl
     if isinstance(best, StaticTimeNeeded) and "inputs=" not in str(best):
         raise StaticTimeNeeded(f"{best}; say it with from_torch(module, inputs=[('N', 20, 6)])") from best
     raise best
+
+
+def _without_unread_inputs(graph: Graph) -> Graph:
+    """The graph without inputs that no layer reads, of arguments that the forward only tests."""
+    read = {name for layer in graph.layers for name in layer.inputs.values()}
+    unread = [name for name in graph.inputs if name not in read]
+    gone = {*unread, *(graph.values[name].mask for name in unread)}
+    return graph._replace(
+        inputs=tuple(name for name in graph.inputs if name not in unread),
+        values={name: value for name, value in graph.values.items() if name not in gone},
+        layouts={name: layout for name, layout in graph.layouts.items() if name not in gone},
+    )
 
 
 def _possible(

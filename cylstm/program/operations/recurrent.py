@@ -64,6 +64,8 @@ def recurrent(
     if x.ndim != 3 or x.axes[1 - time] != BATCH:
         raise net.refuse(f"expected {expected}, found {x.shape}")
     value = net.arrange(net.solid(net.solid(x, time), 2), [time, 2])
+    if mask is None:
+        net.refuse_unpacked(value, "a recurrent layer", "it packed, with the lengths")
     directions = len(layers[0])
     count = len(layers) * directions
     roles = ("h0", "c0")

@@ -146,12 +146,13 @@ def _of_mask(net: Network, tensor: Tensor, given: Given) -> Callable[[], Tensor]
 
     if given.kind == "padding":
         return lambda: function(net, steps(), "logical_not")
-    return lambda: _lengths(net, steps())
 
+    def lengths() -> Tensor:
+        found: Tensor = reduce(net, steps(), "sum", 1)
+        net.lengths[found.value.name] = mask
+        return found.of("int")
 
-def _lengths(net: Network, steps: Tensor) -> Tensor:
-    found: Tensor = reduce(net, steps, "sum", 1)
-    return found.of("int")
+    return lengths
 
 
 def without_unused(graph: Graph) -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from cylstm.program.operations import attention, conv, elementwise, norm, shape
 from cylstm.program.operations.frames import has_frames, on_frames
 from cylstm.program.operations.linear import linear
 from cylstm.program.operations.recurrent import Direction, cell, recurrent, rnn_activation
+from cylstm.program.operations.reduce import reduce
 from cylstm.program.tensor import BATCH, Packed, Stack, Tensor, is_constant, shape_of
 
 _KINDS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"}
@@ -71,7 +73,7 @@ def recurrent_of(name: str) -> Callable[..., Any]:
                 raise net.refuse("a computed first state of a layer on single steps as rows is not supported")
             return on_frames(net, call, (x, *[None if not np.any(getattr(s, "array", s)) else s for s in states]))
         y, *last = call(x, *states)
-        return (y if packed is None else Packed(y, packed.mask), *last)
+        return (y if packed is None else replace(packed, tensor=y), *last)
 
     return found
 
@@ -285,12 +287,51 @@ def upsample(net: Network, input: Any = None, self: Any = None, output_size: Any
     return conv.upsample(net, x, None, factor, "nearest")
 
 
-def pack(net: Network, input: Any, lengths: Any = None, batch_first: bool = False) -> Any:
+def pack(net: Network, input: Any, lengths: Any, time: int) -> Any:
     """What stands for ``pack_padded_sequence``: the padded sequence and which of its steps are valid."""
     tensor = net.tensor(input)
-    if tensor.value.mask is None:
-        raise net.refuse("a packed sequence of something else than an input of the network, or one of another time")
-    return Packed(tensor, net.builder.value(tensor.value.mask))
+    axis = tensor.value.axis if tensor.value.kind == "sequence" else None
+    if tensor.ndim < 3 or tensor.axes[time] != 0 or tensor.axes[1 - time] != BATCH or axis is None:
+        raise net.refuse(f"a packed sequence expected (batch, time, features), found {tensor.shape}")
+    if is_constant(lengths):
+        raise net.refuse(
+            "a packed sequence of lengths that are no argument of the forward, the same for every batch, is not "
+            "supported; give the lengths as an argument"
+        )
+    lengths = net.tensor(lengths)
+    mask = net.lengths.get(lengths.value.name)
+    is_computed = mask is None
+    if mask is None:
+        # a step is valid if its number is less than the length of its row
+        valid: Tensor = elementwise.binary(net, "less", net.positions(axis), shape.unsqueeze(net, lengths, 1))
+        mask = net.add_layers("number_mask", net.arrange(valid, [1]), part="mask")["mask"]
+    if mask.axis != axis:
+        raise net.refuse("a packed sequence with the lengths of another one, whose time is not the same")
+    return Packed(tensor, mask, is_computed)
+
+
+def unpack(net: Network, input: Any, whole: bool) -> Any:
+    """Zeros after the valid steps of each row."""
+    if not isinstance(input, Packed):
+        raise net.refuse("pad_packed_sequence of something that is not packed is not supported")
+    if input.is_computed and not whole:
+        raise net.refuse(
+            "pad_packed_sequence of lengths that the network computes gives as many steps as the longest row of the "
+            "batch has, which is not supported; say total_length=x.size(1)"
+        )
+    value = net.add_layer("mask_fill", input.tensor.value, options={"value": 0.0}, part="unpack", mask=input.mask)
+    net.unpacked.add(value.name)
+    return Tensor(value, input.tensor.axes, input.tensor.dtype)
+
+
+def lengths_of(net: Network, input: Any, time: int) -> Any:
+    """How many steps of each row are valid."""
+    if not isinstance(input, Packed):
+        raise net.refuse("pad_packed_sequence of something that is not packed is not supported")
+    steps = Tensor(net.add_layer("mask_numbers", None, part="steps", mask=input.mask), (BATCH, 0), "bool")
+    found: Tensor = reduce(net, steps, "sum", 1)
+    net.lengths[found.value.name] = input.mask
+    return found.of("int")
 
 
 def weight_norm(net: Network, v: Any, g: Any, dim: int = 0) -> Any:
@@ -358,6 +399,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "upsample_linear1d": refused("upsampling with mode='linear' is not supported; mode='nearest' is"),
     "bilinear": bilinear,
     "pack": pack,
-    "unpack": lambda net, input: input,
+    "unpack": unpack,
+    "lengths": lengths_of,
     "_weight_norm": weight_norm,
 }  # fmt: skip

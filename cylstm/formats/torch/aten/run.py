@@ -551,7 +551,7 @@ class Run:
 
 
 _KEEPS_PACKED = frozenset(
-    ("lstm", "gru", "rnn_tanh", "rnn_relu", "dropout", "to", "contiguous", "unpack", "detach")
+    ("lstm", "gru", "rnn_tanh", "rnn_relu", "dropout", "to", "contiguous", "unpack", "lengths", "detach")
 )  # fmt: skip
 
 
