@@ -290,6 +290,8 @@ def _plain(found: Any) -> Any:
 def _type(torch: Any, found: Any) -> TensorType | None:
     if not isinstance(found, torch.Tensor):
         return None
+    if not all(isinstance(size, int) or size.node.has_hint() for size in found.shape):
+        return None  # how many there are depends on the numbers
     return TensorType(str(found.dtype).removeprefix("torch."), tuple(int(size) for size in found.shape))
 
 

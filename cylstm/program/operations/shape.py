@@ -31,13 +31,17 @@ def reshape(net: Network, x: Any, shape: Sequence[Any]) -> Any:
     x = net.plain(net.tensor(x))
     sizes = [net.numbers(size) for size in x.shape]
     wanted = _filled(net, x, sizes, shape)
-    elements: list[list[Any]] = [[place, size] for place, size in zip(x.axes, sizes) if set(size) != {1}]
+    elements: list[list[Any]] = [
+        [place, size] for place, size in zip(x.axes, sizes) if set(size) != {1} or place == BATCH
+    ]
     parts: dict[Any, list[int]] = {}
     found: list[list[Any]] = []
     for target in wanted:
         places: list[Any] = []
         taken = [1] * len(target)
-        while tuple(taken) != target:
+        # a batch of one row, in the only example, is the first axis that is made where it is next
+        is_single = bool(elements) and elements[0][0] == BATCH and set(elements[0][1]) == {1}
+        while tuple(taken) != target or (is_single and elements and elements[0][0] == BATCH):
             if not elements:
                 raise _unfit(net, x, shape)
             place, size = elements[0]

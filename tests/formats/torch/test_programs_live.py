@@ -327,3 +327,39 @@ def test_the_features_are_not_taken_for_the_time_where_the_steps_have_to_be_know
     model = exported(tmp_path, Net(lambda x: torch.tanh(x[:, x.shape[1] - 1])), (3, 24, 6))
     with pytest.raises(ShapeError):
         model.predict(numbers(3, 24, 8))
+
+
+class OfOneRow(nn.Module):
+    """An LSTM whose steps are rows for a while, and one whose last state is flattened."""
+
+    def __init__(self, *, has_steps):
+        super().__init__()
+        self.lstm, self.fc = nn.LSTM(6, 5, batch_first=True), nn.Linear(5, 2)
+        self.has_steps = has_steps
+
+    def forward(self, x):
+        y, (h, _) = self.lstm(x)
+        if not self.has_steps:
+            return self.fc(h.transpose(0, 1).reshape(x.shape[0], -1))
+        return self.fc(y.reshape(-1, 5)).reshape(x.shape[0], x.shape[1], 2)
+
+
+@pytest.mark.parametrize("has_steps", [False, True])
+def test_a_file_exported_with_one_row_takes_any_number_of_rows(tmp_path, has_steps):
+    module = OfOneRow(has_steps=has_steps)
+    model = exported(tmp_path, module, (1, 24, 6))
+    for batch, time in ((1, 24), (3, 24), (4, 9)):
+        assert_like(model, module, numbers(batch, time, 6))
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: x.view(-1, 6).mean(0, keepdim=True), lambda x: x.reshape(24, 6).unsqueeze(0).cumsum(1)]
+)
+def test_a_file_exported_with_one_row_does_not_lose_its_batch(tmp_path, function):
+    with pytest.raises(UnsupportedError, match="mixes the rows of a batch"):
+        exported(tmp_path, Net(function), (1, 24, 6))
+
+
+def test_places_chosen_by_known_truths_are_those():
+    module = Net(lambda x: x[:, -1, [True, False, True, True, False, False]])
+    assert_like(unchecked(module, ("N", "T", 6)), module, numbers(3, 9, 6))
