@@ -117,9 +117,25 @@ def joins_truths_in_place(x):
     return truth.float().mean(1)
 
 
+def writes_every_second(x):
+    y = x.new_zeros(x.shape[0], 12)
+    y[:, ::2] = x[:, 0]
+    y[:, 1::2] = x[:, -1]
+    y[:, 3] *= 2
+    return y
+
+
+def swaps_by_a_view(x):
+    y = x[:, -1].clone()
+    first = y[:, 0]
+    y[:, 0] = y[:, 1]
+    y[:, 1] = first
+    return y
+
+
 @pytest.mark.parametrize(
     "function",
-    [adds_to_zeros, writes_a_cast_copy, compares_in_place, writes_two_views_deep, reads_before_and_after,
+    [writes_every_second, swaps_by_a_view, adds_to_zeros, writes_a_cast_copy, compares_in_place, writes_two_views_deep, reads_before_and_after,
      writes_a_chunk, joins_truths_in_place],
 )  # fmt: skip
 def test_writes_in_place_give_pytorchs_numbers(function):
@@ -180,6 +196,7 @@ def attends_with_raw_scores(x):
         lambda x: (x / 0.0).clamp(min=0.5).nan_to_num(posinf=5.0).mean(1),
         lambda x: (x / 0.0).clamp(max=0.5).nan_to_num(neginf=-5.0).mean(1),
         lambda x: (torch.zeros(x.shape[0], x.shape[1], 6) + x[:, -1:]).sum(1),
+        lambda x: torch.einsum("btf,fg,btg->bf", x, torch.eye(6).flip(0) + 0.5, x),
         lambda x: x.sum(1) / x.shape[1],
         lambda x: x * (torch.arange(x.shape[1])[:, None] / x.shape[1]),
     ],

@@ -485,7 +485,7 @@ class Run:
             if name == "narrow":
                 stop = start + arguments["length"]
             stop = None if isinstance(stop, int) and stop > 1 << 60 else stop
-            if (start in (None, 0) and stop is None) or shape_of(new) == shape_of(base):
+            if shape_of(new) == shape_of(base):
                 return new
             return written(net, base, new, dim, start, stop, arguments.get("step", 1))
         if name == "getitem":
