@@ -135,9 +135,18 @@ def swaps_by_a_view(x):
 
 @pytest.mark.parametrize(
     "function",
-    [writes_every_second, swaps_by_a_view, adds_to_zeros, writes_a_cast_copy, compares_in_place, writes_two_views_deep, reads_before_and_after,
-     writes_a_chunk, joins_truths_in_place],
-)  # fmt: skip
+    [
+        writes_every_second,
+        swaps_by_a_view,
+        adds_to_zeros,
+        writes_a_cast_copy,
+        compares_in_place,
+        writes_two_views_deep,
+        reads_before_and_after,
+        writes_a_chunk,
+        joins_truths_in_place,
+    ],
+)
 def test_writes_in_place_give_pytorchs_numbers(function):
     module = Net(function)
     model = unchecked(module, ("N", "T", 6))
