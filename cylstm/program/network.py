@@ -511,7 +511,7 @@ class Network:
             return tensors[0]
         if len({len(t.axes) for t in tensors}) > 1:
             raise self.refuse(f"expected tensors of equal rank, found {_and([t.shape for t in tensors])}")
-        axis = self.axis(tensors[0], axis)
+        axis = max([self.axis(tensor, axis) for tensor in tensors])
         if any(isinstance(t.size(axis), Dim) for t in tensors):
             raise self.needs_time("joining along the time")
         dtype = max((t.dtype for t in tensors), key=("bool", "int", "float").index)
@@ -519,8 +519,10 @@ class Network:
         tensors, counts = self.apart(tensors)
         place = sum(counts[:axis])
         like = max(tensors, key=lambda t: (BATCH in t.axes, len(t.stored)))
-        if BATCH in like.axes and any(
-            t.axes.index(BATCH) != like.axes.index(BATCH) for t in tensors if BATCH in t.axes
+        at = like.axes.index(BATCH) if BATCH in like.axes else -1
+        if any(
+            (BATCH in t.axes and t.axes[at] != BATCH) or (at >= 0 and t.size(at) not in (1, BATCH_SIZE))
+            for t in tensors
         ):
             raise self.refuse(f"{MIXES}: shapes {_and([t.shape for t in tensors])}")
         tensors = [self._as_wide_as(t, like, place) for t in tensors]

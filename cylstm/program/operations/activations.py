@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cylstm.program.network import Network
-from cylstm.program.operations.elementwise import activation, multiply, subtract
+from cylstm.program.operations.elementwise import activation, binary, multiply, subtract, where
 from cylstm.program.tensor import Tensor
 
 
@@ -40,12 +40,11 @@ def log_sigmoid(net: Network, x: Any) -> Any:
 
 
 def softplus(net: Network, x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """softplus(beta x) / beta; beyond the threshold PyTorch's x differs from it by less than e^-threshold."""
-    if threshold < 15:
-        raise net.refuse(f"softplus with a threshold of {threshold}, at which it jumps, is not supported")
-    if beta == 1:
-        return activation(net, x, "softplus")
-    return multiply(net, activation(net, multiply(net, x, beta), "softplus"), 1 / beta)
+    """softplus(beta x) / beta; beyond the threshold x, which only differs from it where that is small."""
+    scaled = x if beta == 1 else multiply(net, x, beta)
+    y = activation(net, scaled, "softplus")
+    y = y if beta == 1 else multiply(net, y, 1 / beta)
+    return y if threshold >= 15 else where(net, binary(net, "greater", scaled, float(threshold)), x, y)
 
 
 def softshrink(net: Network, x: Any, limit: float) -> Any:

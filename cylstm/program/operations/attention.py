@@ -117,7 +117,7 @@ def scaled_dot_product_attention(
     scale: float | None = None,
 ) -> Any:
     """PyTorch's function of this name: ``softmax(query key^T * scale + mask) value``."""
-    q, k, v = (net.tensor(one) for one in (query, key, value))
+    q, k, v = (net.constant(one) if is_constant(one) else net.tensor(one) for one in (query, key, value))
     if scale is None:
         size: Any = q.size(q.ndim - 1)
         scale = 1.0 / math.sqrt(size)

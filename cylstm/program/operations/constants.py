@@ -75,6 +75,9 @@ def gather(net: Network, x: Any, index: Any, dim: int) -> Tensor:
     (x, index), counts = net.apart([x, index])
     if max(counts) > 1:
         raise net.refuse("places of joined axes are not supported")
+    for i in range(x.ndim):
+        if BATCH in (x.axes[i], index.axes[i]) and not {x.size(i), index.size(i)} <= {1, BATCH_SIZE}:
+            raise net.refuse(f"{MIXES}: shapes {x.shape} and {index.shape}")
     order = [i for i in range(x.ndim) if i in {*x.stored, *index.stored, axis}]
     order.sort(key=lambda i: not (isinstance(x.size(i), Dim) or isinstance(index.size(i), Dim)))
     values = [net.arrange(one, order) for one in (x, index)]
@@ -84,11 +87,21 @@ def gather(net: Network, x: Any, index: Any, dim: int) -> Tensor:
     return net.place(value, order, like).of(x.dtype)
 
 
+def from_front(net: Network, places: Any, size: Size) -> Any:
+    """Places of which those below 0 count from the end, as counted from the front."""
+    from cylstm.program.operations.elementwise import add, binary, where
+
+    if is_constant(places) and not np.any(np.asarray(getattr(places, "array", places)) < 0):
+        return places
+    return where(net, binary(net, "less", places, 0), add(net, places, size), places)
+
+
 def take_along(net: Network, x: Any, places: Tensor, dim: int) -> Tensor:
     """One computed place of an axis for each row, (batch,) of (batch, time, ...): the axis goes."""
     from cylstm.program.operations.shape import squeeze
 
     x = net.tensor(x)
+    places = from_front(net, net.tensor(places), x.size(dim))
     index = places.with_axes((*places.axes, *[None] * (x.ndim - len(places.axes))))
     if index.axes[0] != x.axes[0] or x.axes[0] != BATCH:
         raise net.refuse(MIXES)

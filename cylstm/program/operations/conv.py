@@ -7,8 +7,10 @@ from typing import Any
 
 from cylstm.graph.values import Option, Value
 from cylstm.program.network import Network
-from cylstm.program.operations.parts import cut
-from cylstm.program.tensor import BATCH, Dim, Tensor
+from cylstm.program.operations.elementwise import activation, cast, where
+from cylstm.program.operations.parts import cut, slice_axis
+from cylstm.program.operations.reduce import reduce
+from cylstm.program.tensor import BATCH, Dim, DType, Tensor
 
 
 def channels_last(net: Network, x: Any) -> tuple[Tensor, Value]:
@@ -100,16 +102,28 @@ def pad(net: Network, x: Any, padding: Sequence[int], mode: str = "constant", va
     x = net.tensor(x)
     if len(padding) % 2 or len(padding) > 2 * len(x.axes):
         raise net.refuse(f"expected pairs of padding, found {padding}")
-    zero = mode == "constant" and not value
-    if mode == "constant" and value:
-        # as zeros around x - value, to which value is added
-        x = net.affine(x, 1.0, -value)
-    mode = {"constant": "zero", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}[mode]
+    given = x
+    stored = {"constant": "zero", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}[mode]
+    x = _padded(net, given, padding, stored)
+    if mode != "constant" or not value or x is given:
+        return x
+    ones = activation(net, given, "clip", 0.0, 0.0)
+    inside = _padded(net, net.affine(ones, 1.0, 1.0), padding, stored)
+    found: Tensor = where(net, cast(net, inside, "bool"), x, like(value, x.dtype))
+    return found
+
+
+def like(number: float, dtype: DType) -> float:
+    """A number as a tensor of this type holds it: beside whole numbers its fraction is cut off."""
+    return float(number) if dtype == "float" else int(number) if dtype == "int" else bool(number)
+
+
+def _padded(net: Network, x: Tensor, padding: Sequence[int], mode: str) -> Tensor:
     for i in range(len(padding) // 2):
         before, after = padding[2 * i : 2 * i + 2]
         if before or after:
             x = pad_axis(net, x, len(x.axes) - 1 - i, before, after, mode)
-    return x if zero or mode != "zero" else net.affine(x, 1.0, value)
+    return x
 
 
 def pool1d(
@@ -171,16 +185,25 @@ def avg_pool1d(
     return pool1d(net, x, "average", kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
 
 
+#: most windows of different sizes of an adaptive pooling, each a layer of its own
+_MOST_WINDOWS = 64
+
+
 def global_pool(net: Network, x: Any, mode: str, size: Any) -> Tensor:
-    """An adaptive pooling to one step, or to a number that divides the steps."""
+    """An adaptive pooling of a known number of steps to any, or of any to one step."""
     x, value = channels_last(net, x)
     size = single(net, size, "output_size")
     if size == 1:
         return Tensor(net.add_layer("reduce", value, options={"mode": mode, "axis": 0}), (BATCH, 0, None))
     steps = value.shape[0]
-    if steps is None or steps % size:
+    if steps is None or (steps % size and size > _MOST_WINDOWS):
         raise net.refuse(f"adaptive pooling of {steps or 'any number of'} steps to {size} is not supported")
-    options = {"mode": {"mean": "average"}.get(mode, mode), "pool": steps // size, "stride": steps // size}
+    if steps % size:
+        # window k begins at k steps / size, rounded down, and ends at (k + 1) steps / size, rounded up
+        windows = [(k * steps // size, -(-(k + 1) * steps // size)) for k in range(size)]
+        return net.concat([reduce(net, slice_axis(net, x, 2, *one), mode, 2, True) for one in windows], 2)
+    options: dict[str, Option] = {"mode": {"mean": "average"}.get(mode, mode), "pool": steps // size}
+    options["stride"] = steps // size
     return Tensor(net.add_layer("pool1d", value, options=options), (BATCH, 1, 0))
 
 

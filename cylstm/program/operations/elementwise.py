@@ -91,11 +91,17 @@ def binary(net: Network, mode: str, a: Any, b: Any) -> Any:
     """A mode of the merge layer, of two operands."""
     if isinstance(a, Dim) or isinstance(b, Dim):
         return _of_sizes(net, mode, a, b)
+    keeps = mode in _TRUTHS or mode in ("max", "min")
     if is_constant(a) and is_constant(b):
-        return fold(net, _OF_TWO[mode], a, b)
+        return fold(net, _OF_TWO[mode], *((a, b) if keeps else (_as_number(net, a), _as_number(net, b))))
     dtype: DType = "bool" if mode in _TRUTHS else "float" if mode in _NEEDS_FLOAT else joined_dtype(a, b)
-    dtype = "int" if dtype == "bool" and mode not in _TRUTHS else dtype
+    dtype = "int" if dtype == "bool" and not keeps else dtype
     return _spread(net, net.merge(mode, _operands(net, a, b), dtype=dtype), a, b)
+
+
+def _as_number(net: Network, found: Any) -> Any:
+    """A constant that holds no truths, of which NumPy computes in half precision."""
+    return cast(net, found, "int") if dtype_of(found) == "bool" else found
 
 
 def _spread(net: Network, result: Tensor, *found: Any) -> Tensor:
@@ -140,7 +146,7 @@ def length(net: Network, size: Dim) -> Tensor:
 
 def add(net: Network, a: Any, b: Any, alpha: Any = 1) -> Any:
     """a + alpha b; of truths, whether one of them is true."""
-    if dtype_of(a) == dtype_of(b) == "bool" and not (is_constant(a) and is_constant(b)):
+    if dtype_of(a) == dtype_of(b) == "bool":
         return binary(net, "or", a, b)
     if alpha != 1:
         b = multiply(net, b, alpha)
@@ -163,7 +169,9 @@ def subtract(net: Network, a: Any, b: Any, alpha: Any = 1) -> Any:
 
 
 def multiply(net: Network, a: Any, b: Any) -> Any:
-    """a b."""
+    """a b; of two truths whether both are true."""
+    if dtype_of(a) == dtype_of(b) == "bool":
+        return binary(net, "and", a, b)
     if isinstance(a, (Dim, int)) and isinstance(b, (Dim, int)) and not isinstance(a, bool):
         return a * b
     if _is_affine(a, b):
@@ -236,9 +244,11 @@ def where(net: Network, condition: Any, a: Any, b: Any) -> Any:
 
 def clip(net: Network, x: Any, low: Any = None, high: Any = None) -> Any:
     """x, at least `low` and at most `high`."""
-    if is_constant(x):
-        return fold(net, lambda array: np.clip(array, low, high), x)
-    numbers = [one for one in (low, high) if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    numbers = [one for one in (low, high) if one is not None]
+    if all(is_constant(one) for one in (x, *numbers)):
+        x = x if low is None else binary(net, "max", x, low)
+        return x if high is None else binary(net, "min", x, high)
+    numbers = [one for one in numbers if isinstance(one, (int, float)) and not isinstance(one, bool)]
     if len(numbers) == 2 and all(map(math.isfinite, numbers)) and low <= high:
         return activation(net, x, "clip", float(low), float(high)).of(joined_dtype(x, low, high))
     if numbers == [0] and high is None:
@@ -294,7 +304,7 @@ _WHOLE = frozenset(("neg", "abs", "sign", "square", "floor", "ceil", "round", "t
 def function(net: Network, x: Any, name: str) -> Any:
     """A function of the function layer."""
     if is_constant(x):
-        return fold(net, _OF_ONE[name], x)
+        return fold(net, _OF_ONE[name], x if name in _OF_ONE_TRUTHS else _as_number(net, x))
     x = net.tensor(x)
     if name == "neg":
         return net.affine(x, -1.0, 0.0).of(x.dtype)
@@ -302,7 +312,7 @@ def function(net: Network, x: Any, name: str) -> Any:
         return x
     value = net.add_layer("function", x.value, options={"function": name})
     dtype: DType = "bool" if name in _OF_ONE_TRUTHS else "float" if name not in _WHOLE else x.dtype
-    return Tensor(value, x.axes, "int" if dtype == "bool" and name in _WHOLE else dtype)
+    return Tensor(value, x.axes, "int" if dtype == "bool" and name in _WHOLE and name != "sign" else dtype)
 
 
 def functions() -> Sequence[str]:
@@ -332,9 +342,11 @@ def cast(net: Network, x: Any, dtype: DType) -> Any:
 def activation(net: Network, x: Any, name: str, alpha: float | None = None, beta: float | None = None) -> Any:
     options = activation_options("activation", name, alpha, beta, where=f"layer {net.name!r}")
     if is_constant(x):
-        return fold(net, _FOLDED[name](float(options["activation_alpha"]), float(options["activation_beta"])), x)
+        folded = _FOLDED[name](float(options["activation_alpha"]), float(options["activation_beta"]))
+        return fold(net, folded, _as_number(net, x))
     x = net.tensor(x)
-    return Tensor(net.add_layer("activation", x.value, options=options, part=""), x.axes)
+    dtype: DType = x.dtype if name in ("relu", "linear") else "float"
+    return Tensor(net.add_layer("activation", x.value, options=options, part=""), x.axes, dtype)
 
 
 def _sigmoid(x: np.ndarray) -> Any:

@@ -17,10 +17,10 @@ def product(net: Network, a: Tensor, b: Tensor) -> Tensor:
     a, b = tensors
     rank = a.ndim
     lead = [i for i in range(rank - 2) if a.axes[i] is not None or b.axes[i] is not None]
-    lead = [i for i in lead if BATCH not in (a.axes[i], b.axes[i])]
     batches = {t.axes.index(BATCH) for t in (a, b) if BATCH in t.axes}
-    if len(batches) > 1:
+    if len(batches) > 1 or any(t.axes[i] not in (BATCH, None) and t.size(i) != 1 for t in (a, b) for i in batches):
         raise net.refuse(f"a product of shapes {a.shape} and {b.shape} {MIXES}")
+    lead = [i for i in lead if i not in batches]
     for i in lead:
         if a.size(i) != b.size(i) and 1 not in (a.size(i), b.size(i)):
             raise ShapeError(f"{net.place_name}: a product of shapes {a.shape} and {b.shape} does not fit")

@@ -117,7 +117,10 @@ def _reduce_constant(
     if mode == "norm":
         found = np.sqrt(np.sum(np.square(array), axis=tuple(axes), keepdims=keepdim))
     elif mode == "logsumexp":
-        found = np.log(np.sum(np.exp(array), axis=tuple(axes), keepdims=keepdim))
+        largest = np.max(array, axis=tuple(axes), keepdims=True)
+        largest = np.where(np.isfinite(largest), largest, 0)
+        found = np.log(np.sum(np.exp(array - largest), axis=tuple(axes), keepdims=True)) + largest
+        found = found if keepdim else np.squeeze(found, tuple(axes))
     elif mode in ("argmax", "argmin"):
         found = _FOLDED[mode](array, axis=axes[0] if len(axes) == 1 else None, keepdims=keepdim)
     elif mode == "var":
@@ -183,7 +186,7 @@ def cumulate(net: Network, x: Any, mode: str, dim: int) -> Any:
         return x
     x, place = net.stored_axis(x, axis)
     value = net.add_layer("cumulate", x.value, options={"mode": mode, "axis": place})
-    return Tensor(value, x.axes, "int" if x.dtype == "bool" else x.dtype)
+    return Tensor(value, x.axes, "int" if x.dtype == "bool" and mode in ("sum", "prod") else x.dtype)
 
 
 def top(net: Network, x: Any, count: int, dim: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:

@@ -104,9 +104,9 @@ def _filled(net: Network, x: Any, sizes: Sequence[tuple[int, ...]], shape: Seque
 def _unfit(net: Network, x: Any, shape: Sequence[Any]) -> Exception:
     sizes = shape_of(x)
     text = f"a reshape of {sizes} to {tuple(shape)}"
-    if any(isinstance(size, Dim) and size.axis is not None for size in sizes):
+    if any(isinstance(size, Dim) and size.axis is not None for size in (*sizes, *shape)):
         return net.needs_time(text)
-    if any(isinstance(size, Dim) for size in sizes):
+    if any(isinstance(size, Dim) for size in (*sizes, *shape)):
         return net.refuse(f"{text} {MIXES}")
     return ShapeError(f"{net.place_name}: {text} does not fit")
 
@@ -118,7 +118,10 @@ def _reshape_constant(net: Network, x: Any, shape: Sequence[Any]) -> Any:
         if all(isinstance(size, (int, np.integer)) for size in shape):
             return array.reshape([int(size) for size in shape])
         shape = [net.size(size) for size in shape]
-        return constant(array.reshape([1 if isinstance(size, Dim) else size for size in shape]), shape)
+        stored = [1 if isinstance(size, Dim) else size for size in shape]
+        if -1 not in stored and math.prod(stored) != array.size:
+            raise _unfit(net, x, shape)
+        return constant(array.reshape(stored), shape)
     sizes = [net.numbers(size) for size in x.shape]
     wanted = _filled(net, x, sizes, shape)
     dims = {net.numbers(size): size for size in x.shape if isinstance(size, Dim)}
@@ -277,6 +280,8 @@ def tile(net: Network, x: Any, counts: Sequence[Any]) -> Any:
     """The whole tensor several times along each axis."""
     rank = max(len(counts), len(shape_of(x)))
     counts = [1] * (rank - len(counts)) + [net.size(count) for count in counts]
+    if any(isinstance(count, int) and count < 1 for count in counts):
+        raise net.refuse(f"a tensor without numbers, repeated {tuple(counts)} times, is not supported")
     while len(shape_of(x)) < rank:
         x = unsqueeze(net, x, 0)
     if is_constant(x):

@@ -23,6 +23,7 @@ from cylstm.program.operations.activations import (
     tanhshrink,
 )
 from cylstm.program.operations.attention import masked, scaled
+from cylstm.program.operations.conv import like
 from cylstm.program.operations.elementwise import activation
 from cylstm.program.operations.softmax import softmax
 from cylstm.program.tensor import Constant, DType, Scores, Tensor, dtype_of, is_constant, shape_of
@@ -57,8 +58,6 @@ def mul(net: Network, self: Any, other: Any) -> Any:
     for scores, factor in ((self, other), (other, self)):
         if isinstance(scores, Scores) and not scores.is_softmax and not scores.causal and _is_number(factor):
             return scaled(scores, float(np.asarray(factor).reshape(-1)[0]))
-    if dtype_of(self) == dtype_of(other) == "bool":
-        return ops.binary(net, "and", self, other)
     return ops.multiply(net, self, other)
 
 
@@ -105,7 +104,7 @@ def masked_fill(net: Network, self: Any, mask: Any, value: Any) -> Any:
             found = masked(net, self, np.where(mask, number, 0.0), is_filled=True)
             if found is not None:
                 return found
-    return ops.where(net, mask, value, self)
+    return ops.where(net, mask, ops.cast(net, value, dtype_of(self)), self)
 
 
 def lerp(net: Network, self: Any, end: Any, weight: Any) -> Any:
@@ -144,7 +143,7 @@ def to(net: Network, self: Any, dtype: Any = None, **others: Any) -> Any:
 
 
 def relu6(net: Network, self: Any) -> Any:
-    return activation(net, self, "clip", 0.0, 6.0)
+    return ops.clip(net, self, 0, 6)
 
 
 def elu(net: Network, self: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Any:
@@ -153,11 +152,27 @@ def elu(net: Network, self: Any, alpha: float = 1.0, scale: float = 1.0, input_s
     return y if scale == 1 else ops.multiply(net, y, scale)
 
 
+def hardtanh(net: Network, self: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    kind = dtype_of(self)
+    return ops.clip(net, self, like(min_val, kind), like(max_val, kind))
+
+
+def rrelu(
+    net: Network, self: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, generator: Any = None
+) -> Any:
+    if training:
+        raise net.refuse("rrelu that draws its slopes is not supported; export the module after eval()")
+    return activation(net, self, "leaky_relu", (float(lower) + float(upper)) / 2)
+
+
 def threshold(net: Network, self: Any, threshold: float, value: float) -> Any:
+    threshold, value = like(threshold, dtype_of(self)), like(value, dtype_of(self))
     return ops.where(net, ops.binary(net, "greater", self, threshold), self, value)
 
 
 def nan_to_num(net: Network, self: Any, nan: Any = None, posinf: Any = None, neginf: Any = None) -> Any:
+    if dtype_of(self) != "float":
+        return self
     largest = float(np.finfo(np.float32).max)
     found = ops.where(net, ops.function(net, self, "isnan"), 0.0 if nan is None else nan, self)
     found = ops.where(net, ops.binary(net, "equal", self, math.inf), largest if posinf is None else posinf, found)
@@ -204,6 +219,26 @@ def rounded(net: Network, self: Any, decimals: int = 0) -> Any:
     return ops.divide(net, ops.function(net, ops.multiply(net, self, scale), "round"), scale)
 
 
+def logaddexp(net: Network, self: Any, other: Any) -> Any:
+    """The logarithm of a sum of exponentials: the larger, and log1p of what the smaller adds."""
+    apart = ops.function(net, ops.function(net, ops.subtract(net, self, other), "abs"), "neg")
+    apart = ops.where(net, ops.binary(net, "equal", self, other), 0.0, apart)  # of two infinities too
+    return ops.add(
+        net, ops.binary(net, "max", self, other), ops.function(net, activation(net, apart, "exponential"), "log1p")
+    )
+
+
+def xlog1py(net: Network, self: Any, other: Any) -> Any:
+    return xlogy(net, self, other, "log1p")
+
+
+def xlogy(net: Network, self: Any, other: Any, name: str = "log") -> Any:
+    """x log(y), 0 where x is 0; NaN where y is."""
+    product = ops.multiply(net, self, ops.function(net, other, name))
+    is_zero = ops.binary(net, "and", ops.binary(net, "equal", self, 0), ops.binary(net, "equal", other, other))
+    return ops.where(net, is_zero, 0.0, product)
+
+
 #: ATen's name without its overload -> function
 ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "add": add,
@@ -219,7 +254,8 @@ ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "remainder": of_two("mod"),
     "fmod": of_two("fmod"),
     "pow": pow,
-    "float_power": pow,
+    "float_power": lambda net, self, exponent: ops.power(
+        net, ops.cast(net, self, "float"), ops.cast(net, exponent, "float")),
     "maximum": of_two("max"),
     "minimum": of_two("min"),
     "fmax": lambda net, self, other: ops.where(
@@ -299,8 +335,7 @@ ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "celu": lambda net, self, alpha=1.0: celu(net, self, alpha),
     "elu": elu,
     "leaky_relu": lambda net, self, negative_slope=0.01: activation(net, self, "leaky_relu", float(negative_slope)),
-    "hardtanh": lambda net, self, min_val=-1.0, max_val=1.0: activation(
-        net, self, "clip", float(min_val), float(max_val)),
+    "hardtanh": hardtanh,
     "gelu": lambda net, self, approximate="none": gelu(net, self, approximate),
     "softplus": lambda net, self, beta=1, threshold=20: softplus(net, self, beta, threshold),
     "log_sigmoid": lambda net, self: log_sigmoid(net, self),
@@ -310,8 +345,7 @@ ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "tanhshrink": lambda net, self: tanhshrink(net, self),
     "threshold": threshold,
     "prelu": lambda net, self, weight: prelu(net, self, weight),
-    "rrelu": lambda net, self, lower=1 / 8, upper=1 / 3, training=False, generator=None: activation(
-        net, self, "leaky_relu", (float(lower) + float(upper)) / 2),
+    "rrelu": rrelu,
     "glu": lambda net, self, dim=-1: glu(net, self, dim),
     "softmax": lambda net, self, dim, dtype=None: softmax_of(net, self, dim, False, dtype),
     "_softmax": lambda net, self, dim, half_to_float=False: softmax_of(net, self, dim, False),
@@ -321,11 +355,33 @@ ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "logit": lambda net, self, eps=None: (lambda x: ops.function(
         net, ops.divide(net, x, ops.subtract(net, 1.0, x)), "log"))(
             self if eps is None else ops.clip(net, self, eps, 1 - eps)),
-    "xlogy": lambda net, self, other: ops.where(
-        net, ops.binary(net, "equal", self, 0), 0.0, ops.multiply(net, self, ops.function(net, other, "log"))),
+    "xlogy": xlogy,
+    "special_xlogy": xlogy,
+    "special_xlog1py": xlog1py,
+    "logaddexp": logaddexp,
+    "isposinf": lambda net, self: ops.binary(net, "equal", self, math.inf),
+    "isneginf": lambda net, self: ops.binary(net, "equal", self, -math.inf),
+    "special_ndtr": lambda net, self: ops.multiply(
+        net, ops.function(net, ops.multiply(net, self, -math.sqrt(0.5)), "erfc"), 0.5),
     "heaviside": lambda net, self, values: ops.where(
-        net, ops.binary(net, "equal", self, 0), values, ops.cast(net, ops.binary(net, "greater", self, 0), "float")),
+        net, ops.binary(net, "equal", self, 0), values,
+        ops.cast(net, ops.binary(net, "greater", self, 0), dtype_of(self))),
 }  # fmt: skip
+#: other names of the same operations
+_OTHER_NAMES: Mapping[str, str] = {
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "not_equal": "ne",
+    "special_round": "round",
+    "special_log_softmax": "log_softmax",
+    "special_logit": "logit",
+    "special_erfc": "erfc",
+    "special_exp2": "exp2",
+    **{f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
+}
+ARITHMETIC = {**ARITHMETIC, **{name: ARITHMETIC[other] for name, other in _OTHER_NAMES.items()}}
 
 
 __all__ = ["ARITHMETIC", "Tensor", "dtype"]

@@ -15,7 +15,7 @@ from cylstm.program.operations.frames import has_frames, on_frames
 from cylstm.program.operations.linear import linear
 from cylstm.program.operations.recurrent import Direction, cell, recurrent, rnn_activation
 from cylstm.program.operations.reduce import reduce
-from cylstm.program.tensor import BATCH, Packed, Stack, Tensor, is_constant, shape_of
+from cylstm.program.tensor import BATCH, Packed, Stack, Tensor, Unavailable, dtype_of, is_constant, shape_of
 
 _KINDS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"}
 
@@ -111,6 +111,8 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Any:
+    if dtype_of(input) != "float":
+        raise net.refuse("a convolution of whole numbers is not supported; make them floating-point ones")
     return on_frames(
         net, lambda x: conv.conv1d(net, x, weight, bias, stride, padding, dilation, groups), (input,)
     )  # fmt: skip
@@ -251,6 +253,8 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Any:
+    if dtype_of(self) != "float":
+        raise net.refuse("an average of whole numbers, cut off to whole numbers, is not supported")
     return on_frames(
         net,
         lambda x: of_rows(
@@ -360,6 +364,9 @@ def refused(why: str) -> Callable[..., Any]:
     return found
 
 
+#: of a normalisation, beside its result
+_STATISTICS = (Unavailable("the mean and the deviation that a normalisation computes are not results"),) * 2
+
 #: ATen's name without its overload -> function
 LAYERS: Mapping[str, Callable[..., Any]] = {
     **{name: recurrent_of(name) for name in _KINDS},
@@ -380,11 +387,13 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "replication_pad1d": lambda net, self, padding: conv.pad(net, self, list(padding), "replicate"),
     "batch_norm": batch_norm,
     "_native_batch_norm_legit_no_training": lambda net, input, weight, bias, running_mean, running_var, momentum, eps: (
-        batch_norm(net, input, weight, bias, running_mean, running_var, False, momentum, eps), None, None),
+        batch_norm(net, input, weight, bias, running_mean, running_var, False, momentum, eps), *_STATISTICS),
     "instance_norm": instance_norm,
     "layer_norm": layer_norm,
     "native_layer_norm": lambda net, input, normalized_shape, weight=None, bias=None, eps=1e-5: (
-        layer_norm(net, input, normalized_shape, weight, bias, eps), None, None),
+        layer_norm(net, input, normalized_shape, weight, bias, eps), *_STATISTICS),
+    "native_group_norm": lambda net, input, weight, bias, N, C, HxW, group, eps: (
+        norm.group_norm(net, input, group, weight, bias, eps), *_STATISTICS),
     "rms_norm": rms_norm,
     "group_norm": lambda net, input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True: norm.group_norm(
         net, input, num_groups, weight, bias, eps),
@@ -394,7 +403,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "max_pool1d_with_indices": refused("return_indices is not supported"),
     "adaptive_avg_pool1d": adaptive("mean"),
     "adaptive_max_pool1d": lambda net, self, output_size: (
-        adaptive("max")(net, self, output_size), refused("return_indices is not supported")),
+        adaptive("max")(net, self, output_size), Unavailable("return_indices is not supported")),
     "upsample_nearest1d": upsample,
     "upsample_linear1d": refused("upsampling with mode='linear' is not supported; mode='nearest' is"),
     "bilinear": bilinear,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -81,15 +82,23 @@ def index(net: Network, self: Any, indices: Sequence[Any]) -> Any:
             places[k] = np.asarray(one)
         return np.asarray(self)[tuple(places)]
     if is_constant(self) and len(given) == 1 and dtype_of(given[0][1]) == "int" and given[0][0] == 0:
-        table = np.asarray(self)
-        rows = embedding(net, given[0][1], table.reshape(len(table), -1))
-        return shape.reshape(net, rows, [*shape_of(given[0][1]), *table.shape[1:]])
+        chosen = given[0][1]
+        if not (isinstance(chosen, Tensor) and chosen.value.kind == "index"):
+            chosen = constants.from_front(net, chosen, len(self))
+        return rows_of(net, self, chosen)
     of_rows = _of_each_row(net, self, given)
     if of_rows is not None:
         return of_rows
     if any(dtype_of(one) == "bool" for _, one in given):
         raise net.refuse("a choice by truths, whose number depends on the numbers, is not supported; use torch.where")
     raise net.refuse("places chosen by several computed indices are not supported; use gather or index_select")
+
+
+def rows_of(net: Network, table: Any, chosen: Any) -> Any:
+    """Rows of a constant that computed whole numbers choose, or that an input gives."""
+    table = np.asarray(table)
+    rows = embedding(net, chosen, table.reshape(len(table), -1)).of(dtype_of(table))
+    return shape.reshape(net, rows, [*shape_of(chosen), *table.shape[1:]])
 
 
 def _of_each_row(net: Network, x: Any, given: Sequence[tuple[int, Any]]) -> Any:
@@ -106,9 +115,7 @@ def index_select(net: Network, self: Any, dim: int, index: Any) -> Any:
     if is_constant(index):
         return parts.take(net, self, np.asarray(index), dim)
     if is_constant(self) and dim == 0:
-        table = np.asarray(self)
-        rows = embedding(net, index, table.reshape(len(table), -1))
-        return shape.reshape(net, rows, [*shape_of(index), *table.shape[1:]])
+        return rows_of(net, self, index)
     raise net.refuse("places of an axis chosen by numbers that the network computes are not supported; use gather")
 
 
@@ -116,6 +123,12 @@ def gather(net: Network, self: Any, dim: int, index: Any, sparse_grad: bool = Fa
     if is_constant(self) and is_constant(index):
         return np.take_along_axis(np.asarray(self), np.asarray(index), dim)
     return constants.gather(net, self, index, dim)
+
+
+def take_along_dim(net: Network, self: Any, indices: Any, dim: Any = None) -> Any:
+    if dim is None:
+        self, indices, dim = shape.flatten(net, self), shape.flatten(net, indices), 0
+    return gather(net, self, dim, constants.from_front(net, indices, shape_of(self)[dim]))
 
 
 def expand_as(net: Network, self: Any, other: Any) -> Any:
@@ -126,6 +139,23 @@ def roll(net: Network, self: Any, shifts: Sequence[int], dims: Sequence[int] = (
     if not dims:
         raise net.refuse("a roll over all axes is not supported; say dims=")
     return parts.roll(net, self, shifts, dims)
+
+
+def repeat_interleave(net: Network, self: Any, repeats: Any, dim: Any = None, output_size: Any = None) -> Any:
+    if not isinstance(repeats, int) or repeats < 1:
+        raise net.refuse("each place of an axis another number of times, or none, is not supported")
+    if dim is None:
+        self, dim = shape.flatten(net, self), 0
+    return shape.repeat_interleave(net, self, repeats, dim)
+
+
+def whole_numbers(net: Network, found: Any) -> Any:
+    """A constant tensor of whole numbers as plain ones."""
+    if isinstance(found, np.ndarray):
+        return found.tolist()
+    if isinstance(found, (Tensor, Constant)):
+        return of_numbers(net)
+    return found
 
 
 def one_hot(net: Network, self: Any, num_classes: int = -1) -> Any:
@@ -218,12 +248,52 @@ def norm(
     return reduce.norm(net, self, p if ord is None else ord, dim, keepdim)
 
 
+def linalg_norm(
+    net: Network, self: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, dtype: Any = None
+) -> Any:
+    """A norm of vectors, or with an `ord` over two axes one of matrices."""
+    rank = len(shape_of(self))
+    if ord is not None and dim is None and rank == 2:
+        dim = (0, 1)
+    if ord is not None and isinstance(dim, (tuple, list)) and len(dim) == 2:
+        return matrix_norm(net, self, ord, dim, keepdim)
+    return norm(net, self, 2 if ord is None else ord, dim, keepdim)
+
+
+def matrix_norm(
+    net: Network, self: Any, ord: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False, dtype: Any = None
+) -> Any:
+    """The root of the sum of squares, or the largest or smallest sum of magnitudes of a column or of a row."""
+    rank = len(shape_of(self))
+    rows, columns = (one % rank for one in dim)
+    if ord in ("fro", None):
+        return norm(net, self, 2, [rows, columns], keepdim)
+    if ord not in (1, -1, math.inf, -math.inf):
+        raise net.refuse(f"a norm of matrices of the order {ord}, by their singular values, is not supported")
+    summed, left = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    found = reduce.reduce(net, elementwise.function(net, self, "abs"), "sum", summed, True)
+    found = reduce.reduce(net, found, "max" if ord > 0 else "min", left, True)
+    return found if keepdim else shape.squeeze(net, found, [rows, columns])
+
+
+def typed(net: Network, product: Any, *operands: Any) -> Any:
+    """A product as whole numbers, where all that is multiplied is."""
+    kind = elementwise.joined_dtype(*operands)
+    if kind == "bool":
+        raise net.refuse("a product of matrices of truths is not supported; make them numbers")
+    return product if kind == "float" or is_constant(product) else net.tensor(product).of(kind)
+
+
 def linear_(net: Network, input: Any, weight: Any, bias: Any = None) -> Any:
-    return linear(net, input, weight, bias)
+    return typed(net, linear(net, input, weight, bias), input, weight)
+
+
+def matmul_(net: Network, self: Any, other: Any) -> Any:
+    return typed(net, matmul(net, self, other), self, other)
 
 
 def addmm(net: Network, self: Any, mat1: Any, mat2: Any, beta: Any = 1, alpha: Any = 1) -> Any:
-    y = matmul(net, mat1, mat2)
+    y = matmul_(net, mat1, mat2)
     y = y if alpha == 1 else elementwise.multiply(net, y, alpha)
     return elementwise.add(net, y, self, beta) if beta else y
 
@@ -231,7 +301,7 @@ def addmm(net: Network, self: Any, mat1: Any, mat2: Any, beta: Any = 1, alpha: A
 def baddbmm(net: Network, self: Any, batch1: Any, batch2: Any, beta: Any = 1, alpha: Any = 1) -> Any:
     from cylstm.formats.torch.aten.arithmetic import add, mul
 
-    y = matmul(net, batch1, batch2)
+    y = matmul_(net, batch1, batch2)
     y = y if alpha == 1 else mul(net, y, alpha)
     return add(net, y, self if beta == 1 else mul(net, self, beta)) if beta else y
 
@@ -244,13 +314,23 @@ def tril(keeps: Callable[..., Any]) -> Callable[..., Any]:
         kept = keeps(np.ones(sizes, bool), diagonal)
         if is_constant(self):
             return keeps(np.asarray(self), diagonal)
-        return elementwise.where(net, kept, self, 0)
+        return elementwise.where(net, kept, self, elementwise.cast(net, 0, dtype_of(self)))
 
     return found
 
 
 def meshgrid(net: Network, tensors: Sequence[Any], indexing: Any = "ij") -> Any:
-    return tuple(np.meshgrid(*[np.asarray(one) for one in tensors], indexing=indexing))
+    """Each tensor along an axis of its own, repeated over those of the others."""
+    flat = [one if shape_of(one) else shape.unsqueeze(net, one, 0) for one in tensors]
+    sizes = [shape_of(one)[0] for one in flat]
+    grids = []
+    for k, one in enumerate(flat):
+        for at in range(len(flat)):
+            one = one if at == k else shape.unsqueeze(net, one, at)
+        grids.append(shape.expand(net, one, sizes))
+    if indexing == "xy" and len(flat) > 1:
+        grids = [shape.transpose(net, one, 0, 1) for one in grids]
+    return tuple(grids)
 
 
 def select_scatter(net: Network, self: Any, src: Any, dim: int, index: int) -> Any:
@@ -312,6 +392,56 @@ def of_numbers(net: Network, *args: Any, **others: Any) -> Any:
     raise net.refuse("a number of a tensor that decides what the program does is not supported")
 
 
+def atleast(net: Network, tensors: Sequence[Any], rank: int) -> list[Any]:
+    """Tensors with axes of size 1 where PyTorch adds them: in front, the third behind."""
+    found = []
+    for one in tensors:
+        while len(shape_of(one)) < rank:
+            one = shape.unsqueeze(net, one, -1 if len(shape_of(one)) == 2 else 0)
+        found.append(one)
+    return found
+
+
+def unfold(net: Network, self: Any, dimension: int, size: int, step: int) -> Any:
+    """Windows along an axis, ``y[..., i, ..., j] = x[..., i step + j, ...]``; the places in a window come last."""
+    total = shape_of(self)[dimension]
+    if not isinstance(total, int):
+        raise net.needs_time("windows of the time")
+    axis = dimension % len(shape_of(self))
+    starts = np.arange(0, total - size + 1, step)
+    windows = parts.take(net, self, starts[:, np.newaxis] + np.arange(size), axis)
+    return shape.moveaxis(net, windows, axis + 1, -1)
+
+
+def diff(net: Network, self: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    """Each place of an axis less the one before, `n` times."""
+    pieces = [one for one in (prepend, self, append) if one is not None]
+    x = pieces[0] if len(pieces) == 1 else parts.concat(net, pieces, dim)
+    for _ in range(n):
+        later, earlier = parts.slice_axis(net, x, dim, 1, None), parts.slice_axis(net, x, dim, 0, -1)
+        is_truth = dtype_of(x) == "bool"
+        x = elementwise.binary(net, "xor", later, earlier) if is_truth else elementwise.subtract(net, later, earlier)
+    return x
+
+
+def without_nan(net: Network, x: Any) -> Any:
+    if dtype_of(x) != "float":
+        return x
+    return elementwise.where(net, elementwise.function(net, x, "isnan"), 0.0, x)
+
+
+def cosine_similarity(net: Network, x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """The sum of the products of two vectors, each divided by its length or `eps`."""
+    shape_of_both = elementwise.broadcast_shapes(net, [shape_of(x1), shape_of(x2)])
+    directions = []
+    for x in (x1, x2):
+        while len(shape_of(x)) < len(shape_of_both):
+            x = shape.unsqueeze(net, x, 0)
+        length = elementwise.binary(net, "max", reduce.norm(net, x, 2, dim, True), eps)
+        directions.append(elementwise.divide(net, x, length))
+    return reduce.reduce(net, elementwise.multiply(net, *directions), "sum", dim)
+
+
 #: ATen's name without its overload -> function
 SHAPES: Mapping[str, Callable[..., Any]] = {
     "view": view,
@@ -338,8 +468,7 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
     "broadcast_to": lambda net, self, size: shape.expand(net, self, size),
     "repeat": lambda net, self, repeats: shape.tile(net, self, repeats),
     "tile": lambda net, self, dims: shape.tile(net, self, dims),
-    "repeat_interleave": lambda net, self, repeats, dim=None, output_size=None: shape.repeat_interleave(
-        net, self, repeats, dim),
+    "repeat_interleave": repeat_interleave,
     "contiguous": lambda net, self, memory_format=None: self,
     "clone": lambda net, self, memory_format=None: self,
     "detach": lambda net, self: self,
@@ -352,7 +481,8 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
     "resolve_neg": lambda net, self: self,
     "real": lambda net, self: self,
     "dropout": lambda net, input, p, train: dropout(net, input, p, train),
-    "native_dropout": lambda net, input, p, train=False: (dropout(net, input, p, train), None),
+    "native_dropout": lambda net, input, p, train=False: (
+        dropout(net, input, p, train), net_unavailable("the mask of a dropout is not a result")),
     "alpha_dropout": lambda net, input, p, train: dropout(net, input, p, train),
     "feature_dropout": lambda net, input, p, train: dropout(net, input, p, train),
     "feature_alpha_dropout": lambda net, input, p, train: dropout(net, input, p, train),
@@ -379,19 +509,42 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
     "meshgrid": meshgrid,
     "select": select,
     "slice": slice_,
-    "narrow": lambda net, self, dim, start, length: parts.narrow(net, self, dim, start, length),
+    "narrow": lambda net, self, dim, start, length: parts.narrow(
+        net, self, dim, whole_numbers(net, start), length),
     "index": index,
     "index_select": index_select,
     "gather": gather,
-    "take_along_dim": lambda net, self, indices, dim: gather(net, self, dim, indices),
+    "take_along_dim": take_along_dim,
     "split": lambda net, self, split_size=None, dim=0, split_sizes=None: parts.split(
         net, self, split_size if split_sizes is None else split_sizes, dim),
     "split_with_sizes": lambda net, self, split_sizes, dim=0: parts.split(net, self, split_sizes, dim),
     "unsafe_split": lambda net, self, split_size, dim=0: parts.split(net, self, split_size, dim),
     "chunk": lambda net, self, chunks, dim=0: parts.chunk(net, self, chunks, dim),
     "unsafe_chunk": lambda net, self, chunks, dim=0: parts.chunk(net, self, chunks, dim),
-    "tensor_split": lambda net, self, sections=None, indices=None, dim=0: tensor_split(
-        net, self, sections if indices is None else indices, dim),
+    "tensor_split": lambda net, self, sections=None, indices=None, dim=0, tensor_indices_or_sections=None: tensor_split(
+        net, self, indices if sections is None and indices is not None else whole_numbers(
+            net, sections if tensor_indices_or_sections is None else tensor_indices_or_sections), dim),
+    "vstack": lambda net, tensors: parts.concat(net, atleast(net, tensors, 2), 0),
+    "dstack": lambda net, tensors: parts.concat(net, atleast(net, tensors, 3), 2),
+    "column_stack": lambda net, tensors: parts.concat(net, [
+        one if len(shape_of(one)) > 1 else shape.unsqueeze(net, atleast(net, [one], 1)[0], -1) for one in tensors], 1),
+    "atleast_1d": lambda net, self: atleast(net, [self], 1)[0],
+    "atleast_2d": lambda net, self: atleast(net, [self], 2)[0],
+    "atleast_3d": lambda net, self: atleast(net, [self], 3)[0],
+    "ravel": lambda net, self: shape.flatten(net, self),
+    "mH": lambda net, self: shape.transpose(net, self, -2, -1),
+    "flipud": lambda net, self: parts.flip(net, self, [0]),
+    "unfold": unfold,
+    "diff": diff,
+    "nansum": lambda net, self, dim=None, keepdim=False, dtype=None: reduction("sum")(
+        net, without_nan(net, self), dim, keepdim, dtype),
+    "count_nonzero": lambda net, self, dim=None: reduce.reduce(net, elementwise.cast(net, self, "bool"), "sum", dim),
+    "linalg_vecdot": lambda net, x, y, dim=-1: reduce.reduce(net, elementwise.multiply(net, x, y), "sum", dim),
+    "addmv": lambda net, self, mat, vec, beta=1, alpha=1: addmm(net, self, mat, vec, beta, alpha),
+    "cosine_similarity": cosine_similarity,
+    "pairwise_distance": lambda net, x1, x2, p=2, eps=1e-6, keepdim=False: reduce.norm(
+        net, elementwise.add(net, elementwise.subtract(net, x1, x2), eps), p, -1, keepdim),
+    "special_logsumexp": reduction("logsumexp"),
     "unbind": lambda net, self, dim=0: parts.unbind(net, self, dim),
     "cat": lambda net, tensors, dim=0: parts.concat(net, tensors, dim),
     "concat": lambda net, tensors, dim=0: parts.concat(net, tensors, dim),
@@ -431,16 +584,18 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
     "argsort": lambda net, self, dim=-1, descending=False, stable=None: sort(net, self, dim, descending)[1],
     "norm": norm,
     "linalg_vector_norm": norm,
-    "linalg_norm": norm,
+    "linalg_norm": linalg_norm,
+    "linalg_matrix_norm": matrix_norm,
     "linear": linear_,
-    "matmul": lambda net, self, other: matmul(net, self, other),
-    "mm": lambda net, self, mat2: matmul(net, self, mat2),
-    "bmm": lambda net, self, mat2: matmul(net, self, mat2),
-    "mv": lambda net, self, vec: matmul(net, self, vec),
-    "dot": lambda net, self, tensor: matmul(net, self, tensor),
+    "matmul": matmul_,
+    "linalg_matmul": matmul_,
+    "mm": lambda net, self, mat2: matmul_(net, self, mat2),
+    "bmm": lambda net, self, mat2: matmul_(net, self, mat2),
+    "mv": lambda net, self, vec: matmul_(net, self, vec),
+    "dot": lambda net, self, tensor: matmul_(net, self, tensor),
     "addmm": addmm,
     "baddbmm": baddbmm,
-    "einsum": lambda net, equation, tensors, path=None: einsum(net, equation, tensors),
+    "einsum": lambda net, equation, tensors, path=None: typed(net, einsum(net, equation, tensors), *tensors),
     "embedding": lambda net, weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False: embedding(
         net, indices, weight),
     **dict.fromkeys((
@@ -453,6 +608,12 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
     "masked_select": of_numbers,
     "unique": of_numbers,
 }  # fmt: skip
+#: operations of which PyTorch has one more that copies, ``view_copy``, where it does without views
+_COPIED = (
+    "view", "permute", "transpose", "t", "squeeze", "unsqueeze", "expand", "select", "slice", "narrow", "split",
+    "split_with_sizes", "unbind", "alias", "unfold",
+)  # fmt: skip
+SHAPES = {**SHAPES, **{f"{name}_copy": SHAPES[name] for name in _COPIED}}
 
 
 def dropout(net: Network, x: Any, p: Any, train: Any) -> Any:
