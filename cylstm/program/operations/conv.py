@@ -99,17 +99,16 @@ def pad_axis(net: Network, x: Tensor, axis: int, before: int, after: int, mode: 
 
 def pad(net: Network, x: Any, padding: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Pairs of numbers (before, after), those of the last axis first."""
-    x = net.tensor(x)
-    if len(padding) % 2 or len(padding) > 2 * len(x.axes):
+    given = net.tensor(x)
+    if len(padding) % 2 or len(padding) > 2 * len(given.axes):
         raise net.refuse(f"expected pairs of padding, found {padding}")
-    given = x
     stored = {"constant": "zero", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}[mode]
-    x = _padded(net, given, padding, stored)
-    if mode != "constant" or not value or x is given:
-        return x
-    ones = activation(net, given, "clip", 0.0, 0.0)
-    inside = _padded(net, net.affine(ones, 1.0, 1.0), padding, stored)
-    found: Tensor = where(net, cast(net, inside, "bool"), x, like(value, x.dtype))
+    padded = _padded(net, given, padding, stored)
+    if mode != "constant" or not value or padded is given:
+        return padded
+    ones = net.affine(activation(net, given, "clip", 0.0, 0.0), 1.0, 1.0)
+    inside = cast(net, _padded(net, ones, padding, stored), "bool")
+    found: Tensor = where(net, inside, padded, like(value, given.dtype))
     return found
 
 
