@@ -528,10 +528,24 @@ class Network:
         tensors = [self._as_wide_as(t, like, place) for t in tensors]
         order = self.order(tensors, (place,))
         values = [self.arrange(tensor, order) for tensor in tensors]
+        steps = next((value for value in values if value.has_time), None)
+        if steps is not None and steps.shape[0] is not None:
+            values = [value if value.has_time else self._as_steps(value, steps) for value in values]
         inputs = {f"x{i}": value for i, value in enumerate(values) if i}
         options: dict[str, Option] = {"mode": "concat", "axis": order.index(place)}
         value = self.add_layer("merge", values[0], options=options, **inputs)
         return self.rejoin(self.place(value, order, like).of(dtype), counts)
+
+    def _as_steps(self, value: Value, steps: Value) -> Value:
+        """A value whose first axis is no time, such as a constant, as a sequence like `steps`: a sum with a zero."""
+        zero = steps
+        for axis, size in enumerate(steps.shape):
+            if size != 1:
+                options: dict[str, Option] = {"axis": axis, "start": 0, "count": 1, "step": 1}
+                zero = self.add_layer("slice", zero, options=options, part="zero")
+        options = {"activation": "clip", "activation_alpha": 0.0, "activation_beta": 0.0}
+        zero = self.add_layer("activation", zero, options=options, part="zero")
+        return self.add_layer("merge", zero, options={"mode": "sum"}, x1=value)
 
     def _as_wide_as(self, tensor: Tensor, like: Tensor, axis: int) -> Tensor:
         """A constant without time repeated over the time of the tensors beside it."""

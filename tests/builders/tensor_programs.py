@@ -12,7 +12,7 @@ ROWS, STEPS, FEATURES = 3, 5, 4
 
 
 class TensorProgram:
-    """Makes inputs as tensors of a program and as arrays, and compares what the program computes with NumPy's numbers."""
+    """Makes inputs as tensors of a program and as arrays, and compares what the program computes with NumPy."""
 
     def __init__(self, seed=0):
         self.rng = np.random.default_rng(seed)

@@ -246,7 +246,8 @@ def test_an_activation_of_a_constant_is_that_of_a_tensor(name):
     tensor, _ = program.tensor(STEPS, FEATURES)
     constant = program.given[0].astype(np.float32)
     program.check(
-        el.activation(program.net, tensor, name, 0.5), el.activation(program.net, constant.astype(np.float64), name, 0.5)
+        el.activation(program.net, tensor, name, 0.5),
+        el.activation(program.net, constant.astype(np.float64), name, 0.5),
     )
 
 

@@ -106,9 +106,19 @@ def _unfit(net: Network, x: Any, shape: Sequence[Any]) -> Exception:
     text = f"a reshape of {sizes} to {tuple(shape)}"
     if any(isinstance(size, Dim) and size.axis is not None for size in (*sizes, *shape)):
         return net.needs_time(text)
-    if any(isinstance(size, Dim) for size in (*sizes, *shape)):
+    if any(isinstance(size, Dim) for size in (*sizes, *shape)) and not _have_other_counts(net, sizes, shape):
         return net.refuse(f"{text} {MIXES}")
     return ShapeError(f"{net.place_name}: {text} does not fit")
+
+
+def _have_other_counts(net: Network, sizes: Sequence[Any], shape: Sequence[Any]) -> bool:
+    """Whether two shapes begin with the same rows and differ in how many numbers each row has."""
+    if not sizes or not shape or sizes[0] != BATCH_SIZE or net.numbers(shape[0]) != net.numbers(BATCH_SIZE):
+        return False
+    if any(isinstance(size, int) and size == -1 for size in shape):
+        return False
+    counts = [math.prod(net.numbers(size)[0] for size in one) for one in (sizes, shape)]
+    return counts[0] != counts[1]
 
 
 def _reshape_constant(net: Network, x: Any, shape: Sequence[Any]) -> Any:
