@@ -418,13 +418,16 @@ class Network:
     def repeated_over(self, tensor: Tensor, axis: int, time: Axis) -> Tensor:
         """`tensor`, of which one axis has size 1, for each step of a time of any length: a sum with zeros."""
         steps = self.sequence_of(time)
-        options: dict[str, Option] = {"activation": "clip", "activation_alpha": 0.0, "activation_beta": 0.0}
-        zeros = self.add_layer("activation", steps, options=options, part="zeros")
+        zeros = self.zeros_like(steps)
         axes: list[Place] = [None] * len(tensor.axes)
         axes[axis] = 0
         if tensor.batch >= 0:
             axes[tensor.batch] = BATCH
         return self.merge("sum", [tensor, Tensor(zeros, tuple(axes))]).of(tensor.dtype)
+
+    def zeros_like(self, value: Value) -> Value:
+        """0 for each number: whether it is less than itself, which NaN is not either."""
+        return self.add_layer("merge", value, options={"mode": "less"}, part="zeros", x1=value)
 
     # Arithmetic
 
@@ -543,8 +546,7 @@ class Network:
             if size != 1:
                 options: dict[str, Option] = {"axis": axis, "start": 0, "count": 1, "step": 1}
                 zero = self.add_layer("slice", zero, options=options, part="zero")
-        options = {"activation": "clip", "activation_alpha": 0.0, "activation_beta": 0.0}
-        zero = self.add_layer("activation", zero, options=options, part="zero")
+        zero = self.zeros_like(zero)
         return self.add_layer("merge", zero, options={"mode": "sum"}, x1=value)
 
     def _as_wide_as(self, tensor: Tensor, like: Tensor, axis: int) -> Tensor:

@@ -233,3 +233,15 @@ def test_constants_are_joined_after_known_steps_and_beside_several_axes():
         found.append(parts.concat(program.net, [rows, tensor], axis))
         expected.append(np.concatenate([np.broadcast_to(wide, (ROWS, *sizes[1:])), array], axis))
     program.check(found, expected)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_constants_beside_steps_that_are_nan_stay_numbers(is_open):
+    program = TensorProgram(21)
+    numbers = program.rng.normal(size=(ROWS, STEPS, FEATURES))
+    numbers[:, 0, 0] = np.nan
+    tensor, _ = program.tensor(STEPS, FEATURES, is_open=is_open, numbers=numbers)
+    constant, wide = program.constant(1, 1, 2)
+    rows = shape.expand(program.net, constant, [BATCH_SIZE, tensor.shape[1], 2])
+    joined = parts.concat(program.net, [tensor, rows], 2)
+    program.check(parts.slice_axis(program.net, joined, 2, FEATURES, None), np.broadcast_to(wide, (ROWS, STEPS, 2)))
