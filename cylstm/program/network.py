@@ -533,13 +533,13 @@ class Network:
         values = [self.arrange(tensor, order) for tensor in tensors]
         steps = next((value for value in values if value.has_time), None)
         if steps is not None and steps.shape[0] is not None:
-            values = [value if value.has_time else self._as_steps(value, steps) for value in values]
+            values = [value if value.has_time else self.as_steps(value, steps) for value in values]
         inputs = {f"x{i}": value for i, value in enumerate(values) if i}
         options: dict[str, Option] = {"mode": "concat", "axis": order.index(place)}
         value = self.add_layer("merge", values[0], options=options, **inputs)
         return self.rejoin(self.place(value, order, like).of(dtype), counts)
 
-    def _as_steps(self, value: Value, steps: Value) -> Value:
+    def as_steps(self, value: Value, steps: Value) -> Value:
         """A value whose first axis is no time, such as a constant, as a sequence like `steps`: a sum with a zero."""
         zero = steps
         for axis, size in enumerate(steps.shape):

@@ -99,6 +99,10 @@ def attention(net: Network, query: Tensor, key: Tensor, value: Tensor, scale: fl
         flat = net.arrange(tensor, [2, 1, 3])
         wide = math.prod(size or 1 for size in flat.shape[1:])  # the time alone has no number, and comes first
         parts.append(net.reshaped(flat, [flat.shape[0], wide], part=name))
+    steps = next((part for part in parts if part.has_time), None)
+    if steps is not None:
+        # keys and values that are constants, or a query that is
+        parts = [part if part.has_time else net.as_steps(part, steps) for part in parts]
     options: dict[str, Option] = {"heads": heads, "scale": float(scale), "causal": causal}
     y = net.add_layer("attention", parts[0], options=options, key=parts[1], value=parts[2], mask=None)
     if rank == 3:

@@ -157,8 +157,8 @@ def einsum(net: Network, equation: str, operands: Sequence[Any]) -> Any:
     found, named = operands[0], terms[0]
     found, named = _summed(net, found, named, set(result).union(*terms[1:]))
     for k in range(1, len(terms)):
-        other, other_named = _summed(net, operands[k], terms[k], set(result).union(named, *terms[k + 1 :]))
         wanted = set(result).union(*terms[k + 1 :])
+        other, other_named = _summed(net, operands[k], terms[k], wanted | set(named))
         found, named = _two(net, found, named, other, other_named, wanted)
     return permute(net, found, [named.index(one) for one in result])
 

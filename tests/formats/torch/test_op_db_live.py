@@ -30,7 +30,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.frameworks
 
 PARTS = 8
-SAMPLES = 4
+SAMPLES = 3
 #: operations that draw random numbers, or whose numbers are whatever the memory held
 NO_NUMBERS = ("empty", "new_empty", "empty_like", "empty_permuted", "empty_strided", "new_empty_strided", "bernoulli")
 #: operations that give places of numbers in order
