@@ -198,6 +198,10 @@ class GraphBuilder:
         """Those that the graph has so far."""
         return list(self._values.values())
 
+    def is_input(self, value: Value) -> bool:
+        """Whether it is an input of the network."""
+        return value.name in self._inputs
+
     def sources(self, value: Value, ends: Collection[str] = ()) -> set[str]:
         """The names of all values that it is computed from; not those before the kinds of layers in `ends`."""
         of = {name: layer for layer in self._layers for name in layer.outputs.values()}

@@ -51,6 +51,10 @@ class Network:
         With one example: sizes of the network that its batch and time could be mistaken for.
     lengths : dict
         Name of a value that counts the valid steps of each row -> the mask that says which they are.
+    is_in_layer : bool
+        The operation being added is of a layer of the framework itself, and no one that the program's author wrote.
+    has_own_masks : bool
+        The program itself says where masks and lengths count: layers do not take those of their inputs besides.
     unpacked : set of str
         Names of values that are sequences with zeros after the valid steps of each row.
     readers : callable
@@ -66,7 +70,10 @@ class Network:
         self.examples: tuple[tuple[int, Mapping[str, int]], ...] = ()
         self.static_sizes: frozenset[int] = frozenset()
         self.lengths: dict[str, Value] = {}
+        self.is_in_layer = False
+        self.has_own_masks = False
         self.unpacked: set[str] = set()
+        self._all_steps: dict[Axis | None, Value] = {}
         self.readers: Callable[[], Sequence[tuple[str, Any]]] = lambda: ()
         self._registered: dict[tuple[str, str], list[tuple[np.ndarray, str]]] = {}
         self._shared: dict[int, tuple[np.ndarray, str]] = {}
@@ -126,6 +133,15 @@ class Network:
     def add_layer(self, kind: str, value: Value | None, /, *args: Any, **others: Any) -> Value:
         """As `add_layers`, the result alone."""
         return self.add_layers(kind, value, *args, **others)["y"]
+
+    def own_mask(self, value: Value) -> Value | None:
+        """For a layer that would take the mask of its input: a mask of all steps, where the program has masks."""
+        if not self.has_own_masks or value.mask is None or value.axis is None:
+            return None
+        if value.axis not in self._all_steps:
+            ones = self.positions(value.axis, 1.0, 0.0)
+            self._all_steps[value.axis] = self.add_layers("number_mask", self.arrange(ones, [0]), part="all")["mask"]
+        return self._all_steps[value.axis]
 
     def refuse_unpacked(self, value: Value, what: str, advice: str) -> None:
         """Raise `UnsupportedError` for what takes the end of a row of an unpacked sequence for that of the longest."""

@@ -269,6 +269,8 @@ class Scores:
         It was not added but written there.
     joined : bool
         The program has joined batch and heads into one axis.
+    mask : Value or None
+        Which keys count.
     """
 
     query: Tensor
@@ -280,6 +282,7 @@ class Scores:
     mask: np.ndarray | None = None
     is_filled: bool = False
     joined: bool = False
+    mask: Value | None = None
 
     @property
     def shape(self) -> tuple[Size, ...]:

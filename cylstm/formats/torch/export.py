@@ -403,8 +403,11 @@ def _where(node: Any) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def stand_ins(torch: Any, module: Any) -> Iterator[None]:
-    """Packed sequences as operations of their own while a module is exported, and ``Variable(x)`` as x."""
+def stand_ins(torch: Any, module: Any, noted: list[Any] | None = None) -> Iterator[None]:
+    """Packed sequences as operations of their own while a module is exported, and ``Variable(x)`` as x.
+
+    The lengths of packed sequences are added to `noted`.
+    """
     rnn = torch.nn.utils.rnn
     pack_operation = _pack_operation(torch)
 
@@ -423,6 +426,14 @@ def stand_ins(torch: Any, module: Any) -> Iterator[None]:
                 f"{type(module).__name__}: pack_padded_sequence with lengths that are no tensor is not supported; give "
                 "them as an argument of the forward, and lengths= to predict"
             )
+        if (
+            lengths.ndim != 1
+            or lengths.is_floating_point()
+            or lengths.shape[0] != sequence.shape[0 if batch_first else 1]
+        ):
+            raise ValueError(f"expected a length for each row, found shape {tuple(lengths.shape)}")
+        if noted is not None:
+            noted.append(lengths)
         return pack_operation(sequence, lengths, 1 if batch_first else 0)
 
     def padded(

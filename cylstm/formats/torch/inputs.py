@@ -144,10 +144,13 @@ class _Called:
         Those of torch.nn, in order.
     padding : set of str
         The arguments that a layer of torch.nn took as a mask of the padding.
+    lengths : set of str
+        Those that were the lengths of a packed sequence.
     """
 
     layers: list[Any]
     padding: set[str]
+    lengths: set[str]
 
 
 class _SingleRow(Exception):
@@ -168,7 +171,8 @@ def _called(
 
     from cylstm.formats.torch.export import EndlessError, limited, stand_ins, told
 
-    seen = _Called([], set())
+    seen = _Called([], set(), set())
+    lengths: list[Any] = []
     tensors = {one.name: one.tensor(batch, time, dtype) for one in given}
 
     def note_padding(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -193,8 +197,9 @@ def _called(
         if "key_padding_mask" in str(inspect.signature(part.forward)) and type(part).__module__.startswith("torch.nn.")
     ]  # fmt: skip
     try:
-        with torch.no_grad(), stand_ins(torch, module), limited(torch, module):
+        with torch.no_grad(), stand_ins(torch, module, lengths), limited(torch, module):
             result = module(**tensors)
+        seen.lengths.update(name for name, tensor in tensors.items() if any(tensor is one for one in lengths))
         found = list(leaves(result))
         if not found or not all(isinstance(one, torch.Tensor) for one in found):
             raise UnsupportedError(
@@ -301,10 +306,11 @@ def guesses(
         suggested = combination[0][1]
         embeddings = [layer for one, layer in combination if one.kind == "indices" and layer is not None]
         runs_first = suggested is None or (bool(seen.layers) and seen.layers[0] is suggested)
-        inputs = [
-            replace(one, kind="padding", of=inputs[0].name) if one.name in seen.padding and one.has_time else one
-            for one in inputs
-        ]
+        kinds: dict[str, InputKind] = {
+            **{one.name: "padding" for one in inputs if one.name in seen.padding and one.has_time},
+            **dict.fromkeys(seen.lengths, "lengths"),
+        }
+        inputs = [replace(one, kind=kinds[one.name], of=inputs[0].name) if one.name in kinds else one for one in inputs]
         if runs_first and all(any(layer is one for one in seen.layers) for layer in embeddings):
             matching.append(inputs)
             if len(wanted) == len(given):

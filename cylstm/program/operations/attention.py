@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.graph.values import Option, Value
-from cylstm.program.network import Network
+from cylstm.program.network import MIXES, Network
 from cylstm.program.operations.elementwise import add, multiply, where
 from cylstm.program.operations.products import product
 from cylstm.program.operations.shape import transpose
@@ -35,7 +35,10 @@ def scaled(scores: Scores, factor: float) -> Scores:
 
 
 def masked(net: Network, scores: Scores, mask: Any, *, is_filled: bool = False) -> Any:
-    """Scores to which a constant mask is added, or written where it is not 0; None if attention does not know it."""
+    """Scores to which a mask is added, or written where it is not 0; None if it is none that attention knows."""
+    keys = None if scores.is_softmax or scores.mask is not None else mask_of_keys(net, mask)
+    if keys is not None:
+        return replace(scores, mask=keys)
     if not is_constant(mask) or not isinstance(mask, np.ndarray) or scores.causal or scores.is_softmax:
         return None
     if not mask.any() and len(mask.shape) <= scores.ndim:
@@ -46,9 +49,25 @@ def masked(net: Network, scores: Scores, mask: Any, *, is_filled: bool = False) 
     return None
 
 
+def mask_of_keys(net: Network, mask: Any) -> Value | None:
+    """Which keys count, where a framework's own layer adds minus infinity to the scores of those that do not.
+
+    That is a tensor with one number for each key, made of nothing but the mask of an input.
+    """
+    if not net.is_in_layer or not isinstance(mask, Tensor) or mask.value.axis is None or mask.ndim < 2:
+        return None
+    sources = [net.builder.value(name) for name in net.builder.sources(mask.value, ("activation", "positions"))]
+    masks = [value for value in sources if value.kind == "mask"]
+    if len(masks) != 1 or mask.size(mask.ndim - 2) != 1 or any(net.builder.is_input(value) for value in sources):
+        return None
+    return masks[0] if masks[0].axis == mask.value.axis else None
+
+
 def computed_scores(net: Network, scores: Scores) -> Tensor:
     """The scores as numbers, where something else than the values of an attention reads them."""
 
+    if scores.mask is not None:
+        raise net.needs_time("the weights of an attention with a mask")
     found: Any = product(net, scores.query, transpose(net, scores.key, -2, -1))
     if scores.scale != 1.0:
         found = multiply(net, found, scores.scale)
@@ -75,15 +94,19 @@ def weighted(net: Network, scores: Scores, value: Tensor) -> Any:
     )
     if not fits:
         return product(net, computed_scores(net, scores), value)
-    y = attention(net, scores.query, scores.key, plain, scores.scale, scores.causal)
+    y = attention(net, scores.query, scores.key, plain, scores.scale, scores.causal, scores.mask)
     pair: Any = y.axes[:2]
     return y.with_axes((pair, *y.axes[2:])) if scores.joined else y
 
 
-def attention(net: Network, query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Tensor:
+def attention(
+    net: Network, query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool, mask: Value | None = None
+) -> Tensor:
     """Attention over (batch, time, size) or (batch, heads, time, size)."""
     rank = query.ndim
     heads: Any = query.size(1) if rank == 4 else 1
+    if any(BATCH in t.axes[1:] for t in (query, key, value)):
+        raise net.refuse(f"attention over the batch {MIXES}")
     if rank not in (3, 4) or any(t.ndim != rank or t.axes[0] != BATCH for t in (query, key, value)):
         raise net.refuse(
             "attention expected (batch, time, size) or (batch, heads, time, size), found "
@@ -104,7 +127,7 @@ def attention(net: Network, query: Tensor, key: Tensor, value: Tensor, scale: fl
         # keys and values that are constants, or a query that is
         parts = [part if part.has_time else net.as_steps(part, steps) for part in parts]
     options: dict[str, Option] = {"heads": heads, "scale": float(scale), "causal": causal}
-    y = net.add_layer("attention", parts[0], options=options, key=parts[1], value=parts[2], mask=None)
+    y = net.add_layer("attention", parts[0], options=options, key=parts[1], value=parts[2], mask=None, mask_value=mask)
     if rank == 3:
         return Tensor(y, (BATCH, 0, 1))
     y = net.reshaped(y, [y.shape[0], heads, y.features // heads], part="heads")
@@ -130,10 +153,11 @@ def scaled_dot_product_attention(
             mask, causal = None, True
         elif mask.all() if mask.dtype == np.bool_ else not mask.any():
             mask = None
-    if mask is None:
+    keys = mask_of_keys(net, mask)
+    if mask is None or keys is not None:
         if causal and q.size(q.ndim - 2) != k.size(k.ndim - 2):
             raise net.refuse("causal attention between two times of different lengths is not supported")
-        return attention(net, q, k, v, scale, causal)
+        return attention(net, q, k, v, scale, causal, keys)
 
     found: Any = multiply(net, product(net, q, transpose(net, k, -2, -1)), scale)
     found = where(net, mask, found, -math.inf) if dtype_of(mask) == "bool" else add(net, found, mask)

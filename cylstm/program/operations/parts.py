@@ -199,7 +199,7 @@ def select(net: Network, x: Any, dim: int, index: Any) -> Any:
     if stored == 0 and x.value.has_time and len(x.value.shape) > 1 and last:
         # the last step; where a length ends a row, its last one
         net.refuse_unpacked(x.value, "the last step", "the layer's state, its second result")
-        value = net.add_layer("last", x.value)
+        value = net.add_layer("last", x.value, mask=net.own_mask(x.value))
         return Tensor(value, tuple(_down(places) for places in left_axes), x.dtype)
     if isinstance(index, int) and index > 0 and _is_unsure(net, size) and 2 * index >= net.numbers(size)[0]:
         raise net.needs_time(f"whether step {index} is counted from the end of the time")

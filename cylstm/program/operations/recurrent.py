@@ -66,6 +66,7 @@ def recurrent(
     value = net.arrange(net.solid(net.solid(x, time), 2), [time, 2])
     if mask is None:
         net.refuse_unpacked(value, "a recurrent layer", "it packed, with the lengths")
+        mask = net.own_mask(value)
     directions = len(layers[0])
     count = len(layers) * directions
     roles = ("h0", "c0")

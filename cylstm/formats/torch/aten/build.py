@@ -71,6 +71,7 @@ def build_graph(
     if len(programs) == 1:
         stored = as_stored(programs[0].constants).values()
         net.static_sizes = frozenset(size for tensor in stored for size in tensor.shape)
+    net.has_own_masks = any(one.kind in ("lengths", "padding") for one in given)
     run = Run(net, programs)
     taken = {operation.layer for operation in programs[0].operations} | {
         name for operation in programs[0].operations for name in _names(operation.outputs)

@@ -191,6 +191,7 @@ class Run:
             name += "_"
         self.net.name = name
         self.net.where = operation.where
+        self.net.is_in_layer = bool(path)
         self.net.readers = lambda: self.readers_of(outputs)
 
     def readers_of(self, outputs: Sequence[str]) -> list[tuple[str, Any]]:
