@@ -269,8 +269,8 @@ class Scores:
         It was not added but written there.
     joined : bool
         The program has joined batch and heads into one axis.
-    mask : Value or None
-        Which keys count.
+    keys : Value or None
+        A mask of the keys that count.
     """
 
     query: Tensor
@@ -282,7 +282,7 @@ class Scores:
     mask: np.ndarray | None = None
     is_filled: bool = False
     joined: bool = False
-    mask: Value | None = None
+    keys: Value | None = None
 
     @property
     def shape(self) -> tuple[Size, ...]:

@@ -153,6 +153,10 @@ class _Called:
     lengths: set[str]
 
 
+class CallError(UnsupportedError):
+    """A module cannot be called with the inputs that were tried."""
+
+
 class _SingleRow(Exception):
     """A recurrent layer is called without a batch."""
 
@@ -223,7 +227,7 @@ def _called(
         if failures is not None and not failures:
             shapes = ", ".join(f"{one.name} {one.shape}" for one in given)
             failures.append(
-                UnsupportedError(
+                CallError(
                     f"{type(module).__name__}: its forward cannot be called with {shapes}: {told(error)}; "
                     + _advice(module)
                 )
@@ -322,7 +326,7 @@ def guesses(
     if not matching and not others:
         samples = list(_of_samples(module, kept, given, dtype)) if len(wanted) == len(given) else []
         if not samples:
-            failures.extend(first_failure)
+            failures.extend(sorted(first_failure, key=lambda error: isinstance(error, CallError)))
         yield from samples
     yield from matching
     yield from others

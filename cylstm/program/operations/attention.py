@@ -36,9 +36,9 @@ def scaled(scores: Scores, factor: float) -> Scores:
 
 def masked(net: Network, scores: Scores, mask: Any, *, is_filled: bool = False) -> Any:
     """Scores to which a mask is added, or written where it is not 0; None if it is none that attention knows."""
-    keys = None if scores.is_softmax or scores.mask is not None else mask_of_keys(net, mask)
+    keys = None if scores.is_softmax or scores.keys is not None else mask_of_keys(net, mask)
     if keys is not None:
-        return replace(scores, mask=keys)
+        return replace(scores, keys=keys)
     if not is_constant(mask) or not isinstance(mask, np.ndarray) or scores.causal or scores.is_softmax:
         return None
     if not mask.any() and len(mask.shape) <= scores.ndim:
@@ -65,8 +65,7 @@ def mask_of_keys(net: Network, mask: Any) -> Value | None:
 
 def computed_scores(net: Network, scores: Scores) -> Tensor:
     """The scores as numbers, where something else than the values of an attention reads them."""
-
-    if scores.mask is not None:
+    if scores.keys is not None:
         raise net.needs_time("the weights of an attention with a mask")
     found: Any = product(net, scores.query, transpose(net, scores.key, -2, -1))
     if scores.scale != 1.0:
@@ -94,7 +93,7 @@ def weighted(net: Network, scores: Scores, value: Tensor) -> Any:
     )
     if not fits:
         return product(net, computed_scores(net, scores), value)
-    y = attention(net, scores.query, scores.key, plain, scores.scale, scores.causal, scores.mask)
+    y = attention(net, scores.query, scores.key, plain, scores.scale, scores.causal, scores.keys)
     pair: Any = y.axes[:2]
     return y.with_axes((pair, *y.axes[2:])) if scores.joined else y
 

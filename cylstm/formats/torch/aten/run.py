@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from cylstm.errors import CylstmError, FormatError
+from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.torch.aten.arithmetic import ARITHMETIC
 from cylstm.formats.torch.aten.layers import LAYERS
 from cylstm.formats.torch.aten.lengths import NUMBERS, check_numbers
 from cylstm.formats.torch.aten.shapes import SHAPES, written
 from cylstm.graph.values import Value
-from cylstm.program.network import Network
+from cylstm.program.network import MIXES, Network
 from cylstm.program.operations import parts, shape
 from cylstm.program.operations.elementwise import cast
 from cylstm.program.program import Operation, Program, Reference, TensorType
@@ -150,15 +150,21 @@ class Run:
             return list(self.first.operations)
         found = []
         if len({len(program.operations) for program in self.programs}) > 1:
-            raise self.net.needs_time("a loop over the time, or a choice by it,")
+            raise self.differs("a loop over the time, or a choice by it,")
         for group in zip(*(program.operations for program in self.programs)):
             one = group[0]
             if len({operation.target for operation in group}) > 1:
-                raise self.net.needs_time("a choice by the time")
+                raise self.differs("a choice by the time")
             self.locate(one)
             arguments = _unify(self.net, [dict(operation.arguments) for operation in group])
             found.append(Operation(one.target, arguments, one.outputs, one.where, one.layer))
         return found
+
+    def differs(self, what: str) -> CylstmError:
+        """Why the programs of two examples are not the same; where the time is known it is the batch."""
+        if any(times for _, times in self.net.examples):
+            return self.net.needs_time(what)
+        return UnsupportedError(f"a loop over the batch, or a choice by its size, {MIXES}")
 
     def alive(self, operations: Sequence[Operation]) -> list[bool]:
         """Which operations something needs that the program returns."""
