@@ -310,11 +310,13 @@ def guesses(
         suggested = combination[0][1]
         embeddings = [layer for one, layer in combination if one.kind == "indices" and layer is not None]
         runs_first = suggested is None or (bool(seen.layers) and seen.layers[0] is suggested)
-        kinds: dict[str, InputKind] = {
+        taken_as: dict[str, InputKind] = {
             **{one.name: "padding" for one in inputs if one.name in seen.padding and one.has_time},
             **dict.fromkeys(seen.lengths, "lengths"),
         }
-        inputs = [replace(one, kind=kinds[one.name], of=inputs[0].name) if one.name in kinds else one for one in inputs]
+        inputs = [
+            replace(one, kind=taken_as[one.name], of=inputs[0].name) if one.name in taken_as else one for one in inputs
+        ]
         if runs_first and all(any(layer is one for one in seen.layers) for layer in embeddings):
             matching.append(inputs)
             if len(wanted) == len(given):

@@ -198,4 +198,11 @@ def _graph(module: Any, kept: Kept, given: Sequence[Input], dtype: np.dtype) -> 
     for batch, time in examples:
         programs.append(export(module, {one.name: one.tensor(batch, time, dtype) for one in given}, kept))
     places = [Given(one.name, one.shape, one.kind, one.of) for one in given]
-    return build_graph(programs, places, examples, dtype, type(module).__name__)
+    kind = type(module).__name__
+    try:
+        return build_graph(programs, places, examples, dtype, kind)
+    except StaticTimeNeeded:
+        # such as a mask of steps beside the sequence that it is about
+        if sum(one.has_time and one.is_input for one in given) < 2:
+            raise
+        return build_graph(programs, places, examples, dtype, kind, one_time=True)

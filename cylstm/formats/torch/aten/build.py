@@ -50,6 +50,8 @@ def build_graph(
     examples: Sequence[tuple[int, int | Mapping[str, int]]],
     dtype: np.dtype,
     what: str,
+    *,
+    one_time: bool = False,
 ) -> tuple[Graph, tuple[int, ...]]:
     """The graph of a program, and which axis of each result is the batch.
 
@@ -62,6 +64,8 @@ def build_graph(
     dtype : numpy.dtype
     what : str
         The network's name in messages.
+    one_time : bool
+        All inputs with a time of any length have the same one.
     """
     net = Network(dtype)
     times = [one.name for one in given if "T" in one.shape]
@@ -80,7 +84,7 @@ def build_graph(
     tensors: dict[str, Tensor] = {}
     for name, one in zip(programs[0].inputs, given, strict=True):
         net.name = one.name
-        inputs[name] = add_input(net, run, one, tensors, taken)
+        inputs[name] = add_input(net, run, one, tensors, taken, one_time=one_time)
     run.run(inputs)
     run.add_outputs(programs[0].outputs)
     if not run.outputs:
@@ -97,19 +101,30 @@ def _names(outputs: Any) -> list[str]:
     return [] if outputs is None else [name for one in outputs for name in _names(one)]
 
 
-def add_input(net: Network, run: Run, given: Given, tensors: dict[str, Tensor], taken: set[str]) -> Any:
-    """An input as a tensor."""
+def add_input(
+    net: Network, run: Run, given: Given, tensors: dict[str, Tensor], taken: set[str], *, one_time: bool = False
+) -> Any:
+    """An input as a tensor; with `one_time` it has the time of those before it."""
     if given.kind in ("lengths", "padding"):
         return _of_mask(net, tensors[str(given.of)], given)
     name = given.name
     while name in taken:
         name += "_"
+    if name != given.name:  # times are known by the names of the graph's inputs
+        net.examples = tuple(
+            (batch, {**times, name: times[given.name]} if given.name in times else times)
+            for batch, times in net.examples
+        )
+    time_of = None
+    if one_time and "T" in given.shape:
+        axes_before = (net.builder.value(other).axis for other in run.input_names)
+        time_of = next((axis.source for axis in axes_before if axis is not None), None)
     run.input_names.append(name)
     run.named_inputs[given.name] = name
     rest: list[Any] = [size for size in given.shape if size != "N"]
     if given.kind == "indices":
         sizes = tuple(None if size == "T" else size for size in rest)
-        value = net.builder.input(name, sizes or (1,), indices=True)
+        value = net.builder.input(name, sizes or (1,), indices=True, time_of=time_of)
         if not sizes:
             run.axis_orders[name] = ""
         tensor = Tensor(value, tuple(BATCH if s == "N" else rest.index(s) if s == "T" else _place(rest, given.shape, k)
@@ -120,7 +135,7 @@ def add_input(net: Network, run: Run, given: Given, tensors: dict[str, Tensor], 
     stored = [None if rest[i] == "T" else rest[i] for i in order]
     if stored in ([None], []):
         stored.append(1)
-    value = net.builder.input(name, tuple(stored))
+    value = net.builder.input(name, tuple(stored), time_of=time_of)
     places = [order.index(i) for i in range(len(rest))]
     if places != list(range(len(stored))):
         run.axis_orders[name] = "".join(map(str, places))

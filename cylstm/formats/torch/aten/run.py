@@ -292,11 +292,20 @@ class Run:
         if name in _CHECKS:
             return
         try:
-            result = self.computed(operation)
+            self.added(operation, name)
         except CylstmError as error:
             if self.net.name in str(error) or "layer " in str(error)[:6]:
                 raise
             raise type(error)(f"{self.net.place_name}: {error}") from error
+        except Exception as error:  # an argument that an operation is not written for
+            raise self.net.refuse(
+                f"{operation.target.removeprefix('aten.')} called with {', '.join(operation.arguments)} like this is "
+                "not supported"
+            ) from error
+
+    def added(self, operation: Operation, name: str) -> None:
+        """Compute one operation, and keep its results."""
+        result = self.computed(operation)
         outputs = operation.outputs
         source = _first(operation)
         if _is_in_place(name) and source is not None:
@@ -364,14 +373,7 @@ class Run:
                 arguments[key] = net.size(arguments[key])
         if len(self.programs) == 1:
             check_numbers(net, self.first, operation, plain, arguments, self.readers, name_of)
-        try:
-            return function(net, **arguments)
-        except TypeError as error:
-            if function.__name__ not in str(error) and "argument" not in str(error):
-                raise
-            raise net.refuse(
-                f"{operation.target.removeprefix('aten.')} called with {', '.join(arguments)} is not supported"
-            ) from error
+        return function(net, **arguments)
 
     def of_numbers(self, name: str, given: list[Any]) -> Any:
         """Arithmetic of sizes."""
