@@ -31,6 +31,7 @@ def from_state_dict(
 def from_keras(
     keras_model: Any,
     *,
+    custom_layers: Mapping[str, Any] | None = None,
     engine: str | None = None,
     dtype: str | None = None,
     weights: str | None = None,
@@ -42,6 +43,8 @@ def from_keras(
     ----------
     keras_model : keras.Model
         Weights are copied. Keras is not imported by this function.
+    custom_layers : dict of str to callable, optional
+        What custom layers compute, by the name of their class, and Lambdas by the name of the layer; see `load`.
     engine, dtype, weights : str, optional
         See `Model`.
     check : array_like, list or dict, optional
@@ -62,7 +65,7 @@ def from_keras(
     """
     from cylstm.formats.keras.live import from_keras as build
 
-    graph = build(keras_model)
+    graph = build(keras_model, custom_layers)
     if graph.stateful:
         warn_stateful(graph, "")
     if check is None:

@@ -25,6 +25,7 @@ def load(
     key: str | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    custom_layers: Mapping[str, Any] | None = None,
     time: int | str | None = None,
     engine: str | None = None,
     dtype: str | None = None,
@@ -53,6 +54,11 @@ def load(
         config as a dict. Instead, `layers` may say the wiring.
     keras_version : str, optional
         Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
+    custom_layers : dict of str to callable, optional
+        What custom layers of a Keras model compute, by the name of their class, and Lambdas by the name of the layer:
+        ``{"MyAttention": function}``. ``function(x, weights, config)`` is called while the model is loaded, with arrays
+        that stand for those of the network, and gives what the layer gives; see docs/custom-layers.md. The error for a
+        custom layer prints the function to fill in. A ``.cylstm`` that is saved from the model needs it no more.
     time : int or str, optional
         How many steps an exported program (``.pt2``) takes where its file leaves that open: a number, or ``"T"`` for
         any.
@@ -88,6 +94,7 @@ def load(
         key=key,
         architecture=architecture,
         keras_version=keras_version,
+        custom_layers=custom_layers,
         time=time,
         mmap=mmap,
     )
@@ -129,6 +136,7 @@ def convert(
     key: str | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    custom_layers: Mapping[str, Any] | None = None,
     time: int | str | None = None,
     dtype: str | None = None,
     weights: str | None = None,
@@ -140,7 +148,7 @@ def convert(
     Parameters
     ----------
     source, target : path-like
-    layers, key, architecture, keras_version, time
+    layers, key, architecture, keras_version, custom_layers, time
         As for `load`.
     dtype : {"float32", "float64"}, optional
         Of the weights written. None keeps each as it is.
@@ -165,7 +173,15 @@ def convert(
 
     kind = None if dtype is None else real_dtype(dtype)
     added = {} if metadata is None else text_metadata(metadata)
-    graph = read(source, layers=layers, key=key, architecture=architecture, keras_version=keras_version, time=time)
+    graph = read(
+        source,
+        layers=layers,
+        key=key,
+        architecture=architecture,
+        keras_version=keras_version,
+        custom_layers=custom_layers,
+        time=time,
+    )
     if kind is not None:
         graph = graph._replace(tensors={name: array.astype(kind) for name, array in graph.tensors.items()})
     if weights is not None:

@@ -347,6 +347,52 @@ class Model:
             graph = graph._replace(metadata=text_metadata(metadata))
         write(graph, path, self._packed.arrays() if packed else None, kept)
 
+    def extract(self, inputs: Sequence[str] | str | None = None, outputs: Sequence[str] | str | None = None) -> Model:
+        """A part of the network as a model of its own, whose results have the same bits as in the whole.
+
+        An encoder and a decoder that were trained as one network come apart like this, and so does the first half of a
+        classifier, whose results are features::
+
+            encoder = model.extract(outputs=["encoder.h", "encoder.c"])
+            decoder = model.extract(["words", "encoder.h", "encoder.c"], ["softmax", "decoder.h", "decoder.c"])
+
+        Parameters
+        ----------
+        inputs, outputs : list of str, optional
+            Names of layers or values, as `summary` shows them: of a layer its output, of a recurrent layer also its
+            last states ``"lstm.h"`` and ``"lstm.c"``. Left out: the outputs of the whole, and those of its inputs that
+            the outputs depend on. `predict` takes and gives them in this order.
+
+        Returns
+        -------
+        Model
+            It has the engine, the dtype and the metadata of this one.
+
+        Warns
+        -----
+        CylstmWarning
+            If an input has steps that do not count, as a layer of the whole finds out: `predict` needs its ``mask=``.
+
+        Raises
+        ------
+        ArgumentError
+            If a name is none of the network's, or the outputs depend on more than the inputs; the message says which
+            names there are.
+        ShapeError
+            If a layer needs a number of steps in advance that only the whole gives.
+        """
+        from cylstm.graph.extract import computed_masks, extract
+
+        part = extract(self.graph, inputs, outputs)
+        for name, layer in computed_masks(self.graph, part):
+            warnings.warn(
+                f"which steps of {name!r} count is found by layer {layer!r}, which the part has not: give predict the "
+                "mask of those steps, or lengths",
+                CylstmWarning,
+                stacklevel=2,
+            )
+        return Model(part, engine=self.engine, dtype=str(self.dtype))
+
     def summary(self) -> None:
         """Print the layers, their output shapes and parameters, and the memory of the weights and of a run.
 

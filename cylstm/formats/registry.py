@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError, described
 from cylstm.formats import File, Format, PackedGraph, path_text
@@ -33,6 +33,7 @@ _OPTIONS = {
     "key": "chooses a state dict in a PyTorch checkpoint",
     "architecture": "says which model Keras weights alone belong to",
     "keras_version": "says which Keras wrote the config of a model",
+    "custom_layers": "says what custom layers and Lambdas of a Keras model compute",
     "time": "says how many steps an exported program takes",
     "mmap": 'maps the weights of a packed file, which model.save("....cylstm", packed=True) writes',
 }
@@ -51,6 +52,7 @@ def open_file(
     key: str | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    custom_layers: Mapping[str, Any] | None = None,
     time: int | str | None = None,
     mmap: bool = False,
 ) -> tuple[Graph, dict[str, list[np.ndarray]] | None]:
@@ -72,6 +74,8 @@ def open_file(
         `cylstm.formats.keras.files.read_h5`.
     keras_version : str, optional
         Read a Keras model as this version wrote it, for example ``"2.2.4"``, whatever the file says.
+    custom_layers : dict of str to callable, optional
+        What custom layers and Lambdas of a Keras model compute, by class or name; see `cylstm.load`.
     time : int or str, optional
         How many steps an exported program (``.pt2``) takes where its file leaves that open: a number, or ``"T"`` for
         any.
@@ -105,6 +109,7 @@ def open_file(
         "key": key,
         "architecture": architecture,
         "keras_version": keras_version,
+        "custom_layers": custom_layers,
         "time": time,
         "mmap": mmap,
     }

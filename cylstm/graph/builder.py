@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -215,6 +215,24 @@ class GraphBuilder:
             if name in of and of[name].kind not in ends:
                 left += of[name].inputs.values()
         return found
+
+    def layers(self) -> list[Layer]:
+        """Those that the graph has so far."""
+        return list(self._layers)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The weights that have been registered."""
+        return self._tensors
+
+    def mark(self) -> tuple[object, ...]:
+        """What `rewind` takes to forget all that is added from now on."""
+        parts = (self._values, self._layers, self._layer_names, self._inputs, self._outputs, self._tensors)
+        return tuple(part.copy() for part in parts)
+
+    def rewind(self, mark: tuple[Any, ...]) -> None:
+        """Forget what was added since `mark` was made."""
+        parts = tuple(part.copy() for part in mark)
+        self._values, self._layers, self._layer_names, self._inputs, self._outputs, self._tensors = parts
 
     def output(self, value: Value) -> None:
         """Declare a value as the next output of the graph."""

@@ -63,10 +63,11 @@ def _read_ordered(file: File, **options: Any) -> Graph:
     return read_ordered(file, **options)
 
 
-_OF_WEIGHTS = ("layers", "architecture", "keras_version")
+_OF_MODELS = ("keras_version", "custom_layers")
+_OF_WEIGHTS = ("layers", "architecture", *_OF_MODELS)
 FORMATS = (
-    Format("a Keras archive", (".keras",), ("keras_version",), _is_archive, _read_archive),
-    Format("a Keras model in HDF5", (".h5", ".hdf5"), ("keras_version",), _is_hdf5_model, _read_hdf5_model),
+    Format("a Keras archive", (".keras",), _OF_MODELS, _is_archive, _read_archive),
+    Format("a Keras model in HDF5", (".h5", ".hdf5"), _OF_MODELS, _is_hdf5_model, _read_hdf5_model),
     Format("a file of Keras weights alone", (".h5", ".hdf5"), _OF_WEIGHTS, _is_hdf5, _read_hdf5_weights),
     Format("an index of Keras weights", (".weights.json",), _OF_WEIGHTS, _is_index, _read_index),
     Format("a NumPy archive of arrays without names", (".npz",), _OF_WEIGHTS, _is_ordered, _read_ordered),

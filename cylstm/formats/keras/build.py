@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cylstm.errors import FormatError, ShapeError, UnsupportedError, described
+from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError, described
 from cylstm.formats.arrays import warn_not_finite
 from cylstm.formats.keras.call import (
     Comparison,
@@ -22,8 +22,9 @@ from cylstm.formats.keras.call import (
     sizes_text,
 )
 from cylstm.formats.keras.config import MAX_UNITS, LayerConfig, read_object
+from cylstm.formats.keras.custom import CustomLayers
 from cylstm.formats.keras.layers.recurrent import RECURRENT_LAYERS
-from cylstm.formats.keras.layers.table import INSTEAD, LAYERS, has_weights
+from cylstm.formats.keras.layers.table import INSTEAD, LAYERS, has_weights, may_have_weights
 from cylstm.formats.keras.masks import mask_behind
 from cylstm.formats.keras.network import MODELS, Call, Network, Reference, read_network
 from cylstm.formats.keras.operations.network import Operations, sizes_of
@@ -32,13 +33,17 @@ from cylstm.formats.keras.operations.tensorflow import TENSORFLOW_LAYERS, add_te
 from cylstm.formats.keras.weights import Part, Taken, Weights, numbered, take_weights
 from cylstm.graph.builder import GraphBuilder, common_steps
 from cylstm.graph.graph import Graph
-from cylstm.graph.values import Option, Value
+from cylstm.graph.values import Option, StaticTimeNeeded, Value
 from cylstm.program.tensor import Scores, Stack, Tensor, flat
 
 _Made = TypeVar("_Made")
 _MAX_NESTING = 50
 # calls of layers, also of those in models that are called several times
 _MAX_CALLS = 10_000
+
+
+#: classes of Keras's whose names many a custom layer has too
+_COMMON_NAMES = ("Attention", "AdditiveAttention", "MultiHeadAttention")
 
 
 class Model:
@@ -49,8 +54,9 @@ class Model:
     indices shows when an Embedding reads them.
     """
 
-    def __init__(self, where: str, config: object, version: str) -> None:
+    def __init__(self, where: str, config: object, version: str, custom_layers: object = None) -> None:
         self.where = where
+        self.custom = CustomLayers(where, custom_layers, config, LAYERS.__contains__)
         self.framework_version = version
         number = re.match(r"(\d{1,4})(?:\.(\d{1,4}))?", version)
         if number is None:
@@ -79,9 +85,18 @@ class Model:
         """The model's own layers, as Keras counts them."""
         return self.network.layers
 
-    def weighted(self) -> list[LayerConfig]:
-        """The layers that have weights."""
-        return [layer for layer in self.network.layers if has_weights(layer)]
+    def weighted(self, groups: Sequence[str]) -> list[LayerConfig]:
+        """The layers that have weights, in a file that has `groups` of them.
+
+        Of a layer that is not known here the file tells, by its name, or else by the number of groups.
+        """
+        layers = self.network.layers
+        unknown = [layer for layer in layers if self.custom.key(layer) is not None or may_have_weights(layer)]
+        weighted = [layer for layer in layers if has_weights(layer) and layer not in unknown]
+        named = [layer for layer in unknown if layer.name in groups]
+        if len(groups) == len(weighted) + len(unknown):
+            named = unknown
+        return [layer for layer in layers if layer in weighted or layer in named]
 
     def graph(self, weights: Weights, provenance: Mapping[str, object]) -> Graph:
         """The graph with `weights`; `provenance` has their format and source."""
@@ -124,12 +139,15 @@ class Model:
         window = None
         if not self.stateful:
             window = common_steps(shapes[name][0] for name in graph.inputs if graph.values[name].has_time)
-        return graph._replace(window=window, stateful=tuple(self.stateful), layouts=self.operations.layouts)
+        layouts = {name: "0" for name in graph.outputs if name in self.custom.bare}
+        layouts |= self.operations.layouts
+        return graph._replace(window=window, stateful=tuple(self.stateful), layouts=layouts)
 
     def build(self, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
         """One try. Raises `Rebuild` if the inputs are of another kind."""
         self.builder = GraphBuilder()
         self.operations = Operations(self.builder, self.whole_inputs(), self.share_time)
+        self.custom.bare.clear()
         self.shared: dict[tuple[tuple[object, ...], str], dict[str, str]] = {}
         self.masks: dict[tuple[str, float], Value] = {}
         self.known_steps = {name: shape[0] for name, shape in shapes.items() if shape and shape[0] is not None}
@@ -171,7 +189,10 @@ class Model:
                 if value.name in shapes or value in made:
                     # an output of a graph is made by a layer, and is one output only
                     name = f"{value.name.rpartition('.')[0] or value.name}.output"
-                    value = self.builder.add("activation", name, {"x": value})["y"]
+                    copied = self.builder.add("activation", name, {"x": value})["y"]
+                    if value.name in self.custom.bare:
+                        self.custom.bare.add(copied.name)
+                    value = copied
             made.append(value)
         for value in made:
             self.builder.output(value)
@@ -209,7 +230,7 @@ class Model:
         if shape is None and layer.class_name in MODELS:
             inner = config.get("layers") or config.get("build_input_shape")
             if isinstance(inner, list) and inner and isinstance(inner[0], dict):
-                first = layer.inner(inner[0], "layer")
+                first = layer.inner(inner[0], "layer", may_be_custom=True)
                 return self.shape_of(first, first.config)
         if shape is None and layer.class_name == "Embedding":
             shape = [None, config.get("input_length")]
@@ -291,17 +312,23 @@ class Model:
 
         args = [given(item) for item in call.args]
         kwargs = {key: given(item) for key, item in call.kwargs.items()}
+        self.refuse_bare_times(layer, [args, list(kwargs.values())])
         if layer.is_operation or layer.class_name in TENSORFLOW_LAYERS:
             add = add_operation if layer.is_operation else add_tensorflow
             one = LayerCall(self, layer, name, owner, within, [], arguments=kwargs, first=first)
             return self.watched(one, [*args, *kwargs.values()], lambda: add(self.operations, one, args))
-        kind = LAYERS.get(layer.class_name)
+        kind = None if self.custom.key(layer) is not None else LAYERS.get(layer.class_name)
         names = () if kind is None else kind.arguments
         if not args:
-            key = next((key for key in ("inputs", "sequences", "query", "input") if key in kwargs), None)
+            keys = ["inputs", "sequences", "query", "input"]
+            if kind is None:
+                keys += [key for key, one in kwargs.items() if isinstance(one, (Flow, Computed)) and key not in keys]
+            key = next((key for key in keys if key in kwargs), None)
             if key is None:
                 raise FormatError(f"{layer.what}: is called without an input")
             args = [kwargs.pop(key)]
+        if kind is None and len(args) > 1 and all(isinstance(one, (Flow, Computed)) for one in args):
+            args = [args]  # the function of a custom layer takes a list
         if len(args) - 1 > len(names):
             raise UnsupportedError(f"{layer.what}: is called with {len(args)} arguments, expected {1 + len(names)}")
         kwargs |= dict(zip(names, args[1:], strict=False))
@@ -359,7 +386,7 @@ class Model:
         flow = found[reference.output]
         shape: tuple[Any, ...] | None = None
         if isinstance(flow, Flow):
-            shape = flow.value.shape[first:]
+            shape = flow.value.shape[first : 1 if flow.value.name in self.custom.bare else None]
         elif isinstance(flow, Computed) and hasattr(flow.made, "shape"):
             shape = sizes_of(flow.made)
         if shape is not None and reference.shape is not None:
@@ -392,15 +419,52 @@ class Model:
                 found[layer.name] = "bool" if dtype == "bool" else "int"
         return found
 
+    def refuse_bare_times(self, layer: LayerConfig, given: object) -> None:
+        """Raise `StaticTimeNeeded` if a layer of Keras's reads a time of any length without features."""
+        found = [value for value in _values(given) if value.name in self.custom.bare]
+        if found and self.custom.key(layer) is None:
+            assert found[0].axis is not None
+            if found[0].axis.source in self.known_steps:
+                raise Rebuild(fixed=[found[0].axis.source])
+            raise StaticTimeNeeded(
+                f"{layer.what}: reads (batch, time) of {found[0].name!r}, which needs the number of steps in advance: "
+                "say it in the shape of the input"
+            )
+
     # What the layers use
 
     def call_layer(self, call: LayerCall) -> list[Flow]:
-        kind = LAYERS.get(call.layer.class_name)
+        layer = call.layer
+        if self.custom.key(layer) is not None:
+            tensors = self.weights.all_tensors(call.owner, call.within)
+            flows = self.custom.add(call, self.builder, tensors, self.taken, self.operations.whole, self.share_time)
+            self.used |= {tensor.name: f"{call.name}/{role}" for role, tensor in tensors.items()}
+            return flows
+        kind = LAYERS.get(layer.class_name)
         if kind is None:
-            name = call.layer.class_name
-            instead = f"; {INSTEAD[name]}" if name in INSTEAD else ""
-            raise UnsupportedError(f"{call.what}: layers of class {name} are not supported{instead}")
-        made = kind.add(call)
+            name = layer.class_name
+            why = f"layers of class {name} are not supported"
+            if layer.is_custom:
+                why = (
+                    f"{layer.class_name!r} of module {layer.module!r} is not one of Keras's own; custom objects are "
+                    "not supported: they are programs, and nothing of a file is run"
+                )
+            elif name in INSTEAD:
+                why += f"; {INSTEAD[name]}"
+            try:
+                tensors = self.weights.all_tensors(call.owner, call.within)
+            except (CylstmError, LookupError):
+                tensors = {}
+            raise self.custom.refusal(call, why, tensors)
+        try:
+            made = kind.add(call)
+        except (FormatError, UnsupportedError) as error:
+            if layer.module or layer.class_name not in _COMMON_NAMES:
+                raise
+            raise type(error)(
+                f"{error}. The file does not say whose class this is; if it is one of your own, say what it computes "
+                f'with custom_layers={{"{layer.class_name}": function}}'
+            ) from error
         return made if isinstance(made, list) else [Flow(made, Mask(mask_behind(call)))]
 
     def call_network(self, call: LayerCall) -> list[Flow]:

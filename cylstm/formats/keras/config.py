@@ -84,16 +84,23 @@ class LayerConfig:
     module: str = ""
 
     @property
+    def is_custom(self) -> bool:
+        """Whether its class is none of Keras's: `class_name` is then ``package>name``, as none of Keras's is called."""
+        return ">" in self.class_name
+
+    @property
     def is_operation(self) -> bool:
         """Whether it is no layer but a function of ``keras.ops``, which Keras writes like a layer."""
+        if self.is_custom:
+            return False
         if not self.module and self.version >= (3, 0):
             # An .h5 file names no module; all layers except InputLayer and the spatial dropouts have this option.
             return "trainable" not in self.config and not self.class_name.startswith(("InputLayer", "SpatialDropout"))
         return self.module.startswith(("keras.src.ops", "keras.ops"))
 
-    def inner(self, entry: object, role: str) -> LayerConfig:
+    def inner(self, entry: object, role: str, *, may_be_custom: bool = False) -> LayerConfig:
         """A layer that stands in an option of this one."""
-        return read_layer(f"{self.what}, ", role, entry, self.version)
+        return read_layer(f"{self.what}, ", role, entry, self.version, may_be_custom=may_be_custom)
 
     def check_options(self, known: set[str]) -> None:
         """Raise `UnsupportedError` for an option that is neither known nor inert, unless it is off."""
@@ -231,8 +238,11 @@ def _activation(what: str, given: object, version: tuple[int, int]) -> tuple[str
     return _ACTIVATIONS[found]
 
 
-def read_object(what: str, entry: object) -> tuple[str, Any]:
-    """Class name and config of a serialised Keras object; anything not Keras's own is refused."""
+def read_object(what: str, entry: object, *, may_be_custom: bool = False) -> tuple[str, Any]:
+    """Class name and config of a serialised Keras object.
+
+    One that is none of Keras's own is refused, or gets a class name ``package>name`` if it may be.
+    """
     if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str) or "config" not in entry:
         raise FormatError(f"{what}: expected an object with class_name and config")
     class_name, module, registered = entry["class_name"], entry.get("module"), entry.get("registered_name")
@@ -240,18 +250,24 @@ def read_object(what: str, entry: object) -> tuple[str, Any]:
         isinstance(module, str) and module.split(".")[0] in ("keras", "tf_keras", "tensorflow", "builtins")
     )
     if not ours or ">" in class_name or (registered is not None and registered != class_name):
-        raise UnsupportedError(
-            f"{what}: {registered or class_name!r} of module {module!r} is not one of Keras's own; "
-            "custom objects are not supported"
-        )
+        if not may_be_custom:
+            raise UnsupportedError(
+                f"{what}: {registered or class_name!r} of module {module!r} is not one of Keras's own; "
+                "custom objects are not supported"
+            )
+        names = [name for name in (registered, class_name) if isinstance(name, str) and ">" in name]
+        return names[0] if names else f"{module}>{class_name}", entry["config"]
     return class_name, entry["config"]
 
 
-def read_layer(start: str, role: str, entry: Any, version: tuple[int, int]) -> LayerConfig:
+def read_layer(
+    start: str, role: str, entry: Any, version: tuple[int, int], *, may_be_custom: bool = False
+) -> LayerConfig:
     """A serialised layer; messages begin with `start` and call it a `role`."""
     given = entry.get("config") if isinstance(entry, dict) else None
     name = given.get("name", entry.get("name")) if isinstance(given, dict) else None
-    class_name, config = read_object(f"{start}{role} {name!r}" if isinstance(name, str) else f"{start}a {role}", entry)
+    what = f"{start}{role} {name!r}" if isinstance(name, str) else f"{start}a {role}"
+    class_name, config = read_object(what, entry, may_be_custom=may_be_custom)
     if not isinstance(config, dict):
         raise FormatError(f"{start}a {class_name} {role} without a config")
     if not isinstance(name, str) or not name:

@@ -76,6 +76,7 @@ def read_keras(
     path: str,
     *,
     keras_version: str | None = None,
+    custom_layers: object = None,
 ) -> Graph:
     """Read a ``.keras`` archive, or the folder of one, into a graph.
 
@@ -84,6 +85,8 @@ def read_keras(
     path : str
     keras_version : str, optional
         Read the config as this version wrote it, instead of the one that the archive names.
+    custom_layers : dict of str to callable, optional
+        What custom layers and Lambdas compute, by class or name; see `cylstm.load`.
 
     Raises
     ------
@@ -96,14 +99,14 @@ def read_keras(
         if WEIGHTS not in archive:
             raise FormatError(f"{path}: {WEIGHTS} is missing; found {', '.join(archive.names[:20])}")
         found = archive_config(path, archive)
-        model = _model(path, found, keras_version)
+        model = _model(path, found, keras_version, custom_layers)
         content = archive.read(WEIGHTS, _MAX_WEIGHTS_BYTES)
     with open_hdf5(path, _View(content), content) as file:
         weights = ArchiveWeights(path, [file], model.layers)
         return model.graph(weights, {"format": "keras", "source": path, "backend": found.backend})
 
 
-def read_h5(file: Hdf5File, *, keras_version: str | None = None) -> Graph:
+def read_h5(file: Hdf5File, *, keras_version: str | None = None, custom_layers: object = None) -> Graph:
     """Read a whole model in HDF5 (``.h5``, ``.hdf5``) into a graph.
 
     Parameters
@@ -111,6 +114,8 @@ def read_h5(file: Hdf5File, *, keras_version: str | None = None) -> Graph:
     file : Hdf5File
     keras_version : str, optional
         Read the config as this version wrote it, instead of the one that is named beside it.
+    custom_layers : dict of str to callable, optional
+        What custom layers and Lambdas compute, by class or name; see `cylstm.load`.
 
     Raises
     ------
@@ -121,8 +126,9 @@ def read_h5(file: Hdf5File, *, keras_version: str | None = None) -> Graph:
     """
     path = file.path
     found = h5_config(path, file)
-    model = _model(path, found, keras_version)
-    weights = LegacyWeights(path, file, "model_weights", model.weighted())
+    model = _model(path, found, keras_version, custom_layers)
+    weighted = model.weighted(LegacyWeights.weighted_groups(file, "model_weights"))
+    weights = LegacyWeights(path, file, "model_weights", weighted)
     return model.graph(weights, {"format": "keras h5", "source": path, "backend": found.backend})
 
 
@@ -132,6 +138,7 @@ def read_h5_weights(
     layers: Sequence[Layer] | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    custom_layers: object = None,
 ) -> Graph:
     """Read weights alone in HDF5 (``.h5``, ``.hdf5``, ``.weights.h5``) into a graph.
 
@@ -146,6 +153,8 @@ def read_h5_weights(
         file of a whole model, or the config as a dict.
     keras_version : str, optional
         Read the config as this version wrote it, instead of the one that is named beside it.
+    custom_layers : dict of str to callable, optional
+        What custom layers and Lambdas of `architecture` compute, by class or name; see `cylstm.load`.
 
     Raises
     ------
@@ -163,7 +172,7 @@ def read_h5_weights(
     def groups() -> list[Group]:
         return legacy_groups(file) if is_legacy else archive_groups(path, [file])
 
-    _check_wiring(path, layers, architecture, keras_version, groups)
+    _check_wiring(path, layers, architecture, keras_version, custom_layers, groups)
     format_ = "keras h5 weights" if is_legacy else "keras weights"
     if architecture is None:
         return graph_of_layers(path, groups(), layers, {"format": format_, "source": path})
@@ -172,10 +181,12 @@ def read_h5_weights(
         own = file.attribute(file.file, "keras_version"), file.attribute(file.file, "backend")
         texts = [text if isinstance(text, str) else None for text in own]
         found = found._replace(version=found.version or texts[0], backend=found.backend or texts[1])
-    model = _model(path, found, keras_version)
-    weights = (
-        LegacyWeights(path, file, "", model.weighted()) if is_legacy else ArchiveWeights(path, [file], model.layers)
-    )
+    model = _model(path, found, keras_version, custom_layers)
+    weights: LegacyWeights | ArchiveWeights
+    if is_legacy:
+        weights = LegacyWeights(path, file, "", model.weighted(LegacyWeights.weighted_groups(file, "")))
+    else:
+        weights = ArchiveWeights(path, [file], model.layers)
     return model.graph(weights, {"format": format_, "source": path, "backend": found.backend})
 
 
@@ -185,6 +196,7 @@ def read_keras_index(
     layers: Sequence[Layer] | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    custom_layers: object = None,
 ) -> Graph:
     """Read weights that Keras 3 has spread over several files: ``.weights.json`` and those it names.
 
@@ -204,11 +216,11 @@ def read_keras_index(
                 raise FormatError(f"{path}: the file {name} is missing beside it")
             files.append(stack.enter_context(open_hdf5_file(shard)))
         _check_shards(path, places, dict(zip(names, files, strict=True)))
-        _check_wiring(path, layers, architecture, keras_version, lambda: archive_groups(path, files))
+        _check_wiring(path, layers, architecture, keras_version, custom_layers, lambda: archive_groups(path, files))
         provenance = {"format": "keras weights, sharded", "source": path, "files": names}
         if given is None:
             return graph_of_layers(path, archive_groups(path, files), layers, provenance)
-        model = _model(path, given, keras_version)
+        model = _model(path, given, keras_version, custom_layers)
         return model.graph(ArchiveWeights(path, files, model.layers), provenance | {"backend": given.backend})
 
 
@@ -216,19 +228,24 @@ def _members(path: str) -> contextlib.AbstractContextManager[Archive | Folder]:
     return contextlib.nullcontext(Folder(path)) if os.path.isdir(path) else Archive(path)
 
 
-def _model(path: str, found: Architecture, keras_version: str | None) -> Model:
+def _model(path: str, found: Architecture, keras_version: str | None, custom_layers: object) -> Model:
     version = keras_version or found.version
     if not isinstance(version, str):
         raise FormatError(
             f"{path}: nothing tells which Keras wrote the config; give it, for example keras_version='2.2.4'"
         )
-    return Model(path, without_cudnn(found.config), version)
+    return Model(path, without_cudnn(found.config), version, custom_layers)
 
 
 def _check_wiring(
-    path: str, layers: object, architecture: object, keras_version: object, groups: Callable[[], list[Group]]
+    path: str,
+    layers: object,
+    architecture: object,
+    keras_version: object,
+    custom_layers: object,
+    groups: Callable[[], list[Group]],
 ) -> None:
-    """Weights alone need one of `layers` and `architecture`; only a config has a version.
+    """Weights alone need one of `layers` and `architecture`; only a config has a version and custom layers.
 
     Where both are missing, the error proposes layers for the `groups` of the file, if there are layers for all.
     """
@@ -246,6 +263,10 @@ def _check_wiring(
     if layers is not None and keras_version is not None:
         raise FormatError(
             f"{path}: keras_version= is of the config that architecture= gives; leave it out with layers="
+        )
+    if layers is not None and custom_layers is not None:
+        raise FormatError(
+            f"{path}: custom_layers= is of the config that architecture= gives; leave it out with layers="
         )
 
 

@@ -11,8 +11,10 @@ from cylstm.formats.untrusted.json import parse_json
 from cylstm.graph.graph import Graph
 
 
-def from_keras(model: object) -> Graph:
+def from_keras(model: object, custom_layers: object = None) -> Graph:
     """The graph of a live Keras model; its weights are copied. Keras is not imported by this function.
+
+    `custom_layers` as of `cylstm.from_keras`.
 
     Raises
     ------
@@ -33,6 +35,6 @@ def from_keras(model: object) -> Graph:
         text = model.to_json()
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UnsupportedError(f"from_keras: the model cannot be described: {error}") from error
-    described = Model("Keras model", parse_json(text, "Keras model"), library.__version__)
+    described = Model("Keras model", parse_json(text, "Keras model"), library.__version__, custom_layers)
     weights = LiveWeights(model, described.layers)
     return described.graph(weights, {"format": "keras live", "source": "live model"})

@@ -97,7 +97,7 @@ def read_network(what: str, class_name: str, config: Any, version: tuple[int, in
     entries = config.get("layers") if isinstance(config, Mapping) else config
     if not isinstance(entries, list) or not entries or len(entries) > MAX_LAYERS:
         raise FormatError(f"{what}: config expected a list of 1 to {MAX_LAYERS} layers")
-    described = [read_layer(f"{what}: ", "layer", entry, version) for entry in entries]
+    described = [read_layer(f"{what}: ", "layer", entry, version, may_be_custom=True) for entry in entries]
     names: set[str] = set()
     for layer in described:
         if layer.name in names:

@@ -80,6 +80,15 @@ class OrderedWeights:
             self.taken[key] = dict(zip(roles, found, strict=True))
         return self.taken[key]
 
+    def all_tensors(self, layer: LayerConfig, part: Part) -> Mapping[str, Tensor]:
+        """As `cylstm.formats.keras.weights.Weights`, of the last layer: it has all arrays that are left."""
+        if part.below or self.places.get(layer.name, -1) != len(self.places) - 1:
+            raise UnsupportedError(
+                f"{self.where}: layer {layer.name!r}: which arrays are those of a custom layer is only known for the "
+                'last layer; save the weights with model.save_weights("model.weights.h5")'
+            )
+        return self.tensors(layer, [part], 0, [f"var{k}" for k in range(len(self.arrays) - self.next)])
+
     def left(self, used: set[str]) -> list[str]:
         """As `cylstm.formats.keras.weights.Weights`."""
         return [array.name for array in self.arrays if array.name not in used]
@@ -91,6 +100,7 @@ def read_ordered(
     layers: Sequence[Layer] | None = None,
     architecture: object = None,
     keras_version: str | None = None,
+    custom_layers: object = None,
 ) -> Graph:
     """Read the arrays of ``get_weights()`` into a graph.
 
@@ -99,7 +109,7 @@ def read_ordered(
     file : File
     layers : sequence of Layer, optional
         `LSTM`, `GRU`, `RNN` and `Linear` in the order of the arrays, under any names, and layers without weights.
-    architecture, keras_version
+    architecture, keras_version, custom_layers
         As in `cylstm.formats.keras.files.read_h5_weights`.
 
     Raises
@@ -127,12 +137,14 @@ def read_ordered(
             raise FormatError(
                 f"{path}: nothing tells which Keras wrote the config; give it, for example keras_version='2.2.4'"
             )
-        model = Model(path, without_cudnn(given.config), version)
+        model = Model(path, without_cudnn(given.config), version, custom_layers)
         return model.graph(OrderedWeights(path, arrays, model.layers), provenance)
     if keras_version is not None:
         raise FormatError(
             f"{path}: keras_version= is of the config that architecture= gives; leave it out with layers="
         )
+    if custom_layers is not None:
+        raise FormatError(f"{path}: custom_layers= is of the config that architecture= gives; leave it out")
     if layers is None:
         raise _without_wiring(path, arrays)
     check_layers(path, layers)

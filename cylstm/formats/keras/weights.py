@@ -83,8 +83,26 @@ class Weights(Protocol):
     ) -> Mapping[str, Tensor]:
         """Keras role -> tensor of ``parts[index]`` of a layer. Exactly `roles`, or it raises `FormatError`."""
 
+    def all_tensors(self, layer: LayerConfig, part: Part) -> Mapping[str, Tensor]:
+        """Those of a layer of which nothing else is known, in the order in which the layer made them.
+
+        By the names that the layer gave them, behind those of layers in it: ``"W"``, ``"dense/kernel"``. A file that
+        has no names has ``"var0"``, ``"var1"``, ``"dense/var0"``, the layers in it in the order of the alphabet.
+        """
+
     def left(self, used: set[str]) -> list[str]:
         """Names of the tensors that are not among `used`."""
+
+
+def _short_names(layer: str, paths: Sequence[str]) -> list[str]:
+    """What weights are called in a layer, by their paths."""
+    found: list[str] = []
+    for path in paths:
+        parts = path.split(":")[0].split("/")
+        within = parts[len(parts) - parts[::-1].index(layer) :] if layer in parts[:-1] else parts[-1:]
+        name = "/".join(within)
+        found.append(name if name not in found else f"{name}_{len(found)}")
+    return found
 
 
 class _LiveTensor:
@@ -124,6 +142,27 @@ class LiveWeights:
             # those that are not trained stand last, whatever their order in the layer
             arrays = [arrays[names.index(role)] for role in roles]
         return {role: _LiveTensor(f"{start}/{role}", array) for role, array in zip(roles, arrays, strict=True)}
+
+    def all_tensors(self, layer: LayerConfig, part: Part) -> Mapping[str, Tensor]:
+        live = self.layers[layer.name]
+        for step in part.attributes:
+            live = live[step] if isinstance(step, int) else getattr(live, step)
+        start = "/".join(map(str, (layer.name, *part.attributes)))
+        variables = list(getattr(live, "weights", []))
+        paths = [str(getattr(one, "path", None) or getattr(one, "name", "")) for one in variables]
+        arrays = live.get_weights()
+        if len(arrays) != len(paths):
+            paths = [f"var{k}" for k in range(len(arrays))]
+        names = _short_names(live.name, paths)
+        # layers in it are called by their attributes, as in an archive
+        for attribute, inner in {**vars(live), **getattr(live, "_modules", {})}.items():
+            if not attribute.startswith("_") and hasattr(inner, "get_weights") and hasattr(inner, "weights"):
+                own = {id(one): k for k, one in enumerate(inner.weights)}
+                short = _short_names(inner.name, [str(getattr(one, "path", None) or one.name) for one in inner.weights])
+                for k, one in enumerate(variables):
+                    if id(one) in own:
+                        names[k] = f"{attribute}/{short[own[id(one)]]}"
+        return {name: _LiveTensor(f"{start}/{name}", array) for name, array in zip(names, arrays, strict=True)}
 
     def left(self, used: set[str]) -> list[str]:
         return []
@@ -165,6 +204,20 @@ class ArchiveWeights:
             )
         return {role: self.files[f"{path}/{j}"].tensor(f"{path}/{j}") for j, role in enumerate(roles)}
 
+    def all_tensors(self, layer: LayerConfig, part: Part) -> Mapping[str, Tensor]:
+        start = "/".join((self.root, self.groups[layer.name], *part.path)) + "/"
+        found: dict[str, Tensor] = {}
+        for group in sorted((one for one in self.vars if f"{one}/".startswith(start)), key=lambda one: one.count("/")):
+            if group.rpartition("/")[2] != "vars":
+                continue
+            within = group[len(start) :].rpartition("/")[0]
+            numbers = sorted(self.vars[group], key=lambda one: (not one.isdecimal(), len(one), one))
+            for variable in numbers:
+                name = f"var{variable}" if variable.isdecimal() else variable
+                path = f"{group}/{variable}"
+                found[f"{within}/{name}" if within else name] = self.files[path].tensor(path)
+        return found
+
     def hint(self) -> str:
         """What to do about a file in which layers stand elsewhere."""
         beside = [group for group in self.vars if group.partition("/")[0] != self.root]
@@ -205,6 +258,20 @@ class LegacyWeights:
         self.all = [*in_layers, *(path for path in present if path not in in_layers)]
         stored = [(name, weights) for name, weights in stored if weights]
         self.stored = {layer.name: found for layer, found in zip(weighted, stored, strict=False)}
+
+    @staticmethod
+    def weighted_groups(file: Hdf5File, root: str) -> list[str]:
+        """The groups that have weights, in order."""
+        return [name for name, weights in legacy_names(file, root) if weights]
+
+    def all_tensors(self, layer: LayerConfig, part: Part) -> Mapping[str, Tensor]:
+        if layer.name not in self.stored:
+            return {}
+        group, names = self.stored[layer.name]
+        if part.below:
+            names = [name for name in names if part.below[-1] in name.split("/")[:-1]]
+        short = _short_names(part.below[-1] if part.below else layer.name, names)
+        return {one: self.tensor(f"{group}/{name}") for one, name in zip(short, names, strict=True)}
 
     def tensors(
         self, layer: LayerConfig, parts: Sequence[Part], index: int, roles: Sequence[str]
@@ -399,7 +466,7 @@ def numbered(class_names: Sequence[str]) -> list[str]:
     counts: dict[str, int] = {}
     found = []
     for class_name in class_names:
-        name = _snake_case(_CLASSES.get(class_name, class_name))
+        name = _snake_case(_CLASSES.get(class_name, class_name).rpartition(">")[2])
         count = counts[name] = counts.get(name, -1) + 1
         found.append(f"{name}_{count}" if count else name)
     return found

@@ -121,7 +121,8 @@ def test_a_given_version_stands_over_that_of_the_file():
 
 
 @pytest.mark.parametrize(("file", "options", "message"), [
-    ("stacked.h5", {"architecture": "{}"}, "in HDF5, of which load takes keras_version=; leave out architecture="),
+    ("stacked.h5", {"architecture": "{}"},
+     "in HDF5, of which load takes keras_version= and custom_layers=; leave out architecture="),
     ("stacked.keras", {"architecture": "{}"}, "leave out architecture="),
     ("stacked.keras", {"layers": [L.LSTM("lstm")]}, "leave out layers="),
     ("cudnn.weights-only.h5", {}, r"weights without the model's config.*give architecture=.*or layers="),

@@ -56,7 +56,7 @@ def add_spectral_normalization(call: LayerCall) -> list[Flow]:
 
 def add_time_distributed(call: LayerCall) -> list[Flow]:
     call.layer.check_options({"layer"})
-    inner = call.layer.inner(call.layer.config.get("layer"), "layer")
+    inner = call.layer.inner(call.layer.config.get("layer"), "layer", may_be_custom=True)
     x, (is_explicit, mask) = call.flow.value, call.explicit_mask()
     flow = Flow(x, Mask(mask)) if is_explicit else call.flow
     if call.first or not x.has_time or len(x.shape) < 2:
@@ -91,7 +91,7 @@ def _works_on_each_step(layer: LayerConfig) -> bool:
     """Whether a layer, or all that a model holds, can be given all steps at once."""
     if layer.class_name in MODELS:
         entries = layer.config.get("layers") or []
-        inside = [layer.inner(entry, "layer") for entry in entries if isinstance(entry, dict)]
+        inside = [layer.inner(entry, "layer", may_be_custom=True) for entry in entries if isinstance(entry, dict)]
         return all(one.class_name == "InputLayer" or _works_on_each_step(one) for one in inside)
     if layer.class_name == "SpectralNormalization":
         return _works_on_each_step(layer.inner(layer.config.get("layer"), "layer"))

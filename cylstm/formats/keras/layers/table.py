@@ -65,13 +65,27 @@ from cylstm.formats.keras.network import MODELS
 def _weighted_inside(layer: LayerConfig) -> bool:
     """Whether the layers in a model or wrapper have weights."""
     entries = layer.config.get("layers") if layer.class_name in MODELS else [layer.config.get("layer")]
-    return any(has_weights(layer.inner(entry, "layer")) for entry in entries or [])
+    return any(has_weights(layer.inner(entry, "layer", may_be_custom=True)) for entry in entries or [])
 
 
 def has_weights(layer: LayerConfig) -> bool:
     """Whether a layer has weights, so that an ``.h5`` file counts it."""
     kind = LAYERS.get(layer.class_name)
     return not layer.is_operation and kind is not None and kind.weighted(layer)
+
+
+def may_have_weights(layer: LayerConfig) -> bool:
+    """Whether a layer is of a class that is not known here, or holds such layers, so that a file alone can tell."""
+    if layer.is_operation or has_weights(layer):
+        return False
+    if layer.class_name not in LAYERS:
+        return layer.class_name not in ("InputLayer", "Lambda")
+    is_wrapper = layer.class_name == "TimeDistributed"
+    entries = [layer.config.get("layer")] if is_wrapper else layer.config.get("layers")
+    if not isinstance(entries, list) or not (is_wrapper or layer.class_name in MODELS):
+        return False
+    inside = [one for one in entries if isinstance(one, dict)]
+    return any(may_have_weights(layer.inner(one, "layer", may_be_custom=True)) for one in inside)
 
 
 _RECURRENT = ("initial_state", "mask", "training")

@@ -216,6 +216,9 @@ class Operations:
             if tensor.batch != 0:
                 raise net.refuse(f"a layer reads a tensor {tensor.shape}, whose first axis is not the batch")
             value = net.arrange(tensor, range(1, tensor.ndim))
+            if len(value.shape) > max(tensor.ndim - 1, 1):
+                # a time of any length has an axis of features in the graph: a layer would take it for Keras's last
+                raise net.needs_time(f"a layer that reads a tensor {tensor.shape}")
             computed.flow = Flow(value, Mask())
         return computed.flow
 
