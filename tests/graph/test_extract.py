@@ -171,6 +171,18 @@ def test_axes_of_a_user_stay_those_of_the_part():
     assert (model.extract("a", "b").predict(a) == b).all()
 
 
+def test_a_layer_that_reads_no_mask_reads_none_in_a_part():
+    builder = GraphBuilder()
+    x = builder.input("x", (None, FEATURES))
+    first = lstm(builder, "first", x, FEATURES, 4)["y"]
+    builder.output(lstm(builder, "second", first, 4, 3, mask=None)["y"])
+    model = cylstm.Model(builder.build())
+    assert [dict(layer.inputs) for layer in model.extract().graph.layers] == [
+        {"x": "x", "mask": "x.mask"},
+        {"x": "first"},
+    ]
+
+
 def test_two_values_of_one_time_are_inputs_of_one_time():
     builder = GraphBuilder()
     x = builder.input("x", (None, FEATURES))
