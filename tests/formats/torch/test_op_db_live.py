@@ -9,6 +9,7 @@ first axis is the batch. PyTorch computes the same call in double precision.
 import contextlib
 import functools
 import itertools
+import logging
 import math
 import warnings
 import zlib
@@ -30,7 +31,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.frameworks
 
 PARTS = 8
-SAMPLES = 3
+SAMPLES = 2
 #: operations that draw random numbers, or whose numbers are whatever the memory held
 NO_NUMBERS = ("empty", "new_empty", "empty_like", "empty_permuted", "empty_strided", "new_empty_strided", "bernoulli")
 #: operations that give places of numbers in order
@@ -448,6 +449,7 @@ def outcomes(name, function, info, count=SAMPLES):
 @pytest.mark.filterwarnings("ignore:::torch")
 def test_samples_of_pytorchs_own_are_right_or_refused(part):
     counts, faults = Counter(), []
+    logging.disable(logging.CRITICAL)  # PyTorch's recording of each call writes down every step of it
     with warnings.catch_warnings(), types_are_compared():
         warnings.simplefilter("ignore")
         for name in sorted(infos())[part::PARTS]:
@@ -455,5 +457,6 @@ def test_samples_of_pytorchs_own_are_right_or_refused(part):
                 counts[kind] += 1
                 if kind in ("WRONG", "CRASH"):
                     faults.append(f"{kind}: {what}: {why}")
+    logging.disable(logging.NOTSET)
     assert not faults, "\n".join(faults[:20])
     assert counts["right"] > counts["refused"]
