@@ -108,7 +108,10 @@ def _recorded(module: Any, arguments: Mapping[str, Any], kept: Kept) -> tuple[Pr
             raise UnsupportedError(_why(module, error) + besides) from error
         finally:
             kept.restore()
-        return program_of(torch, exported), changes, drew
+        try:
+            return program_of(torch, exported), changes, drew
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{type(module).__name__}: {error}") from error
 
 
 def _is_same_state(change: Change) -> bool:
