@@ -388,6 +388,10 @@ def mixes(net: Network, *args: Any, **others: Any) -> Any:
     raise net.refuse(MIXES)
 
 
+def sized_by_numbers(net: Network, *args: Any, **others: Any) -> Any:
+    raise net.refuse("a tensor whose size depends on the numbers in a tensor is not supported; use torch.where")
+
+
 def of_numbers(net: Network, *args: Any, **others: Any) -> Any:
     raise net.refuse("a number of a tensor that decides what the program does is not supported")
 
@@ -602,11 +606,11 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
         "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "multinomial",
         "normal", "uniform", "poisson", "binomial", "exponential", "geometric", "cauchy", "log_normal", "random",
         "rrelu_with_noise", "normal_functional"), draws),
-    "nonzero": of_numbers,
+    "nonzero": sized_by_numbers,
     "item": of_numbers,
     "_local_scalar_dense": of_numbers,
-    "masked_select": of_numbers,
-    "unique": of_numbers,
+    "masked_select": sized_by_numbers,
+    "unique": sized_by_numbers,
 }  # fmt: skip
 #: operations of which PyTorch has one more that copies, ``view_copy``, where it does without views
 _COPIED = (
