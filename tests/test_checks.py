@@ -265,7 +265,7 @@ def test_a_module_whose_numbers_are_others_is_refused_with_both_numbers(torch, x
 
         def forward(self, x):
             # less than what the trial on random numbers takes for another network
-            return self.layer(x) * (1 if "Proxy" in repr(x) else 1.0001)
+            return self.layer(x) * (1 if "Fake" in repr(x) else 1.0001)
 
     with torch.no_grad():
         theirs = (1.0001 * module(torch.from_numpy(x[:, 0]))).numpy()

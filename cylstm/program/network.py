@@ -57,6 +57,8 @@ class Network:
         The program itself says where masks and lengths count: layers do not take those of their inputs besides.
     unpacked : set of str
         Names of values that are sequences with zeros after the valid steps of each row.
+    shortened : set of str
+        Those of `unpacked` that the program has only as long as the longest row.
     readers : callable
         Gives what reads the result of the operation being added, as (name, arguments) of operations, for patterns that
         look ahead.
@@ -73,6 +75,7 @@ class Network:
         self.is_in_layer = False
         self.has_own_masks = False
         self.unpacked: set[str] = set()
+        self.shortened: set[str] = set()
         self._all_steps: dict[Axis | None, Value] = {}
         self.readers: Callable[[], Sequence[tuple[str, Any]]] = lambda: ()
         self._registered: dict[tuple[str, str], list[tuple[np.ndarray, str]]] = {}
@@ -143,9 +146,10 @@ class Network:
             self._all_steps[value.axis] = self.add_layers("number_mask", self.arrange(ones, [0]), part="all")["mask"]
         return self._all_steps[value.axis]
 
-    def refuse_unpacked(self, value: Value, what: str, advice: str) -> None:
+    def refuse_unpacked(self, value: Value, what: str, advice: str, among: set[str] | None = None) -> None:
         """Raise `UnsupportedError` for what takes the end of a row of an unpacked sequence for that of the longest."""
-        if self.unpacked and self.unpacked & self.builder.sources(value, ("lstm", "gru", "rnn", "reduce")):
+        names = self.unpacked if among is None else among
+        if names and names & self.builder.sources(value, ("lstm", "gru", "rnn", "reduce")):
             raise self.refuse(
                 f"{what} of a sequence that was packed before is not supported: behind the end of its shorter rows are "
                 f"zeros, as many as the longest row of the batch has; use {advice}"

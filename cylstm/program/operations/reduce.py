@@ -84,6 +84,9 @@ def _one_axis(net: Network, x: Tensor, axes: list[int]) -> tuple[Tensor, list[in
 def _over_one(net: Network, x: Tensor, axis: int, mode: str, options: Mapping[str, Option]) -> Tensor:
     stored = x.axes[axis]
     assert not isinstance(stored, tuple)
+    if stored == 0 and x.value.has_time and mode != "sum":
+        advice = "total_length=x.size(1), or divide the sum by the lengths"
+        net.refuse_unpacked(x.value, f"the {mode} over the time", advice, net.shortened)
     kept: list[Any] = list(x.axes)
     kept[axis] = None
     if stored is None:

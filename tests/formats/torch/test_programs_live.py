@@ -389,3 +389,31 @@ def test_a_file_exported_with_one_row_does_not_lose_its_batch(tmp_path, function
 def test_places_chosen_by_known_truths_are_those():
     module = Net(lambda x: x[:, -1, [True, False, True, True, False, False]])
     assert_like(unchecked(module, ("N", "T", 6)), module, numbers(3, 9, 6))
+
+
+class Averaged(torch.nn.Module):
+    """The mean over the time of an unpacked sequence, as long as its longest row or as its input."""
+
+    def __init__(self, *, is_whole):
+        super().__init__()
+        self.rnn = torch.nn.GRU(4, 5, batch_first=True)
+        self.is_whole = is_whole
+
+    def forward(self, x, lengths):
+        rnn = torch.nn.utils.rnn
+        packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        total = x.size(1) if self.is_whole else None
+        y, _ = rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=total)
+        return y.mean(1)
+
+
+def test_a_mean_over_an_unpacked_sequence_needs_its_whole_length():
+    torch.manual_seed(2)
+    with pytest.raises(cylstm.UnsupportedError, match="the mean over the time of a sequence that was packed before"):
+        cylstm.from_torch(Averaged(is_whole=False).eval())
+    module = Averaged(is_whole=True).eval()
+    model = cylstm.from_torch(module)
+    x = torch.randn(3, 9, 4)
+    with torch.no_grad():
+        expected = module(x, torch.tensor([4, 7, 2])).numpy()
+    np.testing.assert_allclose(model.predict(x.numpy(), lengths=[4, 7, 2]), expected, rtol=0, atol=2e-6)

@@ -325,6 +325,8 @@ def unpack(net: Network, input: Any, whole: bool) -> Any:
         )
     value = net.add_layer("mask_fill", input.tensor.value, options={"value": 0.0}, part="unpack", mask=input.mask)
     net.unpacked.add(value.name)
+    if not whole:
+        net.shortened.add(value.name)
     return Tensor(value, input.tensor.axes, input.tensor.dtype)
 
 
