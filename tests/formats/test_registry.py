@@ -34,17 +34,28 @@ FILES = {
     "net.safetensors.index.json": ("an index of weights", ("layers",)),
     "net.cylstm": ("a .cylstm file", ()),
     "packed.cylstm": ("a packed .cylstm file", ("mmap",)),
-    "net.keras": ("a Keras archive", ("keras_version",)),
-    "folder": ("a Keras archive", ("keras_version",)),
-    "net.h5": ("a Keras model in HDF5", ("keras_version",)),
-    "net.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version")),
-    "old.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version")),
-    "net.weights.json": ("an index of Keras weights", ("layers", "architecture", "keras_version")),
-    "ordered.npz": ("a NumPy archive of arrays without names", ("layers", "architecture", "keras_version")),
+    "net.keras": ("a Keras archive", ("keras_version", "custom_layers")),
+    "folder": ("a Keras archive", ("keras_version", "custom_layers")),
+    "net.h5": ("a Keras model in HDF5", ("keras_version", "custom_layers")),
+    "net.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version", "custom_layers")),
+    "old.weights.h5": ("a file of Keras weights alone", ("layers", "architecture", "keras_version", "custom_layers")),
+    "net.weights.json": ("an index of Keras weights", ("layers", "architecture", "keras_version", "custom_layers")),
+    "ordered.npz": (
+        "a NumPy archive of arrays without names",
+        ("layers", "architecture", "keras_version", "custom_layers"),
+    ),
     "amp.json": ("a GuitarML model", ()),
     "chain.json": ("an RTNeural model", ()),
 }
-GIVEN = {"layers": LAYERS, "key": "", "architecture": "{}", "keras_version": "2.15.0", "time": 5, "mmap": True}
+GIVEN = {
+    "layers": LAYERS,
+    "key": "",
+    "architecture": "{}",
+    "keras_version": "2.15.0",
+    "custom_layers": {},
+    "time": 5,
+    "mmap": True,
+}
 
 
 @pytest.fixture

@@ -181,12 +181,13 @@ class Model:
             flows.append(Flow(value, Mask(None if value.mask is None else self.builder.value(value.mask))))
         outputs = self.run(self.network, flows, [])
         made: list[Value] = []
-        for output in outputs:
+        for k, output in enumerate(outputs):
+            later = [one.value.name for one in outputs[k + 1 :] if isinstance(one, Flow)]
             if isinstance(output, Computed):
-                value = self.output_of(output, [*shapes, *(one.name for one in made)])
+                value = self.output_of(output, [*shapes, *(one.name for one in made), *later])
             else:
                 value = output.value
-                if value.name in shapes or value in made:
+                if value.name in shapes or value in made or value.name in later:
                     # an output of a graph is made by a layer, and is one output only
                     name = f"{value.name.rpartition('.')[0] or value.name}.output"
                     copied = self.builder.add("activation", name, {"x": value})["y"]
