@@ -27,6 +27,7 @@ from cylstm.program.program import Operation, Program, Reference, TensorType
 from cylstm.program.tensor import Constant, Tensor, dtype_of
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("expecttest")
 
 pytestmark = pytest.mark.frameworks
 
