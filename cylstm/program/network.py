@@ -14,6 +14,7 @@ from cylstm.graph.values import Axis, Option, StaticTimeNeeded, Value
 from cylstm.program.tensor import (
     BATCH,
     BATCH_SIZE,
+    SYMBOLS,
     Constant,
     Dim,
     DType,
@@ -96,7 +97,7 @@ class Network:
         """A constant of known sizes as floating-point numbers of the network's type; None of None."""
         if found is None:
             return None
-        if isinstance(found, (Constant, *_SYMBOLS)):
+        if isinstance(found, (Constant, *SYMBOLS)):
             raise self.refuse(f"{what} that the network computes is not supported")
         array = np.asarray(found)
         if array.dtype not in (np.float32, np.float64):
@@ -596,9 +597,6 @@ class _MadeUp(dict[str, int]):
 
     def __missing__(self, key: str) -> int:
         return self._time
-
-
-_SYMBOLS = (Tensor, Stack, Scores, Unavailable)
 
 
 def _and(shapes: Sequence[tuple[Size, ...]]) -> str:
