@@ -8,6 +8,7 @@ first axis is the batch. PyTorch computes the same call in double precision.
 
 import contextlib
 import functools
+import gc
 import itertools
 import logging
 import math
@@ -83,6 +84,18 @@ def leaves(found):
 # Recording
 
 
+@contextlib.contextmanager
+def no_collection():
+    """No unfinished generator of samples is collected: PyTorch sets its modes at the end of one, and records that."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def record(function, sample):
     """The ATen operations of a call, the tensors of the sample, and which results it returns."""
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -97,7 +110,8 @@ def record(function, sample):
         )
         return function(filled[0], *filled[1], **filled[2])
 
-    graph = make_fx(call, pre_dispatch=True)(*tensors).graph
+    with no_collection():
+        graph = make_fx(call, pre_dispatch=True)(*tensors).graph
     refs, calls, tensors = {}, [], list(tensors)
     place = 0
     results = []
