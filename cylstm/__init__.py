@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     )
     from cylstm.live import from_keras, from_state_dict, from_torch
     from cylstm.stream import Stream
+    from cylstm.trace import Trace
 
 __all__ = [
     "ELU",
@@ -127,6 +128,7 @@ __all__ = [
     "Stream",
     "StreamBusyError",
     "Tanh",
+    "Trace",
     "Transpose",
     "UnsupportedError",
     "__version__",
@@ -142,6 +144,7 @@ __all__ = [
 #: name -> its module, of what many programs never use; the rest that is not here is wiring
 _MODULES = {
     "Stream": "cylstm.stream",
+    "Trace": "cylstm.trace",
     "__version__": "cylstm._version",
     "from_keras": "cylstm.live",
     "from_state_dict": "cylstm.live",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cylstm.graph.graph import Graph
     from cylstm.stream import Stream
+    from cylstm.trace import Trace
 
 
 class Model:
@@ -48,7 +49,17 @@ class Model:
     Its attributes are read-only, and so is what they hold: for another network make another model.
     """
 
-    __slots__ = ("__weakref__", "_dtype", "_engine", "_graph", "_packed", "_reason", "_stream_refusal", "_told")
+    __slots__ = (
+        "__weakref__",
+        "_dtype",
+        "_engine",
+        "_graph",
+        "_packed",
+        "_plans",
+        "_reason",
+        "_stream_refusal",
+        "_told",
+    )
 
     _graph: Graph
     _stream_refusal: str | None  # once it has been asked for
@@ -108,6 +119,7 @@ class Model:
             )
         isa = chosen_isa()
         self._told: set[str] = set()  # what is said once
+        self._plans: dict[Any, Any] = {}  # of traces
         self._reason: str | None = None  # why "auto" chose this engine
         if engine == "auto":
             engine, self._reason = choose_engine(isa, real == np.float64, smaller)
@@ -232,6 +244,51 @@ class Model:
         from cylstm.prediction import predict_any
 
         return predict_any(self._packed, x, initial_state, return_state, lengths, mask, threads, out)
+
+    def trace(
+        self,
+        x: Any,
+        layers: Sequence[str] | str | None = None,
+        what: Sequence[str] | str | None = None,
+        *,
+        out: Trace | None = None,
+        initial_state: Sequence[Sequence[Any]] | None = None,
+        return_state: bool = False,
+        lengths: Any = None,
+        mask: Any = None,
+        threads: int | None = None,
+    ) -> Trace:
+        """Predict, and keep what the layers compute on the way: gates, cells and results.
+
+        The prediction has the same bits as that of `predict`.
+
+        Parameters
+        ----------
+        x, initial_state, return_state, lengths, mask, threads
+            As `predict` takes them.
+        layers : list of str, optional
+            Names of layers, as `summary` shows them; by default all.
+        what : list of str, optional
+            The parts that are kept, such as ``["f", "c"]``: see `cylstm.trace.LayerTrace`; by default all that a layer
+            has.
+        out : Trace, optional
+            What an earlier call for the same layers and parts gave: its arrays are written again, of the same shapes.
+
+        Returns
+        -------
+        Trace
+            ``trace["lstm"].f`` is the forget gate (batch, time, units), ``trace.outputs`` what `predict` gives.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such layer, it has no such part, or `out` is a trace of something else.
+        ShapeError
+            As `predict`.
+        """
+        from cylstm.trace import trace_model
+
+        return trace_model(self, x, layers, what, out, initial_state, return_state, lengths, mask, threads)
 
     def stream(self, batch: int = 1, *, threads: int = 1, window: int | EllipsisType | None = ...) -> Stream:
         """A running state that starts at zero, or a window that moves along with the steps.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +25,13 @@ def predict_any(
     mask: Any,
     threads: int | None,
     out: Any,
+    traces: Callable[[int, dict[str, int], bool, bool], list[Any]] | None = None,
 ) -> Any:
-    """As `Model.predict`: checks everything and says what is wrong."""
+    """As `Model.predict`: checks everything and says what is wrong.
+
+    `traces` gives what `PackedModel.predict` takes under this name, of the batch, the steps of each input, whether
+    some do not count, and whether the inputs came without a batch axis.
+    """
     check_flag("return_state", return_state)
     inputs, alone = read_inputs(packed, x, packed.inputs, packed.layouts)
     batch = len(inputs[0])
@@ -47,7 +52,11 @@ def predict_any(
         threads = available_threads()
     threads = packed.useful_threads(batch, time, threads)
     flat = None if final is None else [array for arrays in final for array in arrays]
-    if not packed.predict(inputs, masks, results, state, flat, threads):
+    traced = None
+    if traces is not None:
+        steps = {value.name: count for value, count in zip(packed.inputs, times)}
+        traced = traces(batch, steps, any(one is not None for one in masks), alone)
+    if not packed.predict(inputs, masks, results, state, flat, threads, traced):
         packed.check_indices(inputs)
     results = to_users(packed, results, given)
     y = results if len(results) > 1 else results[0]

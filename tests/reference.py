@@ -83,8 +83,8 @@ def layer_norm(x, gain, shift, epsilon):
     return gain * centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon) + shift
 
 
-def lstm_step(weights, options, x, h, c):
-    """One step of an LSTM: x (batch, input), h (batch, output), c (batch, hidden) -> h, c."""
+def lstm_step(weights, options, x, h, c, seen=None):
+    """One step of an LSTM: x (batch, input), h (batch, output), c (batch, hidden) -> h, c; its gates into `seen`."""
     f1, f2 = _slot(options, "recurrent_activation"), _slot(options, "activation")
     f3, w, limit = _slot(options, "output_activation"), weights, options["gate_clip"]
     of_x, of_h = x @ w["weight_ih"].T, h @ w["weight_hh"].T
@@ -98,8 +98,8 @@ def lstm_step(weights, options, x, h, c):
     pre = dict(zip(names, np.split(gates, len(names), axis=1)))
 
     def sigma(gate, cell):
-        seen = w[f"peephole_{gate}"] * cell if f"peephole_{gate}" in w else 0.0
-        return f1(_clip(pre[gate] + seen, limit))
+        pre[gate] = pre[gate] + (w[f"peephole_{gate}"] * cell if f"peephole_{gate}" in w else 0.0)
+        return f1(_clip(pre[gate], limit))
 
     i = sigma("i", c) if "i" in pre else None
     f = sigma("f", c) if "f" in pre else np.ones_like(c)
@@ -107,33 +107,40 @@ def lstm_step(weights, options, x, h, c):
         f = 1 - i
     elif options["coupled"] == "i=1-f":
         i = 1 - f
-    c = _clip(f * c + i * f2(_clip(pre["g"], limit)), options["cell_clip"])
-    shown = c
+    g = f2(_clip(pre["g"], limit))
+    c = _clip(f * c + i * g, options["cell_clip"])
+    shown, new = c, c
     if options["layer_norm"]:
         shown = layer_norm(c, w["norm_c_gain"], w["norm_c_shift"], options["epsilon"])
         c = shown if options["layer_norm"] == "carried" else c
-    h = sigma("o", shown) * f3(shown)
+    o = sigma("o", shown)
+    h = o * f3(shown)
+    if seen is not None:
+        seen.update(i=i, f=f, g=g, o=o, c=new, **{f"{gate}_pre": pre[gate] for gate in pre})
     if "weight_hr" in w:
         h = h @ w["weight_hr"].T
     return h, c
 
 
-def gru_step(weights, options, x, h):
-    """One step of a GRU: x (batch, input), h (batch, hidden) -> (h,)."""
+def gru_step(weights, options, x, h, seen=None):
+    """One step of a GRU: x (batch, input), h (batch, hidden) -> (h,); its gates into `seen`."""
     f1, f2, limit = _slot(options, "recurrent_activation"), _slot(options, "activation"), options["gate_clip"]
     xr, xz, xn = np.split(x @ weights["weight_ih"].T + weights.get("bias_ih", 0.0), 3, axis=1)
     hr, hz, hn = np.split(h @ weights["weight_hh"].T + weights.get("bias_hh", 0.0), 3, axis=1)
     r, z = f1(_clip(xr + hr, limit)), f1(_clip(xz + hz, limit))
-    if options["reset_after"]:
-        n = f2(_clip(xn + r * hn, limit))
-    else:
-        n = f2(_clip(xn + (r * h) @ np.split(weights["weight_hh"], 3)[2].T, limit))
+    after = options["reset_after"]
+    pre = xn + (r * hn if after else (r * h) @ np.split(weights["weight_hh"], 3)[2].T)
+    n = f2(_clip(pre, limit))
+    if seen is not None:
+        seen.update(r=r, z=z, n=n, r_pre=xr + hr, z_pre=xz + hz, n_pre=pre)
     return (z * h + (1 - z) * n,)
 
 
-def rnn_step(weights, options, x, h):
-    """One step of a simple recurrent layer: x (batch, input), h (batch, hidden) -> (h,)."""
+def rnn_step(weights, options, x, h, seen=None):
+    """One step of a simple recurrent layer: x (batch, input), h (batch, hidden) -> (h,); what goes in into `seen`."""
     pre = x @ weights["weight_ih"].T + h @ weights["weight_hh"].T + weights.get("bias", 0.0)
+    if seen is not None:
+        seen.update(h_pre=pre)
     return (_slot(options, "activation")(_clip(pre, options["gate_clip"])),)
 
 
@@ -158,7 +165,7 @@ def correlate(x, kernel, stride, dilation, padding):
     return y
 
 
-def conv_lstm_step(weights, options, x, h, c):
+def conv_lstm_step(weights, options, x, h, c, seen=None):
     """One step of a ConvLSTM: x (batch, [rows,] columns, channels), h and c (batch, [rows,] columns, filters)."""
     f1, f2 = _slot(options, "recurrent_activation"), _slot(options, "activation")
     shape = c.shape
@@ -176,14 +183,19 @@ def conv_lstm_step(weights, options, x, h, c):
     gates = gates + correlate(planar(h), kernel(weights["weight_hh"]), (1, 1), (1, 1), "same")
     i, f, g, o = np.split((gates + weights.get("bias", 0.0)).reshape(*shape[:-1], -1), 4, axis=-1)
     c = f1(f) * c + f1(i) * f2(g)
+    if seen is not None:
+        seen.update(i=f1(i), f=f1(f), g=f2(g), o=f1(o), i_pre=i, f_pre=f, g_pre=g, o_pre=o, c=c)
     return f1(o) * f2(c), c
 
 
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step, "conv_lstm": conv_lstm_step}
 
 
-def run_recurrent(layer, weights, x, mask, states):
-    """A recurrent layer over x (batch, time, ...) with mask (batch, time) -> y (batch, time, ...), final states."""
+def run_recurrent(layer, weights, x, mask, states, parts=None):
+    """A recurrent layer over x (batch, time, ...) with mask (batch, time) -> y (batch, time, ...), final states.
+
+    Into `parts`, by name, what it computes on the way (batch, time, ...), NaN where a step does not count.
+    """
     options = layer.options
     batch, time = x.shape[:2]
     outputs = np.zeros((batch, time, *states[0].shape[1:]))
@@ -194,7 +206,11 @@ def run_recurrent(layer, weights, x, mask, states):
 
     for t in range(time)[:: -1 if options["reverse"] else 1]:
         used = mask[:, t]
-        new = STEPS[layer.kind](weights, options, x[:, t], *states)
+        found = {}
+        new = STEPS[layer.kind](weights, options, x[:, t], *states, found)
+        for part, numbers in found.items() if parts is not None else ():
+            whole = parts.setdefault(part, np.full((batch, time, *numbers.shape[1:]), np.nan))
+            whole[:, t] = np.where(rows(used, numbers), numbers, np.nan)
         old = np.where(rows(seen, states[0]), states[0], 0.0) if options["padding"] == "repeat" else 0.0
         outputs[:, t] = np.where(rows(used, new[0]), new[0], old)
         states = tuple(np.where(rows(used, a), a, b) for a, b in zip(new, states))

@@ -179,6 +179,27 @@ int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t ti
 
 /* ---- running ---- */
 
+/*
+ * What a recurrent layer computes at each step on the way to its states, arrays of the caller's: the gates i f g o of
+ * an LSTM or ConvLSTM whatever its options, r z n of a GRU, and an RNN's only one, each for the units of the layer's
+ * cell. Nothing is written for a step that does not count, for a row that rests, and for steps beyond `steps` of a
+ * call.
+ */
+typedef struct {
+    /* real (rows, steps, gates, units) or NULL: the gates before their activations, biases and peepholes included and
+       not yet clipped. A gate of an LSTM that has no weights has none. */
+    void *pre;
+    void *gates;   /* real (rows, steps, gates, units) or NULL: after them; 1 for the forget gate that there is not */
+    void *cell;    /* real (rows, steps, units) or NULL: of an LSTM the new cell, before its layer normalisation */
+    int64_t steps; /* of a call at most: how the arrays lie */
+} CylTrace;
+
+/* what one layer writes in a call of cyl_predict */
+typedef struct {
+    int32_t layer;
+    CylTrace to;
+} CylLayerTrace;
+
 typedef struct {
     int64_t rows;                /* batch; at least 1 */
     const int64_t *times;        /* (inputs): steps of each sequence input, at least 1; 1 for a vector */
@@ -192,6 +213,8 @@ typedef struct {
        CYL_E_STOPPED. What it would have written is then unspecified. */
     int (*should_stop)(void *stop_context);
     void *stop_context;
+    const CylLayerTrace *traces; /* (trace_count): what layers write on the way, of cyl_predict alone; or NULL */
+    int32_t trace_count;
 } CylCall;
 
 CylStatus cyl_predict(const CylModel *model, const CylCall *call);
@@ -218,21 +241,6 @@ CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t 
    CYL_E_BUSY if another thread is inside either. */
 CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
                                int64_t count);
-/*
- * What a recurrent layer computes at each step on the way to its states, arrays of the caller's: the gates i f g o of
- * an LSTM or ConvLSTM whatever its options, r z n of a GRU, and an RNN's only one, each for the units of the layer's
- * cell. Nothing is written for a step that does not count, for a row that rests, and for steps beyond `steps` of a
- * call.
- */
-typedef struct {
-    /* real (rows, steps, gates, units) or NULL: the gates before their activations, biases and peepholes included and
-       not yet clipped. A gate of an LSTM that has no weights has none. */
-    void *pre;
-    void *gates;   /* real (rows, steps, gates, units) or NULL: after them; 1 for the forget gate that there is not */
-    void *cell;    /* real (rows, steps, units) or NULL: of an LSTM the new cell, before its layer normalisation */
-    int64_t steps; /* of a call at most: how the arrays lie */
-} CylTrace;
-
 /* From now on each run writes what layer `layer` computes, from the beginning of these arrays on; with NULL no longer.
    Results and states are the same bits. The struct is copied. CYL_E_ARGUMENT for a layer that is not recurrent. */
 CylStatus cyl_stream_trace(CylStream *stream, int32_t layer, const CylTrace *trace);

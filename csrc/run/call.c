@@ -62,6 +62,10 @@ CylStatus cyl_check_call(const CylModel *model, const CylCall *call) {
     return status;
 }
 
+bool cyl_can_trace(const CylModel *model, int32_t layer) {
+    return layer >= 0 && layer < model->layer_count && model->layers[layer].recurrent;
+}
+
 int64_t cyl_call_steps(const CylModel *model, const CylCall *call, const CylValue *value) {
     return value->axis < 0                    ? 1
            : value->axis < model->input_count ? call->times[value->axis]

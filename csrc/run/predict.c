@@ -38,6 +38,13 @@ static void start_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     }
 }
 
+/* what the layers write in this call, or with `is_over` that they write nothing in the next */
+static CYL_SELDOM void trace_layers(CylWorkspace *w, const CylCall *call, bool is_over) {
+    for (int32_t n = 0; n < call->trace_count; n++) {
+        w->states[call->traces[n].layer].trace = is_over ? (CylTrace){.steps = 0} : call->traces[n].to;
+    }
+}
+
 static void finish_rows(const CylWorkspace *w, const CylCall *call, int64_t first_row) {
     const CylModel *model = w->model;
     for (int32_t s = 0; call->final_state && s < model->state_count; s++) {
@@ -100,6 +107,9 @@ CylStatus cyl_predict_in(const CylModel *model, const CylCall *call, CylDivision
     int threads = !division.apart ? call->threads : division.workspaces < p.tiles ? division.workspaces : (int)p.tiles;
     for (int i = 0; i < division.workspaces; i++) {
         workspaces[i]->stop = p.stop;
+        if (call->traces) {
+            trace_layers(workspaces[i], call, false);
+        }
     }
     CylIeee saved = cyl_ieee_enter();
     if (!division.apart) {
@@ -110,6 +120,9 @@ CylStatus cyl_predict_in(const CylModel *model, const CylCall *call, CylDivision
     cyl_ieee_leave(saved);
     for (int i = 0; i < division.workspaces; i++) {
         workspaces[i]->stop = NULL;
+        if (call->traces) {
+            trace_layers(workspaces[i], call, true);
+        }
     }
     if (!cyl_stop_is_requested(p.stop)) {
         return CYL_OK;
@@ -131,6 +144,11 @@ static CylStatus take_workspace(const CylModel *model, const CylCall *call, CylD
 
 CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     CYL_TRY(cyl_check_call(model, call));
+    for (int32_t n = 0; call->traces && n < call->trace_count; n++) {
+        if (!cyl_can_trace(model, call->traces[n].layer) || call->traces[n].to.steps < 1) {
+            return CYL_E_ARGUMENT;
+        }
+    }
     CylDivision division = cyl_divide_rows(call->rows, call->threads);
     CylWorkspace *all[CYL_MAX_THREADS];
     CylStatus status = CYL_OK;

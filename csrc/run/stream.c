@@ -282,7 +282,7 @@ CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream 
 
 CylStatus cyl_stream_trace(CylStream *stream, int32_t layer, const CylTrace *trace) {
     const CylModel *model = stream->workspace->model;
-    if (layer < 0 || layer >= model->layer_count || !model->layers[layer].recurrent || (trace && trace->steps < 1)) {
+    if (!cyl_can_trace(model, layer) || (trace && trace->steps < 1)) {
         return CYL_E_ARGUMENT;
     }
     CYL_TRY(cyl_enter(&stream->rows));

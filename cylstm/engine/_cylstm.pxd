@@ -100,6 +100,15 @@ cdef extern from "cylstm.h" nogil:
     int32_t cyl_model_state_size(const CylModel *model, int32_t index)
     int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads)
 
+    ctypedef struct CylTrace:
+        void *pre
+        void *gates
+        void *cell
+        int64_t steps
+    ctypedef struct CylLayerTrace:
+        int32_t layer
+        CylTrace to
+
     int CYL_MAX_THREADS
     ctypedef struct CylCall:
         int64_t rows
@@ -112,6 +121,8 @@ cdef extern from "cylstm.h" nogil:
         int threads
         int (*should_stop)(void *stop_context) noexcept
         void *stop_context
+        const CylLayerTrace *traces
+        int32_t trace_count
     CylStatus cyl_predict(const CylModel *model, const CylCall *call)
 
     ctypedef struct CylStream:

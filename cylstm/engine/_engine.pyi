@@ -47,6 +47,7 @@ class EngineModel:
         initial_state: list[np.ndarray] | None,
         final_state: list[np.ndarray] | None,
         threads: int,
+        traces: list[tuple[int, int, np.ndarray | None, np.ndarray | None, np.ndarray | None]] | None = None,
     ) -> bool: ...
     def _create(
         self, engine: str, isa: str, blas: Blas | None, dtype: np.dtype[Any], load_openmp: Callable[[], OpenMP] | None

@@ -481,11 +481,11 @@ cdef class EngineModel:
             most = min(most, <long>available_threads())
         call.times, call.threads = &time, <int>most
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
-        call.initial_state, call.final_state = NULL, NULL
+        call.initial_state, call.final_state, call.traces = NULL, NULL, NULL
         self.run(&call, time)
         return result
 
-    def predict(self, list inputs, list masks, list outputs, initial_state, final_state, int threads):
+    def predict(self, list inputs, list masks, list outputs, initial_state, final_state, int threads, list traces=None):
         """Run a whole call; every array is checked, C-contiguous and of the right dtype already.
 
         Parameters
@@ -496,6 +496,8 @@ cdef class EngineModel:
         outputs : list of ndarray
             Written to; (batch, time, features) or (batch, features).
         initial_state, final_state : list of ndarray (batch, ...), or None
+        traces : list of (layer index, steps, pre, gates, cell), or None
+            Arrays (batch, steps, ...) or None to which recurrent layers write, as `CylTrace` has them.
 
         Returns
         -------
@@ -509,6 +511,7 @@ cdef class EngineModel:
         cdef int64_t times[MAX_PORTS]
         cdef void **initial = NULL
         cdef void **final = NULL
+        cdef CylLayerTrace *traced = NULL
         cdef cnp.ndarray array
         cdef int64_t longest = 1
         for i in range(self.input_count):
@@ -532,10 +535,15 @@ cdef class EngineModel:
             if final_state is not None:
                 final = addresses_of(final_state)
             call.initial_state, call.final_state = <const void *const *>initial, <void *const *>final
+            if traces is not None:
+                traced = traces_of(traces)
+                call.trace_count = len(traces)
+            call.traces = traced
             return bool(self.run(&call, longest))
         finally:
             PyMem_Free(initial)
             PyMem_Free(final)
+            PyMem_Free(traced)
 
 
 cdef inline cnp.ndarray as_readable(x, int real_type, bint converts):
@@ -609,6 +617,19 @@ cdef void **addresses_of(list arrays) except NULL:
     for i, array in enumerate(arrays):
         addresses[i] = cnp.PyArray_DATA(array)
     return addresses
+
+
+cdef CylLayerTrace *traces_of(list traces) except NULL:
+    """What layers write in a call; to be freed."""
+    cdef CylLayerTrace *found = <CylLayerTrace *>PyMem_Calloc(max(1, len(traces)), sizeof(CylLayerTrace))
+    if found == NULL:
+        raise MemoryError
+    for i, (layer, steps, pre, gates, cell) in enumerate(traces):
+        found[i].layer, found[i].to.steps = layer, steps
+        found[i].to.pre = NULL if pre is None else cnp.PyArray_DATA(pre)
+        found[i].to.gates = NULL if gates is None else cnp.PyArray_DATA(gates)
+        found[i].to.cell = NULL if cell is None else cnp.PyArray_DATA(cell)
+    return found
 
 
 cdef class EngineStream:

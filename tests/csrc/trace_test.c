@@ -81,15 +81,35 @@ static void traced_free(Traced *t) {
     free(t->trace.cell);
 }
 
-/* runs a stream over all steps at once, or piece by piece, with this trace; returns the output */
+static void run_stream(const CylModel *model, const CylCall *call, const CylTrace *trace, const uint8_t *active) {
+    CylStream *stream;
+    CHECK(cyl_stream_create(model, ROWS, call->threads, &stream) == CYL_OK, "stream");
+    CHECK(!trace || cyl_stream_trace(stream, 0, trace) == CYL_OK, "trace");
+    CHECK(cyl_stream_run_active(stream, call, active) == CYL_OK, "run");
+    cyl_stream_free(stream);
+}
+
+/* in one call, and then once more without the trace: nothing may be written then */
+static void run_predict(const CylModel *model, const CylCall *call, const CylTrace *trace) {
+    const CylLayerTrace traces[1] = {{0, trace ? *trace : (CylTrace){.steps = 0}}};
+    CylCall traced = *call;
+    traced.traces = trace ? traces : NULL;
+    traced.trace_count = 1;
+    CHECK(cyl_predict(model, &traced) == CYL_OK, "predict");
+    if (trace && trace->gates) {
+        float *gates = trace->gates, first = gates[0];
+        gates[0] = -5.0f;
+        CHECK(cyl_predict(model, call) == CYL_OK && gates[0] == -5.0f, "a call without a trace writes one");
+        gates[0] = first;
+    }
+}
+
+/* runs all steps with this trace, of a stream or in one call; returns the output */
 static void *run(const Network *network, const CylModel *model, const Data *data, const CylTrace *trace,
-                 const uint8_t *active, int threads) {
+                 const uint8_t *active, int threads, bool is_stream) {
     const size_t real = cyl_model_real_size(model);
     const int32_t features = network->features[network->inputs[0]], outputs = network->features[network->outputs[0]];
     const int64_t count = ROWS * TIME * features, times[1] = {TIME};
-    CylStream *stream;
-    CHECK(cyl_stream_create(model, ROWS, threads, &stream) == CYL_OK, "stream");
-    CHECK(!trace || cyl_stream_trace(stream, 0, trace) == CYL_OK, "trace");
     void *y = need((size_t)(ROWS * TIME * outputs) * real);
     double *wide = need((size_t)count * sizeof *wide);
     for (int64_t i = 0; i < count; i++) {
@@ -98,8 +118,11 @@ static void *run(const Network *network, const CylModel *model, const Data *data
     const void *x = real == sizeof(double) ? (const void *)wide : data->inputs[0];
     const uint8_t *masks[1] = {data->masks[0]};
     CylCall call = {.rows = ROWS, .times = times, .inputs = &x, .masks = masks, .outputs = &y, .threads = threads};
-    CHECK(cyl_stream_run_active(stream, &call, active) == CYL_OK, "run");
-    cyl_stream_free(stream);
+    if (is_stream) {
+        run_stream(model, &call, trace, active);
+    } else {
+        run_predict(model, &call, trace);
+    }
     free(wide);
     return y;
 }
@@ -156,10 +179,11 @@ static void check_layer(int kind, int32_t units, const char *activation) {
             CylModel *model = network_model(network, (CylEngine)engine, (CylIsa)isa);
             const size_t real = cyl_model_real_size(model);
             const size_t bytes = (size_t)(ROWS * TIME) * 4 * real;
-            void *plain = run(network, model, data, NULL, NULL, 1);
-            for (int threads = 1; threads <= 2; threads++) {
+            void *plain = run(network, model, data, NULL, NULL, 1, true);
+            for (int way = 0; way < 4; way++) {
+                const int threads = 1 + way / 2;
                 Traced t = traced_create(TIME, gates, size, has_cell(kind), real);
-                void *y = run(network, model, data, &t.trace, NULL, threads);
+                void *y = run(network, model, data, &t.trace, NULL, threads, way % 2 == 0);
                 CHECK(memcmp(y, plain, bytes) == 0, "%s on %s gives other bits when traced", name_of(kind),
                       cyl_isa_name((CylIsa)isa));
                 compare(t.trace.pre, expected->pre, t.sizes[0], real, "pre-activations", kind, isa);
@@ -207,7 +231,7 @@ static void rows_that_rest_are_not_traced(void) {
             }
         }
         Traced t = traced_create(TIME, gates, size, has_cell(kind), sizeof(float));
-        free(run(network, model, data, &t.trace, active, 1));
+        free(run(network, model, data, &t.trace, active, 1, true));
         compare(t.trace.pre, expected->pre, t.sizes[0], sizeof(float), "pre-activations", kind, 0);
         compare(t.trace.gates, expected->gates, t.sizes[1], sizeof(float), "gates", kind, 0);
         traced_free(&t);
@@ -234,7 +258,7 @@ static void arrays_may_have_room_for_other_steps_and_be_left_out(void) {
                 trace.pre = left_out == 0 ? NULL : trace.pre;
                 trace.gates = left_out == 1 ? NULL : trace.gates;
                 trace.cell = left_out == 2 ? NULL : trace.cell;
-                free(run(network, model, data, &trace, NULL, 1));
+                free(run(network, model, data, &trace, NULL, 1, left_out % 2 == 0));
                 for (int64_t row = 0; row < ROWS; row++) {
                     for (int64_t step = 0; step < steps; step++) {
                         for (int64_t j = 0; j < gates * size; j++) {
@@ -294,7 +318,15 @@ static void the_pieces_of_a_long_call_follow_each_other(void) {
     CHECK(cyl_stream_trace(stream, 1, &trace) == CYL_E_ARGUMENT, "a dense layer has no cells");
     CHECK(cyl_stream_trace(stream, 2, &trace) == CYL_E_ARGUMENT, "no such layer");
     CHECK(cyl_stream_trace(stream, -1, &trace) == CYL_E_ARGUMENT, "no such layer");
+    for (int32_t layer = -1; layer <= 2; layer++) {
+        const CylLayerTrace traces[1] = {{layer, trace}};
+        call.traces = traces;
+        call.trace_count = 1;
+        CHECK(cyl_predict(model, &call) == (layer == 0 ? CYL_OK : CYL_E_ARGUMENT), "layer %d", (int)layer);
+    }
     trace.steps = 0;
+    call.traces = &(CylLayerTrace){0, trace};
+    CHECK(cyl_predict(model, &call) == CYL_E_ARGUMENT, "no room");
     CHECK(cyl_stream_trace(stream, 0, &trace) == CYL_E_ARGUMENT, "no room");
     cyl_stream_free(stream);
     cyl_model_free(model);

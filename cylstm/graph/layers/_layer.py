@@ -45,6 +45,10 @@ class LayerKind:
         Whether the mask of "x" becomes the input "mask" unless the caller gives one.
     is_inert : bool
         Whether the layer gives what it gets at inference, so that it is left out of the packed model.
+    gates : tuple of str
+        Of a recurrent layer: what the engine can trace, in its order.
+    has_cell : bool
+        Whether it has a cell beside its output, as an LSTM has.
     """
 
     name: str
@@ -56,6 +60,8 @@ class LayerKind:
     defaults: Mapping[str, Option] = {}
     reads_mask = False
     is_inert = False
+    gates: tuple[str, ...] = ()
+    has_cell = False
 
     def check_roles(self, where: str, inputs: Inputs, weights: Weights) -> None:
         """Raise `ShapeError` unless a layer has the inputs and weights that it needs, and no others."""

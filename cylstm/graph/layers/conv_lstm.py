@@ -43,6 +43,8 @@ class ConvLstmLayer(RecurrentLayer):
     """
 
     name = "conv_lstm"
+    gates = ("i", "f", "g", "o")
+    has_cell = True
     optional_inputs = ("mask", "h0", "c0")
     optional_weights = ("bias",)
     matrices = ()

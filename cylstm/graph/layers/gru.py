@@ -34,6 +34,7 @@ class GruLayer(RecurrentLayer):
     """
 
     name = "gru"
+    gates = ("r", "z", "n")
     optional_weights = ("bias_ih", "bias_hh")
     slots = ("activation", "recurrent_activation")
     defaults = {

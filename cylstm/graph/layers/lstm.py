@@ -54,6 +54,8 @@ class LstmLayer(RecurrentLayer):
     """
 
     name = "lstm"
+    gates = ("i", "f", "g", "o")
+    has_cell = True
     optional_inputs = ("mask", "h0", "c0")
     optional_weights = ("bias", "weight_hr", "peephole_i", "peephole_f", "peephole_o", *_NORMS)
     matrices = ("weight_ih", "weight_hh", "weight_hr")

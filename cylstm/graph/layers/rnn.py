@@ -31,6 +31,7 @@ class RnnLayer(RecurrentLayer):
     """
 
     name = "rnn"
+    gates = ("h",)
     optional_weights = ("bias",)
     defaults = {**RECURRENT_DEFAULTS, **activation_defaults(activation="tanh"), "gate_clip": 0.0}
 
