@@ -18,6 +18,7 @@ from cylstm.prediction import predict_any
 
 if TYPE_CHECKING:
     from cylstm.graph.graph import Graph, Layer
+    from cylstm.graph.values import Option
     from cylstm.model import Model
 
 #: of the name of a gate before its activation
@@ -46,12 +47,34 @@ class LayerTrace:
     name, kind : str
     parts : tuple of str
         Names of its arrays.
+    options : dict
+        Of the layer.
+    is_from_zero : bool
+        Whether its states were zero before the first step.
+    has_batch : bool
+        Whether its arrays have a batch axis.
     """
 
-    def __init__(self, name: str, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        arrays: Mapping[str, np.ndarray],
+        options: Mapping[str, Option],
+        *,
+        is_from_zero: bool = True,
+        has_batch: bool = True,
+    ) -> None:
         self.name = name
         self.kind = kind
+        self.options = dict(options)
+        self.is_from_zero = is_from_zero
+        self.has_batch = has_batch
         self._arrays = dict(arrays)
+
+    def _with(self, arrays: Mapping[str, np.ndarray], is_from_zero: bool) -> LayerTrace:
+        options = {"is_from_zero": is_from_zero, "has_batch": self.has_batch}
+        return LayerTrace(self.name, self.kind, arrays, self.options, **options)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -124,8 +147,11 @@ class Trace(Mapping[str, LayerTrace]):
                     f"a trace whose layers have different numbers of steps ({_listed(sorted(lengths))}) takes slices "
                     "of rows alone; take those of steps from the arrays of one layer"
                 )
+        is_later = len(keys) == most and keys[-1].start not in (None, 0)
         layers = {
-            name: LayerTrace(name, one.kind, {part: array[keys] for part, array in one._arrays.items()})
+            name: one._with(
+                {part: array[keys] for part, array in one._arrays.items()}, one.is_from_zero and not is_later
+            )
             for name, one in self._layers.items()
         }
         outputs, rows = self.outputs, keys[:1] if self._has_batch else ()
@@ -148,7 +174,7 @@ class Trace(Mapping[str, LayerTrace]):
         arrays: dict[str, np.ndarray] = {f"output{i}": array for i, array in enumerate(outputs)}
         named = []
         for k, one in enumerate(self._layers.values()):
-            named.append([one.name, one.kind, list(one.parts)])
+            named.append([one.name, one.kind, list(one.parts), one.options, one.is_from_zero])
             arrays |= {f"layer{k}_{part}": array for part, array in one._arrays.items()}
         head = {
             "format": _FORMAT,
@@ -182,13 +208,16 @@ class Trace(Mapping[str, LayerTrace]):
             head = json.loads(arrays.pop("trace").tobytes())
             if head["format"] != _FORMAT:
                 raise FormatError(f"{text}: a trace of format {head['format']!r:.20}; this version reads {_FORMAT}")
-            layers = {
-                str(name): LayerTrace(str(name), str(kind), {part: arrays[f"layer{k}_{part}"] for part in parts})
-                for k, (name, kind, parts) in enumerate(head["layers"])
-            }
+            has_batch = bool(head["has_batch"])
+            layers = {}
+            for k, (name, kind, parts, options, is_from_zero) in enumerate(head["layers"]):
+                found = {str(part): arrays[f"layer{k}_{part}"] for part in parts}
+                layers[str(name)] = LayerTrace(
+                    str(name), str(kind), found, dict(options), is_from_zero=bool(is_from_zero), has_batch=has_batch
+                )
             count = head["outputs"]
             outputs: Any = arrays["output0"] if count is None else [arrays[f"output{i}"] for i in range(count)]
-            return Trace(layers, outputs, has_batch=bool(head["has_batch"]))
+            return Trace(layers, outputs, has_batch=has_batch)
         except (OSError, FormatError):
             raise
         except Exception as error:
@@ -369,7 +398,9 @@ class Plan:
         memory.batch, memory.is_masked = batch, is_masked
         return [(one.index, count, *arrays) for one, count, arrays in zip(writing, steps, memory.written)]
 
-    def trace(self, memory: _Memory, results: Sequence[np.ndarray], state: Any, is_alone: bool) -> Trace:
+    def trace(
+        self, memory: _Memory, results: Sequence[np.ndarray], state: Any, is_alone: bool, is_from_zero: bool
+    ) -> Trace:
         """The arrays of a call by layer and part."""
         by_name = dict(zip(self.names, results))
         written = iter(memory.written)
@@ -388,7 +419,10 @@ class Plan:
                 assert whole is not None
                 found = whole if part == "c" else whole[:, :, one.names.index(name)]
                 arrays[part] = found[0] if is_alone else found
-            layers[one.layer.name] = LayerTrace(one.layer.name, one.layer.kind, arrays)
+            starts = is_from_zero and not {"h0", "c0"} & set(one.layer.inputs)
+            layers[one.layer.name] = LayerTrace(
+                one.layer.name, one.layer.kind, arrays, one.layer.options, is_from_zero=starts, has_batch=not is_alone
+            )
         outputs = list(results[: self.count])
         return Trace(layers, outputs if len(outputs) > 1 else outputs[0], state, has_batch=not is_alone)
 
@@ -498,7 +532,7 @@ def trace_model(
     )  # fmt: skip
     results, state = found if return_state else (found, None)
     memory.results = results if isinstance(results, list) else [results]
-    trace = plan.trace(memory, memory.results, state, is_alone)
+    trace = plan.trace(memory, memory.results, state, is_alone, initial_state is None)
     trace._memory = memory
     return trace
 

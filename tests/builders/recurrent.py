@@ -30,7 +30,8 @@ def peepholes(rng, inputs, hidden):
 
 
 def coupled(rng, inputs, hidden):
-    return lstm(rng, inputs, hidden, 3, coupled="i=1-f", recurrent_activation="hard_sigmoid")
+    slope = {"recurrent_activation_alpha": 1.0 / 6.0, "recurrent_activation_beta": 0.5}
+    return lstm(rng, inputs, hidden, 3, coupled="i=1-f", recurrent_activation="hard_sigmoid", **slope)
 
 
 def normalised(rng, inputs, hidden, mode="carried"):
