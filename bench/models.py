@@ -88,6 +88,18 @@ def measure(calls: dict[str, Callable[[], np.ndarray]], rounds: int, limit_s: fl
     return found
 
 
+def versions(report: Sequence[dict[str, Any]]) -> str:
+    """The versions of the other engines."""
+    import torch
+
+    text = f"PyTorch {torch.__version__}"
+    if any("ONNX Runtime" in one["seconds"] for one in report):
+        import onnxruntime
+
+        text += f", ONNX Runtime {onnxruntime.__version__}"
+    return text
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -132,15 +144,10 @@ def main(args: Sequence[str] | None = None) -> int:
             rows.append([name, str(batch), *cells])
             print(rows[-1], flush=True)
             report.append({"network": name, "batch": batch, "seconds": found})
-    versions = f"PyTorch {torch.__version__}"
-    if any("ONNX Runtime" in one["seconds"] for one in report):
-        import onnxruntime
-
-        versions += f", ONNX Runtime {onnxruntime.__version__}"
     header = ["network", "batch", "CyLSTM, us", "ONNX Runtime", "PyTorch"]
     text = (
         f"{_common.markdown_table(header, rows)}\n\nHow many times as long as CyLSTM the others take: median over the "
-        f"rounds, in brackets of the fastest rounds. One thread. {versions}.\n\n{_common.machine_text(facts)}."
+        f"rounds, in brackets of the fastest rounds. One thread. {versions(report)}.\n\n{_common.machine_text(facts)}."
     )
     print(text)
     if options.json:

@@ -286,6 +286,32 @@ def conv1d(weights, options, x):
     return _slot(options, "activation")(y + weights.get("bias", 0.0))
 
 
+def conv2d(weights, options, x):
+    """x (batch, [time,] rows, columns, channels), weight (filters, rows, columns, channels/groups)."""
+    if x.ndim == 5:
+        y = conv2d(weights, options, x.reshape(-1, *x.shape[2:]))
+        return y.reshape(*x.shape[:2], *y.shape[1:])
+    weight, groups = weights["weight"], options["groups"]
+    filters, channels = len(weight), weight.shape[3]
+    pads, grid = [], []
+    for axis, name in ((1, "rows"), (2, "columns")):
+        stride, dilation = options[f"stride_{name}"], options[f"dilation_{name}"]
+        reach = (weight.shape[axis] - 1) * dilation + 1
+        pads.append((options["pad_left"], options["pad_right"]))
+        if options["padding"] == "same" or axis == 1:
+            pads[-1] = window_pads({**options, "stride": stride}, reach, x.shape[axis])
+        starts = range(0, sum(pads[-1]) + x.shape[axis] - reach + 1, stride)
+        grid.append([slice(start, start + reach, dilation) for start in starts])
+    x = np.pad(x, ((0, 0), *pads, (0, 0)))
+    y = np.zeros((len(x), len(grid[0]), len(grid[1]), filters))
+    for f in range(filters):
+        first = f // (filters // groups) * channels
+        for r, rows in enumerate(grid[0]):
+            for q, columns in enumerate(grid[1]):
+                y[:, r, q, f] = (x[:, rows, columns, first : first + channels] * weight[f]).sum(axis=(1, 2, 3))
+    return _slot(options, "activation")(y + weights.get("bias", 0.0))
+
+
 def pool1d(options, x):
     """x (batch, time, ...) -> y (batch, steps, ...)."""
     reach = (options["pool"] - 1) * options["dilation"] + 1
@@ -504,6 +530,8 @@ def plain_layer(layer, weights, values):
     x = given.get("x")
     if kind == "conv1d":
         y = conv1d(weights, options, x)
+    elif kind == "conv2d":
+        y = conv2d(weights, options, x)
     elif kind == "pool1d":
         y = pool1d(options, x)
     elif kind in ("batch_norm", "layer_norm", "group_norm"):
@@ -587,7 +615,7 @@ def positions(options, x, state):
 def history_of(parts, x):
     """The last steps of x that a causal convolution carries on, zeros before the first."""
     steps = parts[0][1][0]
-    return (np.concatenate([np.zeros((x.shape[0], steps, x.shape[2])), x], axis=1)[:, -steps:],)
+    return (np.concatenate([np.zeros((x.shape[0], steps, *x.shape[2:])), x], axis=1)[:, -steps:],)
 
 
 def predict(graph, *inputs, mask=None, initial_state=None):
@@ -653,7 +681,7 @@ def predict(graph, *inputs, mask=None, initial_state=None):
         else:
             found = plain_layer(layer, weights, values)
             values.update((layer.outputs[role], value) for role, value in found.items())
-            if layer.kind == "conv1d" and groups.get(layer.name):
+            if layer.kind in ("conv1d", "conv2d") and groups.get(layer.name):
                 finals.append(history_of(groups[layer.name], x))
             if layer.kind == "cumulate" and groups.get(layer.name):
                 finals.append(running_of(layer.options, x))

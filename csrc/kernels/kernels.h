@@ -16,6 +16,14 @@ typedef struct {
     int32_t count;
 } CylOperand;
 
+/* The windows of a convolution whose outputs lie side by side: tap (i, j) of output o begins at
+   rows[i] + o*stride + j*tap_stride. */
+typedef struct {
+    const void *const *rows; /* real, (kernel_rows): the first taps of the first output */
+    int32_t kernel_rows, kernel_columns;
+    int64_t tap_stride, stride; /* reals */
+} CylWindows;
+
 typedef struct CylMatrix CylMatrix;
 typedef struct CylActivationSpec CylActivationSpec;
 typedef struct CylStep CylStep;

@@ -74,33 +74,62 @@ static void gated(const CylActivationSpec *spec, const void *a_data, const void 
     }
 }
 
-/*
- * Depthwise convolution at one step: y[u] = activation(bias[u] + sum over taps k, ascending, of weight[k][u] *
- * x[k*x_stride + u / multiplier]), one fused multiply-add each; weights (taps, units)
- */
-static void depthwise(const CylActivationSpec *spec, const void *weight_data, const void *bias_data, const void *x_data,
-                      int64_t x_stride, int64_t taps, int64_t multiplier, void *y_data, int64_t units) {
-    const REAL *weight = weight_data, *bias = bias_data, *x = x_data;
-    REAL *y = y_data;
-    for (int64_t at = 0; at < units; at += 16) {
-        int32_t lanes = units - at < 16 ? (int32_t)(units - at) : 16;
-        V sum = load_lanes(bias + at, lanes);
-        for (int64_t k = 0; k < taps; k++) {
-            V a;
-            if (multiplier == 1) {
-                a = load_lanes(x + k * x_stride + at, lanes);
-            } else {
-                REAL lane[16] = {0};
-                for (int32_t i = 0; i < lanes; i++) {
-                    lane[i] = x[k * x_stride + (at + i) / multiplier];
-                }
-                a = v_load(lane);
+/* the 16 units from `at` on of one tap of `channels` channels, of which each has `multiplier` units */
+static inline V depthwise_input(const REAL *x, int64_t multiplier, int64_t at, int32_t lanes) {
+    if (multiplier == 1) {
+        return load_lanes(x + at, lanes);
+    }
+    REAL lane[16] = {0};
+    for (int32_t i = 0; i < lanes; i++) {
+        lane[i] = x[(at + i) / multiplier];
+    }
+    return v_load(lane);
+}
+
+#define DEPTHWISE_COLUMNS 4
+
+/* 16 units of `columns` outputs from `first` on: their chains share each weight that is loaded */
+static inline __attribute__((always_inline)) void depthwise_tile(const CylActivationSpec *spec, const REAL *weight,
+                                                                 const REAL *bias, const CylWindows *windows,
+                                                                 int64_t multiplier, int64_t first, REAL *y,
+                                                                 int64_t y_stride, int64_t units, int64_t at,
+                                                                 int32_t lanes, const int columns) {
+    V sum[DEPTHWISE_COLUMNS];
+    for (int c = 0; c < columns; c++) {
+        sum[c] = load_lanes(bias + at, lanes);
+    }
+    for (int32_t i = 0; i < windows->kernel_rows; i++) {
+        const REAL *x = (const REAL *)windows->rows[i] + first * windows->stride;
+        for (int32_t j = 0; j < windows->kernel_columns; j++, x += windows->tap_stride, weight += units) {
+            const V w = load_lanes(weight + at, lanes);
+            for (int c = 0; c < columns; c++) {
+                sum[c] = v_fma(w, depthwise_input(x + c * windows->stride, multiplier, at, lanes), sum[c]);
             }
-            sum = v_fma(load_lanes(weight + k * units + at, lanes), a, sum);
         }
-        store_lanes(y + at, v_flush(gate(spec, spec->id, sum)), lanes);
+    }
+    for (int c = 0; c < columns; c++) {
+        store_lanes(y + (first + c) * y_stride + at, v_flush(gate(spec, spec->id, sum[c])), lanes);
     }
 }
+
+/*
+ * Depthwise convolution at n outputs side by side: y[o][u] = activation(bias[u] + sum over taps (i, j), ascending, of
+ * weight[i*kernel_columns + j][u] * x[tap (i, j) of output o][u / multiplier]), one fused multiply-add each
+ */
+static void depthwise(const CylActivationSpec *spec, const void *weight, const void *bias, const CylWindows *windows,
+                      int64_t multiplier, int64_t n, void *y, int64_t y_stride, int64_t units) {
+    EACH_SPAN(units) {
+        int64_t first = 0;
+        for (; first + DEPTHWISE_COLUMNS <= n; first += DEPTHWISE_COLUMNS) {
+            depthwise_tile(spec, weight, bias, windows, multiplier, first, y, y_stride, units, at, (int32_t)lanes,
+                           DEPTHWISE_COLUMNS);
+        }
+        for (; first < n; first++) {
+            depthwise_tile(spec, weight, bias, windows, multiplier, first, y, y_stride, units, at, (int32_t)lanes, 1);
+        }
+    }
+}
+#undef DEPTHWISE_COLUMNS
 
 /* sum of a * b */
 static double dot(const void *a_data, const void *b_data, int64_t size) {

@@ -5,45 +5,55 @@
 #include "model/status.h"
 #include "model/time1d.h"
 
-CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t kernel, CylTime1d *time) {
+CylStatus cyl_window_read(const CylLayerSpec *spec, const CylWindowNames *names, int32_t kernel, CylTime1d *window) {
     static const char *const paddings[] = {"valid", "same", "causal", "explicit", NULL};
     const int32_t most = 1 << 20;
-    int found;
+    int found = CYL_PAD_EXPLICIT;
+    if (names->padding) {
+        CYL_TRY(cyl_spec_choice(spec, names->padding, paddings, &found));
+    }
+    CYL_TRY(cyl_spec_whole(spec, names->stride, 1, most, &window->stride));
+    CYL_TRY(cyl_spec_whole(spec, names->dilation, 1, most, &window->dilation));
+    CYL_TRY(cyl_spec_whole(spec, names->before, 0, most, &window->before));
+    CYL_TRY(cyl_spec_whole(spec, names->after, 0, most, &window->after));
+    if (found != CYL_PAD_EXPLICIT && (window->before || window->after)) {
+        return CYL_E_OPTION;
+    }
+    window->padding = (CylPadding)found;
+    window->kernel = kernel;
+    window->reach = (int64_t)(kernel - 1) * window->dilation + 1;
+    window->counted_after = window->after;
+    return window->reach > (1 << 24) ? CYL_E_OPTION : CYL_OK;
+}
+
+void cyl_time1d_set_rule(CylLayer *layer, const CylTime1d *time) {
+    bool is_same = time->padding == CYL_PAD_SAME, is_causal = time->padding == CYL_PAD_CAUSAL;
+    int64_t pads = (int64_t)time->before + time->after;
+    layer->time_kind = CYL_TIME_RULED;
+    layer->rule = is_same || is_causal ? (CylTimeRule){time->stride - 1, time->stride, 1}
+                                       : (CylTimeRule){pads - time->reach + time->stride, time->stride, 1};
+    /* A window that lies within its stride needs no earlier steps, and a causal one carries them; all others need the
+       whole sequence. */
+    bool is_apart = !pads && !is_same && time->reach <= time->stride;
+    layer->is_whole = !is_apart && !is_causal && !(is_same && time->reach == 1);
+}
+
+CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t kernel, CylTime1d *time) {
+    static const CylWindowNames names = {"stride", "dilation", "padding", "pad_before", "pad_after"};
     bool has_ceil = false;
-    CYL_TRY(cyl_spec_choice(spec, "padding", paddings, &found));
-    CYL_TRY(cyl_spec_whole(spec, "stride", 1, most, &time->stride));
-    CYL_TRY(cyl_spec_whole(spec, "dilation", 1, most, &time->dilation));
-    CYL_TRY(cyl_spec_whole(spec, "pad_before", 0, most, &time->before));
-    CYL_TRY(cyl_spec_whole(spec, "pad_after", 0, most, &time->after));
+    CYL_TRY(cyl_window_read(spec, &names, kernel, time));
     if (cyl_spec_has_option(spec, "ceil_mode")) {
         CYL_TRY(cyl_spec_flag(spec, "ceil_mode", &has_ceil));
     }
-    if (found != CYL_PAD_EXPLICIT && (time->before || time->after)) {
-        return CYL_E_OPTION;
-    }
-    time->padding = (CylPadding)found;
-    time->kernel = kernel;
-    time->reach = (int64_t)(kernel - 1) * time->dilation + 1;
-    time->counted_after = time->after;
-    if (time->reach > (1 << 24)) {
-        return CYL_E_OPTION;
-    }
     if (has_ceil) {
         /* one more window for the steps left over, allowed only where it always begins within the input */
-        if (time->stride > time->reach - time->before || found == CYL_PAD_SAME || found == CYL_PAD_CAUSAL) {
+        if (time->stride > time->reach - time->before || time->padding == CYL_PAD_SAME ||
+            time->padding == CYL_PAD_CAUSAL) {
             return CYL_E_OPTION;
         }
         time->after += time->stride - 1;
     }
-    layer->time_kind = CYL_TIME_RULED;
-    int64_t pads = (int64_t)time->before + time->after;
-    layer->rule = found == CYL_PAD_SAME || found == CYL_PAD_CAUSAL
-                      ? (CylTimeRule){time->stride - 1, time->stride, 1}
-                      : (CylTimeRule){pads - time->reach + time->stride, time->stride, 1};
-    /* A window that lies within its stride needs no earlier steps, and a causal one carries them; all others need the
-       whole sequence. */
-    bool is_apart = !pads && found != CYL_PAD_SAME && time->reach <= time->stride;
-    layer->is_whole = !is_apart && found != CYL_PAD_CAUSAL && !(found == CYL_PAD_SAME && time->reach == 1);
+    cyl_time1d_set_rule(layer, time);
     return CYL_OK;
 }
 
@@ -59,4 +69,11 @@ void cyl_time1d_pads(const CylTime1d *time, int64_t steps, int64_t *before, int6
         *before = total / 2;
         *after = total - total / 2;
     }
+}
+
+int64_t cyl_time1d_windows(const CylTime1d *time, int64_t steps) {
+    int64_t before, after;
+    cyl_time1d_pads(time, steps, &before, &after);
+    int64_t padded = before + steps + after;
+    return padded < time->reach ? 0 : (padded - time->reach) / time->stride + 1;
 }

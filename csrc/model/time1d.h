@@ -16,9 +16,20 @@ typedef struct {
     int64_t reach;                                   /* steps from the first tap to the last, both counted */
 } CylTime1d;
 
-/* reads stride, dilation, padding, pad_before, pad_after and ceil_mode (if there), and sets the layer's rule of time */
+/* the names of the options of one axis of windows; `padding` NULL where it is always explicit */
+typedef struct {
+    const char *stride, *dilation, *padding, *before, *after;
+} CylWindowNames;
+
+/* Reads stride, dilation, padding, pad_before, pad_after and ceil_mode (if there), and sets the layer's rule of time.
+ */
 CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t kernel, CylTime1d *time);
+/* The same in two: an axis of any name, which need not be time; and the layer's rule, where it is. */
+CylStatus cyl_window_read(const CylLayerSpec *spec, const CylWindowNames *names, int32_t kernel, CylTime1d *window);
+void cyl_time1d_set_rule(CylLayer *layer, const CylTime1d *time);
 /* Sets the steps of padding before and after an input of `steps` steps. */
 void cyl_time1d_pads(const CylTime1d *time, int64_t steps, int64_t *before, int64_t *after);
+/* The number of windows of an input of `steps` steps, 0 if it is too short for one. */
+int64_t cyl_time1d_windows(const CylTime1d *time, int64_t steps);
 
 #endif

@@ -78,6 +78,50 @@ CONVOLUTIONS = [
 ]
 
 
+def conv2d(columns=9, groups=1, channels=6, filters=8, kernel=(3, 3), front=(None,), **options):
+    """A convolution over rows and columns, as `conv`; `front` are the axes of the input before its columns."""
+    return (
+        "conv2d",
+        (*front, columns, channels),
+        {"groups": groups, **options},
+        {"weight": (filters, *kernel, channels // groups), "bias": (filters,)},
+    )
+
+
+CONVOLUTIONS_2D = [
+    conv2d(),
+    conv2d(kernel=(1, 1)),
+    conv2d(kernel=(2, 4), stride_rows=2, stride_columns=3),
+    conv2d(kernel=(3, 2), dilation_rows=2, dilation_columns=4),
+    conv2d(padding="same"),
+    conv2d(padding="same", kernel=(4, 2), stride_rows=3, stride_columns=2),
+    conv2d(padding="same", kernel=(2, 6), dilation_columns=3, channels=5),  # windows wider than the columns
+    conv2d(padding="causal"),
+    conv2d(padding="causal", kernel=(4, 3), dilation_rows=2, stride_rows=2, pad_left=2, activation="relu"),
+    conv2d(padding="causal", kernel=(1, 3), pad_right=2),
+    conv2d(padding="explicit", kernel=(3, 4), pad_before=2, pad_after=1, pad_left=3, pad_right=5, stride_columns=2),
+    conv2d(padding="explicit", pad_before=4, pad_left=11, pad_right=4),  # windows that lie in the padding alone
+    conv2d(kernel=(5, 9), channels=1, filters=70, padding="same", activation="relu"),
+    conv2d(groups=2, padding="causal"),
+    conv2d(groups=3, channels=9, filters=6, dilation_rows=2, dilation_columns=2, padding="same"),
+    conv2d(groups=6, filters=6, padding="same"),
+    conv2d(groups=17, channels=17, filters=34, padding="causal", activation="tanh", pad_left=1, pad_right=1),
+    conv2d(groups=19, channels=19, filters=19, columns=7, kernel=(2, 3), stride_columns=2, dilation_rows=3),
+    conv2d(groups=7, channels=7, filters=21, kernel=(3, 1)),
+    conv2d(columns=1, channels=33, filters=5, kernel=(2, 1), activation="softmax"),
+    conv2d(groups=6, filters=12, activation="softmax"),
+    conv2d(columns=27, channels=3, filters=64, padding="same"),
+    # more operands than a product takes at once: rows, and taps that do not lie side by side
+    conv2d(kernel=(9, 2), padding="causal"),
+    conv2d(kernel=(3, 5), groups=2, padding="same"),
+    # each step an image of its own, and an image without time
+    conv2d(front=(None, 7)),
+    conv2d(front=(None, 5), padding="causal", kernel=(2, 3), stride_columns=2, stride_rows=2),
+    conv2d(front=(T, 8), padding="same", groups=6, filters=6),
+    conv2d(front=(T,), padding="same"),
+]
+
+
 def pool(**options):
     """A pooling layer as (kind, shape of the input, options)."""
     return ("pool1d", (None, 5), options)
@@ -216,7 +260,7 @@ ALONG = [
 ]
 
 
-ONE_INPUT = [*CONVOLUTIONS, *POOLS, *NORMS, *SHAPES, *REDUCTIONS, *ALONG]
+ONE_INPUT = [*CONVOLUTIONS, *CONVOLUTIONS_2D, *POOLS, *NORMS, *SHAPES, *REDUCTIONS, *ALONG]
 
 
 #: layers of several inputs: (kind, shape, options, shapes of the weights, further inputs)

@@ -16,6 +16,7 @@ from tests.builders.layers import (
     T,
     ask,
     conv,
+    conv2d,
     graph_of,
     inputs_of,
     one_layer,
@@ -104,6 +105,9 @@ PAST_CONSTANTS = [
     (conv(groups=2, stride=2, kernel=9), 2, 109),
     (conv(groups=6, filters=18, stride=2, dilation=2), 2, 109),
     (conv(channels=33, filters=5, kernel=2, activation="softmax"), 2, 50),
+    (conv2d(51, filters=70, stride_columns=2, padding="same"), 3, 5),  # 24 columns of a row
+    (conv2d(49, groups=6, filters=18, padding="causal"), 3, 5),
+    (conv2d(25, groups=2, kernel=(3, 5), padding="explicit", pad_left=30, pad_right=30), 3, 7),
     (pool(pool=3, stride=2, padding="same"), 49, 25),
     (("dense", (None, 70), {"activation": "softmax"}, {"weight": (130, 70), "bias": (130,)}), 3, 49),
     (("dense", (None, 2, 33), {}, {"weight": (65, 33)}), 97, 5),

@@ -101,6 +101,70 @@ def test_depthwise_convolutions_are_kerass(keras, rng):
 
 
 @pytest.mark.parametrize(
+    "options, window",
+    [
+        ({}, {}),
+        ({"stride": (2, 3), "dilation": (1, 2)}, {"stride_rows": 2, "stride_columns": 3, "dilation_columns": 2}),
+        (
+            {"padding": (2, 1), "stride": 2},
+            {
+                "padding": "explicit", "pad_before": 2, "pad_after": 2, "pad_left": 1, "pad_right": 1, "stride_rows": 2,
+                "stride_columns": 2,
+            },
+        ),
+        ({"padding": "same", "kernel_size": (4, 3), "dilation": (1, 3)}, {"padding": "same", "dilation_columns": 3}),
+        ({"groups": 3}, {"groups": 3}),
+        ({"groups": 6, "out_channels": 12, "bias": False}, {"groups": 6}),
+    ],
+)  # fmt: skip
+def test_convolutions_over_rows_and_columns_are_torchs(torch, rng, options, window):
+    layer = torch.nn.Conv2d(**{"in_channels": 6, "out_channels": 9, "kernel_size": (3, 2), **options}).double()
+    x = rng.normal(size=(3, T, 10, 6))
+    expected = layer(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).detach().numpy()
+    tensors = state(layer)
+    weights = {**tensors, "weight": tensors["weight"].transpose(0, 2, 3, 1)}
+    check("conv2d", (None, 10, 6), x, expected, window, weights)
+    check("conv2d", (1, T, 10, 6), x[:, None], expected[:, None], window, weights)
+
+
+@pytest.mark.parametrize(
+    "options, window",
+    [
+        ({"padding": "same", "strides": 3, "kernel_size": (4, 3)}, {"stride_rows": 3, "stride_columns": 3}),
+        ({"padding": "same", "dilation_rate": (2, 3)}, {"dilation_rows": 2, "dilation_columns": 3}),
+        ({"strides": (2, 1), "activation": "relu"}, {"stride_rows": 2}),
+        ({"groups": 2}, {}),
+    ],
+)
+def test_convolutions_over_rows_and_columns_are_kerass(keras, rng, options, window):
+    layer = keras.layers.Conv2D(**{"filters": 8, "kernel_size": (3, 2), "dtype": "float64", **options})
+    x = rng.normal(size=(3, T, 10, 6))
+    expected = keras.ops.convert_to_numpy(layer(x))
+    kernel, bias = layer.get_weights()
+    kept = {key: options[key] for key in ("padding", "groups", "activation") if key in options}
+    weights = {"weight": kernel.transpose(3, 0, 1, 2), "bias": bias}
+    check("conv2d", (None, 10, 6), x, expected, {**kept, **window}, weights)
+
+
+def test_separable_convolutions_over_rows_and_columns_are_kerass(keras, rng):
+    """One in as many groups as channels, and one of a single tap behind it."""
+    layer = keras.layers.SeparableConv2D(
+        7, (3, 2), depth_multiplier=2, padding="same", strides=2, activation="tanh", dtype="float64"
+    )
+    x = rng.normal(size=(3, T, 10, 5))
+    expected = keras.ops.convert_to_numpy(layer(x))
+    depthwise, pointwise, bias = layer.get_weights()  # (rows, columns, channels, multiplier)
+    builder = GraphBuilder()
+    options = {"groups": 5, "padding": "same", "stride_rows": 2, "stride_columns": 2}
+    weights = {"weight": depthwise.reshape(3, 2, 10, 1).transpose(2, 0, 1, 3)}
+    y = builder.add("conv2d", "depthwise", {"x": builder.input("x", (None, 10, 5))}, weights, options)["y"]
+    weights = {"weight": pointwise.transpose(3, 0, 1, 2), "bias": bias}
+    builder.output(builder.add("conv2d", "pointwise", {"x": y}, weights, {"activation": "tanh"})["y"])
+    model = cylstm.Model(builder.build(), engine="blas", dtype="float64")
+    np.testing.assert_allclose(model.predict(x), expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
     "name, arguments, options",
     [
         ("MaxPool1d", (3,), {"stride": 3}),

@@ -21,6 +21,7 @@ _MODULES = {
     "attention": "attention",
     "batch_norm": "batch_norm",
     "conv1d": "conv1d",
+    "conv2d": "conv2d",
     "constant": "constant",
     "conv_lstm": "conv_lstm",
     "cumulate": "cumulate",

@@ -13,19 +13,28 @@ WINDOW_DEFAULTS: dict[str, Option] = {"stride": 1, "dilation": 1, "padding": "va
 
 
 class WindowLayer(LayerKind):
-    """Windows over time.
+    """Windows over time, or over rows that may be the time.
 
     Options: ``stride``, ``dilation`` and ``padding``: "valid"; "same" (Keras: ceil(time / stride) steps, the odd step
     of padding behind); "causal" (padding in front only, for streams); "explicit" with ``pad_before`` and ``pad_after``
     (PyTorch's ``padding=n`` is n and n).
+
+    Attributes
+    ----------
+    axis : str
+        What the names of the options ``stride`` and ``dilation`` end in, where a kind has windows over several axes.
     """
+
+    axis = ""
 
     def window(
         self, where: str, x: Value, kernel: int, options: Options, *, ceil_mode: bool = False
     ) -> tuple[int | None, Axis | None]:
         """``(steps, axis)`` of the output."""
         check_kind(where, x, ("sequence",))
-        stride, dilation = (check_whole_number(where, options, name, 1, 1 << 20) for name in ("stride", "dilation"))
+        stride, dilation = (
+            check_whole_number(where, options, name + self.axis, 1, 1 << 20) for name in ("stride", "dilation")
+        )
         before, after = (check_whole_number(where, options, name, 0, 1 << 20) for name in ("pad_before", "pad_after"))
         padding = check_choice(where, options, "padding", ("valid", "same", "causal", "explicit"))
         if padding != "explicit" and (before or after):
@@ -46,7 +55,7 @@ class WindowLayer(LayerKind):
 
     def reach(self, kernel: int, options: Mapping[str, Option]) -> int:
         """How many steps a window reaches over."""
-        return (kernel - 1) * int(options["dilation"]) + 1
+        return (kernel - 1) * int(options[f"dilation{self.axis}"]) + 1
 
     def why_whole(self, reach: int, options: Mapping[str, Option]) -> str | None:
         """Why a sequence cannot come in pieces; None if it can."""
@@ -55,10 +64,11 @@ class WindowLayer(LayerKind):
         if options["padding"] == "valid" or (
             options["padding"] == "explicit" and not options["pad_before"] and not options["pad_after"]
         ):
-            if reach <= int(options["stride"]):
+            stride = int(options[f"stride{self.axis}"])
+            if reach <= stride:
                 return None
             return (
-                f"its windows reach over {reach} steps with a stride of {options['stride']}; "
+                f"its windows reach over {reach} steps with a stride of {stride}; "
                 'padding="causal" carries the steps before'
             )
         if options["padding"] == "same" and reach == 1:

@@ -1,0 +1,37 @@
+/* What the kinds of convolutions share: their weights, and the outputs of windows side by side (convolution.c). */
+#ifndef CYL_CONVOLUTION_H
+#define CYL_CONVOLUTION_H
+
+#include "kernels/kernels.h"
+#include "model/matrix.h"
+#include "model/model.h"
+#include "model/spec.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* the first member of what a kind of convolution keeps of a layer */
+typedef struct {
+    int32_t groups, channels, filters; /* channels and filters of all groups */
+    int32_t kernel_rows, kernel_columns;
+    bool is_depthwise;
+    void *taps, *bias; /* depthwise: real (kernel_rows * kernel_columns, filters) and (filters) */
+    CylActivationSpec activation;
+    CylMatrix *matrices; /* (groups); NULL if depthwise */
+} CylConvolution;
+
+/* Makes layer->data, of `size` bytes, and fills its CylConvolution from the options `groups` and `activation` and the
+   tensors `weight` (filters, kernel_columns or kernel_rows and kernel_columns, channels / groups) and `bias`. The
+   channels are the last axis of x, and `axes` the axes of the kernel. */
+CylStatus cyl_convolution_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, size_t size,
+                                  int32_t axes);
+/* the multiply-adds of one output */
+int64_t cyl_convolution_work(const CylConvolution *conv);
+/* the reals of scratch that a thread needs to compute up to CYL_CONV_COLUMNS outputs */
+int64_t cyl_convolution_scratch(const CylConvolution *conv);
+/* Computes n outputs side by side, at most CYL_CONV_COLUMNS: y (n, y_stride). */
+void cyl_convolve(const CylModel *model, const CylConvolution *conv, const CylWindows *windows, void *scratch, char *y,
+                  int64_t y_stride, int64_t n);
+
+#endif

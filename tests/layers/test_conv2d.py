@@ -1,0 +1,119 @@
+"""Convolution over rows and columns: what its rows may be, how it agrees with one dimension, and what is refused."""
+
+import numpy as np
+import pytest
+
+import cylstm
+from cylstm import ShapeError, UnsupportedError
+from cylstm.graph.builder import GraphBuilder
+
+from tests import reference
+from tests.builders.layers import conv, conv2d, graph_of, weight
+from tests.builders.networks import bits
+
+
+def graph_between(rng, x_shape, weight_shape, **options):
+    """A graph of one convolution of random weights."""
+    builder = GraphBuilder()
+    weights = {"weight": weight(rng, *weight_shape), "bias": weight(rng, weight_shape[0])}
+    builder.output(builder.add("conv2d", "conv", {"x": builder.input("x", x_shape)}, weights, options)["y"])
+    return builder.build()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("is_transposed", [False, True], ids=["over rows", "over columns"])
+def test_a_kernel_of_one_column_or_row_gives_the_bits_of_a_convolution_over_time(rng, groups, is_transposed):
+    graph = graph_of(rng, conv(groups=groups, filters=12, kernel=4, stride=2, dilation=2, padding="causal"))
+    tensors = graph.tensors
+    x = rng.normal(size=(3, 40, 6)).astype("f")
+    builder = GraphBuilder()
+    taps = tensors["tested.weight"]
+    weights = {"bias": tensors["tested.bias"]}
+    if is_transposed:
+        options = {"stride_columns": 2, "dilation_columns": 2, "pad_left": 6}
+        weights["weight"] = taps[:, np.newaxis]
+        image = builder.input("x", (None, 40, 6))
+    else:
+        options = {"stride_rows": 2, "dilation_rows": 2, "padding": "causal"}
+        weights["weight"] = taps[:, :, np.newaxis]
+        image = builder.input("x", (None, 1, 6))
+    builder.output(builder.add("conv2d", "conv", {"x": image}, weights, {"groups": groups, **options})["y"])
+    found = cylstm.Model(builder.build()).predict(x[:, np.newaxis] if is_transposed else x[:, :, np.newaxis])
+    expected = cylstm.Model(graph).predict(x)
+    np.testing.assert_array_equal(bits(found.reshape(expected.shape)), bits(expected))
+
+
+def test_images_that_follow_each_other_give_the_bits_of_each_alone(rng):
+    options = {"padding": "same", "stride_rows": 2, "activation": "tanh"}
+    series = graph_between(rng, (None, 7, 9, 4), (5, 3, 3, 4), **options)
+    builder = GraphBuilder()
+    weights = {role: series.tensors[f"conv.{role}"] for role in ("weight", "bias")}
+    builder.output(builder.add("conv2d", "conv", {"x": builder.input("x", (None, 9, 4))}, weights, options)["y"])
+    alone = cylstm.Model(builder.build())
+    x = rng.normal(size=(3, 5, 7, 9, 4)).astype("f")
+    found = cylstm.Model(series).predict(x)
+    for t in range(5):
+        np.testing.assert_array_equal(bits(found[:, t]), bits(alone.predict(x[:, t])))
+
+
+def test_an_image_without_time_is_convolved(rng):
+    """The last state of a convolutional LSTM over rows and columns."""
+    builder = GraphBuilder()
+    cell = {"weight_ih": weight(rng, 12, 4 * 2), "weight_hh": weight(rng, 12, 4 * 3)}
+    kernel = {"kernel_rows": 2, "kernel_columns": 2}
+    state = builder.add("conv_lstm", "cell", {"x": builder.input("x", (None, 6, 5, 2))}, cell, kernel)["h"]
+    weights = {"weight": weight(rng, 7, 3, 2, 3)}
+    y = builder.add("conv2d", "conv", {"x": state}, weights, {"padding": "causal", "pad_right": 1})["y"]
+    assert (y.kind, y.shape) == ("vector", (5, 4, 7))
+    builder.output(y)
+    graph = builder.build()
+    x = rng.normal(size=(3, 6, 6, 5, 2)).astype("f")
+    (expected,), _ = reference.predict(graph, x)
+    model = cylstm.Model(graph)
+    assert [name for name in model.state_names if "conv" in name] == []
+    for threads in (1, 3):
+        np.testing.assert_allclose(model.predict(x, threads=threads), expected, rtol=0, atol=2e-6)
+
+
+def test_a_stream_by_rows_carries_the_rows_before(rng):
+    graph = graph_of(rng, conv2d(columns=4, channels=3, padding="causal", kernel=(3, 2), dilation_rows=2))
+    model = cylstm.Model(graph)
+    x = rng.normal(size=(2, 9, 4, 3)).astype("f")
+    stream = model.stream(2)
+    stream.run(x)
+    ((history,),) = stream.state
+    np.testing.assert_array_equal(history, x[:, -4:])
+    few = model.stream(2)
+    few.run(x[:, :1])
+    few.run(x[:, 1:3])  # fewer rows than the history has
+    np.testing.assert_array_equal(few.state[0][0], np.concatenate([np.zeros((2, 1, 4, 3)), x[:, :3]], axis=1))
+
+
+@pytest.mark.parametrize(
+    "shape, weight_shape, options, error, message",
+    [
+        ((None, 6), (4, 3, 3, 6), {}, ShapeError, r"expected \(rows, columns, channels\)"),
+        ((None, 9, 6), (4, 3, 6), {}, ShapeError, r"expected shape \(filters, kernel_rows, kernel_columns, 6/1\)"),
+        ((None, 9, 6), (4, 3, 3, 5), {}, ShapeError, r"expected shape \(4, 3, 3, 6\), found \(4, 3, 3, 5\)"),
+        ((None, 9, 6), (4, 3, 3, 6), {"groups": 4}, ShapeError, "6/4"),
+        ((None, 2, 6), (4, 3, 3, 6), {}, ShapeError, "a kernel that reaches over 3 columns does not fit 2"),
+        ((2, 9, 6), (4, 3, 3, 6), {}, ShapeError, "2 steps are too few"),
+        ((None, 9, 6), (4, 3, 3, 6), {"stride_columns": 0}, UnsupportedError, "stride_columns expected a whole number"),
+        ((None, 9, 6), (4, 3, 3, 6), {"dilation_rows": 1.5}, UnsupportedError, "dilation_rows expected a whole number"),
+        ((None, 9, 6), (4, 3, 3, 6), {"pad_before": 1}, UnsupportedError, "contradict padding='valid'"),
+        ((None, 9, 6), (4, 3, 3, 6), {"padding": "same", "pad_left": 2}, UnsupportedError, "contradict padding='same'"),
+        ((None, 9, 6), (4, 3, 3, 6), {"padding": "full"}, UnsupportedError, "padding expected 'valid' or 'same'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(rng, shape, weight_shape, options, error, message):
+    with pytest.raises(error, match=message):
+        graph_between(rng, shape, weight_shape, **options)
+
+
+def test_a_convolution_that_looks_ahead_says_why_it_does_not_stream(rng):
+    model = cylstm.Model(graph_of(rng, conv2d(padding="same")))
+    with pytest.raises(UnsupportedError, match='padding="causal" does not'):
+        model.stream()
+    model = cylstm.Model(graph_of(rng, conv2d(kernel=(3, 1), stride_rows=2)))
+    with pytest.raises(UnsupportedError, match="reach over 3 steps with a stride of 2"):
+        model.stream()
