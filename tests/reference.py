@@ -312,8 +312,40 @@ def conv2d(weights, options, x):
     return _slot(options, "activation")(y + weights.get("bias", 0.0))
 
 
+def conv_transpose(weights, options, x):
+    """x (batch, [frames,] *spatial, channels), weight (filters, *kernel, channels/groups) -> y (..., filters).
+
+    Every number of x adds to the outputs that its taps reach; the crops are cut off at the end.
+    """
+    weight, groups = weights["weight"], options["groups"]
+    filters, *kernel, channels = weight.shape
+    image = x.reshape(-1, *x.shape[-1 - len(kernel) :])
+    axes = (("rows", "before", "after"), ("columns", "left", "right"))[: len(kernel)]
+    strides, dilations, more = (
+        [options[f"{name}_{axis}"] for axis, *_ in axes] for name in ("stride", "dilation", "output_padding")
+    )
+    sizes = image.shape[1:-1]
+    whole = [(n - 1) * s + (k - 1) * d + 1 + m for n, s, k, d, m in zip(sizes, strides, kernel, dilations, more)]
+    y = np.zeros((len(image), *whole, filters))
+    for place in np.ndindex(*sizes):
+        for tap in np.ndindex(*kernel):
+            at = tuple(p * s + k * d for p, s, k, d in zip(place, strides, tap, dilations))
+            for g in range(groups):
+                of = slice(g * filters // groups, (g + 1) * filters // groups)
+                taken = image[(slice(None), *place, slice(g * channels, (g + 1) * channels))]
+                y[(slice(None), *at, of)] += taken @ weight[(of, *tap)].T
+    for i, (_, first, last) in enumerate(axes):
+        y = np.moveaxis(y, i + 1, 0)
+        y = np.moveaxis(y[options[f"crop_{first}"] : len(y) - options[f"crop_{last}"]], 0, i + 1)
+    y = _slot(options, "activation")(y + weights.get("bias", 0.0))
+    return y.reshape(*x.shape[: x.ndim - len(kernel) - 1], *y.shape[1:])
+
+
 def pool1d(options, x):
-    """x (batch, time, ...) -> y (batch, steps, ...)."""
+    """x (batch, time, ...) -> y (batch, steps, ...), or along another axis."""
+    if options["axis"]:
+        moved = pool1d({**options, "axis": 0}, np.moveaxis(x, 1 + options["axis"], 1))
+        return np.moveaxis(moved, 1, 1 + options["axis"])
     reach = (options["pool"] - 1) * options["dilation"] + 1
     time = x.shape[1]
     before, after = window_pads(options, reach, time)
@@ -532,6 +564,8 @@ def plain_layer(layer, weights, values):
         y = conv1d(weights, options, x)
     elif kind == "conv2d":
         y = conv2d(weights, options, x)
+    elif kind == "conv_transpose":
+        y = conv_transpose(weights, options, x)
     elif kind == "pool1d":
         y = pool1d(options, x)
     elif kind in ("batch_norm", "layer_norm", "group_norm"):
@@ -681,7 +715,7 @@ def predict(graph, *inputs, mask=None, initial_state=None):
         else:
             found = plain_layer(layer, weights, values)
             values.update((layer.outputs[role], value) for role, value in found.items())
-            if layer.kind in ("conv1d", "conv2d") and groups.get(layer.name):
+            if layer.kind in ("conv1d", "conv2d", "conv_transpose") and groups.get(layer.name):
                 finals.append(history_of(groups[layer.name], x))
             if layer.kind == "cumulate" and groups.get(layer.name):
                 finals.append(running_of(layer.options, x))

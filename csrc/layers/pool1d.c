@@ -1,9 +1,11 @@
 /*
- * Pooling over time: the maximum or the average of windows of `pool` steps. Steps of the padding never win a maximum;
- * they count in an average if `counts_padding`. Sums are taken in ascending order of time.
+ * Pooling along one axis, which is called time here: the maximum or the average of windows of `pool` steps. Steps of
+ * the padding never win a maximum; they count in an average if `counts_padding`. Sums are taken in ascending order of
+ * time.
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
+#include "layers/along.h"
 #include "layers/layers.h"
 #include "model/model.h"
 #include "model/spec.h"
@@ -15,6 +17,8 @@
 
 typedef struct {
     CylTime1d time;
+    CylAlong along;
+    int64_t outputs; /* along the axis, if its size is known in advance */
     bool is_max, counts_padding;
 } Pool;
 
@@ -28,7 +32,8 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     CYL_TRY(cyl_spec_flag(spec, "count_include_pad", &pool->counts_padding));
     CYL_TRY(cyl_spec_whole(spec, "pool", 1, 1000000, &size));
     pool->is_max = mode == 1;
-    if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE || x->features != y->features) {
+    CYL_TRY(cyl_along_read(model, layer, spec, &pool->along));
+    if (x->kind != CYL_SEQUENCE || y->kind != CYL_SEQUENCE) {
         return CYL_E_VALUE;
     }
     CYL_TRY(cyl_time1d_read(spec, layer, size, &pool->time));
@@ -38,7 +43,20 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
         return CYL_E_OPTION;
     }
     layer->work = x->features;
-    return CYL_OK;
+    /* the last window of ceil_mode has to begin within the input, whatever the number of steps */
+    const int64_t steps = pool->along.over_time ? x->time : pool->along.size, sum = steps + layer->rule.add;
+    pool->outputs = sum > 0 ? sum / layer->rule.divide : 0;
+    const bool begins_within =
+        steps ? (pool->outputs - 1) * time->stride - time->before < steps : time->stride <= time->reach - time->before;
+    if (time->after > time->counted_after && !begins_within) {
+        return CYL_E_OPTION;
+    }
+    if (!pool->along.over_time) {
+        layer->time_kind = CYL_TIME_KEPT;
+        layer->is_whole = false;
+    }
+    const int64_t outputs = pool->along.over_time ? 1 : pool->outputs;
+    return y->features == pool->along.outer * outputs * pool->along.inner ? CYL_OK : CYL_E_VALUE;
 }
 
 static void pool_step(const CylModel *model, const Pool *pool, const char *x, int64_t steps, int64_t first,
@@ -65,15 +83,19 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
 
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     const Pool *pool = layer->data;
-    const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
-    int64_t steps = cyl_steps(workspace, layer->x), outputs = cyl_steps(workspace, layer->y), before, after;
-    cyl_time1d_pads(&pool->time, steps, &before, &after);
+    const CylAlong *along = &pool->along;
+    const int64_t pieces = cyl_along_pieces(along, layer, workspace) * along->outer;
+    const int64_t size = cyl_along_size(along, layer, workspace), inner = along->inner;
+    const int64_t outputs = along->over_time ? cyl_steps(workspace, layer->y) : pool->outputs;
+    int64_t before, after;
+    cyl_time1d_pads(&pool->time, size, &before, &after);
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * outputs, layer->work * pool->time.kernel);
+    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces * outputs, inner * pool->time.kernel);
          cyl_goes_on(&items, j); j++) {
-        int64_t row = j / outputs, t = j % outputs;
-        pool_step(model, pool, cyl_at(model, x->data, row * x->row_stride), steps, t, before,
-                  cyl_at(model, y->data, row * y->row_stride + t * y->step_stride), model->values[layer->x].features);
+        const int64_t row = j / outputs / pieces, piece = j / outputs % pieces, t = j % outputs;
+        const char *x = cyl_at(model, cyl_step_at(workspace, layer->x, row, 0), piece * size * inner);
+        char *y = cyl_at(model, cyl_step_at(workspace, layer->y, row, 0), (piece * outputs + t) * inner);
+        pool_step(model, pool, x, size, t, before, y, inner);
     }
 }
 

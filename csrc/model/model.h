@@ -83,7 +83,8 @@ typedef struct {
      * It has to
      *   - ask for the packed arrays of all weights (pack.h), in an order that depends on the spec alone, because the
      *     numbers come later, or are those of a file;
-     *   - say how time goes through the layer, in time_kind, rule, time_from, mixes_times, repeats_time, is_whole;
+     *   - say how time goes through the layer, in time_kind, rule, next_rule, time_from, mixes_times, repeats_time,
+     * is_whole;
      *   - set history_size or recurrent if it carries a state, and `work` to its multiply-adds.
      * If it fails, the layer and all that it holds are freed, and the model is as it was.
      */
@@ -135,7 +136,7 @@ struct CylLayer {
     int32_t states_out[2]; /* values h, c */
     int32_t first_state;   /* index of the layer's first state array in the model */
     CylTimeKind time_kind;
-    CylTimeRule rule;
+    CylTimeRule rule, next_rule; /* next_rule goes on from what `rule` gives; its divide is 0 where there is none */
     int32_t time_from;     /* the value from whose axis those of the outputs follow; x unless `prepare` changes it */
     bool mixes_times;      /* its inputs may have different lengths */
     bool repeats_time;     /* an input with one step is repeated for all steps */

@@ -71,6 +71,9 @@ static CylStatus plan_output_axis(CylModel *model, const CylLayer *layer, CylVal
         return CYL_E_VALUE;
     } else if (layer->time_kind == CYL_TIME_RULED) {
         CYL_TRY(cyl_axis_derive(model, from, layer->rule, &value->axis));
+        if (layer->next_rule.divide > 0) {
+            CYL_TRY(cyl_axis_derive(model, value->axis, layer->next_rule, &value->axis));
+        }
     } else {
         value->axis = from;
     }

@@ -46,9 +46,8 @@ CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t ker
         CYL_TRY(cyl_spec_flag(spec, "ceil_mode", &has_ceil));
     }
     if (has_ceil) {
-        /* one more window for the steps left over, allowed only where it always begins within the input */
-        if (time->stride > time->reach - time->before || time->padding == CYL_PAD_SAME ||
-            time->padding == CYL_PAD_CAUSAL) {
+        /* one more window for the steps left over; whether it begins within the input is for the layer to check */
+        if (time->padding == CYL_PAD_SAME || time->padding == CYL_PAD_CAUSAL) {
             return CYL_E_OPTION;
         }
         time->after += time->stride - 1;

@@ -127,6 +127,38 @@ def pool(**options):
     return ("pool1d", (None, 5), options)
 
 
+def transpose(shape=(None, 6), filters=8, kernel=(3,), groups=1, **options):
+    """A transposed convolution as (kind, shape of the input, options, shapes of the weights)."""
+    weights = {"weight": (filters, *kernel, shape[-1] // groups), "bias": (filters,)}
+    return ("conv_transpose", shape, {"groups": groups, **options}, weights)
+
+
+TRANSPOSED = [
+    transpose(),
+    transpose(kernel=(4,), stride_rows=2),
+    transpose(kernel=(4,), stride_rows=2, crop_after=2, activation="tanh"),
+    transpose(kernel=(2,), stride_rows=3, output_padding_rows=1),
+    transpose(kernel=(5,), stride_rows=3, crop_before=1, crop_after=2),
+    transpose(kernel=(3,), stride_rows=3),
+    transpose(kernel=(3,), stride_rows=2, dilation_rows=2, crop_after=3),
+    transpose(kernel=(3,), stride_rows=4, dilation_rows=2, output_padding_rows=3, crop_before=2),
+    transpose(kernel=(7,), dilation_rows=3, crop_after=18),
+    transpose((None, 33), filters=5, kernel=(25,), stride_rows=2, crop_after=23, activation="softmax"),
+    transpose((None, 9), filters=6, groups=3, kernel=(4,), stride_rows=2, crop_after=2),
+    transpose((None, 17), filters=34, groups=17, kernel=(3,), stride_rows=2),
+    transpose((T, 4), filters=70, kernel=(3,), stride_rows=2, crop_before=1, output_padding_rows=1),
+    transpose((None, 5, 4), filters=3, kernel=(4,), stride_rows=2, crop_before=1, crop_after=1),
+    transpose((None, 5, 4), kernel=(3, 2)),
+    transpose((None, 5, 4), filters=17, kernel=(4, 3), stride_rows=2, stride_columns=2, crop_after=2, crop_left=1),
+    transpose((None, 5, 4), kernel=(2, 3), stride_rows=2, stride_columns=3, dilation_columns=2, crop_right=2),
+    transpose((None, 3, 4), kernel=(5, 3), stride_rows=2, crop_before=2, crop_after=2, crop_left=1, crop_right=1),
+    transpose((None, 3, 6), groups=2, kernel=(3, 3), dilation_rows=2, output_padding_columns=0, crop_after=4),
+    transpose((5, 4, 3), kernel=(3, 3), stride_rows=2, stride_columns=2, crop_before=1, crop_left=1,
+              output_padding_rows=1, output_padding_columns=1),
+    transpose((None, 3, 5, 4), filters=6, kernel=(3, 4), stride_rows=2, stride_columns=3, crop_before=1, crop_right=2),
+]  # fmt: skip
+
+
 POOLS = [
     pool(stride=2),
     pool(pool=3, stride=2, padding="same"),
@@ -142,6 +174,15 @@ POOLS = [
         pool=4, stride=3, ceil_mode=True, mode="average", padding="explicit", pad_before=1, pad_after=1,
         count_include_pad=True,
     ),
+    ("pool1d", (None, 7, 3), {"axis": 1, "pool": 3, "stride": 2}),
+    ("pool1d", (None, 7, 3), {"axis": 1, "pool": 3, "stride": 2, "padding": "same", "mode": "average"}),
+    ("pool1d", (None, 3, 7), {"axis": 2, "pool": 2, "stride": 3, "padding": "explicit", "pad_before": 1}),
+    ("pool1d", (T, 8, 3, 2), {"axis": 1, "pool": 3, "stride": 2, "ceil_mode": True, "mode": "average"}),
+    # a last window that begins within the input only for this many steps
+    ("pool1d", (T, 4), {"pool": 3, "stride": 5, "ceil_mode": True}),
+    ("pool1d", (T, 9, 2), {"axis": -2, "pool": 2, "stride": 4, "ceil_mode": True, "mode": "average"}),
+    ("pool1d", (None, 9, 2), {"axis": 1, "pool": 3, "dilation": 2, "padding": "explicit", "pad_before": 2}),
+    ("pool1d", (None, 5, 18), {"stride": 2, "mode": "average"}),
 ]  # fmt: skip
 
 
@@ -260,7 +301,7 @@ ALONG = [
 ]
 
 
-ONE_INPUT = [*CONVOLUTIONS, *CONVOLUTIONS_2D, *POOLS, *NORMS, *SHAPES, *REDUCTIONS, *ALONG]
+ONE_INPUT = [*CONVOLUTIONS, *CONVOLUTIONS_2D, *TRANSPOSED, *POOLS, *NORMS, *SHAPES, *REDUCTIONS, *ALONG]
 
 
 #: layers of several inputs: (kind, shape, options, shapes of the weights, further inputs)

@@ -21,6 +21,7 @@ from tests.builders.layers import (
     inputs_of,
     one_layer,
     pool,
+    transpose,
     weight,
     weights_of,
 )
@@ -108,7 +109,10 @@ PAST_CONSTANTS = [
     (conv2d(51, filters=70, stride_columns=2, padding="same"), 3, 5),  # 24 columns of a row
     (conv2d(49, groups=6, filters=18, padding="causal"), 3, 5),
     (conv2d(25, groups=2, kernel=(3, 5), padding="explicit", pad_left=30, pad_right=30), 3, 7),
+    (transpose((None, 3), filters=65, kernel=(19,), stride_rows=2, crop_after=17), 3, 51),
+    (transpose((None, 49, 2), filters=3, kernel=(4, 5), stride_rows=2, stride_columns=2, crop_before=1), 3, 5),
     (pool(pool=3, stride=2, padding="same"), 49, 25),
+    (("pool1d", (None, 25, 17), {"axis": 1, "pool": 3, "stride": 2, "padding": "same"}), 49, 3),
     (("dense", (None, 70), {"activation": "softmax"}, {"weight": (130, 70), "bias": (130,)}), 3, 49),
     (("dense", (None, 2, 33), {}, {"weight": (65, 33)}), 97, 5),
     (("dense", (None, 5), {}, {"weight": (3, 5)}), 1, 257),

@@ -84,6 +84,60 @@ def test_convolutions_are_kerass(keras, rng, options):
     check("conv1d", (None, 6), x, expected, kept, {"weight": kernel.transpose(2, 0, 1), "bias": bias})
 
 
+@pytest.mark.parametrize(
+    "options, crops",
+    [
+        ({}, {}),
+        ({"stride": 2, "padding": 1}, {"crop_before": 1, "crop_after": 1}),
+        ({"stride": 3, "padding": 1, "output_padding": 2}, {"crop_before": 1, "crop_after": 1}),
+        ({"stride": 2, "dilation": 3, "kernel_size": 4}, {}),
+        ({"groups": 3, "stride": 4, "bias": False}, {}),
+    ],
+)
+def test_transposed_convolutions_are_torchs(torch, rng, options, crops):
+    options = {"in_channels": 6, "out_channels": 9, "kernel_size": 3, **options}
+    layer = torch.nn.ConvTranspose1d(**options).double()
+    x = rng.normal(size=(3, T, 6))
+    check_transposed("conv_transpose", (None, 6), layer, x, channels_first(torch, layer, x), options, crops)
+
+
+def check_transposed(kind, shape, layer, x, expected, options, crops):
+    """A transposed convolution of PyTorch, whose weight is (channels, filters / groups, *kernel)."""
+    tensors, groups = state(layer), options.get("groups", 1)
+    channels, filters, *kernel = tensors["weight"].shape
+    apart = tensors["weight"].reshape(groups, channels // groups, filters, -1).transpose(0, 2, 3, 1)
+    weights = {"weight": apart.reshape(groups * filters, *kernel, channels // groups)}
+    weights |= {"bias": tensors["bias"]} if "bias" in tensors else {}
+    kept = {"groups": groups, **crops}
+    for name in ("stride", "dilation", "output_padding"):
+        given = options.get(name, 0 if name == "output_padding" else 1)
+        numbers = given if isinstance(given, tuple) else (given,)
+        kept |= {f"{name}_{axis}": number for axis, number in zip(("rows", "columns"), numbers)}
+    check(kind, shape, x, expected, kept, weights)
+
+
+@pytest.mark.parametrize(
+    "options, crops",
+    [
+        ({"kernel_size": (3, 2)}, {}),
+        (
+            {"kernel_size": (4, 3), "stride": (2, 3), "padding": (1, 2), "dilation": (1, 2)},
+            {"crop_before": 1, "crop_after": 1, "crop_left": 2, "crop_right": 2},
+        ),
+        ({"kernel_size": (2, 4), "stride": (3, 2), "output_padding": (2, 1), "groups": 2}, {}),
+    ],
+)
+def test_transposed_convolutions_of_images_are_torchs(torch, rng, options, crops):
+    options = {"in_channels": 4, "out_channels": 6, **options}
+    layer = torch.nn.ConvTranspose2d(**options).double()
+    x = rng.normal(size=(3, 5, 7, 4))
+    expected = layer(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).detach().numpy()
+    check_transposed("conv_transpose", (None, 7, 4), layer, x, expected, options, crops)
+    check_transposed("conv_transpose", (5, 7, 4), layer, x, expected, options, crops)
+    frames = x.reshape(1, 3, 5, 7, 4)
+    check_transposed("conv_transpose", (None, 5, 7, 4), layer, frames, expected[None], options, crops)
+
+
 def test_depthwise_convolutions_are_kerass(keras, rng):
     layer = keras.layers.DepthwiseConv1D(3, depth_multiplier=2, padding="same", strides=2, dtype="float64")
     x = rng.normal(size=(3, T, 5))

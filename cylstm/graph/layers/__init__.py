@@ -24,6 +24,7 @@ _MODULES = {
     "conv2d": "conv2d",
     "constant": "constant",
     "conv_lstm": "conv_lstm",
+    "conv_transpose": "conv_transpose",
     "cumulate": "cumulate",
     "dense": "dense",
     "dot": "attention",

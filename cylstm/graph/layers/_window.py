@@ -1,4 +1,4 @@
-"""Windows over time, which convolution and pooling share."""
+"""Windows along an axis, which convolution and pooling share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ class WindowLayer(LayerKind):
         if reach > 1 << 24:
             raise UnsupportedError(f"layer {where!r}: a window that reaches over {reach} steps is not supported")
         if ceil_mode:
-            if padding in ("same", "causal") or stride > reach - before:
+            # a last window for the steps left over; it has to begin within x, whatever the number of steps
+            size = x.shape[0]
+            last = 0 if size is None else (size + before + after - reach + stride - 1) // stride * stride
+            begins_within = stride <= reach - before if size is None else last - before < size
+            if padding in ("same", "causal") or not begins_within:
                 raise UnsupportedError(
                     f"layer {where!r}: ceil_mode with windows that may begin in the padding (stride {stride}, "
                     f"{before} steps of padding, a reach of {reach}) is not supported"
