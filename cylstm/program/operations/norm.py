@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cylstm.program.network import Network
+from cylstm.program.operations.frames import has_frames, on_frames
+from cylstm.program.operations.shape import reshape
 from cylstm.program.tensor import Tensor
 
 
@@ -53,9 +56,30 @@ def layer_norm(
 
 def group_norm(net: Network, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     x = net.tensor(x)
+    if has_frames(x):
+        return _group_norm_of_frames(net, x, groups, weight, bias, eps)
     x = net.last(x, net.axis(x, 1))
     weights = {"gain": net.array(weight), "shift": net.array(bias)}
     return Tensor(net.add_layer("group_norm", x.value, weights, {"groups": groups, "epsilon": float(eps)}), x.axes)
+
+
+def _group_norm_of_frames(net: Network, x: Tensor, groups: int, weight: Any, bias: Any, eps: float) -> Tensor:
+    """Steps as rows: each with statistics of its own, which a normalisation of the numbers of one step has."""
+    sizes = [size for size in x.shape[1:] if isinstance(size, int)]
+    if len(sizes) < len(x.axes) - 1:
+        found: Tensor = on_frames(net, lambda one: group_norm(net, one, groups, weight, bias, eps), (x,))
+        return found
+    each = math.prod(sizes) // groups
+    y = layer_norm(net, reshape(net, x, (x.size(0), groups, each)), (each,), eps=eps)
+    y = reshape(net, y, x.shape)
+    if weight is None and bias is None:
+        return y
+    channels = (sizes[0], *[1] * (len(sizes) - 1))
+    scale, shift = (
+        np.full(channels, neutral) if given is None else net.array(given).reshape(channels)
+        for given, neutral in ((weight, 1.0), (bias, 0.0))
+    )
+    return net.affine(y, scale, shift)
 
 
 def instance_norm(
@@ -65,8 +89,10 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(net, x, mean, variance, weight, bias, eps)
     channels = x.size(1)
-    if len(x.axes) != 3 or x.batch != 0 or not isinstance(channels, int):
-        raise net.refuse(f"expected a tensor (batch, channels, time), found {x.shape}")
+    if len(x.axes) not in (3, 4) or x.batch != 0 or not isinstance(channels, int):
+        raise net.refuse(
+            f"expected a tensor (batch, channels, time) or (batch, channels, rows, columns), found {x.shape}"
+        )
     return group_norm(net, x, channels, weight, bias, eps)
 
 

@@ -101,7 +101,7 @@ def cell_of(kind: str, activation: str | None = None) -> Callable[..., Any]:
     return found
 
 
-def conv1d(
+def convolve(
     net: Network,
     input: Any,
     weight: Any,
@@ -111,11 +111,30 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Any:
+    """``aten.conv1d`` and ``aten.conv2d``."""
+    _check_numbers(net, input)
+    return conv.conv(net, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_transpose(
+    net: Network,
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """``aten.conv_transpose1d`` and ``aten.conv_transpose2d``."""
+    _check_numbers(net, input)
+    return conv.conv_transpose(net, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def _check_numbers(net: Network, input: Any) -> None:
     if dtype_of(input) != "float":
         raise net.refuse("a convolution of whole numbers is not supported; make them floating-point ones")
-    return on_frames(
-        net, lambda x: conv.conv1d(net, x, weight, bias, stride, padding, dilation, groups), (input,)
-    )  # fmt: skip
 
 
 def convolution(
@@ -131,17 +150,25 @@ def convolution(
     groups: int,
     **others: Any,
 ) -> Any:
-    if len(shape_of(weight)) != 3 or transposed:
-        raise net.refuse("convolutions over time are supported, transposed ones and those over images are not")
-    return conv1d(net, input, weight, bias, stride, padding, dilation, groups)
+    if len(shape_of(weight)) > 4:
+        raise net.refuse(_VOLUMES)
+    if transposed:
+        return conv_transpose(net, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return convolve(net, input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv2d(net: Network, *args: Any, **others: Any) -> Any:
-    raise net.refuse("a convolution over images is not supported; Conv1d, over time, is")
+_VOLUMES = "a convolution or pooling over volumes is not supported; those over time and over images are"
 
 
 def pad(net: Network, self: Any, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Any:
     return conv.pad(net, self, list(pad), mode, value)
+
+
+def padding(mode: str) -> Callable[..., Any]:
+    def found(net: Network, self: Any, padding: Sequence[int]) -> Any:
+        return conv.pad(net, self, list(padding), mode)
+
+    return found
 
 
 def batch_norm(
@@ -219,76 +246,124 @@ def sdpa(
     return attention.scaled_dot_product_attention(net, query, key, value, attn_mask, is_causal, scale)
 
 
-def of_rows(call: Callable[[Any], Any], x: Any) -> Any:
-    """`call` of (batch, channels, time); of (batch, time), whose rows PyTorch takes as channels, with one channel."""
-    if not isinstance(x, Tensor) or x.ndim != 2 or x.axes[0] != BATCH:
+def of_rows(call: Callable[[Any], Any], x: Any, spatial: int) -> Any:
+    """`call` of (batch, channels, *spatial); of (batch, *spatial), whose rows PyTorch takes as channels, with one
+    channel.
+    """
+    if not isinstance(x, Tensor) or x.ndim != spatial + 1 or x.axes[0] != BATCH:
         return call(x)
-    found: Tensor = call(x.with_axes((BATCH, None, x.axes[1])))
-    return found.with_axes((found.axes[0], found.axes[2]))
+    found: Tensor = call(x.with_axes((BATCH, None, *x.axes[1:])))
+    return found.with_axes((found.axes[0], *found.axes[2:]))
 
 
-def max_pool1d(
-    net: Network,
-    self: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> Any:
-    return on_frames(
-        net,
-        lambda x: of_rows(
-            lambda y: conv.max_pool1d(net, y, net_size(net, y, kernel_size), stride, padding, dilation, ceil_mode), x),
-        (self,),
-    )  # fmt: skip
+def max_pool(spatial: int) -> Callable[..., Any]:
+    def found(
+        net: Network,
+        self: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+    ) -> Any:
+        def call(x: Any) -> Any:
+            return conv.pool(net, x, "max", net_size(net, x, kernel_size), stride, padding, dilation, ceil_mode)
 
-
-def avg_pool1d(
-    net: Network,
-    self: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Any:
-    if dtype_of(self) != "float":
-        raise net.refuse("an average of whole numbers, cut off to whole numbers, is not supported")
-    return on_frames(
-        net,
-        lambda x: of_rows(
-            lambda y: conv.avg_pool1d(net, y, net_size(net, y, kernel_size), stride, padding, ceil_mode,
-                                      count_include_pad), x),
-        (self,),
-    )  # fmt: skip
-
-
-def net_size(net: Network, x: Any, given: Any) -> Any:
-    """A window's size, which may be the number of all steps."""
-    size = given[0] if isinstance(given, (tuple, list)) and len(given) == 1 else given
-    whole = shape_of(x)[-1]
-    return whole if not isinstance(size, (tuple, list)) and net.numbers(size) == net.numbers(whole) else given
-
-
-def adaptive(mode: str) -> Callable[..., Any]:
-    def found(net: Network, self: Any, output_size: Any) -> Any:
-        return on_frames(net, lambda x: of_rows(lambda y: conv.global_pool(net, y, mode, output_size), x), (self,))
+        return of_rows(call, self, spatial)
 
     return found
 
 
-def upsample(net: Network, input: Any = None, self: Any = None, output_size: Any = None, scale_factors: Any = None,
-             scales: Any = None) -> Any:  # fmt: skip
+def avg_pool(spatial: int) -> Callable[..., Any]:
+    def found(
+        net: Network,
+        self: Any,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Any:
+        if dtype_of(self) != "float":
+            raise net.refuse("an average of whole numbers, cut off to whole numbers, is not supported")
+
+        def call(x: Any) -> Any:
+            kernel = net_size(net, x, kernel_size)
+            return conv.pool(
+                net, x, "average", kernel, stride, padding, 1, ceil_mode, count_include_pad, divisor_override
+            )
+
+        return of_rows(call, self, spatial)
+
+    return found
+
+
+def with_indices(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A pooling that gives the places of its maxima too."""
+
+    def found(net: Network, *args: Any, **others: Any) -> Any:
+        return call(net, *args, **others), Unavailable("return_indices is not supported")
+
+    return found
+
+
+def net_size(net: Network, x: Any, given: Any) -> Any:
+    """A window's sizes, of which one may be the number of all steps."""
+    sizes = given if isinstance(given, (tuple, list)) else (given,)
+    axes = shape_of(x)[2:]
+    sizes = tuple(sizes) * len(axes) if len(sizes) == 1 else sizes
+    return tuple(
+        whole if net.numbers(size) == net.numbers(whole) else size for size, whole in zip(sizes, axes, strict=True)
+    )
+
+
+def adaptive(mode: str, spatial: int) -> Callable[..., Any]:
+    def found(net: Network, self: Any, output_size: Any) -> Any:
+        return of_rows(lambda x: conv.adaptive_pool(net, x, mode, output_size), self, spatial)
+
+    return found
+
+
+def upsample(
+    net: Network,
+    input: Any = None,
+    self: Any = None,
+    output_size: Any = None,
+    scale_factors: Any = None,
+    scales: Any = None,
+    scales_h: Any = None,
+    scales_w: Any = None,
+) -> Any:
+    """``aten.upsample_nearest1d`` and ``aten.upsample_nearest2d``, of whole factors."""
     x = self if input is None else input
-    factor = scales if scale_factors is None else scale_factors
-    factor = factor[0] if isinstance(factor, (tuple, list)) else factor
-    if factor is None:
-        size = output_size[0] if isinstance(output_size, (tuple, list)) else output_size
-        own = net.numbers(shape_of(x)[-1])
-        factors = {a / b for a, b in zip(net.numbers(size), own)}
-        factor = factors.pop() if len(factors) == 1 else 0.5
-    return conv.upsample(net, x, None, factor, "nearest")
+    factors = (scales_h, scales_w) if scales_h is not None and scales_w is not None else scales
+    factors = factors if scale_factors is None else scale_factors
+    if factors is None:
+        sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,)
+        factors = []
+        for size, own in zip(sizes, shape_of(x)[2:]):
+            found = {a / b for a, b in zip(net.numbers(size), net.numbers(own))}
+            factors.append(found.pop() if len(found) == 1 else 0.5)
+    return conv.upsample(net, x, factors)
+
+
+def pixel_shuffle(net: Network, self: Any, upscale_factor: int) -> Any:
+    """(batch, channels * r * r, rows, columns) to (batch, channels, rows * r, columns * r)."""
+    r = upscale_factor
+    batch, channels, rows, columns = shape_of(self)
+    y = shape.reshape(net, self, (batch, channels // r**2, r, r, rows, columns))
+    y = shape.permute(net, y, (0, 1, 4, 2, 5, 3))
+    return shape.reshape(net, y, (batch, channels // r**2, rows * r, columns * r))
+
+
+def pixel_unshuffle(net: Network, self: Any, downscale_factor: int) -> Any:
+    """(batch, channels, rows * r, columns * r) to (batch, channels * r * r, rows, columns)."""
+    r = downscale_factor
+    batch, channels, rows, columns = shape_of(self)
+    y = shape.reshape(net, self, (batch, channels, rows // r, r, columns // r, r))
+    y = shape.permute(net, y, (0, 1, 3, 5, 2, 4))
+    return shape.reshape(net, y, (batch, channels * r**2, rows // r, columns // r))
 
 
 def pack(net: Network, input: Any, lengths: Any, time: int) -> Any:
@@ -376,17 +451,18 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "gru_cell": cell_of("gru"),
     "rnn_tanh_cell": cell_of("rnn", "tanh"),
     "rnn_relu_cell": cell_of("rnn", "relu"),
-    "conv1d": conv1d,
+    "conv1d": convolve,
+    "conv2d": convolve,
+    "conv3d": refused(_VOLUMES),
+    "conv_transpose1d": conv_transpose,
+    "conv_transpose2d": conv_transpose,
+    "conv_transpose3d": refused(_VOLUMES),
     "convolution": convolution,
     "_convolution": convolution,
-    "conv2d": conv2d,
-    "conv3d": conv2d,
-    "conv_transpose1d": refused("a transposed convolution is not supported; Upsample and Conv1d are"),
-    "conv_transpose2d": conv2d,
     "pad": pad,
     "constant_pad_nd": lambda net, self, pad, value=0: conv.pad(net, self, list(pad), "constant", value),
-    "reflection_pad1d": lambda net, self, padding: conv.pad(net, self, list(padding), "reflect"),
-    "replication_pad1d": lambda net, self, padding: conv.pad(net, self, list(padding), "replicate"),
+    **{f"reflection_pad{n}d": padding("reflect") for n in (1, 2)},
+    **{f"replication_pad{n}d": padding("replicate") for n in (1, 2)},
     "batch_norm": batch_norm,
     "_native_batch_norm_legit_no_training": lambda net, input, weight, bias, running_mean, running_var, momentum, eps: (
         batch_norm(net, input, weight, bias, running_mean, running_var, False, momentum, eps), *_STATISTICS),
@@ -400,14 +476,19 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "group_norm": lambda net, input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True: norm.group_norm(
         net, input, num_groups, weight, bias, eps),
     "scaled_dot_product_attention": sdpa,
-    "max_pool1d": max_pool1d,
-    "avg_pool1d": avg_pool1d,
-    "max_pool1d_with_indices": refused("return_indices is not supported"),
-    "adaptive_avg_pool1d": adaptive("mean"),
-    "adaptive_max_pool1d": lambda net, self, output_size: (
-        adaptive("max")(net, self, output_size), Unavailable("return_indices is not supported")),
+    **{f"max_pool{n}d": max_pool(n) for n in (1, 2)},
+    **{f"max_pool{n}d_with_indices": with_indices(max_pool(n)) for n in (1, 2)},
+    **{f"avg_pool{n}d": avg_pool(n) for n in (1, 2)},
+    **{f"adaptive_avg_pool{n}d": adaptive("mean", n) for n in (1, 2)},
+    "_adaptive_avg_pool2d": adaptive("mean", 2),
+    **{f"adaptive_max_pool{n}d": with_indices(adaptive("max", n)) for n in (1, 2)},
+    **dict.fromkeys(("max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "adaptive_max_pool3d"), refused(_VOLUMES)),
     "upsample_nearest1d": upsample,
-    "upsample_linear1d": refused("upsampling with mode='linear' is not supported; mode='nearest' is"),
+    "upsample_nearest2d": upsample,
+    **{f"upsample_{kind}": refused(f"upsampling with mode='{kind[:-2]}' is not supported; mode='nearest' is")
+       for kind in ("linear1d", "bilinear2d", "bicubic2d")},
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
     "bilinear": bilinear,
     "pack": pack,
     "unpack": unpack,
