@@ -659,7 +659,7 @@ def predict(graph, *inputs, mask=None, initial_state=None):
     ----------
     graph : Graph
     inputs : ndarray
-        (batch, time, features) or (batch, features), one per input.
+        (batch, time, features) or (batch, features), one per input, with axes as the user has them (`Graph.layouts`).
     mask : ndarray of bool (batch, time), optional
         Of every sequence input.
     initial_state : list of tuple of ndarray, optional
@@ -671,6 +671,8 @@ def predict(graph, *inputs, mask=None, initial_state=None):
     """
     values = {}
     for name, x in zip(graph.inputs, inputs):
+        if name in graph.layouts:
+            x = _as_the_value(np.asarray(x), graph.layouts[name])
         values[name] = np.asarray(x) if graph.values[name].kind == "index" else np.asarray(x, np.float64)
         if graph.values[name].mask is not None:
             given = mask.get(name) if isinstance(mask, dict) else mask
@@ -721,4 +723,22 @@ def predict(graph, *inputs, mask=None, initial_state=None):
                 finals.append(running_of(layer.options, x))
             continue
         values[layer.outputs["y"]] = y
-    return [values[name] for name in graph.outputs], finals
+    return [_as_the_user(values[name], graph.layouts.get(name)) for name in graph.outputs], finals
+
+
+def _as_the_value(x, layout):
+    """An input (batch, ...) from the user's order of axes."""
+    x = x.transpose(0, *(1 + layout.index(axis) for axis in sorted(layout)))
+    for axis in range(int(max(layout))):
+        if str(axis) not in layout:
+            x = np.expand_dims(x, 1 + axis)
+    return x
+
+
+def _as_the_user(y, layout):
+    """An output (batch, ...) in the user's order of axes; those that it does not name have size 1."""
+    if layout is None:
+        return y
+    named = [1 + int(axis) for axis in layout]
+    y = y.transpose(0, *named, *(axis for axis in range(1, y.ndim) if axis not in named))
+    return y.reshape(y.shape[: 1 + len(layout)])

@@ -863,6 +863,7 @@ for key, options in TRANSPOSED.items():
 
 CHANNELS_FIRST = {
     "conv1d": lambda L: L.Conv1D(5, 3, padding="same", data_format="channels_first", activation="relu"),
+    "conv1d_softmax": lambda L: L.Conv1D(5, 3, data_format="channels_first", activation="softmax"),
     "separable": lambda L: L.SeparableConv1D(5, 3, data_format="channels_first"),
     "transposed": lambda L: L.Conv1DTranspose(5, 3, strides=2, data_format="channels_first"),
     "pool": lambda L: L.MaxPooling1D(2, data_format="channels_first"),

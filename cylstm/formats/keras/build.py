@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,7 +35,8 @@ from cylstm.formats.keras.weights import Part, Taken, Weights, numbered, take_we
 from cylstm.graph.builder import GraphBuilder, common_steps
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import Option, StaticTimeNeeded, Value
-from cylstm.program.tensor import Scores, Stack, Tensor, flat
+from cylstm.program.operations.shape import reshape
+from cylstm.program.tensor import BATCH_SIZE, Scores, Stack, Tensor, flat
 
 _Made = TypeVar("_Made")
 _MAX_NESTING = 50
@@ -104,13 +106,20 @@ class Model:
         self.taken: dict[str, Taken] = {}
         self.used: dict[str, str] = {}
         self.shapes = shapes = self.input_shapes()
+        #: input -> `Flow.order`, where the time of any length is not its first axis in Keras
+        self.orders: dict[str, tuple[int, ...]] = {}
+        for name, shape in shapes.items():
+            if len(shape) > 1 and None in shape[1:] and shape.count(None) == 1:
+                at = shape.index(None)
+                self.orders[name] = tuple(axis + (axis < at) if axis != at else 0 for axis in range(len(shape)))
+                shapes[name] = (None, *shape[:at], *shape[at + 1 :])
         #: input -> an input before it whose number of steps it has
         self.times: dict[str, str] = {}
         #: inputs that hold indices, whose number of steps is fixed, that take no mask
         self.special: dict[str, set[str]] = {
             "indices": {name for name, shape in shapes.items() if shape == (None,)},
             "fixed": set(),
-            "unmasked": set(),
+            "unmasked": set(self.orders),
         }
         while True:
             try:
@@ -140,6 +149,7 @@ class Model:
         if not self.stateful:
             window = common_steps(shapes[name][0] for name in graph.inputs if graph.values[name].has_time)
         layouts = {name: "0" for name in graph.outputs if name in self.custom.bare}
+        layouts |= {name: "".join(map(str, order)) for name, order in self.orders.items()}
         layouts |= self.operations.layouts
         return graph._replace(window=window, stateful=tuple(self.stateful), layouts=layouts)
 
@@ -150,6 +160,7 @@ class Model:
         self.custom.bare.clear()
         self.shared: dict[tuple[tuple[object, ...], str], dict[str, str]] = {}
         self.masks: dict[tuple[str, float], Value] = {}
+        self.permuted: dict[tuple[str, str], Value] = {}
         self.known_steps = {name: shape[0] for name, shape in shapes.items() if shape and shape[0] is not None}
         self.origins: dict[str, frozenset[str]] = {}
         #: layers of layers with stateful=True
@@ -164,8 +175,8 @@ class Model:
             if not shape or not all(size is not None and 0 < size <= MAX_UNITS for size in inner) or len(shape) > 8:
                 raise UnsupportedError(
                     f"{self.where}: input {name!r}: shape expected (batch, features), (batch, time, features) or "
-                    "(batch, time, [rows,] columns, channels) with a fixed number of features, or (batch, time) for an "
-                    f"Embedding; found {sizes_text(shape)}"
+                    "(batch, time, [rows,] columns, channels) of which one axis alone may have any size, or (batch, "
+                    f"time) for an Embedding; found {sizes_text(shape)}"
                 )
             if has_time and not self.special["fixed"].intersection(self.inputs_with(self.times.get(name, name))):
                 shape = (None, *inner)
@@ -178,7 +189,8 @@ class Model:
             )
             if value.mask is not None:
                 self.origins[value.mask] = frozenset([name])
-            flows.append(Flow(value, Mask(None if value.mask is None else self.builder.value(value.mask))))
+            mask = None if value.mask is None else self.builder.value(value.mask)
+            flows.append(Flow(value, Mask(mask), self.orders.get(name, ())))
         outputs = self.run(self.network, flows, [])
         made: list[Value] = []
         for k, output in enumerate(outputs):
@@ -187,6 +199,7 @@ class Model:
                 value = self.output_of(output, [*shapes, *(one.name for one in made), *later])
             else:
                 value = output.value
+                order = "".join(map(str, output.order))
                 if value.name in shapes or value in made or value.name in later:
                     # an output of a graph is made by a layer, and is one output only
                     name = f"{value.name.rpartition('.')[0] or value.name}.output"
@@ -194,6 +207,8 @@ class Model:
                     if value.name in self.custom.bare:
                         self.custom.bare.add(copied.name)
                     value = copied
+                if not output.is_natural:
+                    self.operations.layouts[value.name] = order
             made.append(value)
         for value in made:
             self.builder.output(value)
@@ -387,7 +402,7 @@ class Model:
         flow = found[reference.output]
         shape: tuple[Any, ...] | None = None
         if isinstance(flow, Flow):
-            shape = flow.value.shape[first : 1 if flow.value.name in self.custom.bare else None]
+            shape = flow.shape[first : 1 if flow.value.name in self.custom.bare else None]
         elif isinstance(flow, Computed) and hasattr(flow.made, "shape"):
             shape = sizes_of(flow.made)
         if shape is not None and reference.shape is not None:
@@ -438,6 +453,7 @@ class Model:
         layer = call.layer
         if self.custom.key(layer) is not None:
             tensors = self.weights.all_tensors(call.owner, call.within)
+            call = call.natural()
             flows = self.custom.add(call, self.builder, tensors, self.taken, self.operations.whole, self.share_time)
             self.used |= {tensor.name: f"{call.name}/{role}" for role, tensor in tensors.items()}
             return flows
@@ -457,6 +473,8 @@ class Model:
             except (CylstmError, LookupError):
                 tensors = {}
             raise self.custom.refusal(call, why, tensors)
+        if not kind.any_order:
+            call = call.natural()
         try:
             made = kind.add(call)
         except (FormatError, UnsupportedError) as error:
@@ -466,7 +484,9 @@ class Model:
                 f"{error}. The file does not say whose class this is; if it is one of your own, say what it computes "
                 f'with custom_layers={{"{layer.class_name}": function}}'
             ) from error
-        return made if isinstance(made, list) else [Flow(made, Mask(mask_behind(call)))]
+        if isinstance(made, list):
+            return made
+        return call.result(made, mask_behind(call), call.flows[0].order if kind.any_order else ())
 
     def call_network(self, call: LayerCall) -> list[Flow]:
         layer = call.layer
@@ -488,15 +508,15 @@ class Model:
         given = call.arguments.get("mask")
         if given is not None:
             masks = call.listed_masks() if isinstance(given, list) else [call.as_mask(given)]
-            flows = [Flow(flow.value, Mask(mask)) for flow, mask in zip(flows, masks, strict=False)] + flows[
+            flows = [replace(flow, mask=Mask(mask)) for flow, mask in zip(flows, masks, strict=False)] + flows[
                 len(masks) :
             ]
         for flow, entry in zip(flows, network.input_layers, strict=False):
             expected = self.shape_of(entry, entry.config)[1:]
-            shape = flow.value.shape[call.first :]
+            shape = flow.shape[call.first :]
             if len(expected) != len(shape) or any(a and b and a != b for a, b in zip(expected, shape, strict=True)):
                 raise FormatError(
-                    f"{call.what}: expected an input {sizes_text(expected)}, found {shape_text(flow.value)}"
+                    f"{call.what}: expected an input {sizes_text(expected)}, found {sizes_text(flow.shape)}"
                 )
         made = self.run(network, flows, call.name.split("/"), call)
         return [self.read(one, call.first) for one in made]
@@ -581,10 +601,26 @@ class Model:
         return self.weights.is_archive
 
     def flow_of(self, given: Flow | Computed) -> Flow:
-        return given if isinstance(given, Flow) else self.operations.flow_of(given, 0)
+        flow = given if isinstance(given, Flow) else self.operations.flow_of(given, 0)
+        return self.arranged(flow, range(len(flow.order)))
+
+    def arranged(self, flow: Flow, order: Sequence[int]) -> Flow:
+        wanted = tuple(order)
+        if wanted == flow.order:
+            return flow
+        digits = "".join(str(flow.order[wanted.index(axis)]) for axis in range(len(wanted)))
+        key = (flow.value.name, digits)
+        if key not in self.permuted:
+            name = f"{flow.value.name}.axes{digits}"
+            self.permuted[key] = self.builder.add("permute", name, {"x": flow.value}, options={"order": digits})["y"]
+        return Flow(self.permuted[key], flow.mask, wanted)
+
+    def reshaped(self, call: LayerCall, sizes: Sequence[int]) -> Flow:
+        made = self.operations.add(call, lambda net, x: reshape(net, x, [BATCH_SIZE, *sizes]), [call.flow], {})
+        return self.operations.flow_of(Computed(call.name, call.what, lambda: made), call.first)
 
     def mask_of_numbers(self, given: Flow | Computed, what: str) -> Value:
-        tensor = given.tensor if isinstance(given, Computed) else self.operations.tensor_of(given.value, 0)
+        tensor = given.tensor if isinstance(given, Computed) else self.operations.tensor_of(given, 0)
         if isinstance(given, Computed):
             return self.operations.mask_of(tensor, what, given.name)
         return self.operations.mask_of(tensor, what, given.value.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -43,10 +43,35 @@ class Mask:
 
 @dataclass(frozen=True)
 class Flow:
-    """A tensor of the Keras model: what it is in the graph, and its mask."""
+    """A tensor of the Keras model: what it is in the graph, its mask, and where its axes are.
+
+    Attributes
+    ----------
+    value : Value
+    mask : Mask
+    order : tuple of int
+        For each of Keras's axes, batch not counted, the axis of the value. It is not 0, 1, 2, ... where a time of any
+        length, the first axis of the value, is another one in Keras, and behind layers that only name axes anew.
+    """
 
     value: Value
     mask: Mask = field(default_factory=Mask)
+    order: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.order:
+            object.__setattr__(self, "order", tuple(range(len(self.value.shape))))
+        assert sorted(self.order) == [*range(len(self.value.shape))]
+
+    @property
+    def is_natural(self) -> bool:
+        """Whether its axes lie as Keras's."""
+        return self.order == tuple(range(len(self.value.shape)))
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The sizes of Keras's axes, batch not counted."""
+        return tuple(self.value.shape[axis] for axis in self.order)
 
 
 class Computed:
@@ -163,6 +188,12 @@ class Maker(Protocol):
 
     def flow_of(self, given: Flow | Computed) -> Flow:
         """What a layer reads of the result of an operation."""
+
+    def arranged(self, flow: Flow, order: Sequence[int]) -> Flow:
+        """The same tensor with its axes in this order. Raises `StaticTimeNeeded` where that moves an open time."""
+
+    def reshaped(self, call: LayerCall, sizes: Sequence[int]) -> Flow:
+        """The only input in another shape, of which one size may be -1."""
 
     def mask_of_numbers(self, given: Flow | Computed, what: str) -> Value:
         """The mask of the steps whose number is not 0, of a tensor (batch, time)."""
@@ -292,17 +323,47 @@ class LayerCall:
             self.owner, placed, index, shapes, roles, cudnn_bias=cudnn_bias, ignored=ignored, integers=integers
         )
 
-    def axis(self, axis: object, option: str = "axis", of: Value | None = None) -> int:
+    def axis(self, axis: object, option: str = "axis", of: Flow | None = None) -> int:
         """The axis of the value's shape for Keras's axis, which counts the batch too."""
-        value = of or self.x
-        rank = len(value.shape) - self.first + 1
+        flow = of or self.flow
+        rank = len(flow.order) - self.first + 1
         if type(axis) is not int or not -rank <= axis < rank:
             raise ShapeError(
-                f"{self.what}: option {option} expected an axis of {shape_text(value)}, found {axis!r:.80}"
+                f"{self.what}: option {option} expected an axis of {sizes_text(flow.shape)}, found {axis!r:.80}"
             )
         if axis % rank == 0:
             raise ShapeError(f"{self.what}: option {option} expected another axis than the batch, found {axis}")
-        return axis % rank - 1 + self.first
+        return flow.order[axis % rank - 1 + self.first]
+
+    def natural(self) -> LayerCall:
+        """The call with the axes of all inputs as Keras has them."""
+        return replace(self, flows=self._natural(self.flows), arguments=self._natural(self.arguments))
+
+    def _natural(self, nest: Any) -> Any:
+        if isinstance(nest, Flow):
+            return self.maker.arranged(nest, range(len(nest.order)))
+        if isinstance(nest, list):
+            return [self._natural(one) for one in nest]
+        return {key: self._natural(one) for key, one in nest.items()} if isinstance(nest, dict) else nest
+
+    @property
+    def channels(self) -> int:
+        """The size of Keras's last axis."""
+        size = self.flow.shape[-1]
+        return self.known_sizes(self.x, 0)[0] if size is None else size
+
+    def last_is_last(self) -> LayerCall:
+        """The call with Keras's last axis as the last of the value."""
+        flow = self.flow
+        last = flow.order[-1]
+        if last == len(flow.order) - 1:
+            return self
+        order = [place - (place > last) for place in flow.order[:-1]]
+        return replace(self, flows=[self.maker.arranged(flow, [*order, len(order)])])
+
+    def result(self, y: Value, mask: Value | NoMask | None, order: Sequence[int] = ()) -> list[Flow]:
+        """The only output, with its mask and order."""
+        return [Flow(y, Mask(mask), tuple(order))]
 
     def known_sizes(self, value: Value, first: int) -> tuple[int, ...]:
         """The sizes of a value's axes from `first` on. Raises `StaticTimeNeeded` if a time among them is not known."""

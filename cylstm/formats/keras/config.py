@@ -130,9 +130,28 @@ class LayerConfig:
             raise FormatError(f"{self.what}: option {key} expected {least} to {MAX_UNITS}, found {value!r:.80}")
         return value
 
-    def pair(self, key: str) -> tuple[int, int]:
-        """Two whole numbers, or one for both."""
+    def each(self, key: str, count: int, *, least: int = 1) -> tuple[int, ...]:
+        """`count` whole numbers, or one for all of them."""
         value = self.config.get(key)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        value = [value] * count if type(value) is int else value
+        if not isinstance(value, list) or len(value) != count or not all(type(size) is int for size in value):
+            what = "a whole number" if count == 1 else f"{count} whole numbers"
+            raise FormatError(f"{self.what}: option {key} expected {what}, found {value!r:.80}")
+        if not all(least <= size <= MAX_UNITS for size in value):
+            raise FormatError(f"{self.what}: option {key} expected {least} to {MAX_UNITS}, found {value!r:.80}")
+        return tuple(value)
+
+    def pairs(self, key: str, count: int) -> list[tuple[int, int]]:
+        """Two whole numbers for each of `count` axes; one for both, one or two for all axes."""
+        value = self.config.get(key)
+        value = [value] * count if type(value) is int else value
+        value = [value] if count == 1 and isinstance(value, list) and len(value) == 2 else value
+        if not isinstance(value, list) or len(value) != count:
+            raise FormatError(f"{self.what}: option {key} expected {count} pairs of numbers, found {value!r:.80}")
+        return [self._pair(key, one) for one in value]
+
+    def _pair(self, key: str, value: Any) -> tuple[int, int]:
         value = [value, value] if type(value) is int else value
         if not isinstance(value, list) or len(value) != 2 or not all(type(size) is int for size in value):
             raise FormatError(f"{self.what}: option {key} expected two whole numbers, found {value!r:.80}")

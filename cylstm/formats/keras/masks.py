@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cylstm.formats.keras.call import Flow, LayerCall, Mask, NoMask
+from cylstm.formats.keras.call import Flow, LayerCall, NoMask
 from cylstm.formats.keras.config import LayerConfig
 from cylstm.graph.values import Value
 
@@ -20,21 +20,27 @@ KEEPS, ENDS, OWN = "keeps", "ends", "own"
 
 _KEPT, _ENDED, _OF_ITS_OWN = ((0, 0), KEEPS), ((0, 0), ENDS), ((0, 0), OWN)
 
+#: Layers over time or images: their names, with "#" for the number of dimensions, and the most of these.
+_SPATIAL = (
+    ("Conv#D", 1), ("Conv#DTranspose", 1), ("DepthwiseConv#D", 1), ("SeparableConv#D", 1), ("MaxPooling#D", 1),
+    ("AveragePooling#D", 1), ("AdaptiveMaxPooling#D", 1), ("AdaptiveAveragePooling#D", 1), ("GlobalMaxPooling#D", 3),
+    ("GlobalAveragePooling#D", 3), ("Cropping#D", 3), ("ZeroPadding#D", 3), ("UpSampling#D", 3),
+)  # fmt: skip
+
 #: Keras's class name -> (first version, what) in ascending order. Before 2.4 Keras (not tf.keras) refused to build a
 #: layer that ends masks behind one that gives a mask; since then the mask ends silently, or with a warning.
 MASKS: Mapping[str, Sequence[tuple[Version, str]]] = {
     **dict.fromkeys(
         ("Dense", "Activation", "LeakyReLU", "ELU", "ReLU", "ThresholdedReLU", "PReLU", "Softmax", "Dropout",
-         "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization",
+         "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout",
+         "AlphaDropout", "ActivityRegularization",
          "BatchNormalization", "LayerNormalization", "UnitNormalization", "GroupNormalization"),
         (_KEPT,),
     ),
     **dict.fromkeys(("Identity", "Normalization", "Rescaling"), (_ENDED, ((3, 0), KEEPS))),
     **dict.fromkeys(
-        ("RMSNormalization", "Conv1D", "DepthwiseConv1D", "SeparableConv1D", "MaxPooling1D", "AveragePooling1D",
-         "GlobalMaxPooling1D", "GlobalAveragePooling1D", "Flatten", "Reshape", "Permute", "RepeatVector", "Cropping1D",
-         "ZeroPadding1D", "UpSampling1D", "Dot", "EinsumDense", "Conv1DTranspose", "AdaptiveMaxPooling1D",
-         "AdaptiveAveragePooling1D"),
+        ("RMSNormalization", "Flatten", "Reshape", "Permute", "RepeatVector", "Dot", "EinsumDense",
+         *(name.replace("#", str(n)) for name, most in _SPATIAL for n in range(1, most + 1))),
         (_ENDED,),
     ),
     **dict.fromkeys(
@@ -128,7 +134,7 @@ def add_merge(call: LayerCall, mode: str) -> list[Flow]:
     else:
         readable = [call.readable(mask) for mask in masks]
         y = (_product if mode == "mul" else _extreme)(call, mode, values, readable)
-    return [Flow(y, Mask(mask))]
+    return call.result(y, mask, call.flows[0].order)
 
 
 def _product(call: LayerCall, mode: str, values: Sequence[Value], masks: Sequence[Value | None]) -> Value:

@@ -7,7 +7,7 @@ import cylstm
 from cylstm.formats.keras.masks import KEEPS, MASKS, OWN, rule_of
 
 from tests import reference
-from tests.builders import keras_models
+from tests.builders import keras_images, keras_models
 from tests.builders.promise import check
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
@@ -26,7 +26,8 @@ def same_graph(a, b, tolerance=0.0):
 
 
 def test_there_are_many_models():
-    assert len(keras_models.MODELS) >= 90
+    assert len(keras_models.MODELS) >= 260
+    assert {f"image_{key}" for key in keras_images.IMAGES} < set(keras_models.MODELS)
 
 
 @pytest.mark.parametrize("name", keras_models.MODELS)
@@ -56,30 +57,35 @@ def test_a_model_gives_kerass_numbers(keras, tmp_path, name, record_property):
 
 
 def layers_of(keras):
-    """One layer of each class whose rule the table has, that takes (batch, time, features)."""
+    """One layer of each class whose rule the table has, that takes (batch, time, features), or of images likewise."""
     options = {
         "Dense": {"units": 4}, "Activation": {"activation": "tanh"}, "Rescaling": {"scale": 0.5},
-        "Conv1D": {"filters": 4, "kernel_size": 1}, "DepthwiseConv1D": {"kernel_size": 1},
-        "SeparableConv1D": {"filters": 4, "kernel_size": 1}, "AveragePooling1D": {"pool_size": 1},
-        "MaxPooling1D": {"pool_size": 1}, "Reshape": {"target_shape": (6, 4)}, "Permute": {"dims": (1, 2)},
+        **{f"{kind}Conv{n}D": {"kernel_size": 1} for kind in ("", "Depthwise", "Separable") for n in (1, 2, 3)},
+        **{f"Conv{n}DTranspose": {"kernel_size": 2} for n in (1, 2, 3)},
+        **{f"{kind}Pooling{n}D": {"pool_size": 1} for kind in ("Max", "Average") for n in (1, 2, 3)},
+        **{f"Adaptive{kind}Pooling{n}D": {"output_size": 3} for kind in ("Max", "Average") for n in (1, 2, 3)},
+        "Reshape": {"target_shape": (6, 4)}, "Permute": {"dims": (1, 2)},
         "GroupNormalization": {"groups": 2}, "Normalization": {"mean": 0.5, "variance": 2.0},
-        **{key: {"rate": 0.1} for key in ("Dropout", "SpatialDropout1D", "GaussianDropout", "AlphaDropout")},
+        **{key: {"rate": 0.1} for key in ("Dropout", "GaussianDropout", "AlphaDropout")},
+        **{f"SpatialDropout{n}D": {"rate": 0.1} for n in (1, 2, 3)},
         "GaussianNoise": {"stddev": 0.1},
         "EinsumDense": {"equation": "abc,cd->abd", "output_shape": (None, 4)},
-        "Conv1DTranspose": {"filters": 4, "kernel_size": 2},
-        **{f"Adaptive{kind}Pooling1D": {"output_size": 3} for kind in ("Max", "Average")},
     }  # fmt: skip
     for name in MASKS:
         if not hasattr(keras.layers, name):
             continue  # of Keras 2
         if rule_of(name, (3, 15)) != OWN and name not in ("Dot", "RepeatVector", "Softmax"):
-            yield name, getattr(keras.layers, name)(**options.get(name, {}))
+            given = options.get(name, {})
+            if "Conv" in name and "Depthwise" not in name:
+                given = {**given, "filters": 4}
+            yield name, getattr(keras.layers, name)(**given)
 
 
 def test_keras_keeps_and_ends_masks_as_the_table_says(keras):
-    x = np.ones((2, 6, 4), np.float32)
-    x[1, 4:] = 0
     for name, layer in layers_of(keras):
+        sizes = {"2D": (3,), "3D": (3, 5)}
+        x = np.ones((2, 6, *next((more for key, more in sizes.items() if key in name), ()), 4), np.float32)
+        x[1, 4:] = 0
         mask = getattr(layer(keras.layers.Masking()(x)), "_keras_mask", None)
         assert (mask is not None) == (rule_of(name, (3, 15)) == KEEPS), name
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.keras.call import LayerCall
+from cylstm.formats.keras.call import Flow, LayerCall
 from cylstm.formats.keras.config import LayerConfig
+from cylstm.formats.keras.masks import mask_behind
 from cylstm.graph.activations import activation_options
 from cylstm.graph.values import Option, Value
 
@@ -45,9 +46,18 @@ def _mish(call: LayerCall, x: Value) -> Value:
     return call.add("merge", {"x": x, "x1": y}, mode="mul")
 
 
-def add_activation(call: LayerCall) -> Value:
+def add_activation(call: LayerCall) -> list[Flow]:
     call.layer.check_options({"activation"})
-    return activated(call, output_activation(call.layer), "activation", call.x)
+    activation = output_activation(call.layer)
+    if is_over_last(activation):
+        call = call.last_is_last()
+    y = activated(call, activation, "activation", call.x)
+    return call.result(y, mask_behind(call), call.flow.order)
+
+
+def is_over_last(activation: str | dict[str, Option]) -> bool:
+    """Whether an activation reads the whole last axis of Keras."""
+    return activation == "log_softmax" or (isinstance(activation, dict) and activation["activation"] == "softmax")
 
 
 def add_activation_layer(call: LayerCall) -> Value:
@@ -106,7 +116,12 @@ def add_relu(call: LayerCall) -> Value:
     return call.add("merge", {"x": y, "x1": below}, mode="sum")
 
 
-def add_prelu(call: LayerCall) -> Value:
+def add_prelu(call: LayerCall) -> list[Flow]:
+    call = call.natural()
+    return call.result(_prelu(call), mask_behind(call))
+
+
+def _prelu(call: LayerCall) -> Value:
     layer, x = call.layer, call.x
     layer.check_options({"shared_axes"})
     shared = layer.config.get("shared_axes") or []

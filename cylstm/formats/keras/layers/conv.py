@@ -8,23 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from cylstm.errors import ShapeError, UnsupportedError
-from cylstm.formats.keras.call import Flow, LayerCall, shape_text
+from cylstm.formats.keras.call import LayerCall, shape_text
 from cylstm.formats.keras.config import LayerConfig
 from cylstm.formats.keras.layers.activations import activated, output_activation
 from cylstm.formats.keras.layers.quantized import affine, take_with_lora
+from cylstm.formats.keras.layers.spatial import check_channels_last
 from cylstm.graph.values import Option, Value
 
 #: Windows of different sizes are layers of their own each.
 _MOST_WINDOWS = 256
-
-
-def check_channels_last(call: LayerCall) -> None:
-    found = call.layer.config.get("data_format", "channels_last")
-    if found not in (None, "channels_last"):
-        raise UnsupportedError(
-            f"{call.what}: option data_format={found!r:.80} is not supported; build the layer with 'channels_last', "
-            "whose weights are the same, and give the channels last"
-        )
 
 
 def window_options(call: LayerCall, *paddings: str) -> dict[str, Option]:
@@ -218,27 +210,6 @@ def _transposed_padding(layer: LayerConfig, reach: int, stride: int, padding: st
     return before, total - before
 
 
-def channels_last(add: Callable[[LayerCall], Value], *, is_flat: bool = False) -> Callable[[LayerCall], Value]:
-    """A layer whose input may have the channels first; `is_flat` tells that its result has no channels of its own."""
-
-    def add_either(call: LayerCall) -> Value:
-        if call.layer.config.get("data_format") != "channels_first" or len(call.x.shape) - call.first < 2:
-            return add(call)
-        if call.flow.mask.value is not None:
-            call.refuse_mask(call.flow.mask.value, "a mask of an input with the channels first is not supported")
-        rank, first = len(call.x.shape), call.first
-        order = [*range(first), *range(first + 1, rank), first]
-        x = call.add("permute", call.x, None, ".channels_last", order="".join(map(str, order)))
-        layer = replace(call.layer, config={**call.layer.config, "data_format": "channels_last"})
-        y = add(replace(call, layer=layer, flows=[Flow(x, call.flow.mask)]))
-        if is_flat or len(y.shape) - first < 2:
-            return y
-        back = [*range(first), len(y.shape) - 1, *range(first, len(y.shape) - 1)]
-        return call.add("permute", y, None, ".channels_first", order="".join(map(str, back)))
-
-    return add_either
-
-
 def adaptive_pooling_of(mode: str) -> Callable[[LayerCall], Value]:
     """Pooling into a number of windows that divide the time: window i from i * time / n to (i + 1) * time / n."""
 
@@ -324,28 +295,5 @@ def pooling_of(mode: str) -> Callable[[LayerCall], Value]:
         gain = np.repeat(1.0 / np.array(inside), y.features).astype(np.float32)
         flat = call.add("batch_norm", flat, {"mean": ones * 0, "variance": ones, "gain": gain}, ".mean", epsilon=0.0)
         return call.add("reshape", flat, shape=f"time,{len(inside)},{y.features}")
-
-    return add
-
-
-def global_pooling_of(mode: str) -> Callable[[LayerCall], Value]:
-    def add(call: LayerCall) -> Value:
-        layer, x = call.layer, call.x
-        layer.check_options({"data_format", "keepdims"})
-        check_channels_last(call)
-        if len(x.shape) - call.first != 2:
-            raise ShapeError(f"{call.what}: expected an input (batch, time, features), found {shape_text(x)}")
-        inputs: dict[str, Value | None] = {"x": x}
-        if mode == "mean":
-            is_explicit, mask = call.explicit_mask()
-            mask = call.readable(mask if is_explicit else call.flow.mask.value)
-            if mask is not None and call.first:
-                call.refuse_mask(mask, "a mask inside TimeDistributed is not supported")
-            inputs["mask"] = mask
-        keeps = layer.flag("keepdims", False)
-        y = call.add("reduce", inputs, None, ".flat" if keeps else "", mode=mode, axis=call.first)
-        if not keeps:
-            return y
-        return call.add("reshape", y, shape=("time," if call.first else "") + f"1,{x.features}")
 
     return add

@@ -6,16 +6,18 @@ from cylstm.errors import UnsupportedError
 from cylstm.formats.keras.call import Flow, LayerCall, Mask, NoMask, Rebuild, shape_text
 from cylstm.formats.keras.layers.activations import output_activation
 from cylstm.formats.keras.layers.quantized import affine, product, take_kernel, take_table
+from cylstm.formats.keras.masks import mask_behind
 from cylstm.graph.values import Value
 
 
-def add_dense(call: LayerCall) -> Value:
-    layer = call.layer
+def add_dense(call: LayerCall) -> list[Flow]:
+    layer, call = call.layer, call.last_is_last()
     layer.check_options({"units", "use_bias", "activation", "lora_rank", "lora_alpha", "quantization_config"})
     units, bias = layer.whole("units", old_name="output_dim"), layer.flag("use_bias", True)
     activation = output_activation(layer)
     kernel, shift = take_kernel(call, (call.x.features, units), [0], (units,) if bias else None)
-    return product(call, call.x, kernel, kernel.array.T, shift, activation)
+    y = product(call, call.x, kernel, kernel.array.T, shift, activation)
+    return call.result(y, mask_behind(call), call.flow.order)
 
 
 _TABLE = {"input_dim", "output_dim", "mask_zero", "weights", "lora_rank", "lora_alpha", "quantization_config"}

@@ -16,16 +16,20 @@ class LayerKind(NamedTuple):
     Attributes
     ----------
     add : callable
-        `LayerCall` -> outputs: a `Value`, whose mask follows from `MASKS`, or a list of `Flow`, whose masks are final.
+        `LayerCall` -> outputs: a `Value`, whose mask follows from `MASKS` and whose axes lie as those of the input, or
+        a list of `Flow`, whose masks and orders are final.
     weighted : callable
         `LayerConfig` -> whether the layer has weights.
     arguments : tuple of str
         What the layer is called with, in order, beside the first.
+    any_order : bool
+        Whether it reads inputs whose axes lie in any order (`Flow.order`); others get them as Keras has them.
     """
 
     add: Callable[[LayerCall], Value | list[Flow]]
     weighted: Callable[[LayerConfig], bool] = lambda layer: False
     arguments: tuple[str, ...] = ()
+    any_order: bool = False
 
 
 def always(layer: LayerConfig) -> bool:

@@ -57,19 +57,20 @@ def add_spectral_normalization(call: LayerCall) -> list[Flow]:
 def add_time_distributed(call: LayerCall) -> list[Flow]:
     call.layer.check_options({"layer"})
     inner = call.layer.inner(call.layer.config.get("layer"), "layer", may_be_custom=True)
+    call = call if call.flow.order[:1] == (0,) else call.natural()
     x, (is_explicit, mask) = call.flow.value, call.explicit_mask()
-    flow = Flow(x, Mask(mask)) if is_explicit else call.flow
+    flow = replace(call.flow, mask=Mask(mask)) if is_explicit else call.flow
     if call.first or not x.has_time or len(x.shape) < 2:
         raise UnsupportedError(f"{call.what}: expected an input (batch, time, ...), found {shape_text(x)}")
     within = Part((*call.within.path, "layer"), (*call.within.attributes, "layer"), (), call.within.below)
     if not _works_on_each_step(inner):
-        return _frame_by_frame(call, inner, within, flow)
-    given = Flow(x, Mask(inner_mask(call, inner, flow.mask.value)))
+        return _frame_by_frame(call, inner, within, call.maker.arranged(flow, range(len(flow.order))))
+    given = replace(flow, mask=Mask(inner_mask(call, inner, flow.mask.value)))
     made = call.maker.call_layer(
         LayerCall(call.maker, inner, call.name, call.owner, within, [given], first=1, is_last=call.is_last)
     )
     mask = passed_mask(call)
-    return [Flow(one.value, Mask(mask_of_frames(call, one, mask))) for one in made]
+    return [replace(one, mask=Mask(mask_of_frames(call, one, mask))) for one in made]
 
 
 #: Inside TimeDistributed, layers that are called on single frames add as many layers to the graph.
@@ -79,11 +80,13 @@ _MOST_FRAMES = 256
 #: Layers that TimeDistributed gives all its steps at once; any other is called frame by frame.
 _PER_STEP = {
     "Dense", "Embedding", "Activation", "LeakyReLU", "ELU", "ReLU", "PReLU", "Softmax", "Dropout", "SpatialDropout1D",
-    "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization", "Identity", "BatchNormalization",
-    "LayerNormalization", "RMSNormalization", "UnitNormalization", "Normalization", "Rescaling", "GlobalMaxPooling1D",
-    "GlobalAveragePooling1D", "Flatten", "Reshape", "Permute", "RepeatVector", "Cropping1D", "ZeroPadding1D",
-    "UpSampling1D", "Conv1D", "DepthwiseConv1D", "SeparableConv1D", "MaxPooling1D", "AveragePooling1D", "EinsumDense",
-    "ThresholdedReLU", *MODELS,
+    "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
+    "ActivityRegularization", "Identity", "BatchNormalization", "LayerNormalization", "RMSNormalization",
+    "UnitNormalization", "Normalization", "Rescaling", "Flatten", "Reshape", "Permute", "RepeatVector", "Conv1D",
+    "DepthwiseConv1D", "SeparableConv1D", "MaxPooling1D", "AveragePooling1D", "EinsumDense", "ThresholdedReLU",
+    *(f"{name}{count}D" for count in (1, 2, 3) for name in (
+        "GlobalMaxPooling", "GlobalAveragePooling", "Cropping", "ZeroPadding", "UpSampling")),
+    *MODELS,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.keras.call import Flow, LayerCall, shape_text
+from cylstm.formats.keras.masks import mask_behind
 from cylstm.graph.values import Value
 
 
@@ -26,21 +27,20 @@ def _last_axes(call: LayerCall, axis: object) -> int:
     return len(found)
 
 
-def axes_last(add: Callable[[LayerCall], Value]) -> Callable[[LayerCall], Value]:
+def axes_last(add: Callable[[LayerCall], Value]) -> Callable[[LayerCall], list[Flow]]:
     """A layer over the axes of its option `axis`, which are moved behind the others where they are not the last."""
 
-    def add_anywhere(call: LayerCall) -> Value:
-        x, axis = call.x, call.layer.config.get("axis", -1)
-        rank = len(x.shape)
+    def add_anywhere(call: LayerCall) -> list[Flow]:
+        axis = call.layer.config.get("axis", -1)
+        if isinstance(axis, list) and len(axis) > 1:
+            call = call.natural()
+        flow, rank = call.flow, len(call.x.shape)
         found = sorted({call.axis(one) for one in (axis if isinstance(axis, list) else [axis])})
-        if not found or found == list(range(rank - len(found), rank)):
-            return add(call)
-        order = [*(k for k in range(rank) if k not in found), *found]
-        last: object = list(range(-len(found), 0)) if isinstance(axis, list) else -1
-        moved = call.add("permute", x, None, ".axes_last", order="".join(map(str, order)))
-        layer = replace(call.layer, config={**call.layer.config, "axis": last})
-        y = add(replace(call, layer=layer, flows=[Flow(moved, call.flow.mask)]))
-        return call.add("permute", y, None, ".axes_back", order="".join(str(order.index(k)) for k in range(rank)))
+        places = [*(k for k in range(rank) if k not in found), *found]
+        flow = call.maker.arranged(flow, [places.index(k) for k in flow.order])
+        layer = replace(call.layer, config={**call.layer.config, "axis": list(range(-len(found), 0))})
+        y = add(replace(call, layer=layer, flows=[Flow(flow.value, flow.mask)]))
+        return call.result(y, mask_behind(call), flow.order)
 
     return add_anywhere
 
@@ -151,13 +151,15 @@ def add_normalization(call: LayerCall) -> Value:
     return call.add("batch_norm", call.x, weights, epsilon=0.0)
 
 
-def add_rescaling(call: LayerCall) -> Value:
+def add_rescaling(call: LayerCall) -> list[Flow]:
     call.layer.check_options({"scale", "offset"})
+    call = call.last_is_last()
     size = call.x.features
     scale, offset = _numbers(call, "scale", None, size), _numbers(call, "offset", 0.0, size)
     if scale is None or offset is None:
         raise FormatError(f"{call.what}: option {'scale' if scale is None else 'offset'} is missing")
     ones = np.ones(size, np.float32)
-    return call.add(
+    y = call.add(
         "batch_norm", call.x, {"mean": ones * 0, "variance": ones, "gain": scale, "shift": offset}, epsilon=0.0
     )
+    return call.result(y, mask_behind(call), call.flow.order)

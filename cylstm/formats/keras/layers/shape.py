@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
-from cylstm.errors import FormatError, ShapeError
-from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text
-from cylstm.formats.keras.layers.conv import check_channels_last
+from cylstm.errors import FormatError, ShapeError, UnsupportedError
+from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text, sizes_text
+from cylstm.formats.keras.layers.spatial import check_channels_last, one_after_the_other, spatial_axes
 from cylstm.formats.keras.masks import mask_behind
-from cylstm.graph.values import Value
+from cylstm.graph.values import Option, Value
 
 
-def add_flatten(call: LayerCall) -> Value:
+def add_flatten(call: LayerCall) -> list[Flow]:
     call.layer.check_options({"data_format"})
     check_channels_last(call)
-    return call.add("reshape", call.x, shape="time,-1" if call.first else "-1")
+    call = call.natural()
+    y = call.add("reshape", call.x, shape="time,-1" if call.first else "-1")
+    return call.result(y, mask_behind(call))
 
 
-def add_reshape(call: LayerCall) -> Value:
+def add_reshape(call: LayerCall) -> list[Flow]:
     call.layer.check_options({"target_shape"})
-    return reshape(call, call.x, call.layer.config.get("target_shape"), "target_shape")
-
-
-def reshape(call: LayerCall, x: Value, target: object, option: str) -> Value:
-    """`x` in the shape `target`, batch not counted."""
+    target = call.layer.config.get("target_shape")
     if not isinstance(target, list) or not target or not all(type(size) is int for size in target):
-        raise FormatError(f"{call.what}: option {option} expected a list of whole numbers, found {target!r:.80}")
+        raise FormatError(f"{call.what}: option target_shape expected a list of whole numbers, found {target!r:.80}")
+    if not call.flow.is_natural and any(size is None for size in call.x.shape[call.first :]):
+        made = call.maker.reshaped(call, target)
+        return call.result(made.value, mask_behind(call), made.order)
+    call = call.natural()
+    return call.result(_reshaped(call, call.x, target), mask_behind(call))
+
+
+def _reshaped(call: LayerCall, x: Value, target: Sequence[int]) -> Value:
+    """`x` in the shape `target`, batch not counted."""
     sizes = list(target)
     if call.first:
         return call.add("reshape", x, shape=",".join(["time", *map(str, sizes)]))
@@ -34,16 +42,19 @@ def reshape(call: LayerCall, x: Value, target: object, option: str) -> Value:
     return call.add("reshape", x, shape=",".join(map(str, sizes)))
 
 
-def add_permute(call: LayerCall) -> Value:
+def add_permute(call: LayerCall) -> list[Flow]:
+    """The axes under other names: layers that need them to lie so move them."""
     call.layer.check_options({"dims"})
-    dims, rank = call.layer.config.get("dims"), len(call.x.shape) - call.first
+    flow, first = call.flow, call.first
+    call.numbers(flow)
+    dims, rank = call.layer.config.get("dims"), len(flow.order) - first
     if not isinstance(dims, list) or sorted(map(str, dims)) != sorted(str(k + 1) for k in range(rank)):
         raise ShapeError(
-            f"{call.what}: option dims expected each axis of {shape_text(call.x)} once, the batch left out, "
+            f"{call.what}: option dims expected each axis of {sizes_text(flow.shape)} once, the batch left out, "
             f"found {dims!r:.80}"
         )
-    order = [*range(call.first), *(dim - 1 + call.first for dim in dims)]
-    return call.add("permute", call.x, order="".join(map(str, order)))
+    order = [*flow.order[:first], *(flow.order[dim - 1 + first] for dim in dims)]
+    return call.result(flow.value, mask_behind(call), order)
 
 
 def add_repeat_vector(call: LayerCall) -> Value:
@@ -57,36 +68,55 @@ def add_repeat_vector(call: LayerCall) -> Value:
     return call.add("repeat_vector", x, count=count)
 
 
-def _along_time(call: LayerCall) -> None:
-    check_channels_last(call)
-    if len(call.x.shape) - call.first != 2:
-        raise ShapeError(f"{call.what}: expected an input (batch, time, features), found {shape_text(call.x)}")
+def cropping_of(count: int) -> Callable[[LayerCall], Value]:
+    """Cropping of `count` axes."""
+
+    def add(call: LayerCall) -> Value:
+        call.layer.check_options({"cropping", "data_format"})
+        pairs = zip(spatial_axes(call, count), call.layer.pairs("cropping", count), strict=True)
+        steps: list[dict[str, Option]] = [
+            {"axis": axis, "start": before, "before_end": after} for axis, (before, after) in pairs if before or after
+        ]
+        return one_after_the_other(call, "slice", steps)
+
+    return add
 
 
-def add_cropping(call: LayerCall) -> Value:
-    call.layer.check_options({"cropping", "data_format"})
-    _along_time(call)
-    before, after = call.layer.pair("cropping")
-    return call.add("slice", call.x, axis=call.first, start=before, before_end=after)
+def zero_padding_of(count: int) -> Callable[[LayerCall], Value]:
+    """Zeros around `count` axes."""
+
+    def add(call: LayerCall) -> Value:
+        call.layer.check_options({"padding", "data_format"})
+        pairs = zip(spatial_axes(call, count), call.layer.pairs("padding", count), strict=True)
+        steps: list[dict[str, Option]] = [
+            {"axis": axis, "before": before, "after": after} for axis, (before, after) in pairs if before or after
+        ]
+        return one_after_the_other(call, "pad", steps)
+
+    return add
 
 
-def add_zero_padding(call: LayerCall) -> Value:
-    call.layer.check_options({"padding", "data_format"})
-    _along_time(call)
-    before, after = call.layer.pair("padding")
-    return call.add("pad", call.x, axis=call.first, before=before, after=after)
+def up_sampling_of(count: int) -> Callable[[LayerCall], Value]:
+    """Repetition along `count` axes."""
 
+    def add(call: LayerCall) -> Value:
+        layer = call.layer
+        layer.check_options({"size", "data_format", "interpolation"})
+        if layer.config.get("interpolation", "nearest") != "nearest":
+            raise UnsupportedError(
+                f"{call.what}: option interpolation expected 'nearest', found {layer.config['interpolation']!r:.80}"
+            )
+        pairs = zip(spatial_axes(call, count), layer.each("size", count), strict=True)
+        steps: list[dict[str, Option]] = [{"axis": axis, "size": size} for axis, size in pairs if size > 1]
+        return one_after_the_other(call, "upsample", steps)
 
-def add_up_sampling(call: LayerCall) -> Value:
-    call.layer.check_options({"size", "data_format"})
-    _along_time(call)
-    return call.add("upsample", call.x, axis=call.first, size=call.layer.size("size"))
+    return add
 
 
 def add_inert(call: LayerCall) -> list[Flow]:
     """Layers that work in training only. Keras 3 hands the very tensor on, so its mask is one with the input's."""
     layer = call.layer
-    layer.check_options({"rate", "stddev", "l1", "l2"})
+    layer.check_options({"rate", "stddev", "l1", "l2", "data_format"})
     rate = next((layer.number(key, None) for key in ("rate", "stddev") if key in layer.config), 0.0)
     y = call.add("dropout", call.x, rate=rate)
-    return [Flow(y, call.flow.mask if layer.version >= (3, 0) else Mask(mask_behind(call)))]
+    return [Flow(y, call.flow.mask if layer.version >= (3, 0) else Mask(mask_behind(call)), call.flow.order)]

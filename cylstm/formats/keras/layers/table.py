@@ -24,8 +24,6 @@ from cylstm.formats.keras.layers.conv import (
     add_conv1d_transpose,
     add_depthwise_conv1d,
     add_separable_conv1d,
-    channels_last,
-    global_pooling_of,
     pooling_of,
 )
 from cylstm.formats.keras.layers.dense import add_dense, add_embedding, add_reversible_embedding
@@ -48,17 +46,19 @@ from cylstm.formats.keras.layers.norm import (
     add_unit_normalization,
     axes_last,
 )
+from cylstm.formats.keras.layers.pooling import global_pooling_of
 from cylstm.formats.keras.layers.recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
 from cylstm.formats.keras.layers.shape import (
-    add_cropping,
     add_flatten,
     add_inert,
     add_permute,
     add_repeat_vector,
     add_reshape,
-    add_up_sampling,
-    add_zero_padding,
+    cropping_of,
+    up_sampling_of,
+    zero_padding_of,
 )
+from cylstm.formats.keras.layers.spatial import channels_last, naturally
 from cylstm.formats.keras.network import MODELS
 
 
@@ -93,53 +93,60 @@ _RECURRENT = ("initial_state", "mask", "training")
 
 #: Layers by Keras's class name.
 LAYERS: dict[str, LayerKind] = {
-    "Dense": LayerKind(add_dense, always),
+    "Dense": LayerKind(add_dense, always, any_order=True),
     "EinsumDense": LayerKind(add_einsum_dense, always),
     "Embedding": LayerKind(add_embedding, always),
     "ReversibleEmbedding": LayerKind(add_reversible_embedding, always, ("reverse",)),
-    "Activation": LayerKind(add_activation),
-    "LeakyReLU": LayerKind(add_activation_layer),
-    "ELU": LayerKind(add_activation_layer),
-    "ReLU": LayerKind(add_relu),
-    "ThresholdedReLU": LayerKind(add_thresholded_relu),
-    "PReLU": LayerKind(add_prelu, always),
-    "Softmax": LayerKind(add_softmax, arguments=("mask",)),
+    "Activation": LayerKind(add_activation, any_order=True),
+    "LeakyReLU": LayerKind(add_activation_layer, any_order=True),
+    "ELU": LayerKind(add_activation_layer, any_order=True),
+    "ReLU": LayerKind(add_relu, any_order=True),
+    "ThresholdedReLU": LayerKind(add_thresholded_relu, any_order=True),
+    "PReLU": LayerKind(add_prelu, always, any_order=True),
+    "Softmax": LayerKind(add_softmax, arguments=("mask",), any_order=True),
     **dict.fromkeys(
-        ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization",
-         "Identity"),
-        LayerKind(add_inert),
+        ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout",
+         "AlphaDropout", "ActivityRegularization", "Identity"),
+        LayerKind(add_inert, any_order=True),
     ),
-    "BatchNormalization": LayerKind(axes_last(add_batch_normalization), always, ("training", "mask")),
-    "LayerNormalization": LayerKind(axes_last(add_layer_normalization), scaled),
-    "RMSNormalization": LayerKind(axes_last(add_rms_normalization), always),
-    "UnitNormalization": LayerKind(axes_last(add_unit_normalization)),
-    "GroupNormalization": LayerKind(axes_last(add_group_normalization), scaled),
+    "BatchNormalization": LayerKind(
+        axes_last(add_batch_normalization), always, ("training", "mask"), any_order=True
+    ),
+    "LayerNormalization": LayerKind(axes_last(add_layer_normalization), scaled, any_order=True),
+    "RMSNormalization": LayerKind(axes_last(add_rms_normalization), always, any_order=True),
+    "UnitNormalization": LayerKind(axes_last(add_unit_normalization), any_order=True),
+    "GroupNormalization": LayerKind(axes_last(add_group_normalization), scaled, any_order=True),
     "Normalization": LayerKind(add_normalization, lambda layer: layer.config.get("mean") is None),
-    "Rescaling": LayerKind(add_rescaling),
-    "Conv1D": LayerKind(channels_last(add_conv1d), always),
-    "Conv1DTranspose": LayerKind(channels_last(add_conv1d_transpose), always),
-    "DepthwiseConv1D": LayerKind(channels_last(add_depthwise_conv1d), always),
-    "SeparableConv1D": LayerKind(channels_last(add_separable_conv1d), always),
-    "MaxPooling1D": LayerKind(channels_last(pooling_of("max"))),
-    "AveragePooling1D": LayerKind(channels_last(pooling_of("average"))),
-    "AdaptiveMaxPooling1D": LayerKind(channels_last(adaptive_pooling_of("max"))),
-    "AdaptiveAveragePooling1D": LayerKind(channels_last(adaptive_pooling_of("mean"))),
-    "GlobalMaxPooling1D": LayerKind(channels_last(global_pooling_of("max"))),
-    "GlobalAveragePooling1D": LayerKind(channels_last(global_pooling_of("mean")), arguments=("mask",)),
-    "Flatten": LayerKind(channels_last(add_flatten, is_flat=True)),
-    "Reshape": LayerKind(add_reshape),
-    "Permute": LayerKind(add_permute),
+    "Rescaling": LayerKind(add_rescaling, any_order=True),
+    "Conv1D": LayerKind(channels_last(naturally(add_conv1d)), always, any_order=True),
+    "Conv1DTranspose": LayerKind(channels_last(naturally(add_conv1d_transpose)), always, any_order=True),
+    "DepthwiseConv1D": LayerKind(channels_last(naturally(add_depthwise_conv1d)), always, any_order=True),
+    "SeparableConv1D": LayerKind(channels_last(naturally(add_separable_conv1d)), always, any_order=True),
+    "MaxPooling1D": LayerKind(channels_last(naturally(pooling_of("max"))), any_order=True),
+    "AveragePooling1D": LayerKind(channels_last(naturally(pooling_of("average"))), any_order=True),
+    "AdaptiveMaxPooling1D": LayerKind(channels_last(naturally(adaptive_pooling_of("max"))), any_order=True),
+    "AdaptiveAveragePooling1D": LayerKind(channels_last(naturally(adaptive_pooling_of("mean"))), any_order=True),
+    **{
+        f"Global{name}Pooling{count}D": LayerKind(
+            channels_last(global_pooling_of(mode, count)), arguments=("mask",) if mode == "mean" else (), any_order=True
+        )
+        for name, mode in (("Max", "max"), ("Average", "mean"))
+        for count in (1, 2, 3)
+    },
+    "Flatten": LayerKind(channels_last(add_flatten, is_flat=True), any_order=True),
+    "Reshape": LayerKind(add_reshape, any_order=True),
+    "Permute": LayerKind(add_permute, any_order=True),
     "RepeatVector": LayerKind(add_repeat_vector),
-    "Cropping1D": LayerKind(add_cropping),
-    "ZeroPadding1D": LayerKind(channels_last(add_zero_padding)),
-    "UpSampling1D": LayerKind(add_up_sampling),
-    "Add": LayerKind(merge_of("sum"), arguments=("mask",)),
-    "Subtract": LayerKind(merge_of("sub"), arguments=("mask",)),
-    "Multiply": LayerKind(merge_of("mul"), arguments=("mask",)),
-    "Average": LayerKind(merge_of("ave"), arguments=("mask",)),
-    "Maximum": LayerKind(merge_of("max"), arguments=("mask",)),
-    "Minimum": LayerKind(merge_of("min"), arguments=("mask",)),
-    "Concatenate": LayerKind(add_concatenate, arguments=("mask",)),
+    **{f"Cropping{n}D": LayerKind(channels_last(cropping_of(n)), any_order=True) for n in (1, 2, 3)},
+    **{f"ZeroPadding{n}D": LayerKind(channels_last(zero_padding_of(n)), any_order=True) for n in (1, 2, 3)},
+    **{f"UpSampling{n}D": LayerKind(channels_last(up_sampling_of(n)), any_order=True) for n in (1, 2, 3)},
+    "Add": LayerKind(merge_of("sum"), arguments=("mask",), any_order=True),
+    "Subtract": LayerKind(merge_of("sub"), arguments=("mask",), any_order=True),
+    "Multiply": LayerKind(merge_of("mul"), arguments=("mask",), any_order=True),
+    "Average": LayerKind(merge_of("ave"), arguments=("mask",), any_order=True),
+    "Maximum": LayerKind(merge_of("max"), arguments=("mask",), any_order=True),
+    "Minimum": LayerKind(merge_of("min"), arguments=("mask",), any_order=True),
+    "Concatenate": LayerKind(add_concatenate, arguments=("mask",), any_order=True),
     "Dot": LayerKind(add_dot, arguments=("mask",)),
     "Attention": LayerKind(
         add_attention,
@@ -165,10 +172,10 @@ LAYERS: dict[str, LayerKind] = {
     ),
     "Masking": LayerKind(add_masking),
     "SpectralNormalization": LayerKind(add_spectral_normalization, always, ("training",)),
-    "TimeDistributed": LayerKind(add_time_distributed, _weighted_inside, ("training", "mask")),
+    "TimeDistributed": LayerKind(add_time_distributed, _weighted_inside, ("training", "mask"), any_order=True),
     "Bidirectional": LayerKind(add_bidirectional, always, _RECURRENT),
     **dict.fromkeys(RECURRENT_LAYERS, LayerKind(add_recurrent, always, _RECURRENT)),
-    **dict.fromkeys(MODELS, LayerKind(add_network, _weighted_inside, ("training", "mask"))),
+    **dict.fromkeys(MODELS, LayerKind(add_network, _weighted_inside, ("training", "mask"), any_order=True)),
 }  # fmt: skip
 
 

@@ -129,7 +129,7 @@ class Operations:
         if isinstance(entry, Computed):
             return entry.tensor
         if isinstance(entry, Flow):
-            return self.tensor_of(entry.value, call.first)
+            return self.tensor_of(entry, call.first)
         if isinstance(entry, Value):
             net = self.at(call.name, call.what)
             value = net.add_layer("mask_numbers", None, part="mask", mask=entry)
@@ -159,13 +159,13 @@ class Operations:
             return array_of(call.what, config.get("value"), str(config.get("dtype")))
         raise UnsupportedError(f"{call.what}: an argument of class {class_name!r:.60} is not supported")
 
-    def tensor_of(self, value: Value, first: int) -> Tensor:
-        """A value of the graph as a tensor; where frames are rows, time and batch are one axis."""
-        rank = len(value.shape)
+    def tensor_of(self, flow: Flow, first: int) -> Tensor:
+        """What a layer gives as a tensor; where frames are rows, time and batch are one axis."""
+        value = flow.value
         kind = "int" if value.kind == "index" else self.whole.get(value.name, "float")
         if first:
-            return Tensor(value, ((BATCH, 0), *range(1, rank)), kind)  # type: ignore[arg-type]
-        return Tensor(value, (BATCH, *range(rank)), kind)  # type: ignore[arg-type]
+            return Tensor(value, ((BATCH, 0), *flow.order[1:]), kind)  # type: ignore[arg-type]
+        return Tensor(value, (BATCH, *flow.order), kind)  # type: ignore[arg-type]
 
     # What they give
 
@@ -203,7 +203,7 @@ class Operations:
         return [Computed(call.name, call.what, _giving(one)) for one in several]
 
     def flow_of(self, computed: Computed, first: int) -> Flow:
-        """What layers read: a value whose axes lie as Keras's, batch first."""
+        """What layers read: a value whose axes lie as Keras's, batch first, but that an open time comes before all."""
         if computed.flow is None:
             net = self.at(computed.name, computed.what)
             tensor = self._whole(net, computed.tensor)
@@ -215,11 +215,13 @@ class Operations:
             tensor = self._apart(net, tensor)
             if tensor.batch != 0:
                 raise net.refuse(f"a layer reads a tensor {tensor.shape}, whose first axis is not the batch")
-            value = net.arrange(tensor, range(1, tensor.ndim))
+            order = sorted(range(1, tensor.ndim), key=lambda i: not isinstance(tensor.size(i), Dim))
+            value = net.arrange(tensor, order)
             if len(value.shape) > max(tensor.ndim - 1, 1):
                 # a time of any length has an axis of features in the graph: a layer would take it for Keras's last
                 raise net.needs_time(f"a layer that reads a tensor {tensor.shape}")
-            computed.flow = Flow(value, Mask())
+            is_scalar = tensor.ndim == 1
+            computed.flow = Flow(value, Mask(), () if is_scalar else tuple(order.index(i) for i in tensor.inner))
         return computed.flow
 
     def output_of(self, computed: Computed, taken: Sequence[str]) -> Value:
