@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = commands.add_parser("summary", help="show what a weights file holds, and where its tensors went")
     convert = commands.add_parser("convert", help="write a weights file as a native .cylstm")
     for command in (summary, convert):
-        command.add_argument("source", help="a .keras, .h5, .pt, .pth, .pt2, .safetensors, .npz or .cylstm file")
+        command.add_argument("source", help="a .keras, .h5, .pt, .pth, .pt2, .onnx, .safetensors, .npz or .cylstm file")
         command.add_argument(
             "--layers", help='the wiring of a state dict: \'LSTM("lstm"), Last(), Linear("fc")\'', type=str
         )
@@ -96,7 +96,24 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--keras-version", metavar="VERSION", help="read a Keras model as this version wrote it")
         command.add_argument(
-            "--time", type=_steps, metavar="STEPS", help="how many steps an exported program (.pt2) takes, or T for any"
+            "--time",
+            type=_steps,
+            metavar="STEPS",
+            help="how many steps an exported program (.pt2, .onnx) takes, or T for any",
+        )
+        command.add_argument(
+            "--constant",
+            action="append",
+            type=_constant,
+            metavar="INPUT=VALUE",
+            help="an input of a model of ONNX that never changes: a number, a list of them or a .npy file; repeatable",
+        )
+        command.add_argument(
+            "--state",
+            action="append",
+            type=_pair,
+            metavar="OUTPUT=INPUT",
+            help="an output of a model of ONNX that is a state, and the input that takes it; repeatable",
         )
     convert.add_argument("target", help="the .cylstm file to write")
     convert.add_argument("--dtype", choices=("float32", "float64"), help="of the weights; default: as they are")
@@ -114,6 +131,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def _steps(text: str) -> int | str:
     return int(text) if text.isdecimal() and len(text) < 20 else text
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Two names around a ``=``."""
+    name, equals, other = text.partition("=")
+    if not (name and equals and other):
+        raise argparse.ArgumentTypeError(f"expected two names with = between them, found {text!r}")
+    return name, other
+
+
+def _constant(text: str) -> tuple[str, Any]:
+    """An input and its value: a number, a list of numbers, or what a .npy file holds."""
+    name, value = _pair(text)
+    if value.endswith(".npy"):
+        return name, _read_arrays(value)
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise argparse.ArgumentTypeError(f"{name}: expected a number, a list or a .npy file, found {value!r}") from None
 
 
 def _seconds(text: str) -> float:
@@ -208,4 +244,6 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
         "architecture": options.architecture,
         "keras_version": options.keras_version,
         "time": options.time,
+        "constants": None if options.constant is None else dict(options.constant),
+        "states": None if options.state is None else dict(options.state),
     }

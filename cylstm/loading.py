@@ -27,6 +27,8 @@ def load(
     keras_version: str | None = None,
     custom_layers: Mapping[str, Any] | None = None,
     time: int | str | None = None,
+    constants: Mapping[str, Any] | None = None,
+    states: Mapping[str, str] | None = None,
     engine: str | None = None,
     dtype: str | None = None,
     weights: str | None = None,
@@ -41,8 +43,8 @@ def load(
     Parameters
     ----------
     path : path-like
-        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.pt2``, ``.safetensors`` (or the index of several), ``.npz`` or
-        ``.cylstm``.
+        ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.pt2``, ``.onnx``, ``.safetensors`` (or the index of several),
+        ``.npz`` or ``.cylstm``.
     layers : list of layers, optional
         The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
@@ -60,8 +62,13 @@ def load(
         that stand for those of the network, and gives what the layer gives; see docs/custom-layers.md. The error for a
         custom layer prints the function to fill in. A ``.cylstm`` that is saved from the model needs it no more.
     time : int or str, optional
-        How many steps an exported program (``.pt2``) takes where its file leaves that open: a number, or ``"T"`` for
-        any.
+        How many steps an exported program (``.pt2``, ``.onnx``) takes where its file leaves that open: a number, or
+        ``"T"`` for any.
+    constants : dict of str to number or array, optional
+        Inputs of a model of ONNX that never change: ``{"sr": 16000}``.
+    states : dict of str to str, optional
+        Outputs of a model of ONNX that are states, and the inputs that take them at the next call:
+        ``{"stateN": "state"}``. They become the states of its recurrent layers; see docs/files.md.
     engine, dtype, weights : str, optional
         See `Model`.
     mmap : bool
@@ -96,6 +103,8 @@ def load(
         keras_version=keras_version,
         custom_layers=custom_layers,
         time=time,
+        constants=constants,
+        states=states,
         mmap=mmap,
     )
     if graph.stateful:
@@ -138,6 +147,8 @@ def convert(
     keras_version: str | None = None,
     custom_layers: Mapping[str, Any] | None = None,
     time: int | str | None = None,
+    constants: Mapping[str, Any] | None = None,
+    states: Mapping[str, str] | None = None,
     dtype: str | None = None,
     weights: str | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -148,7 +159,7 @@ def convert(
     Parameters
     ----------
     source, target : path-like
-    layers, key, architecture, keras_version, custom_layers, time
+    layers, key, architecture, keras_version, custom_layers, time, constants, states
         As for `load`.
     dtype : {"float32", "float64"}, optional
         Of the weights written. None keeps each as it is.
@@ -181,6 +192,8 @@ def convert(
         keras_version=keras_version,
         custom_layers=custom_layers,
         time=time,
+        constants=constants,
+        states=states,
     )
     if kind is not None:
         graph = graph._replace(tensors={name: array.astype(kind) for name, array in graph.tensors.items()})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cylstm.graph.graph import Graph
 
 #: modules of this package, in the order in which they are asked; each lists its formats in ``FORMATS``
-MODULES = ("native", "safetensors", "torch", "keras", "npz", "guitarml", "rtneural", "sharded")
+MODULES = ("native", "safetensors", "torch", "keras", "npz", "guitarml", "rtneural", "sharded", "onnx")
 
 #: where other things than paths go
 _ELSEWHERE = ": a module of PyTorch goes to from_torch, a model of Keras to from_keras, a state dict to from_state_dict"
@@ -35,6 +35,8 @@ _OPTIONS = {
     "keras_version": "says which Keras wrote the config of a model",
     "custom_layers": "says what custom layers and Lambdas of a Keras model compute",
     "time": "says how many steps an exported program takes",
+    "constants": "says what inputs of a model of ONNX always are",
+    "states": "says which outputs of a model of ONNX are states that its inputs take at the next call",
     "mmap": 'maps the weights of a packed file, which model.save("....cylstm", packed=True) writes',
 }
 
@@ -54,6 +56,8 @@ def open_file(
     keras_version: str | None = None,
     custom_layers: Mapping[str, Any] | None = None,
     time: int | str | None = None,
+    constants: Mapping[str, Any] | None = None,
+    states: Mapping[str, str] | None = None,
     mmap: bool = False,
 ) -> tuple[Graph, dict[str, list[np.ndarray]] | None]:
     """Read a network from a file, without reading tensors that can wait until they are packed.
@@ -77,8 +81,10 @@ def open_file(
     custom_layers : dict of str to callable, optional
         What custom layers and Lambdas of a Keras model compute, by class or name; see `cylstm.load`.
     time : int or str, optional
-        How many steps an exported program (``.pt2``) takes where its file leaves that open: a number, or ``"T"`` for
-        any.
+        How many steps an exported program (``.pt2``, ``.onnx``) takes where its file leaves that open: a number, or
+        ``"T"`` for any.
+    constants, states : dict, optional
+        Inputs of a model of ONNX that never change, and outputs of it that are states; see `cylstm.load`.
     mmap : bool
         Map the weights of a packed file; another file is refused.
 
@@ -111,6 +117,8 @@ def open_file(
         "keras_version": keras_version,
         "custom_layers": custom_layers,
         "time": time,
+        "constants": constants,
+        "states": states,
         "mmap": mmap,
     }
     try:

@@ -14,10 +14,6 @@ from cylstm.formats import ZIP_SIGNATURES, File, Format
 _SAVE_KERAS = 'model.save("model.keras")'
 _SAVE_TORCH = 'torch.save(module.state_dict(), "model.pt")'
 
-_ONNX = (
-    "ONNX models are not supported yet; load the network that it was exported from: "
-    f"{_SAVE_TORCH} with layers=, or {_SAVE_KERAS}"
-)
 _TFLITE = (
     "TensorFlow Lite models are not supported, and hold no names to go back by; save the Keras model that it was "
     f"converted from with {_SAVE_KERAS}"
@@ -56,7 +52,6 @@ _CORE_ML = (
 
 #: extension -> what such a file is, and what to do, where the content does not say
 _OTHER_EXTENSIONS = {
-    ".onnx": _ONNX,
     ".tflite": _TFLITE,
     ".pb": f"TensorFlow graphs and SavedModels are not supported; save the Keras model with {_SAVE_KERAS}",
     ".index": _TF_CHECKPOINT,
@@ -72,8 +67,6 @@ _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 _TEXT = rb"[\x20-\x7e]"
 # GraphDef: a node, in it a name and the operation
 _GRAPH_DEF = re.compile(rb"\x0a[\x80-\xff]*[\x00-\x7f]\x0a[\x00-\x7f]" + _TEXT + rb"+\x12[\x00-\x7f][A-Za-z]")
-# ModelProto: the version of the IR, then the producer as a text, the graph or the operator sets
-_ONNX_MODEL = re.compile(rb"\x08[\x01-\x1e](?:\x12[\x00-\x7f](?:" + _TEXT + rb"|\x1a)|[\x3a\x42])")
 # Model: the version of the specification, then a description that begins with the inputs
 _CORE_ML_MODEL = re.compile(rb"\x08[\x01-\x1e]\x12[\x80-\xff]*[\x00-\x7f]\x0a")
 _SAVED_MODEL_PB = re.compile(rb"\x08\x01\x12[\x80-\xff]+[\x00-\x7f][\x0a\x12]")
@@ -244,7 +237,6 @@ def _of_binary(file: File) -> CylstmError | None:
         (_SAVED_MODEL_PB.match, _SAVED_MODEL),
         (_GRAPH_DEF.match, _TF_GRAPH),
         (_CORE_ML_MODEL.match, _CORE_ML),
-        (_ONNX_MODEL.match, _ONNX),
         (
             lambda head: head.startswith(b"GGUF"),
             f"GGUF models are not supported; load what it was converted from, {_SAVE_TORCH}, with layers=",

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cylstm.errors import CylstmError, FormatError, ShapeError, UnsupportedError, described
-from cylstm.formats.torch.aten.build import InputKind
 from cylstm.formats.torch.module import Shape, class_of, leaves
 from cylstm.formats.torch.state import ChangesError, Kept, tensors_kept
+from cylstm.program.interface import InputKind
 
 REQUIRED = object()
 

@@ -14,13 +14,14 @@ from cylstm.errors import CylstmError, UnsupportedError
 from cylstm.formats.arrays import warn_not_finite
 from cylstm.formats.state_dict.assemble import from_state_dict
 from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Linear
-from cylstm.formats.torch.aten.build import Given, build_graph
+from cylstm.formats.torch.aten.build import build_graph
 from cylstm.formats.torch.export import check_version, export
 from cylstm.formats.torch.inputs import Input, arguments, example_inputs, given_shapes, guesses, runs
 from cylstm.formats.torch.module import Call, Shape, call_of_layer, differs_in_training, evaluating, unwrapped
 from cylstm.formats.torch.state import Kept
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import StaticTimeNeeded
+from cylstm.program.interface import Given
 from cylstm.program.program import Program
 
 #: batch and time of the examples that a module is exported with: one time is even and the other odd, so that strides

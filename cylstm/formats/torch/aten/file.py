@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
-from cylstm.formats.torch.aten.build import Given, InputKind, build_graph
+from cylstm.formats.torch.aten.build import build_graph
 from cylstm.formats.torch.pt2 import read_program
 from cylstm.graph.graph import Graph
 from cylstm.graph.weights import as_stored
+from cylstm.program.interface import Given, InputKind
 from cylstm.program.program import Program, TensorType
 from cylstm.program.size import Size
 

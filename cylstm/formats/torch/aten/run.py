@@ -20,20 +20,18 @@ from cylstm.formats.torch.aten.arithmetic import ARITHMETIC
 from cylstm.formats.torch.aten.layers import LAYERS
 from cylstm.formats.torch.aten.lengths import NUMBERS, check_numbers
 from cylstm.formats.torch.aten.shapes import SHAPES, written
-from cylstm.graph.values import Value
+from cylstm.program.interface import Interface
 from cylstm.program.network import MIXES, Network
 from cylstm.program.operations import parts, shape
 from cylstm.program.operations.elementwise import cast
 from cylstm.program.program import Operation, Program, Reference, TensorType
 from cylstm.program.tensor import (
-    BATCH,
     Constant,
     Dim,
     Packed,
     Tensor,
     Varying,
     dtype_of,
-    is_constant,
     shape_of,
 )
 
@@ -120,11 +118,6 @@ class Run:
         self.changed: set[str] = set()
         self.uncertain: set[str] = set()
         self.names: set[str] = set()
-        self.input_names: list[str] = []
-        self.named_inputs: dict[str, str] = {}
-        self.batch: list[int] = []
-        self.axis_orders: dict[str, str] = {}
-        self.outputs: list[Value] = []
         self.symbols: dict[str, Any] = {}
         self.done = 0
 
@@ -517,49 +510,18 @@ class Run:
 
     # Results
 
-    def add_outputs(self, found: Any) -> None:
+    def add_outputs(self, interface: Interface, found: Any) -> None:
         """All tensors of what the program returns, as outputs of the graph."""
         if isinstance(found, (tuple, list)):
             for one in found:
-                self.add_outputs(one)
+                self.add_outputs(interface, one)
         elif isinstance(found, dict):
             for one in found.values():
-                self.add_outputs(one)
+                self.add_outputs(interface, one)
         elif isinstance(found, Reference):
-            self.add_output(self.read(found.name))
+            interface.add_output(self.read(found.name))
         elif found is not None:
             raise FormatError(f"output: a result that is no tensor ({found!r:.60}) is not supported")
-
-    def add_output(self, found: Any) -> None:
-        """One output, and how its axes lie in what the program returns."""
-        net = self.net
-        found = _unpacked(found)
-        if found is None:
-            return
-        if is_constant(found):
-            found = net.constant(found, part="constant")
-        tensor = net.tensor(found)
-        for i, places in enumerate(tensor.axes):
-            if isinstance(places, tuple) and BATCH not in places:
-                tensor = net.solid(tensor, i)
-        if tensor.is_joined:
-            raise net.refuse(
-                "steps that are rows, (batch * time, ...), as a result: put them apart again, .view(batch, time, -1)"
-            )
-        if tensor.batch < 0:
-            raise net.refuse("a result without a batch, the same for all rows, is not supported")
-        self.batch.append(tensor.batch)
-        inner = tensor.inner
-        order = net.order([tensor], inner)
-        if not any(isinstance(tensor.size(i), Dim) for i in inner):
-            order = inner
-        value = net.arrange(tensor, order)
-        if value.name in self.input_names or value in self.outputs or value.kind == "state":
-            value = net.add_layer("activation", value)
-        kept = [order.index(i) for i in inner]
-        if kept != list(range(len(value.shape))):
-            self.axis_orders[value.name] = "".join(map(str, kept))
-        self.outputs.append(value)
 
 
 _KEEPS_PACKED = frozenset(
