@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cylstm.errors import ArgumentError, described
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
@@ -30,6 +32,34 @@ def drop_inert_layers(graph: Graph) -> Graph:
             outputs = [source if name == result else name for name in outputs]
     layouts = {alias.get(name, name): layout for name, layout in graph.layouts.items()}
     return graph._replace(layers=tuple(layers), outputs=tuple(outputs), layouts=layouts)
+
+
+def with_value_names(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """The graph with other names for some of its values; another value that has such a name gets a ``_`` behind it."""
+    changed = {old: new for old, new in names.items() if old != new and new not in graph.inputs}
+    for new in list(changed.values()):
+        if new in graph.values and new not in changed:
+            free = new
+            while free in graph.values or free in changed.values():
+                free += "_"
+            changed[new] = free
+    values = {}
+    for name, value in graph.values.items():
+        mask = None if value.mask is None else changed.get(value.mask, value.mask)
+        values[changed.get(name, name)] = value._replace(name=changed.get(name, name), mask=mask)
+    layers = [
+        layer._replace(
+            inputs={role: changed.get(name, name) for role, name in layer.inputs.items()},
+            outputs={role: changed.get(name, name) for role, name in layer.outputs.items()},
+        )
+        for layer in graph.layers
+    ]
+    return graph._replace(
+        values=values,
+        layers=tuple(layers),
+        outputs=tuple(changed.get(name, name) for name in graph.outputs),
+        layouts={changed.get(name, name): layout for name, layout in graph.layouts.items()},
+    )
 
 
 def with_weights(graph: Graph, weights: object) -> Graph:

@@ -49,7 +49,7 @@ class Network:
     examples : tuple of (int, dict)
         Batch, and time by input, of the examples that the program was recorded with, where its numbers are theirs.
     static_sizes : set of int
-        With one example: sizes of the network that its batch and time could be mistaken for.
+        Sizes of the network that the batch, and with one example the time, could be mistaken for.
     lengths : dict
         Name of a value that counts the valid steps of each row -> the mask that says which they are.
     is_in_layer : bool
@@ -177,10 +177,12 @@ class Network:
         """
         if isinstance(found, Varying):
             return self._size_of_varying(found)
-        if len(self.examples) == 1 and type(found) is int and found > 1:
-            axes = dict.fromkeys(value.axis for value in self.builder.values() if value.axis is not None)
-            for size in (BATCH_SIZE, *map(time_size, axes)):
-                if self.numbers(size) == (found,) and found not in self.static_sizes:
+        if self.examples and type(found) is int and found > 1 and found not in self.static_sizes:
+            sizes = [BATCH_SIZE]
+            if len(self.examples) == 1:
+                sizes += map(time_size, dict.fromkeys(v.axis for v in self.builder.values() if v.axis is not None))
+            for size in sizes:
+                if set(self.numbers(size)) == {found}:
                     return size
         return found
 

@@ -17,6 +17,7 @@ from tests import DATA
 from tests.builders.audio_models import guitarml, guitarml_tensors, rtneural, rtneural_layer
 from tests.builders.audio_models import write as write_json
 from tests.builders.networks import lstm_model
+from tests.builders.onnx_files import dense as onnx_dense
 from tests.builders.pt2_files import SMALL_VERSIONS, write_fixture
 from tests.builders.weight_files import linear_tensors, lstm_tensors, write_safetensors, write_stream, write_torch
 
@@ -46,6 +47,7 @@ FILES = {
     ),
     "amp.json": ("a GuitarML model", ()),
     "chain.json": ("an RTNeural model", ()),
+    "net.onnx": ("a model of ONNX", ("time", "constants", "states")),
 }
 GIVEN = {
     "layers": LAYERS,
@@ -54,6 +56,8 @@ GIVEN = {
     "keras_version": "2.15.0",
     "custom_layers": {},
     "time": 5,
+    "constants": {"sr": 16000},
+    "states": {"hn": "h"},
     "mmap": True,
 }
 
@@ -83,6 +87,7 @@ def folder(rng, tmp_path):
     write_json(tmp_path / "amp.json", guitarml(guitarml_tensors(rng)))
     dense = rtneural_layer("dense", (None, 2), [rng.standard_normal((3, 2))])
     write_json(tmp_path / "chain.json", rtneural((None, 3), dense))
+    (tmp_path / "net.onnx").write_bytes(onnx_dense(rng)[0])
     return tmp_path
 
 
@@ -141,14 +146,16 @@ def test_a_version_of_keras_is_refused_beside_layers(folder):
             cylstm.load(folder / name, layers=layers, keras_version="2.15.0")
 
 
-@pytest.mark.parametrize("option", ["--layers", "--key", "--architecture", "--keras-version", "--time"])
+@pytest.mark.parametrize(
+    "option", ["--layers", "--key", "--architecture", "--keras-version", "--time", "--constant", "--state"]
+)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("command", ["summary", "convert"])
 def test_the_command_line_refuses_the_same(folder, capsys, command, name, option):
     if name.endswith(("h5", "weights.json")):
         pytest.importorskip("h5py")
-    python = option.removeprefix("--").replace("-", "_")
-    given = LAYERS_TEXT if python == "layers" else str(GIVEN[python])
+    python = {"--constant": "constants", "--state": "states"}.get(option, option.removeprefix("--").replace("-", "_"))
+    given = {"layers": LAYERS_TEXT, "constants": "sr=16000", "states": "hn=h"}.get(python) or str(GIVEN[python])
     target = [str(folder / "out.cylstm")] if command == "convert" else []
     status = main([command, str(folder / name), *target, option, given])
     is_refused = f"leave out {python}= (" in capsys.readouterr().err

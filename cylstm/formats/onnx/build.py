@@ -15,6 +15,7 @@ from cylstm.formats.onnx.model import NUMPY_TYPES, OnnxModel, ValueInfo, type_na
 from cylstm.formats.onnx.read import read_model
 from cylstm.formats.onnx.run import Run, check_operators
 from cylstm.graph.graph import Graph
+from cylstm.graph.passes import with_value_names
 from cylstm.program.interface import Interface
 from cylstm.program.network import Network
 
@@ -79,7 +80,7 @@ def _build(model: OnnxModel, reading: Reading, known: Mapping[str, np.ndarray], 
     """The graph where the inputs are read in one way."""
     net = Network(_dtype(model))
     net.examples = reading.examples
-    if len(reading.examples) == 1:
+    if reading.examples:
         net.static_sizes = frozenset(size for one in model.graph.initializers.values() for size in one.shape)
     interface = Interface(net)
     values: dict[str, Any] = dict(known)
@@ -88,7 +89,8 @@ def _build(model: OnnxModel, reading: Reading, known: Mapping[str, np.ndarray], 
         values[one.name] = interface.add_input(one)
     for found in Run(net, model).run(values, outputs):
         interface.add_output(found)
-    return interface.build()
+    graph = interface.build()
+    return with_value_names(graph, dict(zip(graph.outputs, outputs)))
 
 
 def _dtype(model: OnnxModel) -> np.dtype:
@@ -119,9 +121,9 @@ def _constants(model: OnnxModel, given: Mapping[str, Any] | None) -> dict[str, n
 
 def _constant(info: ValueInfo, value: Any) -> np.ndarray:
     where = f"constants: input {info.name!r:.200}"
-    if info.kind != "tensor" or info.data_type not in NUMPY_TYPES:
+    dtype = NUMPY_TYPES.get(info.data_type or 0)
+    if dtype is None:
         raise UnsupportedError(f"{where}: {type_name(info.data_type)} is not supported")
-    dtype = NUMPY_TYPES[info.data_type]
     try:
         array = np.asarray(value)
     except ValueError as error:

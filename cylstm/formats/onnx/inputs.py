@@ -189,12 +189,15 @@ def _reading(
 
 def _batch_axis(sizes: Sequence[int | str | None], batch: int, batch_size: int | str | None) -> int | None:
     """The axis of another input that is the batch."""
-    likely = [k for k in (batch, 0, 1) if k < len(sizes)]
-    for k in [*likely, *range(len(sizes))]:
+    order: list[int] = [k for k in (batch, 0, 1) if k < len(sizes)]
+    order += range(len(sizes))
+    for k in order:
         if sizes[k] == batch_size and batch_size is not None:
             return k
     if batch_size is None or isinstance(batch_size, str):
-        return next((k for k in likely if sizes[k] is None), None)
+        for k in order[:3]:
+            if sizes[k] is None:
+                return k
     return None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.onnx.call import Call, settled
+from cylstm.formats.onnx.lengths import check_call
 from cylstm.formats.onnx.model import AttributeReference, Function, Node, OnnxModel, StoredTensor, Subgraph
 from cylstm.formats.onnx.operators import OPERATORS
 from cylstm.formats.onnx.tensors import read_array
@@ -89,6 +90,10 @@ class Run:
         self.names: set[str] = set()
         self.computed = 0
         self.calling: set[tuple[int, int]] = set()
+        self.readers: dict[str, list[Node]] = {}
+        for node in model.graph.nodes:
+            for name in node.inputs:
+                self.readers.setdefault(name, []).append(node)
         self.main = Scope(_producers(model.graph.nodes), {}, model.graph.initializers, model.opsets)
 
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
@@ -198,6 +203,8 @@ class Run:
         attributes = {name: self.attribute(scope, found) for name, found in node.attributes.items()}
         attributes = {name: found for name, found in attributes.items() if found is not None}
         call = Call(self.net, node.key, self.net.name, inputs, attributes, opset, len(_without_end(node.outputs)))
+        if len(self.net.examples) == 1:
+            check_call(call, node.outputs, self.readers)
         found = operator(call)
         return found if isinstance(found, tuple) else (found,)
 

@@ -87,6 +87,7 @@ class _Reader:
                 raise FormatError(f"{self.where}: more than {MOST_FIELDS:,} fields")
             tag, at = self.varint(data, at, kind)
             number, wire_type = tag >> 3, tag & 7
+            value: Any
             if wire_type == _VARINT:
                 value, at = self.varint(data, at, kind)
             elif wire_type == _BYTES:

@@ -6,15 +6,13 @@ length such a number stands for nothing that is known, so that the number of ste
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from cylstm.program.lengths import check_number, example_steps
 from cylstm.program.network import Network
 from cylstm.program.program import Operation, Program, Reference, TensorType
-from cylstm.program.tensor import Dim, Scores, Tensor, shape_of, time_size
+from cylstm.program.tensor import Dim, shape_of
 
 #: operations that compute with plain numbers, and the arguments that are these
 NUMBERS: Mapping[str, tuple[str, ...]] = {
@@ -47,8 +45,6 @@ _OF_ONE_LENGTH = frozenset((
 ))  # fmt: skip
 #: operations that use up what a padding adds
 _WINDOWS = ("conv", "pool", "unfold")
-#: fewer steps are numbers that mean anything
-_FEW = 8
 
 
 def check_numbers(
@@ -75,13 +71,11 @@ def check_numbers(
         Value of the program -> the operations that read it.
     name_of : callable
     """
-    steps = _steps(net)
+    steps = example_steps(net)
     if not steps:
         return
     for key in NUMBERS.get(name, ()):
-        number = _number(arguments.get(key))
-        if number is not None and any(_depends(number, count, arguments) for count in steps):
-            raise net.needs_time(f"the number {number:.6g}, which may be computed from the number of steps,")
+        check_number(net, arguments.get(key), list(arguments.values()), steps)
     if name in ("pad", "constant_pad_nd"):
         _check_padding(net, operation, arguments, readers, name_of)
     if (
@@ -90,36 +84,6 @@ def check_numbers(
         and not _is_joined_by(program, operation, set(steps), readers, name_of)
     ):
         raise net.needs_time("an axis as long as the time was, or of a number of places of its own,")
-
-
-def _steps(net: Network) -> list[int]:
-    """How long the times of unknown length were in the example."""
-    axes = dict.fromkeys(value.axis for value in net.builder.values() if value.axis is not None)
-    return [net.numbers(time_size(axis))[0] for axis in axes]
-
-
-def _number(found: Any) -> float | None:
-    """A plain number, or a constant that holds one."""
-    if isinstance(found, (bool, np.bool_)):
-        return None
-    if isinstance(found, (int, float)):
-        return float(found)
-    if isinstance(found, np.ndarray) and found.size == 1 and found.dtype.kind in "iuf":
-        return float(found.reshape(-1)[0])
-    return None
-
-
-def _depends(number: float, count: int, arguments: Mapping[str, Any]) -> bool:
-    """Whether a number may be the number of steps, one less, or the root or the reciprocal of these."""
-    likely = [float(count)] if count > 1 else []
-    if count >= _FEW:
-        likely.append(count - 1.0)
-        tensors = [one for one in arguments.values() if isinstance(one, Tensor)]
-        scaled = any(isinstance(one, Scores) for one in arguments.values())
-        if not scaled and not any(count in shape_of(one) for one in tensors):
-            likely.append(math.sqrt(count))  # otherwise rather that of a number of features, as attention divides by
-    likely += [1.0 / one for one in likely]
-    return any(abs(abs(number) - one) <= 1e-6 * one for one in likely)
 
 
 def _check_padding(
