@@ -124,6 +124,32 @@ def test_a_running_result_is_numpys(mode, function, form):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize(("mode", "function", "neutral"), [("sum", np.cumsum, 0.0), ("prod", np.cumprod, 1.0)])
+def test_a_running_result_without_the_number_itself_or_from_the_end_is_numpys(
+    mode, function, neutral, is_open, reverse
+):
+    program = TensorProgram(16)
+    tensor, array = program.tensor(STEPS, FEATURES, is_open=is_open)
+    single, one = program.tensor(1, FEATURES)
+    constant, wide = program.constant(STEPS, FEATURES)
+
+    def expected(x, axis, exclusive):
+        x = np.flip(x, axis) if reverse else x
+        found = function(x, axis)
+        if exclusive:
+            found = np.concatenate([np.full_like(found.take([0], axis), neutral), np.delete(found, -1, axis)], axis)
+        return np.flip(found, axis) if reverse else found
+
+    cases = [(tensor, array, 1), (tensor, array, -1), (single, one, 1), (constant, wide, 0)]
+    program.check(
+        [reduce.cumulate(program.net, x, mode, axis, exclusive=exclusive, reverse=reverse)
+         for x, _, axis in cases for exclusive in (True, False)],
+        [expected(x, axis, exclusive) for _, x, axis in cases for exclusive in (True, False)],
+    )  # fmt: skip
+
+
 def test_running_counts_of_ones_number_the_steps():
     program = TensorProgram(7)
     tensor, array = program.tensor(STEPS, FEATURES, is_open=True)

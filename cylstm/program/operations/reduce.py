@@ -162,21 +162,15 @@ def norm(net: Network, x: Any, p: Any = 2.0, dims: Any = None, keepdim: bool = F
     return power(net, reduce(net, power(net, function(net, x, "abs"), float(p)), "sum", dims, keepdim), 1.0 / p)
 
 
-def cumulate(net: Network, x: Any, mode: str, dim: int) -> Any:
-    """Running sums, products or extremes along an axis."""
+def cumulate(net: Network, x: Any, mode: str, dim: int, *, exclusive: bool = False, reverse: bool = False) -> Any:
+    """Running sums, products or extremes along an axis; exclusive ones without the number itself, or from the end."""
     if is_constant(x) and not isinstance(x, Constant):
-        folded: dict[str, Callable[..., Any]] = {
-            "sum": np.cumsum,
-            "prod": np.cumprod,
-            "max": np.maximum.accumulate,
-            "min": np.minimum.accumulate,
-        }
-        return folded[mode](np.asarray(x), axis=dim)
+        return _cumulate_constant(np.asarray(x), mode, dim, exclusive, reverse)
     if isinstance(x, Constant):
         size = x.shape[dim]
-        if isinstance(size, Dim) and size.axis is not None and mode == "sum":
+        if isinstance(size, Dim) and size.axis is not None and mode == "sum" and not reverse:
             # of equal numbers: the first, twice the first, ...
-            steps = net.positions(size.axis, 1.0)
+            steps = net.positions(size.axis, 0.0 if exclusive else 1.0)
             rank = x.ndim
             axes: list[Any] = [None] * rank
             axes[dim % rank] = 0
@@ -185,11 +179,27 @@ def cumulate(net: Network, x: Any, mode: str, dim: int) -> Any:
         x = net.constant(x)
     x = net.tensor(x)
     axis = net.axis(x, dim)
-    if x.size(axis) == 1:
+    if x.size(axis) == 1 and not exclusive:
         return x
     x, place = net.stored_axis(x, axis)
-    value = net.add_layer("cumulate", x.value, options={"mode": mode, "axis": place})
+    options: dict[str, Option] = {"mode": mode, "axis": place, "exclusive": exclusive, "reverse": reverse}
+    value = net.add_layer("cumulate", x.value, options=options)
     return Tensor(value, x.axes, "int" if x.dtype == "bool" and mode in ("sum", "prod") else x.dtype)
+
+
+def _cumulate_constant(array: np.ndarray, mode: str, dim: int, exclusive: bool, reverse: bool) -> np.ndarray:
+    functions: dict[str, tuple[Callable[..., Any], float]] = {
+        "sum": (np.cumsum, 0),
+        "prod": (np.cumprod, 1),
+        "max": (np.maximum.accumulate, -math.inf),
+        "min": (np.minimum.accumulate, math.inf),
+    }
+    function, neutral = functions[mode]
+    found = function(np.flip(array, dim) if reverse else array, axis=dim)
+    if exclusive:
+        first = np.full_like(np.take(found, [0], dim), neutral)
+        found = np.concatenate([first, np.delete(found, -1, dim)], dim)
+    return np.asarray(np.flip(found, dim) if reverse else found)
 
 
 def top(net: Network, x: Any, count: int, dim: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:

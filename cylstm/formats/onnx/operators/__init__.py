@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.formats.onnx.call import Operator
-from cylstm.formats.onnx.operators import basic
+from cylstm.formats.onnx.operators import basic, elementwise, indexing, reductions, shapes
 
-_TABLES = (basic.OPERATORS,)
+_TABLES = (basic.OPERATORS, elementwise.OPERATORS, indexing.OPERATORS, reductions.OPERATORS, shapes.OPERATORS)
 
 OPERATORS: Mapping[str, Operator] = {name: operator for table in _TABLES for name, operator in table.items()}
