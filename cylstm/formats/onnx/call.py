@@ -36,6 +36,8 @@ class Call:
         The version of the operators of its domain.
     outputs : int
         How many outputs the node names; those that it leaves out at the end do not count.
+    readers : callable
+        Gives, of the number of an output, the operators that read it; of what the model gives, "output" too.
     """
 
     net: Network
@@ -45,6 +47,7 @@ class Call:
     attributes: Mapping[str, Any]
     opset: int
     outputs: int = 1
+    readers: Callable[[int], set[str]] = lambda i: set()
 
     def input(self, i: int) -> Any:
         """An input, None if it is left out."""

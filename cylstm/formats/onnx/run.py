@@ -7,7 +7,7 @@ the nodes of a function, are computed where they are called; nodes that no outpu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,7 @@ class Run:
         self.model = model
         self.names: set[str] = set()
         self.computed = 0
+        self.outputs: Sequence[str] = ()
         self.calling: set[tuple[int, int]] = set()
         self.readers: dict[str, list[Node]] = {}
         for node in model.graph.nodes:
@@ -99,6 +100,7 @@ class Run:
     def run(self, inputs: Mapping[str, Any], outputs: Sequence[str]) -> list[Any]:
         """The values of these outputs, with those of the inputs given."""
         self.names |= set(inputs)
+        self.outputs = outputs
         self.main.values.update(inputs)
         needed = alive(self.model.graph.nodes, outputs)
         for node in self.model.graph.nodes:
@@ -205,8 +207,20 @@ class Run:
         call = Call(self.net, node.key, self.net.name, inputs, attributes, opset, len(_without_end(node.outputs)))
         if len(self.net.examples) == 1:
             check_call(call, node.outputs, self.readers)
+        call = replace(call, readers=lambda i: self.read_by(scope, node.outputs[i]) if i < len(node.outputs) else set())
         found = operator(call)
         return found if isinstance(found, tuple) else (found,)
+
+    def read_by(self, scope: Scope, name: str) -> set[str]:
+        """The operators that read a value; one with a branch may read any."""
+        found = set()
+        for node in scope.producers.values():
+            has_branch = any(isinstance(one, Subgraph) for one in node.attributes.values())
+            if name in node.inputs or (name and has_branch):
+                found.add(node.key)
+        if scope is not self.main or name in self.outputs:
+            found.add("output")
+        return found
 
     def attribute(self, scope: Scope, found: Any) -> Any:
         """An attribute's value, None if it is one of the function's that its call does not give."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,13 @@ class Direction:
     weights : dict
         Role -> array, in the canonical layout.
     is_reverse : bool
+    options : dict
+        Those of this direction alone.
     """
 
     weights: Mapping[str, np.ndarray | None]
     is_reverse: bool = False
+    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 def recurrent(
@@ -78,7 +81,7 @@ def recurrent(
             first = {role: found[k * directions + number] for role, found in parts.items()}
             name = f"l{k}.reverse" if direction.is_reverse else f"l{k}"
             given: dict[str, Any] = {**first} if mask is None else {**first, "mask": mask}
-            settings = {**(options or {}), "reverse": direction.is_reverse}
+            settings = {**(options or {}), **direction.options, "reverse": direction.is_reverse}
             outputs = net.add_layers(kind, value, direction.weights, settings, part=name, **given)
             results.append(outputs["y"])
             hidden.append(Tensor(outputs["h"], (BATCH, 0)))

@@ -9,8 +9,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cylstm.formats.onnx.call import Operator
-from cylstm.formats.onnx.operators import basic, elementwise, indexing, reductions, shapes
+from cylstm.formats.onnx.operators import (
+    attention,
+    basic,
+    conv,
+    elementwise,
+    indexing,
+    linear,
+    norm,
+    quantised,
+    recurrent,
+    reductions,
+    shapes,
+)
 
-_TABLES = (basic.OPERATORS, elementwise.OPERATORS, indexing.OPERATORS, reductions.OPERATORS, shapes.OPERATORS)
+_TABLES = tuple(
+    module.OPERATORS
+    for module in (
+        basic,
+        attention,
+        conv,
+        elementwise,
+        indexing,
+        linear,
+        norm,
+        quantised,
+        recurrent,
+        reductions,
+        shapes,
+    )
+)
 
 OPERATORS: Mapping[str, Operator] = {name: operator for table in _TABLES for name, operator in table.items()}
