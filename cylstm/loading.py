@@ -107,7 +107,8 @@ def load(
         states=states,
         mmap=mmap,
     )
-    if graph.stateful:
+    has_time = any([graph.values[name].has_time for name in graph.inputs])
+    if graph.stateful and has_time and graph.provenance.get("format") != "onnx":
         warn_stateful(graph, f"{path}: ")
     if mmap and weights is not None:
         from cylstm.graph.passes import with_weights

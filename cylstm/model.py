@@ -301,6 +301,7 @@ class Model:
             Maximum number of threads of a step; a step too small to gain from them uses fewer (`Stream.threads`).
         window : int or None, optional
             None: the state runs on from step to step; of a Keras model with stateful layers that of these layers alone.
+            Of a network without time some of whose states go on from call to call, each call is a step.
             A number n: each step is what `predict` gives for the last n steps, from a zero state, in one pass; also of
             networks that cannot run step by step. Left out: as None, but a model that was trained on windows (see
             `summary`) warns once that this may not be meant.
@@ -496,6 +497,9 @@ class Model:
             elif reason is not None and len(steps) < 2 and any(graph.values[name].has_time for name in graph.inputs):
                 window = graph.window or (steps.pop() if steps else "n")
                 reason += f"; stream(window={window}) predicts from the last steps at every step"
+            states = graph.provenance.get("states")
+            if reason is not None and isinstance(states, dict):
+                reason += f"; load the file with states={dict(states)!r}, and the layers carry these states on"
             self._stream_refusal = reason
             return reason
 

@@ -78,7 +78,37 @@ class Stream(EngineStream):
             Or whatever else the handler of a signal raises, after at most 0.1 s on the main thread: `steps` says how
             many steps the stream has taken then, and the rest of `out` is unspecified.
         """
+        if not any(value.has_time for value in self.model._packed.inputs):
+            return self._run_calls(chunk, active, out)
         return self._run_any(chunk, active, out, is_step=False)
+
+    def _run_calls(self, chunk: Any, active: Any, out: Any) -> Any:
+        """`run` of a network without time, each of whose calls is a step: the chunk has a time before its features."""
+        if out is not None:
+            raise ArgumentError("out: a chunk of a network without time takes none; give step(out=...) one for each")
+        values = self.model._packed.inputs
+        given = chunk if isinstance(chunk, (list, tuple)) and len(values) > 1 else [chunk]
+        if isinstance(chunk, dict):
+            given = [chunk[value.name] for value in values if value.name in chunk]
+        arrays = [np.asarray(one) for one in given]
+        if len(arrays) != len(values):
+            raise ShapeError(f"inputs: expected {len(values)} arrays, found {len(arrays)}")
+        alone = all(array.ndim == len(value.shape) + 1 for value, array in zip(values, arrays)) and self.batch == 1
+        arrays = [array[np.newaxis] for array in arrays] if alone else arrays
+        for value, array in zip(values, arrays):
+            if array.ndim != len(value.shape) + 2 or array.shape[1] != arrays[0].shape[1] or not array.shape[1]:
+                raise ShapeError(
+                    f"input {value.name!r}: expected (batch, time, features) of one time, found shape {array.shape}"
+                )
+        steps = [
+            self.step([array[:, t] for array in arrays] if len(arrays) > 1 else arrays[0][:, t], active=active)
+            for t in range(arrays[0].shape[1])
+        ]
+        several = isinstance(steps[0], list)
+        columns = zip(*steps) if several else [steps]
+        results = [np.stack(column, axis=1) for column in columns]
+        results = [result[0] for result in results] if alone else results
+        return results if several else results[0]
 
     def _step_any(self, x: Any, active: Any, out: Any) -> Any:
         """`step` for what is not one array that C can read: lists, several inputs and outputs, wrong ones."""

@@ -184,6 +184,7 @@ struct CylModel {
     bool has_pairs;     /* some layers run beside each other */
     bool has_fed_pairs; /* some layers feed the next */
     bool is_chunkable;  /* a long sequence may be run in pieces, whose states are carried on */
+    bool is_timeless;   /* no input has time: each call of a stream is a step, and no layer runs in pieces */
     bool can_stream;
 };
 

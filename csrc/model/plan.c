@@ -251,6 +251,11 @@ CylStatus cyl_model_plan(CylModel *model) {
     for (int32_t i = 0; i < model->layer_count; i++) {
         CYL_TRY(plan_layer(model, &model->layers[i]));
     }
+    model->is_timeless = true;
+    for (int32_t i = 0; i < model->input_count; i++) {
+        model->is_timeless = model->is_timeless && !model->values[model->inputs[i]].has_time;
+    }
+    model->can_stream = model->can_stream || model->is_timeless;
     CYL_TRY(plan_steps(model));
     plan_pairs(model);
     return plan_outputs(model);

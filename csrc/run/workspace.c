@@ -54,7 +54,7 @@ static bool is_stored(const CylValue *value) {
    sequence to the next is kept. Returns the bytes of the arena. */
 static size_t place_values(CylWorkspace *w, char *memory, Region *regions) {
     const CylModel *model = w->model;
-    bool in_pieces = model->is_chunkable || model->can_stream;
+    bool in_pieces = model->is_chunkable || (model->can_stream && !model->is_timeless);
     size_t arena = 0;
     int32_t count = 0;
     for (int32_t layer = -1; layer < model->layer_count; layer++) {
@@ -370,7 +370,7 @@ void cyl_workspace_get_state(const CylWorkspace *w, int32_t index, int64_t rows,
 }
 
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time) {
-    if (!model->is_chunkable && !model->can_stream) {
+    if ((!model->is_chunkable && !model->can_stream) || model->is_timeless) {
         return time;
     }
     int64_t widest = 1;

@@ -135,8 +135,8 @@ class Graph(ReadOnly):
         Number of steps of the sequences that the network was trained on, each from a zero state, where the file
         states it.
     stateful : tuple of str
-        Layers whose state carried over from one call of the network to the next during training (Keras's
-        ``stateful=True``). All others started at zero.
+        Layers whose state carries over from one call of the network to the next (Keras's ``stateful=True``; states
+        that were inputs and outputs, see `cylstm.graph.states`). All others start at zero.
     weight_types : dict of str to str
         The layers whose matrices the engine holds in another type than float32 -> that type, one of
         `cylstm.graph.weights.WEIGHT_TYPES`. Their tensors are float32 all the same, and rounded in a loaded model.

@@ -12,7 +12,12 @@ from cylstm.graph.values import Axis
 
 
 def why_no_stream(graph: Graph) -> str | None:
-    """None if the network can run piece by piece over time, else which layer or input cannot and why."""
+    """None if the network can run piece by piece over time, else which layer or input cannot and why.
+
+    Of a network without time some of whose states go on from call to call, each call is a step.
+    """
+    if graph.stateful and not any(graph.values[name].has_time for name in graph.inputs):
+        return None
     for name in graph.inputs:
         value = graph.values[name]
         if not value.has_time:

@@ -16,6 +16,7 @@ from cylstm.formats.onnx.read import read_model
 from cylstm.formats.onnx.run import Run, check_operators
 from cylstm.graph.graph import Graph
 from cylstm.graph.passes import with_value_names
+from cylstm.graph.states import proposed_states, tie_states
 from cylstm.program.interface import Interface
 from cylstm.program.network import Network
 
@@ -51,8 +52,7 @@ def graph_from_onnx(
     """
     path = os.fspath(path)
     model = read_model(path)
-    if states:
-        raise UnsupportedError("states= is not supported yet")
+    pairs = _states(states)
     known = _constants(model, constants)
     inputs = [one for one in model.graph.inputs if one.name not in model.graph.initializers and one.name not in known]
     outputs = [one.name for one in model.graph.outputs]
@@ -63,14 +63,17 @@ def graph_from_onnx(
     for reading in possible_readings(inputs, time):
         try:
             graph = _build(model, reading, known, outputs)
+            graph = tie_states(graph, pairs) if pairs else graph
         except CylstmError as error:
             failures.append(error)
             continue
-        provenance = {
+        proposed = {} if pairs else proposed_states(graph)
+        provenance: dict[str, Any] = {
             "format": "onnx",
             "version": model.opsets[""],
             "framework_version": model.producer,
             "source": f"IR version {model.ir_version}",
+            **({"states": proposed} if proposed else {}),
         }
         return graph._replace(provenance={**graph.provenance, **provenance})
     raise failures[0]
@@ -91,6 +94,14 @@ def _build(model: OnnxModel, reading: Reading, known: Mapping[str, np.ndarray], 
         interface.add_output(found)
     graph = interface.build()
     return with_value_names(graph, dict(zip(graph.outputs, outputs)))
+
+
+def _states(given: Any) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(one, str) for pair in given.items() for one in pair):
+        raise FormatError(f"states expected a dict of outputs to inputs, found {described(given)}")
+    return dict(given)
 
 
 def _dtype(model: OnnxModel) -> np.dtype:
