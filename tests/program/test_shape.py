@@ -169,3 +169,12 @@ def test_time_joined_with_features_needs_the_number_of_steps():
     tensor, _ = program.tensor(STEPS, FEATURES, is_open=True)
     with pytest.raises(StaticTimeNeeded):
         shape.reshape(program.net, tensor, [BATCH_SIZE, STEPS * FEATURES])
+
+
+@pytest.mark.parametrize("target", [(4, 5), (2, 10), (10, 1, 2), (4, 1, 5, 1)])
+def test_a_reshape_that_neither_joins_nor_divides_axes_moves_the_numbers_of_each_row(target):
+    program = TensorProgram(31)
+    tensor, array = program.tensor(STEPS, FEATURES)
+    swapped, other = program.tensor(FEATURES, STEPS, order=(0, 2, 1))
+    found = [shape.reshape(program.net, one, [BATCH_SIZE, *target]) for one in (tensor, swapped)]
+    program.check(found, [one.reshape(ROWS, *target) for one in (array, other)])

@@ -31,6 +31,9 @@ def reshape(net: Network, x: Any, shape: Sequence[Any]) -> Any:
     x = net.plain(net.tensor(x))
     sizes = [net.numbers(size) for size in x.shape]
     wanted = _filled(net, x, sizes, shape)
+    regrouped = _regrouped(net, x, sizes, wanted)
+    if regrouped is not None:
+        return regrouped
     elements: list[list[Any]] = [
         [place, size] for place, size in zip(x.axes, sizes) if set(size) != {1} or place == BATCH
     ]
@@ -70,6 +73,32 @@ def reshape(net: Network, x: Any, shape: Sequence[Any]) -> Any:
         stored: list[Place] = [place if place == BATCH else first[place[0]] + place[1] for place in places]
         axes.append(None if not stored else stored[0] if len(stored) == 1 else tuple(stored))
     return Tensor(value, tuple(axes), x.dtype)
+
+
+def _regrouped(
+    net: Network, x: Tensor, sizes: Sequence[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]
+) -> Tensor | None:
+    """The numbers of each row in a shape whose axes are no joined or divided ones of `x`, such as (6, 4) as (4, 6)."""
+    inner = [axis for axis in x.inner if not isinstance(x.size(axis), int) or x.size(axis) != 1]
+    if not (
+        x.batch == 0 and wanted and tuple(wanted[0]) == sizes[0] and all(isinstance(x.size(i), int) for i in inner)
+    ):
+        return None
+    if any(len(set(size)) > 1 for size in wanted[1:]):
+        return None
+    before, after = [sizes[i][0] for i in inner], [size[0] for size in wanted[1:] if size[0] != 1]
+    if math.prod(before) != math.prod(after) or _nests(before, after):
+        return None
+    value = net.reshaped(net.arrange(x, inner), after)
+    places = iter(range(len(after)))
+    return Tensor(value, (BATCH, *(None if size[0] == 1 else next(places) for size in wanted[1:])), x.dtype)
+
+
+def _nests(before: Sequence[int], after: Sequence[int]) -> bool:
+    """Whether each axis of two shapes is one or several of the other's, or a part of one."""
+    ends = [set(np.cumprod(sizes).tolist()) for sizes in (before, after)]
+    cuts = sorted(ends[0] | ends[1])
+    return all(after % before == 0 for before, after in zip(cuts, cuts[1:]))
 
 
 def _divided(net: Network, x: Tensor, parts: dict[Any, list[int]]) -> tuple[Any, dict[Any, int]]:
