@@ -167,7 +167,8 @@ TYPE_NAMES: Mapping[int, str] = dict(enumerate((
     "float6e3m2",
 )))  # fmt: skip
 
-#: number in TensorProto.DataType -> NumPy's type of its numbers here; half precision is widened
+#: number in TensorProto.DataType -> NumPy's type of its numbers here; half precision is widened,
+#: and where there are four bits its metadata say so
 NUMPY_TYPES: Mapping[int, np.dtype] = {
     1: np.dtype(np.float32),
     2: np.dtype(np.uint8),
@@ -182,8 +183,8 @@ NUMPY_TYPES: Mapping[int, np.dtype] = {
     12: np.dtype(np.uint32),
     13: np.dtype(np.uint64),
     16: np.dtype(np.float32),
-    21: np.dtype(np.uint8),
-    22: np.dtype(np.int8),
+    21: np.dtype(np.uint8, metadata={"bits": 4}),
+    22: np.dtype(np.int8, metadata={"bits": 4}),
 }
 
 

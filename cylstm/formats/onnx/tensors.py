@@ -131,8 +131,8 @@ def _nibbles(data: np.ndarray, tensor: StoredTensor, where: str) -> np.ndarray:
         )
     found = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)[:count]
     if tensor.data_type == _INT4:
-        return ((found.astype(np.int8) ^ 8) - 8).reshape(tensor.shape)
-    return found.reshape(tensor.shape)
+        found = (found.astype(np.int8) ^ 8) - 8
+    return found.reshape(tensor.shape).astype(NUMPY_TYPES[tensor.data_type])
 
 
 def _external(tensor: StoredTensor, path: str, where: str) -> np.ndarray:

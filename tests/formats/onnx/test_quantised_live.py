@@ -165,6 +165,21 @@ def initializers(model):
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
+def test_a_dynamically_quantised_product_is_that_of_the_dequantised_weights(per_channel, tmp_path):
+    rng = np.random.default_rng(6)
+    constants = {"B": rng.normal(size=(6, 4)).astype(np.float32), "c": rng.normal(size=4).astype(np.float32)}
+    inputs = {"X": ("N", "T", 6)}
+    nodes = [node("MatMul", ["X", "B"], ["m"]), node("Add", ["m", "c"], ["Y"])]
+    arrays = feeds(inputs, rng)
+    model = quantised_by_runtime(tmp_path, build(nodes, inputs, ["Y"], constants), per_channel=per_channel)
+    stored = initializers(model)
+    weight = (stored["B_quantized"].astype(np.float64) - stored["B_zero_point"]) * stored["B_scale"]
+    (found,) = ours_of(tmp_path, model, arrays)
+    np.testing.assert_allclose(found, arrays["X"] @ weight + constants["c"], rtol=0, atol=1e-5)
+    assert 0 < np.abs(found - by_runtime(model, arrays)[0]).max() < 0.1
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_a_dynamically_quantised_lstm_is_that_of_the_dequantised_weights(direction, per_channel, tmp_path):
     rng = np.random.default_rng(7)

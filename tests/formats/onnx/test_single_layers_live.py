@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from tests.builders.configurations import seed
-from tests.builders.onnx_nodes import build, by_evaluator, compare, feeds, load, node
+from tests.builders.onnx_nodes import build, by_evaluator, compare, feeds, load, node, predictions
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
@@ -136,15 +136,25 @@ POOLS = {
 }
 
 
-@pytest.mark.parametrize("kernel", [2, 3])
-@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool", "LpPool"])
-@pytest.mark.parametrize("name", POOLS)
+def _is_pool(operator, name, kernel):
+    """Whether the operator has the option, and we have it of this size."""
+    if name == "count_include_pad":
+        return operator == "AveragePool"
+    return not ("ceil" in name and operator == "LpPool") and (name, kernel) != ("ceil_mode pads", 2)
+
+
+@pytest.mark.parametrize(
+    "name, operator, kernel",
+    [
+        (name, operator, kernel)
+        for name in POOLS
+        for operator in ("MaxPool", "AveragePool", "LpPool")
+        for kernel in (2, 3)
+        if _is_pool(operator, name, kernel)
+    ],
+)
 def test_a_pooling_over_time_gives_onnx_runtimes_numbers(name, operator, kernel, tmp_path):
     attributes = {"kernel_shape": [kernel], **POOLS[name]}
-    if operator != "AveragePool" and attributes.pop("count_include_pad", None):
-        pytest.skip("of an average alone")
-    if (operator == "LpPool" and "ceil_mode" in attributes) or (name == "ceil_mode pads" and kernel == 2):
-        pytest.skip("is refused")
     if operator == "LpPool":
         attributes["p"] = 3 if name == "strides" else 2
     shape = ("N", 6, 11) if operator == "LpPool" and name == "SAME_UPPER" else SEQUENCE
@@ -238,6 +248,8 @@ ATTENTION = {
                    {"q_num_heads": 2, "kv_num_heads": 2}),
     "heads in groups": ({"Q": ("N", 7, 20), "K": ("N", 7, 10), "V": ("N", 7, 8)},
                         {"q_num_heads": 4, "kv_num_heads": 2}),
+    "softcap": ({"Q": ("N", 2, 7, 5), "K": ("N", 2, 7, 5), "V": ("N", 2, 7, 4)}, {"softcap": 0.3}),
+    "causal between two times": ({"Q": ("N", 2, 7, 5), "K": ("N", 2, 9, 5), "V": ("N", 2, 9, 4)}, {"is_causal": 1}),
 }  # fmt: skip
 
 
@@ -262,12 +274,30 @@ def test_stft_gives_onnx_runtimes_numbers(name, shape, tmp_path):
     run(tmp_path, name, "STFT", {"signal": shape}, constants, attributes)
 
 
-@pytest.mark.parametrize("attributes", [{}, {"onesided": 1}, {"inverse": 1}, {"axis": 2}])
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize(
+    "attributes, parts", [({}, 1), ({}, 2), ({"onesided": 1}, 1), ({"inverse": 1}, 1), ({"inverse": 1}, 2),
+                          ({"axis": 2}, 1), ({"axis": 2}, 2)])  # fmt: skip
 @pytest.mark.parametrize("length", [None, 16])
 def test_dft_gives_onnx_runtimes_numbers(attributes, parts, length, tmp_path):
     shape = ("N", 6, 10, parts) if "axis" in attributes else ("N", 10, parts)
-    if attributes.get("onesided") and parts == 2:
-        pytest.skip("of real numbers alone")
     constants = {} if length is None else {"length": np.asarray(length)}
     run(tmp_path, "dft", "DFT", {"x": shape}, constants, attributes)
+
+
+@pytest.mark.parametrize("kind", ["truths", "numbers", "rows without a key"])
+@pytest.mark.parametrize("causal", [0, 1])
+def test_attention_with_a_mask_gives_the_reference_evaluators_numbers(causal, kind, tmp_path):
+    rng = np.random.default_rng(6)
+    inputs = {"Q": ("N", 2, 7, 5), "K": ("N", 2, 7, 5), "V": ("N", 2, 7, 4)}
+    mask = rng.random((7, 7)) < 0.6
+    mask[np.arange(7), np.arange(7)] = True
+    if kind == "rows without a key":
+        mask[2] = False
+    mask = rng.normal(size=(2, 7, 7)).astype(np.float32) if kind == "numbers" else mask
+    made = node("Attention", ["Q", "K", "V", "mask"], ["Y"], is_causal=causal)
+    model = build([made], inputs, ["Y"], {"mask": mask}, opset=24, ir_version=11)
+    arrays = feeds(inputs, rng)
+    theirs = by_evaluator(model, arrays)
+    ours = load(tmp_path, model)
+    found = predictions(ours, [arrays[name] for name in ours.graph.inputs])
+    np.testing.assert_allclose(found[0], theirs[0], rtol=0, atol=2e-6)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from cylstm.formats.onnx.call import Call
 from cylstm.program.operations import shape
 from cylstm.program.operations.attention import scaled_dot_product_attention
-from cylstm.program.tensor import is_constant, shape_of
+from cylstm.program.operations.elementwise import activation, add, binary, multiply, where
+from cylstm.program.operations.products import product
+from cylstm.program.operations.softmax import softmax
+from cylstm.program.tensor import Tensor, dtype_of, is_constant, shape_of
+
+_KNOWN = frozenset((
+    "is_causal", "kv_num_heads", "left_window_size", "q_num_heads", "qk_matmul_output_mode", "right_window_size",
+    "scale", "softcap", "softmax_precision",
+))  # fmt: skip
 
 
 def attention(call: Call) -> Any:
@@ -18,31 +29,73 @@ def attention(call: Call) -> Any:
         raise call.refuse("keys and values of steps before (past_key, present_key) are not supported")
     if call.input(6) is not None:
         raise call.refuse("nonpad_kv_seqlen is not supported")
-    if float(call.attribute("softcap", 0.0) or 0.0):
-        raise call.refuse("a softcap is not supported")
+    unknown = sorted(set(call.attributes) - _KNOWN)
+    if unknown:
+        raise call.refuse(f"the attribute {unknown[0]} is not supported")
     sides = [call.input(k) for k in range(3)]
     sides = [net.constant(one) if is_constant(one) else net.tensor(one) for one in sides]
     is_flat = sides[0].ndim == 3
-    heads, of_keys = int(call.attribute("q_num_heads", 0) or 0), int(call.attribute("kv_num_heads", 0) or 0)
-    if is_flat and not (heads and of_keys):
-        raise call.refuse("expected the attributes q_num_heads and kv_num_heads beside (batch, time, size)")
     if is_flat:
-        apart = [shape.unflatten(net, one, 2, (count, shape_of(one)[2] // count))
-                 for one, count in zip(sides, (heads, of_keys, of_keys))]  # fmt: skip
+        heads, of_keys = int(call.attribute("q_num_heads", 0) or 0), int(call.attribute("kv_num_heads", 0) or 0)
+        if not (heads and of_keys):
+            raise call.refuse("expected the attributes q_num_heads and kv_num_heads beside (batch, time, size)")
+        apart = [
+            shape.unflatten(net, one, 2, (count, shape_of(one)[2] // count))
+            for one, count in zip(sides, (heads, of_keys, of_keys))
+        ]
         sides = [shape.transpose(net, one, 1, 2) for one in apart]
     counts: list[Any] = [shape_of(sides[k])[1] for k in (0, 1)]
     if counts[0] != counts[1]:
         if not all(isinstance(one, int) for one in counts) or counts[0] % counts[1]:
             raise call.refuse(f"expected heads of queries in groups of one key, found {counts[0]} and {counts[1]}")
         sides[1:] = [shape.repeat_interleave(net, one, counts[0] // counts[1], 1) for one in sides[1:]]
-    scale, causal = call.attribute("scale", None), bool(call.attribute("is_causal", 0))
-    query, key, value = sides
-    y = scaled_dot_product_attention(
-        net, query, key, value, call.input(3), causal, None if scale is None else float(scale)
-    )
-    if is_flat:
-        y = shape.flatten(net, shape.transpose(net, y, 1, 2), 2, 3)
-    return y
+    y = _of_heads(call, *sides)
+    return shape.flatten(net, shape.transpose(net, y, 1, 2), 2, 3) if is_flat else y
+
+
+def _of_heads(call: Call, query: Tensor, key: Tensor, value: Tensor) -> Any:
+    net, mask = call.net, call.input(3)
+    causal, cap = bool(call.attribute("is_causal", 0)), float(call.attribute("softcap", 0.0) or 0.0)
+    given, size = call.attribute("scale", None), shape_of(query)[3]
+    if given is None and not isinstance(size, int):
+        raise net.needs_time("an attention over the time as features")
+    scale = float(given) if given is not None else 1.0 / math.sqrt(size)  # type: ignore[arg-type]
+    times: list[Any] = [shape_of(one)[2] for one in (query, key)]
+    windows = [int(call.attribute(f"{side}_window_size", -1)) for side in ("left", "right")]
+    is_whole = max(windows) < 0 and (not causal or times[0] == times[1])
+    if is_constant(mask) and isinstance(mask, np.ndarray):
+        mask = None if (mask.all() if mask.dtype == np.bool_ else not mask.any()) else mask
+    if mask is None and not cap and is_whole:
+        return scaled_dot_product_attention(net, query, key, value, None, causal, scale)
+
+    scores: Any = net.tensor(multiply(net, product(net, query, shape.transpose(net, key, -2, -1)), scale))
+    if cap:
+        scores = multiply(net, activation(net, multiply(net, scores, 1.0 / cap), "tanh"), cap)
+    allowed: list[Any] = []
+    if causal or max(windows) >= 0:
+        allowed.append(_around(call, times, causal, windows))
+    if mask is not None and dtype_of(mask) == "bool":
+        allowed.append(mask)
+    elif mask is not None:
+        allowed.append(binary(net, "greater", mask, -math.inf))
+        scores = add(net, scores, mask)
+    for one in allowed:
+        scores = where(net, one, scores, -math.inf)
+    weights = softmax(net, scores, -1)
+    for one in allowed:  # of a query that may see no key, all weights are 0
+        weights = where(net, one, weights, 0.0)
+    return product(net, weights, value)
+
+
+def _around(call: Call, times: list[Any], causal: bool, windows: list[int]) -> np.ndarray:
+    """Which keys each query sees by their places."""
+    if not all(isinstance(one, int) for one in times):
+        raise call.net.needs_time("an attention that is causal beside a mask, or sees a window of the steps,")
+    distance = np.arange(times[1]) - np.arange(times[0])[:, np.newaxis]
+    seen = distance <= 0 if causal else np.ones(distance.shape, bool)
+    left, right = windows
+    seen &= (distance >= -left) | (left < 0)
+    return np.asarray(seen & ((distance <= right) | (right < 0)))
 
 
 OPERATORS: Mapping[str, Callable[[Call], Any]] = {"Attention": attention}

@@ -271,21 +271,26 @@ def dft(call: Call) -> Any:
     length = constant_parameter(call, call.input(1), "a length")
     if not isinstance(places, int):
         raise net.needs_time("a Fourier transform over the time")
-    size = places if length is None else int(length.reshape(-1)[0])
-    if parts not in (1, 2) or axis == rank - 1 or (onesided and (inverse or parts == 2)):
+    half = onesided and inverse  # of the first half of the bins of real numbers, these numbers
+    size = (2 * (places - 1) if half else places) if length is None else int(length.reshape(-1)[0])
+    if parts not in (1, 2) or axis == rank - 1 or (onesided and (parts == 1) == inverse):
         raise call.refuse(f"a transform of {shape_of(x)} with inverse={inverse}, onesided={onesided} is not supported")
-    if size < places:
+    if places > (size // 2 + 1 if half else size):
         raise call.refuse(f"a transform of {size} of {places} places is not supported; Slice them before")
-    bins = size // 2 + 1 if onesided else size
+    bins = size // 2 + 1 if onesided and not inverse else size
     waves = fourier(size, bins, 1 if inverse else -1, places)  # (places, bins, 2)
+    if half:
+        # all but the first bin and that of half the size stand for two
+        waves *= np.where((np.arange(places) == 0) | (2 * np.arange(places) == size), 1.0, 2.0)[:, None, None]
     matrix = waves[:, np.newaxis]
     if parts == 2:
         # i (c + i s) = -s + i c
         matrix = np.stack([waves, np.stack([-waves[..., 1], waves[..., 0]], axis=-1)], axis=1)
-    matrix = matrix.reshape(places * parts, 2 * bins) / (size if inverse else 1)
+    kept = 1 if half else 2
+    matrix = matrix[..., :kept].reshape(places * parts, kept * bins) / (size if inverse else 1)
     y = shape.moveaxis(net, x, axis, rank - 2)
     y = linear(net, shape.flatten(net, y, rank - 2, rank - 1), matrix.T.astype(net.dtype))
-    return shape.moveaxis(net, shape.unflatten(net, y, rank - 2, (bins, 2)), rank - 2, axis)
+    return shape.moveaxis(net, shape.unflatten(net, y, rank - 2, (bins, kept)), rank - 2, axis)
 
 
 OPERATORS: Mapping[str, Callable[[Call], Any]] = {

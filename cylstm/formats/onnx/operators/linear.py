@@ -14,6 +14,7 @@ from cylstm.formats.onnx.operators.quantised import (
     constant_parameter,
     dequantised,
     dequantised_value,
+    limits_of,
     quantised,
 )
 from cylstm.program.operations import activations, elementwise, shape
@@ -115,32 +116,6 @@ def activated(call: Call, y: Any, name: str, parameters: tuple[str, ...] | str) 
     return elementwise.activation(call.net, y, ours, *numbers[:count])
 
 
-def bias_gelu(call: Call) -> Any:
-    x = elementwise.add(call.net, call.input(0), call.input(1))
-    return activations.gelu(call.net, x)
-
-
-def fast_gelu(call: Call) -> Any:
-    x, bias = call.input(0), call.input(1)
-    x = x if bias is None else elementwise.add(call.net, x, bias)
-    return activations.gelu(call.net, x, "tanh")
-
-
-def gelu(call: Call) -> Any:
-    approximate = str(call.attribute("approximate", "none"))
-    if approximate not in ("none", "tanh"):
-        raise call.refuse(f"approximate expected none or tanh, found {approximate!r}")
-    return activations.gelu(call.net, call.input(0), approximate)
-
-
-def quick_gelu(call: Call) -> Any:
-    """x sigmoid(alpha x)."""
-    net, x, alpha = call.net, call.input(0), float(call.attribute("alpha", 1.702))
-    if alpha == 1.0:
-        return elementwise.activation(net, x, "silu")
-    return elementwise.multiply(net, x, elementwise.activation(net, elementwise.multiply(net, x, alpha), "sigmoid"))
-
-
 def mat_mul_integer(call: Call) -> Any:
     """(A - its zero point) (B - its zero point)."""
     b, zero = call.input(1), constant_parameter(call, call.input(3), "a zero point")
@@ -211,7 +186,7 @@ def requantised(call: Call, y: Any, scale: Any, zero: Any, axis: int = 1) -> Any
     scale, zero = (constant_parameter(call, one, "a scale or zero point") for one in (scale, zero))
     if scale is None:
         raise call.refuse("expected a scale of the result, found none")
-    limits = np.iinfo(np.uint8 if zero is None else zero.dtype)
+    limits = limits_of(np.dtype(np.uint8) if zero is None else zero.dtype)
     if isinstance(y, (np.ndarray, np.generic)):
         shift = 0 if zero is None else zero.astype(np.float64)
         found = np.rint(np.asarray(y, np.float64) / scale.astype(np.float64)) + shift
@@ -251,10 +226,6 @@ OPERATORS: Mapping[str, Callable[[Call], Any]] = {
     "com.microsoft.FusedMatMul": fused_mat_mul,
     "com.microsoft.TransposeMatMul": fused_mat_mul,
     "com.microsoft.FusedGemm": fused_gemm,
-    "com.microsoft.BiasGelu": bias_gelu,
-    "com.microsoft.FastGelu": fast_gelu,
-    "com.microsoft.Gelu": gelu,
-    "com.microsoft.QuickGelu": quick_gelu,
     "com.microsoft.MatMulIntegerToFloat": mat_mul_integer_to_float,
     "com.microsoft.DynamicQuantizeMatMul": dynamic_quantize_mat_mul,
     "com.microsoft.QGemm": q_gemm,

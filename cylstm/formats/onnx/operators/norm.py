@@ -13,7 +13,7 @@ from cylstm.program.network import MIXES
 from cylstm.program.operations import elementwise, norm, reduce, shape
 from cylstm.program.operations.frames import on_frames
 from cylstm.program.operations.linear import linear
-from cylstm.program.tensor import BATCH, Dim, Tensor, Unavailable, is_constant, shape_of
+from cylstm.program.tensor import BATCH, BATCH_SIZE, Dim, Tensor, Unavailable, is_constant, shape_of
 
 #: of a normalisation, beside its result
 _STATISTICS = Unavailable("the mean and the deviation that a normalisation computes are not results")
@@ -76,6 +76,8 @@ def _of_last(call: Call, x: Any, scale: Any, bias: Any, mode: str, axis: int) ->
     net = call.net
     x = net.constant(x) if is_constant(x) else net.tensor(x)
     sizes: list[Any] = list(x.shape[axis % x.ndim :])
+    if BATCH_SIZE in sizes:
+        raise call.refuse(f"a normalisation over the batch {MIXES}")
     if any(isinstance(size, Dim) for size in sizes):
         raise net.needs_time("a normalisation over the time")
     widened = []
@@ -90,9 +92,16 @@ def _of_last(call: Call, x: Any, scale: Any, bias: Any, mode: str, axis: int) ->
 
 
 def layer_normalization(call: Call) -> Any:
-    axis = int(call.attribute("axis", -1))
-    y = _of_last(call, call.input(0), call.input(1), call.input(2), "layer", axis)
-    return (y, *[_STATISTICS] * (call.outputs - 1)) if call.outputs > 1 else y
+    net, x, axis = call.net, call.input(0), int(call.attribute("axis", -1))
+    y = _of_last(call, x, call.input(1), call.input(2), "layer", axis)
+    if call.outputs == 1:
+        return y
+    rank = len(shape_of(x))
+    axes = list(range(axis % rank, rank))
+    mean = reduce.reduce(net, x, "mean", axes, True)
+    variance = reduce.reduce(net, elementwise.power(net, elementwise.subtract(net, x, mean), 2), "mean", axes, True)
+    deviation = elementwise.add(net, variance, _epsilon(call))
+    return (y, mean, elementwise.function(net, deviation, "rsqrt"))[: call.outputs]
 
 
 def rms_normalization(call: Call) -> Any:

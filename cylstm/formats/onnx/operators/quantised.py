@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,18 +101,33 @@ def _parameters(call: Call, scale: Any, zero: Any) -> tuple[np.ndarray, np.ndarr
 _TYPES: Mapping[int, type] = {2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32}
 
 
-def _limits(call: Call, zero: np.ndarray | None) -> np.iinfo:
+class Limits(NamedTuple):
     """What the whole numbers of a quantisation can say."""
+
+    min: int
+    max: int
+    dtype: np.dtype
+
+
+def limits_of(dtype: np.dtype) -> Limits:
+    found = np.iinfo(dtype)
+    noted: Mapping[str, Any] = dtype.metadata or {}
+    unused = found.bits - int(noted.get("bits", found.bits))
+    return Limits(found.min >> unused, found.max >> unused, dtype)
+
+
+def _limits(call: Call, zero: np.ndarray | None) -> Limits:
+    """Those of the type of the zero point, or of the one that an attribute names."""
     number = int(call.attribute("output_dtype", 0) or 0)
     if number and number not in _TYPES:
         raise call.refuse(f"a quantisation to type {number} of ONNX is not supported; 8 and 16 bits are")
     kind = np.dtype(_TYPES[number]) if number else np.dtype(np.uint8) if zero is None else zero.dtype
     if kind.kind not in "iu":
         raise call.refuse(f"a quantisation to {kind} is not supported; whole numbers are")
-    return np.iinfo(kind)
+    return limits_of(kind)
 
 
-def quantised(call: Call, x: Any, scale: np.ndarray, zero: np.ndarray | None, axis: int, limits: np.iinfo) -> Any:
+def quantised(call: Call, x: Any, scale: np.ndarray, zero: np.ndarray | None, axis: int, limits: Limits) -> Any:
     """x as whole numbers that are not rounded."""
     net = call.net
     low, high = (_limit(one, scale, zero) for one in (limits.min, limits.max))
