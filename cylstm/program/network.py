@@ -334,7 +334,7 @@ class Network:
         joined = list(range(first, first + counts[axis]))
         sizes: list[Any] = [plain.size(i) for i in joined]
         if not all(isinstance(size, int) for size in sizes):
-            raise self.needs_time("axes joined over the time")
+            return self._steps_divided(plain, joined, counts, axis)
         order = [i for i in plain.stored if i not in joined]
         order.sort(key=lambda i: not isinstance(plain.size(i), Dim))
         value = self.arrange(plain, order + joined)
@@ -348,6 +348,23 @@ class Network:
         axes[joined[0] : joined[-1] + 1] = [len(order)]
         counts[axis] = 1
         return self.rejoin(Tensor(value, tuple(axes), tensor.dtype), counts)
+
+    def _steps_divided(self, plain: Tensor, joined: list[int], counts: list[int], axis: int) -> Tensor:
+        """The result of `solid` for a time of any length joined with axes behind it: several steps for each of it."""
+        time, *behind = (plain.size(i) for i in joined)
+        if not (isinstance(time, Dim) and time.axis is not None and all(isinstance(size, int) for size in behind)):
+            raise self.needs_time("axes joined over the time")
+        others = [i for i in plain.stored if i not in joined]
+        value = self.arrange(plain, joined + others)
+        step = [str(plain.size(i)) for i in others] or ["1"]
+        text = ",".join([f"time*{math.prod(size for size in behind if isinstance(size, int))}", *step])
+        value = self.add_layer("reshape", value, options={"shape": text}, part="steps")
+        axes: list[Any] = [BATCH if place == BATCH else None for place in plain.axes]
+        for at, i in enumerate(others):
+            axes[i] = at + 1
+        axes[joined[0] : joined[-1] + 1] = [0]
+        counts[axis] = 1
+        return self.rejoin(Tensor(value, tuple(axes), plain.dtype), counts)
 
     def reshaped(self, value: Value, sizes: Sequence[int | None], part: str = "reshape") -> Value:
         """`value` in another shape; None is its time, which stays first."""

@@ -393,7 +393,7 @@ def adaptive_pool(net: Network, x: Any, mode: str, size: Any) -> Tensor:
     sizes = sizes * count if len(sizes) == 1 else sizes
     if count not in (1, 2) or len(sizes) != count:
         raise net.refuse(f"expected a size for each spatial axis of {y.shape}, found {size!r}")
-    for i, one in enumerate(sizes):
+    for i, one in enumerate(map(net.size, sizes)):
         if one is not None and one != y.size(i + 2):
             y = _shared_out(net, y, mode, i + 2, *_each(net, one, 1, "output_size"))
     return y

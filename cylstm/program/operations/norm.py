@@ -71,7 +71,7 @@ def _group_norm_of_frames(net: Network, x: Tensor, groups: int, weight: Any, bia
         return found
     each = math.prod(sizes) // groups
     y = layer_norm(net, reshape(net, x, (x.size(0), groups, each)), (each,), eps=eps)
-    y = reshape(net, y, x.shape)
+    y = net.tensor(reshape(net, y, x.shape))
     if weight is None and bias is None:
         return y
     channels = (sizes[0], *[1] * (len(sizes) - 1))
