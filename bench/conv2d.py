@@ -1,12 +1,14 @@
 """One convolution over rows and columns beside ONNX Runtime and PyTorch: the sizes of front ends of recurrent networks.
 
 ``python bench/conv2d.py [--rounds 60]``. As `models`: all in one process and on one thread, in turn, round by round.
-Images have their rows as time and their channels last for CyLSTM, channels first for the others; each gets its own.
+The thread's CPU time counts, since other programs interrupt a layer of milliseconds. Images have their rows as time and
+their channels last for CyLSTM, channels first for the others: each gets its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -160,7 +162,7 @@ def main(args: Sequence[str] | None = None) -> int:
     facts = _common.machine_facts()
     rows, report = [], []
     for case in CASES if options.cases is None else [CASES[i] for i in options.cases]:
-        found = models.measure(calls_of(case), rounds, limit_s)
+        found = models.measure(calls_of(case), rounds, limit_s, time.thread_time)
         outputs = -(-case.rows // case.stride) * -(-case.columns // case.stride)
         work = outputs * case.filters * case.kernel**2 * case.channels // case.groups
         best = min(found["CyLSTM"])
@@ -178,8 +180,8 @@ def main(args: Sequence[str] | None = None) -> int:
     header = ["layer: rows x columns x channels", "CyLSTM, us", "multiply-adds/ns", "ONNX Runtime", "PyTorch"]
     text = (
         f"{_common.markdown_table(header, rows)}\n\nHow many times as long as CyLSTM the others take: median over the "
-        f"rounds, in brackets of the fastest rounds. Batch 1, one thread, with ReLU. {models.versions(report)}.\n\n"
-        f"{_common.machine_text(facts)}."
+        f"rounds, in brackets of the fastest rounds. Batch 1, one thread's CPU time, with ReLU. "
+        f"{models.versions(report)}.\n\n{_common.machine_text(facts)}."
     )
     print(text)
     if options.json:

@@ -5,6 +5,7 @@
 #define GEMV sgemv
 #define GEMM sgemm
 #define PRODUCT cyl_blas32_product
+#define PRODUCT_OUTPUT cyl_blas32_product_output
 #define CYL_PRODUCT_BODY "kernels/product_blas.h"
 #include "isa/bodies.h"
 
@@ -12,4 +13,5 @@
 #define CYL_TABLE_NAME "blas32, scalar"
 #define CYL_TABLE_IS_PACKED false
 #define CYL_TABLE_PRODUCT cyl_blas32_product
+#define CYL_TABLE_PRODUCT_OUTPUT cyl_blas32_product_output
 #include "isa/table.h"

@@ -6,6 +6,7 @@
 #define GEMV dgemv
 #define GEMM dgemm
 #define PRODUCT cyl_blas64_product
+#define PRODUCT_OUTPUT cyl_blas64_product_output
 #define CYL_PRODUCT_BODY "kernels/product_blas.h"
 #include "isa/bodies.h"
 
@@ -13,4 +14,5 @@
 #define CYL_TABLE_NAME "blas64"
 #define CYL_TABLE_IS_PACKED false
 #define CYL_TABLE_PRODUCT cyl_blas64_product
+#define CYL_TABLE_PRODUCT_OUTPUT cyl_blas64_product_output
 #include "isa/table.h"

@@ -13,6 +13,8 @@
 
 #include "kernels/activation.h"
 
+#include "kernels/lanes.h"
+
 #include CYL_PRODUCT_BODY
 
 #include "kernels/cells.h"

@@ -6,4 +6,5 @@
 #define CYL_TABLE_NAME "blas32, " CYL_TEXT(CYL_SET)
 #define CYL_TABLE_IS_PACKED false
 #define CYL_TABLE_PRODUCT cyl_blas32_product
+#define CYL_TABLE_PRODUCT_OUTPUT cyl_blas32_product_output
 #include "isa/table.h"

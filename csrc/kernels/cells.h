@@ -17,16 +17,6 @@ static inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
                         lanes = lanes_left((m)->units, unit), (void)block, (void)at, (void)width, true);               \
          unit += 16)
 
-static inline V load_lanes(const REAL *p, int32_t lanes) { return lanes == 16 ? v_load(p) : v_load_part(p, lanes); }
-
-static inline void store_lanes(REAL *p, V a, int32_t lanes) {
-    if (lanes == 16) {
-        v_store(p, a);
-    } else {
-        v_store_part(p, a, lanes);
-    }
-}
-
 /* `a` in the first lanes, 0 in the others */
 static inline V load_lanes_of(REAL a, int32_t lanes) {
     REAL lane[16];

@@ -74,11 +74,11 @@ static void gated(const CylActivationSpec *spec, const void *a_data, const void 
     }
 }
 
-/* the 16 units from `at` on of one tap of `channels` channels, of which each has `multiplier` units */
+/* Outputs that depthwise convolution computes at once: their chains share each weight that is loaded. */
+#define DEPTHWISE_COLUMNS 4
+
+/* the units from `at` on of one tap, of whose channels each has `multiplier` units */
 static inline V depthwise_input(const REAL *x, int64_t multiplier, int64_t at, int32_t lanes) {
-    if (multiplier == 1) {
-        return load_lanes(x + at, lanes);
-    }
     REAL lane[16] = {0};
     for (int32_t i = 0; i < lanes; i++) {
         lane[i] = x[(at + i) / multiplier];
@@ -86,46 +86,77 @@ static inline V depthwise_input(const REAL *x, int64_t multiplier, int64_t at, i
     return v_load(lane);
 }
 
-#define DEPTHWISE_COLUMNS 4
-
-/* 16 units of `columns` outputs from `first` on: their chains share each weight that is loaded */
-static inline __attribute__((always_inline)) void depthwise_tile(const CylActivationSpec *spec, const REAL *weight,
-                                                                 const REAL *bias, const CylWindows *windows,
-                                                                 int64_t multiplier, int64_t first, REAL *y,
-                                                                 int64_t y_stride, int64_t units, int64_t at,
-                                                                 int32_t lanes, const int columns) {
+/* `lanes` units from `at` on of `columns` outputs from `first` on; constants after inlining: whether there is one unit
+   to a channel, lanes if they are 16, and columns */
+static inline __attribute__((always_inline)) void
+depthwise_tile(const REAL *weight, const REAL *bias, const CylWindows *windows, int64_t multiplier, int64_t first,
+               REAL *y, int64_t y_stride, int64_t units, int64_t at, const int32_t lanes, const bool is_single,
+               const int columns, const CylActivation id) {
+    const int64_t stride = windows->stride, tap_stride = windows->tap_stride;
     V sum[DEPTHWISE_COLUMNS];
     for (int c = 0; c < columns; c++) {
         sum[c] = load_lanes(bias + at, lanes);
     }
     for (int32_t i = 0; i < windows->kernel_rows; i++) {
-        const REAL *x = (const REAL *)windows->rows[i] + first * windows->stride;
-        for (int32_t j = 0; j < windows->kernel_columns; j++, x += windows->tap_stride, weight += units) {
+        const REAL *x = (const REAL *)windows->rows[i] + first * stride;
+        for (int32_t j = 0; j < windows->kernel_columns; j++, x += tap_stride, weight += units) {
             const V w = load_lanes(weight + at, lanes);
             for (int c = 0; c < columns; c++) {
-                sum[c] = v_fma(w, depthwise_input(x + c * windows->stride, multiplier, at, lanes), sum[c]);
+                const V a = is_single ? load_lanes(x + c * stride + at, lanes)
+                                      : depthwise_input(x + c * stride, multiplier, at, lanes);
+                sum[c] = v_fma(w, a, sum[c]);
             }
         }
     }
     for (int c = 0; c < columns; c++) {
-        store_lanes(y + (first + c) * y_stride + at, v_flush(gate(spec, spec->id, sum[c])), lanes);
+        const V a = id == CYL_ACT_RELU     ? v_flush(v_max(v_zero(), sum[c]))
+                    : id == CYL_ACT_LINEAR ? v_flush(sum[c])
+                                           : sum[c];
+        store_lanes(y + (first + c) * y_stride + at, a, lanes);
+    }
+}
+
+static inline __attribute__((always_inline)) void depthwise_span(const REAL *weight, const REAL *bias,
+                                                                 const CylWindows *windows, int64_t multiplier,
+                                                                 int64_t n, REAL *y, int64_t y_stride, int64_t units,
+                                                                 int64_t at, const int32_t lanes, const bool is_single,
+                                                                 const CylActivation id) {
+    int64_t first = 0;
+    for (; first + DEPTHWISE_COLUMNS <= n; first += DEPTHWISE_COLUMNS) {
+        depthwise_tile(weight, bias, windows, multiplier, first, y, y_stride, units, at, lanes, is_single,
+                       DEPTHWISE_COLUMNS, id);
+    }
+    for (; first < n; first++) {
+        depthwise_tile(weight, bias, windows, multiplier, first, y, y_stride, units, at, lanes, is_single, 1, id);
     }
 }
 
 /*
  * Depthwise convolution at n outputs side by side: y[o][u] = activation(bias[u] + sum over taps (i, j), ascending, of
- * weight[i*kernel_columns + j][u] * x[tap (i, j) of output o][u / multiplier]), one fused multiply-add each
+ * weight[i*kernel_columns + j][u] * x[tap (i, j) of output o][u / multiplier]), one fused multiply-add each; a softmax
+ * is left to be taken
  */
 static void depthwise(const CylActivationSpec *spec, const void *weight, const void *bias, const CylWindows *windows,
-                      int64_t multiplier, int64_t n, void *y, int64_t y_stride, int64_t units) {
+                      int64_t multiplier, int64_t n, void *y_data, int64_t y_stride, int64_t units) {
+    REAL *y = y_data;
+    const CylActivation id = spec->id;
     EACH_SPAN(units) {
-        int64_t first = 0;
-        for (; first + DEPTHWISE_COLUMNS <= n; first += DEPTHWISE_COLUMNS) {
-            depthwise_tile(spec, weight, bias, windows, multiplier, first, y, y_stride, units, at, (int32_t)lanes,
-                           DEPTHWISE_COLUMNS);
+        if (multiplier != 1) {
+            depthwise_span(weight, bias, windows, multiplier, n, y, y_stride, units, at, (int32_t)lanes, false,
+                           CYL_ACT_SOFTMAX);
+        } else if (lanes != 16) {
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, (int32_t)lanes, true, CYL_ACT_SOFTMAX);
+        } else if (id == CYL_ACT_RELU) {
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, 16, true, CYL_ACT_RELU);
+            continue;
+        } else if (id == CYL_ACT_LINEAR) {
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, 16, true, CYL_ACT_LINEAR);
+            continue;
+        } else {
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, 16, true, CYL_ACT_SOFTMAX);
         }
-        for (; first < n; first++) {
-            depthwise_tile(spec, weight, bias, windows, multiplier, first, y, y_stride, units, at, (int32_t)lanes, 1);
+        for (int64_t o = 0; o < n && id != CYL_ACT_SOFTMAX; o++) {
+            activate(spec, y + o * y_stride + at, y + o * y_stride + at, lanes, true);
         }
     }
 }

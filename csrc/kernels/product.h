@@ -17,7 +17,9 @@
 #define group_tile NAMED(group_tile)
 #define group_of NAMED(group_of)
 #define product_of_column NAMED(product_of_column)
+#define product_of_block NAMED(product_of_block)
 #define product NAMED(product)
+#define product_output NAMED(product_output)
 
 /* columns times vectors at most: fewer where registers are few */
 #ifndef TILE_CHAINS
@@ -27,14 +29,24 @@
 /* a loop whose count inlining makes a constant, unrolled before the compiler decides what stays in registers */
 #define UNROLLED _Pragma("GCC unroll 8")
 
-/* acc[c][v] for `vectors` vectors and `columns` columns; constants after inlining */
+#ifndef CYL_TILE_END
+#define CYL_TILE_END
+/* what a tile stores: its sums; or with the subnormal rule they, or their relu, so that they need no other pass */
+typedef enum { END_SUMS = 0, END_FLUSHED, END_RELU } TileEnd;
+#endif
+
+/* acc[c][v] for `vectors` vectors, the last of `lanes` numbers, and `columns` columns; constants after inlining */
 static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k_stride] */, int64_t k_stride,
                                                        const CylOperand *operands, int32_t operand_count, int64_t first,
                                                        const REAL *start, int64_t start_stride, REAL *acc,
-                                                       int64_t acc_stride, const int vectors, const int columns) {
+                                                       int64_t acc_stride, int32_t lanes, TileEnd end,
+                                                       const int vectors, const int columns) {
+#define LANES(v) ((v) == vectors - 1 ? lanes : 16)
     V sum[TILE_COLUMNS][TILE_VECTORS];
     UNROLLED for (int c = 0; c < columns; c++) {
-        UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_load(start + c * start_stride + v * 16); }
+        UNROLLED for (int v = 0; v < vectors; v++) {
+            sum[c][v] = load_lanes(start + c * start_stride + v * 16, LANES(v));
+        }
     }
     for (int32_t o = 0; o < operand_count; o++) {
         const W *w = weights + operands[o].first * k_stride;
@@ -63,9 +75,23 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
             }
         }
     }
-    UNROLLED for (int c = 0; c < columns; c++) {
-        UNROLLED for (int v = 0; v < vectors; v++) { v_store(acc + c * acc_stride + v * 16, sum[c][v]); }
+    if (end == END_RELU) {
+        UNROLLED for (int c = 0; c < columns; c++) {
+            UNROLLED for (int v = 0; v < vectors; v++) {
+                store_lanes(acc + c * acc_stride + v * 16, v_flush(v_max(v_zero(), sum[c][v])), LANES(v));
+            }
+        }
+        return;
     }
+    if (end == END_FLUSHED) {
+        UNROLLED for (int c = 0; c < columns; c++) {
+            UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_flush(sum[c][v]); }
+        }
+    }
+    UNROLLED for (int c = 0; c < columns; c++) {
+        UNROLLED for (int v = 0; v < vectors; v++) { store_lanes(acc + c * acc_stride + v * 16, sum[c][v], LANES(v)); }
+    }
+#undef LANES
 }
 
 #if GROUP_BLOCKS > 0
@@ -211,11 +237,12 @@ static void product_of_column(const CylMatrix *m, const CylOperand *operands, in
 
 #endif
 
-#define TILE_ARGUMENTS w, k_stride, operands, operand_count, first, start, start_stride, acc, acc_stride
+#define TILE_ARGUMENTS w, k_stride, operands, operand_count, first, start, start_stride, acc, acc_stride, lanes, end
 
 /* a tile of a run-time size */
 static void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, int32_t operand_count, int64_t first,
-                    const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride, int vectors, int columns) {
+                    const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride, int32_t lanes, TileEnd end,
+                    int vectors, int columns) {
     switch (columns * 8 + vectors) {
     case 1 * 8 + 1:
         tile(TILE_ARGUMENTS, 1, 1);
@@ -302,11 +329,31 @@ static void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, in
     }
 }
 
+/* the first `numbers` sums of a block, of all columns; start and acc are at the block's first */
+static void product_of_block(const CylMatrix *m, int32_t block, const CylOperand *operands, int32_t operand_count,
+                             int64_t n, const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride,
+                             int32_t numbers, TileEnd end) {
+    const int64_t k_stride = ((int64_t)m->gates * cyl_block_width(m, block) + 15) / 16 * 16;
+    const W *w = (const W *)m->weights + cyl_block_offset(m, block) * m->columns;
+    for (int64_t first = 0; first < n;) {
+        int64_t left = n - first;
+        /* no single column at the end of many: two tiles of about one size */
+        int columns = left >= 2 * TILE_COLUMNS ? TILE_COLUMNS : left > TILE_COLUMNS ? (int)((left + 1) / 2) : (int)left;
+        const int most = TILE_CHAINS / columns < TILE_VECTORS ? TILE_CHAINS / columns : TILE_VECTORS;
+        for (int at = 0; at < numbers; at += most * 16) {
+            const int count = numbers - at < most * 16 ? numbers - at : most * 16;
+            const int vectors = (count + 15) / 16;
+            tile_of(w + at, k_stride, operands, operand_count, first, start + first * start_stride + at, start_stride,
+                    acc + first * acc_stride + at, acc_stride, count - (vectors - 1) * 16, end, vectors, columns);
+        }
+        first += columns;
+    }
+}
+
 static void product(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
                     int64_t n, void *acc_data, int64_t acc_stride, bool continued, bool descending, int32_t begin,
                     int32_t end) {
     (void)model;
-    const W *weights = m->weights;
     const REAL *bias = m->bias;
     REAL *acc = acc_data;
     if (begin >= end) {
@@ -321,25 +368,34 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
     for (int32_t i = begin; i < end; i++) {
         const int32_t block = descending ? begin + end - 1 - i : i;
         const int64_t offset = cyl_block_offset(m, block);
-        const int block_vectors = (m->gates * cyl_block_width(m, block) + 15) / 16;
-        const int64_t k_stride = (int64_t)block_vectors * 16;
-        const W *w = weights + offset * m->columns;
-        const REAL *start = continued ? acc + offset : bias + offset;
-        const int64_t start_stride = continued ? acc_stride : 0;
-        for (int64_t first = 0; first < n;) {
-            int64_t left = n - first;
-            /* no single column at the end of many: two tiles of about one size */
-            int columns = left >= 2 * TILE_COLUMNS ? TILE_COLUMNS
-                          : left > TILE_COLUMNS    ? (int)((left + 1) / 2)
-                                                   : (int)left;
-            const int most = TILE_CHAINS / columns < TILE_VECTORS ? TILE_CHAINS / columns : TILE_VECTORS;
-            for (int v = 0; v < block_vectors; v += most) {
-                int vectors = block_vectors - v < most ? block_vectors - v : most;
-                tile_of(w + v * 16, k_stride, operands, operand_count, first, start + first * start_stride + v * 16,
-                        start_stride, acc + first * acc_stride + offset + v * 16, acc_stride, vectors, columns);
-            }
-            first += columns;
+        const int32_t numbers = (m->gates * cyl_block_width(m, block) + 15) / 16 * 16;
+        product_of_block(m, block, operands, operand_count, n, (continued ? acc : bias) + offset,
+                         continued ? acc_stride : 0, acc + offset, acc_stride, numbers, END_SUMS);
+    }
+}
+
+static void product_output(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
+                           int64_t n, const CylActivationSpec *activation, bool continued, void *y_data,
+                           int64_t y_stride) {
+    const REAL *bias = m->bias;
+    REAL *y = y_data;
+    const CylActivation id = activation ? activation->id : CYL_ACT_SOFTMAX;
+    TileEnd end = id == CYL_ACT_RELU ? END_RELU : id == CYL_ACT_LINEAR ? END_FLUSHED : END_SUMS;
+#if GROUP_BLOCKS > 0
+    if (n == 1 && m->units % 16 == 0) {
+        end = END_SUMS;
+        product_of_column(m, operands, operand_count, y, continued, false, 0, m->blocks);
+    } else
+#endif
+    {
+        for (int32_t block = 0; block < m->blocks; block++) {
+            const int32_t first = block * m->width, left = m->units - first;
+            product_of_block(m, block, operands, operand_count, n, continued ? y + first : bias + first,
+                             continued ? y_stride : 0, y + first, y_stride, left < m->width ? left : m->width, end);
         }
+    }
+    if (activation && end == END_SUMS) {
+        model->kernels->dense_output(m, activation, n, y, y_stride, y, y_stride, id != CYL_ACT_SOFTMAX, 0, m->blocks);
     }
 }
 
@@ -349,6 +405,8 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
 #undef group_tile
 #undef group_of
 #undef product_of_column
+#undef product_of_block
 #undef product
+#undef product_output
 #undef GROUP_OF
 #undef TILE_ARGUMENTS

@@ -57,3 +57,12 @@ void PRODUCT(const CylModel *model, const CylMatrix *m, const CylOperand *operan
     }
     cyl_blas_leave(count);
 }
+
+void PRODUCT_OUTPUT(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
+                    int64_t n, const CylActivationSpec *activation, bool continued, void *y, int64_t y_stride) {
+    PRODUCT(model, m, operands, operand_count, n, y, y_stride, continued, false, 0, m->blocks);
+    if (activation) {
+        model->kernels->dense_output(m, activation, n, y, y_stride, y, y_stride, activation->id != CYL_ACT_SOFTMAX, 0,
+                                     m->blocks);
+    }
+}

@@ -55,13 +55,11 @@ static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *w
     const Conv *conv = layer->data;
     size_t used = 0, real = model->kernels->real_size;
     int64_t rows = workspace->rows_capacity, steps = workspace->capacities[model->values[layer->x].axis];
-    int64_t acc = cyl_convolution_scratch(&conv->convolution);
     /* the padding of "same" depends on the number of steps; this is the most that it can be */
     int64_t padded =
         conv->time.padding == CYL_PAD_SAME ? steps + conv->time.reach + conv->time.stride : padded_steps(conv, steps);
     CylLayerState state = {0};
     state.h[0] = cyl_place(memory, &used, rows, (uint64_t)cyl_state_stride(layer->history_size), real);
-    state.acc = cyl_place(memory, &used, workspace->threads, (uint64_t)acc, real);
     state.scratch =
         cyl_place(memory, &used, rows, cyl_size_mul((uint64_t)padded, (uint64_t)conv->convolution.channels), real);
     if (memory) {
@@ -108,7 +106,6 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     const int64_t channels = convolution->channels;
     int64_t row_stride = is_padded ? (before + steps + after) * channels : x->row_stride;
     const char *from = is_padded ? state->scratch : x->data;
-    void *acc = cyl_at(model, state->acc, team->thread * cyl_convolution_scratch(convolution));
     int64_t pieces = (outputs + CYL_CONV_COLUMNS - 1) / CYL_CONV_COLUMNS;
     const void *taps;
     const CylWindows windows = {&taps, 1, conv->time.kernel, conv->time.dilation * channels,
@@ -119,8 +116,8 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         int64_t row = j / pieces, first = j % pieces * CYL_CONV_COLUMNS;
         int64_t count = outputs - first < CYL_CONV_COLUMNS ? outputs - first : CYL_CONV_COLUMNS;
         taps = cyl_at(model, from, row * row_stride + first * windows.stride);
-        cyl_convolve(model, convolution, &windows, acc,
-                     cyl_at(model, y->data, row * y->row_stride + first * y->step_stride), y->step_stride, count);
+        cyl_convolve(model, convolution, &windows, cyl_at(model, y->data, row * y->row_stride + first * y->step_stride),
+                     y->step_stride, count);
     }
 }
 

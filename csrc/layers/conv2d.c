@@ -5,9 +5,12 @@
  * with zeros outside x, one chain of multiply-adds over the taps in row-major order.
  *
  * The rows are the time of a sequence (rows, columns, channels), or the first axis of each of its frames (time, rows,
- * columns, channels). Outputs side by side, a block, are computed at once. Their windows are read where x lies; those
- * that reach beyond it, into the padding, from a copy of what they read. Where the rows are time, a causal convolution
- * carries those before as its state, so that a sequence may come in pieces.
+ * columns, channels). Where the rows are time, a causal convolution carries those before as its state, so that a
+ * sequence may come in pieces.
+ *
+ * Threads share bands of rows of the output, or parts of rows. Windows are read where x lies, or, if some reach into
+ * the padding, from a copy of all that the band reads. A depthwise convolution takes little more time than such a copy:
+ * its bands are single rows, of which only the first and the last columns are computed from copies.
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
@@ -31,24 +34,55 @@ typedef struct {
     bool is_framed;                                  /* the rows are not the time */
     int32_t input_rows, output_rows;                 /* 0 where the rows are the time */
     int32_t input_columns, output_columns, row_size; /* row_size: the numbers of a row of x */
+    int32_t inner_begin, inner_end; /* the columns of the output whose windows lie within those of x; none: both 0 */
+    int32_t band;                   /* the most rows of a band */
 } Conv;
 
-/* what one call of `run` reads */
+/* one row of the batch, or one frame of it */
 typedef struct {
-    const Conv *conv;
-    int64_t rows, before; /* rows of an image, and of its padding */
-    const void **taps;    /* of this thread, (kernel_rows) */
-    char *copy;           /* of this thread: a block's windows, (kernel_rows, copied_columns, channels) */
-} Reader;
+    const char *x, *history; /* history: the rows before x, NULL for zeros */
+    char *y;
+    int64_t rows, before; /* rows of x, and of the padding before it */
+} Image;
 
-/* the columns that the windows of `count` outputs side by side reach over */
-static int64_t columns_of(const Conv *conv, int64_t count) {
-    return (count - 1) * conv->columns.stride + conv->columns.reach;
+/* outputs that are computed together: rows and columns of the output */
+typedef struct {
+    int64_t row, rows, column, columns;
+} Block;
+
+/* the rows or columns of x that `count` windows side by side reach over */
+static int64_t reach_of(const CylTime1d *windows, int64_t count) {
+    return (count - 1) * windows->stride + windows->reach;
 }
 
-/* the outputs that are computed at once */
-static int32_t block_of(const Conv *conv) {
-    return conv->output_columns < CYL_CONV_COLUMNS ? conv->output_columns : CYL_CONV_COLUMNS;
+/* the numbers of the copy of a block, at most */
+static uint64_t copied_of(const Conv *conv) {
+    const uint64_t columns = (uint64_t)reach_of(&conv->columns, conv->output_columns);
+    const uint64_t row = cyl_size_mul(columns, (uint64_t)conv->convolution.channels);
+    return cyl_size_mul((uint64_t)reach_of(&conv->rows, conv->band), row);
+}
+
+/* Finds the columns of the output whose windows lie within x. */
+static void find_inner(Conv *conv) {
+    const CylTime1d *columns = &conv->columns;
+    const int64_t begin = (columns->before + columns->stride - 1) / columns->stride;
+    const int64_t last = conv->input_columns + columns->before - columns->reach;
+    const int64_t end = last < 0 ? 0 : last / columns->stride + 1;
+    const int64_t most = conv->output_columns;
+    if (begin < end && begin < most) {
+        conv->inner_begin = (int32_t)begin;
+        conv->inner_end = (int32_t)(end < most ? end : most);
+    }
+}
+
+/* Sets how many rows of the output a band has: their copy stays in a cache, and they are not more than one look. */
+static void find_band(Conv *conv) {
+    const int64_t row = cyl_convolution_work(&conv->convolution) * conv->output_columns;
+    const int64_t most = conv->convolution.is_depthwise ? 1 : CYL_WORK_OF_A_LOOK / row;
+    conv->band = most < 1 ? 1 : most < CYL_CONV_ROWS ? (int32_t)most : CYL_CONV_ROWS;
+    while (conv->band > 1 && copied_of(conv) > CYL_CONV_COPIED) {
+        conv->band--;
+    }
 }
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -71,6 +105,8 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     if (cyl_time1d_windows(&conv->columns, conv->input_columns) != conv->output_columns) {
         return CYL_E_VALUE;
     }
+    find_inner(conv);
+    find_band(conv);
     layer->work = cyl_convolution_work(&conv->convolution) * conv->output_columns;
     if (is_framed) {
         conv->input_rows = x->shape[0];
@@ -87,56 +123,84 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
 
 static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
     const Conv *conv = layer->data;
-    const int32_t kernel_rows = conv->convolution.kernel_rows;
     size_t used = 0, real = model->kernels->real_size;
-    const uint64_t copied = cyl_size_mul((uint64_t)kernel_rows, (uint64_t)columns_of(conv, block_of(conv)));
-    const int64_t acc = cyl_convolution_scratch(&conv->convolution);
     CylLayerState state = {0};
     state.h[0] =
         cyl_place(memory, &used, workspace->rows_capacity, (uint64_t)cyl_state_stride(layer->history_size), real);
-    state.acc = cyl_place(memory, &used, workspace->threads, (uint64_t)acc, real);
-    state.scratch =
-        cyl_place(memory, &used, workspace->threads, cyl_size_mul(copied, (uint64_t)conv->convolution.channels), real);
-    state.bound = cyl_place(memory, &used, workspace->threads, (uint64_t)kernel_rows, sizeof(void *));
+    state.scratch = cyl_place(memory, &used, workspace->threads, copied_of(conv), real);
+    state.bound = cyl_place(memory, &used, workspace->threads, (uint64_t)conv->convolution.kernel_rows, sizeof(void *));
     if (memory) {
         workspace->states[layer->index] = state;
     }
     return used;
 }
 
-/* Points the taps at the windows of outputs [first, first + count) of output row `row` of an image, or at a copy of
-   what they read. `history`: the rows before the image, NULL for zeros. */
-static void point_taps(const CylModel *model, const Reader *reader, const char *image, const char *history, int64_t row,
-                       int64_t first, int64_t count) {
-    const Conv *conv = reader->conv;
-    const int64_t channels = conv->convolution.channels, span = columns_of(conv, count);
-    const int64_t left = first * conv->columns.stride - conv->columns.before;
-    const int64_t skipped = left < 0 ? -left : 0; /* columns of padding */
-    int64_t inside = conv->input_columns - (left + skipped);
-    inside = inside < 0 ? 0 : inside;
-    inside = inside < span - skipped ? inside : span - skipped;
-    const size_t real = model->kernels->real_size, pixel = (size_t)channels * real;
-    for (int32_t i = 0; i < conv->convolution.kernel_rows; i++) {
-        const int64_t at = row * conv->rows.stride + (int64_t)i * conv->rows.dilation - reader->before;
-        const char *source = NULL;
-        if (at >= 0 && at < reader->rows) {
-            source = cyl_at(model, image, at * conv->row_size);
-        } else if (at < 0 && history) {
-            source = cyl_at(model, history, (reader->before + at) * conv->row_size);
-        }
-        if (source && inside == span) {
-            reader->taps[i] = source + left * (int64_t)pixel;
+/* row `at` of an image, NULL for one of zeros */
+static const char *row_of(const CylModel *model, const Conv *conv, const Image *image, int64_t at) {
+    if (at >= 0 && at < image->rows) {
+        return cyl_at(model, image->x, at * conv->row_size);
+    }
+    return at < 0 && image->history ? cyl_at(model, image->history, (image->before + at) * conv->row_size) : NULL;
+}
+
+/* Copies `rows` rows of an image from row `first` on, and of each `columns` columns from column `left` on, with zeros
+   outside of it. */
+static void copy_region(const CylModel *model, const Conv *conv, const Image *image, int64_t first, int64_t rows,
+                        int64_t left, int64_t columns, char *to) {
+    const size_t pixel = (size_t)conv->convolution.channels * model->kernels->real_size;
+    const int64_t end = left + columns < conv->input_columns ? left + columns : conv->input_columns;
+    const int64_t begin = left > 0 ? left : 0, inside = end > begin ? end - begin : 0;
+    const int64_t zeros = inside ? begin - left : columns;
+    for (int64_t i = 0; i < rows; i++, to += (size_t)columns * pixel) {
+        const char *from = row_of(model, conv, image, first + i);
+        if (!from) {
+            memset(to, 0, (size_t)columns * pixel);
             continue;
         }
-        char *to = reader->copy + (size_t)(i * span) * pixel;
-        reader->taps[i] = to;
-        if (!source || inside <= 0) {
-            memset(to, 0, (size_t)span * pixel);
-            continue;
+        memset(to, 0, (size_t)zeros * pixel);
+        memcpy(to + (size_t)zeros * pixel, from + (size_t)begin * pixel, (size_t)inside * pixel);
+        memset(to + (size_t)(zeros + inside) * pixel, 0, (size_t)(columns - zeros - inside) * pixel);
+    }
+}
+
+/* the outputs of a block; taps: (kernel_rows); copy: room for what it reads */
+static void run_block(const CylModel *model, const Conv *conv, const Image *image, const Block *block,
+                      const void **taps, char *copy) {
+    const CylConvolution *convolution = &conv->convolution;
+    const int64_t channels = convolution->channels, filters = convolution->filters;
+    const int64_t first = block->row * conv->rows.stride - image->before, rows = reach_of(&conv->rows, block->rows);
+    const int64_t left = block->column * conv->columns.stride - conv->columns.before;
+    const int64_t columns = reach_of(&conv->columns, block->columns);
+    const bool is_inside =
+        first >= 0 && first + rows <= image->rows && left >= 0 && left + columns <= conv->input_columns;
+    const char *from = copy;
+    int64_t row_size = columns * channels;
+    if (is_inside) {
+        row_size = conv->row_size;
+        from = cyl_at(model, image->x, first * row_size + left * channels);
+    } else {
+        copy_region(model, conv, image, first, rows, left, columns, copy);
+    }
+    const CylWindows windows = {taps, convolution->kernel_rows, convolution->kernel_columns,
+                                conv->columns.dilation * channels, conv->columns.stride * channels};
+    for (int64_t r = 0; r < block->rows; r++) {
+        for (int32_t i = 0; i < convolution->kernel_rows; i++) {
+            taps[i] = cyl_at(model, from, (r * conv->rows.stride + (int64_t)i * conv->rows.dilation) * row_size);
         }
-        memset(to, 0, (size_t)skipped * pixel);
-        memcpy(to + (size_t)skipped * pixel, source + (left + skipped) * (int64_t)pixel, (size_t)inside * pixel);
-        memset(to + (size_t)(skipped + inside) * pixel, 0, (size_t)(span - skipped - inside) * pixel);
+        const int64_t at = (block->row + r) * conv->output_columns + block->column;
+        cyl_convolve(model, convolution, &windows, cyl_at(model, image->y, at * filters), filters, block->columns);
+    }
+}
+
+/* columns [begin, end) of one row of a depthwise convolution: apart those whose windows are read where they are */
+static void run_row(const CylModel *model, const Conv *conv, const Image *image, int64_t row, int64_t begin,
+                    int64_t end, const void **taps, char *copy) {
+    const int64_t cuts[] = {begin, conv->inner_begin, conv->inner_end, end};
+    for (int part = 0; part < 3; part++) {
+        const int64_t from = cuts[part] > begin ? cuts[part] : begin, to = cuts[part + 1] < end ? cuts[part + 1] : end;
+        if (from < to) {
+            run_block(model, conv, image, &(Block){row, 1, from, to - from}, taps, copy);
+        }
     }
 }
 
@@ -151,45 +215,45 @@ static void keep_history(const CylModel *model, const Conv *conv, const char *x,
 
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     const Conv *conv = layer->data;
-    const CylConvolution *convolution = &conv->convolution;
-    CylLayerState *state = &workspace->states[layer->index];
     const bool is_framed = conv->is_framed;
-    const int64_t steps = cyl_steps(workspace, layer->x), block = block_of(conv), channels = convolution->channels;
-    const int64_t frames = is_framed ? steps : 1, history_stride = cyl_state_stride(layer->history_size);
+    CylLayerState *state = &workspace->states[layer->index];
+    const int64_t steps = cyl_steps(workspace, layer->x), history_stride = cyl_state_stride(layer->history_size);
     const int64_t outputs = is_framed ? conv->output_rows : cyl_steps(workspace, layer->y);
-    const int64_t blocks = (conv->output_columns + block - 1) / block,
-                  y_row = (int64_t)conv->output_columns * convolution->filters;
-    const int64_t copied = convolution->kernel_rows * columns_of(conv, block) * channels;
-    void *acc = cyl_at(model, state->acc, team->thread * cyl_convolution_scratch(convolution));
-    Reader reader = {.conv = conv,
-                     .rows = is_framed ? conv->input_rows : steps,
-                     .taps = (const void **)state->bound + (int64_t)team->thread * convolution->kernel_rows,
-                     .copy = cyl_at(model, state->scratch, team->thread * copied)};
+    const int64_t frames = is_framed ? steps : 1, images = workspace->rows * frames;
+    const int64_t bands = (outputs + conv->band - 1) / conv->band;
+    /* parts of rows only where there are too few bands for the threads */
+    int64_t parts = images * bands < team->threads ? (team->threads + images * bands - 1) / (images * bands) : 1;
+    parts = parts < conv->output_columns ? parts : conv->output_columns;
+    const int64_t width = (conv->output_columns + parts - 1) / parts;
+    const void **taps = (const void **)state->bound + (int64_t)team->thread * conv->convolution.kernel_rows;
+    char *copy = cyl_at(model, state->scratch, team->thread * (int64_t)copied_of(conv));
+    Image image = {.rows = is_framed ? conv->input_rows : steps};
     int64_t after;
-    cyl_time1d_pads(&conv->rows, reader.rows, &reader.before, &after);
-    const CylWindows windows = {reader.taps, convolution->kernel_rows, convolution->kernel_columns,
-                                conv->columns.dilation * channels, conv->columns.stride * channels};
+    cyl_time1d_pads(&conv->rows, image.rows, &image.before, &after);
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * frames * outputs * blocks,
-                               block * cyl_convolution_work(convolution));
+    for (int64_t j = cyl_items(&items, workspace, team, images * bands * parts,
+                               conv->band * width * cyl_convolution_work(&conv->convolution));
          cyl_goes_on(&items, j); j++) {
-        const int64_t first = j % blocks * block, row = j / blocks % outputs, image = j / blocks / outputs;
-        const int64_t count = conv->output_columns - first < block ? conv->output_columns - first : block;
-        const int64_t of = image / frames, frame = image % frames;
-        const char *history = layer->history_size ? cyl_at(model, state->h[0], of * history_stride) : NULL;
-        point_taps(model, &reader, cyl_step_at(workspace, layer->x, of, frame), history, row, first, count);
-        char *y = is_framed ? cyl_at(model, cyl_step_at(workspace, layer->y, of, frame), row * y_row)
-                            : cyl_step_at(workspace, layer->y, of, row);
-        cyl_convolve(model, convolution, &windows, acc, cyl_at(model, y, first * convolution->filters),
-                     convolution->filters, count);
+        const int64_t n = j / parts / bands, row = n / frames, frame = n % frames;
+        const int64_t first = j / parts % bands * conv->band, begin = j % parts * width;
+        const int64_t end = begin + width < conv->output_columns ? begin + width : conv->output_columns;
+        image.x = cyl_step_at(workspace, layer->x, row, frame);
+        image.y = cyl_step_at(workspace, layer->y, row, frame);
+        image.history = layer->history_size ? cyl_at(model, state->h[0], row * history_stride) : NULL;
+        if (conv->convolution.is_depthwise) {
+            run_row(model, conv, &image, first, begin, end, taps, copy);
+        } else if (begin < end) {
+            const int64_t rows = outputs - first < conv->band ? outputs - first : conv->band;
+            run_block(model, conv, &image, &(Block){first, rows, begin, end - begin}, taps, copy);
+        }
     }
     if (layer->history_size) {
         int64_t begin, end;
         cyl_barrier(team); /* all have read the history */
         cyl_share(team, workspace->rows, &begin, &end);
-        for (int64_t of = begin; of < end; of++) {
-            keep_history(model, conv, cyl_step_at(workspace, layer->x, of, 0), steps,
-                         cyl_at(model, state->h[0], of * history_stride));
+        for (int64_t row = begin; row < end; row++) {
+            keep_history(model, conv, cyl_step_at(workspace, layer->x, row, 0), steps,
+                         cyl_at(model, state->h[0], row * history_stride));
         }
     }
 }

@@ -15,12 +15,11 @@
 #include "model/pack.h"
 #include "model/spec.h"
 #include "model/status.h"
-#include "platform/tuning.h"
 
 #include <stdlib.h>
 
 /* operands that are passed to one product */
-#define OPERANDS_AT_ONCE 8
+#define OPERANDS_AT_ONCE 32
 
 /* depthwise: taps (taps, filters), so that the filters of one tap lie side by side */
 static CylStatus prepare_taps(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylConvolution *conv) {
@@ -95,22 +94,15 @@ int64_t cyl_convolution_work(const CylConvolution *conv) {
     return (int64_t)conv->kernel_rows * conv->kernel_columns * (conv->channels / conv->groups) * conv->filters;
 }
 
-int64_t cyl_convolution_scratch(const CylConvolution *conv) {
-    return conv->is_depthwise ? 0 : conv->matrices[0].row_size * CYL_CONV_COLUMNS;
-}
-
 static void convolve_group(const CylModel *model, const CylConvolution *conv, int32_t group, const CylWindows *windows,
-                           void *acc, char *y, int64_t y_stride, int64_t n) {
-    const CylKernels *kernels = model->kernels;
+                           char *y, int64_t y_stride, int64_t n) {
     const CylMatrix *m = &conv->matrices[group];
     const int32_t channels = conv->channels / conv->groups, row_numbers = windows->kernel_columns * channels;
     /* taps that lie side by side are one operand; a BLAS wants columns that do not overlap */
-    const bool is_joined = windows->tap_stride == channels && (kernels->is_packed || windows->stride >= row_numbers);
+    const bool is_joined =
+        windows->tap_stride == channels && (model->kernels->is_packed || windows->stride >= row_numbers);
     const int32_t per_row = is_joined ? 1 : windows->kernel_columns, count = is_joined ? row_numbers : channels;
     const int32_t operand_count = windows->kernel_rows * per_row;
-    const bool in_place = cyl_accumulates_in_place(m);
-    const int64_t acc_stride = in_place ? y_stride : m->row_size;
-    acc = in_place ? y : acc;
     CylOperand operands[OPERANDS_AT_ONCE];
     for (int32_t first = 0, most; first < operand_count; first += most) {
         most = operand_count - first < OPERANDS_AT_ONCE ? operand_count - first : OPERANDS_AT_ONCE;
@@ -120,13 +112,13 @@ static void convolve_group(const CylModel *model, const CylConvolution *conv, in
             operands[k] =
                 (CylOperand){cyl_at(model, windows->rows[row], at), windows->stride, (first + k) * count, count};
         }
-        cyl_product(model, m, operands, most, n, acc, acc_stride, first > 0, false, 0, m->blocks);
+        model->kernels->product_output[m->type](model, m, operands, most, n,
+                                                first + most < operand_count ? NULL : &conv->activation, first > 0, y,
+                                                y_stride);
     }
-    kernels->dense_output(m, &conv->activation, n, acc, acc_stride, y, y_stride, conv->activation.id != CYL_ACT_SOFTMAX,
-                          0, m->blocks);
 }
 
-void cyl_convolve(const CylModel *model, const CylConvolution *conv, const CylWindows *windows, void *scratch, char *y,
+void cyl_convolve(const CylModel *model, const CylConvolution *conv, const CylWindows *windows, char *y,
                   int64_t y_stride, int64_t n) {
     const int32_t units = conv->filters / conv->groups;
     if (conv->is_depthwise) {
@@ -134,7 +126,7 @@ void cyl_convolve(const CylModel *model, const CylConvolution *conv, const CylWi
                                   conv->filters);
     } else {
         for (int32_t g = 0; g < conv->groups; g++) {
-            convolve_group(model, conv, g, windows, scratch, cyl_at(model, y, (int64_t)g * units), y_stride, n);
+            convolve_group(model, conv, g, windows, cyl_at(model, y, (int64_t)g * units), y_stride, n);
         }
     }
     for (int64_t j = 0; j < n && conv->activation.id == CYL_ACT_SOFTMAX; j++) {

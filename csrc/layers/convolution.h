@@ -28,10 +28,8 @@ CylStatus cyl_convolution_prepare(CylModel *model, CylLayer *layer, const CylLay
                                   int32_t axes);
 /* the multiply-adds of one output */
 int64_t cyl_convolution_work(const CylConvolution *conv);
-/* the reals of scratch that a thread needs to compute up to CYL_CONV_COLUMNS outputs */
-int64_t cyl_convolution_scratch(const CylConvolution *conv);
-/* Computes n outputs side by side, at most CYL_CONV_COLUMNS: y (n, y_stride). */
-void cyl_convolve(const CylModel *model, const CylConvolution *conv, const CylWindows *windows, void *scratch, char *y,
+/* Computes n outputs side by side: y (n, y_stride). */
+void cyl_convolve(const CylModel *model, const CylConvolution *conv, const CylWindows *windows, char *y,
                   int64_t y_stride, int64_t n);
 
 #endif
