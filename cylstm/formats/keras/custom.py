@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import difflib
 import inspect
+import keyword
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -304,6 +305,7 @@ class CustomLayers:
         call = _with_all_inputs(call, set())
         name = layer.name if layer.class_name == "Lambda" else layer.class_name.rpartition(">")[2]
         function = re.sub(r"\W|^(?=\d)", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).lower() or "function"
+        function += "_" * keyword.iskeyword(function)
         shapes = [value_text(flow.value) for flow in call.flows]
         given = shapes[0] if not call.is_list else f"a list of {', '.join(shapes)}"
         named = ", ".join(f"{key!r} {shape_text(tensor.shape)}" for key, tensor in tensors.items()) or "none"

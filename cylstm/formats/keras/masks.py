@@ -22,8 +22,8 @@ _KEPT, _ENDED, _OF_ITS_OWN = ((0, 0), KEEPS), ((0, 0), ENDS), ((0, 0), OWN)
 
 #: Layers over time or images: their names, with "#" for the number of dimensions, and the most of these.
 _SPATIAL = (
-    ("Conv#D", 1), ("Conv#DTranspose", 1), ("DepthwiseConv#D", 1), ("SeparableConv#D", 1), ("MaxPooling#D", 1),
-    ("AveragePooling#D", 1), ("AdaptiveMaxPooling#D", 1), ("AdaptiveAveragePooling#D", 1), ("GlobalMaxPooling#D", 3),
+    ("Conv#D", 3), ("Conv#DTranspose", 3), ("DepthwiseConv#D", 2), ("SeparableConv#D", 2), ("MaxPooling#D", 3),
+    ("AveragePooling#D", 3), ("AdaptiveMaxPooling#D", 3), ("AdaptiveAveragePooling#D", 3), ("GlobalMaxPooling#D", 3),
     ("GlobalAveragePooling#D", 3), ("Cropping#D", 3), ("ZeroPadding#D", 3), ("UpSampling#D", 3),
 )  # fmt: skip
 

@@ -175,7 +175,7 @@ def test_activation_layers_keep_their_parameters(tmp_path, layer, expected):
         (einsum("ab,bc->ac", [3], bias_axes="z"), "option bias_axes expected axes of the output, found 'z'"),
         (
             keras_layer("SpectralNormalization", "x", layer=keras_layer("Embedding", "e", input_dim=3, output_dim=2)),
-            "of a layer of class Embedding is not supported; of Dense, EinsumDense, Conv1D, Conv1DTranspose it is",
+            "of a layer of class Embedding is not supported; of Dense, EinsumDense, Conv1D, Conv1DTranspose, Conv2D, ",
         ),
         (keras_layer("ThresholdedReLU", "x", theta=-1.0), "option theta expected 0 to 1e8, found -1.0"),
         (keras_layer("LeakyReLU", "x", alpha="big"), "option alpha expected a number, found 'big'"),

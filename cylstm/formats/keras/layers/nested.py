@@ -31,7 +31,9 @@ def add_masking(call: LayerCall) -> list[Flow]:
 
 
 #: Layers that SpectralNormalization can hold; of an Embedding Keras makes whole numbers.
-_WITH_KERNEL = ("Dense", "EinsumDense", "Conv1D", "Conv1DTranspose")
+_WITH_KERNEL = (
+    "Dense", "EinsumDense", *(f"Conv{n}D{ending}" for n in (1, 2, 3) for ending in ("", "Transpose")),
+)  # fmt: skip
 
 
 def add_spectral_normalization(call: LayerCall) -> list[Flow]:
@@ -82,10 +84,12 @@ _PER_STEP = {
     "Dense", "Embedding", "Activation", "LeakyReLU", "ELU", "ReLU", "PReLU", "Softmax", "Dropout", "SpatialDropout1D",
     "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
     "ActivityRegularization", "Identity", "BatchNormalization", "LayerNormalization", "RMSNormalization",
-    "UnitNormalization", "Normalization", "Rescaling", "Flatten", "Reshape", "Permute", "RepeatVector", "Conv1D",
-    "DepthwiseConv1D", "SeparableConv1D", "MaxPooling1D", "AveragePooling1D", "EinsumDense", "ThresholdedReLU",
-    *(f"{name}{count}D" for count in (1, 2, 3) for name in (
-        "GlobalMaxPooling", "GlobalAveragePooling", "Cropping", "ZeroPadding", "UpSampling")),
+    "UnitNormalization", "Normalization", "Rescaling", "Flatten", "Reshape", "Permute", "RepeatVector", "EinsumDense",
+    "ThresholdedReLU", *(f"{name}{n}D" for n in (1, 2, 3) for name in (
+        "GlobalMaxPooling", "GlobalAveragePooling", "MaxPooling", "AveragePooling", "AdaptiveMaxPooling",
+        "AdaptiveAveragePooling", "Cropping", "ZeroPadding", "UpSampling")),
+    *(f"{name}Conv{n}D" for n in (1, 2) for name in ("", "Depthwise", "Separable")), "Conv1DTranspose",
+    "Conv2DTranspose",
     *MODELS,
 }  # fmt: skip
 
@@ -98,8 +102,6 @@ def _works_on_each_step(layer: LayerConfig) -> bool:
         return all(one.class_name == "InputLayer" or _works_on_each_step(one) for one in inside)
     if layer.class_name == "SpectralNormalization":
         return _works_on_each_step(layer.inner(layer.config.get("layer"), "layer"))
-    if layer.class_name == "Conv1D" and layer.config.get("groups", 1) != 1:
-        return False
     return layer.class_name in _PER_STEP and not layer.is_operation
 
 

@@ -55,16 +55,6 @@ def channels_last(
     return add_either
 
 
-def naturally(add: Callable[[LayerCall], Value]) -> Callable[[LayerCall], list[Flow]]:
-    """A layer that reads its input as Keras has it."""
-
-    def add_natural(call: LayerCall) -> list[Flow]:
-        call = call.natural()
-        return call.result(add(call), mask_behind(call))
-
-    return add_natural
-
-
 def check_channels_last(call: LayerCall) -> None:
     found = call.layer.config.get("data_format", "channels_last")
     if found not in (None, "channels_last"):
@@ -84,9 +74,16 @@ def spatial_axes(call: LayerCall, count: int) -> tuple[int, ...]:
     return flow.order[call.first : -1]
 
 
+def as_sequence(call: LayerCall, x: Value) -> Value:
+    """A state of several axes as what layers read that have no states, such as pooling."""
+    if x.kind != "state" or len(x.shape) < 2:
+        return x
+    return call.add("reshape", x, None, ".state", shape=",".join(map(str, x.shape)))
+
+
 def one_after_the_other(call: LayerCall, kind: str, steps: Sequence[dict[str, Option]], suffix: str = "") -> Value:
     """A layer for each of `steps`, its options, on the result of the one before."""
-    x = call.x
+    x = as_sequence(call, call.x)
     for k, options in enumerate(steps):
         x = call.add(kind, x, None, suffix if k == len(steps) - 1 else f"{suffix}.axis{k}", **options)
     return x

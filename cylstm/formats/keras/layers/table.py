@@ -18,14 +18,7 @@ from cylstm.formats.keras.layers.activations import (
     add_thresholded_relu,
 )
 from cylstm.formats.keras.layers.attention import add_attention, add_grouped_query_attention, add_multi_head_attention
-from cylstm.formats.keras.layers.conv import (
-    adaptive_pooling_of,
-    add_conv1d,
-    add_conv1d_transpose,
-    add_depthwise_conv1d,
-    add_separable_conv1d,
-    pooling_of,
-)
+from cylstm.formats.keras.layers.conv import convolution_of, depthwise_of, separable_of, transposed_of
 from cylstm.formats.keras.layers.dense import add_dense, add_embedding, add_reversible_embedding
 from cylstm.formats.keras.layers.einsum import add_einsum_dense
 from cylstm.formats.keras.layers.kind import LayerKind, always, scaled
@@ -46,7 +39,7 @@ from cylstm.formats.keras.layers.norm import (
     add_unit_normalization,
     axes_last,
 )
-from cylstm.formats.keras.layers.pooling import global_pooling_of
+from cylstm.formats.keras.layers.pooling import adaptive_pooling_of, global_pooling_of, pooling_of
 from cylstm.formats.keras.layers.recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
 from cylstm.formats.keras.layers.shape import (
     add_flatten,
@@ -58,7 +51,7 @@ from cylstm.formats.keras.layers.shape import (
     up_sampling_of,
     zero_padding_of,
 )
-from cylstm.formats.keras.layers.spatial import channels_last, naturally
+from cylstm.formats.keras.layers.spatial import channels_last
 from cylstm.formats.keras.network import MODELS
 
 
@@ -118,20 +111,26 @@ LAYERS: dict[str, LayerKind] = {
     "GroupNormalization": LayerKind(axes_last(add_group_normalization), scaled, any_order=True),
     "Normalization": LayerKind(add_normalization, lambda layer: layer.config.get("mean") is None),
     "Rescaling": LayerKind(add_rescaling, any_order=True),
-    "Conv1D": LayerKind(channels_last(naturally(add_conv1d)), always, any_order=True),
-    "Conv1DTranspose": LayerKind(channels_last(naturally(add_conv1d_transpose)), always, any_order=True),
-    "DepthwiseConv1D": LayerKind(channels_last(naturally(add_depthwise_conv1d)), always, any_order=True),
-    "SeparableConv1D": LayerKind(channels_last(naturally(add_separable_conv1d)), always, any_order=True),
-    "MaxPooling1D": LayerKind(channels_last(naturally(pooling_of("max"))), any_order=True),
-    "AveragePooling1D": LayerKind(channels_last(naturally(pooling_of("average"))), any_order=True),
-    "AdaptiveMaxPooling1D": LayerKind(channels_last(naturally(adaptive_pooling_of("max"))), any_order=True),
-    "AdaptiveAveragePooling1D": LayerKind(channels_last(naturally(adaptive_pooling_of("mean"))), any_order=True),
+    **{f"Conv{n}D": LayerKind(channels_last(convolution_of(n)), always, any_order=True) for n in (1, 2, 3)},
+    **{f"Conv{n}DTranspose": LayerKind(channels_last(transposed_of(n)), always, any_order=True) for n in (1, 2, 3)},
+    **{f"DepthwiseConv{n}D": LayerKind(channels_last(depthwise_of(n)), always, any_order=True) for n in (1, 2)},
+    **{f"SeparableConv{n}D": LayerKind(channels_last(separable_of(n)), always, any_order=True) for n in (1, 2)},
     **{
-        f"Global{name}Pooling{count}D": LayerKind(
-            channels_last(global_pooling_of(mode, count)), arguments=("mask",) if mode == "mean" else (), any_order=True
+        f"{name}Pooling{n}D": LayerKind(channels_last(pooling_of(name.lower(), n)), any_order=True)
+        for name in ("Max", "Average")
+        for n in (1, 2, 3)
+    },
+    **{
+        f"Adaptive{name}Pooling{n}D": LayerKind(channels_last(adaptive_pooling_of(mode, n)), any_order=True)
+        for name, mode in (("Max", "max"), ("Average", "mean"))
+        for n in (1, 2, 3)
+    },
+    **{
+        f"Global{name}Pooling{n}D": LayerKind(
+            channels_last(global_pooling_of(mode, n)), arguments=("mask",) if mode == "mean" else (), any_order=True
         )
         for name, mode in (("Max", "max"), ("Average", "mean"))
-        for count in (1, 2, 3)
+        for n in (1, 2, 3)
     },
     "Flatten": LayerKind(channels_last(add_flatten, is_flat=True), any_order=True),
     "Reshape": LayerKind(add_reshape, any_order=True),
@@ -184,7 +183,6 @@ INSTEAD: Mapping[str, str] = {
     "ConvLSTM3D": "ConvLSTM1D and ConvLSTM2D are",
     "Lambda": "a Lambda is a program, which is not run; build the model of Keras's own layers and operations, such as "
     "x[:, -1] or keras.ops.sum(x, axis=1) in a Functional one, and set_weights(old.get_weights())",
-    "Conv2D": "Conv1D is: convolutions over time",
     "StringLookup": "look the words up before predict, and give indices",
     "TextVectorization": "look the words up before predict, and give indices",
     "IntegerLookup": "look the numbers up before predict, and give indices",
