@@ -17,7 +17,7 @@ TYPES = {
 
 def varint(number: int) -> bytes:
     """A number of 64 bits, seven in each byte."""
-    number &= (1 << 64) - 1
+    number = int(number) & ((1 << 64) - 1)
     found = bytearray()
     while number >= 0x80:
         found.append(number & 0x7F | 0x80)

@@ -17,10 +17,13 @@ from cylstm.formats.onnx.run import Run, check_operators
 from cylstm.graph.graph import Graph
 from cylstm.graph.passes import with_value_names
 from cylstm.graph.states import proposed_states, tie_states
+from cylstm.graph.values import StaticTimeNeeded
 from cylstm.program.interface import Interface
 from cylstm.program.network import Network
 
 _DOUBLE = 11
+#: parts of the names of operators that take the last axes for time, or one that they know
+_WINDOWS = ("Conv", "Pool", "LSTM", "GRU", "RNN", "Resize", "BatchNorm", "InstanceNorm", "If")
 
 
 def graph_from_onnx(
@@ -59,13 +62,13 @@ def graph_from_onnx(
     if not outputs:
         raise FormatError("the model gives no output")
     check_operators(model, outputs)
-    failures: list[CylstmError] = []
-    for reading in possible_readings(inputs, time):
+    failures: dict[int, list[CylstmError]] = {}
+    for reading in possible_readings(inputs, time, has_windows=_has_windows(model)):
         try:
             graph = _build(model, reading, known, outputs)
             graph = tie_states(graph, pairs) if pairs else graph
         except CylstmError as error:
-            failures.append(error)
+            failures.setdefault(reading.batch, []).append(error)
             continue
         proposed = {} if pairs else proposed_states(graph)
         provenance: dict[str, Any] = {
@@ -76,7 +79,9 @@ def graph_from_onnx(
             **({"states": proposed} if proposed else {}),
         }
         return graph._replace(provenance={**graph.provenance, **provenance})
-    raise failures[0]
+    likeliest = next(iter(failures.values()))
+    # that a number of steps is needed is no answer where it is not open
+    raise next((one for one in likeliest if not isinstance(one, StaticTimeNeeded)), likeliest[-1])
 
 
 def _build(model: OnnxModel, reading: Reading, known: Mapping[str, np.ndarray], outputs: list[str]) -> Graph:
@@ -94,6 +99,12 @@ def _build(model: OnnxModel, reading: Reading, known: Mapping[str, np.ndarray], 
         interface.add_output(found)
     graph = interface.build()
     return with_value_names(graph, dict(zip(graph.outputs, outputs)))
+
+
+def _has_windows(model: OnnxModel) -> bool:
+    """Whether an operator shows which axis is the time, where that is not the first behind the batch."""
+    nodes = [*model.graph.nodes, *(node for function in model.functions.values() for node in function.nodes)]
+    return any(name in node.operator for node in nodes for name in _WINDOWS)
 
 
 def _states(given: Any) -> dict[str, str]:

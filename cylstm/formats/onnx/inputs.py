@@ -29,17 +29,29 @@ class Reading:
 
     Attributes
     ----------
+    batch : int
+        Which axis of the input with the most axes is the batch.
     given : tuple of Given
     examples : tuple of (int, dict)
         As `Network.examples`.
     """
 
+    batch: int
     given: tuple[Given, ...]
     examples: tuple[tuple[int, Mapping[str, int]], ...]
 
 
-def possible_readings(inputs: Sequence[ValueInfo], time: str | int | None) -> Iterator[Reading]:
+def possible_readings(
+    inputs: Sequence[ValueInfo], time: str | int | None, *, has_windows: bool = True
+) -> Iterator[Reading]:
     """The ways in which inputs can be read, the likeliest first.
+
+    Parameters
+    ----------
+    inputs : sequence of ValueInfo
+    time : "T", int or None
+    has_windows : bool
+        Whether something shows which axis is the time, where that is not the first behind the batch.
 
     Raises
     ------
@@ -58,7 +70,7 @@ def possible_readings(inputs: Sequence[ValueInfo], time: str | int | None) -> It
     last_error: UnsupportedError | FormatError | None = None
     count = 0
     for batch in _batch_axes(shapes[first]):
-        for place in _time_axes(shapes[first], batch, kinds[first], time):
+        for place in _time_axes(shapes[first], batch, kinds[first], time, has_windows):
             try:
                 reading = _reading(shapes, kinds, first, batch, place, time)
             except (UnsupportedError, FormatError) as error:
@@ -108,7 +120,7 @@ def _batch_axes(shape: Sequence[int | str | None]) -> list[int]:
 
 
 def _time_axes(
-    shape: Sequence[int | str | None], batch: int, kind: InputKind, time: str | int | None
+    shape: Sequence[int | str | None], batch: int, kind: InputKind, time: str | int | None, has_windows: bool
 ) -> list[int | None]:
     """The axes that may be the time, None for no open one."""
     others = [k for k in range(len(shape)) if k != batch]
@@ -121,9 +133,8 @@ def _time_axes(
     least = 2 if kind == "indices" else 3
     found: list[int | None] = []
     if len(shape) >= least:
-        found = [k for k in others if shape[k] != 1 or time == "T"]
-        if len(shape) == 3 and kind == "numbers" and batch == 1:
-            found = [k for k in found if k == 0]
+        likely = others if has_windows and least == 3 and batch == 0 else others[:1]
+        found = [k for k in likely if shape[k] != 1 or time == "T"]
     return found if time == "T" else [*found, None]
 
 
@@ -181,10 +192,10 @@ def _reading(
         given.append(Given(name, tuple(shape), kinds[name], time_of=own))
     rows = batch_size if isinstance(batch_size, int) else None
     if is_opened:
-        return Reading(tuple(given), ((_ANY_BATCH if rows is None else rows, times),))
+        return Reading(batch, tuple(given), ((_ANY_BATCH if rows is None else rows, times),))
     if rows is None:
-        return Reading(tuple(given), ())
-    return Reading(tuple(given), ((rows, times), (rows, dict.fromkeys(times, _OTHER_TIME))))
+        return Reading(batch, tuple(given), ())
+    return Reading(batch, tuple(given), ((rows, times), (rows, dict.fromkeys(times, _OTHER_TIME))))
 
 
 def _batch_axis(sizes: Sequence[int | str | None], batch: int, batch_size: int | str | None) -> int | None:

@@ -15,6 +15,7 @@ import numpy as np
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.onnx.call import Call, settled
 from cylstm.formats.onnx.lengths import check_call
+from cylstm.formats.onnx.limits import MOST_IN_ALL, check_result, check_sizes
 from cylstm.formats.onnx.model import AttributeReference, Function, Node, OnnxModel, StoredTensor, Subgraph
 from cylstm.formats.onnx.operators import OPERATORS
 from cylstm.formats.onnx.tensors import read_array
@@ -88,7 +89,7 @@ class Run:
         self.net = net
         self.model = model
         self.names: set[str] = set()
-        self.computed = 0
+        self.computed = self.numbers = 0
         self.outputs: Sequence[str] = ()
         self.calling: set[tuple[int, int]] = set()
         self.readers: dict[str, list[Node]] = {}
@@ -208,8 +209,14 @@ class Run:
         if len(self.net.examples) == 1:
             check_call(call, node.outputs, self.readers)
         call = replace(call, readers=lambda i: self.read_by(scope, node.outputs[i]) if i < len(node.outputs) else set())
+        check_result(call)
         found = operator(call)
-        return found if isinstance(found, tuple) else (found,)
+        check_sizes(call, found)
+        results = found if isinstance(found, tuple) else (found,)
+        self.numbers += sum(one.size for one in results if isinstance(one, np.ndarray))
+        if self.numbers > MOST_IN_ALL:
+            raise call.refuse(f"more than {MOST_IN_ALL:,} numbers of constants that are computed")
+        return results
 
     def read_by(self, scope: Scope, name: str) -> set[str]:
         """The operators that read a value; one with a branch may read any."""

@@ -39,11 +39,18 @@ def reshape(net: Network, x: Any, shape: Sequence[Any]) -> Any:
     ]
     parts: dict[Any, list[int]] = {}
     found: list[list[Any]] = []
-    for target in wanted:
+    for k, target in enumerate(wanted):
         places: list[Any] = []
         taken = [1] * len(target)
-        # a batch of one row, in the only example, is the first axis that is made where it is next
+        # a batch of one row, in all examples, stays at its place if the axes that are made there have size 1 too, and
+        # else is the first axis that is made where it is next
         is_single = bool(elements) and elements[0][0] == BATCH and set(elements[0][1]) == {1}
+        if (
+            is_single
+            and k < x.batch < len(wanted)
+            and {one for sizes in wanted[k : x.batch + 1] for one in sizes} == {1}
+        ):
+            is_single = False
         while tuple(taken) != target or (is_single and elements and elements[0][0] == BATCH):
             if not elements:
                 raise _unfit(net, x, shape)
