@@ -31,7 +31,7 @@ from cylstm.formats.untrusted.zip import Archive
 from cylstm.loading import read
 from cylstm.program.size import Size
 
-from tests.builders import pt2_files
+from tests.builders import onnx_files, pt2_files
 from tests.builders import weight_files as made
 from tests.builders.audio_models import guitarml, guitarml_tensors, rtneural_layer
 
@@ -212,6 +212,15 @@ def fuzz_rtneural(data: bytes) -> None:
     read(_file(".json", b'{"in_shape": [null, null, 2], "layers": ', data, b"}"))
 
 
+def fuzz_onnx(data: bytes) -> None:
+    read(_file(".onnx", b"\x08\x08\x42\x02\x10\x11", data))
+
+
+def fuzz_onnx_graph(data: bytes) -> None:
+    # The sizes of the messages around are right; what a change makes of them dies at once elsewhere.
+    read(_file(".onnx", onnx_files.model(data)), constants={"rate": 2}, states={"h1": "h"})
+
+
 def fuzz_file(data: bytes) -> None:
     _read_both(_file(".bin", data), _LAYERS)
 
@@ -233,6 +242,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "guitarml": fuzz_guitarml,
     "guitarml_state": fuzz_guitarml_state,
     "rtneural": fuzz_rtneural,
+    "onnx": fuzz_onnx,
+    "onnx_graph": fuzz_onnx_graph,
     "file": fuzz_file,
 }
 if importlib.util.find_spec("h5py"):
@@ -329,6 +340,56 @@ def _chain() -> list[dict]:
     ]
 
 
+def _onnx_graphs() -> list[bytes]:
+    """Graphs with a recurrent layer, its state as input and output, a branch, a constant, sizes, and more operators."""
+    node, value, tensor = onnx_files.node, onnx_files.value, onnx_files.tensor
+    rng = np.random.default_rng(5)
+    gru = [rng.standard_normal(shape).astype("f4") for shape in ((1, 6, 3), (1, 6, 2), (1, 12))]
+    branch = [
+        onnx_files.graph([node(one, ["s"], [one])], [], [value(one, None)]) for one in ("Tanh", "Sigmoid")
+    ]  # fmt: skip
+    nodes = [
+        node("GRU", ["x", "w", "r", "b", "", "h"], ["a", "h1"], hidden_size=2, linear_before_reset=1),
+        node("Squeeze", ["a", "one"], ["s"]),
+        node("Equal", ["rate", "two"], ["c"]),
+        node("If", ["c"], ["y"], then_branch=branch[0], else_branch=branch[1]),
+    ]
+    tensors = [tensor(name, array) for name, array in zip("wrb", gru)]
+    tensors += [tensor("one", np.array([1])), tensor("two", np.array(2), f7=onnx_files.packed([2]))]
+    inputs = [value("x", ("time", "batch", 3)), value("h", (1, "batch", 2)), value("rate", (), "int64")]
+    recurrent = onnx_files.graph(nodes, inputs, [value("y", None), value("h1", None)], tensors)
+    shapes = [
+        node("Shape", ["x"], ["size"]),
+        node("Gather", ["size", "zero"], ["rows"], axis=0),
+        node("Unsqueeze", ["rows", "axes"], ["first"]),
+        node("Concat", ["first", "rest"], ["shape"], axis=0),
+        node("Reshape", ["x", "shape"], ["flat"]),
+        node("Slice", ["flat", "start", "stop", "axes1"], ["part"]),
+        node("Gemm", ["part", "m", "n"], ["g"], transB=1, alpha=0.5),
+        node("Clip", ["g", "low", "high"], ["k"]),
+        node("Softmax", ["k"], ["y"], axis=-1),
+    ]
+    numbers = {"zero": np.array(0), "axes": np.array([0]), "rest": np.array([6]), "start": np.array([1]),
+               "stop": np.array([5]), "axes1": np.array([1])}  # fmt: skip
+    reals = {
+        "m": rng.standard_normal((2, 4)),
+        "n": rng.standard_normal(2),
+        "low": np.array(-1.0),
+        "high": np.array(1.0),
+    }
+    tensors = [tensor(name, array) for name, array in numbers.items()]
+    tensors += [tensor(name, array.astype("f4")) for name, array in reals.items()]
+    sizes = onnx_files.graph(shapes, [value("x", ("n", 2, 3))], [value("y", None)], tensors)
+    conv = [
+        node("Conv", ["x", "k"], ["c"], pads=[1, 1], kernel_shape=[3]),
+        node("MaxPool", ["c"], ["p"], kernel_shape=[2], strides=[2]),
+        node("Transpose", ["p"], ["t"], perm=[0, 2, 1]),
+        node("ReduceMean", ["t"], ["y"], axes=[1], keepdims=0),
+    ]
+    kernel = tensor("k", rng.standard_normal((2, 3, 3)).astype("f4"))
+    return [recurrent, sizes, onnx_files.graph(conv, [value("x", (1, 3, 8))], [value("y", None)], [kernel])]
+
+
 def _zip_with_checksums(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -423,5 +484,7 @@ def seeds(name: str) -> list[bytes]:
         "guitarml": [json.dumps(guitarml(_amp(), hidden=2)["model_data"]).encode()],
         "guitarml_state": [json.dumps(guitarml(_amp(), hidden=2)["state_dict"]).encode()],
         "rtneural": [json.dumps(_chain()).encode()],
+        "onnx": [onnx_files.field(7, one) for one in _onnx_graphs()[1:]],
+        "onnx_graph": _onnx_graphs(),
         "file": [whole, safetensors, npz, _STREAM_START + stream + struct.pack("<q", 1) + b"abcd", index],
     }[name]

@@ -154,13 +154,16 @@ def _external(tensor: StoredTensor, path: str, where: str) -> np.ndarray:
     name = _beside(path, given["location"], where)
     offset = numbers["offset"] or 0
     try:
-        descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0))
+        # a pipe that nobody writes to would be waited for
+        flags = (getattr(os, flag, 0) for flag in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"))
+        descriptor = os.open(name, os.O_RDONLY | sum(flags))
     except OSError as error:
         raise FormatError(f"{where}: external data: {name}: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise FormatError(f"{where}: external data: {name} is no file")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise FormatError(f"{where}: external data: {name} is no file")
         length = status.st_size - offset if numbers["length"] is None else numbers["length"]
         if length < 0 or offset + length > status.st_size:
             raise FormatError(
