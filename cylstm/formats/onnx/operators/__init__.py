@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from cylstm.formats.onnx.call import Operator
 from cylstm.formats.onnx.operators import (
     attention,
-    basic,
     conv,
     elementwise,
     indexing,
@@ -26,7 +25,6 @@ from cylstm.formats.onnx.operators import (
 _TABLES = tuple(
     module.OPERATORS
     for module in (
-        basic,
         attention,
         conv,
         elementwise,

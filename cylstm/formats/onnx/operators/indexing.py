@@ -256,7 +256,7 @@ def _written_constant(call: Call, x: np.ndarray, places: Any, new: np.ndarray, m
 def _written(call: Call, x: Any, places: np.ndarray, new: Any, axis: int, mode: str) -> Any:
     """`x` with `new` at places of an axis, one after the other where there are several at one."""
     net = call.net
-    x, new = computed(call, x), computed(call, new)
+    x, new = net.solid(computed(call, x), axis), computed(call, new)
     if BATCH_SIZE in x.shape and BATCH_SIZE not in new.shape:
         new = shapes.expand(net, new, [x.size(i) if i != axis else new.size(i) for i in range(x.ndim)])
     size = x.size(axis)
