@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def _nests(before: Sequence[int], after: Sequence[int]) -> bool:
     """Whether each axis of two shapes is one or several of the other's, or a part of one."""
     ends = [set(np.cumprod(sizes).tolist()) for sizes in (before, after)]
     cuts = sorted(ends[0] | ends[1])
-    return all(after % before == 0 for before, after in zip(cuts, cuts[1:]))
+    return all(later % earlier == 0 for earlier, later in pairwise(cuts))
 
 
 def _divided(net: Network, x: Tensor, parts: dict[Any, list[int]]) -> tuple[Any, dict[Any, int]]:
