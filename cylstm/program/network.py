@@ -300,9 +300,9 @@ class Network:
             for i, count in enumerate(counts):
                 places = t.axes[i]
                 if not isinstance(places, tuple):
-                    if count > 1 and places is not None:
+                    if count > 1 and places is not None and t.size(i) != 1:
                         raise self.refuse(f"joined axes together with one that is not: {t.shape}")
-                    axes += [None] * (count - 1) + [places]
+                    axes += [None] * count if count > 1 else [places]
                 elif len(places) != count:
                     raise self.refuse(f"axes that are joined in different ways: {t.shape}")
                 else:

@@ -13,7 +13,18 @@ import numpy as np
 
 from cylstm.graph.activations import activation_options
 from cylstm.program.network import Network
-from cylstm.program.tensor import BATCH_SIZE, Constant, Dim, DType, Tensor, constant, dtype_of, is_constant, shape_of
+from cylstm.program.tensor import (
+    BATCH,
+    BATCH_SIZE,
+    Constant,
+    Dim,
+    DType,
+    Tensor,
+    constant,
+    dtype_of,
+    is_constant,
+    shape_of,
+)
 
 #: mode of the merge layer -> NumPy's function
 _OF_TWO: Mapping[str, Callable[..., Any]] = {
@@ -77,9 +88,26 @@ def broadcast_shapes(net: Network, shapes: Sequence[Sequence[Any]]) -> list[Any]
 
 def _operands(net: Network, *found: Any) -> list[Tensor]:
     """Tensors, and constants as tensors."""
+    tensors = [None if is_constant(one) else net.tensor(one) for one in found]
+    computed = [one for one in tensors if one is not None]
     return [
-        net.constant(one, is_repeated=False) if is_constant(one) else net.tensor(one) for one in found
-    ]  # fmt: skip
+        net.constant(_of_any_batch(net, one, computed), is_repeated=False) if tensor is None else tensor
+        for one, tensor in zip(found, tensors)
+    ]
+
+
+def _of_any_batch(net: Network, constant: Any, tensors: Sequence[Tensor]) -> Any:
+    """A constant of rows that are alike, as many as the example's batch has, beside a batch: as one row."""
+    if not isinstance(constant, np.ndarray) or not net.examples:
+        return constant
+    for tensor in tensors:
+        axis = tensor.batch - tensor.ndim
+        if tensor.batch < 0 or -axis > constant.ndim or tensor.axes[axis] != BATCH:
+            continue
+        if (constant.shape[axis],) * len(net.examples) == net.numbers(BATCH_SIZE):
+            row = np.take(constant, [0], axis)
+            return row if np.array_equal(np.broadcast_to(row, constant.shape), constant) else constant
+    return constant
 
 
 def joined_dtype(*found: Any) -> DType:

@@ -31,8 +31,28 @@ def batch_normalization(call: Call) -> Any:
     if not call.attribute("spatial", 1):
         raise call.refuse("statistics of each place (spatial=0) are not supported")
     x, scale, bias, mean, variance = (call.input(k) for k in range(5))
-    y = norm.batch_norm(call.net, x, mean, variance, scale, bias, _epsilon(call))
+    tensor = call.net.tensor(x)
+    joined = tensor.axes[1] if tensor.ndim > 1 else None
+    if tensor.axes[0] is None and isinstance(joined, tuple) and joined[0] == BATCH and len(joined) == 2:
+        # (1, batch * channels, ...), as an instance normalisation with statistics is exported
+        apart = tensor.with_axes((*joined, *tensor.axes[2:]))
+        each = [_of_one_row(call, apart.size(1), one) for one in (mean, variance, scale, bias)]
+        y = norm.batch_norm(call.net, apart, each[0], each[1], each[2], each[3], _epsilon(call))
+        together: Any = y.axes[:2]
+        y = y.with_axes((None, together, *y.axes[2:]))
+    else:
+        y = norm.batch_norm(call.net, x, mean, variance, scale, bias, _epsilon(call))
     return (y, *[_STATISTICS] * (call.outputs - 1)) if call.outputs > 1 else y
+
+
+def _of_one_row(call: Call, channels: Any, given: Any) -> Any:
+    """Numbers for each channel, of numbers for each channel of every row."""
+    array = call.net.array(given)
+    if isinstance(channels, int) and array.size % channels == 0:
+        rows = array.reshape(-1, channels)
+        if np.array_equal(rows, np.broadcast_to(rows[:1], rows.shape)):
+            return rows[0]
+    raise call.refuse(f"numbers of its own for each row of a batch: {MIXES}")
 
 
 def _of_channels(call: Call, x: Any, groups: int | None, scale: Any, bias: Any) -> Any:
