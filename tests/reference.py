@@ -672,7 +672,7 @@ def predict(graph, *inputs, mask=None, initial_state=None):
     values = {}
     for name, x in zip(graph.inputs, inputs):
         if name in graph.layouts:
-            x = _as_the_value(np.asarray(x), graph.layouts[name])
+            x = _as_the_value(np.asarray(x), graph.layouts[name], len(graph.values[name].shape))
         values[name] = np.asarray(x) if graph.values[name].kind == "index" else np.asarray(x, np.float64)
         if graph.values[name].mask is not None:
             given = mask.get(name) if isinstance(mask, dict) else mask
@@ -726,10 +726,10 @@ def predict(graph, *inputs, mask=None, initial_state=None):
     return [_as_the_user(values[name], graph.layouts.get(name)) for name in graph.outputs], finals
 
 
-def _as_the_value(x, layout):
-    """An input (batch, ...) from the user's order of axes."""
+def _as_the_value(x, layout, rank):
+    """An input (batch, ...) from the user's order of axes, with as many axes of size 1 as the value has besides."""
     x = x.transpose(0, *(1 + layout.index(axis) for axis in sorted(layout)))
-    for axis in range(int(max(layout))):
+    for axis in range(rank):
         if str(axis) not in layout:
             x = np.expand_dims(x, 1 + axis)
     return x

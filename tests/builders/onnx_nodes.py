@@ -87,32 +87,6 @@ def rows_first(array):
     return array if axis is None else np.ascontiguousarray(np.moveaxis(array, axis, 0))
 
 
-def of_value(graph, name, array):
-    """A user's array as the graph's value has it."""
-    value = graph.values[name]
-    layout = graph.layouts.get(name)
-    if layout is not None:
-        order = sorted(range(len(layout)), key=lambda i: layout[i])
-        array = array.transpose(0, *(i + 1 for i in order))
-    return array.reshape(len(array), *(-1 if size is None else size for size in value.shape))
-
-
-def exact_results(model, arrays):
-    """The float64 reference's results of a loaded model, with the axes that `predict` gives them."""
-    graph = model.graph
-    inputs = [of_value(graph, name, array) for name, array in zip(graph.inputs, arrays, strict=True)]
-    found = []
-    for name, array in zip(graph.outputs, reference.predict(graph, *inputs)[0], strict=True):
-        layout = graph.layouts.get(name)
-        if layout is not None:
-            kept = [int(place) + 1 for place in layout]
-            gone = [i for i in range(1, array.ndim) if i not in kept]
-            array = array.transpose(0, *kept, *gone)
-            array = array.reshape(array.shape[: 1 + len(kept)])
-        found.append(array)
-    return found
-
-
 def load(tmp_path, model, **options):
     path = tmp_path / "model.onnx"
     path.write_bytes(model)
@@ -129,7 +103,7 @@ def compare(tmp_path, model, arrays, theirs=None, time="T"):
     theirs = by_runtime(model, arrays) if theirs is None else theirs
     ours = load(tmp_path, model, time=time)
     given = [rows_first(arrays[name]) for name in ours.graph.inputs]
-    exact = exact_results(ours, given)
+    exact, _ = reference.predict(ours.graph, *given)
     for found, other, right in zip(predictions(ours, given), theirs, exact, strict=True):
         check(found, rows_first(other), right)
     return ours

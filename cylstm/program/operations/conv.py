@@ -91,13 +91,16 @@ def _each(net: Network, number: Any, count: int, what: str) -> tuple[int, ...]:
     return tuple(int(one) for one in numbers)
 
 
-def _pairs(net: Network, padding: Any, count: int, what: str = "padding") -> list[tuple[int, int]]:
-    """Numbers before and after each spatial axis: of numbers as `_each` takes them, both; or of pairs."""
-    if isinstance(padding, (tuple, list)) and padding and all(isinstance(one, (tuple, list)) for one in padding):
-        pairs = [_each(net, one, 2, what) for one in padding]
-        if len(pairs) != count:
+#: padding of an axis of open length: as much as gives length / stride windows, rounded up; the odd number is behind
+CEIL = "ceil"
+
+
+def _pairs(net: Network, padding: Any, count: int, what: str = "padding") -> list[Any]:
+    """Numbers before and after each spatial axis, or `CEIL`: of numbers as `_each` takes them, both; or of pairs."""
+    if isinstance(padding, (tuple, list)) and padding and all(isinstance(one, (tuple, list, str)) for one in padding):
+        if len(padding) != count:
             raise net.refuse(f"{what} expected a pair for each of {count} axes, found {padding!r}")
-        return [(before, after) for before, after in pairs]
+        return [one if one == CEIL else _each(net, one, 2, what) for one in padding]
     return [(one, one) for one in _each(net, padding, count, what)]
 
 
@@ -113,8 +116,8 @@ def conv(
 ) -> Tensor:
     """A cross-correlation; weight (filters, channels/groups, *kernel).
 
-    `padding` is a number for each axis, or a pair (before, after), or "same" (PyTorch's: the odd number behind) or
-    "valid".
+    `padding` is a number for each axis, or a pair (before, after) or `CEIL`; or it is "same" (PyTorch's: the odd number
+    behind) or "valid".
     """
     x = net.tensor(x)
     array = net.array(weight)
@@ -132,7 +135,7 @@ def conv(
         pads = _pairs(net, 0 if padding == "valid" else padding, count)
     if count == 2 and has_frames(x) and any(isinstance(x.size(i), Dim) for i in (2, 3)):
         return on_frames(net, lambda one: conv(net, one, weight, bias, strides, pads, dilations, groups), (x,))  # type: ignore[no-any-return]
-    while x.unpadded is not None and x.unpadded[1] in range(2, count + 2):
+    while x.unpadded is not None and x.unpadded[1] in range(2, count + 2) and pads[x.unpadded[1] - 2] != CEIL:
         x, axis, before, after = x.unpadded
         pads[axis - 2] = (pads[axis - 2][0] + before, pads[axis - 2][1] + after)
     cropped = 0
@@ -153,8 +156,10 @@ def conv(
     return Tensor(y.value, y.axes, cropped=cropped) if cropped else y
 
 
-def _window(stride: int, pads: tuple[int, int], reach: int) -> dict[str, Any]:
+def _window(stride: int, pads: Any, reach: int) -> dict[str, Any]:
     """The options of a convolution's first axis that say how it is padded."""
+    if pads == CEIL:
+        return {"padding": "same"}
     before, after = pads
     # with a stride the last window has to end at the last step for the number of windows to be the same
     if before == reach and after == 0 and (stride == 1 or not reach):
@@ -167,7 +172,7 @@ def _conv2d(
     x: Tensor,
     weights: dict[str, Any],
     strides: Sequence[int],
-    pads: Sequence[tuple[int, int]],
+    pads: Sequence[Any],
     dilations: Sequence[int],
     groups: int,
 ) -> tuple[_Image, Value]:
@@ -318,7 +323,8 @@ def pool(
 ) -> Tensor:
     """The "max" or "average" of windows, by PyTorch's rules, axis by axis.
 
-    A size in `kernel` may be that of the whole axis, of any length. `padding` is a number for each axis, or a pair.
+    A size in `kernel` may be that of the whole axis, of any length. `padding` is a number for each axis, a pair or
+    `CEIL`.
     `divisor` takes the place of the numbers of a window in an average.
     """
     x = net.tensor(x)
@@ -354,7 +360,11 @@ def pool(
                 raise net.refuse("divisor_override with windows that are not full (ceil_mode) is not supported")
             scale *= windows[k]
             options["count_include_pad"] = True
-        if any(pads[k]):
+        if pads[k] == CEIL:
+            if count_include_pad:
+                raise net.needs_time("an average that counts a padding which depends on it")
+            options["padding"] = "same"
+        elif any(pads[k]):
             options |= {"padding": "explicit", "pad_before": pads[k][0], "pad_after": pads[k][1]}
         if windows[k] > 1 or strides[k] > 1 or any(pads[k]) or count == 1:
             value = net.add_layer("pool1d", value, options=options, part="columns" if i else "")

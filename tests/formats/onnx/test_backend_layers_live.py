@@ -28,6 +28,10 @@ TABLES = {
 }
 
 
+#: of which the package has the results with four decimals
+ROUNDED = ("test_averagepool_2d_ceil_last_window_starts_on_pad",)
+
+
 def cases():
     from onnx.backend.test.loader import load_model_tests
 
@@ -113,10 +117,13 @@ def test_every_case_of_a_layer_is_right_or_refused(tmp_path):
             except Exception as error:
                 found.append(f"CRASH {type(error).__name__}: {error}")
             else:
-                found.append("right" if is_right(case, results, expected) else f"WRONG {results} {expected}")
+                right = is_right(case, results, expected)
+                if case.name in ROUNDED:
+                    right = np.allclose(results[0], expected[0], rtol=0, atol=1e-4)
+                found.append("right" if right else f"WRONG {results} {expected}")
         bad += [(case.name, one) for one in found if one.startswith(("WRONG", "CRASH", "accident"))]
         counts["right" if "right" in found else "refused"] += 1
         refused += [] if "right" in found else [(case.name, found[min(1, len(found) - 1)])]
     print(dict(counts), *refused, sep="\n")
     assert not bad, (len(bad), bad[:3])
-    assert counts["right"] > counts["refused"]
+    assert counts["right"] > 2.5 * counts["refused"]

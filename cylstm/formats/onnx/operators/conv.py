@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,12 +12,11 @@ from cylstm.formats.onnx.call import Call
 from cylstm.formats.onnx.operators.linear import activated, requantised, whole
 from cylstm.formats.onnx.operators.quantised import check_scaled, constant_parameter, dequantised, dequantised_value
 from cylstm.program.operations import conv, elementwise, reduce, shape
-from cylstm.program.operations.frames import on_frames
 from cylstm.program.operations.linear import linear
-from cylstm.program.tensor import Dim, Tensor, Unavailable, dtype_of, is_constant, shape_of
+from cylstm.program.tensor import Dim, Unavailable, dtype_of, is_constant, shape_of
 
-#: padding of one axis: before and after, or what depends on the number of steps, the odd step behind
-Padding = tuple[int, int] | Literal["same"]
+#: padding of one axis: before and after, or `conv.CEIL`
+Padding: TypeAlias = tuple[int, int] | str
 
 
 def sizes_of(call: Call, name: str, count: int, default: int) -> list[int]:
@@ -50,7 +49,7 @@ def pads_of(
         if isinstance(size, Dim) and stride > 1:
             if mode == "SAME_LOWER":
                 raise call.net.needs_time("auto_pad SAME_LOWER with a stride")
-            found.append("same")
+            found.append(conv.CEIL)
             continue
         total = reach if isinstance(size, Dim) else max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
         found.append(halves(total, odd_behind=mode == "SAME_UPPER"))
@@ -71,42 +70,29 @@ def spatial(call: Call, x: Any) -> int:
     return count
 
 
-def convolved(call: Call, x: Any, weight: np.ndarray, bias: np.ndarray | None) -> Any:
-    """The convolution that the call's attributes describe."""
+def checked_numbers(call: Call, x: Any) -> None:
     if not is_constant(x) and dtype_of(x) != "float":
         raise call.refuse("a convolution of whole numbers is not supported; Cast them to floating-point ones")
-    count = spatial(call, x)
+
+
+def check_kernel(call: Call, weight: np.ndarray, count: int) -> list[int]:
+    """The sizes of a weight over the spatial axes, which the attribute kernel_shape repeats."""
     if weight.ndim != count + 2:
         raise call.refuse(f"expected a weight of {count + 2} axes, found shape {weight.shape}")
-    kernel = list(weight.shape[2:])
+    kernel = [int(size) for size in weight.shape[2:]]
     if sizes_of(call, "kernel_shape", count, 1) != kernel and call.attribute("kernel_shape", None) is not None:
         raise call.refuse(f"kernel_shape expected {kernel}, found {call.attribute('kernel_shape', None)}")
+    return kernel
+
+
+def convolved(call: Call, x: Any, weight: np.ndarray, bias: np.ndarray | None) -> Any:
+    """The convolution that the call's attributes describe."""
+    checked_numbers(call, x)
+    count = spatial(call, x)
+    kernel = check_kernel(call, weight, count)
     strides, dilations = (sizes_of(call, name, count, 1) for name in ("strides", "dilations"))
-    groups = int(call.attribute("group", 1))
     pads = pads_of(call, shape_of(x)[2:], kernel, strides, dilations)
-    return on_frames(call.net, lambda y: _conv(call, y, weight, bias, strides, pads, dilations, groups), (x,))
-
-
-def _conv(
-    call: Call,
-    x: Any,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    strides: list[int],
-    pads: list[Padding],
-    dilations: list[int],
-    groups: int,
-) -> Tensor:
-    net = call.net
-    if len(strides) == 2:
-        raise call.refuse("a convolution over images is not supported")
-    if pads[0] == "same":
-        _, value = conv.channels_last(net, x)
-        weights = {"weight": weight.transpose(0, 2, 1), "bias": bias}
-        options: dict[str, Any] = {"stride": strides[0], "dilation": dilations[0], "groups": groups, "padding": "same"}
-        return Tensor(net.add_layer("conv1d", value, weights, options), (-1, 1, 0))
-    x = conv.pad_axis(net, net.tensor(x), 2, *pads[0])
-    return conv.conv1d(net, x, weight, bias, strides[0], 0, dilations[0], groups)
+    return conv.conv(call.net, x, weight, bias, strides, pads, dilations, int(call.attribute("group", 1)))
 
 
 def conv_(call: Call) -> Any:
@@ -144,6 +130,44 @@ def q_linear_conv(call: Call) -> Any:
     return requantised(call, y, call.input(6), call.input(7))
 
 
+def conv_transpose(call: Call) -> Any:
+    """What ``pads`` cuts off, or what is more than ``output_shape``, or for ``auto_pad`` than size * stride."""
+    net, x = call.net, call.input(0)
+    checked_numbers(call, x)
+    count = spatial(call, x)
+    weight = net.array(call.input(1))
+    kernel = check_kernel(call, weight, count)
+    strides, dilations = (sizes_of(call, name, count, 1) for name in ("strides", "dilations"))
+    more = [int(one) for one in call.attribute("output_padding", None) or [0] * count]
+    mode = str(call.attribute("auto_pad", "NOTSET") or "NOTSET")
+    wanted = call.attribute("output_shape", None)
+    sizes: list[Any] = list(shape_of(x)[2:])
+    reaches = [(width - 1) * dilation + 1 for width, dilation in zip(kernel, dilations)]
+    if wanted is not None and len(wanted):
+        if any(isinstance(size, Dim) for size in sizes):
+            raise net.needs_time("a transposed convolution with an output_shape")
+        given = [int(one) for one in wanted][-count:]
+        whole = [(size - 1) * one + end + reach for size, one, end, reach in zip(sizes, strides, more, reaches)]
+    elif mode in ("SAME_UPPER", "SAME_LOWER"):
+        given, whole = [0] * count, [reach + end - one for reach, end, one in zip(reaches, more, strides)]
+    else:
+        pads = pads_of(call, sizes, kernel, strides, dilations)
+        return _transposed(call, weight, strides, pads, more, dilations)
+    left = [a - b for a, b in zip(whole, given)]
+    more = [end + max(-one, 0) for end, one in zip(more, left)]  # an output that is longer than that goes on
+    left = [max(one, 0) for one in left]
+    pads = [halves(one, odd_behind=mode == "SAME_UPPER") for one in left]
+    return _transposed(call, weight, strides, pads, more, dilations)
+
+
+def _transposed(
+    call: Call, weight: np.ndarray, strides: list[int], pads: list[Any], more: list[int], dilations: list[int]
+) -> Any:
+    net, groups = call.net, int(call.attribute("group", 1))
+    bias = net.array(call.input(2), "a bias")
+    return conv.conv_transpose(net, call.input(0), weight, bias, strides, pads, more, groups, dilations)
+
+
 # Pooling
 
 
@@ -157,37 +181,7 @@ def pooled(call: Call, x: Any, mode: str, *, count_include_pad: bool = False) ->
     ceil = bool(call.attribute("ceil_mode", 0))
     pads = pads_of(call, shape_of(x)[2:], kernel, strides, dilations)
     ceil = ceil and str(call.attribute("auto_pad", "NOTSET")) in ("NOTSET", "VALID", "")
-
-    def on_rows(y: Any) -> Any:
-        return _pool(call, y, mode, kernel, strides, pads, dilations, ceil, count_include_pad)
-
-    return on_frames(call.net, on_rows, (x,))
-
-
-def _pool(
-    call: Call,
-    x: Any,
-    mode: str,
-    kernel: list[int],
-    strides: list[int],
-    pads: list[Padding],
-    dilations: list[int],
-    ceil_mode: bool,
-    count_include_pad: bool,
-) -> Tensor:
-    net = call.net
-    if len(kernel) == 2:
-        raise call.refuse("a pooling over images is not supported")
-    _, value = conv.channels_last(net, x)
-    options: dict[str, Any] = {"mode": mode, "pool": kernel[0], "stride": strides[0], "dilation": dilations[0]}
-    options |= {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
-    if pads[0] == "same":
-        if count_include_pad:
-            raise net.needs_time("an average that counts a padding which depends on it")
-        options["padding"] = "same"
-    elif any(pads[0]):
-        options |= {"padding": "explicit", "pad_before": pads[0][0], "pad_after": pads[0][1]}
-    return Tensor(net.add_layer("pool1d", value, options=options), (-1, 1, 0))
+    return conv.pool(call.net, x, mode, kernel, strides, pads, dilations, ceil, count_include_pad)
 
 
 def max_pool(call: Call) -> Any:
@@ -246,7 +240,7 @@ def stft(call: Call) -> Any:
     bins = size // 2 + 1 if bool(call.attribute("onesided", 1)) else size
     weight = fourier(size, bins) * window[:, np.newaxis, np.newaxis]  # (places, bins, 2)
     weight = weight.reshape(size, 1, 2 * bins).transpose(2, 1, 0).astype(net.dtype)
-    y = conv.conv1d(net, shape.unsqueeze(net, signal, 1), weight, None, int(step.reshape(-1)[0]))
+    y = conv.conv(net, shape.unsqueeze(net, signal, 1), weight, None, int(step.reshape(-1)[0]))
     return shape.unflatten(net, shape.transpose(net, y, 1, 2), 2, (bins, 2))
 
 
@@ -296,6 +290,7 @@ def dft(call: Call) -> Any:
 OPERATORS: Mapping[str, Callable[[Call], Any]] = {
     "Conv": conv_,
     "ConvInteger": conv_integer,
+    "ConvTranspose": conv_transpose,
     "QLinearConv": q_linear_conv,
     "com.microsoft.FusedConv": fused_conv,
     "MaxPool": max_pool,
