@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure this machine and check its bits; takes seconds")
     bench.add_argument("--seconds", type=_seconds, default=0.3, help="for each network, 0 to 60; default: %(default)s")
     summary = commands.add_parser("summary", help="show what a weights file holds, and where its tensors went")
-    convert = commands.add_parser("convert", help="write a weights file as a native .cylstm")
+    convert = commands.add_parser("convert", help="write a weights file as a native .cylstm, or as an ONNX model")
     for command in (summary, convert):
         command.add_argument("source", help="a .keras, .h5, .pt, .pth, .pt2, .onnx, .safetensors, .npz or .cylstm file")
         command.add_argument(
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="OUTPUT=INPUT",
             help="an output of a model of ONNX that is a state, and the input that takes it; repeatable",
         )
-    convert.add_argument("target", help="the .cylstm file to write")
+    convert.add_argument("target", help="the .cylstm or .onnx file to write")
     convert.add_argument("--dtype", choices=("float32", "float64"), help="of the weights; default: as they are")
     convert.add_argument(
         "--weights", choices=("float32", "float16"), help="how to store matrices; default: as they are"

@@ -157,6 +157,8 @@ def convert(
 ) -> None:
     """Read a network from a file of any kind and write it as a native ``.cylstm``, which needs no further arguments.
 
+    A target that ends in ``.onnx`` becomes an ONNX model instead, as `Model.export_onnx` writes it.
+
     Parameters
     ----------
     source, target : path-like
@@ -181,7 +183,7 @@ def convert(
         If `target` cannot be written; a file that was there before is then untouched.
     """
     from cylstm.arguments import text_metadata
-    from cylstm.formats.registry import write
+    from cylstm.formats.registry import export, is_onnx_path, write
 
     kind = None if dtype is None else real_dtype(dtype)
     added = {} if metadata is None else text_metadata(metadata)
@@ -205,10 +207,17 @@ def convert(
     if graph.weight_types:  # rounded there
         graph = Model(graph, dtype=dtype).graph
     graph = graph._replace(metadata={**graph.metadata, **added})
+    is_wide = any(array.dtype == np.float64 for array in graph.tensors.values())
+    if is_onnx_path(target):
+        if check is not None:
+            raise UnsupportedError(f"{target}: check= is kept by .cylstm files only; leave it out")
+        real = np.dtype(np.float64 if is_wide else np.float32)
+        export(graph, target, real, states=False, lengths=False, mask=False)
+        return
     if check is None:
         write(graph, target)
         return
-    if any(array.dtype == np.float64 for array in graph.tensors.values()):
+    if is_wide:
         raise UnsupportedError(
             'check= keeps bits of float32, and the weights are float64; convert with dtype="float32"'
         )

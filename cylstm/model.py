@@ -405,6 +405,50 @@ class Model:
             graph = graph._replace(metadata=text_metadata(metadata))
         write(graph, path, self._packed.arrays() if packed else None, kept)
 
+    def export_onnx(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        states: bool = False,
+        lengths: bool = False,
+        mask: bool = False,
+    ) -> None:
+        """Write the network as an ONNX model (opset 18), for ONNX Runtime and whatever else reads such files.
+
+        Inputs and outputs keep their names and the order of their axes, the batch first. Batch and time are of any
+        size where they are here; the file names them. Numbers are of this model's `dtype`, indices int64, and weights
+        are rounded as this model holds them. Layers that ONNX has no operator for are written out in several, those
+        that go step by step with a Scan.
+
+        Parameters
+        ----------
+        path : path-like
+            Must end in ``.onnx``. An existing file is replaced once the new one is complete.
+        states : bool
+            The file has an input ``NAME.initial`` and an output ``NAME.final`` for each name in `state_names`,
+            (batch, ...), so that a caller can carry the states on from one piece of a sequence to the next.
+            Otherwise every call starts from zero, or from what the network itself computes.
+        lengths, mask : bool
+            For each input ``NAME`` of which a layer reads which steps count, the file has an input ``NAME.lengths``,
+            int64 (batch,), or ``NAME.mask``, bool (batch, time), as `predict` takes them. Otherwise all steps of its
+            inputs count, as in `predict` without both. Masks that the network computes itself are always exported.
+
+        Raises
+        ------
+        UnsupportedError
+            If `path` ends otherwise, if a layer or an option has no form in ONNX (the message names it), or if the
+            file would take more than 2 GB.
+        ArgumentError
+            If `lengths` or `mask` is given and no layer reads which steps count, or if both are.
+        OSError
+            If the file cannot be written; one that was there before is then untouched.
+        """
+        from cylstm.arguments import check_flag
+        from cylstm.formats.registry import export
+
+        flags = {"states": states, "lengths": lengths, "mask": mask}
+        export(self.graph, path, self.dtype, **{name: check_flag(name, flag) for name, flag in flags.items()})
+
     def extract(self, inputs: Sequence[str] | str | None = None, outputs: Sequence[str] | str | None = None) -> Model:
         """A part of the network as a model of its own, whose results have the same bits as in the whole.
 

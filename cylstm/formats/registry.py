@@ -160,10 +160,37 @@ def write(
     """
     path = path_text("save", path)
     if os.path.splitext(path)[1].lower() != ".cylstm":
-        raise UnsupportedError(f"{path}: networks are written as .cylstm files only")
+        raise UnsupportedError(f"{path}: networks are written as .cylstm files only; Model.export_onnx writes .onnx")
     from cylstm.formats.native.write import write_cylstm
 
     write_cylstm(graph, path, arrays, check)
+
+
+def export(
+    graph: Graph, path: str | os.PathLike[str], dtype: np.dtype, *, states: bool, lengths: bool, mask: bool
+) -> None:
+    """Write a network as an ONNX model; see `cylstm.model.Model.export_onnx`.
+
+    Raises
+    ------
+    UnsupportedError
+        If `path` has another extension, or ONNX cannot say what the network does.
+    ArgumentError
+        If `lengths` or `mask` has no meaning for the network.
+    OSError
+        If the file cannot be written; one that was there before is then untouched.
+    """
+    path = path_text("export_onnx", path)
+    if not is_onnx_path(path):
+        raise UnsupportedError(f"{path}: networks are exported as .onnx files only; save writes .cylstm files")
+    from cylstm.formats.onnx.export.write import check_steps, write_onnx
+
+    write_onnx(graph, path, dtype, states=states, steps=check_steps(graph, lengths=lengths, mask=mask))
+
+
+def is_onnx_path(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of this name is to be an ONNX model. Raises as `path_text`."""
+    return os.path.splitext(path_text("save", path))[1].lower() == ".onnx"
 
 
 def _refuse_options(path: str, options: Mapping[str, object], format_: Format) -> None:
