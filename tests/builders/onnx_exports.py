@@ -10,7 +10,8 @@ from tests.builders.layers import ask
 TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
 #: what ONNX Runtime has in float32 alone
 FLOAT32_ALONE = {
-    "Conv", "AveragePool", "Erf", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh",
+    "Conv", "ConvTranspose", "AveragePool", "Erf", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh",
+    "Atanh",
 }  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def operators(nodes):
 def run(path, feeds):
     """Output name -> array, by ONNX Runtime, or by the onnx package where ONNX Runtime has no float64.
 
-    None where neither can: the package knows Scan along the first axis alone.
+    None where neither can: the package knows Scan along the first axis alone, and ConvTranspose without groups.
     """
     import onnxruntime
 
@@ -45,7 +46,8 @@ def run(path, feeds):
     kinds = {one.type.tensor_type.elem_type for one in proto.graph.output}
     found = set(operators(proto.graph.node))
     if 11 in kinds and FLOAT32_ALONE & found:
-        if "Scan" in found:
+        grouped = any(a.name == "group" and a.i > 1 for one in proto.graph.node for a in one.attribute)
+        if "Scan" in found or ("ConvTranspose" in found and grouped):
             return None
         from onnx.reference import ReferenceEvaluator
 

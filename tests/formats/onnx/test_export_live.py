@@ -12,8 +12,8 @@ from cylstm.graph.functions import FUNCTIONS
 from cylstm.graph.layers.merge import PAIR_MODES
 
 from tests import DATA
+from tests.builders import keras_images, keras_models, native_networks
 from tests.builders import layers as L
-from tests.builders import native_networks
 from tests.builders.configurations import configurations, label, seed
 from tests.builders.networks import random_states
 from tests.builders.onnx_exports import check_export, feeds_of, list_of, load, operators, run
@@ -23,7 +23,7 @@ pytest.importorskip("onnxruntime")
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
-LENGTHS = (11, 7)
+LENGTHS = (11, 8)
 
 
 @pytest.mark.parametrize("case", L.CASES, ids=L.IDS)
@@ -374,6 +374,10 @@ def test_a_network_of_the_native_format_gives_its_numbers(rng, name, tmp_path, r
     record_property("worst_error", check_export(model.graph, list_of(x), tmp_path))
 
 
+def test_images_are_among_the_networks_of_keras():
+    assert {f"image_{key}" for key in keras_images.IMAGES} < set(keras_models.MODELS)
+
+
 def test_every_kind_of_layer_is_exported_here():
     kinds = {case[0] for case in L.CASES} | set(RECURRENT) | {layer.kind for layer in mask_graph("all1").layers}
     kinds |= {layer.kind for model, _ in NATIVE.values() for layer in model.graph.layers}
@@ -391,15 +395,7 @@ def test_a_network_of_pytorch_gives_its_numbers(name, torch, tmp_path, record_pr
     record_property("worst_error", check_export(graph, arrays, tmp_path))
 
 
-try:
-    from tests.builders import keras_models
-
-    KERAS_MODELS = list(keras_models.MODELS)
-except ImportError:
-    KERAS_MODELS = []
-
-
-@pytest.mark.parametrize("name", KERAS_MODELS)
+@pytest.mark.parametrize("name", keras_models.MODELS)
 def test_a_network_of_keras_gives_its_numbers(keras, name, tmp_path, record_property):
     made = keras_models.build(keras, name)
     inputs = keras_models.in_order_of_the_config(made, keras_models.arrays(made, name))

@@ -41,8 +41,8 @@ class Mask(ReadOnly):
 class Call:
     """One layer of the graph.
 
-    What an exporter does not ask for is refused by `finish`: an input, a weight, a state, or an option that is not the
-    kind's default. So an option that is new, or that an exporter forgot, is never ignored.
+    What an exporter does not ask for or give is refused by `finish`: an input, a weight, an output, a state, or an
+    option that is not the kind's default. So an option that is new, or that an exporter forgot, is never ignored.
 
     Attributes
     ----------
@@ -207,6 +207,9 @@ class Call:
         for what in ("input", "weight"):
             if self._left[what]:
                 raise self.refuse(f"{what} {min(self._left[what])!r} is not known there")
+        for role, name in self._layer.outputs.items():
+            if name not in self._names and name not in self._masks:
+                raise self.refuse(f"its output {role!r} has no form there")
         for label in self._states:
             if label not in self.finals:
                 raise self.refuse(f"its state {label!r} has no form there; states=False leaves states out")

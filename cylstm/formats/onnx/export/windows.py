@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cylstm.formats.onnx.export.call import Call
 from cylstm.formats.onnx.export.elementwise import activate
-from cylstm.formats.onnx.export.nodes import Attribute
+from cylstm.formats.onnx.export.nodes import Attribute, Nodes
 
 
 def _pads(call: Call, size: int | None, reach: int, stride: int) -> tuple[int, int] | None:
@@ -25,34 +27,120 @@ def _pads(call: Call, size: int | None, reach: int, stride: int) -> tuple[int, i
     return before, after
 
 
-def _padding(pads: tuple[int, int] | None) -> dict[str, Attribute]:
-    return {"auto_pad": "SAME_UPPER"} if pads is None else {"pads": list(pads)}
+def _padding(pads: Sequence[tuple[int, int]] | None) -> dict[str, Attribute]:
+    """Of each axis."""
+    if pads is None:
+        return {"auto_pad": "SAME_UPPER"}
+    return {"pads": [*(before for before, _ in pads), *(after for _, after in pads)]}
 
 
 def conv1d(call: Call) -> None:
-    nodes, x, value = call.nodes, call.input(), call.value()
+    _convolution(call, ("",), 0)
+
+
+def conv2d(call: Call) -> None:
+    call.ignore("input_columns", "is_framed")
+    frames = len(call.value().shape) - 3
+    _convolution(call, ("_rows", "_columns"), frames)
+
+
+def _convolution(call: Call, axes: tuple[str, ...], frames: int) -> None:
+    """Along the last axes but the channels, whose options end in `axes`; channels come first in ONNX."""
+    nodes, value, x = call.nodes, call.value(), call.input()
     weight = call.weight("weight")
-    kernel, stride, dilation = weight.shape[1], call.whole("stride"), call.whole("dilation")
-    reach = (kernel - 1) * dilation + 1
+    kernel = list(weight.shape[1:-1])
+    strides, dilations = ([call.whole(f"{what}{axis}") for axis in axes] for what in ("stride", "dilation"))
+    reach = (kernel[0] - 1) * dilations[0] + 1
     call.ignore("reach")
-    pads = _pads(call, value.shape[0], reach, stride)
+    pads = _pads(call, value.shape[frames], reach, strides[0])
+    sides = [(call.whole("pad_left"), call.whole("pad_right"))] if len(axes) == 2 else []
     history = call.initial("history")
-    if history is not None and call.text("padding") == "causal":
+    if history is not None and call.text("padding") == "causal" and not frames:
         x, pads = nodes.op("Concat", history, x, axis=1), (0, 0)
         call.final("history", nodes.slice(x, 1, 1 - reach))
-    tensors = [nodes.transpose(x, [0, 2, 1]), nodes.weight(weight.transpose(0, 2, 1))]
+    tensors = [_channels_first(nodes, _as_rows(call, x, frames), len(kernel)), nodes.weight(np.moveaxis(weight, -1, 1))]
     if call.has_weight("bias"):
         tensors.append(nodes.weight(call.weight("bias"), "bias"))
-    windows: dict[str, Attribute] = {"kernel_shape": [kernel], "strides": [stride], "dilations": [dilation]}
-    y = nodes.op("Conv", *tensors, group=call.whole("groups"), **windows, **_padding(pads))
-    call.give(activate(nodes, nodes.transpose(y, [0, 2, 1]), call.activation("activation")))
+    # where the padding of the first axis depends on its size, "same" is what the other axis has too
+    padding = _padding(None if pads is None else [pads, *sides])
+    y = nodes.op(
+        "Conv",
+        *tensors,
+        kernel_shape=kernel,
+        strides=strides,
+        dilations=dilations,
+        group=call.whole("groups"),
+        **padding,
+    )
+    y = _from_rows(call, _channels_last(nodes, y, len(kernel)), frames)
+    call.give(activate(nodes, y, call.activation("activation")))
+
+
+def conv_transpose(call: Call) -> None:
+    nodes, value, x = call.nodes, call.value(), call.input()
+    weight, groups = call.weight("weight"), call.whole("groups")
+    kernel = list(weight.shape[1:-1])
+    frames = len(value.shape) - len(kernel) - 1
+    axes = (("rows", "before", "after"), ("columns", "left", "right"))
+    options = [
+        [call.whole(name) for name in (f"stride_{axis}", f"dilation_{axis}", f"crop_{first}")]
+        + [call.whole(f"output_padding_{axis}") - call.whole(f"crop_{last}")]
+        for axis, first, last in axes
+    ][: len(kernel)]
+    call.ignore("reach", "history", "input_columns")
+    history = call.initial("history")
+    before = 0
+    if history is not None:
+        before = call.whole("history")
+        x = nodes.op("Concat", history, x, axis=1)
+        call.final("history", nodes.slice(x, 1, -before))
+    # (filters, *kernel, channels of a group) -> (channels, filters of a group, *kernel)
+    grouped = np.moveaxis(weight.reshape(groups, -1, *weight.shape[1:]), -1, 1)
+    y = nodes.op(
+        "ConvTranspose",
+        _channels_first(nodes, _as_rows(call, x, frames), len(kernel)),
+        nodes.weight(grouped.reshape(-1, *grouped.shape[2:])),
+        kernel_shape=kernel,
+        strides=[stride for stride, *_ in options],
+        dilations=[dilation for _, dilation, *_ in options],
+        group=groups,
+        pads=[*(first for *_, first, _ in options), *(max(-more, 0) for *_, more in options)],
+    )
+    for axis, (*_, more) in enumerate(options):  # what is added behind has the bias alone
+        y = nodes.pad(y, 2 + len(kernel), 2 + axis, 0, max(more, 0), 0)
+    y = _channels_last(nodes, y, len(kernel))
+    if before:
+        y = nodes.slice(y, 1, before * options[0][0])
+    if call.has_weight("bias"):
+        y = nodes.op("Add", y, nodes.weight(call.weight("bias"), "bias"))
+    call.give(activate(nodes, _from_rows(call, y, frames), call.activation("activation")))
+
+
+def _channels_first(nodes: Nodes, x: str, axes: int) -> str:
+    return nodes.transpose(x, [0, 1 + axes, *range(1, 1 + axes)])
+
+
+def _channels_last(nodes: Nodes, x: str, axes: int) -> str:
+    return nodes.transpose(x, [0, *range(2, 2 + axes), 1])
+
+
+def _as_rows(call: Call, x: str, frames: int) -> str:
+    """With the frames, if there are any, as rows of the batch."""
+    return call.nodes.reshape(x, -1, *(size or 0 for size in call.value().shape[1:])) if frames else x
+
+
+def _from_rows(call: Call, y: str, frames: int) -> str:
+    nodes, time = call.nodes, call.value().shape[0]
+    if not frames:
+        return y
+    sizes = (size or 0 for size in call.output().shape[1:])
+    return nodes.op("Reshape", y, nodes.shape(-1, time or nodes.size(call.input(), 1), *sizes))
 
 
 def pool1d(call: Call) -> None:
     """Over the last of three axes, to which the window's is moved and all others are joined."""
     nodes, value, mode = call.nodes, call.value(), call.text("mode")
-    axis = 0
-    rank = len(value.shape)
+    axis, rank = call.whole("axis"), len(value.shape)
     others = [i for i in range(rank) if i != axis]
     rows = nodes.transpose(call.input(), [0, *(1 + i for i in others), 1 + axis])
     open_rows = any(value.shape[i] is None for i in others)
@@ -64,7 +152,11 @@ def pool1d(call: Call) -> None:
     reach = (pool - 1) * dilation + 1
     ceil_mode, counts_padding = call.flag("ceil_mode"), call.flag("count_include_pad")
     pads = _pads(call, size, reach, stride)
-    windows: dict[str, Attribute] = {"kernel_shape": [pool], "strides": [stride], **_padding(pads)}
+    windows: dict[str, Attribute] = {
+        "kernel_shape": [pool],
+        "strides": [stride],
+        **_padding(None if pads is None else [pads]),
+    }
     if mode == "max":
         y = nodes.op("MaxPool", rows, dilations=[dilation], ceil_mode=int(ceil_mode), **windows)
     elif mode != "average":
@@ -118,6 +210,9 @@ def _average(
         pads = (0, 0)
     kernel = nodes.weight(np.ones((1, 1, pool)))
     options: dict[str, Attribute] = {"kernel_shape": [pool], "strides": [stride], "dilations": [dilation]}
-    sums, counts = (nodes.op("Conv", tensor, kernel, **options, **_padding(pads)) for tensor in (flat, ones))
+    sums, counts = (
+        nodes.op("Conv", tensor, kernel, **options, **_padding(None if pads is None else [pads]))
+        for tensor in (flat, ones)
+    )
     y = nodes.op("Div", sums, counts)
     return nodes.op("Reshape", y, nodes.shape(nodes.size(rows, 0), nodes.size(rows, 1), nodes.size(y, 2)))
