@@ -145,6 +145,17 @@ def test_axes_lie_as_the_user_has_them(rng, path):
     np.testing.assert_allclose(cylstm.load(path).predict(x), model.predict(x), rtol=0, atol=2e-6)
 
 
+def test_weights_that_layers_share_are_written_once(rng, path):
+    builder = GraphBuilder()
+    y = builder.input("x", (None, 40))
+    weight = builder.tensor("shared", L.weight(rng, 40, 40))
+    for i in range(3):
+        y = builder.add("dense", f"dense{i}", {"x": y}, {"weight": weight}, {"activation": "tanh"})["y"]
+    builder.output(y)
+    cylstm.Model(builder.build()).export_onnx(path)
+    assert 4 * 1600 < path.stat().st_size < 2 * 4 * 1600
+
+
 def test_what_does_not_serve_an_output_is_left_out(rng, path):
     model = lstm_model(rng, 3, HIDDEN)
     model.export_onnx(path)

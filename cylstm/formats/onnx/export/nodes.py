@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import TypeAlias
 
 import numpy as np
@@ -110,16 +111,13 @@ class Nodes:
     # constants
 
     def constant(self, array: np.ndarray, hint: str = "constant") -> str:
-        """A constant of the file, there once if it is small."""
+        """A constant of the file. Equal ones are there once: layers may share weights, which are laid out for each."""
         array = np.ascontiguousarray(array).reshape(np.shape(array))
-        key = (array.dtype.name, array.shape, array.tobytes()) if array.size <= 64 else None
-        if key is not None and key in self._known:
-            return self._known[key]
-        name = self.fresh(hint)
-        self.constants[name] = array
-        if key is not None:
-            self._known[key] = name
-        return name
+        key = (array.dtype.name, array.shape, sha256(array.reshape(-1).view(np.uint8).data).digest())
+        if key not in self._known:
+            self._known[key] = name = self.fresh(hint)
+            self.constants[name] = array
+        return self._known[key]
 
     def weight(self, array: np.ndarray, hint: str = "weight") -> str:
         """A constant of the network's type."""
