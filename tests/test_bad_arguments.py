@@ -176,6 +176,9 @@ RECURRENT = {L.LSTM: 4, L.GRU: 3, L.RNN: 1}
 TENSORS = {
     L.Linear: {"a.weight": (4, 6)},
     L.Conv1d: {"a.weight": (4, 6, 3)},
+    L.Conv2d: {"a.weight": (4, 6, 3, 2)},
+    L.ConvTranspose1d: {"a.weight": (6, 4, 3)},
+    L.BatchNorm2d: {"a.running_mean": (6,), "a.running_var": (6,)},
     L.BatchNorm1d: {"a.running_mean": (6,), "a.running_var": (6,)},
     L.LayerNorm: {"a.weight": (6,), "a.bias": (6,)},
     L.RMSNorm: {"a.weight": (6,)},
@@ -209,6 +212,8 @@ def network(kind, name, value):
         return cylstm.from_state_dict(tensors, [layer, L.Linear("fc")])
     tensors["in.weight"] = np.ones((6, 6), np.float32)
     del tensors["fc.weight"]
+    if kind in (L.Conv2d, L.MaxPool2d, L.AvgPool2d, L.Steps):
+        return cylstm.from_state_dict(tensors, [L.Input((8, 7, 6)), L.Linear("in"), layer])
     return cylstm.from_state_dict(tensors, [L.Input((8, 6)), L.Linear("in"), layer])
 
 
@@ -224,6 +229,12 @@ def test_parameters_of_layers_that_make_no_sense_are_refused(model, kind, name):
         (lambda: L.MaxPool1d(2, ceil_mode="text"), "MaxPool1d: ceil_mode expected True or False, found 'text'"),
         (lambda: L.Dropout("0.5"), "Dropout: rate expected a number, found '0.5'"),
         (lambda: L.Conv1d("a", padding=(1, 2, 3)), r"Conv1d: padding expected .* pair of them, found \(1, 2, 3\)"),
+        (
+            lambda: L.Conv2d("a", stride=(1, 2, 3)).along("stride", (1, 2, 3)),
+            "Conv2d: stride expected a number, or one",
+        ),
+        (lambda: L.Conv2d("a", time="frames"), "Conv2d: time expected 'rows' or 'columns', found 'frames'"),
+        (lambda: L.ConvTranspose1d("a", padding=(1,)), "ConvTranspose1d: padding expected a number or a pair"),
         (lambda: L.Input(3), "Input: shape expected a tuple of whole numbers or None, found 3"),
     ],
 )

@@ -12,9 +12,10 @@ from cylstm.errors import CylstmError
 from cylstm.formats.state_dict.assembler import Assembler
 from cylstm.formats.state_dict.wiring.convolution import Conv1d
 from cylstm.formats.state_dict.wiring.heads import Heads
-from cylstm.formats.state_dict.wiring.layer import Layer, Weighted, join
+from cylstm.formats.state_dict.wiring.images import Conv2d, Steps
+from cylstm.formats.state_dict.wiring.layer import Input, Layer, Weighted, join
 from cylstm.formats.state_dict.wiring.linear import Embedding, Linear, PReLU
-from cylstm.formats.state_dict.wiring.norm import BatchNorm1d, LayerNorm, RMSNorm
+from cylstm.formats.state_dict.wiring.norm import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
 from cylstm.formats.state_dict.wiring.recurrent import BY_GATES, LSTM, Last, Recurrent
 from cylstm.graph.weights import Tensor
 
@@ -63,12 +64,19 @@ def proposal(tensors: Mapping[str, Tensor]) -> str:
     blocks, unknown = _blocks(tensors)
     if len(blocks) > _MAX_PROPOSED:
         return f"No proposal for {len(blocks)} layers."
-    layers = _wired(blocks, tensors)
+    has_images = any(isinstance(block.layer, Conv2d) for block in blocks)
+    layers = _wired_images(blocks) if has_images else _wired(blocks, tensors)
     text = f"Proposal, from names and shapes alone:\n  layers={_list_of(layers)}\n"
     text += "Put Dropout(), activations, Last() or LastState() where the model has them"
     if any(isinstance(layer, Conv1d) for layer in layers):
         text += ", and the padding=, stride= and dilation= of Conv1d"
     text += "."
+    if has_images:
+        text += (
+            " Put the padding= and stride= of Conv2d and the MaxPool2d() that the model has too; say the real size in "
+            "Input, (None, columns, channels), or where the columns are the time (None, rows, channels) and "
+            'time="columns" in each of these. A Conv2d may be a ConvTranspose2d, which no list of layers says.'
+        )
     if unknown:
         text += f" Not understood: {', '.join(unknown[:_MAX_NAMED])}."
     notes = _notes(blocks)
@@ -95,6 +103,8 @@ def _written(layer: Layer) -> str:
     name = f"cylstm.{type(layer).__name__}"
     if isinstance(layer, Heads):
         return f"{name}({', '.join(_list_of(head) for head in layer.heads)})"
+    if isinstance(layer, Input):
+        return f"{name}({layer.shape})"
     if not isinstance(layer, Weighted):
         return f"{name}()"
     variant = ", peepholes=True" if isinstance(layer, LSTM) and layer.peepholes else ""
@@ -195,6 +205,8 @@ def _plain(prefix: str, roles: Mapping[str, Tensor]) -> tuple[_Block | None, set
     known = {"weight", "bias"}
     if weight.ndim == 3:
         return _Block(Conv1d(prefix), weight.shape[1], weight.shape[0]), known
+    if weight.ndim == 4:
+        return _Block(Conv2d(prefix), weight.shape[1], weight.shape[0]), known
     if weight.ndim == 2 and "bias" not in roles and _EMBEDDING.search(prefix):
         return _Block(Embedding(prefix), None, weight.shape[1]), known
     if weight.ndim == 2:
@@ -222,6 +234,23 @@ def _wired(blocks: Sequence[_Block], tensors: Mapping[str, Tensor]) -> list[Laye
             trunk, heads = split
             return [*_with_last(trunk, always=True), Heads(*([block.layer for block in head] for head in heads))]
     return _with_last(blocks)
+
+
+#: columns of an image whose size is not known
+_COLUMNS = 32
+
+
+def _wired_images(blocks: Sequence[_Block]) -> list[Layer]:
+    """The blocks in the order given, images first: `Steps` behind the last convolution and what normalises it."""
+    last = max(i for i, block in enumerate(blocks) if isinstance(block.layer, Conv2d))
+    while last + 1 < len(blocks) and isinstance(blocks[last + 1].layer, BatchNorm1d):
+        last += 1
+    images: list[Layer] = [
+        BatchNorm2d(block.prefix) if isinstance(block.layer, BatchNorm1d) else block.layer
+        for block in blocks[: last + 1]
+    ]
+    first = blocks[0].inputs or 1
+    return [Input((None, _COLUMNS, first)), *images, Steps(), *_with_last(blocks[last + 1 :])]
 
 
 def _with_embedding(blocks: Sequence[_Block], tensors: Mapping[str, Tensor]) -> list[Sequence[_Block]]:

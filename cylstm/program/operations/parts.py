@@ -95,7 +95,7 @@ def of_time(net: Network, size: Dim, start: Any, stop: Any) -> tuple[int, int]:
         return start or 0, 0
     stop = net.size(stop)
     if isinstance(stop, Dim):
-        short = size - stop
+        short = size.__sub__(stop)  # NotImplemented where that is no number
         if isinstance(short, int) and short >= 0:
             return start or 0, short
     elif isinstance(stop, (int, np.integer)) and stop < 0:

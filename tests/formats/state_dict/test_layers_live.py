@@ -89,6 +89,92 @@ def test_an_embedding_and_a_convolution_that_is_flattened(torch, rng):
         cylstm.from_state_dict(net.state_dict(), layers[1:])
 
 
+@pytest.mark.parametrize("time", ["rows", "columns"])
+def test_images_before_an_lstm(torch, rng, time):
+    nn = torch.nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cnn = nn.Sequential(
+                nn.Conv2d(2, 4, (3, 2), (1, 2), (1, 0)),
+                nn.ReLU(),
+                nn.MaxPool2d((2, 1)),
+                nn.Conv2d(4, 6, (2, 3), padding="same", groups=2, bias=False),
+                nn.BatchNorm2d(6),
+                nn.LeakyReLU(0.2),
+                nn.AvgPool2d(3, (2, 1), (1, 0), count_include_pad=False),
+            )
+            self.lstm = nn.LSTM(self.cnn(torch.zeros(1, 2, 16, 19)).permute(self.order()).flatten(2).shape[2], 5,
+                                batch_first=True)  # fmt: skip
+
+        @staticmethod
+        def order():
+            return (0, 2, 1, 3) if time == "rows" else (0, 3, 1, 2)
+
+        def forward(self, x):
+            return self.lstm(self.cnn(x).permute(self.order()).flatten(2))[0]
+
+    net = randomised(torch, Net())
+    x = rng.normal(size=(3, 2, 16, 19)).astype("f")
+    shape = (None, 19, 2) if time == "rows" else (None, 16, 2)
+    layers = [
+        cylstm.Input(shape),
+        cylstm.Conv2d("cnn.0", stride=(1, 2), padding=(1, 0), activation="relu", time=time),
+        cylstm.MaxPool2d((2, 1), time=time),
+        cylstm.Conv2d("cnn.3", padding="same", groups=2, time=time),
+        cylstm.BatchNorm2d("cnn.4"),
+        cylstm.LeakyReLU(0.2),
+        cylstm.AvgPool2d(3, (2, 1), (1, 0), count_include_pad=False, time=time),
+        cylstm.Steps(),
+        cylstm.LSTM("lstm"),
+    ]
+    model = cylstm.from_state_dict(net.state_dict(), layers)
+    given = np.ascontiguousarray(x.transpose((0, 2, 3, 1) if time == "rows" else (0, 3, 2, 1)))
+    expected = net(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(model.predict(given), expected, rtol=0, atol=3e-6)
+    with pytest.raises(CylstmError, match=r"begin with Input"):
+        cylstm.from_state_dict(net.state_dict(), layers[1:])
+    with pytest.raises(CylstmError, match=r"expected an image .* found \(None, 2\)"):
+        cylstm.from_state_dict(net.state_dict(), [cylstm.Input((None, 2)), *layers[1:]])
+
+
+def test_a_state_dict_of_images_comes_with_a_proposal(torch, tmp_path):
+    nn = torch.nn
+    net = nn.ModuleDict({"cnn": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), "lstm": nn.LSTM(120, 5)})
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    with pytest.raises(CylstmError) as caught:
+        cylstm.load(tmp_path / "net.pt")
+    text = str(caught.value)
+    found = text[text.index("layers=[") + len("layers=") :].partition("\n")[0]
+    layers = eval(found, {"cylstm": cylstm})
+    assert layers == [
+        cylstm.Input((None, 32, 3)), cylstm.Conv2d("cnn.0"), cylstm.BatchNorm2d("cnn.1"), cylstm.Steps(),
+        cylstm.LSTM("lstm"),
+    ]  # fmt: skip
+    assert cylstm.load(tmp_path / "net.pt", layers=layers).predict(np.zeros((1, 9, 32, 3), "f")).shape == (1, 7, 5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"stride": 2, "padding": 1, "output_padding": 1}, {"stride": 3, "groups": 2}, {"dilation": 2}]
+)
+def test_a_transposed_convolution_behind_an_lstm(torch, rng, options):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(3, 4, batch_first=True)
+            self.up = torch.nn.ConvTranspose1d(4, 6, 3, **options)
+
+        def forward(self, x):
+            return torch.tanh(self.up(self.lstm(x)[0].transpose(1, 2)).transpose(1, 2))
+
+    net = randomised(torch, Net())
+    x = rng.normal(size=(3, 11, 3)).astype("f")
+    layers = [cylstm.LSTM("lstm"), cylstm.ConvTranspose1d("up", activation="tanh", **options)]
+    model = compare(net, layers, x, net(torch.from_numpy(x)))
+    assert model.can_stream == (options["stride"] == 3 if "stride" in options else False)
+
+
 def test_a_causal_convolution_streams_before_an_lstm(torch, rng):
     class Net(torch.nn.Module):
         def __init__(self):

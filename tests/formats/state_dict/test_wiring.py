@@ -253,7 +253,7 @@ def test_the_proposal_names_what_it_does_not_understand(rng):
         "sru.weight_ih_l0": rng.standard_normal((8, 3)),
         "sru.weight_hh_l0": rng.standard_normal((8, 4)),
         "sru.bias_ih_l0": rng.standard_normal(8),
-        "conv.weight": rng.standard_normal((2, 3, 4, 5)),
+        "conv.weight": rng.standard_normal((2, 3, 4, 5, 2)),
     }
     with pytest.raises(FormatError, match=r"(?s)Not understood: sru .*, conv\.weight"):
         from_state_dict(tensors)

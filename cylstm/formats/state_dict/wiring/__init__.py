@@ -61,10 +61,25 @@ if TYPE_CHECKING:
         ConvLSTM as ConvLSTM,
     )
     from cylstm.formats.state_dict.wiring.convolution import (
+        ConvTranspose1d as ConvTranspose1d,
+    )
+    from cylstm.formats.state_dict.wiring.convolution import (
         MaxPool1d as MaxPool1d,
     )
     from cylstm.formats.state_dict.wiring.heads import (
         Heads as Heads,
+    )
+    from cylstm.formats.state_dict.wiring.images import (
+        AvgPool2d as AvgPool2d,
+    )
+    from cylstm.formats.state_dict.wiring.images import (
+        Conv2d as Conv2d,
+    )
+    from cylstm.formats.state_dict.wiring.images import (
+        MaxPool2d as MaxPool2d,
+    )
+    from cylstm.formats.state_dict.wiring.images import (
+        Steps as Steps,
     )
     from cylstm.formats.state_dict.wiring.layer import (
         Activation as Activation,
@@ -89,6 +104,9 @@ if TYPE_CHECKING:
     )
     from cylstm.formats.state_dict.wiring.norm import (
         BatchNorm1d as BatchNorm1d,
+    )
+    from cylstm.formats.state_dict.wiring.norm import (
+        BatchNorm2d as BatchNorm2d,
     )
     from cylstm.formats.state_dict.wiring.norm import (
         GroupNorm as GroupNorm,
@@ -137,9 +155,13 @@ if TYPE_CHECKING:
 _MODULES = {
     "Activation": "layer",
     "AvgPool1d": "convolution",
+    "AvgPool2d": "images",
     "BatchNorm1d": "norm",
+    "BatchNorm2d": "norm",
     "Conv1d": "convolution",
+    "Conv2d": "images",
     "ConvLSTM": "convolution",
+    "ConvTranspose1d": "convolution",
     "Dense": "linear",
     "Dropout": "recurrent",
     "ELU": "activation",
@@ -162,6 +184,7 @@ _MODULES = {
     "LeakyReLU": "activation",
     "Linear": "linear",
     "MaxPool1d": "convolution",
+    "MaxPool2d": "images",
     "PReLU": "linear",
     "RMSNorm": "norm",
     "RNN": "recurrent",
@@ -174,6 +197,7 @@ _MODULES = {
     "Softmax": "activation",
     "Softplus": "activation",
     "Softsign": "activation",
+    "Steps": "images",
     "Tanh": "activation",
     "Transpose": "steps",
 }

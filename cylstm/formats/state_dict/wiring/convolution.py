@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from cylstm.errors import FormatError, UnsupportedError
+from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.state_dict.wiring.layer import Activation, Layer, Weighted, slot_options
 from cylstm.formats.state_dict.wiring.recurrent import LastState
 from cylstm.graph.values import Option, Value
@@ -73,6 +73,75 @@ class Conv1d(Weighted):
             **slot_options("activation", self.activation, where=self.what),
         }
         return assembler.builder.add("conv1d", name, {"x": x}, weights, options)["y"]
+
+
+class ConvTranspose1d(Weighted):
+    """A transposed convolution of a state dict, ``torch.nn.ConvTranspose1d``, of sequences (batch, time, channels).
+
+    Parameters
+    ----------
+    prefix : str
+        The part of the names before ``.weight`` (channels, filters/groups, kernel) and ``.bias``.
+    stride, output_padding, groups, dilation : int
+    padding : int or (int, int)
+        Steps that are cut off the result: a number at both ends, a pair at the front and the end. It streams if none
+        is cut off in front and each step gives as many as the stride: (0, (kernel - 1)*dilation + 1 - stride).
+    activation : str, Activation or None
+    """
+
+    needs_time: ClassVar[bool] = True
+
+    stride: int
+    padding: int | tuple[int, ...]
+    output_padding: int
+    groups: int
+    dilation: int
+    activation: str | Activation | None
+
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        stride: int = 1,
+        padding: int | tuple[int, ...] = 0,
+        output_padding: int = 0,
+        groups: int = 1,
+        dilation: int = 1,
+        activation: str | Activation | None = "linear",
+    ) -> None:
+        self._keep(locals())
+        if isinstance(self.padding, tuple) and len(self.padding) != 2:
+            raise ShapeError(f"ConvTranspose1d: padding expected a number or a pair, found {self.padding}")
+
+    def input_shape(self, assembler: Assembler) -> tuple[int, ...]:
+        weight = assembler.take(self.what, self.tensor("weight"))
+        if weight.ndim != 3 or not weight.size:
+            raise assembler.misshaped(self.what, self.tensor("weight"), "(channels, filters/groups, kernel)")
+        return (weight.shape[0],)
+
+    def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
+        name, tensor, groups = self.graph_name, self.tensor("weight"), self.groups
+        weight = np.asarray(assembler.take(self.what, tensor))
+        if weight.ndim != 3 or not weight.size or len(weight) != x.features or groups < 1 or len(weight) % groups:
+            raise assembler.misshaped(self.what, tensor, f"({x.features}, filters/{groups}, kernel)")
+        channels, filters, kernel = weight.shape
+        apart = weight.reshape(groups, channels // groups, filters, kernel).transpose(0, 2, 3, 1)
+        array = apart.reshape(groups * filters, kernel, channels // groups)
+        weights = {"weight": assembler.register_as(name, "weight", tensor, array)}
+        if self.tensor("bias") in assembler.tensors:
+            assembler.expect(self.what, self.tensor("bias"), (groups * filters,))
+            weights |= assembler.register(name, {"bias": self.tensor("bias")})
+        before, after = (self.padding, self.padding) if isinstance(self.padding, int) else self.padding
+        options: dict[str, Option] = {
+            "stride_rows": self.stride,
+            "dilation_rows": self.dilation,
+            "output_padding_rows": self.output_padding,
+            "crop_before": before,
+            "crop_after": after,
+            "groups": groups,
+            **slot_options("activation", self.activation, where=self.what),
+        }
+        return assembler.builder.add("conv_transpose", name, {"x": x}, weights, options)["y"]
 
 
 class _Pool(Layer):

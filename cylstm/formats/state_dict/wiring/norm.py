@@ -51,6 +51,13 @@ class BatchNorm1d(_Normalization):
         return super().add_to(assembler, x, following)
 
 
+class BatchNorm2d(BatchNorm1d):
+    """``torch.nn.BatchNorm2d`` of a state dict, over the channels of an image, which are its last axis."""
+
+    def __init__(self, prefix: str, eps: float = 1e-5) -> None:
+        self._keep(locals())
+
+
 class LayerNorm(_Normalization):
     """``torch.nn.LayerNorm`` of a state dict over the last axis; weight and bias are used if they exist."""
 
