@@ -122,7 +122,8 @@ class Stream(EngineStream):
         layouts = {} if is_step else packed.layouts
         values = self._input_values()
         inputs, is_alone = read_inputs(packed, x, values, layouts, is_step=is_step, batch=self.batch, active=active)
-        time, *others = [array.shape[1] for value, array in zip(values, inputs) if value.has_time]
+        # of a network without time a call is a step
+        time, *others = [array.shape[1] for value, array in zip(values, inputs) if value.has_time] or [1]
         for other in others:
             if other != time:
                 raise ShapeError(f"inputs: expected equal time, found {time} and {other}")
