@@ -299,3 +299,23 @@ def test_the_last_output_is_the_state_too(rng):
     found_y, state = net.predict(data, return_state=True)
     np.testing.assert_array_equal(found_y, y)
     np.testing.assert_array_equal(state[0][0], end)
+
+
+def test_a_backward_layer_within_a_call_carries_its_state_on_too(rng):
+    builder = GraphBuilder()
+    x, h = builder.input("x", (12,)), builder.input("h", (2,))
+    steps = builder.add("reshape", "steps", {"x": x}, None, {"shape": "4,3"})["y"]
+    weights = {role: rng.standard_normal((6, size)).astype("f4") for role, size in (("weight_ih", 3), ("weight_hh", 2))}
+    found = builder.add("gru", "gru", {"x": steps, "h0": h}, weights, {"reverse": True})
+    forward = gru_of(rng, builder, steps, None, "other")
+    both = builder.add("merge", "both", {"x": found["y"], "x1": forward["y"]}, None, {"mode": "sum"})["y"]
+    builder.output(both)
+    builder.output(builder.add("activation", "hn", {"x": found["h"]})["y"])
+    whole = builder.build()
+    before, net = cylstm.Model(whole), cylstm.Model(tie_states(whole, {"hn": "h"}))
+    state, stream = np.zeros((3, 2), np.float32), net.stream(3)
+    for _ in range(3):
+        data = rng.standard_normal((3, 12)).astype("f4")
+        y, state = before.predict([data, state])
+        np.testing.assert_array_equal(stream.step(data), y)
+        np.testing.assert_array_equal(stream.state[0][0], state)
