@@ -10,7 +10,7 @@ from cylstm.graph.values import StaticTimeNeeded
 from cylstm.program.operations import elementwise as el
 from cylstm.program.operations import shape
 from cylstm.program.operations.linear import einsum, embedding, linear, matmul
-from cylstm.program.tensor import BATCH_SIZE
+from cylstm.program.tensor import BATCH_SIZE, Constant
 
 from tests.builders.tensor_programs import FEATURES, ROWS, STEPS, TensorProgram, in_form
 
@@ -242,3 +242,22 @@ def test_a_product_with_a_constant_of_all_rows_is_the_same_for_each():
     constant, wide = program.constant(1, FEATURES, 6)
     rows = shape.expand(program.net, constant, [BATCH_SIZE, -1, -1])
     program.check(el.add(program.net, matmul(program.net, tensor, rows), 1.0), array @ wide + 1)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_constants_of_all_rows_are_multiplied_before_the_network_runs(bias):
+    program = TensorProgram(23)
+    tensor, array = program.tensor(STEPS, FEATURES)
+    weight, wide = program.constant(5, FEATURES)
+    shift, wide_shift = program.constant(5)
+    row, wide_row = program.constant(1, 1, FEATURES)
+    rows = Constant(row, (BATCH_SIZE, 1, FEATURES))
+    projected = linear(program.net, rows, weight, shift if bias else None)
+    assert projected.shape == (BATCH_SIZE, 1, 5) and isinstance(projected, Constant)
+    found = el.add(program.net, linear(program.net, tensor, weight), projected)
+    expected = array @ wide.T + wide_row @ wide.T + (wide_shift if bias else 0.0)
+    vector = matmul(program.net, rows, weight[0])
+    assert vector.shape == (BATCH_SIZE, 1) and np.allclose(vector.array, wide_row[:, 0] @ wide[0])
+    program.check(found, expected)
+    with pytest.raises(CylstmError, match="unknown sizes"):
+        matmul(program.net, Constant(row[0].T, (FEATURES, BATCH_SIZE)), weight[:, :1])

@@ -27,6 +27,9 @@ def linear(net: Network, x: Any, weight: Any, bias: Any = None, *, part: str = "
     if matrix.ndim == 1:
         y = linear(net, x, matrix[np.newaxis], bias, part=part)
         return squeeze(net, y, -1)
+    if isinstance(x, Constant):
+        y = _product_of_constants(net, x, matrix.T)
+        return y if bias is None else add(net, y, net.array(bias))
     x = net.constant(x) if is_constant(x) else net.tensor(x)
     axis = net.axis(x, -1)
     if x.size(axis) != matrix.shape[1]:
@@ -68,9 +71,7 @@ _MOST_COMPUTED_ROWS = 4096
 def matmul(net: Network, a: Any, b: Any) -> Any:
     """The product of matrices in the last two axes, or of vectors, as NumPy's matmul."""
     if is_constant(a) and is_constant(b):
-        if any(isinstance(size, Dim) for size in (*shape_of(a), *shape_of(b))):
-            raise net.refuse("a product of constants of unknown sizes is not supported")
-        return np.matmul(a, b)
+        return _product_of_constants(net, a, b)
     if is_constant(b) and not any(isinstance(size, Dim) for size in shape_of(b)):
         matrix = net.array(b)
         if matrix.ndim <= 2:
@@ -102,6 +103,15 @@ def matmul(net: Network, a: Any, b: Any) -> Any:
         return reduce(net, net.merge("mul", [a, row]), "sum", rank - 1, True)
     scores = _as_scores(a, transpose(net, b, -2, -1))
     return product(net, a, b) if scores is None else scores
+
+
+def _product_of_constants(net: Network, a: Any, b: Any) -> Any:
+    """A product of which no size is unknown that is summed over."""
+    if not any(isinstance(size, Dim) for size in (*shape_of(a), *shape_of(b))):
+        return np.matmul(a, b)
+    if isinstance(b, Constant) or np.ndim(b) > 2 or isinstance(shape_of(a)[-1], Dim):
+        raise net.refuse("a product of constants of unknown sizes is not supported")
+    return constant(np.matmul(a.array, b), [*shape_of(a)[:-1], *np.shape(b)[1:]])
 
 
 def reshape_front(net: Network, y: Any, rank: int) -> Any:
@@ -209,6 +219,14 @@ def _two(net: Network, a: Any, a_named: str, b: Any, b_named: str, wanted: set[s
             shape = shape_of(y)
             y = reshape(net, y, [*shape[:-1], *sizes])
         return y, "".join((*left, *right))
+    if inside and left and right:
+        # the batch of one operand is an axis of size 1 of the other: each row is a product of its own
+        for one in [one for one in left if shape_of(a)[a_named.index(one)] == BATCH_SIZE]:
+            b, b_named = unsqueeze(net, b, 0), one + b_named
+            left, lead = [other for other in left if other != one], [one, *lead]
+        for one in [one for one in right if shape_of(b)[b_named.index(one)] == BATCH_SIZE]:
+            a, a_named = unsqueeze(net, a, 0), one + a_named
+            right, lead = [other for other in right if other != one], [one, *lead]
     if not (left and right and inside):
         # one operand has all axes of the other, or nothing is summed: a product element by element, and sums
         whole = [*lead, *inside, *left, *right]

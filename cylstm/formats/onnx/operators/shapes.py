@@ -102,9 +102,7 @@ def squeeze(call: Call) -> Any:
     x = call.required(0)
     own = shape(call, x)
     given = given_axes(call, 13)
-    if given is None:
-        if any(isinstance(size, Dim) for size in own):
-            raise call.refuse(f"which axes of {own} have size 1 may depend on the call; say axes")
+    if given is None:  # the batch and the time stay also where they have one row or step
         given = [i for i, size in enumerate(own) if size == 1]
     axes = axes_of(call, given, len(own))
     for axis in axes:
