@@ -169,3 +169,12 @@ def test_a_constant_state_that_differs_between_rows_is_refused(kind, tmp_path):
     made = node(kind, ["X", "W", "R", "", "", "h0"], ["Y"], hidden_size=4)
     with pytest.raises(cylstm.UnsupportedError, match="each row of a batch"):
         load(tmp_path, build([made], {"X": ("T", "N", 5)}, ["Y"], constants))
+
+
+def test_a_first_state_of_zeros_has_the_right_size(tmp_path):
+    """PyTorch 2.13 writes an LSTM with a projection as one without, whose first c is of the size before it."""
+    constants = {"W": np.ones((1, 12, 5), np.float32), "R": np.ones((1, 12, 3), np.float32)}
+    constants |= {"h0": np.zeros((1, BATCH, 3), np.float32), "c0": np.zeros((1, BATCH, 7), np.float32)}
+    made = node("LSTM", ["X", "W", "R", "", "", "h0", "c0"], ["Y"], hidden_size=3)
+    with pytest.raises(cylstm.UnsupportedError, match=r"lstm_node.*\(1, batch, 3\).*\(1, 3, 7\)"):
+        load(tmp_path, build([made], {"X": ("T", "N", 5)}, ["Y"], constants))

@@ -153,7 +153,8 @@ def layer(
         raise call.refuse(f"X expected three axes, found {x.shape}")
     x = shape.permute(net, x, (1, 0, 2)) if batch_first else x
     states = [_first(net, state, 1, 0) if batch_first else state for state in states]
-    states = [_of_any_batch(call, state) for state in states]
+    hidden = len(weights[0]["weight_hh"][0])  # type: ignore[index]
+    states = [_of_any_batch(call, _checked_state(call, state, len(directions), hidden)) for state in states]
     settings = dict(options)
     if lengths is not None:
         settings["empty_state"] = "zero"
@@ -177,6 +178,14 @@ def layer(
 def _first(net: Network, state: Any, a: int, b: int) -> Any:
     """A state with two axes swapped; None is None."""
     return None if state is None else shape.transpose(net, state, a, b)
+
+
+def _checked_state(call: Call, state: Any, directions: int, hidden: int) -> Any:
+    """A first state, whose sizes have to be right also where it is zeros, of which nothing is kept."""
+    sizes = (directions, hidden) if state is None else shape_of(state)[::2]
+    if sizes != (directions, hidden):
+        raise call.refuse(f"a first state expected shape ({directions}, batch, {hidden}), found {shape_of(state)}")
+    return state
 
 
 def _of_any_batch(call: Call, state: Any) -> Any:
