@@ -1,4 +1,4 @@
-"""Files of ONNX that are written, without the packages of ONNX: their bytes, what is refused, and our reader's numbers."""
+"""Exports to ONNX without its packages: the bytes of files, what is refused, and our own reader's numbers."""
 
 import os
 import re
