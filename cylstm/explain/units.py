@@ -92,7 +92,8 @@ class UnitReport(Mapping[str, LayerUnits]):
         return len(self._layers)
 
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("layer", "units", "dead", "duplicates", "gates always open", "gates always shut", "steps")]
+        head = ("layer", "units", "dead", "duplicates", "gates always open", "gates always shut", "steps")
+        rows: list[tuple[str, ...]] = [head]
         for one in self._layers.values():
             opened, shut = (
                 ", ".join(f"{gate} {int(found.sum())}" for gate, found in gates.items() if found.any())
