@@ -75,10 +75,18 @@ static void gated(const CylActivationSpec *spec, const void *a_data, const void 
 }
 
 /* Outputs that depthwise convolution computes at once: their chains share each weight that is loaded. */
+#if defined(TILE_COLUMNS) && TILE_COLUMNS > 4
+#define DEPTHWISE_COLUMNS 8
+#else
 #define DEPTHWISE_COLUMNS 4
+#endif
 
-/* the units from `at` on of one tap, of whose channels each has `multiplier` units */
-static inline V depthwise_input(const REAL *x, int64_t multiplier, int64_t at, int32_t lanes) {
+/* where one tap of a depthwise convolution lies, of whose channels each has `multiplier` units: units from `at` on */
+static inline __attribute__((always_inline)) V depthwise_input(const REAL *x, int64_t multiplier, int64_t at,
+                                                               const int32_t lanes, const bool is_single) {
+    if (is_single) {
+        return load_lanes(x + at, lanes);
+    }
     REAL lane[16] = {0};
     for (int32_t i = 0; i < lanes; i++) {
         lane[i] = x[(at + i) / multiplier];
@@ -86,48 +94,75 @@ static inline V depthwise_input(const REAL *x, int64_t multiplier, int64_t at, i
     return v_load(lane);
 }
 
-/* `lanes` units from `at` on of `columns` outputs from `first` on; constants after inlining: whether there is one unit
-   to a channel, lanes if they are 16, and columns */
+/* `lanes` units from `at` on of `columns` outputs from `first` on. Constants after inlining: columns, lanes where they
+   are 16, whether there is one unit to a channel, and whether neighbours share the inputs of three taps. */
 static inline __attribute__((always_inline)) void
 depthwise_tile(const REAL *weight, const REAL *bias, const CylWindows *windows, int64_t multiplier, int64_t first,
-               REAL *y, int64_t y_stride, int64_t units, int64_t at, const int32_t lanes, const bool is_single,
-               const int columns, const CylActivation id) {
+               REAL *y, int64_t y_stride, int64_t units, int64_t at, CylActivation id, const int32_t lanes,
+               const bool is_single, const bool is_shared, const int columns) {
     const int64_t stride = windows->stride, tap_stride = windows->tap_stride;
+    const V start = load_lanes(bias + at, lanes);
     V sum[DEPTHWISE_COLUMNS];
-    for (int c = 0; c < columns; c++) {
-        sum[c] = load_lanes(bias + at, lanes);
-    }
+    weight += at;
+    UNROLLED for (int c = 0; c < columns; c++) { sum[c] = start; }
     for (int32_t i = 0; i < windows->kernel_rows; i++) {
         const REAL *x = (const REAL *)windows->rows[i] + first * stride;
+        if (is_shared) {
+            const V w0 = load_lanes(weight, lanes), w1 = load_lanes(weight + units, lanes);
+            const V w2 = load_lanes(weight + 2 * units, lanes);
+            UNROLLED for (int c = 0; c < columns + 2; c++) {
+                const V a = load_lanes(x + c * stride + at, lanes);
+                if (c >= 2) {
+                    sum[c - 2] = v_fma(w2, a, sum[c - 2]);
+                }
+                if (c >= 1 && c <= columns) {
+                    sum[c - 1] = v_fma(w1, a, sum[c - 1]);
+                }
+                if (c < columns) {
+                    sum[c] = v_fma(w0, a, sum[c]);
+                }
+            }
+            weight += 3 * units;
+            continue;
+        }
         for (int32_t j = 0; j < windows->kernel_columns; j++, x += tap_stride, weight += units) {
-            const V w = load_lanes(weight + at, lanes);
-            for (int c = 0; c < columns; c++) {
-                const V a = is_single ? load_lanes(x + c * stride + at, lanes)
-                                      : depthwise_input(x + c * stride, multiplier, at, lanes);
-                sum[c] = v_fma(w, a, sum[c]);
+            const V w = load_lanes(weight, lanes);
+            UNROLLED for (int c = 0; c < columns; c++) {
+                sum[c] = v_fma(w, depthwise_input(x + c * stride, multiplier, at, lanes, is_single), sum[c]);
             }
         }
     }
-    for (int c = 0; c < columns; c++) {
-        const V a = id == CYL_ACT_RELU     ? v_flush(v_max(v_zero(), sum[c]))
-                    : id == CYL_ACT_LINEAR ? v_flush(sum[c])
-                                           : sum[c];
-        store_lanes(y + (first + c) * y_stride + at, a, lanes);
+    y += first * y_stride + at;
+    if (id == CYL_ACT_RELU) {
+        UNROLLED for (int c = 0; c < columns; c++) { sum[c] = v_max(v_zero(), sum[c]); }
     }
+    if (id == CYL_ACT_RELU || id == CYL_ACT_LINEAR) {
+        UNROLLED for (int c = 0; c < columns; c++) { sum[c] = v_flush(sum[c]); }
+    }
+    UNROLLED for (int c = 0; c < columns; c++) { store_lanes(y + c * y_stride, sum[c], lanes); }
 }
 
+/* all n outputs, in tiles of which the last overlaps where n is no multiple */
 static inline __attribute__((always_inline)) void depthwise_span(const REAL *weight, const REAL *bias,
                                                                  const CylWindows *windows, int64_t multiplier,
                                                                  int64_t n, REAL *y, int64_t y_stride, int64_t units,
-                                                                 int64_t at, const int32_t lanes, const bool is_single,
-                                                                 const CylActivation id) {
-    int64_t first = 0;
-    for (; first + DEPTHWISE_COLUMNS <= n; first += DEPTHWISE_COLUMNS) {
-        depthwise_tile(weight, bias, windows, multiplier, first, y, y_stride, units, at, lanes, is_single,
-                       DEPTHWISE_COLUMNS, id);
-    }
-    for (; first < n; first++) {
-        depthwise_tile(weight, bias, windows, multiplier, first, y, y_stride, units, at, lanes, is_single, 1, id);
+                                                                 int64_t at, CylActivation id, const int32_t lanes,
+                                                                 const bool is_single, const bool is_shared) {
+    const int columns = n >= DEPTHWISE_COLUMNS       ? DEPTHWISE_COLUMNS
+                        : n >= DEPTHWISE_COLUMNS / 2 ? DEPTHWISE_COLUMNS / 2
+                                                     : 1;
+    for (int64_t first = 0; first < n; first += columns) {
+        const int64_t from = first + columns > n ? n - columns : first;
+        if (columns == DEPTHWISE_COLUMNS) {
+            depthwise_tile(weight, bias, windows, multiplier, from, y, y_stride, units, at, id, lanes, is_single,
+                           is_shared, DEPTHWISE_COLUMNS);
+        } else if (columns == DEPTHWISE_COLUMNS / 2) {
+            depthwise_tile(weight, bias, windows, multiplier, from, y, y_stride, units, at, id, lanes, is_single,
+                           is_shared, DEPTHWISE_COLUMNS / 2);
+        } else {
+            depthwise_tile(weight, bias, windows, multiplier, from, y, y_stride, units, at, id, lanes, is_single,
+                           is_shared, 1);
+        }
     }
 }
 
@@ -140,22 +175,19 @@ static void depthwise(const CylActivationSpec *spec, const void *weight, const v
                       int64_t multiplier, int64_t n, void *y_data, int64_t y_stride, int64_t units) {
     REAL *y = y_data;
     const CylActivation id = spec->id;
+    const bool is_shared = windows->kernel_columns == 3 && windows->tap_stride == windows->stride;
     EACH_SPAN(units) {
         if (multiplier != 1) {
-            depthwise_span(weight, bias, windows, multiplier, n, y, y_stride, units, at, (int32_t)lanes, false,
-                           CYL_ACT_SOFTMAX);
+            depthwise_span(weight, bias, windows, multiplier, n, y, y_stride, units, at, id, (int32_t)lanes, false,
+                           false);
         } else if (lanes != 16) {
-            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, (int32_t)lanes, true, CYL_ACT_SOFTMAX);
-        } else if (id == CYL_ACT_RELU) {
-            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, 16, true, CYL_ACT_RELU);
-            continue;
-        } else if (id == CYL_ACT_LINEAR) {
-            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, 16, true, CYL_ACT_LINEAR);
-            continue;
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, id, (int32_t)lanes, true, false);
+        } else if (is_shared) {
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, id, 16, true, true);
         } else {
-            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, 16, true, CYL_ACT_SOFTMAX);
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, id, 16, true, false);
         }
-        for (int64_t o = 0; o < n && id != CYL_ACT_SOFTMAX; o++) {
+        for (int64_t o = 0; o < n && id != CYL_ACT_SOFTMAX && id != CYL_ACT_RELU && id != CYL_ACT_LINEAR; o++) {
             activate(spec, y + o * y_stride + at, y + o * y_stride + at, lanes, true);
         }
     }

@@ -26,9 +26,6 @@
 #define TILE_CHAINS (TILE_COLUMNS * TILE_VECTORS)
 #endif
 
-/* a loop whose count inlining makes a constant, unrolled before the compiler decides what stays in registers */
-#define UNROLLED _Pragma("GCC unroll 8")
-
 #ifndef CYL_TILE_END
 #define CYL_TILE_END
 /* what a tile stores: its sums; or with the subnormal rule they, or their relu, so that they need no other pass */
