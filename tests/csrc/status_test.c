@@ -641,11 +641,11 @@ static void indices_and_steps_that_do_not_fit_are_refused(void) {
     const CylValueKind kinds[3] = {CYL_INDEX, CYL_SEQUENCE, CYL_SEQUENCE};
     CylPort ports[4] = {{"indices", 0}, {"y", 1}, {"x", 1}, {"y", 2}};
     CylTensor weight = {"weight", table, 2, {5, 3}};
-    CylOption options[8] = {{"mode", "max", 0},      {"count_include_pad", NULL, 0}, {"pool", NULL, 2},
+    CylOption options[9] = {{"mode", "max", 0},      {"count_include_pad", NULL, 0}, {"pool", NULL, 2},
                             {"stride", NULL, 2},     {"dilation", NULL, 1},          {"padding", "valid", 0},
-                            {"pad_before", NULL, 0}, {"pad_after", NULL, 0}};
+                            {"pad_before", NULL, 0}, {"pad_after", NULL, 0},         {"axis", NULL, 0}};
     CylLayerSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0, NULL},
-                             {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 8, 0, NULL, 0, NULL}};
+                             {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 9, 0, NULL, 0, NULL}};
     CylModel *model;
     CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
     int32_t index, input = 0, output = 2, none = -1;

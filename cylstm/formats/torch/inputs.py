@@ -246,7 +246,14 @@ def _advice(module: Any) -> str:
             f"it keeps {', '.join(map(repr, names))} from an earlier call: give it as an argument and a result of the "
             "forward, or set it to what it is before the first call"
         )
-    return "say the shapes of the inputs, for example inputs=[('N', 'T', 6)]"
+    return f"say the shapes of the inputs, for example {likely_shape(module)}"
+
+
+def likely_shape(module: Any) -> str:
+    """What to write for the shape of the inputs, as an example: of an image where the module has layers of such."""
+    image = next((part for part in module.modules() if type(part).__name__ in ("Conv2d", "ConvTranspose2d")), None)
+    shape = "('N', 'T', 6)" if image is None else f"('N', {image.in_channels}, 32, 'T')"
+    return f"inputs=[{shape}]" + ("" if image is None else " of (batch, channels, rows, columns)")
 
 
 def _is_layer(part: Any) -> bool:

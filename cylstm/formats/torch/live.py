@@ -16,7 +16,7 @@ from cylstm.formats.state_dict.assemble import from_state_dict
 from cylstm.formats.state_dict.wiring import GRU, LSTM, RNN, Linear
 from cylstm.formats.torch.aten.build import build_graph
 from cylstm.formats.torch.export import check_version, export
-from cylstm.formats.torch.inputs import Input, arguments, example_inputs, given_shapes, guesses, runs
+from cylstm.formats.torch.inputs import Input, arguments, example_inputs, given_shapes, guesses, likely_shape, runs
 from cylstm.formats.torch.module import Call, Shape, call_of_layer, differs_in_training, evaluating, unwrapped
 from cylstm.formats.torch.state import Kept
 from cylstm.graph.graph import Graph
@@ -114,7 +114,7 @@ def graph_from_module(module: Any, inputs: Any, example: Any = None) -> tuple[Gr
             kept.restore(contents=True)
 
 
-_SIZES = "the shapes of the inputs could not be found out; say them, for example inputs=[('N', 'T', 6)]"
+_SIZES = "the shapes of the inputs could not be found out; say them, for example "
 _MOST_GUESSES = 12
 
 
@@ -149,7 +149,7 @@ def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tupl
         truths = frozenset(one.name for one in given if one.kind == "truths")
         return graph, Call(module, found, batch, is_guess, {one.name: one.value for one in given}, truths=truths)
     if not failures:
-        raise UnsupportedError(f"{type(module).__name__}: {_SIZES}")
+        raise UnsupportedError(f"{type(module).__name__}: {_SIZES}{likely_shape(module)}")
     best = failures[0]
     if isinstance(best, StaticTimeNeeded) and "inputs=" not in str(best):
         raise StaticTimeNeeded(f"{best}; say it with from_torch(module, inputs=[('N', 20, 6)])") from best

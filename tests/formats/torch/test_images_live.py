@@ -192,6 +192,65 @@ def test_steps_made_of_features_are_a_time_of_its_own():
     check(Net(shuffled, nn.Conv1d(2, 3, 3)), (6, 5), (6, 5), (6, "T"))
 
 
+def random_layer(rng, channels):
+    """A layer of images of so many channels, and how many its result has."""
+    pick = lambda *choices: choices[rng.integers(len(choices))]  # noqa: E731
+    pair = lambda least, most: tuple(int(one) for one in rng.integers(least, most + 1, 2))  # noqa: E731
+    filters, kernel = int(rng.integers(1, 5)), pair(1, 3)
+    pads = tuple(int(rng.integers(0, one // 2 + 1)) for one in kernel)
+    groups = pick(1, channels)
+    kind = pick("conv", "transposed", "max", "average", "norm", "group norm", "up", "prelu", "pad")
+    if kind == "conv":
+        same = pick(True, False)
+        options = {"padding": "same"} if same else {"padding": pads, "stride": pair(1, 2)}
+        return nn.Conv2d(
+            channels, groups * filters, kernel, dilation=pair(1, 2), groups=groups, **options
+        ), groups * filters
+    if kind == "transposed":
+        options = {"stride": pair(1, 3), "padding": pads, "groups": groups, "dilation": pair(1, 2)}
+        return nn.ConvTranspose2d(channels, groups * filters, kernel, **options), groups * filters
+    if kind in ("max", "average"):
+        layer = nn.MaxPool2d if kind == "max" else nn.AvgPool2d
+        return layer(kernel, pick(None, 1, 2), pads), channels
+    layers = {
+        "norm": nn.BatchNorm2d(channels),
+        "group norm": nn.GroupNorm(pick(1, channels), channels),
+        "up": nn.Upsample(scale_factor=pair(1, 2)),
+        "prelu": nn.PReLU(channels),
+        "pad": nn.ZeroPad2d((*pair(0, 2), *pair(0, 2))),
+    }
+    return layers[kind], channels
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_layers_of_images_one_after_the_other_give_torchs_numbers(seed):
+    rng = np.random.default_rng(seed)
+    channels, layers = int(rng.integers(1, 4)), []
+    shape = (channels, 13, 14)
+    for _ in range(rng.integers(3, 6)):
+        layer, channels = random_layer(rng, channels)
+        layers += [layer, nn.Tanh()]
+    net = nn.Sequential(*layers)
+    try:
+        net.eval()(torch.zeros(3, *shape))
+    except RuntimeError:
+        pytest.skip("too small for PyTorch")
+    open_axis = (*shape[:-2], "T", shape[-1]) if seed % 2 else (*shape[:-1], "T")
+    frames = Net(lambda net, x: net(x.reshape(-1, *x.shape[2:])).reshape(x.shape[0], x.shape[1], -1), net)
+    try:
+        check(net, shape, shape, open_axis)
+        check(frames, (4, *shape), ("T", *shape))
+    except CylstmError as error:
+        # an axis follows from the time by a few rules only
+        assert "rules" in str(error) or "number of steps" in str(error), error
+
+
+def test_a_module_of_images_that_is_given_no_shape_says_how_to_give_it():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(7, 2))
+    with pytest.raises(CylstmError, match=r"for example inputs=\[\('N', 3, 32, 'T'\)\] of \(batch, channels, rows"):
+        cylstm.from_torch(net.eval())
+
+
 @pytest.mark.parametrize(
     "function, layer, message",
     [

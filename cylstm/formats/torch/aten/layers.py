@@ -198,11 +198,12 @@ def instance_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Any:
-    if isinstance(input, Tensor) and input.axes[:2] == (None, BATCH) and input.ndim == 3:
+    if isinstance(input, Tensor) and input.axes[:2] == (None, BATCH) and input.ndim in (3, 4):
         if not use_input_stats or weight is not None or bias is not None:
             raise net.refuse(f"a normalisation with numbers for each row of a batch, taken as channels, {MIXES}")
-        y = norm.instance_norm(net, input.with_axes((BATCH, None, input.axes[2])), None, None, None, None, True, eps)
-        return y.with_axes((y.axes[1], y.axes[0], y.axes[2]))
+        rows = input.with_axes((BATCH, None, *input.axes[2:]))
+        y = norm.instance_norm(net, rows, None, None, None, None, True, eps)
+        return y.with_axes((y.axes[1], y.axes[0], *y.axes[2:]))
     return norm.instance_norm(net, input, running_mean, running_var, weight, bias, use_input_stats, eps)
 
 
