@@ -93,9 +93,15 @@ def load(tmp_path, model, **options):
     return cylstm.load(path, **options)
 
 
-def predictions(model, arrays):
-    found = model.predict(arrays if len(arrays) > 1 else arrays[0])
+def predictions(model, arrays, mask=None):
+    found = model.predict(arrays if len(arrays) > 1 else arrays[0], mask=mask)
     return list(found) if isinstance(found, (list, tuple)) else [found]
+
+
+def masks(model, arrays):
+    """The mask that an input of lengths has become, by the input that it is of; None if there is none."""
+    (lengths,) = [array for name, array in arrays.items() if name not in model.graph.inputs] or [None]
+    return None if lengths is None else {model.graph.inputs[0]: np.arange(TIME) < lengths[:, np.newaxis]}
 
 
 def compare(tmp_path, model, arrays, theirs=None, time="T"):
@@ -103,7 +109,8 @@ def compare(tmp_path, model, arrays, theirs=None, time="T"):
     theirs = by_runtime(model, arrays) if theirs is None else theirs
     ours = load(tmp_path, model, time=time)
     given = [rows_first(arrays[name]) for name in ours.graph.inputs]
-    exact, _ = reference.predict(ours.graph, *given)
-    for found, other, right in zip(predictions(ours, given), theirs, exact, strict=True):
+    mask = masks(ours, arrays)
+    exact, _ = reference.predict(ours.graph, *given, mask=mask)
+    for found, other, right in zip(predictions(ours, given, mask), theirs, exact, strict=True):
         check(found, rows_first(other), right)
     return ours

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.errors import CylstmError, FormatError, UnsupportedError, described
-from cylstm.formats.onnx.inputs import Reading, possible_readings
+from cylstm.formats.onnx.inputs import Reading, possible_readings, with_lengths
 from cylstm.formats.onnx.model import NUMPY_TYPES, OnnxModel, ValueInfo, type_name
 from cylstm.formats.onnx.read import read_model
 from cylstm.formats.onnx.run import Run, check_operators
@@ -93,7 +93,9 @@ def _build(model: OnnxModel, reading: Reading, known: Mapping[str, np.ndarray], 
         net.static_sizes = frozenset(size for one in model.graph.initializers.values() for size in one.shape)
     interface = Interface(net)
     values: dict[str, Any] = dict(known)
-    for one in reading.given:
+    given = with_lengths(reading.given, model.graph)
+    net.has_own_masks = any(one.kind == "lengths" for one in given)
+    for one in given:
         net.name = one.name
         values[one.name] = interface.add_input(one)
     for found in Run(net, model).run(values, outputs):

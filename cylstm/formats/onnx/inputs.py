@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.formats.onnx.model import ValueInfo, type_name
+from cylstm.formats.onnx.model import Subgraph, ValueInfo, type_name
 from cylstm.program.interface import Given, InputKind
 
 #: what stands for sizes that are open beside one that is not: primes that no network has
@@ -80,6 +80,40 @@ def possible_readings(
             yield reading
     if not count:
         raise last_error or FormatError(f"time={time!r}: no axis of {_text(shapes[first])} can be a time")
+
+
+def with_lengths(given: Sequence[Given], graph: Subgraph) -> list[Given]:
+    """The inputs, where one that only says how many steps of the others count is that: `predict` takes ``lengths=``.
+
+    It has to be a whole number for each row that nothing but recurrent layers reads, as their ``sequence_lens``, and
+    there has to be one input alone whose steps it can be about.
+    """
+    sequences = [one.name for one in given if "T" in one.shape]
+    if not sequences:
+        sequences = [one.name for one in given if one.kind == "numbers" and len(one.shape) == 3]
+    lengths = [
+        one for one in given if one.kind == "indices" and one.shape == ("N",) and _is_read_as_lengths(one.name, graph)
+    ]
+    if len(sequences) != 1 or not lengths:
+        return list(given)
+    others = [one for one in given if one not in lengths]
+    return [*others, *(replace(one, kind="lengths", of=sequences[0]) for one in lengths)]
+
+
+def _is_read_as_lengths(name: str, graph: Subgraph) -> bool:
+    """Whether a value, or the same of another type, is read as ``sequence_lens`` alone."""
+    names, count = {name}, 0
+    for node in graph.nodes:
+        read = [k for k, one in enumerate(node.inputs) if one in names]
+        if not read:
+            continue
+        if node.key in ("Cast", "Identity"):
+            names.update(node.outputs)
+        elif node.key in ("LSTM", "GRU", "RNN") and read == [4]:
+            count += 1
+        else:
+            return False
+    return count > 0 and not any(one.name in names for one in graph.outputs)
 
 
 def _shape_of(info: ValueInfo) -> tuple[int | str | None, ...]:

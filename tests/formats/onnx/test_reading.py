@@ -438,3 +438,41 @@ def test_a_batch_of_one_is_the_batch_through_literal_shapes(rng, tmp_path):
     net = load(tmp_path, network(nodes, [value("x", (1, 3, 4))], [value("y", None)], tensors))
     x = rng.standard_normal((3, 3, 4)).astype("f4")
     close(net.predict(x), (x.reshape(3, 12).astype("f8") @ w).reshape(3, 2, 2))
+
+
+@pytest.mark.parametrize("steps", ["time", 6])
+@pytest.mark.parametrize("through", [False, True])
+def test_an_input_of_lengths_is_the_argument_of_predict(rng, tmp_path, steps, through):
+    w, r = (rng.standard_normal((1, 12, size)).astype("f4") for size in (3, 4))
+    nodes = [
+        *([node("Cast", ["lens"], ["lens32"], to=6)] if through else []),
+        node("GRU", ["x", "w", "r", "", "lens32" if through else "lens"], ["all", "last"], hidden_size=4),
+        node("Squeeze", ["all", "one"], ["y"]),
+        node("Squeeze", ["last", "zero"], ["h"]),
+        node("ReduceMean", ["y"], ["mean"], axes=[0], keepdims=0),
+    ]
+    inputs = [value("x", (steps, "batch", 3)), value("lens", ("batch",), "int64" if through else "int32")]
+    tensors = [tensor("w", w), tensor("r", r), tensor("one", np.array([1])), tensor("zero", np.array([0]))]
+    net = load(tmp_path, network(nodes, inputs, [value(name, None) for name in ("y", "h", "mean")], tensors))
+    assert net.inputs == ("x",)
+    x = rng.standard_normal((3, 6, 3)).astype("f4")
+    y, h, mean = net.predict(x, lengths=[6, 2, 4])
+    whole, _, _ = net.predict(x)
+    for row, length in enumerate((6, 2, 4)):
+        np.testing.assert_array_equal(y[row, :length], whole[row, :length])
+        assert not y[row, length:].any()
+        np.testing.assert_array_equal(h[row], whole[row, length - 1])
+    close(mean, y.astype("f8").mean(1))
+
+
+def test_lengths_that_are_computed_with_stay_an_input(rng, tmp_path):
+    w, r = (rng.standard_normal((1, 12, size)).astype("f4") for size in (3, 4))
+    nodes = [
+        node("GRU", ["x", "w", "r", "", "lens"], ["all"], hidden_size=4),
+        node("Squeeze", ["all", "one"], ["y"]),
+        node("Cast", ["lens"], ["count"], to=1),
+    ]
+    inputs = [value("x", ("time", "batch", 3)), value("lens", ("batch",), "int32")]
+    tensors = [tensor("w", w), tensor("r", r), tensor("one", np.array([1]))]
+    net = load(tmp_path, network(nodes, inputs, [value("y", None), value("count", None)], tensors))
+    assert net.inputs == ("x", "lens")
