@@ -60,6 +60,8 @@ class Network:
         Names of values that are sequences with zeros after the valid steps of each row.
     shortened : set of str
         Those of `unpacked` that the program has only as long as the longest row.
+    folded : int
+        How many numbers were computed of constants, where a format limits them.
     readers : callable
         Gives what reads the result of the operation being added, as (name, arguments) of operations, for patterns that
         look ahead.
@@ -77,6 +79,7 @@ class Network:
         self.has_own_masks = False
         self.unpacked: set[str] = set()
         self.shortened: set[str] = set()
+        self.folded = 0
         self._all_steps: dict[Axis | None, Value] = {}
         self.readers: Callable[[], Sequence[tuple[str, Any]]] = lambda: ()
         self._registered: dict[tuple[str, str], list[tuple[np.ndarray, str]]] = {}

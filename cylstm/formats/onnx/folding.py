@@ -17,8 +17,8 @@ from cylstm.program.network import Network
 from cylstm.program.operations import elementwise
 from cylstm.program.tensor import Constant, Dim, Scores, Tensor, Unavailable, shape_of
 
-#: the most numbers of an array that is computed from constants
-MOST_NUMBERS = 1 << 26
+#: the most numbers of an array that is computed from constants, and of all of a network together
+MOST_NUMBERS, _MOST_OF_ALL = 1 << 26, 1 << 28
 
 
 def is_array(found: object) -> TypeGuard[np.ndarray]:
@@ -90,13 +90,17 @@ def axes_of(call: Call, given: Sequence[Any], rank: int) -> list[int]:
     return found
 
 
-def check_count(call: Call, sizes: Sequence[int]) -> None:
-    """Raise `UnsupportedError` for more numbers than a constant may have."""
-    count = math.prod(int(size) for size in sizes)
+def check_count(call: Call, sizes: Sequence[Any]) -> None:
+    """Raise `UnsupportedError` for more numbers than constants may have; sizes that are no numbers do not count."""
+    found = [int(size) for size in sizes if not isinstance(size, Dim)]
+    count = math.prod(found)
     if count > MOST_NUMBERS:
         raise call.refuse(
-            f"a constant of shape {tuple(sizes)}, {count} numbers, is not supported; up to {MOST_NUMBERS} are"
+            f"a constant of shape {tuple(found)}, {count} numbers, is not supported; up to {MOST_NUMBERS} are"
         )
+    call.net.folded += count
+    if call.net.folded > _MOST_OF_ALL:
+        raise call.refuse(f"more than {_MOST_OF_ALL} numbers that are computed of constants are not supported")
 
 
 def folded(call: Call, function: Callable[..., Any], *arrays: np.ndarray, dtype: Any = None) -> np.ndarray:

@@ -331,10 +331,10 @@ def one_hot(call: Call) -> Any:
     own = shape(call, x)
     axis = axis_of(call, call.attribute("axis", -1), len(own) + 1)
     count = depth[0]
+    check_count(call, [*own, count])
     classes = np.arange(count).reshape([count if i == axis else 1 for i in range(len(own) + 1)])
     off, on = values.reshape(-1)
     if is_array(x) and not is_sizes(x):
-        check_count(call, [*own, count])
         places = np.expand_dims(x.astype(np.int64), axis)
         return np.where(np.where(places < 0, places + count, places) == classes, on, off).astype(values.dtype)
     net = call.net

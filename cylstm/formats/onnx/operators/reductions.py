@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from cylstm.formats.onnx.call import Call
 from cylstm.formats.onnx.folding import (
     axes_of,
     axis_of,
+    check_count,
     computed,
     folded,
     is_array,
@@ -234,11 +235,25 @@ def einsum_operator(call: Call) -> Any:
     if any(map(is_sizes, operands)):
         raise unknown(call, "a sum of products of sizes", *filter(is_sizes, operands))
     if all(map(is_array, operands)):
+        _check_einsum(call, equation.replace(" ", ""), operands)
         return np.asarray(np.einsum(equation.replace(" ", ""), *operands), operands[0].dtype)
     operands = [call.net.constant(one) if isinstance(one, Constant) else one for one in operands]
     found = einsum(call.net, equation, operands)
     kind = ops.joined_dtype(*operands)
     return found if kind == "float" or not isinstance(found, Tensor) else found.of(kind)
+
+
+def _check_einsum(call: Call, equation: str, operands: Sequence[np.ndarray]) -> None:
+    """Raise `UnsupportedError` for a result of too many numbers; what ``...`` stands for counts as all of an operand."""
+    terms, arrow, result = equation.partition("->")
+    sizes: dict[str, int] = {}
+    for term, array in zip(terms.split(","), operands):
+        before, _, after = term.partition("...")
+        sizes |= dict(zip(before, array.shape))
+        sizes |= dict(zip(after[::-1], array.shape[::-1]))
+    named = result.replace("...", "") if arrow else "".join(one for one in sizes if terms.count(one) == 1)
+    repeated = max(array.size for array in operands) if "..." in terms else 1
+    check_count(call, [*(sizes.get(one, 1) for one in named), repeated])
 
 
 OPERATORS: Mapping[str, Callable[[Call], Any]] = {

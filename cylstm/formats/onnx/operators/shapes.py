@@ -133,9 +133,9 @@ def expand(call: Call) -> Any:
     wanted = [size if isinstance(other, int) and other == 1 else other for size, other in zip(own, wanted)]
     if any(isinstance(size, int) and size < 1 for size in wanted) and not is_array(x):
         raise call.refuse(f"a tensor of shape {tuple(wanted)} is not supported")
+    check_count(call, wanted)
     if not is_array(x) or any(isinstance(size, Dim) for size in wanted):
         return shapes.expand(call.net, x, wanted)
-    check_count(call, wanted)
     try:
         return np.broadcast_to(x, wanted).copy()
     except ValueError:
@@ -148,8 +148,8 @@ def tile(call: Call) -> Any:
     own = shape(call, x)
     if len(counts) != len(own):
         raise call.refuse(f"expected one number of repeats for each axis of {own}, found {counts}")
+    check_count(call, [*own, *counts])
     if is_array(x) and not any(isinstance(count, Dim) for count in counts):
-        check_count(call, [size * count for size, count in zip(own, counts)])
         return np.tile(x, counts)
     return shapes.tile(call.net, x, counts)
 
@@ -197,6 +197,7 @@ def concat(call: Call) -> Any:
         return parts.concat(call.net, [one for one in found if shape(call, one)[axis] != 0], axis)
     if any(map(is_sizes, found)):
         found = [one.astype(object) for one in found]
+    check_count(call, [sum(one.size for one in found)])
     try:
         return np.concatenate(found, axis)
     except ValueError:
@@ -215,6 +216,8 @@ def split(call: Call) -> Any:
             call.net.axis(x, axis)
         if not isinstance(total, int):
             raise call.net.needs_time("a split of the time")
+        if not 0 < count <= total:
+            raise ShapeError(f"{call.net.place_name}: a split of {total} places into {count} parts does not fit")
         each = -(-total // count) if call.opset >= 18 else total // count
         given = [max(min(each, total - k * each), 0) for k in range(count)]
         if sum(given) != total or min(given) == 0:
@@ -249,6 +252,9 @@ def pad(call: Call) -> Any:
     pairs = [(0, 0)] * len(own)
     for k, axis in enumerate(chosen):
         pairs[axis] = (pads[k], pads[len(chosen) + k])
+    check_count(call, [size + max(before, 0) + max(after, 0) for size, (before, after) in zip(own, pairs)
+                       if not isinstance(size, Dim)])  # fmt: skip
+    check_count(call, [sum(max(one, 0) for pair in pairs for one in pair)])
     if is_array(x) and not is_sizes(x):
         return _padded(call, x, pairs, mode, 0 if value is None else value.reshape(-1)[0])
     given = [one for pair in reversed(pairs) for one in pair]
@@ -259,7 +265,6 @@ def _padded(call: Call, x: np.ndarray, pairs: Sequence[tuple[int, int]], mode: s
     """A constant with numbers around it; negative ones cut."""
     x = x[tuple(slice(max(-before, 0), size - max(-after, 0)) for (before, after), size in zip(pairs, x.shape))]
     pairs = [(max(before, 0), max(after, 0)) for before, after in pairs]
-    check_count(call, [size + before + after for (before, after), size in zip(pairs, x.shape)])
     if mode == "constant":
         return np.pad(x, pairs, constant_values=np.asarray(value).astype(x.dtype))
     function: Callable[..., np.ndarray] = np.pad
@@ -289,6 +294,7 @@ def center_crop_pad(call: Call) -> Any:
         before = abs(size - own[axis]) // 2
         after = abs(size - own[axis]) - before
         pairs[axis] = (before, after) if size > own[axis] else (-before, -after)
+    check_count(call, [size for size in wanted if isinstance(size, int)])
     if is_array(x):
         return _padded(call, x, pairs, "constant", 0)
     return conv.pad(call.net, x, [one for pair in reversed(pairs) for one in pair])
@@ -390,6 +396,7 @@ def _resized(
                 continue
             if before == BATCH_SIZE:
                 raise call.refuse(MIXES)
+            check_count(call, [factor or 1, 64])
             if factor is None or not _is_repetition(factor, coordinates, rounding):
                 raise call.net.needs_time("a resize of the time by other than a whole factor")
             x = shapes.repeat_interleave(call.net, x, factor, axis)
@@ -516,7 +523,7 @@ def constant_of_shape(call: Call) -> Any:
             raise call.refuse(f"a shape {tuple(wanted)} with negative sizes")
         check_count(call, wanted)
         return np.full(wanted, value.reshape(-1)[0])
-    check_count(call, [1 if isinstance(size, Dim) else size for size in wanted])
+    check_count(call, wanted)
     return full(call.net, wanted, value.reshape(-1)[0].item(), dtype_of(value))
 
 
