@@ -60,8 +60,6 @@ class Network:
         Names of values that are sequences with zeros after the valid steps of each row.
     shortened : set of str
         Those of `unpacked` that the program has only as long as the longest row.
-    folded : int
-        How many numbers were computed of constants, where a format limits them.
     readers : callable
         Gives what reads the result of the operation being added, as (name, arguments) of operations, for patterns that
         look ahead.
@@ -79,7 +77,6 @@ class Network:
         self.has_own_masks = False
         self.unpacked: set[str] = set()
         self.shortened: set[str] = set()
-        self.folded = 0
         self._all_steps: dict[Axis | None, Value] = {}
         self.readers: Callable[[], Sequence[tuple[str, Any]]] = lambda: ()
         self._registered: dict[tuple[str, str], list[tuple[np.ndarray, str]]] = {}
@@ -291,6 +288,10 @@ class Network:
         """Tensors of one rank with their joined axes apart in the same way, and how many axes each of them became."""
         rank = max(len(t.axes) for t in tensors)
         tensors = [t.with_axes((None,) * (rank - len(t.axes)) + t.axes) for t in tensors]
+        for i in range(rank):
+            counts = [len(places) if isinstance(places := t.axes[i], tuple) else 1 for t in tensors if t.size(i) != 1]
+            if len(set(counts)) > 1:  # joined in different ways
+                tensors = [self._solid_if_known(t, i) for t in tensors]
         counts = [
             max((len(t.axes[i]) if isinstance(t.axes[i], tuple) else 1) for t in tensors)  # type: ignore[arg-type]
             for i in range(rank)
@@ -312,6 +313,13 @@ class Network:
                     axes += places
             found.append(t.with_axes(axes))
         return found, counts
+
+    def _solid_if_known(self, tensor: Tensor, axis: int) -> Tensor:
+        """`tensor` with an axis stored as one, where no batch and no time of any length is joined in it."""
+        places = tensor.axes[axis]
+        if not isinstance(places, tuple) or BATCH in places or not isinstance(tensor.size(axis), int):
+            return tensor
+        return self.solid(tensor, axis)
 
     @staticmethod
     def rejoin(tensor: Tensor, counts: Sequence[int]) -> Tensor:

@@ -7,7 +7,8 @@ import pytest
 
 from cylstm.errors import CylstmError, ShapeError
 from cylstm.program.operations import elementwise as el
-from cylstm.program.tensor import dtype_of
+from cylstm.program.operations import parts, shape
+from cylstm.program.tensor import BATCH_SIZE, dtype_of
 
 from tests.builders.tensor_programs import FEATURES, FORMS, ROWS, STEPS, TensorProgram, in_form
 
@@ -273,3 +274,15 @@ def test_rows_beside_another_axis_are_refused():
     tensor, _ = program.tensor(FEATURES)
     with pytest.raises(CylstmError, match="mixes the rows"):
         el.add(program.net, el.function(program.net, tensor, "sin"), np.ones((7, 1), np.float32) * np.arange(4))
+
+
+def test_axes_that_are_joined_in_different_ways_meet_as_one():
+    program = TensorProgram(41)
+    pairs, array = program.tensor(STEPS, 2, 6)
+    thirds, other = program.tensor(STEPS, 3, 4)
+    constant, wide = program.constant(STEPS, 12)
+    net = program.net
+    joined = [shape.reshape(net, one, [BATCH_SIZE, STEPS, 12]) for one in (pairs, thirds)]
+    arrays = [one.reshape(ROWS, STEPS, 12) for one in (array, other)]
+    found = el.binary(net, "mul", el.binary(net, "sum", *joined), constant)
+    program.check([found, parts.concat(net, joined, 1)], [sum(arrays) * wide, np.concatenate(arrays, 1)])

@@ -13,12 +13,10 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from cylstm.formats.onnx.call import Call
+from cylstm.formats.onnx.limits import MOST_NUMBERS
 from cylstm.program.network import Network
 from cylstm.program.operations import elementwise
 from cylstm.program.tensor import Constant, Dim, Scores, Tensor, Unavailable, shape_of
-
-#: the most numbers of an array that is computed from constants, and of all of a network together
-MOST_NUMBERS, _MOST_OF_ALL = 1 << 26, 1 << 28
 
 
 def is_array(found: object) -> TypeGuard[np.ndarray]:
@@ -98,9 +96,6 @@ def check_count(call: Call, sizes: Sequence[Any]) -> None:
         raise call.refuse(
             f"a constant of shape {tuple(found)}, {count} numbers, is not supported; up to {MOST_NUMBERS} are"
         )
-    call.net.folded += count
-    if call.net.folded > _MOST_OF_ALL:
-        raise call.refuse(f"more than {_MOST_OF_ALL} numbers that are computed of constants are not supported")
 
 
 def folded(call: Call, function: Callable[..., Any], *arrays: np.ndarray, dtype: Any = None) -> np.ndarray:

@@ -49,6 +49,8 @@ def _numbers(call: Call) -> float:
     """About how many numbers a result may have, of constant inputs."""
     name, given = call.operator, [one for one in call.inputs if one is not None and one.dtype != object]
     shapes = [one.shape for one in given]
+    if name == "Range" and len(given) < 3:  # up to a size that is no number
+        return 0.0
     if name in _OF_SHAPES and given:
         return _of_shape(call, given)
     if name in ("MatMul", "Gemm", "MatMulInteger", "Einsum"):

@@ -341,7 +341,7 @@ def test_what_depends_on_the_number_of_rows_is_refused(operator, inputs, attribu
         ("Resize", [f(1), None, f(1 << 40)], {"coordinate_transformation_mode": "asymmetric"}, "numbers"),
         ("Add", [np.zeros((1 << 20, 1)), np.zeros((1, 1 << 20))], {}, "numbers"),
         ("Einsum", [np.zeros(1 << 20), np.zeros(1 << 20)], {"equation": "i,j->ij"}, "numbers"),
-        ("Concat", [np.zeros(1 << 26, bool), np.zeros(1, bool)], {"axis": 0}, "numbers"),
+        ("Concat", [np.zeros(1 << 27, bool), np.zeros(1, bool)], {"axis": 0}, "numbers"),
         ("Split", [f(1, 2)], {"num_outputs": 1 << 40}, "does not fit"),
         ("Add", [f(1, 2), f(1, 2, 3)], {}, "do not match"),
         ("Div", [i(1), i(0)], {}, "by 0"),
@@ -411,14 +411,6 @@ def test_a_network_that_cannot_be_computed_is_refused_by_its_node(nodes, constan
     with pytest.raises(error, match=message) as found:
         loaded(tmp_path / "net.onnx", nodes, constants)
     assert nodes[-1][2] in str(found.value)
-
-
-def test_constants_of_a_network_together_are_limited(tmp_path):
-    """A file of some kilobytes that would take more memory than there is."""
-    nodes = [("ConstantOfShape", "s", f"c{k}", {}) for k in range(40)]
-    nodes += [("Add", f"{'x' if k == 0 else f'y{k - 1}'} c{k}", f"y{k}", {}) for k in range(40)]
-    with pytest.raises(UnsupportedError, match="more than 268435456 numbers"):
-        loaded(tmp_path / "net.onnx", [*nodes, ("Identity", "y39", "y", {})], {"s": i(1, 1 << 24, 1)})
 
 
 def test_numbers_in_half_precision_are_computed_in_float32(tmp_path):

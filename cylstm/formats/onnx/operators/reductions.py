@@ -244,7 +244,7 @@ def einsum_operator(call: Call) -> Any:
 
 
 def _check_einsum(call: Call, equation: str, operands: Sequence[np.ndarray]) -> None:
-    """Raise `UnsupportedError` for a result of too many numbers; what ``...`` stands for counts as all of an operand."""
+    """Raise `UnsupportedError` for a result of too many numbers; what ``...`` stands for counts as an operand."""
     terms, arrow, result = equation.partition("->")
     sizes: dict[str, int] = {}
     for term, array in zip(terms.split(","), operands):
