@@ -289,8 +289,12 @@ class Network:
         rank = max(len(t.axes) for t in tensors)
         tensors = [t.with_axes((None,) * (rank - len(t.axes)) + t.axes) for t in tensors]
         for i in range(rank):
-            counts = [len(places) if isinstance(places := t.axes[i], tuple) else 1 for t in tensors if t.size(i) != 1]
-            if len(set(counts)) > 1:  # joined in different ways
+            parts = {
+                t.with_axes(places).shape if isinstance(places := t.axes[i], tuple) else (t.size(i),)
+                for t in tensors
+                if t.size(i) != 1
+            }
+            if len(parts) > 1:  # joined in different ways
                 tensors = [self._solid_if_known(t, i) for t in tensors]
         counts = [
             max((len(t.axes[i]) if isinstance(t.axes[i], tuple) else 1) for t in tensors)  # type: ignore[arg-type]
