@@ -81,6 +81,7 @@ class Network:
         self.readers: Callable[[], Sequence[tuple[str, Any]]] = lambda: ()
         self._registered: dict[tuple[str, str], list[tuple[np.ndarray, str]]] = {}
         self._shared: dict[int, tuple[np.ndarray, str]] = {}
+        self._before_reshape: dict[Value, Value] = {}
 
     def refuse(self, why: str) -> UnsupportedError:
         return UnsupportedError(f"{self.place_name}: {why}")
@@ -390,8 +391,17 @@ class Network:
             wanted = [None, 1]
         if tuple(wanted) == value.shape:
             return value
+        # a reshape of what was reshaped before is one of the value before that, or that value
+        source = self._before_reshape.get(value, value)
+        if source.mask == value.mask and source.axis == value.axis:
+            if tuple(wanted) == source.shape:
+                return source
+        else:
+            source = value
         text = ",".join("time" if size is None else str(size) for size in wanted)
-        return self.add_layer("reshape", value, options={"shape": text}, part=part)
+        found = self.add_layer("reshape", source, options={"shape": text}, part=part)
+        self._before_reshape[found] = source
+        return found
 
     def arrange(self, tensor: Tensor, wanted: Sequence[int]) -> Value:
         """The value whose axes are these of the program's; all that are stored have to be among them.

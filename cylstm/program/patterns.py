@@ -73,6 +73,36 @@ def with_cells(graph: Graph) -> Graph:
     return _Cells(graph).replaced()
 
 
+def with_biases(graph: Graph) -> Graph:
+    """The graph with what is added to a product, and to nothing else, as the bias of its layer."""
+    readers: dict[str, int] = {}
+    for name in (*graph.outputs, *(name for layer in graph.layers for name in layer.inputs.values())):
+        readers[name] = readers.get(name, 0) + 1
+    makers = {name: layer for layer in graph.layers for name in layer.outputs.values()}
+    tensors, values = dict(graph.tensors), dict(graph.values)
+    replaced: dict[str, Layer] = {}
+    for layer in graph.layers:
+        product = makers.get(layer.inputs.get("x", ""))
+        if layer.kind != "batch_norm" or product is None or product.kind != "dense":
+            continue
+        gain, shift = _gain_and_shift(layer, graph.layer_tensors(layer))
+        if (gain != 1).any() or readers[product.outputs["y"]] > 1 or _function(product.options) != _LINEAR:
+            continue
+        weights = {"weight": product.weights["weight"], "bias": f"{layer.name}.bias"}
+        before = graph.layer_tensors(product).get("bias", np.zeros(len(shift)))
+        tensors[weights["bias"]] = (before + shift).astype(graph.tensors[weights["weight"]].dtype)
+        replaced[product.name] = product._replace(outputs={"y": layer.outputs["y"]}, weights=weights)
+        replaced[layer.name] = layer
+        values.pop(product.outputs["y"])
+    if not replaced:
+        return graph
+    layers = [replaced.get(layer.name, layer) for layer in graph.layers]
+    layers = [layer for layer in layers if layer.kind != "batch_norm" or layer.name not in replaced]
+    used = {name for layer in layers for name in layer.weights.values()}
+    kept = {name: array for name, array in tensors.items() if name in used}
+    return graph._replace(layers=tuple(layers), tensors=kept, values=values)
+
+
 class _Cells:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

@@ -10,7 +10,7 @@ from cylstm.program.network import Network
 from cylstm.program.operations.elementwise import activation, add, multiply, subtract
 from cylstm.program.operations.linear import linear
 from cylstm.program.operations.parts import chunk, concat, slice_axis, split
-from cylstm.program.patterns import with_cells
+from cylstm.program.patterns import with_biases, with_cells
 from cylstm.program.tensor import BATCH, Tensor
 
 INPUT, HIDDEN, BATCHES = 5, 4, 3
@@ -184,3 +184,28 @@ def test_peepholes_written_out_stay_as_they_are():
     i, f, g, o = chunk(net, gates, 4, 1)
     i = add(net, i, multiply(net, c, uniform(rng, HIDDEN)))
     checked(net, lstm_states(net, i, f, g, o, c), "lstm", rng, 0)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_what_is_added_to_a_product_is_its_bias(has_bias):
+    rng = np.random.default_rng(9)
+    net, (x,) = network(x=INPUT)
+    y = linear(net, x, uniform(rng, HIDDEN, INPUT), uniform(rng, HIDDEN) if has_bias else None)
+    net.builder.output(net.arrange(tanh(net, add(net, y, uniform(rng, HIDDEN))), [1]))
+    graph = net.builder.build()
+    found = with_biases(graph)
+    assert [layer.kind for layer in found.layers] == ["dense", "activation"]
+    array = rng.normal(size=(BATCHES, INPUT)).astype(np.float32)
+    ours, plain = (cylstm.Model(one).predict(array) for one in (found, graph))
+    np.testing.assert_allclose(ours, plain, rtol=0, atol=1e-6)
+
+
+def test_a_product_that_is_read_besides_or_scaled_keeps_its_bias_apart():
+    rng = np.random.default_rng(10)
+    net, (x,) = network(x=INPUT)
+    y = linear(net, x, uniform(rng, HIDDEN, INPUT))
+    z = linear(net, x, uniform(rng, HIDDEN, INPUT))
+    for one in (y, add(net, y, uniform(rng, HIDDEN)), multiply(net, z, uniform(rng, HIDDEN))):
+        net.builder.output(net.arrange(one, [1]))
+    graph = net.builder.build()
+    assert with_biases(graph) is graph

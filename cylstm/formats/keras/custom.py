@@ -117,6 +117,7 @@ class CustomNetwork(KerasNetwork):
 
     def rewind(self, mark: Any) -> None:
         self.builder.rewind(mark[0])
+        self._before_reshape.clear()
         self._registered = {key: list(known) for key, known in mark[1].items()}
 
     def add_layers(

@@ -20,7 +20,7 @@ from cylstm.graph.states import proposed_states, tie_states
 from cylstm.graph.values import StaticTimeNeeded
 from cylstm.program.interface import Interface
 from cylstm.program.network import Network
-from cylstm.program.patterns import with_cells
+from cylstm.program.patterns import with_biases, with_cells
 
 _DOUBLE = 11
 #: parts of the names of operators that take the last axes for time, or one that they know
@@ -100,7 +100,7 @@ def _build(model: OnnxModel, reading: Reading, known: Mapping[str, np.ndarray], 
         values[one.name] = interface.add_input(one)
     for found in Run(net, model).run(values, outputs):
         interface.add_output(found)
-    graph = with_cells(interface.build())
+    graph = with_biases(with_cells(interface.build()))
     return with_value_names(graph, dict(zip(graph.outputs, outputs)))
 
 

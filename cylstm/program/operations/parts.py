@@ -312,8 +312,18 @@ def concat(net: Network, tensors: Sequence[Any], dim: int = 0) -> Any:
             raise net.refuse("constants joined along an axis of unknown size are not supported")
         sizes = [tuple(1 if isinstance(s, Dim) else s for s in shape) for shape in shapes]
         return constant(np.concatenate([np.broadcast_to(a, s) for a, s in zip(arrays, sizes)], axis), whole)
+    if axis == 0 and all(map(_is_stacked, tensors)):
+        # h_n of several layers, of which later operations take one or the other
+        return Stack(tuple(part for one in tensors for part in unbind(net, one, 0)))
     found = [net.constant(one) if is_constant(one) else net.tensor(one) for one in tensors]
     return net.concat(found, axis)
+
+
+def _is_stacked(found: Any) -> bool:
+    """Whether it is a stack, or the state of a layer along a first axis of size 1."""
+    if isinstance(found, Stack):
+        return True
+    return isinstance(found, Tensor) and found.axes[0] is None and found.value.kind == "state"
 
 
 def stack(net: Network, tensors: Sequence[Any], dim: int = 0) -> Any:
