@@ -156,6 +156,25 @@ def test_weights_that_layers_share_are_written_once(rng, path):
     assert 4 * 1600 < path.stat().st_size < 2 * 4 * 1600
 
 
+@pytest.mark.parametrize("mode", ["max", "rnn"])
+def test_the_body_of_a_scan_says_the_sizes_of_what_it_gives(rng, path, mode):
+    """Older ONNX Runtimes need them."""
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3, 4))
+    if mode == "rnn":
+        weights = {"weight_ih": L.weight(rng, 5, 12), "weight_hh": L.weight(rng, 5, 5)}
+        y = builder.add("rnn", "tested", {"x": x}, weights, {"gate_clip": 0.5})["y"]
+        sizes = ["batch", 5]
+    else:
+        y = builder.add("cumulate", "tested", {"x": x}, options={"axis": 1, "mode": mode})["y"]
+        sizes = ["batch", None, 4]
+    builder.output(y)
+    cylstm.Model(builder.build()).export_onnx(path)
+    (node,) = (node for node in contents(path)["graph"]["node"] if node["op_type"] == "Scan")
+    body = next(attribute["g"] for attribute in node["attribute"] if attribute["name"] == "body")
+    assert [found for _, found in shapes(body["output"]).values()] == [sizes, sizes]
+
+
 def test_what_does_not_serve_an_output_is_left_out(rng, path):
     model = lstm_model(rng, 3, HIDDEN)
     model.export_onnx(path)

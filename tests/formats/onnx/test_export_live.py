@@ -10,6 +10,7 @@ from cylstm.graph.activations import ACTIVATIONS
 from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.functions import FUNCTIONS
 from cylstm.graph.layers.merge import PAIR_MODES
+from cylstm.graph.values import StaticTimeNeeded
 
 from tests import DATA
 from tests.builders import keras_images, keras_models, native_networks
@@ -17,6 +18,7 @@ from tests.builders import layers as L
 from tests.builders.configurations import configurations, label, seed
 from tests.builders.networks import random_states
 from tests.builders.onnx_exports import check_export, feeds_of, list_of, load, operators, run
+from tests.program.test_random_programs import Both
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -394,6 +396,21 @@ def test_every_kind_of_layer_is_exported_here():
     kinds = {case[0] for case in L.CASES} | set(RECURRENT) | {layer.kind for layer in mask_graph("all1").layers}
     kinds |= {layer.kind for model, _ in NATIVE.values() for layer in model.graph.layers}
     assert set(EXPORTERS) <= kinds | {"activation"}
+
+
+@pytest.mark.parametrize("open_time", [False, True])
+@pytest.mark.parametrize("seed_", range(40))
+def test_a_random_program_gives_its_numbers(seed_, open_time, tmp_path):
+    """Layers in any order and shape; in float32 some of them amplify what was rounded before."""
+    rng = np.random.default_rng(seed("program", seed_))
+    both = Both(rng, open_time=open_time)
+    for _ in range(int(rng.integers(5, 30))):
+        try:
+            both.step()
+        except StaticTimeNeeded:
+            assert open_time
+    both.outputs()
+    check_export(both.net.builder.build(), [both.x], tmp_path, tolerances={"float32": 2e-4, "float64": 1e-9})
 
 
 torch_models = pytest.importorskip("tests.builders.torch_models")

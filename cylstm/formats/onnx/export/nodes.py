@@ -12,7 +12,7 @@ import numpy as np
 
 from cylstm.formats.onnx.write_protobuf import Message
 
-#: of every file: reductions whose axes are inputs, and a GRU and LSTM as they still are; ONNX Runtime 1.14 and later
+#: of every file: in it the axes of all reductions are inputs; ONNX Runtime 1.14 and later read it
 OPSET = 18
 #: the format of the file that belongs to it
 IR_VERSION = 8
@@ -22,6 +22,8 @@ FIRST, LAST = -(1 << 63), (1 << 63) - 1
 
 _TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float64": 11}
 
+#: sizes, names of sizes that may be any, and None for those without a name
+Shape: TypeAlias = Sequence[int | str | None]
 Attribute: TypeAlias = "int | float | str | Sequence[int] | Sequence[str] | Body"
 
 
@@ -50,13 +52,27 @@ class Node:
 
 
 class Body:
-    """A graph within a node: what a Scan does at each step."""
+    """A graph within a node: what a Scan does at each step.
 
-    def __init__(self, nodes: list[Node], inputs: list[tuple[str, str]], outputs: list[str], types: list[str]) -> None:
+    Attributes
+    ----------
+    nodes : list of Node
+    inputs : list of (name, type)
+    outputs : list of str
+    dtype : str
+        The type of all outputs.
+    shapes : list of Shape
+        Theirs: older ONNX Runtimes take no Scan that leaves them out.
+    """
+
+    def __init__(
+        self, nodes: list[Node], inputs: list[tuple[str, str]], outputs: list[str], dtype: str, shapes: list[Shape]
+    ) -> None:
         self.nodes = nodes
         self.inputs = inputs
         self.outputs = outputs
-        self.types = types
+        self.dtype = dtype
+        self.shapes = shapes
 
 
 class Nodes:
@@ -131,6 +147,10 @@ class Nodes:
         """Whole numbers (n,)."""
         return self.constant(np.array(numbers, np.int64), "ints")
 
+    def whole(self, number: int) -> str:
+        """A whole number, without axes."""
+        return self.constant(np.asarray(number, np.int64), "whole")
+
     # operators that are used in many places
 
     def cast(self, x: str, dtype: str = "") -> str:
@@ -197,8 +217,7 @@ class Nodes:
 
     def count_up(self, size: str) -> str:
         """0, 1, ... below a size (1,), as int64 (size,)."""
-        nought, one = (self.constant(np.asarray(number, np.int64), "number") for number in (0, 1))
-        return self.op("Range", nought, self.squeeze(size, 0), one)
+        return self.op("Range", self.whole(0), self.squeeze(size, 0), self.whole(1))
 
     def clip(self, x: str, limit: float) -> str:
         """From -limit to limit; as it is for 0."""
@@ -220,6 +239,7 @@ class Nodes:
         states: Sequence[str],
         sequences: Sequence[tuple[str, str]],
         step: Callable[[list[str], list[str]], tuple[list[str], list[str]]],
+        shapes: Sequence[Shape],
         *,
         axis: int = 1,
         reverse: bool = False,
@@ -232,6 +252,8 @@ class Nodes:
             What stands before the first step.
         sequences : sequence of (str, type)
             Read along `axis`, from the end if `reverse`.
+        shapes : sequence of Shape
+            Of each state, and then of what is collected at one step.
 
         Returns
         -------
@@ -245,7 +267,7 @@ class Nodes:
             # a body gives each of its results under a name of its own
             outputs = [self.op("Identity", name) for name in (*after, *collected)]
         kinds = [*[self.dtype.name] * len(states), *(kind for _, kind in sequences)]
-        body = Body(nodes, list(zip([*before, *xs], kinds)), outputs, [self.dtype.name] * len(outputs))
+        body = Body(nodes, list(zip([*before, *xs], kinds)), outputs, self.dtype.name, list(shapes))
         attributes: dict[str, Attribute] = {
             "body": body,
             "num_scan_inputs": len(sequences),
@@ -292,8 +314,8 @@ def tensor_message(name: str, array: np.ndarray) -> Message:
     return found
 
 
-def value_message(name: str, dtype: str, shape: Sequence[int | str] | None) -> Message:
-    """A name with its type and sizes, of which some have names; without sizes if they are None."""
+def value_message(name: str, dtype: str, shape: Shape | None) -> Message:
+    """A name with its type and sizes; without sizes if they are None."""
     tensor = Message()
     tensor.add_int(1, _TYPES[dtype])
     if shape is not None:
@@ -302,7 +324,7 @@ def value_message(name: str, dtype: str, shape: Sequence[int | str] | None) -> M
             one = Message()
             if isinstance(size, int):
                 one.add_int(1, size)
-            else:
+            elif size is not None:
                 one.add_text(2, size)
             sizes.add_message(1, one)
         tensor.add_message(2, sizes)
@@ -363,6 +385,6 @@ def _body_message(name: str, body: Body) -> Message:
     found.add_text(2, name)
     for given, dtype in body.inputs:
         found.add_message(11, value_message(given, dtype, None))
-    for given, dtype in zip(body.outputs, body.types):
-        found.add_message(12, value_message(given, dtype, None))
+    for given, shape in zip(body.outputs, body.shapes, strict=True):
+        found.add_message(12, value_message(given, body.dtype, shape))
     return found

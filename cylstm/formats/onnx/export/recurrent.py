@@ -359,7 +359,11 @@ class _Options:
             kept = [nodes.op("Where", used, a, b) for a, b in zip(new, old)]
             return [*kept, *([y] if self._repeats else [])], [y]
 
-        finals, (y,) = nodes.scan(states, sequences, masked, reverse=self._reverse)
+        output = next(iter(shapes.values()))
+        kept_shapes = [*shapes.values(), *[output] * (len(states) - len(shapes)), output]
+        finals, (y,) = nodes.scan(
+            states, sequences, masked, [("batch", *shape) for shape in kept_shapes], reverse=self._reverse
+        )
         call.give(sequence_after(y))
         for label, final in zip(shapes, finals):
             final = after(final)

@@ -71,7 +71,7 @@ def cumulate(call: Call) -> None:
     axis, exclusive, reverse = 1 + call.whole("axis"), call.flag("exclusive"), call.flag("reverse")
     call.ignore("size")
     if mode == "sum":
-        call.give(nodes.op("CumSum", x, nodes.ints(axis), exclusive=int(exclusive), reverse=int(reverse)))
+        call.give(nodes.op("CumSum", x, nodes.whole(axis), exclusive=int(exclusive), reverse=int(reverse)))
         return
     kinds = {"prod": ("Mul", 1.0), "max": ("Max", float("-inf")), "min": ("Min", float("inf"))}
     if mode not in kinds:
@@ -84,7 +84,9 @@ def cumulate(call: Call) -> None:
         after = nodes.op(kind, states[0], xs[0])
         return [after], [states[0] if exclusive else after]
 
-    _, (y,) = nodes.scan([start], [(x, nodes.dtype.name)], step, axis=axis, reverse=reverse)
+    shape = ["batch", *call.value().shape]
+    del shape[axis]
+    _, (y,) = nodes.scan([start], [(x, nodes.dtype.name)], step, [shape, shape], axis=axis, reverse=reverse)
     call.give(y)
 
 
