@@ -426,8 +426,8 @@ class Model:
             Must end in ``.onnx``. An existing file is replaced once the new one is complete.
         states : bool
             The file has an input ``NAME.initial`` and an output ``NAME.final`` for each name in `state_names`,
-            (batch, ...), so that a caller can carry the states on from one piece of a sequence to the next.
-            Otherwise every call starts from zero, or from what the network itself computes.
+            (batch, ...), so that a caller can carry the states on from one piece of a sequence to the next, as with
+            `predict` and ``initial_state``. Otherwise every call starts from zero, or from what the network computes.
         lengths, mask : bool
             For each input ``NAME`` of which a layer reads which steps count, the file has an input ``NAME.lengths``,
             int64 (batch,), or ``NAME.mask``, bool (batch, time), as `predict` takes them. Otherwise all steps of its

@@ -75,6 +75,9 @@ CALLS = {
     "save(metadata)": lambda m, f, v: m.save(f / "b.cylstm", metadata=v),
     "save(check)": lambda m, f, v: m.save(f / "b.cylstm", check=v),
     "save(packed)": lambda m, f, v: m.save(f / "b.cylstm", packed=v),
+    "export_onnx(states)": lambda m, f, v: m.export_onnx(f / "b.onnx", states=v),
+    "export_onnx(lengths)": lambda m, f, v: m.export_onnx(f / "b.onnx", lengths=v),
+    "export_onnx(mask)": lambda m, f, v: m.export_onnx(f / "b.onnx", mask=v),
     "stream(batch)": lambda m, f, v: m.stream(v),
     "stream(window)": lambda m, f, v: m.stream(window=v),
     "stream(threads)": lambda m, f, v: m.stream(threads=v),
@@ -161,8 +164,13 @@ def test_arguments_that_make_no_sense_are_refused(model, files, name):
 
 @pytest.mark.parametrize(
     "call",
-    [cylstm.load, lambda path: cylstm.convert(path, "b.cylstm"), lambda path: cylstm.convert("a.pt", path)],
-    ids=["load", "convert from", "convert to"],
+    [
+        cylstm.load,
+        lambda path: cylstm.convert(path, "b.cylstm"),
+        lambda path: cylstm.convert("a.pt", path),
+        lambda path: cylstm.load("a.cylstm").export_onnx(path),
+    ],
+    ids=["load", "convert from", "convert to", "export_onnx"],
 )
 def test_a_path_is_a_path(files, monkeypatch, call):
     monkeypatch.chdir(files)

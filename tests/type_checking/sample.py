@@ -21,6 +21,7 @@ def predict(path: Path, x: NDArray[np.float32]) -> cylstm.Model:
     assert_type(model.state_names, list[tuple[str, ...]])
     model.predict(x, threads=2, lengths=[3, 5])
     model.save(path, metadata={"unit": "kW"}, packed=True)
+    model.export_onnx(path.with_suffix(".onnx"), states=True)
     model.summary()
     return model
 

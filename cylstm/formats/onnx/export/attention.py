@@ -36,8 +36,8 @@ def attention(call: Call) -> None:
     y = nodes.transpose(nodes.op("MatMul", weights, value), [0, 2, 1, 3])
     y = nodes.reshape(y, 0, 0, call.value("value").features)
     mask = call.mask()
-    if mask is not None and mask.name is not None:
-        y = nodes.op("Where", nodes.unsqueeze(mask.name, 2), y, nodes.number(0))
+    if mask is not None:
+        y = nodes.op("Where", nodes.unsqueeze(mask, 2), y, nodes.number(0))
     call.give(y)
 
 
@@ -53,8 +53,8 @@ def _counts(call: Call) -> str | None:
     parts = []
     for role, axes in (("mask_value", (1, 2)), ("mask_query", (1, 3))):
         mask = call.mask(role)
-        if mask is not None and mask.name is not None:
-            parts.append(nodes.unsqueeze(mask.name, *axes))
+        if mask is not None:
+            parts.append(nodes.unsqueeze(mask, *axes))
     if call.flag("causal"):
         queries, keys = (nodes.count_up(nodes.size(call.input(role), 1)) for role in ("x", "key"))
         parts.append(nodes.op("GreaterOrEqual", nodes.unsqueeze(queries, 0, 1, 3), nodes.unsqueeze(keys, 0, 1, 2)))

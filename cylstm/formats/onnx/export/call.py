@@ -44,12 +44,27 @@ class Call:
     What an exporter does not ask for or give is refused by `finish`: an input, a weight, an output, a state, or an
     option that is not the kind's default. So an option that is new, or that an exporter forgot, is never ignored.
 
-    Attributes
+    Parameters
     ----------
+    graph : Graph
+    layer : Layer
     nodes : Nodes
         To which the layer's operators are added.
+    names : dict of str to str
+        Value -> tensor, of all layers so far; the layer's outputs are added.
+    masks : dict of str to Mask
+        The same for masks.
     batch : str
         The size of the batch, a tensor (1,).
+    states : mapping of str to tuple
+        Label -> shape, without batch, of the layer's states that the file takes and gives.
+    new_state : callable
+        ``new_state(name, shape)`` makes an input of the file and gives its name.
+
+    Attributes
+    ----------
+    nodes, batch
+        As above.
     finals : dict of str to str
         The layer's states after the last step, by their labels.
     """
@@ -62,7 +77,8 @@ class Call:
         names: dict[str, str],
         masks: dict[str, Mask],
         batch: str,
-        new_state: Callable[[str, tuple[int, ...]], str] | None,
+        states: Mapping[str, tuple[int, ...]],
+        new_state: Callable[[str, tuple[int, ...]], str],
     ) -> None:
         self.nodes = nodes
         self.batch = batch
@@ -78,8 +94,7 @@ class Call:
             "weight": set(layer.weights),
             "option": set(layer.options),
         }
-        stored = graph.stored_tensors(layer)
-        self._states = dict(LAYER_KINDS[layer.kind].state(stored, layer.options)) if new_state else {}
+        self._states = states
 
     @property
     def is_double(self) -> bool:
@@ -103,12 +118,9 @@ class Call:
         """All inputs in their order."""
         return [(self.input(role), self.value(role)) for role in self._layer.inputs]
 
-    def mask(self, role: str = "mask") -> Mask | None:
-        """A mask; None if the layer has none, or one whose steps are all valid."""
-        if role not in self._layer.inputs:
-            return None
-        mask = self.mask_as_given(role)
-        return None if mask.name is None else mask
+    def mask(self, role: str = "mask") -> str | None:
+        """The tensor of a mask; None if the layer has none, or one whose steps are all valid."""
+        return self.mask_as_given(role).name if role in self._layer.inputs else None
 
     def mask_as_given(self, role: str) -> Mask:
         """A mask, also one whose steps are all valid."""
@@ -184,7 +196,7 @@ class Call:
         """
         if self.has_input(f"{label}0"):
             return self.input(f"{label}0")
-        if self._new_state is None or label not in self._states:
+        if label not in self._states:
             return None
         return self._new_state(f"{self._layer.name}.{label}", self._states[label])
 

@@ -44,10 +44,10 @@ def mask_fill(call: Call) -> None:
         sides.append(nodes.number(value))
     if call.value().size == 1:
         sides[0] = nodes.reshape(x, 0, 0, *[1] * (rank - 1))
-    if mask is None or mask.name is None:
+    if mask is None:
         call.give(nodes.expand(sides[0], 1, 1, *call.output().step_shape))
         return
-    call.give(nodes.op("Where", nodes.unsqueeze(mask.name, *range(2, rank + 1)), *sides))
+    call.give(nodes.op("Where", nodes.unsqueeze(mask, *range(2, rank + 1)), *sides))
 
 
 def mask_numbers(call: Call) -> None:
@@ -66,11 +66,11 @@ def number_mask(call: Call) -> None:
 def last(call: Call) -> None:
     """The last valid step of each row, found by its place; zeros where there is none."""
     nodes, x, mask = call.nodes, call.input(), call.mask()
-    if mask is None or mask.name is None:
+    if mask is None:
         call.give(nodes.squeeze(nodes.slice(x, 1, -1), 1))
         return
     places = nodes.unsqueeze(nodes.count_up(nodes.size(x, 1)), 0)
-    place = nodes.reduce("Max", nodes.op("Where", mask.name, places, nodes.ints(-1)), 1)
+    place = nodes.reduce("Max", nodes.op("Where", mask, places, nodes.ints(-1)), 1)
     y = nodes.add("GatherND", [x, nodes.op("Max", place, nodes.ints(0))], 1, batch_dims=1)[0]
     rank = len(call.output().shape)
     is_there = nodes.op("GreaterOrEqual", nodes.reshape(place, 0, *[1] * rank), nodes.ints(0))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from cylstm.formats.onnx.export.call import Call, Mask
+from cylstm.formats.onnx.export.call import Call
 from cylstm.formats.onnx.export.elementwise import activate
 from cylstm.formats.onnx.export.nodes import Attribute
 from cylstm.formats.onnx.export.normalise import normalised, scaled
@@ -20,7 +20,7 @@ _Step = Callable[[list[str], list[str]], list[str]]
 
 
 def lstm(call: Call) -> None:
-    nodes, options = call.nodes, _Options(call)
+    nodes, shared = call.nodes, _Shared(call)
     gate, candidate, shown = (
         call.activation(slot) for slot in ("recurrent_activation", "activation", "output_activation")
     )
@@ -33,14 +33,14 @@ def lstm(call: Call) -> None:
     bias = call.weight("bias") if call.has_weight("bias") else None
     peepholes = {g: call.weight(f"peephole_{g}") for g in "ifo" if call.has_weight(f"peephole_{g}")}
     is_plain = not (cell_clip or gate_clip or norm or call.has_weight("weight_hr"))
-    if is_plain and gates != "fgo" and (forget_gate or coupled) and options.has_operator([gate, candidate, shown]):
+    if is_plain and gates != "fgo" and (forget_gate or coupled) and shared.has_operator([gate, candidate, shown]):
         blocks = _LstmBlocks(gates, hidden)
         tensors = {"W": blocks.rows(weight_ih), "R": blocks.rows(weight_hh)}
         if bias is not None:
             tensors["B"] = np.concatenate([blocks.rows(bias), np.zeros(4 * hidden)])
         if peepholes:
             tensors["P"] = np.concatenate([peepholes.get(g, np.zeros(hidden)) for g in "iof"])
-        options.operator("LSTM", hidden, tensors, [gate, candidate, shown], input_forget=int(bool(coupled)))
+        shared.operator("LSTM", hidden, tensors, [gate, candidate, shown], input_forget=int(bool(coupled)))
         return
 
     def normal(x: str, name: str) -> str:
@@ -49,7 +49,7 @@ def lstm(call: Call) -> None:
         gain, shift = (call.weight(f"norm_{name}_{part}") for part in ("gain", "shift"))
         return scaled(nodes, normalised(nodes, x, (-1,), epsilon), gain, shift)
 
-    of_x = normal(nodes.op("MatMul", options.x, nodes.weight(weight_ih.T)), "ih")
+    of_x = normal(nodes.op("MatMul", shared.x, nodes.weight(weight_ih.T)), "ih")
     if bias is not None:
         of_x = nodes.op("Add", of_x, nodes.weight(bias, "bias"))
     projection = call.weight("weight_hr") if call.has_weight("weight_hr") else None
@@ -82,7 +82,7 @@ def lstm(call: Call) -> None:
         return [h, seen if norm == "carried" else c]
 
     output = hidden if projection is None else projection.shape[0]
-    options.scan(of_x, {"h": (output,), "c": (hidden,)}, step)
+    shared.scan(of_x, {"h": (output,), "c": (hidden,)}, step)
 
 
 class _LstmBlocks:
@@ -98,13 +98,13 @@ class _LstmBlocks:
 
 
 def gru(call: Call) -> None:
-    nodes, options = call.nodes, _Options(call)
+    nodes, shared = call.nodes, _Shared(call)
     gate, candidate = call.activation("recurrent_activation"), call.activation("activation")
     reset_after, gate_clip = call.flag("reset_after"), call.number("gate_clip")
     weight_ih, weight_hh = call.weight("weight_ih"), call.weight("weight_hh")
     hidden = weight_hh.shape[1]
     biases = {role: call.weight(role) for role in ("bias_ih", "bias_hh") if call.has_weight(role)}
-    if not gate_clip and options.has_operator([gate, candidate]):
+    if not gate_clip and shared.has_operator([gate, candidate]):
 
         def rows(w: np.ndarray) -> np.ndarray:  # r z n -> z r h
             r, z, n = np.split(w, 3)
@@ -114,13 +114,13 @@ def gru(call: Call) -> None:
         if biases:
             nothing = np.zeros(3 * hidden)
             tensors["B"] = np.concatenate([rows(biases.get(role, nothing)) for role in ("bias_ih", "bias_hh")])
-        options.operator("GRU", hidden, tensors, [gate, candidate], linear_before_reset=int(reset_after))
+        shared.operator("GRU", hidden, tensors, [gate, candidate], linear_before_reset=int(reset_after))
         return
 
     def with_bias(x: str, role: str) -> str:
         return nodes.op("Add", x, nodes.weight(biases[role], "bias")) if role in biases else x
 
-    of_x = with_bias(nodes.op("MatMul", options.x, nodes.weight(weight_ih.T)), "bias_ih")
+    of_x = with_bias(nodes.op("MatMul", shared.x, nodes.weight(weight_ih.T)), "bias_ih")
 
     def step(states: list[str], xs: list[str]) -> list[str]:
         (h,) = states
@@ -139,22 +139,22 @@ def gru(call: Call) -> None:
         fresh = nodes.op("Mul", nodes.op("Sub", nodes.number(1), z), n)
         return [nodes.op("Add", nodes.op("Mul", z, h), fresh)]
 
-    options.scan(of_x, {"h": (hidden,)}, step)
+    shared.scan(of_x, {"h": (hidden,)}, step)
 
 
 def rnn(call: Call) -> None:
-    nodes, options = call.nodes, _Options(call)
+    nodes, shared = call.nodes, _Shared(call)
     activation, gate_clip = call.activation("activation"), call.number("gate_clip")
     weight_ih, weight_hh = call.weight("weight_ih"), call.weight("weight_hh")
     hidden = weight_hh.shape[1]
     bias = call.weight("bias") if call.has_weight("bias") else None
-    if not gate_clip and options.has_operator([activation]):
+    if not gate_clip and shared.has_operator([activation]):
         tensors = {"W": weight_ih, "R": weight_hh}
         if bias is not None:
             tensors["B"] = np.concatenate([bias, np.zeros(hidden)])
-        options.operator("RNN", hidden, tensors, [activation])
+        shared.operator("RNN", hidden, tensors, [activation])
         return
-    of_x = nodes.op("MatMul", options.x, nodes.weight(weight_ih.T))
+    of_x = nodes.op("MatMul", shared.x, nodes.weight(weight_ih.T))
     if bias is not None:
         of_x = nodes.op("Add", of_x, nodes.weight(bias, "bias"))
 
@@ -162,12 +162,12 @@ def rnn(call: Call) -> None:
         pre = nodes.op("Add", xs[0], nodes.op("MatMul", states[0], nodes.weight(weight_hh.T)))
         return [activate(nodes, nodes.clip(pre, gate_clip), activation)]
 
-    options.scan(of_x, {"h": (hidden,)}, step)
+    shared.scan(of_x, {"h": (hidden,)}, step)
 
 
 def conv_lstm(call: Call) -> None:
     """Channels first within: the states are (batch, filters, rows, columns) from step to step."""
-    nodes, options = call.nodes, _Options(call, is_flat=False)
+    nodes, shared = call.nodes, _Shared(call, is_flat=False)
     gate, candidate = call.activation("recurrent_activation"), call.activation("activation")
     kernel, stride, dilation = (
         [call.whole(f"{what}_{axis}") for axis in ("rows", "columns")] for what in ("kernel", "stride", "dilation")
@@ -191,7 +191,7 @@ def conv_lstm(call: Call) -> None:
         return [*(total // 2 for total in totals), *(total - total // 2 for total in totals)]
 
     # every step as a row of one convolution
-    frames = nodes.reshape(options.x, -1, *sizes, channels)
+    frames = nodes.reshape(shared.x, -1, *sizes, channels)
     frames = nodes.transpose(frames, [0, 3, 1, 2])
     tensors = [frames, nodes.weight(kernels(weight_ih))]
     if call.has_weight("bias"):
@@ -206,7 +206,7 @@ def conv_lstm(call: Call) -> None:
     )[0]
     state = call.output("h").shape
     places = [int(size or 0) for size in (1, *state[:-1])[-2:]]
-    time = nodes.size(options.x, 1)
+    time = nodes.size(shared.x, 1)
     of_x = nodes.op("Reshape", of_x, nodes.shape(-1, time, 4 * filters, *places))
     recurrent = nodes.weight(kernels(weight_hh))
     ones = [1, 1]
@@ -237,14 +237,14 @@ def conv_lstm(call: Call) -> None:
         y = nodes.transpose(y, [0, 1, 3, 4, 2])
         return nodes.squeeze(y, 2) if is_planar else y
 
-    options.scan(of_x, {"h": shape, "c": shape}, step, to_first, to_last, sequence_to_last)
+    shared.scan(of_x, {"h": shape, "c": shape}, step, to_first, to_last, sequence_to_last)
 
 
 def _same(x: str) -> str:
     return x
 
 
-class _Options:
+class _Shared:
     """What the recurrent kinds share: the time's direction, masks, states before and after.
 
     Attributes
@@ -263,6 +263,7 @@ class _Options:
         self._repeats = call.text("padding") == "repeat"
         self._zero_if_empty = call.text("empty_state") == "zero"
         self._mask = call.mask()
+        self._lengths = call.mask_as_given("mask").lengths if self._mask is not None else None
         self._labels = ("h", "c") if call.has_output("c") else ("h",)
         self._initial = {label: call.initial(label) for label in self._labels}
 
@@ -277,7 +278,7 @@ class _Options:
         if self._mask is None:
             return True
         starts_at_zero = not any(self._initial.values())
-        return self._mask.lengths is not None and not self._repeats and (starts_at_zero or self._zero_if_empty)
+        return self._lengths is not None and not self._repeats and (starts_at_zero or self._zero_if_empty)
 
     def operator(
         self,
@@ -289,9 +290,7 @@ class _Options:
     ) -> None:
         """LSTM, GRU or RNN, of one direction. It has the time first."""
         nodes, call = self._nodes, self._call
-        lengths = ""
-        if self._mask is not None and self._mask.lengths is not None:
-            lengths = nodes.cast(self._mask.lengths, "int32")
+        lengths = "" if self._lengths is None else nodes.cast(self._lengths, "int32")
         inputs = [nodes.transpose(self.x, [1, 0, 2])]
         inputs += [nodes.weight(tensors[name][np.newaxis], name) if name in tensors else "" for name in "WRB"]
         states = [self._initial[label] for label in self._labels]
@@ -342,10 +341,10 @@ class _Options:
             nothing = nodes.weight(np.zeros((1, *[1] * len(shape))))
             states.append(nodes.expand(nothing, call.batch, *shape) if given is None else before(given))
         sequences = [(of_x, nodes.dtype.name)]
-        mask: Mask | None = self._mask
-        if mask is not None and mask.name is not None:
+        mask = self._mask
+        if mask is not None:
             rank = len(next(iter(shapes.values())))
-            sequences.append((nodes.unsqueeze(mask.name, *range(2, 2 + rank)), "bool"))
+            sequences.append((nodes.unsqueeze(mask, *range(2, 2 + rank)), "bool"))
             nothing = nodes.weight(np.zeros((1, *[1] * rank)))
             if self._repeats:  # the last output is carried along
                 states.append(nodes.expand(nothing, call.batch, *next(iter(shapes.values()))))
@@ -367,8 +366,8 @@ class _Options:
         call.give(sequence_after(y))
         for label, final in zip(shapes, finals):
             final = after(final)
-            if mask is not None and mask.name is not None and self._zero_if_empty:
-                has_any = nodes.cast(nodes.reduce("Max", nodes.cast(mask.name, "int32"), 1, keepdims=False), "bool")
+            if mask is not None and self._zero_if_empty:
+                has_any = nodes.cast(nodes.reduce("Max", nodes.cast(mask, "int32"), 1, keepdims=False), "bool")
                 rank = len(call.output(label).shape)
                 has_any = nodes.unsqueeze(has_any, *range(1, 1 + rank))
                 final = nodes.op("Where", has_any, final, nodes.number(0))

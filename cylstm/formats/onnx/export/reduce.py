@@ -18,8 +18,8 @@ def reduce(call: Call) -> None:
     correction = call.number("correction")
     mask = call.mask()
     valid = None
-    if mask is not None and mask.name is not None:
-        valid = nodes.unsqueeze(mask.name, *range(2, len(call.value().shape) + 1))
+    if mask is not None:
+        valid = nodes.unsqueeze(mask, *range(2, len(call.value().shape) + 1))
     if mode in ("argmax", "argmin"):
         places = nodes.op("ArgMax" if mode == "argmax" else "ArgMin", x, axis=axis, keepdims=int(keepdims))
         call.give(nodes.cast(places))

@@ -22,7 +22,7 @@ from cylstm.formats.onnx.export.nodes import (
     value_message,
 )
 from cylstm.formats.onnx.write_protobuf import Message
-from cylstm.graph.graph import Graph
+from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.values import Axis, Value
 
 #: what a protobuf message holds
@@ -70,7 +70,7 @@ class _Export:
         self._dtype = dtype
         labels = [f"{name}.{label}" for name, parts in graph.states() for label, _ in parts] if states else []
         extra = [f"{label}.{end}" for label in labels for end in ("initial", "final")]
-        extra += [f"{name}.{steps}" for name in graph.inputs]
+        extra += [f"{name}.{steps}" for name in graph.inputs] if steps != "all" else []
         for name in extra:
             if name in graph.inputs or name in graph.outputs:
                 raise UnsupportedError(
@@ -90,26 +90,28 @@ class _Export:
         for name in graph.inputs:
             self._add_steps(graph.values[name], steps)
         self._batch = self._nodes.size(graph.inputs[0], 0)
-        carried = dict(graph.states()) if states else {}
-        finals: dict[str, tuple[str, list[str | int]]] = {}
+        self._carried = dict(graph.states()) if states else {}
+        #: state -> its tensor after the last step, and its sizes
+        self._finals: dict[str, tuple[str, list[str | int]]] = {}
         for layer in graph.layers:
-            self._nodes.where = layer.name
-            if layer.kind not in EXPORTERS:
-                why = REFUSED.get(layer.kind, "there is no form of this kind of layer")
-                raise UnsupportedError(f"layer {layer.name!r} ({layer.kind}) cannot be exported to ONNX: {why}")
-            call = Call(
-                graph, layer, self._nodes, self._names, self._masks, self._batch, self._new_state if states else None
-            )
-            EXPORTERS[layer.kind](call)
-            call.finish()
-            shapes = dict(carried.get(layer.name, ()))
-            for label, tensor in call.finals.items():
-                finals[f"{layer.name}.{label}"] = (tensor, ["batch", *shapes[label]])
+            self._add_layer(layer)
         self._nodes.where = ""
         for name in graph.outputs:
             self._add_output(graph.values[name])
-        for name, (tensor, shape) in finals.items():
+        for name, (tensor, shape) in self._finals.items():
             self._end(tensor, f"{name}.final", dtype.name, shape)
+
+    def _add_layer(self, layer: Layer) -> None:
+        self._nodes.where = layer.name
+        if layer.kind not in EXPORTERS:
+            why = REFUSED.get(layer.kind, "there is no form of this kind of layer")
+            raise UnsupportedError(f"layer {layer.name!r} ({layer.kind}) cannot be exported to ONNX: {why}")
+        shapes = dict(self._carried.get(layer.name, ()))
+        call = Call(self._graph, layer, self._nodes, self._names, self._masks, self._batch, shapes, self._new_state)
+        EXPORTERS[layer.kind](call)
+        call.finish()
+        for label, tensor in call.finals.items():
+            self._finals[f"{layer.name}.{label}"] = (tensor, ["batch", *shapes[label]])
 
     def _time(self, value: Value) -> str | int:
         """The size of the time, or a name for it: those of one length share it."""
