@@ -696,6 +696,8 @@ def squeeze(x: Any, axis: Any) -> Any:
         x = as_constant(net, x)
         axes = _axes(net, x, axis)
         wide = [one for one in axes if isinstance(shape_of(x)[one], Dim) or shape_of(x)[one] != 1]
+        if wide and isinstance(size := shape_of(x)[wide[0]], Dim) and size.axis is not None:
+            raise net.needs_time(f"dropping axis {wide[0]} of an array of shape {tuple(shape_of(x))}")
         if wide:
             raise net.refuse(f"expected an axis of size 1 of an array of shape {tuple(shape_of(x))}, found {wide[0]}")
         return _shape.squeeze(net, x, axes)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tests import DATA
-from tests.builders import keras_models, keras_operations
+from tests.builders import keras_images, keras_models, keras_operations
 
 FOLDER = DATA / "keras_models"
 CHOSEN = [
@@ -20,6 +20,7 @@ CHOSEN = [
     "conv1d_transpose_wide", "conv1d_transpose_gaps", "channels_first_conv1d", "open_frames_conv1d_stride",
     "several_adaptive_average", "several_spectral_conv", "words_and_tags", "scores_heads", "scores_none",
     "constant_states", "reversible_embedding", "quantized_int8", "quantized_int4_blocks", "quantized_int4", "lora",
+    *keras_images.KEPT,
 ]  # fmt: skip
 
 

@@ -5,6 +5,12 @@ They are among `keras_models.MODELS` once this is imported. The sizes of all axe
 
 from tests.builders.keras_models import TIME, model, sequential
 
+#: those of which a file is kept (generate_keras_models.py)
+KEPT = [
+    "text_of_a_line", "keyword", "sound_events", "video", "image_conv_same", "first_transposed", "volume_conv_same",
+    "open_columns_depthwise_strides",
+]  # fmt: skip
+
 ROWS, COLUMNS, CHANNELS, DEPTH = 7, 9, 4, 5
 IMAGE, FIRST = (ROWS, COLUMNS, CHANNELS), (CHANNELS, ROWS, COLUMNS)
 VOLUME = (DEPTH, 6, ROWS, 3)
@@ -16,6 +22,7 @@ IMAGES = {
     "cropping_none": lambda L: L.Cropping2D(0),
     "padding": lambda L: L.ZeroPadding2D(((1, 2), (0, 3))),
     "upsampling": lambda L: L.UpSampling2D((3, 2)),
+    "upsampling_bilinear": lambda L: L.UpSampling2D((3, 2), interpolation="bilinear"),
     "global_max": lambda L: L.GlobalMaxPooling2D(),
     "global_average": lambda L: L.GlobalAveragePooling2D(),
     "global_max_kept": lambda L: L.GlobalMaxPooling2D(keepdims=True),
@@ -75,6 +82,7 @@ CHANNELS_FIRST = {
     "cropping": lambda L: L.Cropping2D(((1, 2), (0, 3)), data_format="channels_first"),
     "padding": lambda L: L.ZeroPadding2D(((1, 2), (0, 3)), data_format="channels_first"),
     "upsampling": lambda L: L.UpSampling2D((3, 2), data_format="channels_first"),
+    "upsampling_bilinear": lambda L: L.UpSampling2D((1, 4), data_format="channels_first", interpolation="bilinear"),
     "global_max": lambda L: L.GlobalMaxPooling2D(data_format="channels_first"),
     "global_average_kept": lambda L: L.GlobalAveragePooling2D(data_format="channels_first", keepdims=True),
     "flatten": lambda L: L.Flatten(data_format="channels_first"),
@@ -125,8 +133,8 @@ FRAMES = {
     for key in (
         "cropping", "padding", "upsampling", "global_max", "global_average", "global_average_kept", "flatten",
         "reshape", "permute", "batch_norm", "batch_norm_rows", "layer_norm_image", "dense", "prelu_shared",
-        "softmax_rows", "conv_same", "conv_groups", "depthwise_multiplier", "separable", "transposed_same",
-        "max_pooling", "average_pooling_same", "adaptive_max",
+        "softmax_rows", "upsampling_bilinear", "conv_same", "conv_groups", "depthwise_multiplier", "separable",
+        "transposed_same", "max_pooling", "average_pooling_same", "adaptive_max",
     )
 }  # fmt: skip
 FRAMES |= {

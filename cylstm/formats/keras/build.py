@@ -103,6 +103,7 @@ class Model:
     def graph(self, weights: Weights, provenance: Mapping[str, object]) -> Graph:
         """The graph with `weights`; `provenance` has their format and source."""
         self.weights = weights
+        self.backend = str(provenance["backend"]) if provenance.get("backend") else None
         self.taken: dict[str, Taken] = {}
         self.used: dict[str, str] = {}
         self.shapes = shapes = self.input_shapes()

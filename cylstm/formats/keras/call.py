@@ -137,6 +137,8 @@ class Maker(Protocol):
 
     version: tuple[int, int]
     is_tensorflow: bool
+    #: that computed the model, where it is known: "torch" and the like
+    backend: str | None
     stateful: list[str]
 
     @property

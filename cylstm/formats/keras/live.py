@@ -37,4 +37,5 @@ def from_keras(model: object, custom_layers: object = None) -> Graph:
         raise UnsupportedError(f"from_keras: the model cannot be described: {error}") from error
     described = Model("Keras model", parse_json(text, "Keras model"), library.__version__, custom_layers)
     weights = LiveWeights(model, described.layers)
-    return described.graph(weights, {"format": "keras live", "source": "live model"})
+    backend = getattr(getattr(library, "backend", None), "backend", lambda: None)()
+    return described.graph(weights, {"format": "keras live", "source": "live model", "backend": backend})

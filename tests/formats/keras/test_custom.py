@@ -102,6 +102,15 @@ def test_a_lambda_is_named_by_its_layer(tmp_path):
         cylstm.load(path)
 
 
+def test_a_lambda_may_drop_the_only_row_of_an_image(tmp_path):
+    layers = [keras_layer("Permute", "turn", dims=[2, 1, 3]), keras_layer("Lambda", "lambda", function="x")]
+    path = write_keras(tmp_path / "a.keras", keras_model(keras_input(7, 1, 3), *layers), {})
+    found = load(path, lambda x, weights, config: xp.squeeze(x, 1), "lambda").predict(X[:, :, np.newaxis])
+    np.testing.assert_array_equal(found, X)
+    with pytest.raises(cylstm.UnsupportedError, match=r"\ndef lambda_\(x, weights, config\):"):
+        cylstm.load(path)
+
+
 def test_a_loop_over_the_steps_takes_their_number_from_the_shape_of_the_input(path):
     def function(x, weights, config):
         h = xp.zeros((x.shape[0], 4))
@@ -248,7 +257,7 @@ def with_bias(function):
         (with_bias(np.array), "has no numbers while a model is loaded"),
         (with_bias(float), "has no numbers while a model is loaded"),
         (with_bias(lambda y: xp.softmax(y, axis=3)), r"expected an axis of an array of shape \(batch, time, 4\), fou"),
-        (with_bias(lambda y: xp.squeeze(y, axis=1)), "expected an axis of size 1"),
+        (with_bias(lambda y: xp.squeeze(y, axis=1)), "dropping axis 1 of an array of shape .* needs the number"),
         (with_bias(lambda y: y @ np.ones((5, 2), np.float32)), r"a product of shapes .*4\) and \(5, 2\) does not fit"),
         (with_bias(lambda y: y + np.ones(5, np.float32)), "do not match"),
         (with_bias(lambda y: y + object()), "expected an array or a number, found object"),

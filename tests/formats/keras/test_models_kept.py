@@ -28,7 +28,7 @@ def list_of(outputs):
 
 
 def test_the_models_are_there():
-    assert len(FILES) >= 33
+    assert len(FILES) >= 41
 
 
 @pytest.mark.parametrize("engine", ["packed", "blas"])
@@ -59,6 +59,18 @@ def test_a_fixed_number_of_steps_is_kept_only_where_a_layer_needs_it():
     graph = load("static_embedding").graph
     assert graph.values["place"].kind == "index"
     assert graph.values["place"].shape == (1,)
+
+
+def test_an_image_of_any_width_gives_more_steps_the_wider_it_is():
+    model = load("text_of_a_line")
+    (x,), (y,) = golden(FOLDER / "text_of_a_line.keras")
+    assert model.graph.layouts == {model.inputs[0]: "102"}
+    wider = np.concatenate([x, x[:, :, :8]], axis=2)
+    assert model.predict(wider).shape == (3, model.predict(x).shape[1] + 4, y.shape[2])
+    with pytest.raises(cylstm.ShapeError, match=r"expected rank 4 \(batch, 32, time, 1\)"):
+        model.predict(x[..., 0, 0])
+    for k in range(len(x)):
+        np.testing.assert_array_equal(model.predict(x[k]), model.predict(x)[k])
 
 
 def test_sequences_that_meet_step_by_step_have_one_length():

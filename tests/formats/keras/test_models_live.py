@@ -56,6 +56,22 @@ def test_a_model_gives_kerass_numbers(keras, tmp_path, name, record_property):
     record_property("worst_error", worst)
 
 
+def test_an_average_with_odd_padding_is_refused_where_keras_on_pytorch_is_known_to_have_computed_it(keras, tmp_path):
+    """It counts that step of padding as another one like the last; other backends count none."""
+    L = keras.layers
+    x = np.random.default_rng(5).normal(size=(3, 7, 5, 2)).astype(np.float32)
+    made = keras.Sequential([keras.Input(x.shape[1:]), L.AveragePooling2D((2, 3), strides=(2, 1), padding="same")])
+    made.save(tmp_path / "a.keras")
+    made.save(tmp_path / "a.h5")
+    for read in (lambda: cylstm.from_keras(made), lambda: cylstm.load(tmp_path / "a.h5")):
+        with pytest.raises(cylstm.UnsupportedError, match="AveragePooling2D.*an average of Keras on PyTorch counts"):
+            read()
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2, 3), (1, 2))[:, ::2]
+    found = cylstm.load(tmp_path / "a.keras").predict(x)
+    np.testing.assert_allclose(found, np.nanmean(windows, axis=(-2, -1)), atol=1e-6)
+
+
 def layers_of(keras):
     """One layer of each class whose rule the table has, that takes (batch, time, features), or of images likewise."""
     options = {

@@ -29,7 +29,10 @@ def pooling_of(mode: str, count: int) -> Callable[[LayerCall], Value]:
         padding = layer.config.get("padding", "valid")
         if padding not in ("valid", "same"):
             raise UnsupportedError(f"{call.what}: option padding expected one of valid, same, found {padding!r:.80}")
-        windows = zip(axes, layer.each("pool_size", count), layer.each("strides", count), strict=True)
+        windows = list(zip(axes, layer.each("pool_size", count), layer.each("strides", count), strict=True))
+        if (mode, padding, call.maker.backend) == ("average", "same", "torch"):
+            for axis, size, stride in windows:
+                _refuse_odd(call, axis, size, stride)
         steps: list[dict[str, Option]] = [
             {"axis": axis, "mode": mode, "pool": size, "stride": stride, "padding": padding}
             for axis, size, stride in windows
@@ -38,6 +41,19 @@ def pooling_of(mode: str, count: int) -> Callable[[LayerCall], Value]:
         return one_after_the_other(call, "pool1d", steps)
 
     return add
+
+
+def _refuse_odd(call: LayerCall, axis: int, size: int, stride: int) -> None:
+    """Refuse an odd number of steps of padding, which Keras on PyTorch counts in averages as no other backend does."""
+    padding = size - 1
+    if stride > 1:
+        steps = call.known_sizes(call.x, axis)[0]
+        padding = max((-(-steps // stride) - 1) * stride + size - steps, 0)
+    if padding % 2:
+        raise UnsupportedError(
+            f"{call.what}: padding='same' of an odd number of steps ({padding}): an average of Keras on PyTorch counts "
+            "these, on other backends it does not; choose sizes that need none or an even number, or padding='valid'"
+        )
 
 
 def adaptive_pooling_of(mode: str, count: int) -> Callable[[LayerCall], Value]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.keras.call import Flow, LayerCall, Mask, shape_text, sizes_text
 from cylstm.formats.keras.layers.spatial import check_channels_last, one_after_the_other, spatial_axes
@@ -96,21 +98,44 @@ def zero_padding_of(count: int) -> Callable[[LayerCall], Value]:
     return add
 
 
-def up_sampling_of(count: int) -> Callable[[LayerCall], Value]:
+def up_sampling_of(count: int) -> Callable[[LayerCall], list[Flow]]:
     """Repetition along `count` axes."""
 
-    def add(call: LayerCall) -> Value:
+    def add(call: LayerCall) -> list[Flow]:
         layer = call.layer
         layer.check_options({"size", "data_format", "interpolation"})
-        if layer.config.get("interpolation", "nearest") != "nearest":
+        mode, axes = layer.config.get("interpolation", "nearest"), spatial_axes(call, count)
+        if mode not in ("nearest", "bilinear"):
             raise UnsupportedError(
-                f"{call.what}: option interpolation expected 'nearest', found {layer.config['interpolation']!r:.80}"
+                f"{call.what}: option interpolation expected 'nearest' or 'bilinear', found {mode!r:.80}; of the "
+                "others Keras's backends compute different numbers"
             )
-        pairs = zip(spatial_axes(call, count), layer.each("size", count), strict=True)
+        sizes = layer.each("size", count)
+        if mode == "bilinear":
+            return _interpolated(call, sizes)
+        pairs = zip(axes, sizes, strict=True)
         steps: list[dict[str, Option]] = [{"axis": axis, "size": size} for axis, size in pairs if size > 1]
-        return one_after_the_other(call, "upsample", steps)
+        y = one_after_the_other(call, "upsample", steps)
+        return call.result(y, mask_behind(call), call.flow.order)
 
     return add
+
+
+def _interpolated(call: LayerCall, sizes: Sequence[int]) -> list[Flow]:
+    """Each number between the two whose centres are next to its own: along each axis a product with a matrix."""
+    flow = call.flow
+    for k, size in enumerate(sizes):
+        at, rank = call.first + k, len(flow.order)
+        if size == 1:
+            continue
+        moved = [place - (place > flow.order[at]) for place in flow.order]
+        moved[at] = rank - 1
+        flow = call.maker.arranged(flow, moved)
+        count = call.known_sizes(flow.value, rank - 1)[0]
+        centres = np.clip((np.arange(count * size) + 0.5) / size - 0.5, 0, count - 1)
+        weight = np.maximum(1.0 - np.abs(centres[:, np.newaxis] - np.arange(count)), 0.0).astype(np.float32)
+        flow = Flow(call.add("dense", flow.value, {"weight": weight}, f".axis{k}"), flow.mask, flow.order)
+    return call.result(flow.value, mask_behind(call), flow.order)
 
 
 def add_inert(call: LayerCall) -> list[Flow]:
