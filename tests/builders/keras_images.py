@@ -3,7 +3,7 @@
 They are among `keras_models.MODELS` once this is imported. The sizes of all axes differ.
 """
 
-from tests.builders.keras_models import TIME, model, sequential
+from tests.builders.keras_models import MODELS, TIME, model, sequential
 
 #: those of which a file is kept (generate_keras_models.py)
 KEPT = [
@@ -274,6 +274,22 @@ def images_between_states(keras, rng):
     y = L.ConvLSTM2D(3, (2, 3), padding="same")(x)
     y = L.Conv2DTranspose(4, 2, strides=2)(L.MaxPooling2D(2)(y))
     return keras.Model(x, L.Conv2D(2, 3, padding="same")(y))
+
+
+for count in (1, 2):
+
+    def conv_lstm_first(keras, rng, count=count):
+        """Two ConvLSTMs with the channels first, of which the second begins with the states of the first."""
+        L = keras.layers
+        options = {"padding": "same", "data_format": "channels_first", "return_state": True}
+        layers = [
+            getattr(L, f"ConvLSTM{count}D")(4, (2, 3)[:count], return_sequences=k == 0, **options) for k in (0, 1)
+        ]
+        x = keras.Input((None, 3, 5, 7)[: 2 + count])
+        y, *states = layers[0](x)
+        return keras.Model(x, [y, *layers[1](y, initial_state=states)])
+
+    MODELS[f"conv_lstm_{count}d_first"] = conv_lstm_first
 
 
 @model

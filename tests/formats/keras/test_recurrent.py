@@ -328,7 +328,7 @@ def test_a_conv_lstm_of_keras_2_does_not_know_zero_output_for_mask(tmp_path, rng
     ("config", "shape", "message"),
     [
         (
-            conv_lstm(data_format="channels_first"),
+            keras_bidirectional("both", conv_lstm(data_format="channels_first")),
             (None, 6, 5, 3),
             r"'conv' \(ConvLSTM2D\): option data_format='channels_first' is not supported; build the layer with",
         ),

@@ -88,6 +88,31 @@ def add_recurrent(call: LayerCall) -> list[Flow]:
     return _outputs(call, recurrent, [y], states)
 
 
+def add_conv_lstm(call: LayerCall) -> list[Flow]:
+    """As `add_recurrent`, for a ConvLSTM; where its channels come first, sequence and states are read otherwise."""
+    layer = call.layer
+    if layer.config.get("data_format") != "channels_first":
+        return add_recurrent(call.natural())
+    count = 1 if layer.class_name == "ConvLSTM1D" else 2
+
+    def turned(flow: Flow, *, back: bool) -> Flow:
+        """With the axis of the channels behind those of the image, or before them again."""
+        begin = len(flow.order) - count - 1
+        steps, image = flow.order[:begin], flow.order[begin:]
+        image = (image[-1], *image[:-1]) if back else (*image[1:], image[0])
+        return dataclasses.replace(flow, order=(*steps, *image))
+
+    def states_turned(nest: Any) -> Any:
+        if isinstance(nest, (list, tuple)):
+            return [states_turned(one) for one in nest]
+        return turned(nest, back=False) if isinstance(nest, Flow) else nest
+
+    arguments = {key: states_turned(one) if key == "initial_state" else one for key, one in call.arguments.items()}
+    last = dataclasses.replace(layer, config={**layer.config, "data_format": "channels_last"})
+    call = dataclasses.replace(call, layer=last, flows=states_turned(call.flows), arguments=arguments)
+    return [turned(one, back=True) for one in add_recurrent(call.natural())]
+
+
 def add_bidirectional(call: LayerCall) -> list[Flow]:
     """Add a Bidirectional layer; returns its output (two with merge_mode None) and perhaps its final states."""
     layer = call.layer

@@ -40,7 +40,12 @@ from cylstm.formats.keras.layers.norm import (
     axes_last,
 )
 from cylstm.formats.keras.layers.pooling import adaptive_pooling_of, global_pooling_of, pooling_of
-from cylstm.formats.keras.layers.recurrent import RECURRENT_LAYERS, add_bidirectional, add_recurrent
+from cylstm.formats.keras.layers.recurrent import (
+    RECURRENT_LAYERS,
+    add_bidirectional,
+    add_conv_lstm,
+    add_recurrent,
+)
 from cylstm.formats.keras.layers.shape import (
     add_flatten,
     add_inert,
@@ -174,6 +179,7 @@ LAYERS: dict[str, LayerKind] = {
     "TimeDistributed": LayerKind(add_time_distributed, _weighted_inside, ("training", "mask"), any_order=True),
     "Bidirectional": LayerKind(add_bidirectional, always, _RECURRENT),
     **dict.fromkeys(RECURRENT_LAYERS, LayerKind(add_recurrent, always, _RECURRENT)),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D"), LayerKind(add_conv_lstm, always, _RECURRENT, any_order=True)),
     **dict.fromkeys(MODELS, LayerKind(add_network, _weighted_inside, ("training", "mask"), any_order=True)),
 }  # fmt: skip
 
