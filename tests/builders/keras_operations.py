@@ -235,6 +235,8 @@ NN = {
     "layer_normalization plain": lambda o, h, p, x: o.layer_normalization(h, axis=-1),
     "rms_normalization": lambda o, h, p, x: o.rms_normalization(h, _VECTOR, axis=-1),
     "max_pool": lambda o, h, p, x: o.max_pool(h, 2), "max_pool same": lambda o, h, p, x: o.max_pool(h, 3, 1, "same"),
+    "max_pool images": lambda o, h, p, x: o.max_pool(o.expand_dims(h, -1), (3, 2), (1, 2), "same")[..., 0],
+    "average_pool images": lambda o, h, p, x: o.average_pool(o.stack([h, -h * h], 1), 2, data_format="channels_first"),
     "average_pool": lambda o, h, p, x: o.average_pool(h, 3, 2),
     "average_pool same": lambda o, h, p, x: o.average_pool(
         h, 2, 1, "same"),

@@ -15,7 +15,7 @@ from cylstm.program.operations import activations, elementwise
 from cylstm.program.operations import shape as shapes
 from cylstm.program.operations.reduce import cumulate, reduce, top, variance
 from cylstm.program.operations.softmax import softmax as softmax_along
-from cylstm.program.tensor import BATCH, Scores, Tensor, is_constant, shape_of
+from cylstm.program.tensor import BATCH, Dim, Scores, Tensor, is_constant, shape_of
 
 
 def activated(name: str, *values: float) -> Callable[..., Any]:
@@ -201,26 +201,40 @@ def _scaled(net: KerasNetwork, y: Any, dims: list[int], gain: Any, shift: Any) -
 
 
 def pooling(mode: str) -> Callable[..., Any]:
-    """Over windows of (batch, time, features)."""
+    """Over windows of (batch, time, features), or of images (batch, rows, columns, channels), axis by axis."""
 
     def found(
         net: KerasNetwork, inputs: Any, pool_size: Any, strides: Any = None, padding: str = "valid",
         data_format: Any = None,
     ) -> Any:  # fmt: skip
         x = net.tensor(tensor(net, inputs))
-        if data_format == "channels_first":
-            x = shapes.transpose(net, x, 1, 2)
-        sizes = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in (pool_size, strides)]
-        size, stride = sizes[0], sizes[0] if sizes[1] is None else sizes[1]
-        if x.ndim != 3 or not all(type(one) is int and one > 0 for one in (size, stride)):
-            raise net.refuse(f"pooling of a tensor {x.shape} is not supported; of (batch, time, features) it is")
+        count = x.ndim - 2
+        sizes = _each(pool_size, count)
+        steps = sizes if strides is None else _each(strides, count)
+        if x.batch != 0 or not 1 <= count <= 3 or sizes is None or steps is None:
+            raise net.refuse(
+                f"pooling of a tensor {x.shape} is not supported; of (batch, time, features) or (batch, rows, columns, "
+                "channels) it is"
+            )
         if padding not in ("valid", "same"):
             raise net.refuse(f"padding={padding!r:.40} is not supported")
-        options = {"mode": mode, "pool": size, "stride": stride, "padding": padding}
-        y = Tensor(net.add_layer("pool1d", net.arrange(x, [1, 2]), options=options), (BATCH, 0, 1))
-        return shapes.transpose(net, y, 1, 2) if data_format == "channels_first" else y
+        order = sorted(x.inner, key=lambda i: not isinstance(x.size(i), Dim))
+        value = net.arrange(x, order)
+        for i, size, stride in zip(range(1 + (data_format == "channels_first"), x.ndim), sizes, steps, strict=False):
+            options = {"mode": mode, "pool": size, "stride": stride, "padding": padding, "axis": order.index(i)}
+            if (size, stride) != (1, 1):
+                value = net.add_layer("pool1d", value, options=options)
+        return Tensor(value, (BATCH, *map(order.index, x.inner)))
 
     return found
+
+
+def _each(given: Any, count: int) -> list[int] | None:
+    """`count` whole numbers, or one for all of them."""
+    numbers = list(given) if isinstance(given, (list, tuple)) else [given]
+    numbers = numbers * count if len(numbers) == 1 else numbers
+    fits = len(numbers) == count and all(type(one) is int and one > 0 for one in numbers)
+    return numbers if fits else None
 
 
 #: name of the class -> function
