@@ -374,7 +374,7 @@ class Model:
             return add()
         except ShapeError as error:
             self.fix_steps(given, error)
-            if call.layer.name in str(error):
+            if f"'{call.layer.name}" in str(error):
                 raise type(error)(f"{self.where}: {error}" if self.where not in str(error) else str(error)) from error
             raise ShapeError(f"{call.what}: {error}") from error
 
@@ -611,6 +611,11 @@ class Model:
             return flow
         digits = "".join(str(flow.order[wanted.index(axis)]) for axis in range(len(wanted)))
         key = (flow.value.name, digits)
+        if flow.value.axis is not None and digits[0] != "0":
+            raise StaticTimeNeeded(
+                f"needs the number of steps in advance, as they are not the first axis of {sizes_text(flow.shape)} "
+                "or do not stay there: say it in the shape of the input, or put a Permute before"
+            )
         if key not in self.permuted:
             name = f"{flow.value.name}.axes{digits}"
             self.permuted[key] = self.builder.add("permute", name, {"x": flow.value}, options={"order": digits})["y"]

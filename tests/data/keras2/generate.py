@@ -98,12 +98,57 @@ def masks() -> None:
     arrays = rng.standard_normal((2, 3, 6, 3)).astype(np.float32)
     arrays[0, 1, 3:] = arrays[0, 2, :2] = arrays[1, 0, 4:] = arrays[1, 2, 1] = arrays[1, 2, 5] = 0.0
     predict("masks", model, list(arrays))
-    model.save(FOLDER / "masks.keras")
-    with zipfile.ZipFile(FOLDER / "masks.keras") as archive:
+    save_small(model, "masks.keras")
+
+
+def save_small(model, file) -> None:
+    """A `.keras` archive, compressed, without dates."""
+    model.save(FOLDER / file)
+    with zipfile.ZipFile(FOLDER / file) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(FOLDER / "masks.keras", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(FOLDER / file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+
+
+def images() -> None:
+    """Layers of images and volumes, each on its own; padding is odd where TensorFlow's rule for it shows."""
+    rng = np.random.default_rng(2151)
+    x = Input((7, 6, 4))
+    volume = layers.Reshape((7, 3, 2, 4))(x)
+    each = [
+        layers.Conv2D(3, (2, 3), strides=(2, 1), padding="same", activation="relu"),
+        layers.Conv2D(4, (3, 2), groups=2, dilation_rate=(1, 2)),
+        layers.DepthwiseConv2D((2, 3), depth_multiplier=2, padding="same", strides=2),
+        layers.SeparableConv2D(3, (3, 2), depth_multiplier=2, activation="tanh"),
+        layers.Conv2DTranspose(2, (3, 2), strides=(2, 3), padding="same"),
+        layers.Conv2DTranspose(2, (4, 3), strides=2, padding="same"),
+        layers.Conv2DTranspose(2, (2, 3), strides=3, output_padding=(1, 2), activation="relu"),
+        layers.MaxPooling2D((2, 3), padding="same"),
+        layers.AveragePooling2D((2, 4), strides=(2, 1), padding="same"),
+        layers.GlobalMaxPooling2D(keepdims=True),
+        layers.GlobalAveragePooling2D(),
+        layers.Cropping2D(((1, 2), (0, 3))),
+        layers.ZeroPadding2D(((1, 0), (0, 2))),
+        layers.UpSampling2D((2, 1)),
+        layers.UpSampling2D((2, 3), interpolation="bilinear"),
+        layers.PReLU(shared_axes=[1, 2]),
+        layers.SpatialDropout2D(0.3),
+        layers.LayerNormalization(axis=[2]),
+        layers.BatchNormalization(axis=2),
+    ]  # fmt: skip
+    of_volumes = [
+        layers.Conv3D(3, (2, 3, 2), strides=(2, 1, 2), padding="same"),
+        layers.Conv3DTranspose(2, (2, 3, 1), strides=(1, 2, 2), padding="same"),
+        layers.AveragePooling3D((2, 2, 3), strides=1, padding="same"),
+    ]  # fmt: skip
+    made = [layers.Flatten()(layer(x)) for layer in each] + [layers.Flatten()(layer(volume)) for layer in of_volumes]
+    model = Model(x, layers.Concatenate()(made), name="images")
+    shapes = [array.shape for array in model.get_weights()]
+    model.set_weights([rng.uniform(0.1, 0.9, shape).astype(np.float32) for shape in shapes])
+    predict("images", model, rng.standard_normal((3, 7, 6, 4)).astype(np.float32))
+    save_small(model, "images.keras")
+    model.save(FOLDER / "images.h5")
 
 
 def main() -> None:
@@ -164,6 +209,7 @@ def main() -> None:
         save(name, same, ".json")
 
     masks()
+    images()
     np.savez_compressed(FOLDER / "expected.npz", **expected)
     print(tf.__version__, sum(path.stat().st_size for path in FOLDER.iterdir()) // 1024, "KB")
 

@@ -121,6 +121,10 @@ def up_sampling_of(count: int) -> Callable[[LayerCall], list[Flow]]:
     return add
 
 
+#: of a matrix that interpolates
+_MOST_NUMBERS = 1 << 24
+
+
 def _interpolated(call: LayerCall, sizes: Sequence[int]) -> list[Flow]:
     """Each number between the two whose centres are next to its own: along each axis a product with a matrix."""
     flow = call.flow
@@ -132,6 +136,8 @@ def _interpolated(call: LayerCall, sizes: Sequence[int]) -> list[Flow]:
         moved[at] = rank - 1
         flow = call.maker.arranged(flow, moved)
         count = call.known_sizes(flow.value, rank - 1)[0]
+        if count * count * size > _MOST_NUMBERS:
+            raise UnsupportedError(f"{call.what}: {count} places made {size} times as many are more than is supported")
         centres = np.clip((np.arange(count * size) + 0.5) / size - 0.5, 0, count - 1)
         weight = np.maximum(1.0 - np.abs(centres[:, np.newaxis] - np.arange(count)), 0.0).astype(np.float32)
         flow = Flow(call.add("dense", flow.value, {"weight": weight}, f".axis{k}"), flow.mask, flow.order)
