@@ -184,7 +184,7 @@ def as_input(
         given, array = array, np.zeros(array.shape, array.dtype if is_index else dtype)
         array[active] = given[active]
         array = as_indices(array, what) if is_index else array
-    if is_step:
+    if is_step and value.has_time:
         array = array[:, np.newaxis]
     return array, is_alone
 

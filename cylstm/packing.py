@@ -46,6 +46,13 @@ class PackedModel(EngineModel):
     limits : dict of str to int
         What all indices of an input must be below.
     state_groups : tuple of (layer name, shapes without batch)
+    stream_groups : tuple of (layer name, shapes without batch)
+        The same of a stream, which beside the states keeps the last steps that windows over time reach over, and, if
+        it warms up, how many steps have come.
+    axes : tuple of Axis
+        Those whose time follows from an input's by rules.
+    warms_up : bool
+        Whether fewer steps come out of a stream at first than later on.
     carried : bytes or None
         Of each layer, whether its state goes on from call to call; None where all do.
     features : tuple of (int, int) or None
@@ -62,6 +69,7 @@ class PackedModel(EngineModel):
         "_kept",
         "_layers",
         "_limited",
+        "axes",
         "carried",
         "features",
         "inputs",
@@ -69,6 +77,8 @@ class PackedModel(EngineModel):
         "limits",
         "outputs",
         "state_groups",
+        "stream_groups",
+        "warms_up",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +121,14 @@ class PackedModel(EngineModel):
             self._limited, self.limits = limited_axes(graph), index_limits(graph)
         self.features = self._plain_features()
         self._build(graph, arrays)
+        self.stream_groups = self.state_groups
+        self.warms_up = self.settles > 0 and self.carried is None
+        kept = self.kept_sizes() if self.carried is None else []
+        if kept or self.warms_up:
+            from cylstm.graph.streaming import kept_groups
+
+            self.stream_groups += kept_groups(graph, kept, self.warms_up)
+        self.axes = tuple({value.axis for value in special if value.axis is not None})
 
     def _plain_features(self) -> tuple[int, int] | None:
         values = [*self.inputs, *self.outputs]

@@ -37,7 +37,10 @@ class Stream(EngineStream):
         Each step is the prediction of so many steps, see `Model.stream`; None: a running state.
     """
 
-    __slots__ = ()
+    #: of each input without time what was given last, (batch, ...), and of which rows: (batch,)
+    __slots__ = ("_standing",)
+
+    _standing: dict[str, tuple[np.ndarray, np.ndarray]]
 
     def __init__(self, model: Model, batch: int = 1, threads: int = 1, window: None = None) -> None:
         packed = _packed_of(model)
@@ -49,6 +52,7 @@ class Stream(EngineStream):
         batch = check_batch(batch)
         plain = packed.features and (packed.features[0], (batch, packed.features[1]))
         self._create(model, packed, batch, check_threads(threads), None, packed.carried, plain)
+        self._standing = {}
 
     # `step` is in `EngineStream`: a call from Python to Python alone would take longer than all of it may
 
@@ -58,7 +62,8 @@ class Stream(EngineStream):
         Parameters
         ----------
         chunk : array_like
-            (time, features) for a stream of batch 1, or (batch, time, features); several inputs as in `step`.
+            (time, features) for a stream of batch 1, or (batch, time, features); several inputs as in `step`. An input
+            without time is given once, and again where it changes: None, or leaving it out of a dict, is the last one.
         out : ndarray, optional
             As in `step`.
         active : array_like of bool, optional
@@ -68,7 +73,9 @@ class Stream(EngineStream):
         -------
         ndarray
             What `Model.predict` would give for this chunk with the stream's state as initial state; a list for
-            several outputs. With a window, what `step` returns for the last step of the chunk: only that is computed.
+            several outputs. During a warm-up fewer steps, or none: all results one after the other are those of
+            `Model.predict` for all chunks together. With a window, what `step` returns for the last step of the chunk:
+            only that is computed.
 
         Raises
         ------
@@ -121,12 +128,21 @@ class Stream(EngineStream):
         # a step has one order of axes only
         layouts = {} if is_step else packed.layouts
         values = self._input_values()
+        last: list[str] = []
+        if len(values) > 1:
+            x, last = self._with_standing(x, values, is_step)
         inputs, is_alone = read_inputs(packed, x, values, layouts, is_step=is_step, batch=self.batch, active=active)
+        if len(values) > 1:
+            self._keep_standing(values, inputs, last, active)
         # of a network without time a call is a step
         time, *others = [array.shape[1] for value, array in zip(values, inputs) if value.has_time] or [1]
         for other in others:
             if other != time:
                 raise ShapeError(f"inputs: expected equal time, found {time} and {other}")
+        if self._warms_up():
+            from cylstm.warm_up import run_warming_up
+
+            return run_warming_up(self, inputs, is_alone, time, active, out, is_step)
         shapes, layouts = self._result_shapes(time, is_step)
         results, given = result_arrays(packed, shapes, is_alone, out, inputs, layouts)
         if packed.limits:
@@ -136,15 +152,81 @@ class Stream(EngineStream):
             results = to_users(packed, results, given)
         return results if len(results) > 1 else results[0]
 
+    def _with_standing(self, x: Any, values: Sequence[Value], is_step: bool) -> tuple[Any, list[str]]:
+        """Inputs with what was given last in the place of those without time that are None or left out, and which."""
+        standing = [value.name for value in values if not value.has_time]
+        if len(standing) in (0, len(values)) or not isinstance(x, (list, tuple, dict)):
+            return x, []
+        given = dict(x) if isinstance(x, dict) else {value.name: one for value, one in zip(values, x)}
+        if isinstance(x, dict):
+            given = {name: None for name in standing} | given
+        elif len(x) != len(values):
+            return x, []
+        timed = next(value for value in values if value.has_time)
+        is_alone = np.ndim(given.get(timed.name, ())) == len(timed.step_shape) + (not is_step)
+        last = [name for name in standing if given[name] is None]
+        for name in last:
+            if name not in self._standing:
+                raise ShapeError(f"input {name!r}: expected it with the first step; later None is what was given last")
+            array = self._standing[name][0]
+            given[name] = array[0] if is_alone else array
+        return given, last
+
+    def _keep_standing(
+        self, values: Sequence[Value], inputs: Sequence[np.ndarray], last: Sequence[str], active: np.ndarray | None
+    ) -> None:
+        """Remember the inputs without time, of the rows that advance."""
+        rows = np.ones(self.batch, bool) if active is None else active
+        for value, array in zip(values, inputs):
+            if value.has_time:
+                continue
+            if value.name not in self._standing:
+                self._standing[value.name] = (np.zeros_like(array), np.zeros(self.batch, bool))
+            kept, known = self._standing[value.name]
+            for row in np.flatnonzero(rows & ~known)[: value.name in last]:
+                raise ShapeError(f"input {value.name!r}: row {row} was given none yet, which None would stand for")
+            kept[rows] = array[rows]
+            known[rows] = True
+
+    def _copy_standing(self, rows: np.ndarray, source: Stream, source_rows: np.ndarray) -> None:
+        """What rows of another stream of the model were given last; nothing where those were given nothing."""
+        for name, (array, known) in source._standing.items():
+            if name not in self._standing:
+                self._standing[name] = (
+                    np.zeros((self.batch, *array.shape[1:]), array.dtype),
+                    np.zeros(self.batch, bool),
+                )
+            kept, of_rows = self._standing[name]
+            kept[rows], of_rows[rows] = array[source_rows], known[source_rows]
+        for name in set(self._standing) - set(source._standing):
+            self._standing[name][1][rows] = False
+
     def _input_values(self) -> Sequence[Value]:
         """What the inputs of a call must be, whatever number of steps it has."""
         return self.model._packed.inputs
 
+    def _warms_up(self) -> bool:
+        return self.model._packed.warms_up
+
+    @property
+    def warm_up(self) -> int:
+        """How many steps a row takes before as many come out of each call as of any other of its length.
+
+        Until then there are fewer, mostly none: a convolution with a kernel of 3 and padding "valid" has no output for
+        the first 2 steps. 0 where the first step gives an output as every other does. With a window of n steps n - 1.
+        """
+        packed = self.model._packed
+        return packed.settles if packed.warms_up else 0
+
+    def _check_multiple(self, time: int) -> None:
+        multiple = self.model._packed.step_multiple
+        if time % multiple:
+            raise ShapeError(f"stream: expected a multiple of {multiple} steps at once, found {time}")
+
     def _result_shapes(self, time: int, is_step: bool) -> tuple[list[tuple[int, ...]], dict[str, str]]:
         """Of a call of so many steps, and the order of axes that the user has in them."""
         packed = self.model._packed
-        if time % packed.step_multiple:
-            raise ShapeError(f"stream: expected a multiple of {packed.step_multiple} steps at once, found {time}")
+        self._check_multiple(time)
         return packed.result_shapes(self.batch, [time] * len(packed.inputs), is_step), {} if is_step else packed.layouts
 
     @property
@@ -152,26 +234,42 @@ class Stream(EngineStream):
         """The states: a list with one tuple per stateful layer, as in `Model.predict`; arrays (batch, size), or with
         spatial axes (batch, rows, columns, channels).
 
+        Where windows over time reach into earlier chunks, other than of causal convolutions, tuples follow that
+        `Model.predict` does not have: the last steps that a layer has read, (batch, steps, features), for each such
+        layer; and with a warm-up the steps that each row has taken, (batch, 1), up to `warm_up`.
+
         Reading copies; setting checks shapes.
         """
         return self._saved(None)
 
     @state.setter
     def state(self, state: Sequence[Sequence[Any]]) -> None:
-        self._restore_state(self._as_state(state, self.batch), None)
+        self._restore_state(*self._as_state(state, self.batch), None)
 
-    def _as_state(self, state: Any, batch: int) -> list[np.ndarray]:
+    def _as_state(self, state: Any, batch: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """The arrays of a state, and the steps taken."""
         packed = self.model._packed
-        return as_state(state, packed.state_groups, batch, packed.dtype)
+        arrays = as_state(state, packed.stream_groups, batch, packed.dtype)
+        if not packed.warms_up:
+            return arrays, np.zeros(batch, np.int64)
+        found = arrays.pop()[:, 0]
+        known = np.arange(0, packed.settles + 1, packed.step_multiple)
+        for steps in found[~np.isin(found, known)][:1]:
+            raise ShapeError(f"state 'steps': expected a multiple of {known[1]} up to {known[-1]}, found {steps}")
+        return arrays, found.astype(np.int64)
 
     def _saved(self, flags: bytearray | None) -> list[tuple[np.ndarray, ...]]:
         """The states, as `state` gives them, and into `flags` what is remembered beside them: all of one moment."""
         packed = self.model._packed
         state = [
             tuple([np.empty((self.batch, *shape), packed.dtype) for shape in shapes])
-            for _, shapes in packed.state_groups
+            for _, shapes in packed.stream_groups
         ]
-        self._save_state([array for arrays in state for array in arrays], flags)
+        taken = np.empty(self.batch, np.int64)
+        flat = [array for arrays in state for array in arrays]
+        self._save_state(flat[:-1] if packed.warms_up else flat, taken, flags)
+        if packed.warms_up:
+            flat[-1][:, 0] = taken
         return state
 
     @property
@@ -213,7 +311,10 @@ class Stream(EngineStream):
         StreamBusyError
             If another thread is inside this stream.
         """
-        self._reset_rows(None if rows is None else as_rows(rows, self.batch))
+        indices = None if rows is None else as_rows(rows, self.batch)
+        self._reset_rows(indices)
+        for _, known in self._standing.values():
+            known[slice(None) if indices is None else indices] = False
 
     def copy(self, rows: Any = None) -> Stream:
         """A stream of its own that goes on from the same running state, or from the same steps of a window.
@@ -240,6 +341,7 @@ class Stream(EngineStream):
             raise ArgumentError("rows: expected at least one, found none")
         other = self._fresh(len(indices))
         other._copy_rows(as_rows(None, len(indices)), self, indices)
+        other._copy_standing(as_rows(None, len(indices)), self, indices)
         return other
 
     def _fresh(self, batch: int) -> Stream:
@@ -282,23 +384,36 @@ class Stream(EngineStream):
             # what is read must not have been written yet
             other = source.copy() if source is self else source
         else:
-            arrays = self._as_state(source, len(indices))
+            arrays, taken = self._as_state(source, len(indices))
             if len(indices) == 0:
                 return
             other = self._fresh(len(indices))
-            other._restore_state(arrays, None)
+            other._restore_state(arrays, taken, None)
         self._copy_rows(indices, other, as_rows(None, len(indices)))
+        self._copy_standing(indices, other, as_rows(None, len(indices)))
 
     def _restore(self, state: Any, flags: object) -> None:
         """Go on from what `__reduce__` saved; everything is checked before anything changes."""
-        arrays = self._as_state(state, self.batch)
+        arrays, taken = self._as_state(state, self.batch)
         size = self._flags_size()
         if not isinstance(flags, bytes) or len(flags) != size:
             found = f"{len(flags)} bytes" if isinstance(flags, bytes) else type(flags).__name__
             raise ShapeError(
                 f"stream: expected saved flags of {size} bytes, found {found}; they are of another model or batch"
             )
-        self._restore_state(arrays, flags)
+        self._restore_state(arrays, taken, flags)
+
+    def _saved_standing(self) -> tuple[object, ...]:
+        return (self._standing,) if self._standing else ()
+
+    def _restore_standing(self, standing: Any) -> None:
+        """Take over what `__reduce__` saved of the inputs without time, if it can be of this model."""
+        values = {value.name: value for value in self.model._packed.inputs if not value.has_time}
+        for name, (array, known) in dict(standing).items():
+            value = values.get(name)
+            if value is None or array.shape != (self.batch, *value.shape) or known.shape != (self.batch,):
+                raise ShapeError("stream: the saved inputs without time are of another model")
+            self._standing[name] = (array, known)
 
     def __copy__(self) -> Stream:
         return self.copy()
@@ -309,7 +424,15 @@ class Stream(EngineStream):
     def __reduce__(self) -> tuple[Callable[..., Stream], tuple[object, ...]]:
         flags = bytearray(self._flags_size())
         state = self._saved(flags)
-        return _restore_stream, (self.model, self.batch, self.threads, None, state, bytes(flags))
+        return _restore_stream, (
+            self.model,
+            self.batch,
+            self.threads,
+            None,
+            state,
+            bytes(flags),
+            *self._saved_standing(),
+        )
 
     def __repr__(self) -> str:
         window = "" if self.window is None else f" window={self.window}"
@@ -345,6 +468,15 @@ class WindowStream(Stream):
         is_plain = is_plain and value.kind == "sequence" and len(value.shape) == 2
         plain = (value.features, shapes[0]) if is_plain else None
         self._create(model, packed, batch, threads, length, None, plain)
+        self._standing = {}
+
+    def _warms_up(self) -> bool:
+        return False  # a window of too few steps is NaN
+
+    @property
+    def warm_up(self) -> int:
+        """The steps that a row takes before its window is whole, until which its results are NaN: n - 1."""
+        return self.window - 1
 
     def _input_values(self) -> Sequence[Value]:
         return [
@@ -405,7 +537,15 @@ class WindowStream(Stream):
         arrays = [np.empty(shape, dtype) for shape, dtype in self._kept_shapes()]
         counts = np.empty(self.batch, np.int64)
         self._save_window(arrays, counts)
-        return _restore_stream, (self.model, self.batch, self.threads, self.window, arrays, counts)
+        return _restore_stream, (
+            self.model,
+            self.batch,
+            self.threads,
+            self.window,
+            arrays,
+            counts,
+            *self._saved_standing(),
+        )
 
 
 def _packed_of(model: object) -> PackedModel:
@@ -415,8 +555,11 @@ def _packed_of(model: object) -> PackedModel:
     return packed
 
 
-def _restore_stream(model: Model, batch: int, threads: int, window: int | None, saved: Any, beside: Any) -> Stream:
-    """What pickle calls, with the two things that `__reduce__` saved."""
+def _restore_stream(
+    model: Model, batch: int, threads: int, window: int | None, saved: Any, beside: Any, standing: Any = None
+) -> Stream:
+    """What pickle calls, with what `__reduce__` saved."""
     stream = Stream(model, batch, threads) if window is None else WindowStream(model, batch, threads, window)
     stream._restore(saved, beside)
+    stream._restore_standing(standing or {})
     return stream

@@ -164,6 +164,13 @@ CylArray cyl_model_array(const CylModel *model, int32_t layer, int32_t index);
 size_t cyl_model_real_size(const CylModel *model);
 /* A stream takes multiples of this many steps at once. */
 int64_t cyl_model_step_multiple(const CylModel *model);
+/* A stream remembers how many steps a row has taken up to this many, a multiple of those: windows over time reach over
+   so many, and until then fewer steps come out of a run than of a later one as long, at first none. */
+int64_t cyl_model_settles(const CylModel *model);
+/* what a stream keeps beside its states for windows over time, layer by layer: a row's numbers of the last steps that
+   the layer has read, -1 if there is no such array, and which layer that is */
+int32_t cyl_model_kept_count(const CylModel *model);
+int32_t cyl_model_kept_size(const CylModel *model, int32_t index, int32_t *layer);
 /* multiply-adds of one row at one step */
 int64_t cyl_model_work(const CylModel *model);
 /* bytes of packed weights */
@@ -227,9 +234,11 @@ void cyl_stream_free(CylStream *stream);
 /* From now on each run is a call of its own, as of a stateful model in Keras: only the states of layers n with
    carried[n] not 0 go on from one to the next, and all else starts from zero. `carried` is copied. */
 CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried /* (layers) */);
-/* `call->rows` must be the stream's, `call->threads` is cut to it; the call's states are not read or written.
-   Allocates nothing. Like every function of a stream, CYL_E_BUSY if another thread is inside it. After CYL_E_STOPPED
-   the stream has taken the first of the steps, as many as cyl_stream_get_steps says, and their outputs are right. */
+/* `call->rows` must be the stream's, `call->threads` is cut to it; the call's states are not read or written. An output
+   with time has the steps that so many more steps of the inputs add to it, perhaps none, and CYL_E_TIME unless those
+   are the same for all rows (cyl_stream_get_taken). Allocates nothing. Like every function of a stream, CYL_E_BUSY if
+   another thread is inside it. After CYL_E_STOPPED the stream has taken the first of the steps, as many as
+   cyl_stream_get_steps says, and their outputs are right. */
 CylStatus cyl_stream_run(CylStream *stream, const CylCall *call);
 /* The same for the rows n whose active[n] is not 0: the others keep all that the stream remembers of them, their
    inputs and masks are not read, and their outputs are zeros. `active` is (rows), or NULL for all. */
@@ -246,12 +255,22 @@ CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream 
 CylStatus cyl_stream_trace(CylStream *stream, int32_t layer, const CylTrace *trace);
 /* the steps that each row has taken since the stream was made or the row reset: (rows) */
 CylStatus cyl_stream_get_steps(CylStream *stream, int64_t *steps);
-/* All states of one moment, and what the stream remembers beside them: whether a masked row has had a step that
-   counted, and how many steps each row has taken. `states` is (states) of real (rows, size), `flags`
-   (cyl_stream_flags_size); what is NULL is left out, a single state too, and restoring leaves it as it is. */
+/* the same up to cyl_model_settles; 0 where each run is a call of its own */
+CylStatus cyl_stream_get_taken(CylStream *stream, int64_t *taken);
+
+/* All that a stream remembers, of one moment. What is NULL is left out, a single state too, and restoring leaves it as
+   it is. */
+typedef struct {
+    void *const *states; /* (states) of real (rows, size) */
+    void *const *kept;   /* (kept) of real (rows, size), none of them NULL */
+    int64_t *taken;      /* (rows): as cyl_stream_get_taken has them */
+    uint8_t *flags;      /* (cyl_stream_flags_size): whether a masked row has had a step that counted, and all steps */
+} CylStreamState;
+
 int64_t cyl_stream_flags_size(const CylStream *stream);
-CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags);
-CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags);
+CylStatus cyl_stream_save(CylStream *stream, const CylStreamState *state);
+/* Nothing is written to the arrays. CYL_E_ARGUMENT if no row can have taken so many steps. */
+CylStatus cyl_stream_restore(CylStream *stream, const CylStreamState *state);
 
 /* ---- windows: each step is the prediction of the last steps, from a zero state ---- */
 

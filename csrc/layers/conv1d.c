@@ -3,8 +3,8 @@
  * y[t][f] = activation(b[f] + sum over taps k and channels c of the group of W[f][k][c] * x[t*stride + k*dilation -
  * before][c]), a cross-correlation with zeros outside x, taps ascending, one chain of multiply-adds.
  *
- * The input is copied behind `before` steps of zeros, or of history: a causal convolution carries the steps before as
- * its state, so that a sequence may come in pieces.
+ * Where a window begins before the input, that is copied behind steps of zeros, or of what the layer keeps of earlier
+ * pieces: a causal convolution carries them as its state.
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
@@ -15,6 +15,7 @@
 #include "model/status.h"
 #include "model/time1d.h"
 #include "platform/memory.h"
+#include "run/kept.h"
 #include "platform/tuning.h"
 #include "run/stop.h"
 #include "run/workspace.h"
@@ -44,48 +45,43 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return CYL_OK;
 }
 
-/* steps of the padded copy of x, 0 if x is read where it lies */
-static int64_t padded_steps(const Conv *conv, int64_t steps) {
-    int64_t before, after;
-    cyl_time1d_pads(&conv->time, steps, &before, &after);
-    return before || after ? before + steps + after : 0;
+/* steps of the padding before and after a piece of x; those that are kept take the place of zeros before it */
+static void pads_of(const CylModel *model, const CylLayer *layer, int64_t steps, int64_t *before, int64_t *after) {
+    const Conv *conv = layer->data;
+    const int64_t kept = cyl_kept_steps(model, layer);
+    cyl_time1d_pads(&conv->time, steps, before, after);
+    *before = kept > 0 ? kept : *before;
 }
 
 static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
     const Conv *conv = layer->data;
-    size_t used = 0, real = model->kernels->real_size;
-    int64_t rows = workspace->rows_capacity, steps = workspace->capacities[model->values[layer->x].axis];
+    int64_t before, after, kept = cyl_kept_steps(model, layer);
+    pads_of(model, layer, workspace->capacities[model->values[layer->x].axis], &before, &after);
     /* the padding of "same" depends on the number of steps; this is the most that it can be */
-    int64_t padded =
-        conv->time.padding == CYL_PAD_SAME ? steps + conv->time.reach + conv->time.stride : padded_steps(conv, steps);
+    int64_t most = conv->time.padding == CYL_PAD_SAME ? conv->time.reach + conv->time.stride : before - kept + after;
     CylLayerState state = {0};
-    state.h[0] = cyl_place(memory, &used, rows, (uint64_t)cyl_state_stride(layer->history_size), real);
-    state.scratch =
-        cyl_place(memory, &used, rows, cyl_size_mul((uint64_t)padded, (uint64_t)conv->convolution.channels), real);
+    size_t used = cyl_kept_bind(model, layer, workspace, memory, most, &state);
     if (memory) {
         workspace->states[layer->index] = state;
     }
     return used;
 }
 
-/* copies a row of x behind its padding or history, and keeps the last steps as the new history */
+/* copies a row of x behind its padding or what is kept */
 static void pad_row(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, int64_t row, int64_t steps,
                     int64_t before, int64_t after) {
     const Conv *conv = layer->data;
     const CylView *x = &workspace->views[layer->x];
-    CylLayerState *state = &workspace->states[layer->index];
-    const int32_t channels = conv->convolution.channels;
-    size_t real = model->kernels->real_size, step = (size_t)channels * real;
-    char *to = cyl_at(model, state->scratch, row * (before + steps + after) * channels);
-    memcpy(to + (size_t)before * step, cyl_at(model, x->data, row * x->row_stride), (size_t)steps * step);
-    memset(to + (size_t)(before + steps) * step, 0, (size_t)after * step);
-    if (layer->history_size) {
-        void *history = cyl_at(model, state->h[0], row * cyl_state_stride(layer->history_size));
-        memcpy(to, history, (size_t)before * step);
-        memcpy(history, to + (size_t)steps * step, (size_t)before * step);
+    const size_t step = (size_t)conv->convolution.channels * model->kernels->real_size;
+    void *scratch = workspace->states[layer->index].scratch;
+    char *to = cyl_at(model, scratch, row * (before + steps + after) * conv->convolution.channels);
+    if (cyl_kept_steps(model, layer) > 0) {
+        cyl_kept_join(model, layer, workspace, row, to);
     } else {
         memset(to, 0, (size_t)before * step);
+        memcpy(to + (size_t)before * step, cyl_at(model, x->data, row * x->row_stride), (size_t)steps * step);
     }
+    memset(to + (size_t)(before + steps) * step, 0, (size_t)after * step);
 }
 
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
@@ -93,19 +89,26 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     const CylView *x = &workspace->views[layer->x], *y = &workspace->views[layer->y];
     CylLayerState *state = &workspace->states[layer->index];
     int64_t steps = cyl_steps(workspace, layer->x), outputs = cyl_steps(workspace, layer->y), before, after, begin, end;
-    cyl_time1d_pads(&conv->time, steps, &before, &after);
-    bool is_padded = before || after;
+    pads_of(model, layer, steps, &before, &after);
+    /* the padding of "same" depends on the length, and then all of it is here */
+    const int64_t window = cyl_first_window(layer, workspace) - (conv->time.padding == CYL_PAD_SAME ? before : 0);
+    const bool is_padded = (window < 0 || after > 0) && outputs > 0;
+    const bool is_kept = !is_padded && cyl_kept_steps(model, layer) > 0 && cyl_has_later_run(layer, workspace);
+    cyl_share(team, workspace->rows, &begin, &end);
+    for (int64_t row = begin; row < end && is_padded; row++) {
+        pad_row(model, layer, workspace, row, steps, before, after);
+    }
+    for (int64_t row = begin; row < end && is_kept; row++) {
+        cyl_kept_take(model, layer, workspace, row);
+    }
     if (is_padded) {
-        cyl_share(team, workspace->rows, &begin, &end);
-        for (int64_t row = begin; row < end; row++) {
-            pad_row(model, layer, workspace, row, steps, before, after);
-        }
         cyl_barrier(team);
     }
     const CylConvolution *convolution = &conv->convolution;
     const int64_t channels = convolution->channels;
     int64_t row_stride = is_padded ? (before + steps + after) * channels : x->row_stride;
     const char *from = is_padded ? state->scratch : x->data;
+    from = cyl_at(model, from, (window + (is_padded ? before : 0)) * channels);
     int64_t pieces = (outputs + CYL_CONV_COLUMNS - 1) / CYL_CONV_COLUMNS;
     const void *taps;
     const CylWindows windows = {&taps, 1, conv->time.kernel, conv->time.dilation * channels,

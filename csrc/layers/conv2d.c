@@ -5,8 +5,8 @@
  * with zeros outside x, one chain of multiply-adds over the taps in row-major order.
  *
  * The rows are the time of a sequence (rows, columns, channels), or the first axis of each of its frames (time, rows,
- * columns, channels). Where the rows are time, a causal convolution carries those before as its state, so that a
- * sequence may come in pieces.
+ * columns, channels). Where the rows are time, a causal convolution carries those before as its state, and others keep
+ * them, so that a sequence may come in pieces.
  *
  * Threads share bands of rows of the output, or parts of rows. Windows are read where x lies, or, if some reach into
  * the padding, from a copy of all that the band reads. A depthwise convolution takes little more time than such a copy:
@@ -22,6 +22,7 @@
 #include "model/time1d.h"
 #include "platform/memory.h"
 #include "platform/tuning.h"
+#include "run/kept.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
@@ -40,9 +41,10 @@ typedef struct {
 
 /* one row of the batch, or one frame of it */
 typedef struct {
-    const char *x, *history; /* history: the rows before x, NULL for zeros */
+    const char *x, *kept; /* kept: the `kept_rows` rows before x */
     char *y;
-    int64_t rows, before; /* rows of x, and of the padding before it */
+    int64_t rows, kept_rows;
+    int64_t before; /* rows from the beginning of the first window to x */
 } Image;
 
 /* outputs that are computed together: rows and columns of the output */
@@ -125,8 +127,7 @@ static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *w
     const Conv *conv = layer->data;
     size_t used = 0, real = model->kernels->real_size;
     CylLayerState state = {0};
-    state.h[0] =
-        cyl_place(memory, &used, workspace->rows_capacity, (uint64_t)cyl_state_stride(layer->history_size), real);
+    state.h[0] = cyl_kept_place(model, layer, workspace, memory, &used);
     state.scratch = cyl_place(memory, &used, workspace->threads, copied_of(conv), real);
     state.bound = cyl_place(memory, &used, workspace->threads, (uint64_t)conv->convolution.kernel_rows, sizeof(void *));
     if (memory) {
@@ -140,7 +141,8 @@ static const char *row_of(const CylModel *model, const Conv *conv, const Image *
     if (at >= 0 && at < image->rows) {
         return cyl_at(model, image->x, at * conv->row_size);
     }
-    return at < 0 && image->history ? cyl_at(model, image->history, (image->before + at) * conv->row_size) : NULL;
+    const bool is_kept = at < 0 && at >= -image->kept_rows;
+    return is_kept ? cyl_at(model, image->kept, (image->kept_rows + at) * conv->row_size) : NULL;
 }
 
 /* Copies `rows` rows of an image from row `first` on, and of each `columns` columns from column `left` on, with zeros
@@ -204,34 +206,30 @@ static void run_row(const CylModel *model, const Conv *conv, const Image *image,
     }
 }
 
-/* keeps the last rows of a row of the batch as its new history */
-static void keep_history(const CylModel *model, const Conv *conv, const char *x, int64_t rows, char *history) {
-    const size_t row_size = (size_t)conv->row_size * model->kernels->real_size;
-    const int64_t kept = conv->rows.reach - 1, old = rows < kept ? kept - rows : 0;
-    memmove(history, history + (size_t)(kept - old) * row_size, (size_t)old * row_size);
-    memcpy(history + (size_t)old * row_size, x + (size_t)(rows - (kept - old)) * row_size,
-           (size_t)(kept - old) * row_size);
-}
-
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     const Conv *conv = layer->data;
     const bool is_framed = conv->is_framed;
     CylLayerState *state = &workspace->states[layer->index];
-    const int64_t steps = cyl_steps(workspace, layer->x), history_stride = cyl_state_stride(layer->history_size);
+    const int64_t steps = cyl_steps(workspace, layer->x);
     const int64_t outputs = is_framed ? conv->output_rows : cyl_steps(workspace, layer->y);
     const int64_t frames = is_framed ? steps : 1, images = workspace->rows * frames;
     const int64_t bands = (outputs + conv->band - 1) / conv->band;
     /* parts of rows only where there are too few bands for the threads */
-    int64_t parts = images * bands < team->threads ? (team->threads + images * bands - 1) / (images * bands) : 1;
+    const int64_t all = images * bands; /* 0 for a piece that ends no window */
+    int64_t parts = all > 0 && all < team->threads ? (team->threads + all - 1) / all : 1;
     parts = parts < conv->output_columns ? parts : conv->output_columns;
     const int64_t width = (conv->output_columns + parts - 1) / parts;
     const void **taps = (const void **)state->bound + (int64_t)team->thread * conv->convolution.kernel_rows;
     char *copy = cyl_at(model, state->scratch, team->thread * (int64_t)copied_of(conv));
-    Image image = {.rows = is_framed ? conv->input_rows : steps};
+    Image image = {.rows = is_framed ? conv->input_rows : steps,
+                   .kept_rows = is_framed ? 0 : cyl_kept_steps(model, layer)};
     int64_t after;
     cyl_time1d_pads(&conv->rows, image.rows, &image.before, &after);
+    if (!is_framed && conv->rows.padding != CYL_PAD_SAME) {
+        image.before = -cyl_first_window(layer, workspace);
+    }
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, images * bands * parts,
+    for (int64_t j = cyl_items(&items, workspace, team, all * parts,
                                conv->band * width * cyl_convolution_work(&conv->convolution));
          cyl_goes_on(&items, j); j++) {
         const int64_t n = j / parts / bands, row = n / frames, frame = n % frames;
@@ -239,7 +237,7 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         const int64_t end = begin + width < conv->output_columns ? begin + width : conv->output_columns;
         image.x = cyl_step_at(workspace, layer->x, row, frame);
         image.y = cyl_step_at(workspace, layer->y, row, frame);
-        image.history = layer->history_size ? cyl_at(model, state->h[0], row * history_stride) : NULL;
+        image.kept = cyl_kept_row(model, layer, workspace, row);
         if (conv->convolution.is_depthwise) {
             run_row(model, conv, &image, first, begin, end, taps, copy);
         } else if (begin < end) {
@@ -247,13 +245,12 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
             run_block(model, conv, &image, &(Block){first, rows, begin, end - begin}, taps, copy);
         }
     }
-    if (layer->history_size) {
+    if (image.kept_rows > 0 && cyl_has_later_run(layer, workspace)) {
         int64_t begin, end;
-        cyl_barrier(team); /* all have read the history */
+        cyl_barrier(team); /* all have read what was kept */
         cyl_share(team, workspace->rows, &begin, &end);
         for (int64_t row = begin; row < end; row++) {
-            keep_history(model, conv, cyl_step_at(workspace, layer->x, row, 0), steps,
-                         cyl_at(model, state->h[0], row * history_stride));
+            cyl_kept_take(model, layer, workspace, row);
         }
     }
 }

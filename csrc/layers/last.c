@@ -30,7 +30,7 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         void *to = cyl_at(model, y->data, row * y->row_stride);
         if (t >= 0) {
             memcpy(to, cyl_at(model, x->data, row * x->row_stride + t * x->step_stride), bytes);
-        } else if (workspace->is_first_chunk || !layer->is_chunked) {
+        } else if (cyl_begins_call(workspace, layer->x)) {
             memset(to, 0, bytes);
         }
     }

@@ -11,6 +11,7 @@
 #include "model/spec.h"
 #include "model/status.h"
 #include "model/time1d.h"
+#include "run/kept.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
@@ -42,6 +43,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
         time->after > time->reach / 2 + time->stride) {
         return CYL_E_OPTION;
     }
+    layer->is_whole = layer->is_whole || time->before > 0; /* which steps of a window count depends on where it is */
     layer->work = x->features;
     /* the last window of ceil_mode has to begin within the input, whatever the number of steps */
     const int64_t steps = pool->along.over_time ? x->time : pool->along.size, sum = steps + layer->rule.add;
@@ -54,21 +56,32 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     if (!pool->along.over_time) {
         layer->time_kind = CYL_TIME_KEPT;
         layer->is_whole = false;
+        layer->reach = layer->pads_before = layer->needs_multiple = 0;
     }
     const int64_t outputs = pool->along.over_time ? 1 : pool->outputs;
     return y->features == pool->along.outer * outputs * pool->along.inner ? CYL_OK : CYL_E_VALUE;
 }
 
-static void pool_step(const CylModel *model, const Pool *pool, const char *x, int64_t steps, int64_t first,
-                      int64_t before, void *y, int64_t features) {
+static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
+    CylLayerState state = {0};
+    const size_t used = cyl_kept_bind(model, layer, workspace, memory, 0, &state);
+    if (memory) {
+        workspace->states[layer->index] = state;
+    }
+    return used;
+}
+
+/* a window that begins at step `start` of x, which has the steps [first, steps) */
+static void pool_step(const CylModel *model, const Pool *pool, const char *x, int64_t first, int64_t steps,
+                      int64_t start, void *y, int64_t features) {
     const CylKernels *kernels = model->kernels;
-    int64_t count = 0, padded = 0, start = first * pool->time.stride - before;
+    int64_t count = 0, padded = 0;
     for (int32_t k = 0; k < pool->time.kernel; k++) {
         int64_t t = start + (int64_t)k * pool->time.dilation;
-        if (t < 0 || t >= steps) {
+        if (t < first || t >= steps) {
             /* The padding may count in an average. What ceil_mode adds to the last window lies beyond the padding and
                never counts. */
-            padded += t < 0 || t < steps + pool->time.counted_after;
+            padded += t < first || t < steps + pool->time.counted_after;
             continue;
         }
         int mode = !count ? CYL_MERGE_COPY : pool->is_max ? CYL_MERGE_MAX : CYL_MERGE_SUM;
@@ -87,16 +100,22 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     const int64_t pieces = cyl_along_pieces(along, layer, workspace) * along->outer;
     const int64_t size = cyl_along_size(along, layer, workspace), inner = along->inner;
     const int64_t outputs = along->over_time ? cyl_steps(workspace, layer->y) : pool->outputs;
-    int64_t before, after;
+    const int64_t begun = workspace->begins[model->values[layer->x].axis], kept = cyl_kept_steps(model, layer);
+    int64_t before, after, window;
     cyl_time1d_pads(&pool->time, size, &before, &after);
+    window = along->over_time ? cyl_first_window(layer, workspace) : -before;
+    window -= along->over_time && pool->time.padding == CYL_PAD_SAME ? before : 0;
+    const bool is_joined = kept > 0 && window < 0 && outputs > 0;
+    const int64_t earliest = !is_joined ? 0 : begun < kept ? -begun : -kept;
+    const CylView from = cyl_kept_read(model, layer, workspace, team, is_joined);
     CylItems items;
     for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces * outputs, inner * pool->time.kernel);
          cyl_goes_on(&items, j); j++) {
         const int64_t row = j / outputs / pieces, piece = j / outputs % pieces, t = j % outputs;
-        const char *x = cyl_at(model, cyl_step_at(workspace, layer->x, row, 0), piece * size * inner);
+        const char *x = cyl_at(model, from.data, row * from.row_stride + piece * size * inner);
         char *y = cyl_at(model, cyl_step_at(workspace, layer->y, row, 0), (piece * outputs + t) * inner);
-        pool_step(model, pool, x, size, t, before, y, inner);
+        pool_step(model, pool, x, earliest, size, window + t * pool->time.stride, y, inner);
     }
 }
 
-const CylLayerKind cyl_layer_pool1d = {.data_size = sizeof(Pool), .prepare = prepare, .run = run};
+const CylLayerKind cyl_layer_pool1d = {.data_size = sizeof(Pool), .prepare = prepare, .bind = bind, .run = run};

@@ -10,6 +10,7 @@
 #include "model/model.h"
 #include "model/spec.h"
 #include "model/status.h"
+#include "run/kept.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
@@ -24,6 +25,7 @@ typedef struct {
     int64_t step[CYL_MAX_RANK], start[CYL_MAX_RANK], divide[CYL_MAX_RANK];
     bool starts_at_end[CYL_MAX_RANK]; /* start counts from the end of x's axis */
     Fill fill;
+    bool is_cropped; /* a part of the time, up to a number of steps before its end, which later pieces may have */
 } Map;
 
 /* Reads a whole number of at least `least`. */
@@ -171,7 +173,12 @@ static CylStatus prepare_slice(CylModel *model, CylLayer *layer, const CylLayerS
     map->start[axis] = begin;
     map->starts_at_end[axis] = begin < 0;
     map->step[axis] = step;
-    layer->is_whole = is_time(model, layer, axis);
+    layer->is_whole = is_time(model, layer, axis) && count;
+    if (!count && is_time(model, layer, axis)) {
+        map->is_cropped = true;
+        layer->reach = before_end + 1;
+        layer->pads_before = -begin;
+    }
     if (!count) {
         return begin < 0 ? CYL_E_OPTION
                          : finish_axis(model, layer, axis, (CylTimeRule){step - 1 - begin - before_end, step, 1});
@@ -306,10 +313,32 @@ static void strides_of(const int64_t *sizes, int32_t rank, int64_t *strides) {
     }
 }
 
+static size_t bind_slice(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
+    CylLayerState state = {0};
+    const size_t used =
+        ((const Map *)layer->data)->is_cropped ? cyl_kept_bind(model, layer, workspace, memory, 0, &state) : 0;
+    if (memory) {
+        workspace->states[layer->index] = state;
+    }
+    return used;
+}
+
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+    Map cropped;
     const Map *map = layer->data;
+    CylView from = workspace->views[layer->x];
+    int64_t kept = 0; /* steps in front of those of this piece */
+    if (map->is_cropped) {
+        const int64_t first = cyl_first_window(layer, workspace);
+        kept = first < 0 && cyl_steps(workspace, layer->y) > 0 ? cyl_kept_steps(model, layer) : 0;
+        from = cyl_kept_read(model, layer, workspace, team, kept > 0);
+        from.data = cyl_at(model, from.data, -kept * model->values[layer->x].features);
+        cropped = *map;
+        cropped.start[0] = first + kept;
+        map = &cropped;
+    }
     Move m = {.model = model, .map = map};
-    int32_t x_rank = sizes_of(&model->values[layer->x], cyl_steps(workspace, layer->x), m.x_sizes);
+    int32_t x_rank = sizes_of(&model->values[layer->x], cyl_steps(workspace, layer->x) + kept, m.x_sizes);
     int32_t y_rank = sizes_of(&model->values[layer->y], cyl_steps(workspace, layer->y), m.y_sizes);
     strides_of(m.x_sizes, x_rank, m.x_strides);
     strides_of(m.y_sizes, y_rank, m.y_strides);
@@ -327,27 +356,28 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     CylItems items;
     for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * outer, m.plain == 0 ? 1 : m.y_strides[0]);
          cyl_goes_on(&items, j); j++) {
-        const char *x = cyl_step_at(workspace, layer->x, j / outer, 0);
+        const char *x = cyl_at(model, from.data, j / outer * from.row_stride);
         char *y = cyl_step_at(workspace, layer->y, j / outer, 0);
         if (m.plain == 0) {
             move(&m, 0, x, y);
             continue;
         }
         int64_t i = j % outer;
-        int32_t from = map->from[0];
-        int64_t at = from < 0 ? 0 : place_of(map, 0, i, m.x_sizes[from]);
+        int32_t axis = map->from[0];
+        int64_t at = axis < 0 ? 0 : place_of(map, 0, i, m.x_sizes[axis]);
         char *to = cyl_at(model, y, i * m.y_strides[0]);
         if (at < 0) {
             memset(to, 0, (size_t)m.y_strides[0] * model->kernels->real_size);
         } else {
-            move(&m, 1, from < 0 ? x : cyl_at(model, x, at * m.x_strides[from]), to);
+            move(&m, 1, axis < 0 ? x : cyl_at(model, x, at * m.x_strides[axis]), to);
         }
     }
 }
 
 const CylLayerKind cyl_layer_reshape = {.data_size = sizeof(Map), .prepare = prepare_reshape, .run = run_reshape};
 const CylLayerKind cyl_layer_permute = {.data_size = sizeof(Map), .prepare = prepare_permute, .run = run};
-const CylLayerKind cyl_layer_slice = {.data_size = sizeof(Map), .prepare = prepare_slice, .run = run};
+const CylLayerKind cyl_layer_slice = {
+    .data_size = sizeof(Map), .prepare = prepare_slice, .bind = bind_slice, .run = run};
 const CylLayerKind cyl_layer_pad = {.data_size = sizeof(Map), .prepare = prepare_pad, .run = run};
 const CylLayerKind cyl_layer_upsample = {.data_size = sizeof(Map), .prepare = prepare_upsample, .run = run};
 const CylLayerKind cyl_layer_repeat_vector = {.data_size = sizeof(Map), .prepare = prepare_repeat, .run = run};

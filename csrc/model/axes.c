@@ -13,12 +13,12 @@
 
 #include <stdlib.h>
 
-int64_t cyl_axis_length(const CylModel *model, int32_t index, const int64_t *times) {
+int64_t cyl_axis_after(const CylModel *model, int32_t index, int64_t steps) {
     const CylTimeAxis *axis = &model->axes[index];
     if (axis->input < 0) {
         return axis->constant;
     }
-    int64_t length = times[axis->input] <= CYL_LONGEST ? times[axis->input] : -1;
+    int64_t length = steps <= CYL_LONGEST ? steps : -1;
     for (int32_t r = 0; r < axis->rule_count && length > 0; r++) {
         const CylTimeRule *rule = &axis->rules[r];
         int64_t sum = length + rule->add;
@@ -31,6 +31,27 @@ int64_t cyl_axis_length(const CylModel *model, int32_t index, const int64_t *tim
         length = sum / rule->divide * rule->multiply;
     }
     return length;
+}
+
+int64_t cyl_axis_length(const CylModel *model, int32_t index, const int64_t *times) {
+    const int32_t input = model->axes[index].input;
+    return cyl_axis_after(model, index, input < 0 ? 0 : times[input]);
+}
+
+int64_t cyl_axis_gain(const CylModel *model, int32_t index, int64_t before, int64_t steps) {
+    const int64_t length = cyl_axis_after(model, index, before + steps);
+    return model->axes[index].input < 0 || length < 0 ? length : length - cyl_axis_after(model, index, before);
+}
+
+int64_t cyl_axis_settles(const CylModel *model, int32_t index) {
+    const CylTimeAxis *axis = &model->axes[index];
+    int64_t least = 0;
+    for (int32_t r = axis->rule_count - 1; r >= 0; r--) {
+        const CylTimeRule *rule = &axis->rules[r];
+        const int64_t sum = (least + rule->multiply - 1) / rule->multiply * rule->divide;
+        least = sum > rule->add ? sum - rule->add : 0;
+    }
+    return least;
 }
 
 static bool equal(const CylTimeAxis *a, const CylTimeAxis *b) {
@@ -104,11 +125,4 @@ CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32
         derived.rules[derived.rule_count++] = rule;
     }
     return find_axis(model, &derived, axis);
-}
-
-int64_t cyl_axis_steps_before(const CylModel *model, int32_t axis, int64_t steps) {
-    for (int32_t r = 0; r < model->axes[axis].rule_count; r++) {
-        steps = steps / model->axes[axis].rules[r].divide * model->axes[axis].rules[r].multiply;
-    }
-    return steps;
 }

@@ -11,13 +11,18 @@
 /* Returns the steps of an axis if the inputs have `times` (inputs) steps; 0 if it has none, -1 if more than
    CYL_LONGEST. */
 int64_t cyl_axis_length(const CylModel *model, int32_t axis, const int64_t *times);
+/* The same where its input has had `steps` steps; and what `steps` more steps add to those of an axis after `before`,
+   which is all of a constant axis. */
+int64_t cyl_axis_after(const CylModel *model, int32_t axis, int64_t steps);
+int64_t cyl_axis_gain(const CylModel *model, int32_t axis, int64_t before, int64_t steps);
+/* Returns how many steps its input must have had so that no rule has too few of them: from then on equal numbers of
+   steps, multiples of what the rules divide by, add equal numbers to the axis. */
+int64_t cyl_axis_settles(const CylModel *model, int32_t axis);
 /* Finds or makes the axis with a constant number of steps, or the one that a rule derives from another. They give
    CYL_E_VALUE or CYL_E_OPTION if there is no such axis or its numbers are too large. */
 CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
 CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32_t *axis);
 /* Returns whether two axes always have the same number of steps. */
 bool cyl_axis_same(const CylModel *model, int32_t a, int32_t b);
-/* steps of an axis that come from the first `steps` of the input, a multiple of what its rules divide by */
-int64_t cyl_axis_steps_before(const CylModel *model, int32_t axis, int64_t steps);
 
 #endif

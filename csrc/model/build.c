@@ -375,6 +375,23 @@ CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t
 
 size_t cyl_model_real_size(const CylModel *model) { return model->kernels->real_size; }
 int64_t cyl_model_step_multiple(const CylModel *model) { return model->step_multiple; }
+int64_t cyl_model_settles(const CylModel *model) { return model->settles; }
+int32_t cyl_model_kept_count(const CylModel *model) {
+    int32_t count = 0, layer;
+    while (cyl_model_kept_size(model, count, &layer) >= 0) {
+        count++;
+    }
+    return count;
+}
+int32_t cyl_model_kept_size(const CylModel *model, int32_t index, int32_t *layer) {
+    for (int32_t n = 0, k = 0; n < model->layer_count; n++) {
+        if (model->layers[n].kept_size > 0 && k++ == index) {
+            *layer = n;
+            return model->layers[n].kept_size;
+        }
+    }
+    return -1;
+}
 int64_t cyl_model_work(const CylModel *model) { return model->work; }
 int64_t cyl_model_bytes(const CylModel *model) { return model->bytes; }
 int32_t cyl_model_state_count(const CylModel *model) { return model->state_count; }

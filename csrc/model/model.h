@@ -84,7 +84,7 @@ typedef struct {
      *   - ask for the packed arrays of all weights (pack.h), in an order that depends on the spec alone, because the
      *     numbers come later, or are those of a file;
      *   - say how time goes through the layer, in time_kind, rule, next_rule, time_from, mixes_times, repeats_time,
-     * is_whole;
+     *     is_whole, or reach and what follows it (cyl_time1d_set_rule does; run/kept.h has what such a layer calls);
      *   - set history_size or recurrent if it carries a state, and `work` to its multiply-adds.
      * If it fails, the layer and all that it holds are freed, and the model is as it was.
      */
@@ -137,16 +137,22 @@ struct CylLayer {
     int32_t first_state;   /* index of the layer's first state array in the model */
     CylTimeKind time_kind;
     CylTimeRule rule, next_rule; /* next_rule goes on from what `rule` gives; its divide is 0 where there is none */
-    int32_t time_from;     /* the value from whose axis those of the outputs follow; x unless `prepare` changes it */
-    bool mixes_times;      /* its inputs may have different lengths */
-    bool repeats_time;     /* an input with one step is repeated for all steps */
-    bool is_whole;         /* it needs all steps at once */
-    bool is_chunked;       /* it runs for every piece of a sequence; the others run once */
-    bool is_late;          /* it runs once, after the last piece */
-    bool runs_beside_next; /* the next layer reads nothing of it and costs the same, like the two directions of a
-                              bidirectional layer */
+    int32_t time_from; /* the value from whose axis those of the outputs follow; x unless `prepare` changes it */
+    bool mixes_times;  /* its inputs may have different lengths */
+    bool repeats_time; /* an input with one step is repeated for all steps */
+    bool is_whole;     /* it needs all steps at once */
+    int64_t reach;     /* step t of y is of x's steps [t*rule.divide - pads_before, + reach), which may lie in earlier
+                          pieces; 0 where it is of one step of x */
+    int64_t pads_before;
+    int64_t needs_multiple; /* a sequence of no multiple of so many steps is padded by its length, so that it cannot
+                               come in pieces; 1 for none */
+    bool is_chunked;        /* it runs for every piece of a sequence; the others run once */
+    bool is_late;           /* it runs once, after the last piece */
+    bool runs_beside_next;  /* the next layer reads nothing of it and costs the same, like the two directions of a
+                               bidirectional layer */
     bool feeds_next; /* the next layer reads its steps in the order in which they are written, like stacked layers */
     int32_t history_size;    /* reals per row that hold earlier steps and are carried as a state; 0 for none */
+    int32_t kept_size;       /* the same, kept for the pieces of one sequence alone, and no state of a call; planned */
     int64_t work;            /* multiply-adds of one row at one step */
     CylRecurrent *recurrent; /* NULL unless the layer is recurrent; part of data */
     void *data;              /* what only the kind knows of it; owned */
@@ -174,6 +180,7 @@ struct CylModel {
     int32_t axis_count;
     int32_t slot_count;    /* masks, those of the inputs first */
     int64_t step_multiple; /* pieces of a sequence have multiples of this many steps */
+    int64_t settles; /* a multiple of these, after which pieces of equal length have equal lengths in every axis */
     int32_t state_count;
     int32_t *state_sizes;
     int64_t work, bytes;

@@ -170,8 +170,10 @@ static int64_t common_multiple(int64_t a, int64_t b) {
     return a / p * b;
 }
 
-/* Finds the smallest number of steps of the inputs after which every strided axis has a whole number of steps too. */
+/* Finds the smallest number of steps of the inputs after which every strided axis has a whole number of steps too, and
+   the multiple of it after which all axes have settled. */
 static CylStatus plan_steps(CylModel *model) {
+    int64_t settles = 0;
     model->step_multiple = 1;
     for (int32_t a = 0; a < model->axis_count; a++) {
         const CylTimeAxis *axis = &model->axes[a];
@@ -186,8 +188,37 @@ static CylStatus plan_steps(CylModel *model) {
         if (model->step_multiple > (1 << 24)) {
             return CYL_E_OPTION;
         }
+        const int64_t least = cyl_axis_settles(model, a);
+        settles = least > settles ? least : settles;
     }
+    model->settles = (settles + model->step_multiple - 1) / model->step_multiple * model->step_multiple;
     return CYL_OK;
+}
+
+/* Plans what a layer keeps of x for the windows that reach into earlier pieces: nothing where each lies within a piece,
+   however many came before. */
+static void plan_kept(CylModel *model, CylLayer *layer) {
+    const int64_t most = 1 << 28, stride = layer->rule.divide, kept = layer->reach - 1;
+    layer->kept_size = 0;
+    if (!layer->is_chunked || layer->is_whole || layer->reach < 2) {
+        return;
+    }
+    const CylValue *x = &model->values[layer->x];
+    const int64_t settled = cyl_axis_after(model, x->axis, model->settles);
+    if (layer->needs_multiple > 1) {
+        model->is_chunkable = false;
+        model->can_stream = model->can_stream && settled % layer->needs_multiple == 0;
+        return; /* each window lies within a piece */
+    }
+    const bool is_within = !layer->pads_before && layer->reach <= stride && settled >= 0 && settled % stride == 0;
+    if (is_within || layer->history_size) {
+        return;
+    }
+    if (settled < 0 || kept > most / x->features) {
+        model->is_chunkable = model->can_stream = false;
+        return;
+    }
+    layer->kept_size = (int32_t)(kept * x->features);
 }
 
 /* Returns whether both layers are recurrent and run for the same pieces, and the second reads nothing that the first
@@ -237,17 +268,18 @@ static void plan_pairs(CylModel *model) {
 
 CylStatus cyl_model_plan(CylModel *model) {
     CYL_TRY(plan_inputs(model));
-    int32_t chunked = 0;
+    int32_t chunked = 0, constant = 0; /* inputs without time, which each call of a stream has as a whole */
     model->input_reals = 0;
     model->has_pairs = model->has_fed_pairs = model->has_indices = false;
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
         chunked += value->is_chunked;
+        constant += !value->has_time;
         model->has_indices |= value->kind == CYL_INDEX;
         model->input_reals += value->kind == CYL_INDEX ? 0 : value->features * (value->time ? value->time : 1);
     }
     model->is_chunkable = chunked == 1;
-    model->can_stream = chunked == model->input_count;
+    model->can_stream = chunked > 0 && chunked + constant == model->input_count;
     for (int32_t i = 0; i < model->layer_count; i++) {
         CYL_TRY(plan_layer(model, &model->layers[i]));
     }
@@ -257,6 +289,13 @@ CylStatus cyl_model_plan(CylModel *model) {
     }
     model->can_stream = model->can_stream || model->is_timeless;
     CYL_TRY(plan_steps(model));
+    for (int32_t i = 0; i < model->layer_count; i++) {
+        plan_kept(model, &model->layers[i]);
+    }
+    for (int32_t i = 0; i < model->layer_count; i++) {
+        const bool in_pieces = model->is_chunkable || model->can_stream;
+        model->layers[i].kept_size = in_pieces ? model->layers[i].kept_size : 0;
+    }
     plan_pairs(model);
     return plan_outputs(model);
 }

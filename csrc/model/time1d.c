@@ -32,10 +32,17 @@ void cyl_time1d_set_rule(CylLayer *layer, const CylTime1d *time) {
     layer->time_kind = CYL_TIME_RULED;
     layer->rule = is_same || is_causal ? (CylTimeRule){time->stride - 1, time->stride, 1}
                                        : (CylTimeRule){pads - time->reach + time->stride, time->stride, 1};
-    /* A window that lies within its stride needs no earlier steps, and a causal one carries them; all others need the
-       whole sequence. */
-    bool is_apart = !pads && !is_same && time->reach <= time->stride;
-    layer->is_whole = !is_apart && !is_causal && !(is_same && time->reach == 1);
+    layer->reach = time->reach;
+    layer->pads_before = is_causal ? time->reach - 1 : time->before;
+    /* "same" and ceil_mode pad a sequence that is no multiple of the stride, by its length; others need what follows
+       where padding does */
+    const bool has_ceil = time->after > time->counted_after;
+    if (is_same || has_ceil) {
+        layer->is_whole = time->reach > time->stride || time->before || time->counted_after;
+        layer->needs_multiple = time->reach > 1 ? time->stride : 1;
+    } else {
+        layer->is_whole = time->after > 0 || layer->pads_before >= time->reach;
+    }
 }
 
 CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t kernel, CylTime1d *time) {

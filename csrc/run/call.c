@@ -6,7 +6,7 @@
 #include "model/status.h"
 #include "run/call.h"
 
-CylStatus cyl_check_times(const CylModel *model, const int64_t *times) {
+CylStatus cyl_check_input_times(const CylModel *model, const int64_t *times) {
     for (int32_t i = 0; i < model->input_count; i++) {
         const CylValue *value = &model->values[model->inputs[i]];
         if (value->has_time && (times[i] < 1 || (value->time && times[i] != value->time))) {
@@ -19,6 +19,11 @@ CylStatus cyl_check_times(const CylModel *model, const int64_t *times) {
             return CYL_E_MEMORY;
         }
     }
+    return CYL_OK;
+}
+
+CylStatus cyl_check_times(const CylModel *model, const int64_t *times) {
+    CYL_TRY(cyl_check_input_times(model, times));
     for (int32_t a = model->input_count; a < model->axis_count; a++) {
         int64_t length = cyl_axis_length(model, a, times);
         if (length < 1) {
@@ -66,10 +71,12 @@ bool cyl_can_trace(const CylModel *model, int32_t layer) {
     return layer >= 0 && layer < model->layer_count && model->layers[layer].recurrent;
 }
 
-int64_t cyl_call_steps(const CylModel *model, const CylCall *call, const CylValue *value) {
-    return value->axis < 0                    ? 1
-           : value->axis < model->input_count ? call->times[value->axis]
-                                              : cyl_axis_length(model, value->axis, call->times);
+int64_t cyl_call_steps(const CylModel *model, const CylCall *call, const CylValue *value, int64_t taken) {
+    const int32_t input = value->axis >= 0 ? model->axes[value->axis].input : -1;
+    return value->axis < 0 ? 1
+           : value->axis < model->input_count
+               ? call->times[value->axis]
+               : cyl_axis_gain(model, value->axis, taken, input < 0 ? 0 : call->times[input]);
 }
 
 double cyl_call_work(const CylModel *model, const CylCall *call) {

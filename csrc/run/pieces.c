@@ -68,13 +68,44 @@ static void bind_output(CylWorkspace *w, const CylCall *call, const CylPiece *pi
     const CylModel *model = w->model;
     const int32_t v = model->outputs[o];
     const CylValue *value = &model->values[v];
-    const int64_t time = cyl_call_steps(model, call, value);
-    const bool is_later = value->is_chunked && piece->first_step > 0;
-    const int64_t skipped = is_later ? cyl_axis_steps_before(model, value->axis, piece->first_step) : 0;
+    const int64_t time = cyl_call_steps(model, call, value, w->taken);
+    const int64_t skipped = value->is_chunked ? w->begins[value->axis] - w->call_begins[value->axis] : 0;
     w->views[v].step_stride = value->features;
     w->views[v].row_stride = time * value->features;
     w->targets[o].view = &w->views[v];
     w->targets[o].offset = (piece->first_row * time + skipped) * value->features * (int64_t)model->kernels->real_size;
+}
+
+/* whether a chunked layer has steps in this piece: too few may have come for an axis to have any */
+static bool has_steps(const CylWorkspace *w, const CylLayer *layer) {
+    bool reads_chunked = false;
+    for (int32_t i = 0; i < layer->input_count; i++) {
+        const CylValue *value = &w->model->values[layer->inputs[i]];
+        if (value->is_chunked && w->times[value->axis] > 0) {
+            return true;
+        }
+        reads_chunked = reads_chunked || value->is_chunked;
+    }
+    return !reads_chunked;
+}
+
+/* Sets where each axis is: before this piece, and in the call. */
+static void place_axes(CylWorkspace *w, const CylCall *call, const CylPiece *piece) {
+    const CylModel *model = w->model;
+    for (int32_t a = 0; a < model->axis_count; a++) {
+        const int32_t input = model->axes[a].input;
+        w->begins[a] = w->call_begins[a] = 0;
+        if (input < 0) {
+            w->call_ends[a] = model->axes[a].constant;
+        } else {
+            w->begins[a] = cyl_axis_after(model, a, piece->taken + piece->first_step);
+            w->call_begins[a] = cyl_axis_after(model, a, piece->taken);
+            w->call_ends[a] = cyl_axis_after(model, a, piece->taken + call->times[input]);
+        }
+        if (a >= model->input_count) {
+            w->times[a] = cyl_axis_gain(model, a, piece->taken + piece->first_step, input < 0 ? 0 : w->times[input]);
+        }
+    }
 }
 
 /* the layers that run in this piece: those without a piece's time before the first one, or, if they need the end of the
@@ -86,7 +117,7 @@ static void plan_layers(CylWorkspace *w) {
         if (layer->y >= 0 && cyl_is_shared(&w->model->values[layer->y])) {
             continue; /* its numbers are there */
         }
-        if (layer->is_chunked || (layer->is_late ? w->is_last_chunk : w->is_first_chunk)) {
+        if (layer->is_chunked ? has_steps(w, layer) : layer->is_late ? w->is_last_chunk : w->is_first_chunk) {
             w->plan[w->planned++] = layer;
         }
     }
@@ -106,9 +137,7 @@ static CYL_SELDOM void bind(CylWorkspace *w, const CylCall *call, const CylPiece
     for (int32_t i = 0; i < model->input_count; i++) {
         bind_input(w, call, piece, i);
     }
-    for (int32_t a = model->input_count; a < model->axis_count; a++) {
-        w->times[a] = cyl_axis_length(model, a, w->times);
-    }
+    place_axes(w, call, piece);
     for (int32_t v = 0; v < model->value_count && model->slot_count > model->input_count; v++) {
         int32_t slot = model->values[v].slot;
         if (slot >= model->input_count) {
@@ -129,7 +158,7 @@ static CYL_SELDOM void bind(CylWorkspace *w, const CylCall *call, const CylPiece
 
 void cyl_bind_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
     int64_t total = longest_input(w->model, call);
-    bind(w, call, &(CylPiece){first_row, rows, 0, steps_at_once(w, total), total});
+    bind(w, call, &(CylPiece){first_row, rows, 0, steps_at_once(w, total), total, w->taken});
 }
 
 /* ---- the arrays of the call ---- */
@@ -276,7 +305,8 @@ static CYL_SELDOM void run_pair(CylWorkspace *w, const CylLayer *layer, const Cy
 /* whether a layer and the next run in halves of the team */
 static inline bool runs_in_halves(const CylWorkspace *w, const CylLayer *layer, const CylTeam *team) {
     return team->threads > 1 && team->threads % 2 == 0 &&
-           (layer->runs_beside_next || (layer->feeds_next && cyl_steps(w, layer->x) >= CYL_FED_STEPS));
+           ((layer->runs_beside_next && cyl_steps(w, layer[1].x) > 0) ||
+            (layer->feeds_next && cyl_steps(w, layer->x) >= CYL_FED_STEPS));
 }
 
 /* whether all of the team leave the call, between two layers or pieces */
@@ -333,7 +363,7 @@ static inline __attribute__((always_inline)) bool run_layers(CylWorkspace *w, co
 
 /* the next piece, by the first thread */
 static CYL_SELDOM void next_piece(CylWorkspace *w, const CylCall *call, int64_t done, int64_t steps) {
-    bind(w, call, &(CylPiece){w->first_row, w->rows, done, steps, w->bound.total});
+    bind(w, call, &(CylPiece){w->first_row, w->rows, done, steps, w->bound.total, w->taken});
     begin_piece(w, call);
 }
 

@@ -14,7 +14,8 @@
 void cyl_bind_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows);
 /* whether it is bound to that shape already */
 static inline bool cyl_is_bound(const CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
-    if (w->bound.rows != rows || w->bound.first_row != first_row || w->bound.first_step != 0) {
+    if (w->bound.rows != rows || w->bound.first_row != first_row || w->bound.first_step != 0 ||
+        w->bound.taken != w->taken) {
         return false;
     }
     for (int32_t i = 0, inputs = w->model->input_count; i < inputs; i++) {

@@ -185,7 +185,7 @@ void cyl_recurrent_resolve(const CylModel *model, const CylLayer *layer, CylWork
                      .codes_next = direction * workspace->rows,
                      .slot = layer->mask >= 0 ? model->values[layer->mask].slot : -1,
                      .is_connected = is_connected,
-                     .zeroes_empty = recurrent->zeroes_empty && (workspace->is_last_chunk || !layer->is_chunked),
+                     .zeroes_empty = recurrent->zeroes_empty && cyl_ends_call(workspace, layer->x),
                      .in_blocks = in_blocks,
                      .is_single = time == 1 && workspace->rows == 1 && !in_blocks && layer->mask < 0 && !is_connected,
                      .step = {.rows = workspace->rows,
@@ -290,7 +290,7 @@ static CYL_SELDOM const CylStepTrace *trace_step(const CylModel *model, const Cy
     const CylRecurrent *recurrent = layer->recurrent;
     const int32_t axis = model->values[layer->x].axis;
     int64_t t = recurrent->is_reverse ? ((const Bound *)state->bound)->time - 1 - n : n;
-    t += layer->is_chunked ? cyl_axis_steps_before(model, axis, workspace->first_step) : 0;
+    t += workspace->begins[axis] - workspace->call_begins[axis];
     if (t >= to->steps) {
         return NULL;
     }

@@ -1,5 +1,6 @@
 /* Streams: a workspace whose states go on from one call to the next. */
 #include "cylstm.h"
+#include "model/axes.h"
 #include "model/model.h"
 #include "platform/ieee.h"
 #include "platform/memory.h"
@@ -22,6 +23,7 @@ struct CylStream {
     uint8_t *active;  /* (rows): of the current run, whatever becomes of the caller's */
     int64_t *order;   /* (rows): see CylWorkspace, of the current run; after the active rows come the others */
     int64_t *steps;   /* (rows): taken since the start */
+    int64_t *taken;   /* (rows): the same, but no more than what the model settles after, and part of the state */
     uint8_t *carried; /* (layers): see cyl_stream_carry; NULL: all states go on */
 };
 
@@ -51,7 +53,8 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
     s->active = cyl_alloc(rows, sizeof *s->active);
     s->order = cyl_alloc(rows, sizeof *s->order);
     s->steps = cyl_alloc(rows, sizeof *s->steps);
-    if (!s->active || !s->order || !s->steps) {
+    s->taken = cyl_alloc(rows, sizeof *s->taken);
+    if (!s->active || !s->order || !s->steps || !s->taken) {
         cyl_stream_free(s);
         return CYL_E_MEMORY;
     }
@@ -67,6 +70,7 @@ void cyl_stream_free(CylStream *stream) {
         free(stream->order);
         free(stream->carried);
         free(stream->steps);
+        free(stream->taken);
         free(stream);
     }
 }
@@ -123,7 +127,7 @@ static void spread_outputs(const CylStream *stream, const CylCall *call, int64_t
     const CylModel *model = stream->workspace->model;
     for (int32_t o = 0; o < model->output_count; o++) {
         const CylValue *value = &model->values[model->outputs[o]];
-        int64_t time = cyl_call_steps(model, call, value);
+        int64_t time = cyl_call_steps(model, call, value, stream->workspace->taken);
         size_t bytes = (size_t)(time * value->features) * model->kernels->real_size;
         char *rows = call->outputs[o];
         for (int64_t row = 0; row < count; row++) {
@@ -190,20 +194,54 @@ static CYL_SELDOM int64_t run_active_rows(CylStream *stream, const CylCall *call
     return steps;
 }
 
-/* whether the model can take this number of steps */
-static CylStatus check_steps(const CylModel *model, const CylCall *call) {
-    CYL_TRY(cyl_check_times(model, call->times));
+/* whether the model can take this number of steps, after `taken` of them: all together in an axis too, if each call is
+   one of its own */
+static CylStatus check_steps(const CylModel *model, const CylCall *call, int64_t taken, bool is_alone) {
+    int64_t steps = 0; /* of the inputs with time */
+    CYL_TRY(is_alone ? cyl_check_times(model, call->times) : cyl_check_input_times(model, call->times));
     for (int32_t i = 0; i < model->input_count; i++) {
-        if (call->times[i] != call->times[0] || call->times[0] % model->step_multiple != 0) {
-            return CYL_E_TIME;
+        if (model->values[model->inputs[i]].has_time) {
+            steps = steps ? steps : call->times[i];
+            if (call->times[i] != steps || steps % model->step_multiple != 0) {
+                return CYL_E_TIME;
+            }
+        }
+    }
+    for (int32_t a = 0; a < model->axis_count; a++) {
+        if (cyl_axis_gain(model, a, taken, steps) < 0) {
+            return CYL_E_MEMORY;
         }
     }
     return CYL_OK;
 }
 
+/* Sets how many steps the rows of a run have taken, which has to be the same of all: their windows are. */
+static CylStatus take_rows(CylStream *stream, int64_t rows, int64_t count) {
+    CylWorkspace *w = stream->workspace;
+    if (w->model->settles == 0 || stream->carried) {
+        return CYL_OK;
+    }
+    int64_t found = 0;
+    for (int64_t row = 0; row < rows; row++) {
+        if (count == rows || stream->active[row]) {
+            if (found++ && stream->taken[row] != w->taken) {
+                return CYL_E_TIME;
+            }
+            w->taken = stream->taken[row];
+        }
+    }
+    return CYL_OK;
+}
+
+static inline void count_steps(CylStream *stream, int64_t row, int64_t steps) {
+    const int64_t settles = stream->workspace->model->settles, taken = stream->taken[row] + steps;
+    stream->steps[row] += steps;
+    stream->taken[row] = taken < settles ? taken : settles;
+}
+
 /* binds the workspace to the first `count` rows, if the model can take the call's number of steps */
 static CYL_SELDOM CylStatus bind_rows(CylStream *stream, const CylCall *call, int64_t count) {
-    CYL_TRY(check_steps(stream->workspace->model, call));
+    CYL_TRY(check_steps(stream->workspace->model, call, stream->workspace->taken, stream->carried != NULL));
     cyl_bind_rows(stream->workspace, call, 0, count);
     return CYL_OK;
 }
@@ -212,6 +250,7 @@ static inline __attribute__((always_inline)) CylStatus run(CylStream *stream, co
                                                            const uint8_t *active) {
     CylWorkspace *w = stream->workspace;
     const int64_t count = active ? order_rows(stream, active) : call->rows;
+    CYL_TRY(take_rows(stream, call->rows, count));
     if (!cyl_is_bound(w, call, 0, count)) {
         CYL_TRY(bind_rows(stream, call, count));
     }
@@ -225,7 +264,7 @@ static inline __attribute__((always_inline)) CylStatus run(CylStream *stream, co
     const bool is_all = count == call->rows;
     const int64_t steps = is_all ? run_rows(stream, call, stop) : run_active_rows(stream, call, count, stop);
     for (int64_t row = 0; row < call->rows; row++) {
-        stream->steps[row] += is_all || stream->active[row] ? steps : 0;
+        count_steps(stream, row, is_all || stream->active[row] ? steps : 0);
     }
     return cyl_stop_is_requested(stop) ? CYL_E_STOPPED : CYL_OK;
 }
@@ -247,7 +286,7 @@ CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const ui
 static void reset_row(CylRows *rows, int64_t row) {
     CylStream *stream = (CylStream *)rows;
     cyl_workspace_reset_row(stream->workspace, row);
-    stream->steps[row] = 0;
+    stream->steps[row] = stream->taken[row] = 0;
 }
 
 static void copy_row(CylRows *to, int64_t to_row, const CylRows *from, int64_t from_row) {
@@ -255,6 +294,7 @@ static void copy_row(CylRows *to, int64_t to_row, const CylRows *from, int64_t f
     const CylStream *other = (const CylStream *)from;
     cyl_workspace_copy_row(stream->workspace, to_row, other->workspace, from_row);
     stream->steps[to_row] = other->steps[from_row];
+    stream->taken[to_row] = other->taken[from_row];
 }
 
 CylStatus cyl_stream_reset(CylStream *stream) {
@@ -333,29 +373,59 @@ static int64_t copy_flags(CylStream *stream, uint8_t *out, const uint8_t *in) {
 
 int64_t cyl_stream_flags_size(const CylStream *stream) { return copy_flags((CylStream *)stream, NULL, NULL); }
 
-CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags) {
+CylStatus cyl_stream_save(CylStream *stream, const CylStreamState *state) {
     CYL_TRY(cyl_enter(&stream->rows));
-    for (int32_t s = 0; states && s < stream->workspace->model->state_count; s++) {
-        if (states[s]) {
-            cyl_workspace_get_state(stream->workspace, s, stream->rows.count, states[s]);
+    const CylModel *model = stream->workspace->model;
+    for (int32_t s = 0; state->states && s < model->state_count; s++) {
+        if (state->states[s]) {
+            cyl_workspace_get_state(stream->workspace, s, stream->rows.count, state->states[s]);
         }
     }
-    copy_flags(stream, flags, NULL);
+    for (int32_t n = 0, k = 0; state->kept && n < model->layer_count; n++) {
+        if (model->layers[n].kept_size > 0) {
+            cyl_workspace_get_kept(stream->workspace, &model->layers[n], stream->rows.count, state->kept[k++]);
+        }
+    }
+    if (state->taken) {
+        memcpy(state->taken, stream->taken, (size_t)stream->rows.count * sizeof *state->taken);
+    }
+    copy_flags(stream, state->flags, NULL);
     cyl_leave(&stream->rows);
     return CYL_OK;
 }
 
-CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags) {
+CylStatus cyl_stream_restore(CylStream *stream, const CylStreamState *state) {
+    const CylModel *model = stream->workspace->model;
+    for (int64_t row = 0; state->taken && row < stream->rows.count; row++) {
+        const int64_t taken = state->taken[row];
+        if (taken < 0 || taken > model->settles || taken % model->step_multiple != 0) {
+            return CYL_E_ARGUMENT;
+        }
+    }
     CYL_TRY(cyl_enter(&stream->rows));
     CylIeee saved = cyl_ieee_enter();
-    for (int32_t s = 0; states && s < stream->workspace->model->state_count; s++) {
-        if (states[s]) {
-            cyl_workspace_set_state(stream->workspace, s, stream->rows.count, states[s],
-                                    stream->workspace->model->state_sizes[s]);
+    for (int32_t s = 0; state->states && s < model->state_count; s++) {
+        if (state->states[s]) {
+            cyl_workspace_set_state(stream->workspace, s, stream->rows.count, state->states[s], model->state_sizes[s]);
+        }
+    }
+    for (int32_t n = 0, k = 0; state->kept && n < model->layer_count; n++) {
+        if (model->layers[n].kept_size > 0) {
+            cyl_workspace_set_kept(stream->workspace, &model->layers[n], stream->rows.count, state->kept[k++]);
         }
     }
     cyl_ieee_leave(saved);
-    copy_flags(stream, NULL, flags);
+    if (state->taken) {
+        memcpy(stream->taken, state->taken, (size_t)stream->rows.count * sizeof *stream->taken);
+    }
+    copy_flags(stream, NULL, state->flags);
+    cyl_leave(&stream->rows);
+    return CYL_OK;
+}
+
+CylStatus cyl_stream_get_taken(CylStream *stream, int64_t *taken) {
+    CYL_TRY(cyl_enter(&stream->rows));
+    memcpy(taken, stream->taken, (size_t)stream->rows.count * sizeof *taken);
     cyl_leave(&stream->rows);
     return CYL_OK;
 }

@@ -117,6 +117,9 @@ static size_t take_arrays(CylWorkspace *w, char *block, Region **regions) {
     size_t inputs = (size_t)model->input_count, layers = (size_t)model->layer_count;
     size_t used = 0;
     w->times = take(block, &used, axes, sizeof *w->times);
+    w->begins = take(block, &used, axes, sizeof *w->begins);
+    w->call_begins = take(block, &used, axes, sizeof *w->call_begins);
+    w->call_ends = take(block, &used, axes, sizeof *w->call_ends);
     w->capacities = take(block, &used, axes, sizeof *w->capacities);
     w->masks = take(block, &used, slots, sizeof *w->masks);
     w->mask_strides = take(block, &used, slots, sizeof *w->mask_strides);
@@ -141,15 +144,23 @@ static int64_t stream_steps(const CylModel *model, int64_t rows) {
     return few < steps ? few : steps;
 }
 
+/* the steps that an axis has at most, of an input with room for `capacities`; -1 for more than any */
+static int64_t most_steps(const CylWorkspace *w, int32_t axis) {
+    const CylModel *model = w->model;
+    const int32_t input = model->axes[axis].input;
+    const int64_t first = cyl_axis_length(model, axis, w->capacities);
+    const int64_t later =
+        w->in_pieces && input >= 0 ? cyl_axis_gain(model, axis, model->settles, w->capacities[input]) : first;
+    return first < 0 || later < 0 ? -1 : first > later ? first : later;
+}
+
 /* Room for all steps of an input, or for a piece of them. CYL_E_MEMORY if an axis made of it is longer than any. */
 static CylStatus plan_capacities(CylWorkspace *w, const int64_t *times) {
     const CylModel *model = w->model;
     w->time_capacity = 1;
     for (int32_t a = 0; a < model->axis_count; a++) {
         bool is_input = a < model->input_count && model->axes[a].input >= 0;
-        int64_t steps = !is_input ? cyl_axis_length(model, a, w->capacities)
-                        : times   ? times[a]
-                                  : stream_steps(model, w->rows_capacity);
+        int64_t steps = !is_input ? most_steps(w, a) : times ? times[a] : stream_steps(model, w->rows_capacity);
         if (steps < 1) {
             return CYL_E_MEMORY;
         }
@@ -218,7 +229,9 @@ bool cyl_workspace_fits(const CylWorkspace *w, int64_t rows, const int64_t *time
 
 /* bytes from one row to the next of h, or the history, and of c; 0 for a state that the layer does not have */
 static size_t h_bytes(const CylModel *model, const CylLayer *layer) {
-    int32_t size = layer->recurrent ? layer->recurrent->output_size : layer->history_size;
+    int32_t size = layer->recurrent      ? layer->recurrent->output_size
+                   : layer->history_size ? layer->history_size
+                                         : layer->kept_size;
     return (size_t)cyl_state_stride(size) * model->kernels->real_size;
 }
 static size_t c_bytes(const CylModel *model, const CylLayer *layer) {
@@ -245,7 +258,7 @@ static void reset_layer(CylWorkspace *w, int32_t index, int64_t first, int64_t c
     CylLayerState *state = &w->states[index];
     if (layer->recurrent) {
         cyl_layer_state_reset(w->model, layer, state, first, count);
-    } else if (layer->history_size) {
+    } else if (h_bytes(w->model, layer) > 0) {
         memset(h_row(w->model, layer, state, first), 0, (size_t)count * h_bytes(w->model, layer));
     }
 }
@@ -366,6 +379,20 @@ void cyl_workspace_get_state(const CylWorkspace *w, int32_t index, int64_t rows,
     for (int64_t row = 0; row < rows; row++) {
         memcpy(cyl_at(w->model, to, row * size), cyl_at(w->model, states, row * stride),
                (size_t)size * w->model->kernels->real_size);
+    }
+}
+
+void cyl_workspace_set_kept(CylWorkspace *w, const CylLayer *layer, int64_t rows, const void *from) {
+    for (int64_t row = 0; row < rows; row++) {
+        w->model->kernels->flush(cyl_at(w->model, from, row * layer->kept_size),
+                                 h_row(w->model, layer, &w->states[layer->index], row), layer->kept_size);
+    }
+}
+
+void cyl_workspace_get_kept(const CylWorkspace *w, const CylLayer *layer, int64_t rows, void *to) {
+    for (int64_t row = 0; row < rows; row++) {
+        memcpy(cyl_at(w->model, to, row * layer->kept_size), h_row(w->model, layer, &w->states[layer->index], row),
+               (size_t)layer->kept_size * w->model->kernels->real_size);
     }
 }
 

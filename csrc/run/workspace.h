@@ -53,6 +53,7 @@ typedef struct {
 /* the rows and steps of a call that are run at once, `total` being the steps of the whole call */
 typedef struct {
     int64_t first_row, rows, first_step, steps, total;
+    int64_t taken; /* steps of a stream before the call */
 } CylPiece;
 
 /* an input of the call: where a piece of it begins, and where the workspace holds it */
@@ -81,10 +82,14 @@ struct CylWorkspace {
     int64_t first_step;   /* of the current piece */
     const int64_t *order; /* (rows): row n of this run is row first_row + order[n] of the call; NULL: first_row + n */
     bool is_stream;       /* what follows the call's last step is not known yet */
+    int64_t taken;        /* steps of a stream before the current call, at most CylModel.settles; else 0 */
     int64_t *times;       /* (axes): steps of the current run */
+    int64_t *begins;      /* (axes): and of the stream, or call, before it */
+    int64_t *call_begins; /* (axes): where those of the call begin */
+    int64_t *call_ends;   /* (axes): and end */
     int64_t *capacities;  /* (axes): steps that there is room for */
     bool in_pieces;       /* a long sequence is run piece by piece */
-    bool is_first_chunk, is_last_chunk; /* to be read between a layer's barriers only */
+    bool is_first_chunk, is_last_chunk; /* of the inputs' steps; to be read between a layer's barriers only */
     CylView *views;                     /* (values) */
     CylView *own;                       /* (values): views of the workspace's own memory; data NULL for model outputs */
     CylPiece bound;                     /* what views, sources, targets and plan are bound to; rows 0 at first */
@@ -132,6 +137,9 @@ void cyl_layer_state_reset(const CylModel *model, const CylLayer *layer, CylLaye
 void cyl_workspace_set_state(CylWorkspace *workspace, int32_t index, int64_t rows, const void *state,
                              int64_t row_stride);
 void cyl_workspace_get_state(const CylWorkspace *workspace, int32_t index, int64_t rows, void *state);
+/* the same of what a layer keeps: real (rows, kept_size) */
+void cyl_workspace_set_kept(CylWorkspace *workspace, const CylLayer *layer, int64_t rows, const void *kept);
+void cyl_workspace_get_kept(const CylWorkspace *workspace, const CylLayer *layer, int64_t rows, void *kept);
 /* the steps that one run takes at most, for a sequence of `time` steps */
 int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
 
@@ -139,6 +147,15 @@ int64_t cyl_chunk_steps(const CylModel *model, int64_t rows, int64_t time);
 static inline int64_t cyl_steps(const CylWorkspace *workspace, int32_t value) {
     int32_t axis = workspace->model->values[value].axis;
     return axis >= 0 ? workspace->times[axis] : 1;
+}
+/* whether this run has the first steps of a value with time that the call has, or the last */
+static inline bool cyl_begins_call(const CylWorkspace *workspace, int32_t value) {
+    const int32_t axis = workspace->model->values[value].axis;
+    return workspace->begins[axis] == workspace->call_begins[axis];
+}
+static inline bool cyl_ends_call(const CylWorkspace *workspace, int32_t value) {
+    const int32_t axis = workspace->model->values[value].axis;
+    return workspace->begins[axis] + workspace->times[axis] == workspace->call_ends[axis];
 }
 /* the row of the call's arrays that is row `row` of this run */
 static inline int64_t cyl_call_row(const CylWorkspace *workspace, int64_t row) {

@@ -93,6 +93,9 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_model_finish(CylModel *model, const int32_t *inputs, const int32_t *masks, int32_t input_count,
                                const int32_t *outputs, int32_t output_count)
     int64_t cyl_model_step_multiple(const CylModel *model)
+    int64_t cyl_model_settles(const CylModel *model)
+    int32_t cyl_model_kept_count(const CylModel *model)
+    int32_t cyl_model_kept_size(const CylModel *model, int32_t index, int32_t *layer)
     int64_t cyl_model_work(const CylModel *model)
     int64_t cyl_model_bytes(const CylModel *model)
     CylStatus cyl_model_run_bytes(const CylModel *model, const int64_t *times, int64_t *bytes)
@@ -137,9 +140,16 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from_, const int64_t *from_rows,
                                    int64_t count)
     CylStatus cyl_stream_get_steps(CylStream *stream, int64_t *steps)
+    CylStatus cyl_stream_get_taken(CylStream *stream, int64_t *taken)
+
+    ctypedef struct CylStreamState:
+        void *const *states
+        void *const *kept
+        int64_t *taken
+        uint8_t *flags
     int64_t cyl_stream_flags_size(const CylStream *stream)
-    CylStatus cyl_stream_save(CylStream *stream, void *const *states, uint8_t *flags)
-    CylStatus cyl_stream_restore(CylStream *stream, const void *const *states, const uint8_t *flags)
+    CylStatus cyl_stream_save(CylStream *stream, const CylStreamState *state)
+    CylStatus cyl_stream_restore(CylStream *stream, const CylStreamState *state)
 
     ctypedef struct CylWindow:
         pass

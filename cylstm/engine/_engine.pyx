@@ -162,7 +162,7 @@ cdef class EngineModel:
 
     cdef CylModel *model
     cdef int32_t input_count, output_count, state_count
-    cdef readonly int64_t work, nbytes, step_multiple
+    cdef readonly int64_t work, nbytes, step_multiple, settles
     cdef readonly object dtype
     cdef int real_type
     cdef bint input_is_sequence[MAX_PORTS]
@@ -365,9 +365,19 @@ cdef class EngineModel:
         check(status, "model")
         self.state_count = cyl_model_state_count(self.model)
         self.step_multiple = cyl_model_step_multiple(self.model)
+        self.settles = cyl_model_settles(self.model)
         self.work = cyl_model_work(self.model)
         self.nbytes = cyl_model_bytes(self.model)
         return True
+
+    def kept_sizes(self):
+        """``[(index of a layer, numbers), ...]``: what a stream keeps of a row beside its states."""
+        cdef int32_t layer = -1
+        found = []
+        for i in range(cyl_model_kept_count(self.model)):
+            size = cyl_model_kept_size(self.model, i, &layer)
+            found.append((layer, size))
+        return found
 
     def run_bytes(self, times):
         """Bytes that a run of one row takes: of a stream with `times` None, else of so many steps of each input."""
@@ -731,7 +741,7 @@ cdef class EngineStream:
         ----------
         x : array_like
             (features,) for a stream of batch 1, or (batch, features). Several inputs: a list in the order of
-            `Model.inputs` or a dict by name.
+            `Model.inputs` or a dict by name; one without time is given once, and None is what was given last.
         out : ndarray, optional
             Where to write the result: C-contiguous, of the model's dtype and the result's shape. Then nothing is
             allocated.
@@ -744,7 +754,8 @@ cdef class EngineStream:
         -------
         ndarray
             A fresh array: (outputs,) if x was (features,), else (batch, outputs); a list for several outputs. With a
-            window, what `Model.predict` gives for the last steps.
+            window, what `Model.predict` gives for the last steps. None while `warm_up` lasts and there is no output:
+            `out` is left as it is then.
 
         Raises
         ------
@@ -819,6 +830,11 @@ cdef class EngineStream:
         else:
             check(cyl_stream_get_steps(self.stream, data), "stream")
 
+    def _count_taken(self, cnp.ndarray counts):
+        """Write the steps of each row up to those that the model settles after to an array of int64 (batch,)."""
+        self.check_running()
+        check(cyl_stream_get_taken(self.stream, <int64_t *>cnp.PyArray_DATA(counts)), "stream")
+
     def _reset_rows(self, cnp.ndarray rows):
         """Of all rows with None; else of those that `cylstm.inputs.as_rows` gave."""
         cdef CylStatus status
@@ -850,30 +866,41 @@ cdef class EngineStream:
         self.check_running()
         return cyl_stream_flags_size(self.stream)
 
-    def _save_state(self, list arrays, bytearray flags):
-        """Write the states to arrays, and with `flags` what is remembered beside them: all of one moment."""
-        cdef void **states
-        cdef uint8_t *flag_data = NULL
+    def _save_state(self, list arrays, cnp.ndarray taken, bytearray flags):
+        """Write all of one moment: the states, and after them what is kept of steps, to arrays; what `_count_taken`
+        gives; and with `flags` what is remembered beside them."""
+        cdef CylStreamState state
         cdef CylStatus status
+        cdef void **addresses
         self.check_running()
+        addresses = addresses_of(arrays)
+        state.states, state.kept = addresses, NULL
+        if len(arrays) > self.packed.state_count:
+            state.kept = addresses + self.packed.state_count
+        state.taken = <int64_t *>cnp.PyArray_DATA(taken)
+        state.flags = NULL
         if flags is not None:
-            flag_data = flags
-        states = addresses_of(arrays)
-        status = cyl_stream_save(self.stream, states, flag_data)
-        PyMem_Free(states)
+            state.flags = flags
+        status = cyl_stream_save(self.stream, &state)
+        PyMem_Free(addresses)
         check(status, "stream")
 
-    def _restore_state(self, list arrays, bytes flags):
-        """Take over states, and with `flags` what was remembered beside them."""
-        cdef void **states
-        cdef const uint8_t *flag_data = NULL
+    def _restore_state(self, list arrays, cnp.ndarray taken, bytes flags):
+        """Take over what `_save_state` gives; `taken` of a model that never settles is not looked at."""
+        cdef CylStreamState state
         cdef CylStatus status
+        cdef void **addresses
         self.check_running()
+        addresses = addresses_of(arrays)
+        state.states, state.kept = addresses, NULL
+        if len(arrays) > self.packed.state_count:
+            state.kept = addresses + self.packed.state_count
+        state.taken = <int64_t *>cnp.PyArray_DATA(taken)
+        state.flags = NULL
         if flags is not None:
-            flag_data = flags
-        states = addresses_of(arrays)
-        status = cyl_stream_restore(self.stream, <const void *const *>states, flag_data)
-        PyMem_Free(states)
+            state.flags = <uint8_t *><const uint8_t *>flags
+        status = cyl_stream_restore(self.stream, &state)
+        PyMem_Free(addresses)
         check(status, "stream")
 
     def _save_window(self, list arrays, cnp.ndarray counts):

@@ -16,13 +16,11 @@ def why_no_stream(graph: Graph) -> str | None:
 
     Of a network without time some of whose states go on from call to call, each call is a step.
     """
-    if graph.stateful and not any(graph.values[name].has_time for name in graph.inputs):
-        return None
-    for name in graph.inputs:
-        value = graph.values[name]
-        if not value.has_time:
-            return f"input {name!r} has no time axis, so there are no steps to stream"
-        if value.axis is None:
+    inputs = [graph.values[name] for name in graph.inputs]
+    if not any([value.has_time for value in inputs]):
+        return None if graph.stateful else f"input {inputs[0].name!r} has no time axis, so there are no steps to stream"
+    for name, value in zip(graph.inputs, inputs):
+        if value.has_time and value.axis is None:
             return f"input {name!r} has a fixed number of steps, {value.shape[0]}, so there is nothing to stream"
     late: set[str] = set()
     for layer in graph.layers:
@@ -31,6 +29,12 @@ def why_no_stream(graph: Graph) -> str | None:
         in_pieces = any(value.axis is not None for value in (*reads, *writes))
         kind = LAYER_KINDS[layer.kind]
         reason = kind.streams(layer.options) if in_pieces else None
+        multiple = kind.needs_multiple(layer.options) if in_pieces else 1
+        if reason is None and multiple > 1 and reads[0].axis and reads[0].axis.length(settles(graph)) % multiple:
+            reason = (
+                f"it pads a sequence whose steps are no multiple of {multiple}, by their number, and those that come "
+                "to it never are one"
+            )
         if reason is None and {"h0", "c0"} & set(layer.inputs):
             reason = "its initial state comes from another layer"
         if reason is None and in_pieces and any(value.name in late for value in reads):
@@ -54,6 +58,29 @@ def step_multiple(graph: Graph) -> int:
     """The number of steps of which a stream takes multiples: 1, unless a layer has a stride."""
     divides = (math.prod(rule[1] for rule in value.axis.rules) for value in graph.values.values() if value.axis)
     return math.lcm(1, *divides)
+
+
+def settles(graph: Graph) -> int:
+    """The steps, a multiple of `step_multiple`, after which as many steps come out of every call as of another of its
+    length; until then fewer do.
+    """
+    multiple = step_multiple(graph)
+    least = max([value.axis.settles() for value in graph.values.values() if value.axis], default=0)
+    return -(-least // multiple) * multiple
+
+
+def kept_groups(
+    graph: Graph, sizes: Sequence[tuple[int, int]], warms_up: bool
+) -> tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]:
+    """What a stream has as its state after those of `Graph.states`, from what the engine keeps of layers: of each the
+    last steps that it has read; and, if it warms up, the steps taken, one number.
+    """
+    found: list[tuple[str, tuple[tuple[int, ...], ...]]] = []
+    for index, size in sizes:
+        layer = graph.layers[index]
+        x = graph.values[layer.inputs["x"]]
+        found.append((layer.name, ((size // x.size, *x.step_shape),)))
+    return (*found, ("steps", ((1,),))) if warms_up else tuple(found)
 
 
 def limited_axes(graph: Graph) -> list[tuple[str, str, Axis, int | None]]:

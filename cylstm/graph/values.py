@@ -89,6 +89,13 @@ class Axis(ReadOnly):
                 return Axis(self.source, rules)
         return Axis(self.source, (*rules, (add, divide, multiply)))
 
+    def settles(self) -> int:
+        """How many steps the input must have so that no rule has too few of them."""
+        least = 0
+        for add, divide, multiply in reversed(self.rules):
+            least = max(-(-least // multiply) * divide - add, 0)
+        return least
+
     def length(self, time: int) -> int:
         """Number of steps where the input has `time`; 0 if the input has too few."""
         for add, divide, multiply in self.rules:

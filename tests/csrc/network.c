@@ -691,13 +691,13 @@ Result predict_row(const Network *network, const CylModel *model, const Data *da
 CylStatus get_state(CylStream *stream, int32_t index, void *state) {
     void *states[MOST_STATES] = {NULL};
     states[index] = state;
-    return cyl_stream_save(stream, states, NULL);
+    return cyl_stream_save(stream, &(CylStreamState){.states = states});
 }
 
 CylStatus set_state(CylStream *stream, int32_t index, const void *state) {
     const void *states[MOST_STATES] = {NULL};
     states[index] = state;
-    return cyl_stream_restore(stream, states, NULL);
+    return cyl_stream_restore(stream, &(CylStreamState){.states = (void *const *)states});
 }
 
 Result stream(const Network *network, const CylModel *model, const Data *data, const int64_t *steps, int step_count,

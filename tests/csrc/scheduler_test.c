@@ -498,8 +498,8 @@ static void a_stream_can_be_reset_and_copied(void) {
     void *states[3] = {saved[0], saved[1], saved[2]};
     uint8_t flags[128];
     CHECK(network->state_count == 3 && cyl_stream_flags_size(first) == (2 + 8) * rows, "sizes");
-    CHECK(cyl_stream_save(first, states, flags) == CYL_OK, "save");
-    CHECK(cyl_stream_restore(second, (const void *const *)states, flags) == CYL_OK, "restore");
+    CHECK(cyl_stream_save(first, &(CylStreamState){.states = states, .flags = flags}) == CYL_OK, "save");
+    CHECK(cyl_stream_restore(second, &(CylStreamState){.states = states, .flags = flags}) == CYL_OK, "restore");
     output = again;
     CHECK(cyl_stream_run(first, &call) == CYL_OK, "run");
     output = copied;
@@ -616,10 +616,11 @@ static void rows_of_a_stream_run_reset_and_move_as_streams_of_their_own(void) {
                 CHECK(cyl_stream_copy_rows(many, &row, ones[other], &zero, 1) == CYL_OK &&
                           cyl_stream_copy_rows(ones[row], &zero, many, &other, 1) == CYL_OK,
                       "copy");
-                CHECK(cyl_stream_save(many, NULL, flags) == CYL_OK && flags[row] == flags[other], "flags of a copy");
+                CHECK(cyl_stream_save(many, &(CylStreamState){.flags = flags}) == CYL_OK && flags[row] == flags[other],
+                      "flags of a copy");
             }
         }
-        CHECK(cyl_stream_save(many, NULL, flags) == CYL_OK, "flags");
+        CHECK(cyl_stream_save(many, &(CylStreamState){.flags = flags}) == CYL_OK, "flags");
         for (int64_t row = 0; row < STREAM_ROWS; row++) {
             for (int32_t s = 0; s < network->state_count; s++) {
                 size_t bytes = (size_t)network->state_sizes[s] * sizeof(float);
@@ -627,8 +628,8 @@ static void rows_of_a_stream_run_reset_and_move_as_streams_of_their_own(void) {
                           memcmp((char *)many_y[0] + (size_t)row * bytes, one_y[0], bytes) == 0,
                       "case %d, row %d, state %d", c, (int)row, (int)s);
             }
-            CHECK(cyl_stream_save(ones[row], NULL, flag) == CYL_OK && flag[0] == flags[row], "flag of row %d",
-                  (int)row);
+            CHECK(cyl_stream_save(ones[row], &(CylStreamState){.flags = flag}) == CYL_OK && flag[0] == flags[row],
+                  "flag of row %d", (int)row);
             cyl_stream_free(ones[row]);
         }
         cyl_stream_free(many);

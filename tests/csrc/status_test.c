@@ -544,19 +544,15 @@ static void calls_out_of_range_are_refused(void) {
 }
 
 static void models_that_cannot_stream_say_so(void) {
-    for (int what = 0; what < 3; what++) {
+    for (int what = 0; what < 2; what++) {
         Network *network = network_create();
         RecurrentOptions options = PLAIN;
-        int32_t x = network_input(network, CYL_SEQUENCE, 5, NULL);
         options.is_reverse = what == 0;
         if (what == 1) {
             options.h0 = network_input(network, CYL_STATE, 4, NULL);
         }
+        int32_t x = network_input(network, CYL_SEQUENCE, 5, NULL);
         network_output(network, network_recurrent(network, LSTM, x, 4, &options, NULL, NULL));
-        if (what == 2) {
-            int32_t v = network_input(network, CYL_VECTOR, 3, NULL);
-            network_output(network, network_dense(network, v, 4, "relu"));
-        }
         CylModel *model = network_model(network, CYL_ENGINE_PACKED, CYL_ISA_SCALAR);
         CylStream *stream;
         CHECK_STATUS(cyl_stream_create(model, 1, 1, &stream), CYL_E_STREAM);
@@ -597,8 +593,8 @@ static void gemv(int order, int trans, int m, int n, float alpha, const float *a
     CHECK_STATUS(cyl_stream_reset_rows(idle, &row, 1), CYL_OK); /* neither attempt holds it */
     CHECK_STATUS(get_state(entered, 0, values), CYL_E_BUSY);
     CHECK_STATUS(set_state(entered, 0, values), CYL_E_BUSY);
-    CHECK_STATUS(cyl_stream_save(entered, NULL, flags), CYL_E_BUSY);
-    CHECK_STATUS(cyl_stream_restore(entered, NULL, flags), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_save(entered, &(CylStreamState){.flags = flags}), CYL_E_BUSY);
+    CHECK_STATUS(cyl_stream_restore(entered, &(CylStreamState){.flags = flags}), CYL_E_BUSY);
 }
 
 static void a_stream_that_is_running_is_busy(void) {

@@ -269,7 +269,9 @@ static void steps_go_with_their_rows(void) {
     CylStream *kept;
     CHECK(cyl_stream_create(model, 3, 1, &kept) == CYL_OK, "stream");
     CHECK(cyl_stream_flags_size(stream) == 3 + 3 * 8, "%d bytes", (int)cyl_stream_flags_size(stream));
-    CHECK(cyl_stream_save(stream, NULL, flags) == CYL_OK && cyl_stream_restore(kept, NULL, flags) == CYL_OK, "flags");
+    CHECK(cyl_stream_save(stream, &(CylStreamState){.flags = flags}) == CYL_OK &&
+              cyl_stream_restore(kept, &(CylStreamState){.flags = flags}) == CYL_OK,
+          "flags");
     CHECK(cyl_stream_get_steps(kept, steps) == CYL_OK && steps[0] == 5 && steps[1] == 0 && steps[2] == 10, "kept");
     CHECK(flags[3] == 5 && flags[4] == 0 && flags[3 + 8] == 0 && flags[3 + 16] == 10, "the lowest byte first");
     CHECK(cyl_stream_reset(stream) == CYL_OK && cyl_stream_get_steps(stream, steps) == CYL_OK, "reset");

@@ -437,7 +437,7 @@ static void *rewrite(void *context) {
         for (int32_t s = 0; s < rewriting->network->state_count; s++) {
             states[s] = all;
         }
-        CylStatus status = cyl_stream_restore(rewriting->stream, states, flags);
+        CylStatus status = cyl_stream_restore(rewriting->stream, &(CylStreamState){.states = states, .flags = flags});
         CHECK(status == CYL_OK || status == CYL_E_BUSY, "restore");
     }
     return NULL;
@@ -462,7 +462,8 @@ static void states_that_are_saved_are_of_one_moment(void) {
     CHECK(pthread_create(&thread, NULL, rewrite, &rewriting) == 0, "thread");
     int torn = 0, found = 0, saves = getenv("EMULATED") ? SAVES / 100 : SAVES;
     for (int turn = 0; turn < saves; turn++) {
-        if (cyl_stream_save(rewriting.stream, states, flags) != CYL_OK || saved[0][0] == 0.0f) {
+        if (cyl_stream_save(rewriting.stream, &(CylStreamState){.states = states, .flags = flags}) != CYL_OK ||
+            saved[0][0] == 0.0f) {
             sched_yield();
             continue;
         }

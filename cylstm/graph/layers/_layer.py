@@ -88,6 +88,10 @@ class LayerKind:
         """None if the kind can run piece by piece over time, else the reason why it cannot."""
         return None
 
+    def needs_multiple(self, options: Mapping[str, Option]) -> int:
+        """The steps of which a sequence must have a multiple so that it can come in pieces; 1 for any number."""
+        return 1
+
     def limit(self, weights: Weights, options: Mapping[str, Option]) -> int | None:
         """The number that all its indices must be below; None for a kind that reads none."""
         return None

@@ -63,18 +63,15 @@ class WindowLayer(LayerKind):
 
     def why_whole(self, reach: int, options: Mapping[str, Option]) -> str | None:
         """Why a sequence cannot come in pieces; None if it can."""
-        if options["padding"] == "causal":
-            return None
-        if options["padding"] == "valid" or (
-            options["padding"] == "explicit" and not options["pad_before"] and not options["pad_after"]
-        ):
-            stride = int(options[f"stride{self.axis}"])
-            if reach <= stride:
-                return None
-            return (
-                f"its windows reach over {reach} steps with a stride of {stride}; "
-                'padding="causal" carries the steps before'
-            )
-        if options["padding"] == "same" and reach == 1:
-            return None
-        return f'padding={options["padding"]!r} needs the steps after; padding="causal" does not'
+        padding, before = options["padding"], int(options["pad_before"])
+        if padding == "same" and reach > int(options[f"stride{self.axis}"]):
+            return 'padding="same" needs the steps after; padding="causal" does not'
+        if options["pad_after"]:
+            return 'padding at the end needs to know where the sequence ends; padding="causal" does not'
+        if padding == "explicit" and before >= reach:
+            return f"its first windows lie in the padding alone, {before} steps of it"
+        return None
+
+    def needs_multiple(self, options: Mapping[str, Option]) -> int:
+        """A sequence of no multiple of the stride is padded, by its length."""
+        return int(options[f"stride{self.axis}"]) if options["padding"] == "same" else 1

@@ -66,3 +66,6 @@ class Conv1dLayer(WindowLayer):
 
     def streams(self, options: Mapping[str, Option]) -> str | None:
         return self.why_whole(int(options["reach"]), options)
+
+    def needs_multiple(self, options: Mapping[str, Option]) -> int:
+        return 1 if options["reach"] == 1 else super().needs_multiple(options)

@@ -118,3 +118,6 @@ class Conv2dLayer(WindowLayer):
 
     def streams(self, options: Mapping[str, Option]) -> str | None:
         return None if options["is_framed"] else self.why_whole(int(options["reach"]), options)
+
+    def needs_multiple(self, options: Mapping[str, Option]) -> int:
+        return 1 if options["is_framed"] or options["reach"] == 1 else super().needs_multiple(options)

@@ -42,6 +42,14 @@ class Pool1dLayer(WindowLayer):
     def streams(self, options: Mapping[str, Option]) -> str | None:
         if options["axis"] != 0:
             return None
-        if options["ceil_mode"] and int(options["stride"]) > 1:
+        reach = self.reach(int(options["pool"]), options)
+        if options["ceil_mode"] and reach > int(options["stride"]) > 1:
             return "ceil_mode adds a window at the end"
-        return self.why_whole(self.reach(int(options["pool"]), options), options)
+        if options["pad_before"]:
+            return "its first window lies in the padding in part"
+        return self.why_whole(reach, options)
+
+    def needs_multiple(self, options: Mapping[str, Option]) -> int:
+        if options["axis"] != 0 or self.reach(int(options["pool"]), options) == 1:
+            return 1
+        return int(options["stride"]) if options["ceil_mode"] else super().needs_multiple(options)

@@ -157,7 +157,8 @@ class SliceLayer(LayerKind):
         return {"y": _along(x, axis, shape, time)}
 
     def streams(self, options: Mapping[str, Option]) -> str | None:
-        return "a part of the time needs to know where the sequence begins or ends" if options["axis"] == 0 else None
+        over_time = options["axis"] == 0 and options["count"]
+        return "a part of the time needs to know where the sequence begins or ends" if over_time else None
 
 
 class PadLayer(LayerKind):
