@@ -1,4 +1,4 @@
-"""Whole networks beside ONNX Runtime and PyTorch: a causal stack with a GRU, a voice detector, attention pooling.
+"""Whole networks beside ONNX Runtime and PyTorch: a causal stack with a GRU, a voice detector, attention, a CRNN.
 
 ``python bench/models.py [--rounds 40]``. All in one process and on one thread, each network's engines in turn, round by
 round; the ratios are medians over the rounds of what an engine took to what CyLSTM took just before. ONNX Runtime runs
@@ -34,6 +34,11 @@ NETWORKS: dict[str, tuple[str, dict[str, int], tuple[int, ...]]] = {
         "AttentionPooling",
         {"inputs": 16, "channels": 64, "hidden": 64},
         (200, 16),
+    ),
+    "CRNN: 2 x convolution over an image and pooling, bidirectional LSTM 64": (
+        "CRNN",
+        {"rows": 32, "channels": 32, "hidden": 64, "classes": 40},
+        (1, 32, 200),
     ),
 }
 
@@ -126,7 +131,8 @@ def main(args: Sequence[str] | None = None) -> int:
     for name, (kind, sizes, shape) in NETWORKS.items():
         torch.manual_seed(1)
         module = getattr(torch_models, kind)(**sizes).eval()
-        model = cylstm.from_torch(module)
+        # of an image it cannot tell which sizes are the module's own
+        model = cylstm.from_torch(module, inputs=("N", *shape[:-1], "T") if len(shape) == 3 else None)
         for batch in options.batches:
             x = np.random.default_rng(1).normal(size=(batch, *shape)).astype(np.float32)
             calls = {"CyLSTM": lambda model=model, x=x: model.predict(x, threads=1), "PyTorch": torch_call(module, x)}

@@ -276,6 +276,19 @@ typedef struct {
     int32_t plain; /* axes from this one on are copied as they are */
 } Move;
 
+/* y[i] = x[i*stride] */
+static void gather(const CylModel *model, const char *x, int64_t stride, char *y, int64_t count) {
+    if (model->kernels->real_size == sizeof(float)) {
+        for (int64_t i = 0; i < count; i++) {
+            ((float *)y)[i] = ((const float *)x)[i * stride];
+        }
+    } else {
+        for (int64_t i = 0; i < count; i++) {
+            ((double *)y)[i] = ((const double *)x)[i * stride];
+        }
+    }
+}
+
 static void move(const Move *m, int32_t axis, const char *x, char *y) {
     size_t real = m->model->kernels->real_size;
     if (axis == m->plain) {
@@ -284,14 +297,20 @@ static void move(const Move *m, int32_t axis, const char *x, char *y) {
         return;
     }
     int32_t from = m->map->from[axis];
-    bool is_straight = from >= 0 && axis + 1 == m->plain && m->x_strides[from] == m->y_strides[axis];
-    if (is_straight && m->map->divide[axis] == 1 && m->map->step[axis] == 1) {
+    if (from >= 0 && axis + 1 == m->plain && m->map->divide[axis] == 1 && m->map->step[axis] == 1) {
         /* The place grows by at most 1 from one number to the next. So if the last place is count - 1 after the first,
-           they are contiguous. */
+           they follow each other. */
         int64_t count = m->y_sizes[axis], first = place_of(m->map, axis, 0, m->x_sizes[from]);
         if (first >= 0 && place_of(m->map, axis, count - 1, m->x_sizes[from]) - first == count - 1) {
-            memcpy(y, cyl_at(m->model, x, first * m->x_strides[from]), (size_t)(count * m->y_strides[axis]) * real);
-            return;
+            const char *at = cyl_at(m->model, x, first * m->x_strides[from]);
+            if (m->x_strides[from] == m->y_strides[axis]) {
+                memcpy(y, at, (size_t)(count * m->y_strides[axis]) * real);
+                return;
+            }
+            if (m->y_strides[axis] == 1) {
+                gather(m->model, at, m->x_strides[from], y, count);
+                return;
+            }
         }
     }
     for (int64_t i = 0; i < m->y_sizes[axis]; i++) {

@@ -153,6 +153,28 @@ class AttentionPooling(nn.Module):
         return F.softmax(self.classes((weights * y).sum(dim=1)), dim=-1)
 
 
+class CRNN(nn.Module):
+    """Convolutions and poolings over an image, whose columns are the steps of an LSTM in both directions."""
+
+    def __init__(self, rows=8, channels=4, hidden=7, classes=5):
+        super().__init__()
+        self.front = nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(channels, 2 * channels, 3, padding=1),
+            nn.BatchNorm2d(2 * channels),
+            nn.ReLU(),
+            nn.MaxPool2d((2, 1)),
+        )
+        self.lstm = nn.LSTM(2 * channels * (rows // 4), hidden, bidirectional=True, batch_first=True)
+        self.out = nn.Linear(2 * hidden, classes)
+
+    def forward(self, x):
+        y = self.front(x).permute(0, 3, 1, 2).flatten(2)
+        return self.out(self.lstm(y)[0]).log_softmax(-1)
+
+
 class EncoderDecoder(nn.Module):
     """An LSTM hands its last states to another."""
 
@@ -370,6 +392,8 @@ CASES: dict[str, Case] = {
     "voice detector": Case(VoiceDetector, ((N, 8, 4 * T),), streams=True),
     "voice cell": Case(VoiceCell, ((N, 8, T), (N, 14), (N, 14))),
     "attention pooling": Case(AttentionPooling, SEQUENCE),
+    "crnn": Case(CRNN, ((N, 1, 8, 2 * T),), inputs=("N", 1, 8, "T")),
+    "crnn of one size": Case(CRNN, ((N, 1, 8, 2 * T),), inputs=("N", 1, 8, 2 * T)),
     "encoder and decoder": Case(EncoderDecoder, (*SEQUENCE, (N, 9, 4))),
     "encoder and decoder gru": Case(lambda: EncoderDecoder("GRU", 1), (*SEQUENCE, (N, 9, 4))),
     "tcn": Case(TCN, ((N, 5, T),), streams=True),
