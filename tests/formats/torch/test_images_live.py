@@ -112,6 +112,8 @@ FIXED = {
     "adaptive average": (lambda x: F.adaptive_avg_pool2d(x, (4, 3)), None, (4, 9, 8)),
     "upsample to a size": (lambda x: F.interpolate(x, size=(18, 24)), None, (4, 9, 8)),
     "pixel unshuffle": (lambda x: F.pixel_unshuffle(x, 2), None, (3, 4, 6)),
+    "pixel shuffle of more axes": (lambda x: F.pixel_shuffle(x, 2), None, (2, 12, 4, 5)),
+    "pixel unshuffle of more axes": (lambda x: F.pixel_unshuffle(x, 2), None, (2, 3, 4, 6)),
     "a batch taken as channels": (lambda x: F.max_pool2d(x, 2), None, (9, 8)),
     # the last window, of ceil_mode, begins within the image for these sizes and not for any
     "max ceil_mode with gaps": (lambda x: F.max_pool2d(x, 2, (4, 5), ceil_mode=True), None, (4, 9, 8)),

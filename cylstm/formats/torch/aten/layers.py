@@ -313,10 +313,10 @@ def net_size(net: Network, x: Any, given: Any) -> Any:
     """A window's sizes, of which one may be the number of all steps."""
     sizes = given if isinstance(given, (tuple, list)) else (given,)
     axes = shape_of(x)[2:]
-    sizes = tuple(sizes) * len(axes) if len(sizes) == 1 else sizes
-    return tuple(
-        whole if net.numbers(size) == net.numbers(whole) else size for size, whole in zip(sizes, axes, strict=True)
-    )
+    sizes = tuple(sizes) * len(axes) if len(sizes) == 1 else tuple(sizes)
+    if len(sizes) != len(axes):
+        return given
+    return tuple(whole if net.numbers(size) == net.numbers(whole) else size for size, whole in zip(sizes, axes))
 
 
 def adaptive(mode: str, spatial: int) -> Callable[..., Any]:
@@ -350,21 +350,21 @@ def upsample(
 
 
 def pixel_shuffle(net: Network, self: Any, upscale_factor: int) -> Any:
-    """(batch, channels * r * r, rows, columns) to (batch, channels, rows * r, columns * r)."""
-    r = upscale_factor
-    batch, channels, rows, columns = shape_of(self)
-    y = shape.reshape(net, self, (batch, channels // r**2, r, r, rows, columns))
-    y = shape.permute(net, y, (0, 1, 4, 2, 5, 3))
-    return shape.reshape(net, y, (batch, channels // r**2, rows * r, columns * r))
+    """(..., channels * r * r, rows, columns) to (..., channels, rows * r, columns * r)."""
+    r, at = upscale_factor, len(shape_of(self)) - 3
+    *front, channels, rows, columns = shape_of(self)
+    y = shape.reshape(net, self, (*front, channels // r**2, r, r, rows, columns))
+    y = shape.permute(net, y, (*range(at), *(at + i for i in (0, 3, 1, 4, 2))))
+    return shape.reshape(net, y, (*front, channels // r**2, rows * r, columns * r))
 
 
 def pixel_unshuffle(net: Network, self: Any, downscale_factor: int) -> Any:
-    """(batch, channels, rows * r, columns * r) to (batch, channels * r * r, rows, columns)."""
-    r = downscale_factor
-    batch, channels, rows, columns = shape_of(self)
-    y = shape.reshape(net, self, (batch, channels, rows // r, r, columns // r, r))
-    y = shape.permute(net, y, (0, 1, 3, 5, 2, 4))
-    return shape.reshape(net, y, (batch, channels * r**2, rows // r, columns // r))
+    """(..., channels, rows * r, columns * r) to (..., channels * r * r, rows, columns)."""
+    r, at = downscale_factor, len(shape_of(self)) - 3
+    *front, channels, rows, columns = shape_of(self)
+    y = shape.reshape(net, self, (*front, channels, rows // r, r, columns // r, r))
+    y = shape.permute(net, y, (*range(at), *(at + i for i in (0, 2, 4, 1, 3))))
+    return shape.reshape(net, y, (*front, channels * r**2, rows // r, columns // r))
 
 
 def pack(net: Network, input: Any, lengths: Any, time: int) -> Any:
