@@ -135,3 +135,29 @@ def dense(rng: np.random.Generator, shape: Any = ("batch", "time", 5), size: int
     ]
     found = graph(nodes, [value("x", shape)], [value("y", None)], [tensor("w", w), tensor("b", b)])
     return model(found), (w, b)
+
+
+def fields(data: bytes) -> dict[int, list[Any]]:
+    """The fields of a message by number, as often as each occurs: numbers, or bytes."""
+    found: dict[int, list[Any]] = {}
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at, value, shift = at + 1, value | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        tag = number()
+        if tag & 7 == 0:
+            found.setdefault(tag >> 3, []).append(number())
+            continue
+        size = {1: 8, 2: -1, 5: 4}[tag & 7]
+        size = number() if size < 0 else size
+        found.setdefault(tag >> 3, []).append(data[at : at + size])
+        at += size
+    return found

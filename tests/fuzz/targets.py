@@ -31,6 +31,7 @@ from cylstm.formats.untrusted.zip import Archive
 from cylstm.loading import read
 from cylstm.program.size import Size
 
+from tests import DATA
 from tests.builders import onnx_files, pt2_files
 from tests.builders import weight_files as made
 from tests.builders.audio_models import guitarml, guitarml_tensors, rtneural_layer
@@ -259,6 +260,7 @@ if importlib.util.find_spec("h5py"):
 
 # Seeds
 
+_ONNX = DATA / "onnx"
 _KERAS_MODEL = made.keras_model(made.keras_input(None, 1), made.keras_lstm("rnn", 1), made.keras_dense("fc", 1))
 
 
@@ -484,7 +486,10 @@ def seeds(name: str) -> list[bytes]:
         "guitarml": [json.dumps(guitarml(_amp(), hidden=2)["model_data"]).encode()],
         "guitarml_state": [json.dumps(guitarml(_amp(), hidden=2)["state_dict"]).encode()],
         "rtneural": [json.dumps(_chain()).encode()],
-        "onnx": [onnx_files.field(7, one) for one in _onnx_graphs()[1:]],
+        "onnx": [
+            *(onnx_files.field(7, one) for one in _onnx_graphs()[1:]),
+            *(onnx_files.field(7, onnx_files.fields(path.read_bytes())[7][0]) for path in sorted(_ONNX.glob("*.onnx"))),
+        ],
         "onnx_graph": _onnx_graphs(),
         "file": [whole, safetensors, npz, _STREAM_START + stream + struct.pack("<q", 1) + b"abcd", index],
     }[name]
