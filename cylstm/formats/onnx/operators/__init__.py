@@ -19,6 +19,7 @@ from cylstm.formats.onnx.operators import (
     quantised,
     recurrent,
     reductions,
+    resizing,
     shapes,
 )
 
@@ -34,6 +35,7 @@ _TABLES = tuple(
         quantised,
         recurrent,
         reductions,
+        resizing,
         shapes,
     )
 )

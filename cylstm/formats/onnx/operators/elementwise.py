@@ -188,7 +188,7 @@ def _quotient_of_tensors(net: Network, a: Any, b: Any) -> Any:
 def modulo(call: Call) -> Any:
     mode = "fmod" if call.attribute("fmod", 0) else "mod"
     a, b = call.required(0), call.required(1)
-    if mode == "mod" and "float" in (dtype_of(a), dtype_of(b)) and not (is_sizes(a) or is_sizes(b)):
+    if call.opset < 28 and mode == "mod" and "float" in (dtype_of(a), dtype_of(b)) and not (is_sizes(a) or is_sizes(b)):
         raise call.refuse("Mod of floating-point numbers expected the attribute fmod=1")
     if is_array(b) and b.dtype.kind in "iu" and (b == 0).any():
         raise call.refuse("a division of whole numbers by 0")
