@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cylstm.formats.onnx import rows
 from cylstm.formats.onnx.call import Call
 from cylstm.formats.onnx.folding import (
     computed,
@@ -23,7 +24,7 @@ from cylstm.formats.onnx.folding import (
     unknown,
 )
 from cylstm.formats.onnx.model import NUMPY_TYPES, type_name
-from cylstm.program.network import Network
+from cylstm.program.network import MIXES, Network
 from cylstm.program.operations import activations
 from cylstm.program.operations import elementwise as ops
 from cylstm.program.operations.attention import masked, scaled
@@ -148,6 +149,8 @@ def smaller(a: Any, b: Any) -> Any:
 
 def add(call: Call) -> Any:
     a, b = call.required(0), call.required(1)
+    if rows.are_rows(a, b):
+        return rows.added(call, a, b)
     for scores, mask in ((a, b), (b, a)):
         if is_scores(scores):
             found = masked(call.net, scores, operand(call, mask))
@@ -158,6 +161,8 @@ def add(call: Call) -> Any:
 
 def multiply(call: Call) -> Any:
     a, b = call.required(0), call.required(1)
+    if rows.are_rows(a, b):
+        return rows.multiplied(call, a, b)
     for scores, factor in ((a, b), (b, a)):
         if is_scores(scores) and not scores.is_softmax and not scores.causal and is_number(factor):
             return scaled(scores, number(factor))
@@ -314,6 +319,10 @@ def cast(call: Call) -> Any:
 
 def cast_to(call: Call, x: Any, to: int) -> Any:
     """An input as another of ONNX's types."""
+    if rows.are_rows(x):
+        if to not in (6, 7):
+            raise call.refuse(MIXES)
+        return x
     if is_sizes(x):
         if to in (6, 7):
             return x

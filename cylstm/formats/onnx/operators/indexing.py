@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.errors import ShapeError
+from cylstm.formats.onnx import rows
 from cylstm.formats.onnx.call import Call
 from cylstm.formats.onnx.folding import (
     axes_of,
@@ -105,6 +106,8 @@ def gather(call: Call) -> Any:
     x, places = call.required(0), call.required(1)
     own = shape(call, x)
     axis = axis_of(call, call.attribute("axis", 0), len(own))
+    if rows.are_rows(places) and axis == 0:
+        return rows.taken(call, x, places)
     if is_array(places):
         if is_sizes(places):
             if places.ndim == 0:
@@ -177,13 +180,15 @@ def gather_elements(call: Call) -> Any:
 
 def gather_nd(call: Call) -> Any:
     """Parts of a tensor, each by the places of its first axes."""
-    x, places = call.required(0), known(call, 1, "places")
-    own, shared = shape(call, x), call.attribute("batch_dims", 0)
+    x, shared = call.required(0), call.attribute("batch_dims", 0)
+    if rows.are_rows(call.required(1)) and not shared:
+        return rows.taken(call, x, call.required(1))
+    own, places = shape(call, x), known(call, 1, "places")
     if is_array(x):
         if shared:
-            rows = math.prod(own[:shared])
-            flat, given = x.reshape(rows, *own[shared:]), places.reshape(rows, *places.shape[shared:])
-            found = np.stack([flat[row][tuple(np.moveaxis(given[row], -1, 0))] for row in range(rows)])
+            count = math.prod(own[:shared])
+            flat, given = x.reshape(count, *own[shared:]), places.reshape(count, *places.shape[shared:])
+            found = np.stack([flat[row][tuple(np.moveaxis(given[row], -1, 0))] for row in range(count)])
             return found.reshape(*own[:shared], *found.shape[1:])
         return np.asarray(x[tuple(np.moveaxis(places, -1, 0))])
     if shared or is_sizes(places):
@@ -409,24 +414,24 @@ def reverse_sequence(call: Call) -> Any:
     x, lengths = call.required(0), call.required(1)
     own = shape(call, x)
     time = axis_of(call, call.attribute("time_axis", 0), len(own))
-    rows = axis_of(call, call.attribute("batch_axis", 1), len(own))
-    if time == rows:
+    batch = axis_of(call, call.attribute("batch_axis", 1), len(own))
+    if time == batch:
         raise call.refuse("expected another axis of the batch than of the time")
     if is_array(x):
-        if not is_array(lengths) or lengths.shape != (own[rows],) or is_sizes(lengths):
-            raise call.refuse(f"expected {own[rows]} lengths that are constants")
-        found = np.moveaxis(x, (rows, time), (0, 1)).copy()
+        if not is_array(lengths) or lengths.shape != (own[batch],) or is_sizes(lengths):
+            raise call.refuse(f"expected {own[batch]} lengths that are constants")
+        found = np.moveaxis(x, (batch, time), (0, 1)).copy()
         for row, length in enumerate(lengths):
             if not 0 <= length <= own[time]:
                 raise ShapeError(f"{call.net.place_name}: a length of {length} of {own[time]} steps")
             found[row, :length] = found[row, :length][::-1]
-        return np.moveaxis(found, (0, 1), (rows, time))
+        return np.moveaxis(found, (0, 1), (batch, time))
     net = call.net
     size = own[time]
     if is_array(lengths) and not is_sizes(lengths):
         if lengths.size and (lengths == lengths.reshape(-1)[0]).all() and lengths.reshape(-1)[0] == size:
             return parts.flip(net, x, [time])
-        if isinstance(own[rows], Dim):
+        if isinstance(own[batch], Dim):
             raise call.refuse("lengths that are constants are those of one batch; give them as an input")
     if is_sizes(lengths) or isinstance(lengths, Constant):
         array = np.asarray(lengths.array if isinstance(lengths, Constant) else lengths)
@@ -435,10 +440,10 @@ def reverse_sequence(call: Call) -> Any:
     steps: Any = np.arange(size) if isinstance(size, int) else net.positions(size.axis, 0.0)
     wide: list[Any] = [1] * len(own)
     counts = computed(call, lengths)
-    if counts.shape != (own[rows],):
-        raise ShapeError(f"{net.place_name}: expected lengths of shape ({own[rows]},), found {counts.shape}")
+    if counts.shape != (own[batch],):
+        raise ShapeError(f"{net.place_name}: expected lengths of shape ({own[batch]},), found {counts.shape}")
     axes: list[Any] = [None] * len(own)
-    axes[rows] = counts.axes[0]
+    axes[batch] = counts.axes[0]
     counts = counts.with_axes(axes)
     wide[time] = size
     if isinstance(steps, Tensor):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.errors import ShapeError
+from cylstm.formats.onnx import rows
 from cylstm.formats.onnx.call import Call
 from cylstm.formats.onnx.folding import (
     axes_of,
@@ -118,6 +119,8 @@ def unsqueeze(call: Call) -> Any:
     given = given_axes(call, 13)
     if given is None:
         raise call.refuse("expected axes")
+    if rows.are_rows(x):
+        return rows.unsqueezed(call, x, given)
     for axis in sorted(axes_of(call, given, len(shape(call, x)) + len(given))):
         x = np.expand_dims(x, axis) if is_array(x) else shapes.unsqueeze(call.net, x, axis)
     return x
@@ -191,6 +194,8 @@ def concat(call: Call) -> Any:
     if len(ranks) > 1 or ranks == {0}:
         raise ShapeError(f"{call.net.place_name}: shapes {[shape(call, one) for one in found]} cannot be joined")
     axis = axis_of(call, call.attribute("axis", 1 if call.opset < 4 else None), ranks.pop())
+    if rows.are_rows(*found):
+        return rows.joined(call, found, axis)
     if not all(is_array(one) for one in found):
         if any(map(is_sizes, found)):
             raise unknown(call, "sizes joined with numbers that the network computes", *filter(is_sizes, found))
@@ -386,12 +391,11 @@ def range_operator(call: Call) -> Any:
             count = max(-(-(int(stop) - int(start)) // int(step)), 0)
         return (start + np.arange(count).astype(given[0].dtype) * step).astype(given[0].dtype)
     start, stop, step = (one if isinstance(one, Dim) else int(one) for one in (start, stop, step))
+    if (start, stop, step) == (0, BATCH_SIZE, 1):
+        return RowNumbers()
     if any(isinstance(one, Dim) and one.axis is None for one in (start, stop, step)) or isinstance(step, Dim):
         raise unknown(call, "a range", *given)
-    found = arange(call.net, start, stop, step, "int")
-    if isinstance(found, RowNumbers):
-        raise call.refuse(MIXES)
-    return found
+    return arange(call.net, start, stop, step, "int")
 
 
 def eye_like(call: Call) -> np.ndarray:
