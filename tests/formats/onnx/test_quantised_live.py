@@ -160,6 +160,57 @@ def quantised_by_runtime(tmp_path, model, **options):
     return (tmp_path / "int8.onnx").read_bytes()
 
 
+class Examples:
+    """Inputs that ONNX Runtime's tool takes the ranges from."""
+
+    def __init__(self, inputs):
+        self.left = [feeds(inputs, np.random.default_rng(seed)) for seed in range(8)]
+
+    def get_next(self):
+        return self.left.pop() if self.left else None
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_statically_quantised_network_is_near_the_one_it_was_made_of(per_channel, form, tmp_path):
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    rng = np.random.default_rng(8)
+    inputs = {"X": ("N", 6, 20)}
+    shapes = {"W": (8, 6, 3), "B": (8,), "V": (12, 8, 3), "M": (12, 5), "c": (5,), "K": (8, 8, 1)}
+    constants = {name: rng.uniform(-0.5, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    nodes = [
+        node("Conv", ["X", "W", "B"], ["a"], name="first", pads=[1, 1]),
+        node("Relu", ["a"], ["b"], name="relu"),
+        node("Conv", ["b", "K"], ["k"], name="beside"),
+        node("Add", ["b", "k"], ["s"], name="sum"),
+        node("Sigmoid", ["s"], ["g"], name="gate"),
+        node("Mul", ["s", "g"], ["m"], name="product"),
+        node("MaxPool", ["m"], ["p"], name="pool", kernel_shape=[2], strides=[2]),
+        node("AveragePool", ["p"], ["q"], name="average", kernel_shape=[2]),
+        node("Conv", ["q", "V"], ["d"], name="second"),
+        node("GlobalAveragePool", ["d"], ["e"], name="mean"),
+        node("Flatten", ["e"], ["f"], name="flat"),
+        node("Gemm", ["f", "M", "c"], ["Y"], name="last"),
+    ]
+    arrays = feeds(inputs, rng)
+    model = build(nodes, inputs, ["Y"], constants, opset=13)
+    (tmp_path / "float.onnx").write_bytes(model)
+    quantize_static(
+        tmp_path / "float.onnx", tmp_path / "int8.onnx", Examples(inputs), quant_format=QuantFormat[form],
+        per_channel=per_channel, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    quantised = (tmp_path / "int8.onnx").read_bytes()
+    kinds = {one.op_type for one in onnx.load_from_string(quantised).graph.node}
+    assert form == "QDQ" or {"QLinearConv", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QGemm"} <= kinds
+    (found,) = ours_of(tmp_path, quantised, arrays)
+    (plain,), (rounded,) = by_runtime(model, arrays), by_runtime(quantised, arrays)
+    scale = np.abs(plain).max()
+    assert 0 < np.abs(found - plain).max() < 0.02 * scale  # the weights are rounded
+    assert np.abs(found - plain).max() < 1.5 * np.abs(rounded - plain).max()
+    assert np.abs(found - rounded).max() < 0.05 * scale
+
+
 def initializers(model):
     return {one.name: numpy_helper.to_array(one) for one in onnx.load_from_string(model).graph.initializer}
 

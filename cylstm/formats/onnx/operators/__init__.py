@@ -21,6 +21,7 @@ from cylstm.formats.onnx.operators import (
     reductions,
     resizing,
     shapes,
+    whole,
 )
 
 _TABLES = tuple(
@@ -40,4 +41,6 @@ _TABLES = tuple(
     )
 )
 
-OPERATORS: Mapping[str, Operator] = {name: operator for table in _TABLES for name, operator in table.items()}
+_OF_NUMBERS: Mapping[str, Operator] = {name: operator for table in _TABLES for name, operator in table.items()}
+
+OPERATORS: Mapping[str, Operator] = {**_OF_NUMBERS, **whole.operators(_OF_NUMBERS)}
