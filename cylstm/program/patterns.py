@@ -110,6 +110,7 @@ class _Cells:
         self.known: dict[str, _Plain | _Affine | _Gate] = {}
         #: results of cells that were found before, which are rather a cell's old state than its input
         self.results: set[str] = set()
+        self.left = _MOST_NUMBERS_AT_ONCE
 
     # What a value is
 
@@ -128,7 +129,7 @@ class _Cells:
         while name not in self.known:
             last = waiting[-1]
             layer = self.makers.get(last)
-            needed = [] if layer is None or layer.kind not in _SEEN_THROUGH else list(layer.inputs.values())
+            needed = list(layer.inputs.values()) if layer is not None and _is_seen_through(layer) else []
             missing = [one for one in needed if one not in self.known and self.is_small(one)]
             if missing:
                 waiting += missing
@@ -140,6 +141,11 @@ class _Cells:
                 self.known[last] = found or _Plain(((last, self.graph.values[last].size),))
         return self.known[name]
 
+    def has_room(self, numbers: int) -> bool:
+        """Whether so many more numbers may be made; those of networks without cells would have no end."""
+        self.left -= numbers
+        return self.left >= 0
+
     def is_small(self, name: str) -> bool:
         return self.graph.values[name].size <= _MOST_NUMBERS
 
@@ -147,14 +153,14 @@ class _Cells:
         """An affine map: a value is the identity times it."""
         if not isinstance(found, _Plain):
             return found if isinstance(found, _Affine) else None
-        if sum(size for _, size in found.parts) > _MOST_NUMBERS:
+        if not self.has_room(sum(size for _, size in found.parts) ** 2):
             return None
         return _stacked([_Affine({name: np.eye(size)}, np.zeros(size)) for name, size in found.parts])
 
     def of_layer(self, layer: Layer) -> _Plain | _Affine | _Gate | None:
         """What a layer makes of what its inputs are; None if it is nothing of this kind."""
         result = layer.outputs.get("y")
-        if layer.kind not in _SEEN_THROUGH or result is None or not self.is_vector(result):
+        if not _is_seen_through(layer) or result is None or not self.is_vector(result):
             return None
         if not all(map(self.is_vector, layer.inputs.values())):
             return None
@@ -168,7 +174,9 @@ class _Cells:
             return None if isinstance(first, _Plain) else first.rows(self.places(layer, tensors))
         if layer.kind == "dense":
             is_flat = len(self.graph.values[layer.inputs["x"]].shape) == 1
-            return _of_dense(layer, first, tensors) if isinstance(first, _Plain) and is_flat else None
+            name = layer.inputs["x"]
+            x = first if isinstance(first, _Plain) else _Plain(((name, self.graph.values[name].size),))
+            return _of_dense(layer, x, tensors) if is_flat else None
         if layer.kind == "merge" and layer.options["mode"] == "concat":
             return self.joined(layer, inputs)
         affine = [one for one in map(self.affine, inputs) if one is not None]
@@ -220,6 +228,8 @@ class _Cells:
         signs = {"sum": [1.0] * len(inputs), "sub": [1.0, -1.0]}.get(str(layer.options["mode"]))
         if signs is None or len({len(one.bias) for one in inputs}) > 1:
             return None
+        if not self.has_room(sum(matrix.size for one in inputs for matrix in one.terms.values())):
+            return None
         terms: dict[str, np.ndarray] = {}
         bias = np.zeros(len(inputs[0].bias))
         for sign, one in zip(signs, inputs):
@@ -235,8 +245,10 @@ class _Cells:
         for layer in self.graph.layers:
             if layer.kind != "merge" or not self.is_vector(layer.outputs["y"]):
                 continue
+            self.known.clear()
+            self.left = _MOST_NUMBERS_AT_ONCE
             cell = self.lstm(layer) or self.gru(layer)
-            if cell is not None and not self.results & set(cell.results.values()):
+            if cell is not None and not self.results & set(cell.results.values()) and _is_worth_it(cell):
                 found[layer.outputs["y"]] = cell
                 self.results |= set(cell.results.values())
         return self.rebuilt(found) if found else self.graph
@@ -256,16 +268,18 @@ class _Cells:
         """h = o f(c), c = f c0 + i g."""
         result = layer.outputs["y"]
         for out, squashed in _both_ways(self.operands(result, "mul")):
-            o, squash = self.gate(out), self.maker(squashed, "activation")
-            if o is None or squash is None:
-                continue
-            new = squash.inputs["x"]
+            squash = self.maker(squashed, "activation")
+            new = "" if squash is None else squash.inputs["x"]
             for kept, added in _both_ways(self.operands(new, "sum")):
-                for forget, old in _both_ways(self.operands(kept, "mul")):
+                pairs = self.operands(kept, "mul"), self.operands(added, "mul")
+                if squash is None or pairs[0] is None or pairs[1] is None:
+                    continue
+                o = self.gate(out)
+                for forget, old in _both_ways(pairs[0]):
                     f = self.gate(forget)
-                    if f is None or self.gate(old) is not None or f.function != o.function:
+                    if o is None or f is None or self.gate(old) is not None or f.function != o.function:
                         continue
-                    for gate, candidate in _both_ways(self.operands(added, "mul")):
+                    for gate, candidate in _both_ways(pairs[1]):
                         i, g = self.gate(gate), self.gate(candidate)
                         if i is None or g is None or i.function != f.function:
                             continue
@@ -445,6 +459,20 @@ class _Cells:
         )
 
 
+def _is_worth_it(cell: _Found) -> bool:
+    """Whether the cell's product with its input is one of the program too.
+
+    Where that was computed before, for all steps at once, the cell multiplies by ones and zeros instead, which costs
+    more than its layers from some size on.
+    """
+    weight = cell.weights["weight_ih"]
+    return len(weight) <= _MOST_SELECTED or not bool(((weight == 0) | (weight == 1)).all())
+
+
+#: rows of such a product
+_MOST_SELECTED = 256
+
+
 def _in_order(layers: Sequence[Layer], outputs: Sequence[str]) -> list[Layer]:
     """The layers that outputs need, each after those that it reads: c was computed before h."""
     makers = {name: layer for layer in layers for name in layer.outputs.values()}
@@ -471,8 +499,14 @@ def _in_order(layers: Sequence[Layer], outputs: Sequence[str]) -> list[Layer]:
 _SEEN_THROUGH = frozenset(
     ("activation", "batch_norm", "constant", "dense", "merge", "permute", "reshape", "slice", "take")
 )
-#: numbers of the largest value that is looked into
+#: numbers of the largest value that is looked into, and of all matrices for one cell
 _MOST_NUMBERS = 4096
+_MOST_NUMBERS_AT_ONCE = 1 << 24
+
+
+def _is_seen_through(layer: Layer) -> bool:
+    """Whether its result is looked at as what it makes of its inputs; a product of two values is a value of its own."""
+    return layer.kind in _SEEN_THROUGH and (layer.kind != "merge" or layer.options["mode"] in ("concat", "sum", "sub"))
 
 
 def _stacked(parts: Sequence[_Affine]) -> _Affine:

@@ -1,5 +1,6 @@
 """LSTM and GRU cells written out as products, gates and sums become one layer; what is none stays as it is."""
 
+import tracemalloc
 from itertools import permutations
 
 import numpy as np
@@ -142,6 +143,42 @@ def test_a_gru_cell_is_one_layer(form, reset_after):
         new = add(net, multiply(net, z, h), multiply(net, subtract(net, 1.0, z), n))
     found = checked(net, [new], "gru", rng)
     assert next(layer for layer in found.layers if layer.kind == "gru").options["reset_after"] is reset_after
+
+
+def test_steps_of_a_gru_one_after_the_other_are_layers():
+    rng = np.random.default_rng(11)
+    net, (x, h) = network(x=3 * INPUT, h=HIDDEN)
+    ih, hh, bias = uniform(rng, 3 * HIDDEN, INPUT), uniform(rng, 3 * HIDDEN, HIDDEN), uniform(rng, 3 * HIDDEN)
+    for step in split(net, x, INPUT, 1):
+        a = chunk(net, linear(net, step, ih), 3, 1)
+        b = chunk(net, add(net, linear(net, h, hh), bias), 3, 1)
+        z, r = (sigmoid(net, add(net, a[k], b[k])) for k in (0, 1))
+        n = tanh(net, add(net, a[2], multiply(net, r, b[2])))
+        h = add(net, multiply(net, z, h), multiply(net, subtract(net, 1.0, z), n))
+    checked(net, [h], "gru", rng, 3)
+
+
+@pytest.mark.parametrize("hidden, count", [(64, 1), (65, 0)])
+def test_a_large_cell_whose_product_with_its_input_was_computed_before_stays_as_it_is(hidden, count):
+    rng = np.random.default_rng(12)
+    net, (x, h, c) = network(x=4 * hidden, h=hidden, c=hidden)
+    gates = add(net, x, linear(net, h, uniform(rng, 4 * hidden, hidden)))
+    checked(net, lstm_states(net, *chunk(net, gates, 4, 1), c), "lstm", rng, count)
+
+
+def test_sums_without_end_take_no_room():
+    """A cell's numbers are sought in its own sums alone, not in all that a residual network adds up."""
+    net, (x,) = network(x=1024)
+    for k in range(40):
+        net.name = f"block{k}"
+        x = add(net, x, multiply(net, sigmoid(net, x), tanh(net, x)))
+    net.builder.output(net.arrange(x, [1]))
+    graph = net.builder.build()
+    tracemalloc.start()
+    assert with_cells(graph) is graph
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 28
 
 
 NO_CELLS = {
