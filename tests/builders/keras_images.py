@@ -8,7 +8,7 @@ from tests.builders.keras_models import MODELS, TIME, model, sequential
 #: those of which a file is kept (generate_keras_models.py)
 KEPT = [
     "text_of_a_line", "keyword", "sound_events", "video", "image_conv_same", "first_transposed", "volume_conv_same",
-    "open_columns_depthwise_strides",
+    "open_columns_depthwise_strides", "columns_one_by_one",
 ]  # fmt: skip
 
 ROWS, COLUMNS, CHANNELS, DEPTH = 7, 9, 4, 5
@@ -220,6 +220,17 @@ def text_of_a_line(keras, rng):
     y = ops.squeeze(L.Conv2D(7, (2, 2), activation="relu")(y), 1)
     y = L.Bidirectional(L.LSTM(5, return_sequences=True))(y)
     return keras.Model(x, L.Dense(6, "softmax")(L.Bidirectional(L.GRU(4, return_sequences=True))(y)))
+
+
+@model
+def columns_one_by_one(keras, rng):
+    """An image each of whose columns is read for itself and then by an LSTM, so that it may come column by column."""
+    L = keras.layers
+    x = keras.Input((6, None, 2))
+    y = L.MaxPooling2D((2, 1))(L.Conv2D(4, (3, 1), activation="relu")(x))
+    y = L.BatchNormalization()(y)
+    z = L.LSTM(3, return_sequences=True)(L.Reshape((-1, 8))(L.Permute((2, 1, 3))(y)))
+    return keras.Model(x, [z, y])
 
 
 @model

@@ -28,7 +28,7 @@ def list_of(outputs):
 
 
 def test_the_models_are_there():
-    assert len(FILES) >= 41
+    assert len(FILES) >= 42
 
 
 @pytest.mark.parametrize("engine", ["packed", "blas"])
@@ -71,6 +71,21 @@ def test_an_image_of_any_width_gives_more_steps_the_wider_it_is():
         model.predict(x[..., 0, 0])
     for k in range(len(x)):
         np.testing.assert_array_equal(model.predict(x[k]), model.predict(x)[k])
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+def test_an_image_streams_column_by_column(engine):
+    model = load("columns_one_by_one", engine=engine)
+    (x,), _ = golden(FOLDER / "columns_one_by_one.keras")
+    whole = model.predict(x)
+    stream = model.stream(batch=len(x))
+    pieces = [stream.run(np.ascontiguousarray(x[:, :, t : t + 5])) for t in range(0, x.shape[2], 5)]
+    np.testing.assert_array_equal(np.concatenate([piece[0] for piece in pieces], axis=1), whole[0])
+    np.testing.assert_array_equal(np.concatenate([piece[1] for piece in pieces], axis=2), whole[1])
+    stream = model.stream(batch=len(x))
+    steps = [stream.step(x[:, :, t]) for t in range(x.shape[2])]
+    np.testing.assert_array_equal(np.stack([step[0] for step in steps], axis=1), whole[0])
+    np.testing.assert_array_equal(np.stack([step[1] for step in steps], axis=2), whole[1])
 
 
 def test_sequences_that_meet_step_by_step_have_one_length():
