@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import cylstm
+from cylstm.engine._engine import isa_names
 
 from tests import DATA
 
@@ -86,6 +87,23 @@ def test_an_image_streams_column_by_column(engine):
     steps = [stream.step(x[:, :, t]) for t in range(x.shape[2])]
     np.testing.assert_array_equal(np.stack([step[0] for step in steps], axis=1), whole[0])
     np.testing.assert_array_equal(np.stack([step[1] for step in steps], axis=2), whole[1])
+
+
+@pytest.mark.parametrize("name", ["text_of_a_line", "sound_events", "video", "first_transposed", "volume_conv_same"])
+def test_images_give_the_same_bits_everywhere(name, monkeypatch):
+    model = load(name)
+    (x,), _ = golden(FOLDER / f"{name}.keras")
+    found = list_of(model.predict(x))
+    for threads in (1, 3):
+        for one, other in zip(list_of(model.predict(x, threads=threads)), found):
+            np.testing.assert_array_equal(one, other)
+    for row in range(len(x)):
+        for one, other in zip(list_of(model.predict(x[row])), found):
+            np.testing.assert_array_equal(one, other[row])
+    for isa in isa_names():
+        monkeypatch.setenv("CYLSTM_ISA", isa)
+        for one, other in zip(list_of(cylstm.Model(model.graph).predict(x)), found):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_sequences_that_meet_step_by_step_have_one_length():
