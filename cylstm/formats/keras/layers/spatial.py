@@ -81,9 +81,9 @@ def as_sequence(call: LayerCall, x: Value) -> Value:
     return call.add("reshape", x, None, ".state", shape=",".join(map(str, x.shape)))
 
 
-def one_after_the_other(call: LayerCall, kind: str, steps: Sequence[dict[str, Option]], suffix: str = "") -> Value:
+def one_after_the_other(call: LayerCall, kind: str, steps: Sequence[dict[str, Option]]) -> Value:
     """A layer for each of `steps`, its options, on the result of the one before."""
     x = as_sequence(call, call.x)
     for k, options in enumerate(steps):
-        x = call.add(kind, x, None, suffix if k == len(steps) - 1 else f"{suffix}.axis{k}", **options)
+        x = call.add(kind, x, None, "" if k == len(steps) - 1 else f".axis{k}", **options)
     return x
