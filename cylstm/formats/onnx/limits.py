@@ -10,8 +10,10 @@ import numpy as np
 from cylstm.formats.onnx.call import Call
 from cylstm.program.tensor import Dim
 
-#: the most numbers of one constant that is computed, and of all together
-MOST_NUMBERS, MOST_IN_ALL = 1 << 27, 1 << 31
+#: the most numbers of one constant that is computed of fewer, and of all together beside those of the file
+MOST_NUMBERS, MOST_IN_ALL = 1 << 25, 1 << 28
+#: how often each number of the file may go into a constant
+MOST_TIMES = 16
 #: the most sizes that are no numbers in one array, factors of such a size, and the largest factor
 _MOST_SIZES, _MOST_FACTORS, _LARGEST = 4096, 8, 1 << 62
 
@@ -23,7 +25,8 @@ def check_result(call: Call) -> None:
     if not all(one is None or isinstance(one, np.ndarray) for one in call.inputs):
         return
     count = _numbers(call)
-    if count > MOST_NUMBERS:
+    given = sum(one.size for one in call.inputs if one is not None)
+    if count > max(MOST_NUMBERS, 2 * given):
         raise call.refuse(
             f"a constant of {count:.3g} numbers, computed from others, is not supported; at most {MOST_NUMBERS:,} are"
         )

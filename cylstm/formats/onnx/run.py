@@ -15,7 +15,7 @@ import numpy as np
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.onnx.call import Call, settled
 from cylstm.formats.onnx.lengths import check_call
-from cylstm.formats.onnx.limits import MOST_IN_ALL, check_result, check_sizes
+from cylstm.formats.onnx.limits import MOST_IN_ALL, MOST_TIMES, check_result, check_sizes
 from cylstm.formats.onnx.model import AttributeReference, Function, Node, OnnxModel, StoredTensor, Subgraph
 from cylstm.formats.onnx.operators import OPERATORS
 from cylstm.formats.onnx.tensors import read_array
@@ -89,7 +89,7 @@ class Run:
         self.net = net
         self.model = model
         self.names: set[str] = set()
-        self.computed = self.numbers = 0
+        self.computed = self.numbers = self.stored = 0
         self.outputs: Sequence[str] = ()
         self.calling: set[tuple[int, int]] = set()
         self.readers: dict[str, list[Node]] = {}
@@ -122,6 +122,7 @@ class Run:
             else:
                 tensor = home.initializers[name]
                 home.values[name] = read_array(tensor, self.model.path, "initializer")
+                self.stored += home.values[name].size
         found = home.values[name]
         if callable(found):
             found = home.values[name] = found()
@@ -214,8 +215,9 @@ class Run:
         check_sizes(call, found)
         results = found if isinstance(found, tuple) else (found,)
         self.numbers += sum(one.size for one in results if isinstance(one, np.ndarray))
-        if self.numbers > MOST_IN_ALL:
-            raise call.refuse(f"more than {MOST_IN_ALL:,} numbers of constants that are computed")
+        most = MOST_IN_ALL + MOST_TIMES * self.stored
+        if self.numbers > most:
+            raise call.refuse(f"more than {most:,} numbers of constants that are computed")
         return results
 
     def read_by(self, scope: Scope, name: str) -> set[str]:

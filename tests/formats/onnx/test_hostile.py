@@ -25,11 +25,11 @@ def load(folder, data, **options):
 
 
 def refused(folder, data, error, message, **options):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(error, match=message) as raised:
         load(folder, data, **options)
     assert "net.onnx" in str(raised.value) and len(str(raised.value)) < 2000
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 # The wire format
