@@ -155,7 +155,9 @@ def proposed_states(graph: Graph) -> dict[str, str]:
 def _why_not(graph: Graph, output: str, name: str, parts: Sequence[_Part]) -> str | None:
     """None if an output is, number by number, what the states become that an input is."""
     if not parts:
-        return "it is the initial state of no LSTM, GRU or RNN"
+        readers = [layer for layer in graph.layers if name in layer.inputs.values()]
+        found = f"; layer {readers[0].name!r:.200} ({readers[0].kind}) reads it" if readers else ""
+        return f"it is the initial state of no LSTM, GRU or RNN, which alone carry states on{found}"
     size = math.prod(size or 1 for size in graph.values[name].shape)
     read = np.concatenate([part.read for part in parts])
     if len(np.unique(read)) < len(read):

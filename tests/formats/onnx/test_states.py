@@ -201,7 +201,7 @@ def test_the_error_of_a_stream_proposes_the_pairs(cell, tmp_path):
         ({"hn": "c", "cn": "h"}, "'hn' is not the state that 'c' is: it does not hold the state 'c'"),
         ({"hn": "h"}, "carries all of its states on or none, and its state 'c' begins as 'c'; name the pair"),
         ({"y": "h", "cn": "c"}, "'y' is not the state that 'h' is"),
-        ({"hn": "x", "cn": "c"}, "'x' is: it is the initial state of no LSTM, GRU or RNN"),
+        ({"hn": "x", "cn": "c"}, "'x' is: it is the initial state of no LSTM, GRU or RNN.*layer '.*' .* reads it"),
         ({"hn": "h", "cn": "h"}, "an input twice"),
         ({"h": "hn"}, "no output 'h'; there are y, hn, cn"),
         ({"hn": "state"}, "no input 'state'; there are x, h, c"),
