@@ -311,6 +311,8 @@ def huge(*numbers):
         ([node("Pad", ["one", "n"], ["c"])], {"one": np.ones(1, np.float32), "n": huge(0, 10**12)}),
         ([node("Add", ["a", "b"], ["c"])], {"a": np.ones((30_000, 1)), "b": np.ones((1, 30_000))}),
         ([node("MatMul", ["a", "b"], ["c"])], {"a": np.ones((30_000, 1)), "b": np.ones((1, 30_000))}),
+        ([node("Gemm", ["a", "b"], ["c"])], {"a": np.ones((30_000, 1)), "b": np.ones((1, 30_000))}),
+        ([node("DFT", ["a", "n"], ["c"])], {"a": np.ones((1, 10, 1), np.float32), "n": huge(10**12)[0]}),
         (
             [node("Identity", ["a"], ["c0"])]
             + [node("Concat", [f"c{k}"] * 8, [f"c{k + 1}"], axis=0) for k in range(20)]

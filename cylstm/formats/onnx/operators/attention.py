@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.formats.onnx.call import Call
+from cylstm.formats.onnx.folding import check_count
 from cylstm.program.operations import shape
 from cylstm.program.operations.attention import scaled_dot_product_attention
 from cylstm.program.operations.elementwise import activation, add, binary, multiply, where
@@ -91,6 +92,7 @@ def _around(call: Call, times: list[Any], causal: bool, windows: list[int]) -> n
     """Which keys each query sees by their places."""
     if not all(isinstance(one, int) for one in times):
         raise call.net.needs_time("an attention that is causal beside a mask, or sees a window of the steps,")
+    check_count(call, times)
     distance = np.arange(times[1]) - np.arange(times[0])[:, np.newaxis]
     seen = distance <= 0 if causal else np.ones(distance.shape, bool)
     left, right = windows

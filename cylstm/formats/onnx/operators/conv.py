@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cylstm.formats.onnx.call import Call
+from cylstm.formats.onnx.folding import check_count
 from cylstm.formats.onnx.operators.linear import activated, requantised, whole
 from cylstm.formats.onnx.operators.quantised import check_scaled, constant_parameter, dequantised, dequantised_value
 from cylstm.program.operations import conv, elementwise, reduce, shape
@@ -234,10 +235,12 @@ def stft(call: Call) -> Any:
         signal = shape.squeeze(net, signal, 2)
     elif len(sizes) != 2:
         raise call.refuse(f"expected a signal (batch, time, 1) of real numbers, found {sizes}")
+    check_count(call, [size])
     window = np.ones(size) if window is None else window.astype(np.float64)
     if window.shape != (size,):
         raise call.refuse(f"expected a window of {size} numbers, found shape {window.shape}")
     bins = size // 2 + 1 if bool(call.attribute("onesided", 1)) else size
+    check_count(call, [size, bins, 2])
     weight = fourier(size, bins) * window[:, np.newaxis, np.newaxis]  # (places, bins, 2)
     weight = weight.reshape(size, 1, 2 * bins).transpose(2, 1, 0).astype(net.dtype)
     y = conv.conv(net, shape.unsqueeze(net, signal, 1), weight, None, int(step.reshape(-1)[0]))
@@ -272,6 +275,7 @@ def dft(call: Call) -> Any:
     if places > (size // 2 + 1 if half else size):
         raise call.refuse(f"a transform of {size} of {places} places is not supported; Slice them before")
     bins = size // 2 + 1 if onesided and not inverse else size
+    check_count(call, [places, parts, bins, 2])
     waves = fourier(size, bins, 1 if inverse else -1, places)  # (places, bins, 2)
     if half:
         # all but the first bin and that of half the size stand for two

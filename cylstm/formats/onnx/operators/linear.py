@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.formats.onnx.call import Call
+from cylstm.formats.onnx.folding import check_count
 from cylstm.formats.onnx.operators.quantised import (
     Quantised,
     check_scaled,
@@ -46,7 +47,7 @@ def gemm(call: Call) -> Any:
             return linear(net, a, matrix, np.broadcast_to(np.asarray(c).reshape(-1), outputs))
         y = linear(net, a, matrix)
     else:
-        y = scaled(call, matmul(net, a, shape.transpose(net, b, 0, 1)), alpha)
+        y = scaled(call, multiplied(call, a, shape.transpose(net, b, 0, 1)), alpha)
     return y if c is None else elementwise.add(net, y, c)
 
 
@@ -62,6 +63,17 @@ def scaled(call: Call, found: Any, factor: float) -> Any:
 def mat_mul(call: Call) -> Any:
     a, b = call.input(0), call.input(1)
     check_float(call, a, b)
+    return multiplied(call, a, b)
+
+
+def multiplied(call: Call, a: Any, b: Any) -> Any:
+    """The product of matrices; of constants, only of as many numbers as a constant may have."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.ndim and b.ndim:
+        try:
+            lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise call.refuse(f"a product of shapes {a.shape} and {b.shape} does not fit") from None
+        check_count(call, [*lead, *a.shape[:-1][-1:], *b.shape[1:][-1:]])
     return matmul(call.net, a, b)
 
 
@@ -77,7 +89,7 @@ def fused_mat_mul(call: Call) -> Any:
             rank = len(shape_of(one))
             one = shape.permute(net, one, [*range(1, rank - 1), 0, rank - 1])
         sides.append(shape.transpose(net, one, -2, -1) if call.attribute(f"trans{name}", 0) else one)
-    return scaled(call, matmul(net, *sides), float(call.attribute("alpha", 1.0)))
+    return scaled(call, multiplied(call, *sides), float(call.attribute("alpha", 1.0)))
 
 
 def fused_gemm(call: Call) -> Any:
@@ -123,7 +135,7 @@ def mat_mul_integer(call: Call) -> Any:
         raise call.refuse("a second matrix of whole numbers that the network computes is not supported")
     check_scaled(call, call.input(0))
     matrix = dequantised(b, None, _of_columns(zero))
-    return matmul(call.net, whole(call, call.input(0), call.input(2)), matrix)
+    return multiplied(call, whole(call, call.input(0), call.input(2)), matrix)
 
 
 def whole(call: Call, x: Any, zero: Any) -> Any:
@@ -156,7 +168,7 @@ def mat_mul_integer_to_float(call: Call) -> Any:
         a = dequantised_value(call, a, own, constant_parameter(call, call.input(4), "a zero point"), 0)
     else:
         a = a.real
-    y = matmul(call.net, a, dequantised(b, _of_columns(scale), _of_columns(zero)))
+    y = multiplied(call, a, dequantised(b, _of_columns(scale), _of_columns(zero)))
     bias = call.input(6)
     return y if bias is None else elementwise.add(call.net, y, bias)
 
@@ -167,7 +179,7 @@ def dynamic_quantize_mat_mul(call: Call) -> Any:
     scale, zero = (constant_parameter(call, call.input(k), "a scale or zero point") for k in (2, 3))
     if not isinstance(b, np.ndarray):
         raise call.refuse("a second matrix of whole numbers that the network computes is not supported")
-    y = matmul(call.net, call.input(0), dequantised(b, _of_columns(scale), _of_columns(zero)))
+    y = multiplied(call, call.input(0), dequantised(b, _of_columns(scale), _of_columns(zero)))
     bias = call.input(4)
     return y if bias is None else elementwise.add(call.net, y, bias)
 
@@ -178,7 +190,7 @@ def q_linear_mat_mul(call: Call) -> Any:
         scale, zero = (constant_parameter(call, call.input(k + i), "a scale or zero point") for i in (1, 2))
         assert scale is not None
         sides.append(dequantised_value(call, call.input(k), scale, zero, axis))
-    return requantised(call, matmul(call.net, *sides), call.input(6), call.input(7))
+    return requantised(call, multiplied(call, *sides), call.input(6), call.input(7))
 
 
 def requantised(call: Call, y: Any, scale: Any, zero: Any, axis: int = 1) -> Any:

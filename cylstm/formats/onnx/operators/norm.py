@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.formats.onnx.call import Call
+from cylstm.formats.onnx.folding import check_count
 from cylstm.program.network import MIXES
 from cylstm.program.operations import elementwise, norm, reduce, shape
 from cylstm.program.operations.frames import on_frames
@@ -175,6 +176,7 @@ def local_response_normalization(call: Call) -> Any:
     channels = x.size(1) if x.ndim > 2 else None
     if not isinstance(channels, int) or size < 1:
         raise call.refuse(f"expected (batch, channels, ...) and a size of at least 1, found {x.shape} and {size}")
+    check_count(call, [channels, channels])
     rows, columns = np.indices((channels, channels))
     near = (columns >= rows - (size - 1) // 2) & (columns <= rows + math.ceil((size - 1) / 2))
     squares = shape.moveaxis(net, elementwise.power(net, x, 2), 1, -1)

@@ -55,16 +55,17 @@ def dequantised(
     array: np.ndarray, scale: np.ndarray | None, zero: np.ndarray | None = None, axis: int = 1, block: int = 0
 ) -> np.ndarray:
     """``(array - zero) * scale``; for each place of `axis`, or each `block` of places, where there are several."""
-    scale = np.asarray(1.0, np.float32) if scale is None else np.asarray(scale)
-    kind = scale.dtype if scale.dtype in (np.float32, np.float64) else np.dtype(np.float32)
-    scale, zero = (
-        None if one is None else spread(np.asarray(one), array.shape, axis, block) for one in (scale, zero)
-    )  # fmt: skip
+    factor = np.asarray(1.0, np.float32) if scale is None else np.asarray(scale)
+    kind = factor.dtype if factor.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+    # beside the array, and not the other way round
+    factor = np.broadcast_to(spread(factor, array.shape, axis, block), array.shape)
+    if zero is not None:
+        zero = np.broadcast_to(spread(np.asarray(zero), array.shape, axis, block), array.shape)
     # a difference of 32-bit numbers has more than float32 holds
     whole = array.astype(np.int64)
     if zero is not None:
         whole = whole - zero.astype(np.int64)
-    return (whole.astype(np.float64) * np.asarray(scale, np.float64)).astype(kind)
+    return (whole.astype(np.float64) * factor.astype(np.float64)).astype(kind)
 
 
 def spread(parameter: np.ndarray, shape: tuple[int, ...], axis: int, block: int = 0) -> np.ndarray:
@@ -72,8 +73,9 @@ def spread(parameter: np.ndarray, shape: tuple[int, ...], axis: int, block: int 
     if parameter.size == 1 and not block:
         return parameter.reshape(())
     if block:
-        repeated = np.repeat(parameter, block, axis)
-        return np.take(repeated, np.arange(shape[axis]), axis)
+        size = shape[axis]
+        used = np.take(parameter, np.arange(-(-size // block)), axis)
+        return np.take(np.repeat(used, min(block, size), axis), np.arange(size), axis)
     if parameter.ndim != 1:
         return parameter
     return parameter.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
