@@ -1,9 +1,12 @@
 """Networks exported to ONNX, checked by the onnx package and run by ONNX Runtime: the numbers of `predict`."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 import cylstm
+from cylstm.errors import UnsupportedError
 from cylstm.formats.onnx.export.layers import EXPORTERS
 from cylstm.formats.onnx.export.recurrent import _NAMES as OPERATOR_ACTIVATIONS
 from cylstm.graph.activations import ACTIVATIONS
@@ -17,7 +20,7 @@ from tests.builders import keras_images, keras_models, native_networks
 from tests.builders import layers as L
 from tests.builders.configurations import configurations, label, seed
 from tests.builders.networks import random_states
-from tests.builders.onnx_exports import check_export, feeds_of, list_of, load, operators, run
+from tests.builders.onnx_exports import TOLERANCES, check_export, feeds_of, list_of, load, operators, run
 from tests.program.test_random_programs import Both
 
 pytest.importorskip("onnx")
@@ -38,6 +41,72 @@ def test_a_layer_gives_its_numbers(rng, case, tmp_path, record_property):
             inputs[0][:, ::3] = 0
         worst = max(worst, check_export(graph, inputs, tmp_path))
     record_property("worst_error", worst)
+
+
+def combinations(**options):
+    """Every combination of options."""
+    return [dict(zip(options, chosen)) for chosen in itertools.product(*options.values())]
+
+
+WINDOWS = combinations(
+    stride=[1, 2, 3], dilation=[1, 2], pads=[("valid", 0, 0), ("same", 0, 0), ("explicit", 1, 0), ("explicit", 1, 1)]
+)
+#: kind -> options in every combination, and the shapes of the weights
+COMBINED = {
+    "pool1d": (
+        [
+            {**window, **rest}
+            for window in WINDOWS
+            for rest in combinations(mode=["max", "average"], pool=[2, 3], ceil_mode=[False, True],
+                                     count_include_pad=[False, True])
+            if not (window["pads"][0] == "same" and rest["mode"] == "average" and rest["count_include_pad"])
+        ],
+        {},
+    ),
+    "conv1d": (
+        [{**window, "groups": groups} for window in [*WINDOWS, {"stride": 2, "pads": ("causal", 0, 0)}]
+         for groups in (1, 2)],
+        {"weight": (6, 3, 4), "bias": (6,)},
+    ),
+    "cumulate": (combinations(mode=["sum", "prod", "max", "min"], exclusive=[False, True], reverse=[False, True]), {}),
+    "reduce": (combinations(mode=["mean", "sum", "max", "min", "prod", "var", "norm", "any", "all", "argmax", "argmin",
+                                  "logsumexp"], axis=[0, 1]), {}),
+    "topk": (combinations(axis=[1], k=[0, 1, 3], largest=[False, True]), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("time", [None, 10])
+@pytest.mark.parametrize("kind", COMBINED)
+def test_options_in_every_combination_give_their_numbers(rng, kind, time, tmp_path):
+    made, sizes = COMBINED[kind]
+    left = [dict(options) for options in made]
+    tried = 0
+    while left:
+        builder = GraphBuilder()
+        value = builder.input("x", (time, 4))
+        while left and len(builder._outputs) < 60:
+            options = left.pop()
+            padding, before, after = options.pop("pads", ("", 0, 0))
+            if padding:
+                options |= {"padding": padding, "pad_before": before, "pad_after": after}
+            weights = {role: L.weight(rng, *size) for role, size in sizes.items()}
+            if sizes:
+                weights["weight"] = weights["weight"][:, :, : 4 // options["groups"]]
+            mark = builder.mark()
+            try:
+                outputs = builder.add(kind, f"tested{tried}", {"x": value}, weights, options)
+            except UnsupportedError:  # a last window that may begin in the padding
+                assert options["ceil_mode"]
+                builder.rewind(mark)
+                continue
+            tried += 1
+            builder.output(outputs["y"])
+        # the onnx package, which runs pooling in float64, stumbles over some of these
+        tolerances = {"float32": TOLERANCES["float32"]} if kind == "pool1d" else TOLERANCES
+        for steps in (time,) if time else (10, 9, 8, 7):
+            x = rng.normal(size=(3, steps, 4)).astype("f")
+            check_export(builder.build(), [x], tmp_path, tolerances=tolerances)
+    assert tried > len(made) // 2
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

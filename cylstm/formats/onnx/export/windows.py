@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from cylstm.formats.onnx.export.call import Call
 from cylstm.formats.onnx.export.elementwise import activate
-from cylstm.formats.onnx.export.nodes import Attribute, Nodes
+from cylstm.formats.onnx.export.nodes import Nodes
 
 
 def _pads(call: Call, size: int | None, reach: int, stride: int) -> tuple[int, int] | None:
@@ -27,11 +25,21 @@ def _pads(call: Call, size: int | None, reach: int, stride: int) -> tuple[int, i
     return before, after
 
 
-def _padding(pads: Sequence[tuple[int, int]] | None) -> dict[str, Attribute]:
-    """Of each axis."""
-    if pads is None:
-        return {"auto_pad": "SAME_UPPER"}
-    return {"pads": [*(before for before, _ in pads), *(after for _, after in pads)]}
+def _padded_same(nodes: Nodes, x: str, rank: int, axis: int, reach: int, stride: int, number: float) -> str:
+    """Padding "same" of an axis of any size. (ONNX Runtime has the attribute for it without dilation alone.)"""
+    size = nodes.size(x, axis)
+    windows = nodes.op("Div", nodes.op("Add", size, nodes.ints(stride - 1)), nodes.ints(stride))
+    covered = nodes.op("Add", nodes.op("Mul", windows, nodes.ints(stride)), nodes.ints(reach - stride))
+    total = nodes.op("Max", nodes.op("Sub", covered, size), nodes.ints(0))
+    before = nodes.op("Div", total, nodes.ints(2))
+    sizes: list[str | int] = [0] * (2 * rank)
+    sizes[axis], sizes[rank + axis] = before, nodes.op("Sub", total, before)
+    return nodes.op("Pad", x, nodes.shape(*sizes), nodes.number(number), mode="constant")
+
+
+def _padding(*pads: tuple[int, int]) -> list[int]:
+    """Of each axis, as an attribute."""
+    return [*(before for before, _ in pads), *(after for _, after in pads)]
 
 
 def conv1d(call: Call) -> None:
@@ -58,11 +66,11 @@ def _convolution(call: Call, axes: tuple[str, ...], frames: int) -> None:
     if history is not None and call.text("padding") == "causal" and not frames:
         x, pads = nodes.op("Concat", history, x, axis=1), (0, 0)
         call.final("history", nodes.slice(x, 1, 1 - reach))
+    if pads is None:
+        x, pads = _padded_same(nodes, x, 1 + len(value.shape), 1, reach, strides[0], 0), (0, 0)
     tensors = [_channels_first(nodes, _as_rows(call, x, frames), len(kernel)), nodes.weight(np.moveaxis(weight, -1, 1))]
     if call.has_weight("bias"):
         tensors.append(nodes.weight(call.weight("bias"), "bias"))
-    # where the padding of the first axis depends on its size, "same" is what the other axis has too
-    padding = _padding(None if pads is None else [pads, *sides])
     y = nodes.op(
         "Conv",
         *tensors,
@@ -70,7 +78,7 @@ def _convolution(call: Call, axes: tuple[str, ...], frames: int) -> None:
         strides=strides,
         dilations=dilations,
         group=call.whole("groups"),
-        **padding,
+        pads=_padding(pads, *sides),
     )
     y = _from_rows(call, _channels_last(nodes, y, len(kernel)), frames)
     call.give(activate(nodes, y, call.activation("activation")))
@@ -151,18 +159,32 @@ def pool1d(call: Call) -> None:
     pool, stride, dilation = call.whole("pool"), call.whole("stride"), call.whole("dilation")
     reach = (pool - 1) * dilation + 1
     ceil_mode, counts_padding = call.flag("ceil_mode"), call.flag("count_include_pad")
+    if counts_padding and mode == "average" and call.text("padding") == "same":
+        raise call.refuse("an average that counts the padding which padding='same' adds has no form there")
     pads = _pads(call, size, reach, stride)
-    windows: dict[str, Attribute] = {
-        "kernel_shape": [pool],
-        "strides": [stride],
-        **_padding(None if pads is None else [pads]),
-    }
     if mode == "max":
-        y = nodes.op("MaxPool", rows, dilations=[dilation], ceil_mode=int(ceil_mode), **windows)
+        if pads is None:
+            rows, pads = _padded_same(nodes, rows, 3, 2, reach, stride, float("-inf")), (0, 0)
+        y = nodes.op(
+            "MaxPool",
+            rows,
+            kernel_shape=[pool],
+            strides=[stride],
+            dilations=[dilation],
+            pads=_padding(pads),
+            ceil_mode=int(ceil_mode),
+        )
     elif mode != "average":
         raise call.refuse(f"option mode={mode!r} has no form there")
     elif dilation == 1 and not ceil_mode and pads is not None:
-        y = nodes.op("AveragePool", rows, count_include_pad=int(counts_padding), **windows)
+        y = nodes.op(
+            "AveragePool",
+            rows,
+            kernel_shape=[pool],
+            strides=[stride],
+            pads=_padding(pads),
+            count_include_pad=int(counts_padding),
+        )
     else:
         y = _average(call, rows, pool, stride, dilation, pads, ceil_mode, counts_padding)
     after = call.output().shape
@@ -199,7 +221,10 @@ def _average(
     size = nodes.size(rows, 2)
     flat = nodes.op("Reshape", rows, nodes.shape(-1, 1, size))
     ones = nodes.expand(nodes.weight(np.ones((1, 1, 1))), 1, 1, size)
-    if pads is not None:
+    if pads is None:
+        reach = (pool - 1) * dilation + 1
+        flat, ones = (_padded_same(nodes, tensor, 3, 2, reach, stride, 0) for tensor in (flat, ones))
+    else:
         before, after = pads
         more = stride - 1 if ceil_mode else 0
         flat = nodes.pad(flat, 3, 2, before, after + more, 0)
@@ -207,11 +232,9 @@ def _average(
             ones = nodes.pad(nodes.pad(ones, 3, 2, before, after, 1), 3, 2, 0, more, 0)
         else:
             ones = nodes.pad(ones, 3, 2, before, after + more, 0)
-        pads = (0, 0)
     kernel = nodes.weight(np.ones((1, 1, pool)))
-    options: dict[str, Attribute] = {"kernel_shape": [pool], "strides": [stride], "dilations": [dilation]}
     sums, counts = (
-        nodes.op("Conv", tensor, kernel, **options, **_padding(None if pads is None else [pads]))
+        nodes.op("Conv", tensor, kernel, kernel_shape=[pool], strides=[stride], dilations=[dilation])
         for tensor in (flat, ones)
     )
     y = nodes.op("Div", sums, counts)
