@@ -199,6 +199,9 @@ def _plain(prefix: str, roles: Mapping[str, Tensor]) -> tuple[_Block | None, set
     mean = roles.get("running_mean")
     if mean is not None and "running_var" in roles and mean.ndim == 1:
         return _Block(BatchNorm1d(prefix), mean.size, None), _BATCH_NORM
+    gain, shift = roles.get("gamma"), roles.get("beta")
+    if gain is not None and shift is not None and "weight" not in roles and gain.ndim == 1 and gain.size:
+        return _Block(LayerNorm(prefix), gain.size, None), {"gamma", "beta"}
     weight = roles.get("weight")
     if weight is None or not weight.size:
         return None, set()

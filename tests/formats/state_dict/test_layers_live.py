@@ -57,6 +57,34 @@ def test_a_convolution_before_an_lstm(torch, rng):
     assert not model.can_stream
 
 
+def test_a_normalisation_of_ones_own_has_gamma_and_beta(torch, rng, tmp_path):
+    class Norm(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gamma, self.beta = (torch.nn.Parameter(torch.randn(9)) for _ in range(2))
+
+        def forward(self, x):
+            return torch.nn.functional.layer_norm(x, (9,), self.gamma, self.beta, 1e-5)
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(4, 9, batch_first=True)
+            self.after = Norm()
+            self.fc = torch.nn.Linear(9, 3)
+
+        def forward(self, x):
+            return self.fc(self.after(self.lstm(x)[0]))
+
+    net = Net().eval()
+    x = rng.normal(size=(3, 8, 4)).astype("f")
+    layers = [cylstm.LSTM("lstm"), cylstm.LayerNorm("after"), cylstm.Linear("fc")]
+    compare(net, layers, x, net(torch.from_numpy(x)))
+    with pytest.raises(CylstmError, match=r'cylstm.LSTM\("lstm"\), .*cylstm.LayerNorm\("after"\)'):
+        torch.save(net.state_dict(), tmp_path / "net.pt")
+        cylstm.load(tmp_path / "net.pt")
+
+
 def test_an_embedding_and_a_convolution_that_is_flattened(torch, rng):
     class Net(torch.nn.Module):
         def __init__(self):

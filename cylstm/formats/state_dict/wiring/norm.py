@@ -22,11 +22,19 @@ class _Normalization(Weighted):
         return {"epsilon": float(self.eps)}
 
     def input_shape(self, assembler: Assembler) -> tuple[int, ...]:
-        name = self.required[0][1] if self.required else "weight"
+        name = self.required[0][1] if self.required else self._named(assembler, "weight", "gamma")
         return (int(assembler.take(self.what, self.tensor(name)).size),)
 
+    def _named(self, assembler: Assembler, name: str, other: str) -> str:
+        """The name of a tensor, or its other one, which layers of one's own and BERT's first files have."""
+        is_other = self.tensor(name) not in assembler.tensors and self.tensor(other) in assembler.tensors
+        return other if is_other else name
+
     def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
-        optional = (("gain", "weight"), ("shift", "bias"))
+        optional = (
+            ("gain", self._named(assembler, "weight", "gamma")),
+            ("shift", self._named(assembler, "bias", "beta")),
+        )
         given = [(role, name) for role, name in optional if self.tensor(name) in assembler.tensors]
         names = {role: self.tensor(name) for role, name in (*given, *self.required)}
         for tensor in names.values():
@@ -59,7 +67,9 @@ class BatchNorm2d(BatchNorm1d):
 
 
 class LayerNorm(_Normalization):
-    """``torch.nn.LayerNorm`` of a state dict over the last axis; weight and bias are used if they exist."""
+    """``torch.nn.LayerNorm`` of a state dict over the last axis; weight and bias, or gamma and beta, are used if they
+    exist.
+    """
 
     def __init__(self, prefix: str, eps: float = 1e-5) -> None:
         self._keep(locals())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -41,8 +42,9 @@ def graph_from_pt2(path: str | os.PathLike[str], *, time: str | int | None = Non
     wide = any(tensor.dtype == np.float64 for tensor in as_stored(program.constants).values())
     dtype = np.dtype(np.float64 if wide else np.float32)
     failures: list[CylstmError] = []
-    for given, batch, times in _possible(program, time):
+    for given_for in _possible(program, time):
         try:
+            given, batch, times = given_for()
             graph, _ = build_graph([program], given, [(batch, times)], dtype, os.fspath(path))
         except CylstmError as error:
             failures.append(error)
@@ -52,8 +54,10 @@ def graph_from_pt2(path: str | os.PathLike[str], *, time: str | int | None = Non
     raise failures[-1] if time is None else failures[0]
 
 
-def _possible(program: Program, time: str | int | None) -> Iterator[tuple[list[Given], int, dict[str, int]]]:
-    """The inputs with each axis that may be a time, and last with all sizes as they were exported."""
+def _possible(
+    program: Program, time: str | int | None
+) -> Iterator[Callable[[], tuple[list[Given], int, dict[str, int]]]]:
+    """What gives the inputs with each axis that may be a time, and last with all sizes as they were exported."""
     if time is not None and time != "T" and type(time) is not int:
         raise FormatError(f"time expected 'T' or a number of steps, found {time!r:.60}")
     kinds = {name: _type_of(program, name) for name in program.inputs}
@@ -72,8 +76,25 @@ def _possible(program: Program, time: str | int | None) -> Iterator[tuple[list[G
         places = [place for place in places if place is not None]
     if isinstance(time, int) and time not in first.shape[1:] and not open_axes:
         raise FormatError(f"time={time}: the program was exported with the shape {first.shape}")
+    fixed = time if open_axes else None
     for place in places:
-        yield _given(program, kinds, place, time if open_axes else None)
+        yield partial(_given, program, kinds, place, fixed)
+    if any(_may_have_layers_first(kind, first.shape[0]) for kind in list(kinds.values())[1:]):
+        for place in places:
+            yield partial(_given, program, kinds, place, fixed, layers_first=True)
+    if len(first.shape) == 3 and _is_time_first(program) and not open_axes and fixed is None:
+        for time_axis in (0, None) if time is None else (0,) if time == "T" else (None,):
+            yield partial(_given, program, kinds, time_axis, None, batch_axis=1)
+
+
+def _may_have_layers_first(kind: TensorType, batch: int | Size) -> bool:
+    """Whether an input may be states (layers, batch, size) of as many layers as rows."""
+    return len(kind.shape) == 3 and kind.shape[0] == kind.shape[1] == batch
+
+
+def _is_time_first(program: Program) -> bool:
+    """Whether a recurrent layer takes (time, batch, features)."""
+    return any(operation.arguments.get("batch_first") is False for operation in program.operations)
 
 
 def _has_windows(program: Program) -> bool:
@@ -90,19 +111,31 @@ def _type_of(program: Program, name: str) -> TensorType:
 
 
 def _given(
-    program: Program, kinds: dict[str, TensorType], place: int | None, time: str | int | None
+    program: Program,
+    kinds: dict[str, TensorType],
+    place: int | None,
+    time: str | int | None,
+    *,
+    layers_first: bool = False,
+    batch_axis: int = 0,
 ) -> tuple[list[Given], int, dict[str, int]]:
-    """The inputs where axis `place` of the first is a time, the number that stands for the batch, and for the times."""
+    """The inputs where axis `place` of the first is a time, the number that stands for the batch, and for the times.
+
+    With `layers_first` the batch is the second axis of those that may be states of as many layers.
+    """
     first = next(iter(kinds.values()))
     own = None if place is None else first.shape[place]
     steps = _ANY_TIME if isinstance(own, Size) else own
-    batch_size = first.shape[0]
+    batch_size = first.shape[batch_axis]
     batch = _ANY_BATCH if isinstance(batch_size, Size) else int(batch_size)
     found, times = [], {}
     for name, kind in kinds.items():
         shape: list[str | int] = []
+        may_be_states = kind is not first and layers_first and _may_have_layers_first(kind, batch_size)
+        batch_from = batch_axis if kind is first else 1 if may_be_states or (batch_axis and len(kind.shape) > 1) else 0
         for k, size in enumerate(kind.shape):
-            if size == batch_size and "N" not in shape and (k == 0 or len(kind.shape) == 3):
+            is_batch = size == batch_size and "N" not in shape and k >= batch_from
+            if is_batch and (k == batch_from or len(kind.shape) == 3):
                 shape.append("N")
             elif own is not None and size == own and "T" not in shape and (k == place or len(kind.shape) > 2):
                 shape.append("T" if not isinstance(time, int) else time)

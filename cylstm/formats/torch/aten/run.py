@@ -19,6 +19,7 @@ from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.torch.aten.arithmetic import ARITHMETIC
 from cylstm.formats.torch.aten.layers import LAYERS
 from cylstm.formats.torch.aten.lengths import NUMBERS, check_numbers
+from cylstm.formats.torch.aten.places import PLACES
 from cylstm.formats.torch.aten.shapes import SHAPES, written
 from cylstm.program.interface import Interface
 from cylstm.program.network import MIXES, Network
@@ -36,7 +37,7 @@ from cylstm.program.tensor import (
 )
 
 #: ATen's name without its overload -> function of the network and ATen's arguments
-OPERATIONS: Mapping[str, Callable[..., Any]] = {**ARITHMETIC, **SHAPES, **LAYERS}
+OPERATIONS: Mapping[str, Callable[..., Any]] = {**ARITHMETIC, **SHAPES, **PLACES, **LAYERS}
 
 #: operations whose result may share the memory of their first argument
 _VIEWS = frozenset((

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cylstm.formats.torch.aten.arithmetic import dtype as dtype_named
+from cylstm.formats.torch.aten.places import joined_places
 from cylstm.program.network import MIXES, Network
 from cylstm.program.operations import constants, elementwise, parts, reduce, shape
 from cylstm.program.operations.linear import einsum, embedding, linear, matmul
@@ -86,6 +87,13 @@ def index(net: Network, self: Any, indices: Sequence[Any]) -> Any:
         if not (isinstance(chosen, Tensor) and chosen.value.kind == "index"):
             chosen = constants.from_front(net, chosen, len(self))
         return rows_of(net, self, chosen)
+    if len(given) > 1:
+        found = joined_places(net, shape_of(self), indices)
+        if found is not None:
+            first, joined, chosen = found
+            sizes = list(shape_of(self))
+            flat = shape.reshape(net, self, [*sizes[:first], int(np.prod(joined)), *sizes[first + len(joined) :]])
+            return parts.take(net, flat, chosen, first)
     of_rows = _of_each_row(net, self, given)
     if of_rows is not None:
         return of_rows
