@@ -1,4 +1,4 @@
-"""The tests' PyTorch networks exported by torch.onnx.export, which are right but for those that are named here."""
+"""The tests' PyTorch networks exported by torch.onnx.export, which are right."""
 
 import warnings
 
@@ -18,8 +18,6 @@ SOME = ["voice detector", "attention pooling", "unrolled cell", "steps as rows",
 
 #: networks of operations that PyTorch does not write in the form of TorchScript
 NOT_EXPORTED = ("lstm projection", "rms norm")
-#: those of which we refuse what PyTorch wrote, and a part of the sentence
-REFUSED = {"two outputs": "say axes"}
 
 
 def outcome(name, path, dynamo):
@@ -53,12 +51,7 @@ def outcome(name, path, dynamo):
 @pytest.mark.parametrize("name", torch_models.CASES)
 def test_a_network_that_torchscript_exports_is_right(name, tmp_path):
     found = outcome(name, tmp_path / "model.onnx", False)
-    if name in NOT_EXPORTED:
-        assert found == "not exported"
-    elif name in REFUSED:
-        assert found.startswith("refused") and REFUSED[name] in found
-    else:
-        assert found == "right"
+    assert found == ("not exported" if name in NOT_EXPORTED else "right")
 
 
 @pytest.mark.parametrize("name", SOME)
