@@ -276,17 +276,34 @@ typedef struct {
     int32_t plain; /* axes from this one on are copied as they are */
 } Move;
 
-/* y[i] = x[i*stride] */
-static void gather(const CylModel *model, const char *x, int64_t stride, char *y, int64_t count) {
+/* y[j][i] = x[j*outer + i*inner], of (rows, count) */
+static void gather(const CylModel *model, const char *x, int64_t outer, int64_t inner, char *y, int64_t rows,
+                   int64_t count) {
     if (model->kernels->real_size == sizeof(float)) {
-        for (int64_t i = 0; i < count; i++) {
-            ((float *)y)[i] = ((const float *)x)[i * stride];
+        for (int64_t j = 0; j < rows; j++) {
+            for (int64_t i = 0; i < count; i++) {
+                ((float *)y)[j * count + i] = ((const float *)x)[j * outer + i * inner];
+            }
         }
     } else {
-        for (int64_t i = 0; i < count; i++) {
-            ((double *)y)[i] = ((const double *)x)[i * stride];
+        for (int64_t j = 0; j < rows; j++) {
+            for (int64_t i = 0; i < count; i++) {
+                ((double *)y)[j * count + i] = ((const double *)x)[j * outer + i * inner];
+            }
         }
     }
+}
+
+/* The first number of x that an axis of the result takes if it takes all of them one after the other, else -1. */
+static int64_t run_of(const Move *m, int32_t axis) {
+    const int32_t from = m->map->from[axis];
+    if (from < 0 || m->map->divide[axis] != 1 || m->map->step[axis] != 1) {
+        return -1;
+    }
+    /* The place grows by at most 1 from one number to the next. So if the last place is count - 1 after the first, they
+       follow each other. */
+    const int64_t count = m->y_sizes[axis], first = place_of(m->map, axis, 0, m->x_sizes[from]);
+    return first >= 0 && place_of(m->map, axis, count - 1, m->x_sizes[from]) - first == count - 1 ? first : -1;
 }
 
 static void move(const Move *m, int32_t axis, const char *x, char *y) {
@@ -297,20 +314,24 @@ static void move(const Move *m, int32_t axis, const char *x, char *y) {
         return;
     }
     int32_t from = m->map->from[axis];
-    if (from >= 0 && axis + 1 == m->plain && m->map->divide[axis] == 1 && m->map->step[axis] == 1) {
-        /* The place grows by at most 1 from one number to the next. So if the last place is count - 1 after the first,
-           they follow each other. */
-        int64_t count = m->y_sizes[axis], first = place_of(m->map, axis, 0, m->x_sizes[from]);
-        if (first >= 0 && place_of(m->map, axis, count - 1, m->x_sizes[from]) - first == count - 1) {
-            const char *at = cyl_at(m->model, x, first * m->x_strides[from]);
-            if (m->x_strides[from] == m->y_strides[axis]) {
-                memcpy(y, at, (size_t)(count * m->y_strides[axis]) * real);
-                return;
-            }
-            if (m->y_strides[axis] == 1) {
-                gather(m->model, at, m->x_strides[from], y, count);
-                return;
-            }
+    const int64_t first = axis + 2 >= m->plain ? run_of(m, axis) : -1;
+    if (first >= 0 && axis + 1 == m->plain) {
+        const char *at = cyl_at(m->model, x, first * m->x_strides[from]);
+        if (m->x_strides[from] == m->y_strides[axis]) {
+            memcpy(y, at, (size_t)(m->y_sizes[axis] * m->y_strides[axis]) * real);
+            return;
+        }
+        if (m->y_strides[axis] == 1) {
+            gather(m->model, at, 0, m->x_strides[from], y, 1, m->y_sizes[axis]);
+            return;
+        }
+    } else if (first >= 0 && m->y_strides[axis + 1] == 1) {
+        const int64_t next = run_of(m, axis + 1);
+        const int64_t outer = m->x_strides[from], inner = next >= 0 ? m->x_strides[m->map->from[axis + 1]] : 1;
+        if (inner != 1) {
+            gather(m->model, cyl_at(m->model, x, first * outer + next * inner), outer, inner, y, m->y_sizes[axis],
+                   m->y_sizes[axis + 1]);
+            return;
         }
     }
     for (int64_t i = 0; i < m->y_sizes[axis]; i++) {
