@@ -81,7 +81,7 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
         if (t < first || t >= steps) {
             /* The padding may count in an average. What ceil_mode adds to the last window lies beyond the padding and
                never counts. */
-            padded += t < first || t < steps + pool->time.counted_after;
+            padded += t < first || pool->time.padding == CYL_PAD_SAME || t < steps + pool->time.counted_after;
             continue;
         }
         int mode = !count ? CYL_MERGE_COPY : pool->is_max ? CYL_MERGE_MAX : CYL_MERGE_SUM;

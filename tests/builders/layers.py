@@ -165,6 +165,7 @@ POOLS = [
     pool(pool=4, padding="same", mode="average"),
     pool(pool=3, stride=3, mode="average"),
     pool(pool=3, padding="explicit", pad_before=1, pad_after=1, mode="average", count_include_pad=True),
+    pool(pool=4, stride=3, padding="same", mode="average", count_include_pad=True),
     pool(pool=3, padding="explicit", pad_before=1, pad_after=1, mode="average"),
     pool(pool=3, padding="explicit", pad_before=1, pad_after=1, dilation=2),
     pool(pool=3, stride=2, ceil_mode=True),
