@@ -113,6 +113,7 @@ PAST_CONSTANTS = [
     (conv(channels=33, filters=5, kernel=2, activation="softmax"), 2, 50),
     (conv2d(51, filters=70, stride_columns=2, padding="same"), 3, 5),  # 24 columns of a row
     (conv2d(49, groups=6, filters=18, padding="causal"), 3, 5),
+    (conv2d(6, channels=3, padding="same", stride_rows=2), 2, 67),  # 16 rows from one copy
     (conv2d(25, groups=2, kernel=(3, 5), padding="explicit", pad_left=30, pad_right=30), 3, 7),
     (transpose((None, 3), filters=65, kernel=(19,), stride_rows=2, crop_after=17), 3, 51),
     (transpose((None, 49, 2), filters=3, kernel=(4, 5), stride_rows=2, stride_columns=2, crop_before=1), 3, 5),
