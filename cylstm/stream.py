@@ -129,7 +129,7 @@ class Stream(EngineStream):
         layouts = {} if is_step else packed.layouts
         values = self._input_values()
         last: list[str] = []
-        if len(values) > 1:
+        if len(values) > 1 and any([value.has_time for value in values]):
             x, last = self._with_standing(x, values, is_step)
         inputs, is_alone = read_inputs(packed, x, values, layouts, is_step=is_step, batch=self.batch, active=active)
         if len(values) > 1:

@@ -117,6 +117,19 @@ def layer_networks(rng):
         y = builder.add("prelu", "prelu", {"x": y}, {"slope": random(rng, (12,))})["y"]
         return builder.add("glu", "glu", {"x": y}, options={"activation": "sigmoid"})["y"]
 
+    def images(builder, x):
+        y = builder.add("reshape", "image", {"x": x}, options={"shape": "time,4,1"})["y"]
+        options = {"padding": "causal", "dilation_rows": 2, "stride_columns": 2, "pad_left": 1, "activation": "relu"}
+        weights = {"weight": random(rng, (6, 2, 3, 1)), "bias": random(rng, (6,))}
+        y = builder.add("conv2d", "front", {"x": y}, weights, options)["y"]
+        options = {"padding": "explicit", "pad_before": 1, "pad_right": 1, "groups": 6}
+        y = builder.add("conv2d", "depthwise", {"x": y}, {"weight": random(rng, (12, 2, 2, 1))}, options)["y"]
+        options = {"stride_columns": 2, "crop_before": 1, "groups": 2}
+        weights = {"weight": random(rng, (4, 2, 3, 6)), "bias": random(rng, (4,))}
+        y = builder.add("conv_transpose", "back", {"x": y}, weights, options)["y"]
+        y = builder.add("pool1d", "pool", {"x": y}, options={"axis": 1, "mode": "average"})["y"]
+        return builder.add("reshape", "flat", {"x": y}, options={"shape": "time,-1"})["y"]
+
     def norms(builder, x):
         weights = {role: random(rng, (4,)) for role in ("gain", "shift", "mean")}
         weights["variance"] = np.abs(random(rng, (4,))) + np.float32(0.1)
@@ -229,6 +242,7 @@ def layer_networks(rng):
         "layers_numbers": build(numbers, rng.integers(0, 9, (3, 7)).astype(np.int32), indices=True),
         "layers_along": build(along, x),
         "layers_tables": build(tables, x),
+        "layers_images": build(images, x),
     }
 
 

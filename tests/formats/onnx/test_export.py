@@ -265,15 +265,6 @@ def test_a_state_without_a_form_is_refused(rng, path):
         model.export_onnx(path, states=True)
 
 
-def test_an_average_that_counts_the_padding_of_same_is_refused(rng, path):
-    options = {"mode": "average", "padding": "same", "count_include_pad": True}
-    model = cylstm.Model(L.one_layer(rng, "pool1d", (None, 4), options))
-    with pytest.raises(
-        UnsupportedError, match="layer 'tested' .pool1d. .* counts the padding which padding='same' adds"
-    ):
-        model.export_onnx(path)
-
-
 def test_a_kind_without_a_form_is_refused_and_leaves_the_file_as_it_was(rng, path, monkeypatch):
     model = lstm_model(rng, 3, HIDDEN)
     path.write_bytes(b"before")

@@ -159,9 +159,10 @@ def pool1d(call: Call) -> None:
     pool, stride, dilation = call.whole("pool"), call.whole("stride"), call.whole("dilation")
     reach = (pool - 1) * dilation + 1
     ceil_mode, counts_padding = call.flag("ceil_mode"), call.flag("count_include_pad")
-    if counts_padding and mode == "average" and call.text("padding") == "same":
-        raise call.refuse("an average that counts the padding which padding='same' adds has no form there")
     pads = _pads(call, size, reach, stride)
+    if pads is None and counts_padding and mode == "average":
+        # all of the padding counts, as other numbers do
+        rows, pads, counts_padding = _padded_same(nodes, rows, 3, 2, reach, stride, 0), (0, 0), False
     if mode == "max":
         if pads is None:
             rows, pads = _padded_same(nodes, rows, 3, 2, reach, stride, float("-inf")), (0, 0)
