@@ -381,7 +381,8 @@ static void product_output(const CylModel *model, const CylMatrix *m, const CylO
 #if GROUP_BLOCKS > 0
     if (n == 1 && m->units % 16 == 0) {
         end = END_SUMS;
-        product_of_column(m, operands, operand_count, y, continued, false, 0, m->blocks);
+        /* through the table: with a second caller the compiler no longer inlines the one that each step takes */
+        cyl_product(model, m, operands, operand_count, n, y, y_stride, continued, false, 0, m->blocks);
     } else
 #endif
     {

@@ -216,9 +216,9 @@ static CylStatus check_steps(const CylModel *model, const CylCall *call, int64_t
 }
 
 /* Sets how many steps the rows of a run have taken, which has to be the same of all: their windows are. */
-static CylStatus take_rows(CylStream *stream, int64_t rows, int64_t count) {
+static CYL_SELDOM CylStatus take_rows(CylStream *stream, int64_t rows, int64_t count) {
     CylWorkspace *w = stream->workspace;
-    if (w->model->settles == 0 || stream->carried) {
+    if (stream->carried) {
         return CYL_OK;
     }
     int64_t found = 0;
@@ -233,10 +233,13 @@ static CylStatus take_rows(CylStream *stream, int64_t rows, int64_t count) {
     return CYL_OK;
 }
 
-static inline void count_steps(CylStream *stream, int64_t row, int64_t steps) {
-    const int64_t settles = stream->workspace->model->settles, taken = stream->taken[row] + steps;
-    stream->steps[row] += steps;
-    stream->taken[row] = taken < settles ? taken : settles;
+/* Counts the steps of the rows of a run, as far as they matter. */
+static CYL_SELDOM void count_taken(CylStream *stream, int64_t rows, bool is_all, int64_t steps) {
+    const int64_t settles = stream->workspace->model->settles;
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t taken = stream->taken[row] + (is_all || stream->active[row] ? steps : 0);
+        stream->taken[row] = taken < settles ? taken : settles;
+    }
 }
 
 /* binds the workspace to the first `count` rows, if the model can take the call's number of steps */
@@ -250,7 +253,10 @@ static inline __attribute__((always_inline)) CylStatus run(CylStream *stream, co
                                                            const uint8_t *active) {
     CylWorkspace *w = stream->workspace;
     const int64_t count = active ? order_rows(stream, active) : call->rows;
-    CYL_TRY(take_rows(stream, call->rows, count));
+    const bool settles = w->model->settles > 0;
+    if (settles) {
+        CYL_TRY(take_rows(stream, call->rows, count));
+    }
     if (!cyl_is_bound(w, call, 0, count)) {
         CYL_TRY(bind_rows(stream, call, count));
     }
@@ -264,7 +270,10 @@ static inline __attribute__((always_inline)) CylStatus run(CylStream *stream, co
     const bool is_all = count == call->rows;
     const int64_t steps = is_all ? run_rows(stream, call, stop) : run_active_rows(stream, call, count, stop);
     for (int64_t row = 0; row < call->rows; row++) {
-        count_steps(stream, row, is_all || stream->active[row] ? steps : 0);
+        stream->steps[row] += is_all || stream->active[row] ? steps : 0;
+    }
+    if (settles) {
+        count_taken(stream, call->rows, is_all, steps);
     }
     return cyl_stop_is_requested(stop) ? CYL_E_STOPPED : CYL_OK;
 }
