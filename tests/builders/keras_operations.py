@@ -64,7 +64,7 @@ NUMBERS = {
     "convert_to_tensor": lambda o, h, p, x: o.convert_to_tensor(h) * 2, "array": lambda o, h, p, x: o.array(h) * 2,
     "nan_to_num": lambda o, h, p, x: o.nan_to_num(o.log(o.relu(h)), neginf=-3.0),
     "zeros_like": lambda o, h, p, x: o.zeros_like(h) + h, "ones_like": lambda o, h, p, x: o.ones_like(h) + h,
-    "empty_like": lambda o, h, p, x: o.empty_like(h) * 0.0 + h,
+    "empty_like": lambda o, h, p, x: o.zeros_like(o.empty_like(h)) + h,  # its own numbers may be any
     "full_like": lambda o, h, p, x: o.full_like(h, 2.5) * h,
     "ones_like output": lambda o, h, p, x: o.ones_like(h),
 }  # fmt: skip
