@@ -125,6 +125,7 @@ def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tupl
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
     dtype = np.dtype(np.float64 if wide else np.float32)
     failures: list[CylstmError] = []
+    likeliest: list[Shape] = [("N", 20, 6)]
     of_one_step: set[tuple[Shape, ...]] = set()
     for given, is_guess in itertools.islice(_possible(module, kept, inputs, example, failures, dtype), _MOST_GUESSES):
         if tuple(one.shape for one in given) in of_one_step:
@@ -132,6 +133,8 @@ def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tupl
         try:
             graph, batch = _graph(module, kept, given, dtype)
         except CylstmError as error:
+            if not failures:
+                likeliest = [one.shape for one in given if one.is_input]
             failures.append(error)
             if isinstance(error, StaticTimeNeeded):  # a network of several steps is none of a single one
                 of_one_step.add(tuple(tuple(1 if size == "T" else size for size in one.shape) for one in given))
@@ -152,7 +155,8 @@ def _first_that_fits(module: Any, kept: Kept, inputs: Any, example: Any) -> tupl
         raise UnsupportedError(f"{type(module).__name__}: {_SIZES}{likely_shape(module)}")
     best = failures[0]
     if isinstance(best, StaticTimeNeeded) and "inputs=" not in str(best):
-        raise StaticTimeNeeded(f"{best}; say it with from_torch(module, inputs=[('N', 20, 6)])") from best
+        shapes = [tuple(20 if size == "T" else size for size in shape) for shape in likeliest]
+        raise StaticTimeNeeded(f"{best}; say it with from_torch(module, inputs={shapes})") from best
     raise best
 
 

@@ -266,3 +266,18 @@ def test_a_module_of_images_that_is_given_no_shape_says_how_to_give_it():
 def test_what_is_not_computed_is_refused_by_name(function, layer, message):
     with pytest.raises(CylstmError, match=message):
         convert_module(randomised(Net(function, layer)), [("N", 4, 9, 8)])
+
+
+def test_a_network_that_needs_its_number_of_steps_says_how_with_its_own_shape():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.Conv1d(3, 4, 2, 2), nn.ConvTranspose1d(4, 3, 3, 2)
+
+        def forward(self, x):
+            return x + self.up(self.down(x))[..., : x.shape[-1]]
+
+    for given in ({}, {"inputs": [("N", 3, "T")]}):
+        with pytest.raises(cylstm.ShapeError, match=r"from_torch\(module, inputs=\[\('N', 3, 20\)\]\)"):
+            cylstm.from_torch(Cut().eval(), **given)
+    assert cylstm.from_torch(Cut().eval(), inputs=[("N", 3, 20)]).predict(np.ones((2, 3, 20), "f")).shape == (2, 3, 20)
