@@ -427,7 +427,7 @@ typedef struct {
 static void *rewrite(void *context) {
     Rewriting *rewriting = context;
     float all[SAVED_REALS];
-    const void *states[MOST_STATES] = {NULL};
+    void *states[MOST_STATES] = {NULL};
     uint8_t flags[(MOST_NODES + 8) * SAVED_ROWS];
     for (uint8_t turn = 0; !atomic_load(&rewriting->is_over); turn = !turn) {
         for (int i = 0; i < SAVED_REALS; i++) {
