@@ -30,7 +30,7 @@ test: $(VENV)/test
 	$(BIN)/python -m pytest -m "not frameworks" $(PYTEST_ARGS)
 
 test-frameworks: $(VENV)/frameworks
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -m frameworks $(PYTEST_ARGS)
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m frameworks $(PYTEST_ARGS)
 
 test-debian-12 test-debian-13 test-debian-testing:
 	PYTEST_ARGS="$(PYTEST_ARGS)" tests/debian/run.sh $(@:test-debian-%=%)
