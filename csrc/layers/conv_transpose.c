@@ -13,6 +13,7 @@
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
+#include "layers/convolution.h"
 #include "layers/layers.h"
 #include "model/activations.h"
 #include "model/matrix.h"
@@ -107,22 +108,6 @@ static void find_taps(Axis *axis, int32_t *first_tap) {
     for (int32_t k = axis->kernel < axis->period ? axis->kernel - 1 : axis->period - 1; k >= 0; k--) {
         first_tap[(int64_t)k * axis->dilation % axis->stride] = k;
     }
-}
-
-static CylStatus prepare_group(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m, int32_t units,
-                               int64_t first_row) {
-    const CylPart part = {"weight", first_row};
-    CYL_TRY(cyl_matrix_prepare(model, layer, spec, m, units, 1, &part, 1, NULL));
-    if (!cyl_spec_tensor(spec, "bias")) {
-        return CYL_OK;
-    }
-    return cyl_tensor_place(layer, (CylPlace){.role = "bias",
-                                              .first_row = first_row,
-                                              .rows = units,
-                                              .columns = 1,
-                                              .matrix = m,
-                                              .is_row = true,
-                                              .data = m->bias});
 }
 
 /* Checks the shapes of x and y, and says how time goes through the layer. */
@@ -220,7 +205,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     CYL_TRY(prepare_time(model, layer, conv));
     const int32_t units = conv->filters / groups;
     for (int32_t g = 0; g < groups; g++) {
-        CYL_TRY(prepare_group(model, layer, spec, &conv->matrices[g], units, (int64_t)g * units));
+        CYL_TRY(cyl_group_prepare(model, layer, spec, &conv->matrices[g], units, (int64_t)g * units));
     }
     const int64_t step = weight->shape[0] * conv->matrices[0].columns;
     layer->work = x->features / conv->channels * step;

@@ -34,8 +34,8 @@ static CylStatus prepare_taps(CylModel *model, CylLayer *layer, const CylLayerSp
                : cyl_array_prepare(model, layer, spec, cyl_state_stride(conv->filters), &conv->bias);
 }
 
-static CylStatus prepare_group(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m, int32_t units,
-                               int64_t first_row) {
+CylStatus cyl_group_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m, int32_t units,
+                            int64_t first_row) {
     const CylPart part = {"weight", first_row};
     CYL_TRY(cyl_matrix_prepare(model, layer, spec, m, units, 1, &part, 1, NULL));
     if (!cyl_spec_tensor(spec, "bias")) {
@@ -85,7 +85,7 @@ CylStatus cyl_convolution_prepare(CylModel *model, CylLayer *layer, const CylLay
     }
     const int32_t units = filters / groups;
     for (int32_t g = 0; g < groups; g++) {
-        CYL_TRY(prepare_group(model, layer, spec, &conv->matrices[g], units, (int64_t)g * units));
+        CYL_TRY(cyl_group_prepare(model, layer, spec, &conv->matrices[g], units, (int64_t)g * units));
     }
     return CYL_OK;
 }

@@ -21,6 +21,9 @@ typedef struct {
     CylMatrix *matrices; /* (groups); NULL if depthwise */
 } CylConvolution;
 
+/* Asks for the packed weights and the bias of the filters [first_row, first_row + units), a group's. */
+CylStatus cyl_group_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m, int32_t units,
+                            int64_t first_row);
 /* Makes layer->data, of `size` bytes, and fills its CylConvolution from the options `groups` and `activation` and the
    tensors `weight` (filters, kernel_columns or kernel_rows and kernel_columns, channels / groups) and `bias`. The
    channels are the last axis of x, and `axes` the axes of the kernel. */
