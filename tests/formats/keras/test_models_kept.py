@@ -79,14 +79,20 @@ def test_an_image_streams_column_by_column(engine):
     model = load("columns_one_by_one", engine=engine)
     (x,), _ = golden(FOLDER / "columns_one_by_one.keras")
     whole = model.predict(x)
+    # a BLAS may add in another order where there are fewer columns
+    atol = 1e-6 if engine == "blas" else 0
+
+    def check(found, expected):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
     stream = model.stream(batch=len(x))
     pieces = [stream.run(np.ascontiguousarray(x[:, :, t : t + 5])) for t in range(0, x.shape[2], 5)]
-    np.testing.assert_array_equal(np.concatenate([piece[0] for piece in pieces], axis=1), whole[0])
-    np.testing.assert_array_equal(np.concatenate([piece[1] for piece in pieces], axis=2), whole[1])
+    check(np.concatenate([piece[0] for piece in pieces], axis=1), whole[0])
+    check(np.concatenate([piece[1] for piece in pieces], axis=2), whole[1])
     stream = model.stream(batch=len(x))
     steps = [stream.step(x[:, :, t]) for t in range(x.shape[2])]
-    np.testing.assert_array_equal(np.stack([step[0] for step in steps], axis=1), whole[0])
-    np.testing.assert_array_equal(np.stack([step[1] for step in steps], axis=2), whole[1])
+    check(np.stack([step[0] for step in steps], axis=1), whole[0])
+    check(np.stack([step[1] for step in steps], axis=2), whole[1])
 
 
 @pytest.mark.parametrize("name", ["text_of_a_line", "sound_events", "video", "first_transposed", "volume_conv_same"])
