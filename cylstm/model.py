@@ -40,7 +40,7 @@ class Model:
         "auto" takes the one that should be faster here (`cylstm.engine.choose`), hence not the same bits everywhere.
     dtype : {"float32", "float64"}, optional
         Of arithmetic and results. "float64" implies ``engine="blas"``.
-    weights : {"float32", "float16"}, optional
+    weights : {"float32", "float16", "bfloat16", "int8a16", "int8a8"}, optional
         How ``engine="packed"`` stores the matrices of LSTM, GRU, RNN and Dense layers; None: as the graph says, which
         is float32 unless it comes from a model with others. In "float16" they take half the memory, and where float32
         does not fit a core's cache a step takes about half the time. Each weight is rounded to 11 significant bits

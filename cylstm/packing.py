@@ -11,7 +11,7 @@ import numpy as np
 from cylstm.engine._engine import EngineModel
 from cylstm.engine.choose import backend_of
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.graph.weights import StoredTensor, StoredTensors, as_stored
+from cylstm.graph.weights import PACKED_DTYPES, StoredTensor, StoredTensors, as_stored
 
 if TYPE_CHECKING:
     from cylstm.engine.blas import Blas
@@ -147,11 +147,11 @@ class PackedModel(EngineModel):
             self._share_time(indices[name], indices[other], f"input {name!r}")
         for layer in graph.layers:
             tensors = graph.stored_tensors(layer)
-            weights = graph.weight_types.get(layer.name)
-            self._add_layer(layer, indices, tensors, weights, None if arrays is None else arrays.get(layer.name, []))
+            types = graph.types_of(layer.name)
+            self._add_layer(layer, indices, tensors, types, None if arrays is None else arrays.get(layer.name, []))
             if arrays is None:
                 for role, tensor in tensors.items():
-                    self._pack_tensor(layer.name, role, tensor, weights)
+                    self._pack_tensor(layer.name, role, tensor, types.get(role))
         is_finished = self._finish(
             [indices[value.name] for value in self.inputs],
             [-1 if value.mask is None else indices[value.mask] for value in self.inputs],
@@ -168,8 +168,7 @@ class PackedModel(EngineModel):
             rows = np.ascontiguousarray(piece, dtype=self.dtype)
             what = f"layer {layer!r}, tensor {role!r}"
             if not self._write_tensor(self._layers[layer], role, first, rows, what):
-                largest = np.abs(rows[np.isfinite(rows)]).max()
-                raise UnsupportedError(f'{what}: {largest:,} is beyond what {weights} can hold; weights="float32" can')
+                raise UnsupportedError(f'{what}: {_beyond(rows, weights)} {weights} can hold; weights="float32" can')
 
     def read_tensor(self, layer: str, role: str, shape: tuple[int, ...], first: int, count: int) -> np.ndarray:
         """Rows of a tensor as it was packed: of the model's dtype, in the packed engine after the subnormal rule."""
@@ -180,11 +179,11 @@ class PackedModel(EngineModel):
     def tensors(self, graph: Graph) -> StoredTensors:
         """The tensors of the graph that this was made from, unpacked when asked for: its weights are held once."""
         stored = dict(as_stored(graph.tensors))
-        # what a layer of float32 uses too is its, since it is not rounded there
-        for layer in sorted(graph.layers, key=lambda layer: layer.name not in graph.weight_types):
-            for role, name in layer.weights.items():
-                shape = tuple(stored[name].shape)
-                stored[name] = StoredTensor(shape, self.dtype, partial(self.read_tensor, layer.name, role, shape))
+        # what a layer uses in float32 too is its, since it is not rounded there
+        places = [(layer.name, role, name) for layer in graph.layers for role, name in layer.weights.items()]
+        for layer_name, role, name in sorted(places, key=lambda place: place[:2] not in graph.weight_types):
+            shape = tuple(stored[name].shape)
+            stored[name] = StoredTensor(shape, self.dtype, partial(self.read_tensor, layer_name, role, shape))
         return StoredTensors(stored)
 
     def arrays(self) -> dict[str, list[np.ndarray]]:
@@ -238,6 +237,13 @@ class PackedModel(EngineModel):
             LAYER_KINDS[layer.kind].check_numbers(layer.name, read, layer.options, FormatError)
 
 
+def _beyond(rows: np.ndarray, weights: str | None) -> str:
+    """What of some rows a type cannot hold, in words that `weights` follows."""
+    if weights is not None and weights.startswith("int8") and not np.isfinite(rows).all():
+        return "NaN or infinity is nothing that"
+    return f"{np.abs(rows[np.isfinite(rows)]).max():,} is beyond what"
+
+
 def _is_plain(value: Value) -> bool:
     """Whether its arrays are (batch, features), or (batch, time, features) of any time."""
     return len(value.step_shape) == 1 and (value.axis is not None) == value.has_time
@@ -257,7 +263,12 @@ def _check_packed(graph: Graph, arrays: Mapping[str, Sequence[object]], is_packe
             if type(array) is not np.ndarray:
                 raise FormatError(f"{what}, found {type(array).__name__}")
             place = array.__array_interface__["data"][0] % 64
-            if array.dtype not in (np.float32, np.float16) or array.ndim != 1 or not array.flags.c_contiguous or place:
+            if (
+                array.dtype not in [np.dtype(kind) for kind in PACKED_DTYPES.values()]
+                or array.ndim != 1
+                or not array.flags.c_contiguous
+                or place
+            ):
                 raise FormatError(
                     f"{what}, found {array.dtype} {array.shape}, strides {array.strides}, at {place} of 64"
                 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cylstm.errors import CylstmError
+from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.streaming import how_states_go_on, why_no_stream
 from cylstm.graph.weights import as_stored
 
 if TYPE_CHECKING:
+    from cylstm.graph.graph import Layer
     from cylstm.graph.values import Value
     from cylstm.model import Model
 
@@ -33,7 +35,7 @@ def summary_text(model: Model) -> str:
             data[2:-1] = [f"{len(data) - 3} more"]
         y = values[layer.outputs.get("y", next(iter(layer.outputs.values())))]
         size = sizes.get(layer.name, 0)
-        kind = model.graph.weight_types.get(layer.name, str(model.dtype)) if size else ""
+        kind = _types_text(model, layer) if size else ""
         count = f"{sum(t.size for t in tensors):,}"
         rows.append((layer.name, layer.kind, ", ".join(data), _shape_text(y), count, kind, f"{size:,}" if size else ""))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -56,6 +58,13 @@ def summary_text(model: Model) -> str:
         names = ", ".join(model.graph.stateful)
         lines.append(f"stateful: {names}: predict starts them from zero; {how_states_go_on(model.graph)}")
     return "\n".join(lines)
+
+
+def _types_text(model: Model, layer: Layer) -> str:
+    """The types of a layer's matrices, in the order of their roles."""
+    found = model.graph.types_of(layer.name)
+    matrices = [role for role in LAYER_KINDS[layer.kind].matrices if role in layer.weights]
+    return ", ".join(dict.fromkeys(found.get(role, str(model.dtype)) for role in matrices)) or str(model.dtype)
 
 
 def _run_memory_text(model: Model) -> str:

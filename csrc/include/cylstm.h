@@ -45,6 +45,7 @@ const char *cyl_status_text(CylStatus status);
    the weakest comes first. */
 typedef enum {
 #define CYL_ISA(name, NAME, ...) CYL_ISA_##NAME,
+#define CYL_ISA_DOTS(name, NAME, ...) CYL_ISA_##NAME,
 #include "cylstm_isa.def"
     CYL_ISA_COUNT
 } CylIsa;
@@ -101,17 +102,22 @@ typedef struct {
     const void *data; /* real, C order, canonical layout; copied, not kept. NULL: cyl_model_write_tensor brings it */
     int32_t rank;
     int64_t shape[CYL_MAX_RANK];
+    /* how a matrix is stored: NULL for real numbers, or in the packed engine the name of another type: "float16",
+       "bfloat16", "int8a16" or "int8a8". All other weights are real. */
+    const char *type;
 } CylTensor;
 
-/* packed weights: `size` numbers of a type, "float32" (as NULL), "float16" or, of CYL_ENGINE_BLAS64, "float64" */
+/* packed weights: `size` numbers of a type, "float32" (as NULL), "float16", "bfloat16", "int8" or, of
+   CYL_ENGINE_BLAS64, "float64" */
 typedef struct {
     const void *data;
     int64_t size;
     const char *type;
 } CylArray;
 
-/* of the packed arrays of the packed engine, which are the same on every machine: 2 added arrays of float16 */
-#define CYL_LAYOUT_VERSION 2
+/* of the packed arrays of the packed engine, which are the same on every machine: 2 added arrays of float16, 3 those of
+   bfloat16 and int8 */
+#define CYL_LAYOUT_VERSION 3
 
 typedef struct {
     const char *kind;
@@ -124,9 +130,6 @@ typedef struct {
        count then. Used where they lie: aligned to 64 bytes, never written, and to outlive the model. */
     const CylArray *arrays;
     int32_t array_count;
-    /* how the layer's matrices are stored: NULL for real numbers, or in the packed engine the name of another type,
-       "float16". All other weights are real. */
-    const char *weight_type;
 } CylLayerSpec;
 
 /* The model is owned by the caller and freed with cyl_model_free. `isa` matters in float only, `blas`

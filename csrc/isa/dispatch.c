@@ -12,13 +12,23 @@ typedef struct {
     const CylKernels *packed, *blas32; /* NULL if the build lacks the set */
 } Set;
 
-#define TABLES_0(name) NULL, NULL
-#define TABLES_1(name) &cyl_kernels_##name, &cyl_kernels_blas32_##name
-#define TABLES_(have, name) TABLES_##have(name)
-#define TABLES(have, name) TABLES_(have, name)
+#define TABLES_0(name, base) NULL, NULL
+#define TABLES_1(name, base) &cyl_kernels_##name, &cyl_kernels_blas32_##base
+#define TABLES_(have, name, base) TABLES_##have(name, base)
+#define TABLES(have, name, base) TABLES_(have, name, base)
+
+/* a set with dot products is there where the set is that it is made of */
+#define CYL_HAVE_AVX_VNNI CYL_HAVE_AVX2
+#define CYL_HAVE_AVX512_VNNI CYL_HAVE_AVX512
+#ifdef __aarch64__
+#define CYL_HAVE_NEON_DOT CYL_HAVE_NEON
+#else
+#define CYL_HAVE_NEON_DOT 0
+#endif
 
 static const Set sets[CYL_ISA_COUNT] = {
-#define CYL_ISA(name, NAME, machine, fuses, ...) {#name, fuses, TABLES(CYL_HAVE_##NAME, name)},
+#define CYL_ISA(name, NAME, machine, fuses, ...) {#name, fuses, TABLES(CYL_HAVE_##NAME, name, name)},
+#define CYL_ISA_DOTS(name, NAME, base, BASE) {#name, 1, TABLES(CYL_HAVE_##NAME, name, base)},
 #include "cylstm_isa.def"
 };
 
@@ -33,23 +43,31 @@ static const Set sets[CYL_ISA_COUNT] = {
 /* what the system saves of the registers, bits of XCR0 */
 #define AVX_STATE 0x6u
 #define AVX512_STATE 0xe6u
+/* of leaf 7: bits of ecx, and of eax of its second part */
+#define AVX512_VNNI (1u << 11)
+#define AVX_VNNI (1u << 4)
 
 /* the sets that the CPU has and the system lets it use */
 static unsigned ask_cpu(void) {
-    unsigned a, b, c, d, extended, state, high, found = BIT(SCALAR) | BIT(SSE2);
+    unsigned a, b, c, d, extended, more, state, high, found = BIT(SCALAR) | BIT(SSE2);
     if (__get_cpuid_max(0, NULL) < 7) {
         return found;
     }
     __cpuid(1, a, b, c, d);
-    __cpuid_count(7, 0, a, extended, high, d);
+    __cpuid_count(7, 0, a, extended, more, d);
     if (!(c & bit_OSXSAVE) || !(c & bit_FMA) || !(c & bit_F16C) || !(extended & bit_AVX2)) {
         return found;
     }
     __asm__ volatile("xgetbv" : "=a"(state), "=d"(high) : "c"(0));
     if ((state & AVX_STATE) == AVX_STATE) {
         found |= BIT(AVX2);
+        unsigned dots = 0, unused_b, unused_c, unused_d;
+        if (a >= 1) { /* leaf 7 has a second part */
+            __cpuid_count(7, 1, dots, unused_b, unused_c, unused_d);
+        }
+        found |= dots & AVX_VNNI ? BIT(AVX_VNNI) : 0;
         if ((state & AVX512_STATE) == AVX512_STATE && (extended & bit_AVX512F)) {
-            found |= BIT(AVX512);
+            found |= BIT(AVX512) | (more & AVX512_VNNI ? BIT(AVX512_VNNI) : 0);
         }
     }
     return found;
@@ -76,7 +94,15 @@ static bool has_hwcap(unsigned long bits) { return (getauxval(AT_HWCAP) & bits) 
 static bool has_hwcap(unsigned long bits) { return bits == HWCAP_NEON; }
 #endif
 
-static unsigned ask_cpu(void) { return BIT(SCALAR) | (has_hwcap(HWCAP_NEON) ? BIT(NEON) : 0); }
+static unsigned ask_cpu(void) {
+    unsigned found = BIT(SCALAR) | (has_hwcap(HWCAP_NEON) ? BIT(NEON) : 0);
+#ifdef HWCAP_DOT_PRODUCT
+    found |= has_hwcap(HWCAP_NEON | HWCAP_DOT_PRODUCT) ? BIT(NEON_DOT) : 0;
+#elif defined(__APPLE__)
+    found |= BIT(NEON_DOT); /* every Mac has them */
+#endif
+    return found;
+}
 #else
 static unsigned ask_cpu(void) { return BIT(SCALAR); }
 #endif

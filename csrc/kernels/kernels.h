@@ -54,6 +54,7 @@ typedef struct {
 
 /* There are the tables of the sets whose CYL_HAVE_ is 1. */
 #define CYL_ISA(name, ...) extern const CylKernels cyl_kernels_##name, cyl_kernels_blas32_##name;
+#define CYL_ISA_DOTS(name, ...) extern const CylKernels cyl_kernels_##name;
 #include "cylstm_isa.def"
 extern const CylKernels cyl_kernels_blas64;
 

@@ -18,8 +18,32 @@
 #define group_of NAMED(group_of)
 #define product_of_column NAMED(product_of_column)
 #define product_of_block NAMED(product_of_block)
+#define w_load_first NAMED(w_load_first)
+#define w_load_second NAMED(w_load_second)
 #define product NAMED(product)
 #define product_output NAMED(product_output)
+
+/* how many columns lie side by side, and numbers of one vector with them */
+#ifdef W_PAIRS
+#define W_COLUMNS 2
+#else
+#define W_COLUMNS 1
+#endif
+#define W_NUMBERS (16 * W_COLUMNS)
+
+#ifdef W_PAIRS
+/* one half of 16 pairs */
+static inline V w_load_first(const W *p) {
+    V first, second;
+    w_load_pair(p, &first, &second);
+    return first;
+}
+static inline V w_load_second(const W *p) {
+    V first, second;
+    w_load_pair(p, &first, &second);
+    return second;
+}
+#endif
 
 /* columns times vectors at most: fewer where registers are few */
 #ifndef TILE_CHAINS
@@ -39,6 +63,13 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
                                                        int64_t acc_stride, int32_t lanes, TileEnd end,
                                                        const int vectors, const int columns) {
 #define LANES(v) ((v) == vectors - 1 ? lanes : 16)
+/* one column of the weights at w, times a number xk of each x[c] */
+#define TILE_COLUMN(load, xk)                                                                                          \
+    V row[TILE_VECTORS];                                                                                               \
+    UNROLLED for (int v = 0; v < vectors; v++) { row[v] = load(w + v * W_NUMBERS); }                                   \
+    UNROLLED for (int c = 0; c < columns; c++) {                                                                       \
+        UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_fma(row[v], v_set1(xk), sum[c][v]); }               \
+    }
     V sum[TILE_COLUMNS][TILE_VECTORS];
     UNROLLED for (int c = 0; c < columns; c++) {
         UNROLLED for (int v = 0; v < vectors; v++) {
@@ -46,11 +77,34 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
         }
     }
     for (int32_t o = 0; o < operand_count; o++) {
-        const W *w = weights + operands[o].first * k_stride;
         const int64_t stride = operands[o].stride;
         const REAL *x = (const REAL *)operands[o].x + first * stride;
         const int32_t count = operands[o].count;
         int32_t k = 0;
+#ifdef W_PAIRS
+        const W *w = weights + operands[o].first / 2 * 2 * k_stride;
+        if (operands[o].first % 2) { /* the second of a pair */
+            TILE_COLUMN(w_load_second, x[c * stride])
+            k = 1;
+            w += 2 * k_stride;
+        }
+        for (; k + 2 <= count; k += 2, w += 2 * k_stride) {
+            V row[TILE_VECTORS], second[TILE_VECTORS];
+            UNROLLED for (int v = 0; v < vectors; v++) { w_load_pair(w + v * 32, &row[v], &second[v]); }
+            UNROLLED for (int c = 0; c < columns; c++) {
+                V xk = v_set1(x[c * stride + k]);
+                UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_fma(row[v], xk, sum[c][v]); }
+            }
+            UNROLLED for (int c = 0; c < columns; c++) {
+                V xk = v_set1(x[c * stride + k + 1]);
+                UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_fma(second[v], xk, sum[c][v]); }
+            }
+        }
+        if (k < count) {
+            TILE_COLUMN(w_load_first, x[c * stride + k])
+        }
+#else
+        const W *w = weights + operands[o].first * k_stride;
 #ifdef X_NUMBERS
         for (; k + X_NUMBERS <= count; k += X_NUMBERS) {
             X xs[TILE_COLUMNS];
@@ -64,13 +118,9 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
         }
 #endif
         for (; k < count; k++, w += k_stride) {
-            V row[TILE_VECTORS];
-            UNROLLED for (int v = 0; v < vectors; v++) { row[v] = w_load(w + v * 16); }
-            UNROLLED for (int c = 0; c < columns; c++) {
-                V xk = v_set1(x[c * stride + k]);
-                UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_fma(row[v], xk, sum[c][v]); }
-            }
+            TILE_COLUMN(w_load, x[c * stride + k])
         }
+#endif
     }
     if (end == END_RELU) {
         UNROLLED for (int c = 0; c < columns; c++) {
@@ -89,6 +139,7 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
         UNROLLED for (int v = 0; v < vectors; v++) { store_lanes(acc + c * acc_stride + v * 16, sum[c][v], LANES(v)); }
     }
 #undef LANES
+#undef TILE_COLUMN
 }
 
 #if GROUP_BLOCKS > 0
@@ -108,6 +159,15 @@ typedef struct {
 static inline __attribute__((always_inline)) void group_tile(const Group *group, const CylOperand *operands,
                                                              int32_t operand_count, const int blocks, const int vectors,
                                                              const int tail) {
+/* one column of the weights, times a number of x */
+#define GROUP_COLUMN(load, number)                                                                                     \
+    const V xk = v_set1(number);                                                                                       \
+    UNROLLED for (int b = 0; b < blocks; b++) {                                                                        \
+        UNROLLED for (int v = 0; v < vectors; v++) {                                                                   \
+            sum[b][v] = v_fma(load(w + b * block_size + v * W_NUMBERS), xk, sum[b][v]);                                \
+        }                                                                                                              \
+    }                                                                                                                  \
+    UNROLLED for (int v = 0; v < tail; v++) { tail_sum[v] = v_fma(load(tail_w + v * W_NUMBERS), xk, tail_sum[v]); }
     V sum[2 * GROUP_BLOCKS - 1][4], tail_sum[3];
     UNROLLED for (int b = 0; b < blocks; b++) {
         UNROLLED for (int v = 0; v < vectors; v++) {
@@ -116,12 +176,38 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
     }
     UNROLLED for (int v = 0; v < tail; v++) { tail_sum[v] = v_load(group->tail_start + v * 16); }
     for (int32_t o = 0; o < operand_count; o++) {
-        const W *w = group->weights + operands[o].first * group->k_stride;
-        const W *tail_w = tail ? group->tail_weights + operands[o].first * group->tail_k_stride : w;
+        const int32_t at = operands[o].first / W_COLUMNS * W_COLUMNS;
+        const W *w = group->weights + at * group->k_stride;
+        const W *tail_w = tail ? group->tail_weights + at * group->tail_k_stride : w;
         const REAL *x = operands[o].x;
         const int32_t count = operands[o].count;
         const int64_t block_size = group->block_size, k_stride = group->k_stride, tail_stride = group->tail_k_stride;
         int32_t k = 0;
+#ifdef W_PAIRS
+        if (operands[o].first % 2) { /* the second of a pair */
+            GROUP_COLUMN(w_load_second, x[0])
+            k = 1;
+            w += 2 * k_stride;
+            tail_w += 2 * tail_stride;
+        }
+        for (; k + 2 <= count; k += 2, w += 2 * k_stride, tail_w += 2 * tail_stride) {
+            const V xk = v_set1(x[k]), next = v_set1(x[k + 1]);
+            V row, second;
+            UNROLLED for (int b = 0; b < blocks; b++) {
+                UNROLLED for (int v = 0; v < vectors; v++) {
+                    w_load_pair(w + b * block_size + v * 32, &row, &second);
+                    sum[b][v] = v_fma(second, next, v_fma(row, xk, sum[b][v]));
+                }
+            }
+            UNROLLED for (int v = 0; v < tail; v++) {
+                w_load_pair(tail_w + v * 32, &row, &second);
+                tail_sum[v] = v_fma(second, next, v_fma(row, xk, tail_sum[v]));
+            }
+        }
+        if (k < count) {
+            GROUP_COLUMN(w_load_first, x[k])
+        }
+#else
 #ifdef X_NUMBERS
         /* the strides as constants, so that an offset is part of the load */
         for (; k + X_NUMBERS <= count; k += X_NUMBERS) {
@@ -139,19 +225,15 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
         }
 #endif
         for (; k < count; k++, w += k_stride, tail_w += tail_stride) {
-            V xk = v_set1(x[k]);
-            UNROLLED for (int b = 0; b < blocks; b++) {
-                UNROLLED for (int v = 0; v < vectors; v++) {
-                    sum[b][v] = v_fma(w_load(w + b * block_size + v * 16), xk, sum[b][v]);
-                }
-            }
-            UNROLLED for (int v = 0; v < tail; v++) { tail_sum[v] = v_fma(w_load(tail_w + v * 16), xk, tail_sum[v]); }
+            GROUP_COLUMN(w_load, x[k])
         }
+#endif
     }
     UNROLLED for (int b = 0; b < blocks; b++) {
         UNROLLED for (int v = 0; v < vectors; v++) { v_store(group->acc + b * group->block_rows + v * 16, sum[b][v]); }
     }
     UNROLLED for (int v = 0; v < tail; v++) { v_store(group->tail_acc + v * 16, tail_sum[v]); }
+#undef GROUP_COLUMN
 }
 
 #define GROUP_OF(blocks, vectors)                                                                                      \
@@ -217,9 +299,9 @@ static void product_of_column(const CylMatrix *m, const CylOperand *operands, in
         const int32_t index = descending ? groups - 1 - g : g, first = begin + index * GROUP_BLOCKS;
         const bool is_last = index == groups - 1;
         const int64_t at = cyl_block_offset(m, first), tail_at = cyl_block_offset(m, end - 1);
-        const Group group = {.weights = weights + at * m->columns,
-                             .tail_weights = weights + tail_at * m->columns,
-                             .block_size = m->block_rows * m->columns,
+        const Group group = {.weights = weights + at * m->stored_columns,
+                             .tail_weights = weights + tail_at * m->stored_columns,
+                             .block_size = m->block_rows * m->stored_columns,
                              .k_stride = full_vectors * 16,
                              .tail_k_stride = tail * 16,
                              .start = starts + at,
@@ -331,7 +413,7 @@ static void product_of_block(const CylMatrix *m, int32_t block, const CylOperand
                              int64_t n, const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride,
                              int32_t numbers, TileEnd end) {
     const int64_t k_stride = ((int64_t)m->gates * cyl_block_width(m, block) + 15) / 16 * 16;
-    const W *w = (const W *)m->weights + cyl_block_offset(m, block) * m->columns;
+    const W *w = (const W *)m->weights + cyl_block_offset(m, block) * m->stored_columns;
     for (int64_t first = 0; first < n;) {
         int64_t left = n - first;
         /* no single column at the end of many: two tiles of about one size */
@@ -340,8 +422,9 @@ static void product_of_block(const CylMatrix *m, int32_t block, const CylOperand
         for (int at = 0; at < numbers; at += most * 16) {
             const int count = numbers - at < most * 16 ? numbers - at : most * 16;
             const int vectors = (count + 15) / 16;
-            tile_of(w + at, k_stride, operands, operand_count, first, start + first * start_stride + at, start_stride,
-                    acc + first * acc_stride + at, acc_stride, count - (vectors - 1) * 16, end, vectors, columns);
+            tile_of(w + at * W_COLUMNS, k_stride, operands, operand_count, first, start + first * start_stride + at,
+                    start_stride, acc + first * acc_stride + at, acc_stride, count - (vectors - 1) * 16, end, vectors,
+                    columns);
         }
         first += columns;
     }
@@ -397,6 +480,10 @@ static void product_output(const CylModel *model, const CylMatrix *m, const CylO
     }
 }
 
+#undef W_COLUMNS
+#undef W_NUMBERS
+#undef w_load_first
+#undef w_load_second
 #undef tile
 #undef tile_of
 #undef Group

@@ -1,6 +1,7 @@
 /*
  * The products of the packed engine, one for each type of weights. product.h is the body of all whose weights are
  * widened to real numbers: W is the type of a packed number, w_load(p) the 16 at p as a logical vector.
+ * product_int8.h is that of weights which are whole numbers with a scale.
  */
 #define NAMED(name) CYL_JOIN(name, W_NAME)
 
@@ -19,5 +20,29 @@
 #undef W_NAME
 #undef W
 #undef w_load
+
+/* pairs of columns: w_load_pair(p, &first, &second) takes the 16 pairs at p apart */
+#define W_NAME _bfloat16
+#define W uint16_t
+#define W_PAIRS
+#define w_load_pair v_load_bfloat_pair
+#include "kernels/product.h"
+#undef W_NAME
+#undef W
+#undef W_PAIRS
+#undef w_load_pair
+
+/* weights of int8, with the whole-number sums of CYL_DOTS and, in a set beside this one, of CYL_DOTS_SET */
+#include CYL_DOTS_HEADER
+#define DOTS CYL_DOTS
+#include "kernels/products_int8.h"
+#undef DOTS
+
+#ifdef CYL_DOTS_SET
+#include CYL_DOTS_SET_HEADER
+#define DOTS CYL_DOTS_SET
+#include "kernels/products_int8.h"
+#undef DOTS
+#endif
 
 #undef NAMED

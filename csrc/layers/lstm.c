@@ -29,8 +29,7 @@
 static void gates_and_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                            int32_t end) {
     const CylLstm *lstm = layer->data;
-    cyl_product(model, &lstm->gates, step->operands + step->continued, 2 - step->continued, step->rows, step->acc,
-                step->acc_stride, step->continued, step->descending, begin, end);
+    cyl_gates_product(model, &lstm->gates, &lstm->hidden_gates, step, begin, end);
     model->kernels->lstm_cell(lstm, step, begin, end);
 }
 
@@ -162,10 +161,10 @@ static CylStatus prepare_normalised(const CylModel *model, CylLayer *layer, cons
 
 static CylStatus prepare_plain(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t hidden,
                                int32_t gates, const CylTensor *hr) {
-    static const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}}, part = {"weight_hr", 0};
+    static const CylPart part = {"weight_hr", 0};
     CylLstm *lstm = layer->data;
     CylRecurrent *r = &lstm->recurrent;
-    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &lstm->gates, (int32_t)hidden, gates, parts, 2, "bias"));
+    CYL_TRY(cyl_gates_prepare(model, layer, spec, &lstm->gates, &lstm->hidden_gates, (int32_t)hidden, gates));
     r->phases[0] = (CylPhase){gates_and_cell, lstm->gates.blocks, true};
     r->phase_count = 1;
     if (!hr) {

@@ -19,8 +19,8 @@ typedef struct {
 
 struct CylLstm {
     CylRecurrent recurrent; /* first, so that a pointer to a CylLstm is one to it */
-    CylMatrix gates;        /* over [x, h]; with layer normalisation over x only */
-    CylMatrix hidden_gates; /* layer normalisation: over h; else units 0 */
+    CylMatrix gates;        /* over [x, h], or x alone: see cyl_gates_prepare; with layer normalisation x alone */
+    CylMatrix hidden_gates; /* over h, or units 0 */
     CylMatrix projection;   /* (output, hidden); units 0 if there is none */
     CylCoupling coupling;
     int32_t at_i, at_f, at_g, at_o; /* place of each gate among the matrix's gates, -1 for a gate without weights */

@@ -7,7 +7,6 @@
 #include "layers/rnn.h"
 #include "model/activations.h"
 #include "model/model.h"
-#include "model/pack.h"
 #include "model/spec.h"
 #include "model/status.h"
 #include "run/recurrent.h"
@@ -15,8 +14,7 @@
 static void gate_and_cell(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                           int32_t end) {
     const CylRnn *rnn = layer->data;
-    cyl_product(model, &rnn->gates, step->operands + step->continued, 2 - step->continued, step->rows, step->acc,
-                step->acc_stride, step->continued, step->descending, begin, end);
+    cyl_gates_product(model, &rnn->gates, &rnn->hidden_gates, step, begin, end);
     model->kernels->rnn_cell(rnn, step, begin, end);
 }
 
@@ -32,8 +30,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     CylRnn *rnn = layer->data;
     CYL_TRY(cyl_spec_gate_activation(spec, "activation", &rnn->activation));
     CYL_TRY(cyl_spec_number(spec, "gate_clip", 0.0, &rnn->gate_clip));
-    const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}};
-    CYL_TRY(cyl_matrix_prepare(model, layer, spec, &rnn->gates, (int32_t)hidden, 1, parts, 2, "bias"));
+    CYL_TRY(cyl_gates_prepare(model, layer, spec, &rnn->gates, &rnn->hidden_gates, (int32_t)hidden, 1));
     CylRecurrent *r = &rnn->recurrent;
     r->hidden_size = r->output_size = (int32_t)hidden;
     r->input_size = (int32_t)input;

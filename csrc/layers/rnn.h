@@ -8,7 +8,8 @@
 
 struct CylRnn {
     CylRecurrent recurrent;
-    CylMatrix gates; /* one gate over [x, h] */
+    CylMatrix gates;        /* one gate over [x, h], or x alone: see cyl_gates_prepare */
+    CylMatrix hidden_gates; /* over h, or units 0 */
     double gate_clip;
     CylActivationSpec activation;
 };

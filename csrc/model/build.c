@@ -203,20 +203,24 @@ static CylStatus write_given(CylModel *model, const CylLayerSpec *spec) {
     return CYL_OK;
 }
 
-/* whether the type that a spec asks for is that of a matrix of the layer; real numbers all layers have */
-static bool has_weight_type(const CylModel *model, const CylLayer *layer, const char *name) {
-    const int type = name ? cyl_weight_type_from_name(name, model->kernels->real_size) : CYL_WEIGHTS_REAL;
+/* whether the type that a spec asks for a tensor is that of its matrix; real numbers all tensors have */
+static bool has_type(const CylModel *model, const CylLayer *layer, const CylTensor *tensor) {
+    const int type = cyl_weight_type_from_name(tensor->type, model->kernels->real_size);
     bool is_found = type == CYL_WEIGHTS_REAL;
     for (int32_t p = 0; p < layer->place_count; p++) {
         const CylPlace *place = &layer->places[p];
-        is_found = is_found || (place->matrix && (int)place->matrix->type == type);
+        is_found = is_found || (strcmp(place->role, tensor->role) == 0 && place->matrix && !place->is_row &&
+                                (int)place->matrix->type == type);
     }
     return is_found;
 }
 
 static int64_t bytes_of(const CylModel *model, const CylArray *array) {
     const size_t real_size = model->kernels->real_size;
-    const int type = cyl_weight_type_from_name(array->type, real_size);
+    int type = 0;
+    while (strcmp(cyl_weight_array_type((CylWeightType)type, real_size), array->type) != 0) {
+        type++;
+    }
     return array->size * (int64_t)cyl_weight_size((CylWeightType)type, real_size);
 }
 
@@ -264,8 +268,10 @@ static CylStatus prepare_layer(CylModel *model, CylLayer *layer, const CylLayerS
     if (spec->arrays && layer->array_count != spec->array_count) {
         return CYL_E_LAYOUT;
     }
-    if (!has_weight_type(model, layer, spec->weight_type)) {
-        return CYL_E_OPTION;
+    for (int32_t i = 0; i < spec->tensor_count; i++) {
+        if (!has_type(model, layer, &spec->tensors[i])) {
+            return CYL_E_OPTION;
+        }
     }
     return layer->recurrent || layer->history_size ? add_states(model, layer) : CYL_OK;
 }

@@ -13,11 +13,14 @@
 /*
  * A matrix of gates*units rows and `columns` columns, cut into blocks of `width` units (the last may be narrower).
  * Packed engine: weights are [block][column][gate][width], each block's gates*width rounded up to a multiple of
- * 16; with width 16 this is [block of 16 units][k][gate][16]. BLAS engines: [block][gate][width][column], no rounding.
- * A row of accumulators is [block][gate][width] in both, and of real numbers whatever the type of the weights.
+ * 16; with width 16 this is [block of 16 units][k][gate][16]. A type may store pairs of columns side by side, as
+ * [block][k/2][gate][16][2] (columns_at_once in weight_types.h). BLAS engines: [block][gate][width][column], no
+ * rounding. A row of accumulators is [block][gate][width] in both, and of real numbers whatever the type of the
+ * weights.
  */
 typedef struct CylMatrix {
     int32_t units, gates, columns;
+    int32_t stored_columns;            /* columns, rounded up to what the type stores at once */
     int32_t blocks, width, tail_width; /* tail_width: of the last block, = width if it is full */
     int64_t block_rows;                /* accumulators of a full block */
     int64_t tail_rows;                 /* of the last block, rounded up in the packed engine */
@@ -25,6 +28,7 @@ typedef struct CylMatrix {
     CylWeightType type;                /* of weights */
     void *weights;                     /* weights and bias are arrays of the layer */
     void *bias;                        /* real (row_size), zeros where there is none */
+    void *scales, *sums; /* of a type with scales: real (row_size) and (pieces, row_size), see CylPackedRow */
 } CylMatrix;
 
 static inline int32_t cyl_block_width(const CylMatrix *m, int32_t block) {

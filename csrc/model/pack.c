@@ -38,12 +38,13 @@ static int32_t tail_block_width(int32_t units, int32_t gates, bool is_packed) {
 static CylStatus typed_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec,
                                      CylWeightType type, int64_t size, void **data) {
     const size_t real_size = model->kernels->real_size;
+    const char *name = cyl_weight_array_type(type, real_size);
     int32_t index = layer->array_count;
     const CylArray *given = NULL;
     if (spec->arrays) {
         given = index < spec->array_count ? &spec->arrays[index] : NULL;
         if (!given || given->size != size || !given->data || (uintptr_t)given->data % CYL_ALIGNMENT != 0 ||
-            cyl_weight_type_from_name(given->type, real_size) != (int)type) {
+            strcmp(given->type ? given->type : cyl_weight_array_type(CYL_WEIGHTS_REAL, real_size), name) != 0) {
             return CYL_E_LAYOUT;
         }
     }
@@ -58,7 +59,7 @@ static CylStatus typed_array_prepare(const CylModel *model, CylLayer *layer, con
     if (!*data) {
         return CYL_E_MEMORY;
     }
-    grown[layer->array_count++] = (CylArray){*data, size, cyl_weight_type_name(type, real_size)};
+    grown[layer->array_count++] = (CylArray){*data, size, name};
     return CYL_OK;
 }
 
@@ -114,11 +115,26 @@ static int64_t columns_of(const CylTensor *tensor) {
     return columns;
 }
 
+/* the type that all parts have; -1 if there is none */
+static int type_of_parts(const CylModel *model, const CylLayerSpec *spec, const CylPart *parts, int32_t part_count) {
+    int found = -1;
+    for (int32_t p = 0; p < part_count; p++) {
+        const int type =
+            cyl_weight_type_from_name(cyl_spec_tensor(spec, parts[p].role)->type, model->kernels->real_size);
+        if (type < 0 || (p > 0 && type != found)) {
+            return -1;
+        }
+        found = type;
+    }
+    return found;
+}
+
 CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m,
                              int32_t units, int32_t gates, const CylPart *parts, int32_t part_count, const char *bias) {
     bool is_packed = model->kernels->is_packed;
-    int type = spec->weight_type ? cyl_weight_type_from_name(spec->weight_type, model->kernels->real_size) : 0;
-    if (type < 0 || (type != CYL_WEIGHTS_REAL && !is_packed)) {
+    const int type = type_of_parts(model, spec, parts, part_count);
+    if (type < 0 || (type != CYL_WEIGHTS_REAL && !is_packed) ||
+        (cyl_weight_formats[type].has_scales && part_count > 1)) {
         return CYL_E_OPTION;
     }
     memset(m, 0, sizeof *m);
@@ -134,6 +150,8 @@ CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLa
     m->units = units;
     m->gates = gates;
     m->columns = (int32_t)columns;
+    const int32_t at_once = cyl_weight_formats[type].columns_at_once;
+    m->stored_columns = (m->columns + at_once - 1) / at_once * at_once;
     m->width = block_width(gates);
     m->blocks = (units + m->width - 1) / m->width;
     m->tail_width = tail_block_width(units - (m->blocks - 1) * m->width, gates, is_packed);
@@ -144,12 +162,17 @@ CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLa
     }
     int64_t rows = (m->blocks - 1) * m->block_rows + m->tail_rows;
     m->row_size = (rows + 15) / 16 * 16 + CYL_ROW_PADDING;
-    int64_t size = rows * columns;
+    int64_t size = rows * m->stored_columns;
     if (is_packed) { /* the next array in a file is aligned too; a multiple of 16 numbers it is anyway */
-        int64_t at_once = CYL_ALIGNMENT / (int64_t)cyl_weight_size(m->type, sizeof(float));
-        size = (size + at_once - 1) / at_once * at_once;
+        int64_t of_line = CYL_ALIGNMENT / (int64_t)cyl_weight_size(m->type, sizeof(float));
+        size = (size + of_line - 1) / of_line * of_line;
     }
     CylStatus status = typed_array_prepare(model, layer, spec, m->type, size, &m->weights);
+    if (cyl_weight_formats[type].has_scales) {
+        const int64_t pieces = (columns + CYL_INT8_PIECE - 1) / CYL_INT8_PIECE;
+        status = status == CYL_OK ? cyl_array_prepare(model, layer, spec, m->row_size, &m->scales) : status;
+        status = status == CYL_OK ? cyl_array_prepare(model, layer, spec, pieces * m->row_size, &m->sums) : status;
+    }
     int32_t column = 0;
     for (int32_t p = 0; status == CYL_OK && p < part_count; p++) {
         int64_t part_columns = columns_of(cyl_spec_tensor(spec, parts[p].role));
@@ -165,10 +188,12 @@ CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLa
     return status == CYL_OK ? cyl_row_prepare(model, layer, spec, m, bias, &m->bias) : status;
 }
 
-/* index of the first number of row `row` of a place, and how far its columns lie apart */
-static int64_t find_row(const CylPlace *place, int64_t row, bool is_packed, int64_t *stride) {
+/* Where row `row` of a place is packed: index of its first number, and how far its columns lie apart. Of a matrix,
+ *in_row is its place among the accumulators. */
+static int64_t find_row(const CylPlace *place, int64_t row, bool is_packed, int64_t *stride, int64_t *in_row) {
     const CylMatrix *m = place->matrix;
     *stride = 1;
+    *in_row = 0;
     if (!m) {
         *stride = place->is_transposed ? place->rows : 1;
         return place->is_transposed ? row : row * place->columns;
@@ -176,14 +201,30 @@ static int64_t find_row(const CylPlace *place, int64_t row, bool is_packed, int6
     int32_t gate = (int32_t)(row / m->units), unit = (int32_t)(row % m->units), block = unit / m->width;
     int64_t in_block = (int64_t)gate * cyl_block_width(m, block) + unit % m->width;
     int64_t first_row = cyl_block_offset(m, block);
+    *in_row = first_row + in_block;
     if (place->is_row) {
-        return first_row + in_block;
+        return *in_row;
     }
     if (!is_packed) {
-        return (first_row + in_block) * m->columns + place->first_column;
+        return *in_row * m->columns;
     }
     *stride = block == m->blocks - 1 ? m->tail_rows : m->block_rows;
-    return first_row * m->columns + place->first_column * *stride + in_block;
+    return first_row * m->stored_columns + in_block * cyl_weight_formats[m->type].columns_at_once;
+}
+
+/* a row of a place, whose numbers have `type` */
+static CylPackedRow packed_row(const CylModel *model, const CylPlace *place, CylWeightType type, int64_t row) {
+    CylPackedRow found = {.first = place->is_row ? 0 : place->first_column};
+    int64_t in_row;
+    const int64_t at = find_row(place, row, model->kernels->is_packed, &found.stride, &in_row);
+    found.numbers = (char *)place->data + (size_t)at * cyl_weight_size(type, model->kernels->real_size);
+    if (cyl_weight_formats[type].has_scales) {
+        const CylMatrix *m = place->matrix;
+        found.scale = (float *)m->scales + in_row;
+        found.sums = (float *)m->sums + in_row;
+        found.sums_stride = m->row_size;
+    }
+    return found;
 }
 
 /* numbers kept as they are */
@@ -211,14 +252,13 @@ static CylStatus copy_tensor(const CylModel *model, int32_t layer, const char *r
         int64_t begin = first > place->first_row ? first : place->first_row;
         int64_t last = place->first_row + place->rows, end = rows < last - first ? first + rows : last;
         for (int64_t row = begin; row < end; row++, copied++) {
-            int64_t stride, at = find_row(place, row - place->first_row, model->kernels->is_packed, &stride);
-            char *packed = (char *)place->data + (size_t)at * cyl_weight_size(type, real_size);
+            const CylPackedRow packed = packed_row(model, place, type, row - place->first_row);
             const int64_t from = (row - first) * place->columns;
             if (!source) {
-                format->unpack(real_size, packed, stride, cyl_at(model, target, from), place->columns);
+                format->unpack(real_size, &packed, cyl_at(model, target, from), place->columns);
             } else if (place->is_exact) {
-                copy_exactly(real_size, packed, stride, cyl_at(model, source, from), place->columns);
-            } else if (format->pack(real_size, packed, stride, cyl_at(model, source, from), place->columns) != CYL_OK) {
+                copy_exactly(real_size, packed.numbers, packed.stride, cyl_at(model, source, from), place->columns);
+            } else if (format->pack(real_size, &packed, cyl_at(model, source, from), place->columns) != CYL_OK) {
                 return CYL_E_RANGE;
             }
         }

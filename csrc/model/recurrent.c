@@ -2,6 +2,7 @@
 #include "model/recurrent.h"
 
 #include "model/model.h"
+#include "model/pack.h"
 #include "model/spec.h"
 #include "model/status.h"
 
@@ -22,6 +23,21 @@ static CylStatus check_state(const CylModel *model, int32_t value, int32_t size)
         return CYL_E_VALUE;
     }
     return CYL_OK;
+}
+
+CylStatus cyl_gates_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *gates,
+                            CylMatrix *hidden_gates, int32_t units, int32_t gate_count) {
+    static const CylPart parts[2] = {{"weight_ih", 0}, {"weight_hh", 0}};
+    const size_t real_size = model->kernels->real_size;
+    const int of_x = cyl_weight_type_from_name(cyl_spec_tensor(spec, "weight_ih")->type, real_size);
+    const int of_h = cyl_weight_type_from_name(cyl_spec_tensor(spec, "weight_hh")->type, real_size);
+    if (of_x < 0 || of_h < 0) {
+        return CYL_E_OPTION;
+    }
+    const bool is_apart = of_x != of_h || cyl_weight_formats[of_x].has_scales;
+    CYL_TRY(cyl_matrix_prepare(model, layer, spec, gates, units, gate_count, parts, is_apart ? 1 : 2, "bias"));
+    return is_apart ? cyl_matrix_prepare(model, layer, spec, hidden_gates, units, gate_count, parts + 1, 1, NULL)
+                    : CYL_OK;
 }
 
 CylStatus cyl_recurrent_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylRecurrent *recurrent) {

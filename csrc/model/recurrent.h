@@ -67,6 +67,29 @@ struct CylStep {
     const CylStepTrace *trace; /* NULL as a rule */
 };
 
+/*
+ * The matrices of the gates over x and h: of the tensors weight_ih and weight_hh, and of bias if there is one. Both are
+ * in `gates` where one product can take them; where their types differ, or have scales, `gates` is over x alone and
+ * `hidden_gates` over h. It has no units otherwise.
+ */
+CylStatus cyl_gates_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *gates,
+                            CylMatrix *hidden_gates, int32_t units, int32_t gate_count);
+/* acc = bias + W x + R h of one step, for the blocks [begin, end); one chain of multiply-adds in any case */
+static inline void cyl_gates_product(const CylModel *model, const CylMatrix *gates, const CylMatrix *hidden_gates,
+                                     const CylStep *step, int32_t begin, int32_t end) {
+    if (!hidden_gates->units) {
+        cyl_product(model, gates, step->operands + step->continued, 2 - step->continued, step->rows, step->acc,
+                    step->acc_stride, step->continued, step->descending, begin, end);
+        return;
+    }
+    if (!step->continued) {
+        cyl_product(model, gates, &step->operands[0], 1, step->rows, step->acc, step->acc_stride, false,
+                    step->descending, begin, end);
+    }
+    cyl_product(model, hidden_gates, &step->operands[1], 1, step->rows, step->acc, step->acc_stride, true,
+                step->descending, begin, end);
+}
+
 /* fills the parts of layer and recurrent that all recurrent layers share; sizes must be set */
 CylStatus cyl_recurrent_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylRecurrent *recurrent);
 

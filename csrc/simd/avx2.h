@@ -24,6 +24,14 @@ static inline V v_load_half(const uint16_t *p) {
     const __m128i *halves = (const __m128i *)(const void *)p;
     return (V){_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
 }
+/* 16 pairs of bfloat16, the first and the second of each as floats */
+static inline void v_load_bfloat_pair(const uint16_t *p, V *first, V *second) {
+    const __m256i *pairs = (const __m256i *)(const void *)p;
+    const __m256i a = _mm256_loadu_si256(pairs), b = _mm256_loadu_si256(pairs + 1);
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000u);
+    *first = (V){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+    *second = (V){_mm256_castsi256_ps(_mm256_and_si256(a, high)), _mm256_castsi256_ps(_mm256_and_si256(b, high))};
+}
 static inline void v_store(float *p, V x) {
     _mm256_storeu_ps(p, x.a);
     _mm256_storeu_ps(p + 8, x.b);

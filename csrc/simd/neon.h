@@ -52,6 +52,11 @@ static inline Q q_load_half(const uint16_t *p) {
     return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(vsubq_f32(vreinterpretq_f32_u32(bits), least)), sign));
 }
 #endif
+static inline void q_load_bfloat_pair(const uint16_t *p, Q *first, Q *second) {
+    const uint32x4_t pairs = vreinterpretq_u32_u16(vld1q_u16(p));
+    *first = vreinterpretq_f32_u32(vshlq_n_u32(pairs, 16));
+    *second = vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff0000u)));
+}
 static inline void q_store(float *p, Q x) { vst1q_f32(p, x); }
 static inline Q q_add(Q x, Q y) { return vaddq_f32(x, y); }
 static inline Q q_sub(Q x, Q y) { return vsubq_f32(x, y); }

@@ -43,6 +43,13 @@ static inline V v_load(const float *p) { return (V){q_load(p), q_load(p + 4), q_
 static inline V v_load_half(const uint16_t *p) {
     return (V){q_load_half(p), q_load_half(p + 4), q_load_half(p + 8), q_load_half(p + 12)};
 }
+/* 16 pairs of bfloat16, the first and the second of each as floats */
+static inline void v_load_bfloat_pair(const uint16_t *p, V *first, V *second) {
+    q_load_bfloat_pair(p, &first->a, &second->a);
+    q_load_bfloat_pair(p + 8, &first->b, &second->b);
+    q_load_bfloat_pair(p + 16, &first->c, &second->c);
+    q_load_bfloat_pair(p + 24, &first->d, &second->d);
+}
 static inline void v_store(float *p, V x) {
     q_store(p, x.a);
     q_store(p + 4, x.b);

@@ -94,6 +94,14 @@ static inline V v_load_half(const uint16_t *p) {
     }
     return r;
 }
+/* 16 pairs of bfloat16, the first and the second of each as floats, whose first 16 bits they are */
+static inline void v_load_bfloat_pair(const uint16_t *p, V *first, V *second) {
+    EACH_LANE {
+        const uint32_t a = (uint32_t)p[2 * lane] << 16, b = (uint32_t)p[2 * lane + 1] << 16;
+        memcpy(&first->lane[lane], &a, sizeof a);
+        memcpy(&second->lane[lane], &b, sizeof b);
+    }
+}
 static inline void v_store(float *p, V a) { memcpy(p, &a, sizeof a); }
 /* the first n of 16 lanes, the others 0; n in 1..16 */
 static inline V v_load_part(const float *p, int n) {

@@ -31,6 +31,11 @@ static inline Q q_load_half(const uint16_t *p) {
     const __m128i sign = _mm_slli_epi32(_mm_and_si128(half, _mm_set1_epi32(0x8000)), 16);
     return _mm_or_ps(_mm_sub_ps(_mm_castsi128_ps(bits), least), _mm_castsi128_ps(sign));
 }
+static inline void q_load_bfloat_pair(const uint16_t *p, Q *first, Q *second) {
+    const __m128i pairs = _mm_loadu_si128((const __m128i *)(const void *)p);
+    *first = _mm_castsi128_ps(_mm_slli_epi32(pairs, 16));
+    *second = _mm_castsi128_ps(_mm_and_si128(pairs, _mm_set1_epi32((int)0xffff0000u)));
+}
 static inline void q_store(float *p, Q x) { _mm_storeu_ps(p, x); }
 static inline Q q_add(Q x, Q y) { return _mm_add_ps(x, y); }
 static inline Q q_sub(Q x, Q y) { return _mm_sub_ps(x, y); }

@@ -62,6 +62,7 @@ cdef extern from "cylstm.h" nogil:
         const void *data
         int32_t rank
         int64_t shape[CYL_MAX_RANK]
+        const char *type
     enum: CYL_LAYOUT_VERSION
     ctypedef struct CylArray:
         const void *data
@@ -76,7 +77,6 @@ cdef extern from "cylstm.h" nogil:
         int32_t input_count, output_count, option_count, tensor_count
         const CylArray *arrays
         int32_t array_count
-        const char *weight_type
 
     CylStatus cyl_model_create(CylEngine engine, CylIsa isa, const CylBlas *blas, CylModel **model)
     void cyl_model_free(CylModel *model)

@@ -62,7 +62,7 @@ class EngineModel:
         layer: Layer,
         indices: dict[str, int],
         tensors: Mapping[str, StoredTensor | np.ndarray],
-        weights: str | None,
+        types: Mapping[str, str],
         packed: Sequence[np.ndarray] | None,
     ) -> None: ...
     def _write_tensor(self, layer: int, role: str, first: int, rows: np.ndarray, what: str) -> bool: ...

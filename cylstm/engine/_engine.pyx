@@ -42,6 +42,9 @@ cdef bint uses_all_threads = False
 # Multiply-adds that take about 20 us on one thread of a server. A call of more releases the GIL; a shorter one keeps it:
 # beside one busy Python thread, releasing it made the 99th percentile of a step's time 5 ms, keeping it 0.4 us.
 cdef double GIL_WORK = 1e6
+# of packed arrays: how C calls what NumPy calls by this name (it has no bfloat16), and the other way round
+ARRAY_TYPES = {"float32": "float32", "float64": "float64", "float16": "float16", "uint16": "bfloat16", "int8": "int8"}
+NUMBER_TYPES = {b"float16": cnp.NPY_FLOAT16, b"bfloat16": cnp.NPY_UINT16, b"int8": cnp.NPY_INT8}
 # of an array: NumPy counts its bytes in the type of an address
 cdef double MOST_NUMBERS = <double>(<size_t>-1) / 16
 
@@ -229,10 +232,11 @@ cdef class EngineModel:
         """Say that an input has always as many steps as another before it."""
         check(cyl_model_share_time(self.model, value, of), what)
 
-    def _add_layer(self, layer, dict indices, tensors, weights, packed):
+    def _add_layer(self, layer, dict indices, tensors, types, packed):
         """Declare a layer of the graph.
 
-        `indices` are those of the values, `weights` the type of its matrices or None, `packed` its packed arrays or None.
+        `indices` are those of the values, `types` the types of its matrices by role where they are not real,
+        `packed` its packed arrays or None.
 
         Names and arrays are kept alive in Python lists while C reads them.
         """
@@ -266,22 +270,22 @@ cdef class EngineModel:
         for i, (role, tensor) in enumerate(tensors.items()):
             kept.append(role.encode())
             arrays[i].role, arrays[i].data = <bytes>kept[-1], NULL
-            arrays[i].rank = tensor.ndim
+            arrays[i].rank, arrays[i].type = tensor.ndim, NULL
+            if role in types:
+                kept.append(types[role].encode())
+                arrays[i].type = <bytes>kept[-1]
             for axis in range(min(tensor.ndim, CYL_MAX_RANK)):
                 arrays[i].shape[axis] = tensor.shape[axis]
         spec.inputs, spec.outputs, spec.options, spec.tensors = inputs, outputs, options, arrays
         spec.input_count, spec.output_count = len(layer.inputs), len(layer.outputs)
         spec.option_count, spec.tensor_count = len(layer.options), len(tensors)
-        if weights is not None:
-            kept.append(weights.encode())
-            spec.weight_type = <bytes>kept[-1]
         if packed is not None:
             # a convolution in groups has two of each group
             packed_arrays = <CylArray *>PyMem_Calloc(max(1, len(packed)), sizeof(CylArray))
             if packed_arrays == NULL:
                 raise MemoryError
             for i, array in enumerate(packed):
-                kept.append(array.dtype.name.encode())
+                kept.append(ARRAY_TYPES[array.dtype.name].encode())
                 packed_arrays[i].data, packed_arrays[i].size = cnp.PyArray_DATA(array), array.shape[0]
                 packed_arrays[i].type = <bytes>kept[-1]
             spec.arrays, spec.array_count = packed_arrays, len(packed)
@@ -323,7 +327,7 @@ cdef class EngineModel:
         for i in range(cyl_model_array_count(self.model, layer)):
             packed = cyl_model_array(self.model, layer, i)
             size = packed.size
-            number = cnp.NPY_FLOAT16 if packed.type == b"float16" else self.real_type
+            number = NUMBER_TYPES.get(packed.type, self.real_type)
             array = cnp.PyArray_SimpleNewFromData(1, &size, number, <void *>packed.data)
             cnp.set_array_base(array, self)
             array.setflags(write=False)

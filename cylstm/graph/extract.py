@@ -125,7 +125,7 @@ def _built(
         layouts={name: layout for name, layout in graph.layouts.items() if name in ends},
         window=graph.window if is_whole else fixed,
         stateful=tuple(name for name in graph.stateful if name in needed),
-        weight_types={name: kind for name, kind in graph.weight_types.items() if name in needed},
+        weight_types={place: kind for place, kind in graph.weight_types.items() if place[0] in needed},
     )
 
 

@@ -137,8 +137,8 @@ class Graph(ReadOnly):
     stateful : tuple of str
         Layers whose state carries over from one call of the network to the next (Keras's ``stateful=True``; states
         that were inputs and outputs, see `cylstm.graph.states`). All others start at zero.
-    weight_types : dict of str to str
-        The layers whose matrices the engine holds in another type than float32 -> that type, one of
+    weight_types : dict of (str, str) to str
+        Layer and role of the matrices that the engine holds in another type than float32 -> that type, one of
         `cylstm.graph.weights.WEIGHT_TYPES`. Their tensors are float32 all the same, and rounded in a loaded model.
     """
 
@@ -152,7 +152,7 @@ class Graph(ReadOnly):
     layouts: Mapping[str, str]
     window: int | None
     stateful: tuple[str, ...]
-    weight_types: Mapping[str, str]
+    weight_types: Mapping[tuple[str, str], str]
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class Graph(ReadOnly):
         layouts: Mapping[str, str] = {},
         window: int | None = None,
         stateful: tuple[str, ...] = (),
-        weight_types: Mapping[str, str] = {},
+        weight_types: Mapping[tuple[str, str], str] = {},
     ) -> None:
         self._set(
             values=_read_only_dict(values),
@@ -181,6 +181,10 @@ class Graph(ReadOnly):
             stateful=stateful,
             weight_types=_read_only_dict(weight_types),
         )
+
+    def types_of(self, layer: str) -> dict[str, str]:
+        """Role -> type of those matrices of a layer that are not float32."""
+        return {role: kind for (name, role), kind in self.weight_types.items() if name == layer}
 
     @property
     def has_inert_layers(self) -> bool:

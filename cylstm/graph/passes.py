@@ -74,7 +74,12 @@ def with_weights(graph: Graph, weights: object) -> Graph:
         return graph
     if not isinstance(weights, str) or weights not in WEIGHT_TYPES:
         raise ArgumentError(f"weights: expected one of {', '.join(WEIGHT_TYPES)}, found {described(weights)}")
-    able = [layer.name for layer in graph.layers if LAYER_KINDS[layer.kind].matrices]
+    able = [
+        (layer.name, role)
+        for layer in graph.layers
+        for role in LAYER_KINDS[layer.kind].matrices
+        if role in layer.weights
+    ]
     return graph._replace(weight_types=dict.fromkeys(able, weights) if weights != "float32" else {})
 
 
@@ -82,8 +87,6 @@ def tensor_types(graph: Graph) -> dict[str, str]:
     """Tensor -> the type that all layers that use it store it in; those of float32 are left out."""
     found: dict[str, set[str]] = {}
     for layer in graph.layers:
-        kind = graph.weight_types.get(layer.name, "float32")
         for role, name in layer.weights.items():
-            is_matrix = role in LAYER_KINDS[layer.kind].matrices
-            found.setdefault(name, set()).add(kind if is_matrix else "float32")
+            found.setdefault(name, set()).add(graph.weight_types.get((layer.name, role), "float32"))
     return {name: kinds.pop() for name, kinds in found.items() if len(kinds) == 1 and kinds != {"float32"}}

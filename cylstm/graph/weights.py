@@ -9,8 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-#: type of a matrix's weights -> the NumPy type of its packed array, and the name of both in a safetensors file
-WEIGHT_TYPES = {"float32": ("f4", "F32"), "float16": ("f2", "F16")}
+#: Type of a matrix's weights -> the kind of its packed array in a safetensors file. Those of int8 compute with
+#: activations of 16 or of 8 bits.
+WEIGHT_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8a16": "I8", "int8a8": "I8"}
+#: kind in a safetensors file -> the NumPy type of a packed array; NumPy has no bfloat16, whose bits it holds
+PACKED_DTYPES = {"F32": "f4", "F16": "f2", "BF16": "u2", "I8": "i1"}
 
 #: how many bytes are read at a time
 PIECE_BYTES = 1 << 20

@@ -105,8 +105,9 @@ static CylModel *build(const Case *c, CylEngine engine, CylIsa isa) {
                   to[] = {0, c->output[0], c->output[1], c->filters};
     const int32_t time_from[] = {0, c->input[1], c->channels}, time_to[] = {0, c->output[1], c->filters};
     const CylPort x = {"x", 0}, y = {"y", 1};
-    const CylTensor tensors[] = {{"weight", NULL, 4, {c->filters, c->kernel[0], c->kernel[1], c->channels / c->groups}},
-                                 {"bias", NULL, 1, {c->filters}}};
+    const CylTensor tensors[] = {
+        {"weight", NULL, 4, {c->filters, c->kernel[0], c->kernel[1], c->channels / c->groups}, NULL},
+        {"bias", NULL, 1, {c->filters}, NULL}};
     const CylOption options[] = {{"activation", "relu", 0.0},
                                  {"groups", NULL, c->groups},
                                  {"stride_rows", NULL, c->stride[0]},
@@ -273,14 +274,14 @@ static CylStatus add(const int32_t *from, const int32_t *to, int64_t rows, int64
     CylModel *model;
     int32_t index;
     const CylPort x = {"x", 0}, y = {"y", 1};
-    const CylTensor weight = {"weight", NULL, 4, {to[2], rows, columns, from[2]}};
+    const CylTensor weight = {"weight", NULL, 4, {to[2], rows, columns, from[2]}, NULL};
     const CylOption options[] = {{"activation", "linear", 0.0},     {"groups", NULL, 1.0},
                                  {"stride_rows", NULL, 1.0},        {"stride_columns", NULL, 1.0},
                                  {"dilation_rows", NULL, dilation}, {"dilation_columns", NULL, 1.0},
                                  {"padding", padding, 0.0},         {"pad_before", NULL, 0.0},
                                  {"pad_after", NULL, 0.0},          {"pad_left", NULL, 0.0},
                                  {"pad_right", NULL, 0.0}};
-    const CylLayerSpec spec = {"conv2d", &x, &y, options, &weight, 1, 1, 11, 1, NULL, 0, NULL};
+    const CylLayerSpec spec = {"conv2d", &x, &y, options, &weight, 1, 1, 11, 1, NULL, 0};
     CHECK(cyl_model_create(CYL_ENGINE_PACKED, cyl_isa_best(), NULL, &model) == CYL_OK, "model");
     CHECK(cyl_model_add_tensor(model, CYL_SEQUENCE, from, 3, &index) == CYL_OK, "x");
     CHECK(cyl_model_add_tensor(model, CYL_SEQUENCE, to, 3, &index) == CYL_OK, "y");

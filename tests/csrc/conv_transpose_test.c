@@ -138,8 +138,9 @@ static CylModel *build(const Case *c, CylEngine engine, CylIsa isa) {
     const CylTensor tensors[] = {{"weight",
                                   c->weight,
                                   c->is_flat ? 3 : 4,
-                                  {c->filters, c->kernel[0], c->is_flat ? per_group : c->kernel[1], per_group}},
-                                 {"bias", c->bias, 1, {c->filters}}};
+                                  {c->filters, c->kernel[0], c->is_flat ? per_group : c->kernel[1], per_group},
+                                  NULL},
+                                 {"bias", c->bias, 1, {c->filters}, NULL}};
     const CylOption options[] = {{"activation", "linear", 0.0},
                                  {"groups", NULL, c->groups},
                                  {"stride_rows", NULL, c->stride[0]},
@@ -152,7 +153,7 @@ static CylModel *build(const Case *c, CylEngine engine, CylIsa isa) {
                                  {"crop_right", NULL, c->after[1]},
                                  {"output_padding_rows", NULL, c->more[0]},
                                  {"output_padding_columns", NULL, c->more[1]}};
-    const CylLayerSpec spec = {"conv_transpose", &x, &y, options, tensors, 1, 1, 12, 2, NULL, 0, NULL};
+    const CylLayerSpec spec = {"conv_transpose", &x, &y, options, tensors, 1, 1, 12, 2, NULL, 0};
     CylModel *model;
     CylStatus status = cyl_model_create(engine, isa, &blas, &model);
     if (status == CYL_OK) {
@@ -272,14 +273,14 @@ static CylStatus add(const int32_t *from, const int32_t *to, int64_t rows, int64
     CylModel *model;
     int32_t index;
     const CylPort x = {"x", 0}, y = {"y", 1};
-    const CylTensor weight = {"weight", NULL, 4, {to[2], rows, columns, from[2]}};
+    const CylTensor weight = {"weight", NULL, 4, {to[2], rows, columns, from[2]}, NULL};
     const CylOption options[] = {{"activation", "linear", 0.0},     {"groups", NULL, 1.0},
                                  {"stride_rows", NULL, stride},     {"stride_columns", NULL, 1.0},
                                  {"dilation_rows", NULL, dilation}, {"dilation_columns", NULL, 1.0},
                                  {"crop_before", NULL, 0.0},        {"crop_after", NULL, crop},
                                  {"crop_left", NULL, 0.0},          {"crop_right", NULL, 0.0},
                                  {"output_padding_rows", NULL, 0},  {"output_padding_columns", NULL, 0}};
-    const CylLayerSpec spec = {"conv_transpose", &x, &y, options, &weight, 1, 1, 12, 1, NULL, 0, NULL};
+    const CylLayerSpec spec = {"conv_transpose", &x, &y, options, &weight, 1, 1, 12, 1, NULL, 0};
     CHECK(cyl_model_create(CYL_ENGINE_PACKED, cyl_isa_best(), NULL, &model) == CYL_OK, "model");
     CHECK(cyl_model_add_tensor(model, CYL_SEQUENCE, from, 3, &index) == CYL_OK, "x");
     CHECK(cyl_model_add_tensor(model, CYL_SEQUENCE, to, 3, &index) == CYL_OK, "y");

@@ -28,7 +28,8 @@ static CylModel *pooled_convolution(CylIsa isa) {
     CHECK(cyl_model_add_value(model, CYL_SEQUENCE, CHANNELS, &input) == CYL_OK, "value");
     CHECK(cyl_model_add_value(model, CYL_SEQUENCE, FILTERS, &between) == CYL_OK, "value");
     CHECK(cyl_model_add_value(model, CYL_SEQUENCE, FILTERS, &output) == CYL_OK, "value");
-    const CylTensor tensors[] = {{"weight", weight, 3, {FILTERS, KERNEL, CHANNELS}}, {"bias", bias, 1, {FILTERS}}};
+    const CylTensor tensors[] = {{"weight", weight, 3, {FILTERS, KERNEL, CHANNELS}, NULL},
+                                 {"bias", bias, 1, {FILTERS}, NULL}};
     const CylOption options[] = {
         {"padding", "valid", 0},     {"stride", NULL, 1},           {"dilation", NULL, 1},
         {"pad_before", NULL, 0},     {"pad_after", NULL, 0},        {"groups", NULL, 1},

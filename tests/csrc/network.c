@@ -116,7 +116,7 @@ float *layer_tensor(Layer *layer, const char *role, int32_t rows, int32_t column
     int32_t t = layer->spec.tensor_count++;
     demand(t < MOST_TENSORS, "too many tensors");
     layer->weights[t] = random_floats((int64_t)rows * (columns ? columns : 1), scale);
-    layer->tensors[t] = (CylTensor){role, layer->weights[t], columns ? 2 : 1, {rows, columns}};
+    layer->tensors[t] = (CylTensor){role, layer->weights[t], columns ? 2 : 1, {rows, columns}, NULL};
     return layer->weights[t];
 }
 

@@ -117,7 +117,7 @@ typedef struct {
 static CylStatus add_conv1d(CylModel *model, int32_t from, int32_t to, int64_t filters, int64_t kernel,
                             int64_t channels, const Windows *windows) {
     const CylPort x = {"x", from}, y = {"y", to};
-    const CylTensor weight = {"weight", NULL, 3, {filters, kernel, channels}};
+    const CylTensor weight = {"weight", NULL, 3, {filters, kernel, channels}, NULL};
     const CylOption options[] = {{"activation", "linear", 0.0},
                                  {"groups", NULL, windows->groups},
                                  {"stride", NULL, windows->stride},
@@ -125,7 +125,7 @@ static CylStatus add_conv1d(CylModel *model, int32_t from, int32_t to, int64_t f
                                  {"padding", windows->padding, 0.0},
                                  {"pad_before", NULL, 0.0},
                                  {"pad_after", NULL, 0.0}};
-    const CylLayerSpec spec = {"conv1d", &x, &y, options, &weight, 1, 1, 7, 1, NULL, 0, NULL};
+    const CylLayerSpec spec = {"conv1d", &x, &y, options, &weight, 1, 1, 7, 1, NULL, 0};
     return cyl_model_add_layer(model, &spec);
 }
 
@@ -185,7 +185,7 @@ static void scores_beyond_memory_are_refused(void) {
         const CylPort inputs[] = {{"x", n}, {"key", n}, {"value", n}}, y = {"y", n + 1};
         const CylOption options[] = {{"score", "dot", 0.0}, {"masked", "penalty", 0.0}, {"causal", NULL, 0.0},
                                      {"scale", NULL, 1.0},  {"factor", NULL, 1.0},      {"heads", NULL, 2.0}};
-        const CylLayerSpec spec = {"attention", inputs, &y, options, NULL, 3, 1, 6, 0, NULL, 0, NULL};
+        const CylLayerSpec spec = {"attention", inputs, &y, options, NULL, 3, 1, 6, 0, NULL, 0};
         CHECK(cyl_model_add_layer(model, &spec) == CYL_OK, "attention");
     }
     CHECK(finish(model, 2) == CYL_OK, "attention");
@@ -202,8 +202,8 @@ static void weights_beyond_memory_are_refused(void) {
     const int32_t shapes[][2] = {{0, 1}, {0, (int32_t)size}, {0, 6}};
     CylModel *model = model_of(kinds, shapes, 2);
     const CylPort x = {"indices", 0}, y = {"y", 1};
-    const CylTensor table = {"weight", NULL, 2, {rows, size}};
-    const CylLayerSpec spec = {"embedding", &x, &y, NULL, &table, 1, 1, 0, 1, NULL, 0, NULL};
+    const CylTensor table = {"weight", NULL, 2, {rows, size}, NULL};
+    const CylLayerSpec spec = {"embedding", &x, &y, NULL, &table, 1, 1, 0, 1, NULL, 0};
     CHECK(cyl_model_add_layer(model, &spec) == CYL_E_MEMORY, "a table of %.0f rows", (double)rows);
     cyl_model_free(model);
 
@@ -213,9 +213,9 @@ static void weights_beyond_memory_are_refused(void) {
     const int32_t wide[][2] = {{0, (int32_t)input}, {0, (int32_t)units}, {0, (int32_t)input}};
     model = model_of(sequences, wide, 3);
     const CylPort from = {"x", 0}, to = {"y", 1};
-    const CylTensor weight = {"weight", NULL, 2, {units, input}};
+    const CylTensor weight = {"weight", NULL, 2, {units, input}, NULL};
     const CylOption linear = {"activation", "linear", 0.0};
-    const CylLayerSpec dense = {"dense", &from, &to, &linear, &weight, 1, 1, 1, 1, NULL, 0, NULL};
+    const CylLayerSpec dense = {"dense", &from, &to, &linear, &weight, 1, 1, 1, 1, NULL, 0};
     CHECK(cyl_model_add_layer(model, &dense) == CYL_E_MEMORY, "a matrix of %.0f rows", (double)units);
     cyl_model_free(model);
 
@@ -294,7 +294,7 @@ static void pieces_that_become_too_long_are_refused(void) {
     for (int32_t n = 0; n < 3; n++) {
         const CylPort x = {"x", n}, y = {"y", n + 1};
         const CylOption options[] = {{"axis", NULL, 0.0}, {"size", NULL, 1 << 13}};
-        const CylLayerSpec spec = {"upsample", &x, &y, options, NULL, 1, 1, 2, 0, NULL, 0, NULL};
+        const CylLayerSpec spec = {"upsample", &x, &y, options, NULL, 1, 1, 2, 0, NULL, 0};
         CHECK(cyl_model_add_layer(model, &spec) == CYL_OK, "upsample");
     }
     CHECK(finish(model, 3) == CYL_OK && model->can_stream, "three upsamplings");

@@ -198,12 +198,12 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
 
 static void weights_that_their_type_cannot_hold_are_refused(void) {
     Network *network = one_layer(RECURRENT_KINDS); /* dense */
-    network->layers[0].spec.weight_type = "float16";
+    network->layers[0].tensors[0].type = "float16";
     network->layers[0].weights[0][1] = 1e5f;
     CHECK_STATUS(build(network), CYL_E_RANGE);
     network->layers[0].weights[0][1] = 1e4f;
     CHECK_STATUS(build(network), CYL_OK);
-    network->layers[0].spec.weight_type = "unheard of";
+    network->layers[0].tensors[0].type = "unheard of";
     CHECK_STATUS(build(network), CYL_E_OPTION);
     network_free(network);
 }
@@ -214,7 +214,9 @@ static void a_refused_layer_leaves_the_model_as_it_was(void) {
         CylLayerSpec *spec = &network->layers[0].spec;
         CylModel *model = values_of(network);
         float *weight = &network->layers[0].weights[0][1], saved = *weight;
-        spec->weight_type = "float16";
+        for (int32_t t = 0; t < spec->tensor_count; t++) {
+            network->layers[0].tensors[t].type = spec->tensors[t].rank == 2 ? "float16" : NULL;
+        }
         *weight = 1e5f;
         CHECK_STATUS(cyl_model_add_layer(model, spec), CYL_E_RANGE);
         CHECK(cyl_model_state_count(model) == 0 && cyl_model_work(model) == 0 && cyl_model_bytes(model) == 0,
@@ -636,12 +638,12 @@ static void indices_and_steps_that_do_not_fit_are_refused(void) {
     const int32_t shapes[3][2] = {{0, 0}, {0, 3}, {0, 3}};
     const CylValueKind kinds[3] = {CYL_INDEX, CYL_SEQUENCE, CYL_SEQUENCE};
     CylPort ports[4] = {{"indices", 0}, {"y", 1}, {"x", 1}, {"y", 2}};
-    CylTensor weight = {"weight", table, 2, {5, 3}};
+    CylTensor weight = {"weight", table, 2, {5, 3}, NULL};
     CylOption options[9] = {{"mode", "max", 0},      {"count_include_pad", NULL, 0}, {"pool", NULL, 2},
                             {"stride", NULL, 2},     {"dilation", NULL, 1},          {"padding", "valid", 0},
                             {"pad_before", NULL, 0}, {"pad_after", NULL, 0},         {"axis", NULL, 0}};
-    CylLayerSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0, NULL},
-                             {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 9, 0, NULL, 0, NULL}};
+    CylLayerSpec specs[2] = {{"embedding", &ports[0], &ports[1], NULL, &weight, 1, 1, 0, 1, NULL, 0},
+                             {"pool1d", &ports[2], &ports[3], options, NULL, 1, 1, 9, 0, NULL, 0}};
     CylModel *model;
     CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
     int32_t index, input = 0, output = 2, none = -1;

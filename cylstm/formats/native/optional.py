@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.graph.graph import Graph
 from cylstm.graph.layers import LAYER_KINDS
-from cylstm.graph.weights import WEIGHT_TYPES
+from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor
 
 
 def with_optional(path: str, optional: Mapping[str, Any], graph: Graph) -> Graph:
@@ -32,16 +34,55 @@ def with_optional(path: str, optional: Mapping[str, Any], graph: Graph) -> Graph
     return graph
 
 
-def _weight_types(path: str, types: object, graph: Graph) -> dict[str, str]:
-    """Layer -> the type of its matrices, of those that are not float32."""
-    kinds = {layer.name: layer.kind for layer in graph.layers}
-    if not isinstance(types, dict) or not types or not set(types) <= set(kinds):
+def with_scales(path: str, scales: object, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors of a file, those that have scales as float32 numbers; the scales themselves go.
+
+    `scales` says for tensors of whole numbers (rows, columns) which one has the scale of each row.
+    """
+    if not isinstance(scales, dict) or not scales or not all(isinstance(name, str) for name in scales.values()):
+        raise FormatError(f"{path}: graph: scales expected names of tensors, found {scales!r:.80}")
+    missing = [name for name in (*scales, *scales.values()) if name not in tensors]
+    if missing or set(scales) & set(scales.values()):
+        raise FormatError(f"{path}: graph: scales of tensors that are not in the file: {', '.join(missing) or scales}")
+    of_scales = set(scales.values())
+    found = {name: tensor for name, tensor in tensors.items() if name not in of_scales}
+    for name, other in scales.items():
+        found[name] = _scaled(f"{path}: tensor {name!r}", tensors[name], tensors[other])
+    return found
+
+
+def _scaled(what: str, tensor: StoredTensor, scales: StoredTensor) -> StoredTensor:
+    if tensor.dtype != np.int8 or tensor.ndim != 2 or scales.dtype != np.float32 or scales.shape != tensor.shape[:1]:
+        raise FormatError(
+            f"{what}: expected int8 of (rows, columns) and float32 scales of (rows), found {tensor.dtype} of "
+            f"{tensor.shape} and {scales.dtype} of {scales.shape}"
+        )
+    by_row = np.asarray(scales)[:, None]
+    if not (np.isfinite(by_row).all() and (by_row >= 0).all()):
+        raise FormatError(f"{what}: scales expected finite numbers of 0 or more")
+    return StoredTensor(
+        tensor.shape,
+        np.dtype(np.float32),
+        lambda first, count: tensor.rows(first, count) * by_row[first : first + count],
+    )
+
+
+def _weight_types(path: str, types: object, graph: Graph) -> dict[tuple[str, str], str]:
+    """Layer and role -> type of the matrices that are not float32."""
+    layers = {layer.name: layer for layer in graph.layers}
+    if not isinstance(types, dict) or not types or not set(types) <= set(layers):
         raise FormatError(f"{path}: graph: weight_types expected names of layers, found {types!r:.80}")
+    found: dict[tuple[str, str], str] = {}
     for name, kind in types.items():
-        known = isinstance(kind, str) and kind in WEIGHT_TYPES and kind != "float32"
-        if not known or not LAYER_KINDS[kinds[name]].matrices:
+        matrices = [role for role in LAYER_KINDS[layers[name].kind].matrices if role in layers[name].weights]
+        by_role = kind if isinstance(kind, dict) else dict.fromkeys(matrices, kind)
+        if not by_role:
             raise UnsupportedError(f"{path}: layer {name!r}: weights of {kind!r:.80} are not supported")
-    return types
+        for role, one in by_role.items():
+            if not isinstance(one, str) or one not in WEIGHT_TYPES or one == "float32" or role not in matrices:
+                raise UnsupportedError(f"{path}: layer {name!r}: {role} of {one!r:.80} is not supported")
+            found[name, role] = one
+    return found
 
 
 def _with_axis_orders(path: str, orders: object, graph: Graph) -> Graph:

@@ -13,11 +13,12 @@ from cylstm.formats import PackedGraph
 from cylstm.formats.native.read import check_version, names_of_weights, read_graph
 from cylstm.formats.untrusted.safetensors import SafetensorsFile, are_counts
 from cylstm.graph.graph import Graph
-from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor
+from cylstm.graph.weights import PACKED_DTYPES, StoredTensor
 
-#: latest version of the engine's packing that is read and written, and the version that float32 alone has
-LAYOUT_VERSION = 2
+#: latest version of the engine's packing that is read and written, and the versions that float32 alone and float16 have
+LAYOUT_VERSION = 3
 FLOAT32_LAYOUT_VERSION = 1
+FLOAT16_LAYOUT_VERSION = 2
 #: alignment of packed arrays in the file and in memory, in bytes
 ALIGNMENT = 64
 
@@ -109,9 +110,8 @@ def _map(file: SafetensorsFile, names: Sequence[str]) -> list[np.ndarray]:
 def _entry(file: SafetensorsFile, name: str) -> tuple[int, int, str, str, tuple[int, ...]]:
     entry = file.entries[name]
     *_, kind, shape = entry
-    known = [kind for _, kind in WEIGHT_TYPES.values()]
-    if kind not in known or len(shape) != 1 or not shape[0]:
-        expected = " or ".join(known)
+    if kind not in PACKED_DTYPES or len(shape) != 1 or not shape[0]:
+        expected = " or ".join(PACKED_DTYPES)
         raise FormatError(
             f"{file.path}: packed array {name!r}: expected {expected} of one axis, found {kind} of {shape}"
         )
@@ -121,5 +121,4 @@ def _entry(file: SafetensorsFile, name: str) -> tuple[int, int, str, str, tuple[
 def _dtype(file: SafetensorsFile, name: str) -> np.dtype:
     """Of a packed array in the file."""
     *_, kind, _ = file.entries[name]
-    (found,) = [dtype for dtype, stored in WEIGHT_TYPES.values() if stored == kind]
-    return np.dtype(found).newbyteorder("<")
+    return np.dtype(PACKED_DTYPES[kind]).newbyteorder("<")

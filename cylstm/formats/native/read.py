@@ -54,6 +54,10 @@ def read_graph(file: SafetensorsFile, unread: Callable[[str, Any], StoredTensor]
         tensors = {name: unread(name, shape) for name, shape in graph["tensors"].items()}
     else:
         tensors = {name: file.stored(name) for name in names_of_weights(file)}
+        if "scales" in optional:
+            from cylstm.formats.native.optional import with_scales
+
+            tensors = with_scales(path, optional.pop("scales"), tensors)
     rebuilt = _rebuild(path, graph, user, tensors, file.storage(), optional.pop("times", {}))
     if optional:
         from cylstm.formats.native.optional import with_optional
@@ -80,7 +84,9 @@ def _pop_optional(described: object) -> dict[str, Any]:
     """The optional entries of a graph, removed from it."""
     entries = described if isinstance(described, dict) else {}
     return {
-        key: entries.pop(key) for key in ("layouts", "times", "window", "stateful", "weight_types") if key in entries
+        key: entries.pop(key)
+        for key in ("layouts", "times", "window", "stateful", "weight_types", "scales")
+        if key in entries
     }
 
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from cylstm.errors import FormatError
-from cylstm.formats.native.packed import ALIGNMENT, FLOAT32_LAYOUT_VERSION, LAYOUT_VERSION
+from cylstm.formats.native.packed import (
+    ALIGNMENT,
+    FLOAT16_LAYOUT_VERSION,
+    FLOAT32_LAYOUT_VERSION,
+    LAYOUT_VERSION,
+)
 from cylstm.formats.native.read import FORMAT_VERSION
 from cylstm.graph.graph import Graph
+from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.passes import tensor_types
-from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, as_stored
+from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, Tensor, as_stored
 
 if TYPE_CHECKING:
     from cylstm.formats.native.check import Check
+
+
+#: NumPy type -> kind in the file; it has no bfloat16, whose bits are in uint16
+_STORED_KINDS = {"float16": "F16", "float32": "F32", "float64": "F64", "int32": "I32", "uint16": "BF16", "int8": "I8"}
 
 
 def write_cylstm(
@@ -70,15 +80,24 @@ def write_cylstm(
     tensors = as_stored(graph.tensors)
     metadata = {"format": "cylstm", "format_version": str(FORMAT_VERSION)}
     if graph.weight_types:
-        described["weight_types"] = dict(graph.weight_types)
+        described["weight_types"] = _described_types(graph)
     if arrays is not None:
         described["tensors"] = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        metadata["layout_version"] = str(LAYOUT_VERSION if graph.weight_types else FLOAT32_LAYOUT_VERSION)
+        metadata["layout_version"] = str(_layout_version(graph))
         tensors = {f"{name}/{i}": array for name, packed in arrays.items() for i, array in enumerate(packed)}
     elif graph.weight_types:
         tensors = dict(tensors)
+        scales = {}
         for name, kind in tensor_types(graph).items():
-            tensors[name] = _narrowed(tensors[name], np.dtype(WEIGHT_TYPES[kind][0]))
+            stored = WEIGHT_TYPES[kind]
+            if stored == "I8":
+                scales[name] = _unused(f"{name}:scales", tensors)
+                tensors[scales[name]] = of_rows = _scales(tensors[name])
+                tensors[name] = _whole_numbers(tensors[name], of_rows)
+            else:
+                tensors[name] = _mapped(tensors[name], *_NARROWED[stored])
+        if scales:
+            described["scales"] = scales
     metadata |= {"graph": _json(described), "metadata": _json(dict(graph.metadata))}
     if check is not None:
         names = {name: _unused(f"check:{name}", tensors) for name in check.inputs}
@@ -99,11 +118,52 @@ def write_cylstm(
         raise
 
 
-def _narrowed(tensor: StoredTensor | np.ndarray, dtype: np.dtype) -> StoredTensor | np.ndarray:
-    """The same numbers, rounded already, in a smaller type."""
+#: how numbers that are rounded already are stored: the NumPy type, and the conversion
+_NARROWED: dict[str, tuple[np.dtype, Callable[[np.ndarray], np.ndarray]]] = {
+    "F16": (np.dtype(np.float16), lambda rows: rows.astype(np.float16)),
+    "BF16": (np.dtype(np.uint16), lambda rows: (np.ascontiguousarray(rows).view(np.uint32) >> 16).astype(np.uint16)),
+}
+
+
+def _mapped(tensor: Tensor, dtype: np.dtype, convert: Callable[[np.ndarray], np.ndarray]) -> Tensor:
     if not isinstance(tensor, StoredTensor):
-        return tensor.astype(dtype)
-    return StoredTensor(tensor.shape, dtype, lambda first, count: tensor.rows(first, count).astype(dtype))
+        return convert(tensor)
+    return StoredTensor(tensor.shape, dtype, lambda first, count: convert(tensor.rows(first, count)))
+
+
+def _scales(tensor: Tensor) -> np.ndarray:
+    """Of the rows of a tensor, float32: each is that many times whole numbers of at most 127."""
+    pieces = tensor.pieces() if isinstance(tensor, StoredTensor) else [(0, tensor)]
+    return np.concatenate([np.abs(rows).max(axis=1) for _, rows in pieces]) / np.float32(127)
+
+
+def _whole_numbers(tensor: Tensor, scales: np.ndarray) -> Tensor:
+    def divided(first: int, rows: np.ndarray) -> np.ndarray:
+        by = scales[first : first + len(rows), None]
+        return np.asarray(np.divide(rows, by, out=np.zeros_like(rows), where=by != 0).astype(np.int8))
+
+    if not isinstance(tensor, StoredTensor):
+        return divided(0, tensor)
+    return StoredTensor(tensor.shape, np.dtype(np.int8), lambda first, count: divided(first, tensor.rows(first, count)))
+
+
+def _described_types(graph: Graph) -> dict[str, str | dict[str, str]]:
+    """Layer -> the type of all its matrices, or where they differ role -> type."""
+    found: dict[str, str | dict[str, str]] = {}
+    for layer in graph.layers:
+        types = graph.types_of(layer.name)
+        matrices = [role for role in LAYER_KINDS[layer.kind].matrices if role in layer.weights]
+        if types:
+            is_one = len(types) == len(matrices) and len(set(types.values())) == 1
+            found[layer.name] = next(iter(types.values())) if is_one else types
+    return found
+
+
+def _layout_version(graph: Graph) -> int:
+    if not graph.weight_types:
+        return FLOAT32_LAYOUT_VERSION
+    is_known_to_2 = all(kind == "float16" for kind in _described_types(graph).values())
+    return FLOAT16_LAYOUT_VERSION if is_known_to_2 else LAYOUT_VERSION
 
 
 def _unused(name: str, taken: Mapping[str, object]) -> str:
@@ -124,7 +184,7 @@ def _write(file: BinaryIO, tensors: Mapping[str, StoredTensor | np.ndarray], met
     for name in order:
         array = tensors[name]
         end = position + array.nbytes
-        kind = {"float16": "F16", "float32": "F32", "float64": "F64", "int32": "I32"}[array.dtype.name]
+        kind = _STORED_KINDS[array.dtype.name]
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [position, end]}
         position = end
     text = _json(header, sort_keys=False).encode()

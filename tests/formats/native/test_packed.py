@@ -161,7 +161,7 @@ def _entry(name, **changed):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_metadata(layout_version="3"), "written by a newer CyLSTM: layout_version 3, this one reads up to 2"),
+        (_metadata(layout_version="4"), "written by a newer CyLSTM: layout_version 4, this one reads up to 3"),
         (_metadata(layout_version=""), "layout_version expected a number, found ''"),
         (_metadata(layout_version="-1"), "layout_version expected a number"),
         (
@@ -180,7 +180,7 @@ def _entry(name, **changed):
         (_swap("lstm.l0/1", "lstm.l0/0"), "layer 'lstm.l0': packed arrays that do not fit the layer"),
         (lambda header: header.update({"fc/3": header.pop("fc/1")}), "packed arrays that no layer uses: fc/3"),
         (lambda header: header.update({"fc/2": header.pop("lstm.l0/1")}), "packed arrays that do not fit"),
-        (_entry("fc/0", dtype="I32"), "packed array 'fc/0': expected F32 or F16 of one axis, found I32"),
+        (_entry("fc/0", dtype="I32"), "packed array 'fc/0': expected F32 or F16 or BF16 or I8 of one axis, found I32"),
     ],
 )
 @pytest.mark.parametrize("mmap", [False, True])
@@ -207,7 +207,7 @@ def test_an_array_of_two_axes_is_refused_and_one_that_is_not_aligned_is_copied_o
     with pytest.raises(FormatError, match="not at a multiple of 64; leave out mmap=True"):
         cylstm.load(path, mmap=True)
     header["fc/0"]["shape"] = [2, header["fc/0"]["shape"][0] // 2]
-    with pytest.raises(FormatError, match="expected F32 or F16 of one axis"):
+    with pytest.raises(FormatError, match="expected F32 or F16 or BF16 or I8 of one axis"):
         cylstm.load(join(path, header, data))
 
 

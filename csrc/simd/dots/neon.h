@@ -1,0 +1,151 @@
+/* Whole-number sums on NEON without dot products; the meaning is in scalar.h. */
+#ifndef CYL_DOTS_NEON_H
+#define CYL_DOTS_NEON_H
+
+#include "simd/dots/common.h"
+
+typedef struct {
+    int32x4_t a, b, c, d;
+} I_neon;
+
+#define DOT_COLUMNS_neon 1
+#define DOT_WIDE_COLUMNS_neon 1
+
+static inline I_neon i_start_neon(const float *sums, bool is_wide) {
+    (void)sums, (void)is_wide;
+    const int32x4_t zero = vdupq_n_s32(0);
+    return (I_neon){zero, zero, zero, zero};
+}
+static inline V i_real_neon(I_neon x) {
+    return (V){vcvtq_f32_s32(x.a), vcvtq_f32_s32(x.b), vcvtq_f32_s32(x.c), vcvtq_f32_s32(x.d)};
+}
+
+static inline uint32_t dot_largest_neon(const float *x, int32_t count) {
+    uint32x4_t largest = vdupq_n_u32(0);
+    int32_t k = 0;
+    for (; k + 4 <= count; k += 4) {
+        const uint32x4_t bits = vreinterpretq_u32_f32(vld1q_f32(x + k));
+        largest = vmaxq_u32(largest, vandq_u32(vdupq_n_u32(0x7fffffff), bits));
+    }
+    uint32_t lane[4], found = 0;
+    vst1q_u32(lane, largest);
+    for (int j = 0; j < 4; j++) {
+        found = lane[j] > found ? lane[j] : found;
+    }
+    for (; k < count; k++) {
+        const uint32_t bits = magnitude_bits(x[k]);
+        found = bits > found ? bits : found;
+    }
+    return found;
+}
+
+/* 8 numbers of 16 bits; rounded by adding 1.5*2^23, because 32-bit ARM has no such conversion */
+static inline int16x8_t round_8_neon(const float *x, int32_t count, float factor) {
+    float few[8] = {0};
+    if (count < 8) {
+        memcpy(few, x, (size_t)count * sizeof(float));
+        x = few;
+    }
+    const float32x4_t magic = vdupq_n_f32(12582912.0f);
+    const int32x4_t bits = vdupq_n_s32(0x4b400000);
+    const float32x4_t low = vaddq_f32(vmulq_n_f32(vld1q_f32(x), factor), magic);
+    const float32x4_t high = vaddq_f32(vmulq_n_f32(vld1q_f32(x + 4), factor), magic);
+    return vcombine_s16(vmovn_s32(vsubq_s32(vreinterpretq_s32_f32(low), bits)),
+                        vmovn_s32(vsubq_s32(vreinterpretq_s32_f32(high), bits)));
+}
+static inline void dot_round_neon(const float *x, int32_t count, float factor, bool is_wide, uint8_t *digits) {
+    for (int32_t k = 0; k < count; k += 8) {
+        const int16x8_t numbers = round_8_neon(x + k, count - k, factor);
+        if (is_wide) {
+            vst1q_s16((int16_t *)(void *)digits + k, numbers);
+        } else {
+            vst1_s8((int8_t *)digits + k, vmovn_s16(numbers));
+        }
+    }
+}
+
+/* the sums of numbers that lie side by side */
+static inline int32x4_t add_pairs_neon(int32x4_t x, int32x4_t y) {
+#ifdef __aarch64__
+    return vpaddq_s32(x, y);
+#else
+    return vcombine_s32(vpadd_s32(vget_low_s32(x), vget_high_s32(x)), vpadd_s32(vget_low_s32(y), vget_high_s32(y)));
+#endif
+}
+
+static inline int8x8_t spread_neon(const uint8_t *p) { return vreinterpret_s8_s32(vdup_n_s32(load_32(p))); }
+
+/* two quads of a row in one product of 16 bits, at most 2*127*127; two sums for each row */
+DOT_INLINE void narrow_sums_neon(const int8_t *first, const uint8_t *numbers, int32_t quads, I_neon *s,
+                                 const int vectors) {
+    int32x4_t sum[8];
+    UNROLLED for (int j = 0; j < 8; j++) { sum[j] = vdupq_n_s32(0); }
+    const int8_t *w = first;
+    const uint8_t *digits = numbers;
+    int32_t k = 0;
+    for (; k + 2 <= quads; k += 2, w += vectors * 128, digits += 8) {
+        const int8x8_t x = spread_neon(digits), y = spread_neon(digits + 4);
+        UNROLLED for (int j = 0; j < 4; j++) {
+            const int8x16_t rows = vld1q_s8(w + 16 * j), next = vld1q_s8(w + vectors * 64 + 16 * j);
+            const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(rows), x), vget_low_s8(next), y);
+            const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(rows), x), vget_high_s8(next), y);
+            sum[2 * j] = vpadalq_s16(sum[2 * j], low);
+            sum[2 * j + 1] = vpadalq_s16(sum[2 * j + 1], high);
+        }
+    }
+    if (k < quads) {
+        const int8x8_t x = spread_neon(digits);
+        UNROLLED for (int j = 0; j < 4; j++) {
+            const int8x16_t rows = vld1q_s8(w + 16 * j);
+            sum[2 * j] = vpadalq_s16(sum[2 * j], vmull_s8(vget_low_s8(rows), x));
+            sum[2 * j + 1] = vpadalq_s16(sum[2 * j + 1], vmull_s8(vget_high_s8(rows), x));
+        }
+    }
+    s->a = vaddq_s32(s->a, add_pairs_neon(sum[0], sum[1]));
+    s->b = vaddq_s32(s->b, add_pairs_neon(sum[2], sum[3]));
+    s->c = vaddq_s32(s->c, add_pairs_neon(sum[4], sum[5]));
+    s->d = vaddq_s32(s->d, add_pairs_neon(sum[6], sum[7]));
+}
+
+/* four columns of a row in one register: 16 rows have four sums each */
+DOT_INLINE void wide_sums_neon(const int8_t *first, const uint8_t *numbers, int32_t quads, I_neon *s,
+                               const int vectors) {
+    int32x4_t sum[16];
+    _Pragma("GCC unroll 16") for (int j = 0; j < 16; j++) { sum[j] = vdupq_n_s32(0); }
+    const int8_t *w = first;
+    const uint8_t *digits = numbers;
+    for (int32_t k = 0; k < quads; k++, w += vectors * 64, digits += 8) {
+        const int16x4_t x = vld1_s16((const int16_t *)(const void *)digits);
+        UNROLLED for (int j = 0; j < 4; j++) {
+            const int8x16_t rows = vld1q_s8(w + 16 * j);
+            const int16x8_t low = vmovl_s8(vget_low_s8(rows)), high = vmovl_s8(vget_high_s8(rows));
+            sum[4 * j] = vmlal_s16(sum[4 * j], vget_low_s16(low), x);
+            sum[4 * j + 1] = vmlal_s16(sum[4 * j + 1], vget_high_s16(low), x);
+            sum[4 * j + 2] = vmlal_s16(sum[4 * j + 2], vget_low_s16(high), x);
+            sum[4 * j + 3] = vmlal_s16(sum[4 * j + 3], vget_high_s16(high), x);
+        }
+    }
+#define ADD_ROWS(part, j)                                                                                              \
+    s->part = vaddq_s32(s->part,                                                                                       \
+                        add_pairs_neon(add_pairs_neon(sum[j], sum[j + 1]), add_pairs_neon(sum[j + 2], sum[j + 3])));
+    ADD_ROWS(a, 0)
+    ADD_ROWS(b, 4)
+    ADD_ROWS(c, 8)
+    ADD_ROWS(d, 12)
+#undef ADD_ROWS
+}
+
+DOT_INLINE void dot_sums_neon(const int8_t *w, const uint8_t *digits, int32_t quads, I_neon (*sums)[4],
+                              const int vectors, const int columns, const bool is_wide) {
+    for (int c = 0; c < columns; c++) {
+        UNROLLED for (int v = 0; v < vectors; v++) {
+            if (is_wide) {
+                wide_sums_neon(w + v * 64, digits + c * DOT_BYTES, quads, &sums[c][v], vectors);
+            } else {
+                narrow_sums_neon(w + v * 64, digits + c * DOT_BYTES, quads, &sums[c][v], vectors);
+            }
+        }
+    }
+}
+
+#endif
