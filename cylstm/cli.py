@@ -118,7 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("target", help="the .cylstm or .onnx file to write")
     convert.add_argument("--dtype", choices=("float32", "float64"), help="of the weights; default: as they are")
     convert.add_argument(
-        "--weights", choices=("float32", "float16"), help="how to store matrices; default: as they are"
+        "--weights",
+        choices=("float32", "float16", "bfloat16", "int8", "int8a16", "int8a8"),
+        help="how to store matrices; default: as they are",
     )
     convert.add_argument(
         "--metadata", action="append", default=[], metavar="NAME=TEXT", help="text to put into the file; repeatable"

@@ -111,7 +111,7 @@ def load(
     if graph.stateful and has_time and graph.provenance.get("format") != "onnx":
         warn_stateful(graph, f"{path}: ")
     if mmap and weights is not None:
-        from cylstm.graph.passes import with_weights
+        from cylstm.quantization import with_weights
 
         if with_weights(graph, weights).weight_types != graph.weight_types:
             raise UnsupportedError(
@@ -166,9 +166,8 @@ def convert(
         As for `load`.
     dtype : {"float32", "float64"}, optional
         Of the weights written. None keeps each as it is.
-    weights : {"float32", "float16"}, optional
-        As for `Model`: "float16" rounds the matrices of LSTM, GRU, RNN and Dense layers, which take half the space
-        then.
+    weights : {"float32", "float16", "bfloat16", "int8", "int8a16", "int8a8"}, optional
+        As for `Model`: matrices are rounded, and take half or a quarter of the space then.
     metadata : dict of str to str, optional
         Free text to put into the file: scaling, units, names. It is added to what the source has.
     check : array_like, list or dict, optional
@@ -201,7 +200,7 @@ def convert(
     if kind is not None:
         graph = graph._replace(tensors={name: array.astype(kind) for name, array in graph.tensors.items()})
     if weights is not None:
-        from cylstm.graph.passes import with_weights
+        from cylstm.quantization import with_weights
 
         graph = with_weights(graph, weights)
     if graph.weight_types:  # rounded there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import EllipsisType
 
     from cylstm.graph.graph import Graph
+    from cylstm.quantization import Comparison, QuantizedPart
     from cylstm.stream import Stream
     from cylstm.trace import Trace
 
@@ -40,11 +41,12 @@ class Model:
         "auto" takes the one that should be faster here (`cylstm.engine.choose`), hence not the same bits everywhere.
     dtype : {"float32", "float64"}, optional
         Of arithmetic and results. "float64" implies ``engine="blas"``.
-    weights : {"float32", "float16", "bfloat16", "int8a16", "int8a8"}, optional
-        How ``engine="packed"`` stores the matrices of LSTM, GRU, RNN and Dense layers; None: as the graph says, which
-        is float32 unless it comes from a model with others. In "float16" they take half the memory, and where float32
-        does not fit a core's cache a step takes about half the time. Each weight is rounded to 11 significant bits
-        once, here; biases, states and all arithmetic stay float32, so the bits are still the same on every machine.
+    weights : {"float32", "float16", "bfloat16", "int8", "int8a16", "int8a8"}, optional
+        How ``engine="packed"`` stores matrices; None: as the graph says, which is float32 unless it comes from a model
+        with others. In "float16" and "bfloat16" they take half the memory, and each weight is rounded once, here, to 11
+        or 8 significant bits. "int8" chooses types by the rules of `quantize`; "int8a16" and "int8a8" are int8 with
+        activations of 16 and 8 bits in every layer that can have it. Biases, states and all other arithmetic stay
+        float32, and the bits are the same on every machine.
 
     Its attributes are read-only, and so is what they hold: for another network make another model.
     """
@@ -56,6 +58,7 @@ class Model:
         "_graph",
         "_packed",
         "_plans",
+        "_quantization",
         "_reason",
         "_stream_refusal",
         "_told",
@@ -106,7 +109,7 @@ class Model:
             raise UnsupportedError('engine="packed" computes in float32; for dtype="float64" use engine="blas"')
         types_before = graph.weight_types
         if weights is not None:
-            from cylstm.graph.passes import with_weights
+            from cylstm.quantization import with_weights
 
             graph = with_weights(graph, weights)
         smaller = sorted({*graph.weight_types.values(), weights or "float32"} - {"float32"})
@@ -120,6 +123,7 @@ class Model:
         isa = chosen_isa()
         self._told: set[str] = set()  # what is said once
         self._plans: dict[Any, Any] = {}  # of traces
+        self._quantization: tuple[QuantizedPart, ...] = ()
         self._reason: str | None = None  # why "auto" chose this engine
         if engine == "auto":
             engine, self._reason = choose_engine(isa, real == np.float64, smaller)
@@ -289,6 +293,92 @@ class Model:
         from cylstm.trace import trace_model
 
         return trace_model(self, x, layers, what, out, initial_state, return_state, lengths, mask, threads)
+
+    def quantize(
+        self,
+        weights: str = "int8",
+        activations: str | None = None,
+        keep_float32: Collection[str] = (),
+        *,
+        target: str | None = None,
+        budget: float | None = None,
+        data: Any = None,
+    ) -> Model:
+        """A new model whose weights take fewer bytes, and whose steps take less time where they are many.
+
+        Parameters
+        ----------
+        weights : {"int8", "float16", "bfloat16"}
+            "int8" is for matrices of LSTM, GRU, RNN and Dense layers: whole numbers of 8 bits with a scale for each
+            row. Convolutions and tables of embeddings are float16 then, as are matrices over inputs whose columns are
+            of very different size (raw units), and matrices of fewer than 4,096 weights stay float32.
+        activations : {"int16", "int8"}, optional
+            Of int8 weights: the bits of what they are multiplied by. None: what pays on `target`. "int16" is as exact
+            as float32; "int8" is faster still, and used only where numbers are bounded, as states are.
+        keep_float32 : list of str
+            Layers, or parts of them such as ``"lstm.weight_ih"``, that stay as they are.
+        target : {"x86", "pi5", "pi4", "pi3"}, optional
+            The machine that the model is for; None: this one. It chooses `activations` alone, here and once: the model
+            gives the same bits on every machine.
+        budget : float, optional
+            The largest rms difference of an output that is allowed, on `data`: parts with the worst error for each
+            byte that they save are raised to float16 and to float32 until it holds.
+        data : array_like, optional
+            Inputs as `predict` takes them, for `budget`.
+
+        Returns
+        -------
+        Model
+            Its `quantization` says of each part which type it has, the bytes and the error.
+
+        Raises
+        ------
+        ArgumentError
+            For unknown types, targets or parts, and for a budget without data.
+        UnsupportedError
+            If this model has smaller weights already, or computes through a BLAS.
+
+        Warns
+        -----
+        CylstmWarning
+            Where float32 would be as fast.
+        """
+        from cylstm.quantization import quantize_model
+
+        return quantize_model(self, weights, activations, keep_float32, target, budget, data)
+
+    @property
+    def quantization(self) -> tuple[QuantizedPart, ...]:
+        """Of a model that `quantize` made: its matrices, with their types, bytes and errors. Empty for all others."""
+        return self._quantization
+
+    def compare(self, other: Model, x: Any, target: Any = None) -> Comparison:
+        """How the predictions of another model, a quantised or pruned one, differ from those of this one.
+
+        Parameters
+        ----------
+        other : Model
+            Of the same inputs and outputs.
+        x : array_like
+            Inputs as `predict` takes them.
+        target : array_like, optional
+            What should have been predicted, of the outputs' shapes: then the root mean square errors are compared too.
+
+        Returns
+        -------
+        Comparison
+            The maximum, mean and rms difference.
+
+        Raises
+        ------
+        ArgumentError
+            If the models have other inputs or outputs, or a prediction is NaN or infinite.
+        ShapeError
+            As `predict`.
+        """
+        from cylstm.quantization import compare_models
+
+        return compare_models(self, other, x, target)
 
     def stream(self, batch: int = 1, *, threads: int = 1, window: int | EllipsisType | None = ...) -> Stream:
         """A running state that starts at zero, or a window that moves along with the steps.

@@ -63,7 +63,7 @@ def summary_text(model: Model) -> str:
 def _types_text(model: Model, layer: Layer) -> str:
     """The types of a layer's matrices, in the order of their roles."""
     found = model.graph.types_of(layer.name)
-    matrices = [role for role in LAYER_KINDS[layer.kind].matrices if role in layer.weights]
+    matrices = LAYER_KINDS[layer.kind].matrices_of(layer.weights, layer.options)
     return ", ".join(dict.fromkeys(found.get(role, str(model.dtype)) for role in matrices)) or str(model.dtype)
 
 

@@ -5,6 +5,8 @@
 #include "model/pack.h"
 #include "model/spec.h"
 #include "model/status.h"
+#include "model/weight_types.h"
+#include "platform/memory.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
@@ -12,8 +14,9 @@
 #include <string.h>
 
 typedef struct {
-    void *table; /* real (rows, size) */
+    void *table; /* (rows, size) of a type */
     int32_t rows, size;
+    CylWeightType type;
 } Embedding;
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -32,9 +35,29 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     embedding->size = (int32_t)size;
     x->limit = weight->shape[0] < x->limit ? (int32_t)weight->shape[0] : x->limit;
     layer->work = y->features;
-    CYL_TRY(cyl_array_prepare(model, layer, spec, rows * size, &embedding->table));
-    return cyl_tensor_place(layer,
-                            (CylPlace){.role = "weight", .rows = rows, .columns = size, .data = embedding->table});
+    const int type = cyl_weight_type_from_name(weight->type, model->kernels->real_size);
+    if (type < 0 || cyl_weight_formats[type].has_scales || (type != CYL_WEIGHTS_REAL && !model->kernels->is_packed)) {
+        return CYL_E_OPTION;
+    }
+    embedding->type = (CylWeightType)type;
+    const int64_t of_line = CYL_ALIGNMENT / (int64_t)cyl_weight_size(embedding->type, model->kernels->real_size);
+    const int64_t numbers = type == CYL_WEIGHTS_REAL ? rows * size : (rows * size + of_line - 1) / of_line * of_line;
+    CYL_TRY(cyl_typed_array_prepare(model, layer, spec, embedding->type, numbers, &embedding->table));
+    return cyl_tensor_place(
+        layer,
+        (CylPlace){.role = "weight", .rows = rows, .columns = size, .data = embedding->table, .type = embedding->type});
+}
+
+/* y = row `index` of the table; numbers of another type are widened exactly */
+static void copy_row(const CylModel *model, const Embedding *embedding, int64_t index, char *y) {
+    const size_t real_size = model->kernels->real_size;
+    if (embedding->type == CYL_WEIGHTS_REAL) {
+        memcpy(y, cyl_at(model, embedding->table, index * embedding->size), (size_t)embedding->size * real_size);
+        return;
+    }
+    const size_t at = (size_t)(index * embedding->size) * cyl_weight_size(embedding->type, real_size);
+    const CylPackedRow row = {.numbers = (char *)embedding->table + at, .stride = 1};
+    cyl_weight_formats[embedding->type].unpack(real_size, &row, y, embedding->size);
 }
 
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
@@ -50,8 +73,7 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         for (int64_t i = 0; i < count; i++) {
             /* the indices were checked before, but they lie in the caller's memory and may have changed since */
             int64_t index = indices[i] >= 0 && indices[i] < embedding->rows ? indices[i] : 0;
-            memcpy(cyl_at(model, y, i * embedding->size), cyl_at(model, embedding->table, index * embedding->size),
-                   (size_t)embedding->size * model->kernels->real_size);
+            copy_row(model, embedding, index, cyl_at(model, y, i * embedding->size));
         }
     }
 }

@@ -203,14 +203,13 @@ static CylStatus write_given(CylModel *model, const CylLayerSpec *spec) {
     return CYL_OK;
 }
 
-/* whether the type that a spec asks for a tensor is that of its matrix; real numbers all tensors have */
+/* whether a tensor is packed in the type that a spec asks for; real numbers all tensors have */
 static bool has_type(const CylModel *model, const CylLayer *layer, const CylTensor *tensor) {
     const int type = cyl_weight_type_from_name(tensor->type, model->kernels->real_size);
     bool is_found = type == CYL_WEIGHTS_REAL;
     for (int32_t p = 0; p < layer->place_count; p++) {
         const CylPlace *place = &layer->places[p];
-        is_found = is_found || (strcmp(place->role, tensor->role) == 0 && place->matrix && !place->is_row &&
-                                (int)place->matrix->type == type);
+        is_found = is_found || (strcmp(place->role, tensor->role) == 0 && (int)place->type == type);
     }
     return is_found;
 }

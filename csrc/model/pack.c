@@ -34,9 +34,8 @@ static int32_t tail_block_width(int32_t units, int32_t gates, bool is_packed) {
     return units <= 4 ? 4 : units <= 8 ? 8 : 16;
 }
 
-/* as cyl_array_prepare, of `size` numbers of a type */
-static CylStatus typed_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec,
-                                     CylWeightType type, int64_t size, void **data) {
+CylStatus cyl_typed_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylWeightType type,
+                                  int64_t size, void **data) {
     const size_t real_size = model->kernels->real_size;
     const char *name = cyl_weight_array_type(type, real_size);
     int32_t index = layer->array_count;
@@ -65,7 +64,7 @@ static CylStatus typed_array_prepare(const CylModel *model, CylLayer *layer, con
 
 CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
                             void **data) {
-    return typed_array_prepare(model, layer, spec, CYL_WEIGHTS_REAL, size, data);
+    return cyl_typed_array_prepare(model, layer, spec, CYL_WEIGHTS_REAL, size, data);
 }
 
 CylStatus cyl_tensor_place(CylLayer *layer, CylPlace place) {
@@ -167,7 +166,7 @@ CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLa
         int64_t of_line = CYL_ALIGNMENT / (int64_t)cyl_weight_size(m->type, sizeof(float));
         size = (size + of_line - 1) / of_line * of_line;
     }
-    CylStatus status = typed_array_prepare(model, layer, spec, m->type, size, &m->weights);
+    CylStatus status = cyl_typed_array_prepare(model, layer, spec, m->type, size, &m->weights);
     if (cyl_weight_formats[type].has_scales) {
         const int64_t pieces = (columns + CYL_INT8_PIECE - 1) / CYL_INT8_PIECE;
         status = status == CYL_OK ? cyl_array_prepare(model, layer, spec, m->row_size, &m->scales) : status;
@@ -182,6 +181,7 @@ CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLa
                                                     .columns = part_columns,
                                                     .matrix = m,
                                                     .first_column = column,
+                                                    .type = m->type,
                                                     .data = m->weights});
         column += (int32_t)part_columns;
     }
@@ -247,7 +247,7 @@ static CylStatus copy_tensor(const CylModel *model, int32_t layer, const char *r
         if (strcmp(place->role, role) != 0) {
             continue;
         }
-        const CylWeightType type = place->matrix && !place->is_row ? place->matrix->type : CYL_WEIGHTS_REAL;
+        const CylWeightType type = place->type;
         const CylWeightFormat *format = &cyl_weight_formats[type];
         int64_t begin = first > place->first_row ? first : place->first_row;
         int64_t last = place->first_row + place->rows, end = rows < last - first ? first + rows : last;

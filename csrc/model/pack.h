@@ -4,6 +4,7 @@
 
 #include "cylstm.h"
 #include "model/matrix.h"
+#include "model/weight_types.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@ typedef struct {
     bool is_row;
     bool is_transposed; /* plain, as (columns, rows) */
     bool is_exact;      /* kept without the subnormal rule */
+    CylWeightType type; /* of the numbers at data */
     void *data;         /* real, or in a matrix's weights of its type */
 } CylPlace;
 
@@ -36,6 +38,9 @@ typedef struct {
  */
 CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
                             void **data);
+/* as cyl_array_prepare, of `size` numbers of a type without scales, rounded up to whole lines of CYL_ALIGNMENT bytes */
+CylStatus cyl_typed_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylWeightType type,
+                                  int64_t size, void **data);
 /* The parts side by side (their columns follow each other), and bias (gates*units), NULL for none. The weights are of
    the type that the spec says; an array of them fills whole lines of CYL_ALIGNMENT bytes in the packed engine. */
 CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m,

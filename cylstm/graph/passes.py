@@ -73,12 +73,12 @@ def with_weights(graph: Graph, weights: object) -> Graph:
     if weights is None:
         return graph
     if not isinstance(weights, str) or weights not in WEIGHT_TYPES:
-        raise ArgumentError(f"weights: expected one of {', '.join(WEIGHT_TYPES)}, found {described(weights)}")
+        raise ArgumentError(f"weights: expected one of {', '.join(WEIGHT_TYPES)} or int8, found {described(weights)}")
     able = [
         (layer.name, role)
         for layer in graph.layers
-        for role in LAYER_KINDS[layer.kind].matrices
-        if role in layer.weights
+        for role in LAYER_KINDS[layer.kind].matrices_of(layer.weights, layer.options)
+        if not weights.startswith("int8") or role in LAYER_KINDS[layer.kind].int8_matrices
     ]
     return graph._replace(weight_types=dict.fromkeys(able, weights) if weights != "float32" else {})
 

@@ -294,13 +294,14 @@ def test_a_file_of_float32_weights_knows_nothing_of_other_types(rng, tmp_path):
 
 
 def test_layers_of_other_kinds_keep_float32_and_the_summary_says_so(rng):
-    tensors = lstm_state_dict(rng, 5, 19) | linear_tensors(rng, "fc", 19, 3)
-    tensors |= {"conv.weight": rng.normal(size=(5, 4, 3)).astype(np.float32)}
-    model = cylstm.from_state_dict(tensors, [L.Conv1d("conv"), L.LSTM("lstm"), L.Linear("fc")], weights="float16")
+    tensors = lstm_state_dict(rng, 4, 19) | linear_tensors(rng, "fc", 19, 3)
+    tensors |= {"conv.weight": rng.normal(size=(4, 1, 3)).astype(np.float32)}
+    wiring = [L.Conv1d("conv", groups=4), L.LSTM("lstm"), L.Linear("fc")]
+    model = cylstm.from_state_dict(tensors, wiring, weights="float16")
     lines = {line.split()[0]: line.split() for line in summary_text(model).splitlines() if line}
     assert lines["conv"][-2] == "float32" and lines["lstm.l0"][-2] == lines["fc"][-2] == "float16"
-    # 2 blocks, one of 16 and one of 4 units, 24 columns; and 80 numbers with padding of bias
-    assert lines["lstm.l0"][-1] == f"{80 * 24 * 2 + 96 * 4:,}"
+    # 2 blocks, one of 16 and one of 4 units, 23 columns, in whole lines; and 80 numbers with padding of bias
+    assert lines["lstm.l0"][-1] == f"{(80 * 23 + 16) * 2 + 96 * 4:,}"
     assert "weights" in lines["layer"]
 
 
@@ -311,7 +312,7 @@ def test_a_tensor_that_a_layer_of_float32_uses_too_is_not_rounded_for_it(rng, tm
     embedded = builder.add("embedding", "table", {"indices": x}, {"weight": table})["y"]
     builder.output(embedded)
     builder.output(builder.add("dense", "fc", {"x": embedded}, {"weight": "table.weight"})["y"])
-    model = cylstm.Model(builder.build(), weights="float16")
+    model = cylstm.Model(builder.build()._replace(weight_types={("fc", "weight"): "float16"}))
     indices = rng.integers(0, 11, (2, 5))
     y = model.predict(indices)
     assert same(y[0], table[indices]) and model.graph.weight_types == {("fc", "weight"): "float16"}
@@ -331,7 +332,7 @@ def test_what_cannot_have_such_weights_is_refused_by_name(rng, tmp_path):
             cylstm.Model(graph, **options)
     for name in ("float24", 16, b"float16", ["float16"]):
         with pytest.raises(
-            ArgumentError, match="weights: expected one of float32, float16, bfloat16, int8a16, int8a8, found"
+            ArgumentError, match="weights: expected one of float32, float16, bfloat16, int8a16, int8a8 or int8, found"
         ):
             cylstm.Model(graph, weights=name)
     path = tmp_path / "a.cylstm"

@@ -38,9 +38,9 @@ static inline void dot_round_neon_dot(const float *x, int32_t count, float facto
 
 /* by hand: the set is compiled without dot products */
 #define ADD_DOTS(sum, weights, x)                                                                                      \
-    __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(weights), "w"(x))
+    __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(weights), "w"(x))
 #define ADD_DOTS_LANE(sum, weights, x, lane)                                                                           \
-    __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(sum) : "w"(weights), "w"(x))
+    __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(sum) : "w"(weights), "w"(x))
 
 #define EACH_QUARTER(each) each(a, 0) each(b, 16) each(c, 32) each(d, 48)
 

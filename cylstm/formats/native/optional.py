@@ -74,12 +74,15 @@ def _weight_types(path: str, types: object, graph: Graph) -> dict[tuple[str, str
         raise FormatError(f"{path}: graph: weight_types expected names of layers, found {types!r:.80}")
     found: dict[tuple[str, str], str] = {}
     for name, kind in types.items():
-        matrices = [role for role in LAYER_KINDS[layers[name].kind].matrices if role in layers[name].weights]
+        matrices = LAYER_KINDS[layers[name].kind].matrices_of(layers[name].weights, layers[name].options)
         by_role = kind if isinstance(kind, dict) else dict.fromkeys(matrices, kind)
         if not by_role:
             raise UnsupportedError(f"{path}: layer {name!r}: weights of {kind!r:.80} are not supported")
         for role, one in by_role.items():
-            if not isinstance(one, str) or one not in WEIGHT_TYPES or one == "float32" or role not in matrices:
+            able = matrices
+            if isinstance(one, str) and WEIGHT_TYPES.get(one) == "I8":
+                able = LAYER_KINDS[layers[name].kind].int8_matrices
+            if not isinstance(one, str) or one not in WEIGHT_TYPES or one == "float32" or role not in able:
                 raise UnsupportedError(f"{path}: layer {name!r}: {role} of {one!r:.80} is not supported")
             found[name, role] = one
     return found

@@ -152,7 +152,7 @@ def _described_types(graph: Graph) -> dict[str, str | dict[str, str]]:
     found: dict[str, str | dict[str, str]] = {}
     for layer in graph.layers:
         types = graph.types_of(layer.name)
-        matrices = [role for role in LAYER_KINDS[layer.kind].matrices if role in layer.weights]
+        matrices = LAYER_KINDS[layer.kind].matrices_of(layer.weights, layer.options)
         if types:
             is_one = len(types) == len(matrices) and len(set(types.values())) == 1
             found[layer.name] = next(iter(types.values())) if is_one else types

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -38,7 +38,10 @@ class LayerKind:
     weights, optional_weights : tuple of str
         The roles of its tensors.
     matrices : tuple of str
-        Those of its weights that the engine can hold in any of `cylstm.graph.weights.WEIGHT_TYPES`.
+        Those of its weights that the engine can hold in another type than float32, see
+        `cylstm.graph.weights.WEIGHT_TYPES`; those of one layer are `matrices_of`.
+    int8_matrices : tuple of str
+        Those of `matrices` that it can hold in int8: what they multiply has one scale.
     defaults : dict
         Every option with its default; a layer's options have exactly these keys.
     reads_mask : bool
@@ -57,11 +60,16 @@ class LayerKind:
     weights: tuple[str, ...] = ()
     optional_weights: tuple[str, ...] = ()
     matrices: tuple[str, ...] = ()
+    int8_matrices: tuple[str, ...] = ()
     defaults: Mapping[str, Option] = {}
     reads_mask = False
     is_inert = False
     gates: tuple[str, ...] = ()
     has_cell = False
+
+    def matrices_of(self, roles: Collection[str], options: Mapping[str, Option]) -> tuple[str, ...]:
+        """Those of `matrices` that a layer with these weights and options has; a convolution in groups has none."""
+        return tuple(role for role in self.matrices if role in roles and options.get("groups", 1) == 1)
 
     def check_roles(self, where: str, inputs: Inputs, weights: Weights) -> None:
         """Raise `ShapeError` unless a layer has the inputs and weights that it needs, and no others."""
@@ -125,6 +133,7 @@ class RecurrentLayer(LayerKind):
     optional_inputs: tuple[str, ...] = ("mask", "h0")
     weights: tuple[str, ...] = ("weight_ih", "weight_hh")
     matrices: tuple[str, ...] = ("weight_ih", "weight_hh")
+    int8_matrices: tuple[str, ...] = ("weight_ih", "weight_hh")
     reads_mask = True
     slots: tuple[str, ...] = ("activation",)
 

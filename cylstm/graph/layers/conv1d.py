@@ -36,6 +36,7 @@ class Conv1dLayer(WindowLayer):
 
     name = "conv1d"
     weights = ("weight",)
+    matrices = ("weight",)
     optional_weights = ("bias",)
     defaults = {**WINDOW_DEFAULTS, "groups": 1, "reach": 1, **activation_defaults(activation="linear")}
 

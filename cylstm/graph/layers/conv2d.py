@@ -46,6 +46,7 @@ class Conv2dLayer(WindowLayer):
     name = "conv2d"
     axis = "_rows"
     weights = ("weight",)
+    matrices = ("weight",)
     optional_weights = ("bias",)
     defaults = {
         **{f"{what}_{axis}": 1 for what in ("stride", "dilation") for axis in ("rows", "columns")},

@@ -47,7 +47,7 @@ class ConvLstmLayer(RecurrentLayer):
     has_cell = True
     optional_inputs = ("mask", "h0", "c0")
     optional_weights = ("bias",)
-    matrices = ()
+    int8_matrices = ()
     slots = ("activation", "recurrent_activation")
     defaults = {
         **RECURRENT_DEFAULTS,

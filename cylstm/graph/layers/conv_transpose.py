@@ -50,6 +50,7 @@ class ConvTransposeLayer(LayerKind):
 
     name = "conv_transpose"
     weights = ("weight",)
+    matrices = ("weight",)
     optional_weights = ("bias",)
     defaults = {
         **{name: 1 if at < 2 else 0 for names in _NAMES for at, name in enumerate(names)},

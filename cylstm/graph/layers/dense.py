@@ -30,6 +30,7 @@ class DenseLayer(LayerKind):
     weights = ("weight",)
     optional_weights = ("bias",)
     matrices = ("weight",)
+    int8_matrices = matrices
     defaults = activation_defaults(activation="linear")
 
     def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:

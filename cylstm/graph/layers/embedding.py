@@ -20,6 +20,7 @@ class EmbeddingLayer(LayerKind):
     name = "embedding"
     inputs = ("indices",)
     weights = ("weight",)
+    matrices = ("weight",)
 
     def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
         x, weight = inputs["indices"], weights["weight"]

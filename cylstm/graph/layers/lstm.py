@@ -59,6 +59,7 @@ class LstmLayer(RecurrentLayer):
     optional_inputs = ("mask", "h0", "c0")
     optional_weights = ("bias", "weight_hr", "peephole_i", "peephole_f", "peephole_o", *_NORMS)
     matrices = ("weight_ih", "weight_hh", "weight_hr")
+    int8_matrices = matrices
     slots = ("activation", "recurrent_activation", "output_activation")
     defaults = {
         **RECURRENT_DEFAULTS,
