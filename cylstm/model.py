@@ -18,6 +18,8 @@ from cylstm.packing import PackedModel
 if TYPE_CHECKING:
     from types import EllipsisType
 
+    from cylstm.explain.prune import Pruning
+    from cylstm.explain.units import UnitReport
     from cylstm.graph.graph import Graph
     from cylstm.quantization import Comparison, QuantizedPart
     from cylstm.stream import Stream
@@ -584,6 +586,82 @@ class Model:
                 stacklevel=2,
             )
         return Model(part, engine=self.engine, dtype=str(self.dtype))
+
+    def prune(
+        self,
+        report: UnitReport | None = None,
+        *,
+        fraction: float | None = None,
+        data: Any = None,
+        layers: Sequence[str] | str | None = None,
+        multiple_of: int = 1,
+        lengths: Any = None,
+        mask: Any = None,
+        threads: int | None = None,
+        progress: bool = False,
+    ) -> Model:
+        """A smaller network, without units of its LSTM, GRU and RNN layers. `pruning` of it says what was removed.
+
+        With a report, the units go that never changed or that repeated another at every step of its data: their weights
+        go into the biases and into those of the unit that they repeat. **On these data** the outputs are the same to
+        within rounding, from states of zeros. A unit that never fires there may fire elsewhere.
+
+        With a fraction, that share of each layer's units goes, whatever they do: those whose output has the least
+        variance times the sum of the squares of all weights that read it. Each becomes its mean over the data.
+
+        Parameters
+        ----------
+        report : UnitReport, optional
+            What `cylstm.explain.units` says of this model.
+        fraction : float, optional
+            Between 0 and 1; needs `data`.
+        data : array_like or list of array_like, optional
+            As `cylstm.explain.units` takes it. With it the error and the speed are measured too.
+        layers : list of str, optional
+            Names of recurrent layers; by default all.
+        multiple_of : int
+            With a fraction: fewer units go, so that the number of those that are left is a multiple. The kernels take
+            as long for 1 unit of an LSTM or GRU as for 16, and of an RNN as for 64.
+        lengths, mask, threads
+            As `predict` takes them, of a single batch of data.
+        progress : bool
+            Show a progress bar, which needs tqdm.
+
+        Returns
+        -------
+        Model
+            It has the names, the engine, the dtype and the metadata of this one. Its states are smaller.
+
+        Raises
+        ------
+        ArgumentError
+            If the report is of another model, or of data that began with other states than zeros; if neither a report
+            nor a fraction is given, or both; if an argument has a value that it cannot have.
+        UnsupportedError
+            If a progress bar is asked for and tqdm is not installed.
+        """
+        from cylstm.explain.prune import prune
+
+        def make(graph: Graph) -> Model:
+            return Model(graph, engine=self.engine, dtype=str(self.dtype))
+
+        given = {"lengths": lengths, "mask": mask, "threads": threads}
+        found, told = prune(self, make, report, fraction, data, layers, multiple_of, given, progress)
+        from cylstm.graph.graph import read_only
+
+        provenance = {**found._graph.provenance, "pruning": told.to_dict()}
+        found._graph = found._graph._replace(provenance=read_only(provenance))
+        return found
+
+    @property
+    def pruning(self) -> Pruning | None:
+        """What `prune` removed, kept and measured; None for a model that it did not make, and for one from a file."""
+        found = self._graph.provenance.get("pruning")
+        if found is None:
+            return None
+        from cylstm.explain.prune import Pruning
+
+        return Pruning.from_dict(found)  # type: ignore[arg-type]
 
     def summary(self) -> None:
         """Print the layers, their output shapes and parameters, and the memory of the weights and of a run.
