@@ -286,7 +286,7 @@ class Conv1d(Dense):
             net.block([x], ALL, f"{what} reads it in groups of channels")
             return
         super().read(net, layer)
-        if options["padding"] != "valid" or options["pad_before"] or options["pad_after"]:
+        if is_padded(layer):
             block_offsets(net, layer, f"{what} pads it with zeros")
 
 
@@ -547,8 +547,7 @@ class Pool(Moves):
     """Windows of time; a constant other than 0 is none where there is padding."""
 
     def check(self, net: Network, layer: Layer) -> None:
-        options = layer.options
-        if options["padding"] != "valid" or options["pad_before"] or options["pad_after"] or options["ceil_mode"]:
+        if is_padded(layer) or layer.options["ceil_mode"]:
             block_offsets(net, layer, f"layer {layer.name!r} ({layer.kind}) pads its windows")
 
 
@@ -699,6 +698,12 @@ def first_alike(like: np.ndarray) -> np.ndarray:
     """For each number the place of the first that is equal."""
     firsts: dict[int, int] = {}
     return np.array([firsts.setdefault(int(one), k) for k, one in enumerate(like)])
+
+
+def is_padded(layer: Layer) -> bool:
+    """Whether windows of a convolution or a pooling may reach beyond the sequence."""
+    options = layer.options
+    return options["padding"] in ("same", "causal") or bool(options["pad_before"]) or bool(options["pad_after"])
 
 
 def block_partly(net: Network, layer: Layer, mask: str | None = None) -> None:

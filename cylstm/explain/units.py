@@ -225,9 +225,9 @@ def fingerprint(model: Model) -> str:
     found = hashlib.blake2b(digest_size=16)
     found.update(f"{model.dtype} {graph.inputs} {graph.outputs}".encode())
     for layer in graph.layers:
-        parts = (dict(layer.inputs), dict(layer.outputs), dict(layer.weights), dict(layer.options))
+        parts = [sorted(part.items()) for part in (layer.inputs, layer.outputs, layer.weights, layer.options)]
         found.update(f"{layer.kind} {layer.name} {parts}".encode())
-    for name, tensor in as_stored(graph.tensors).items():
+    for name, tensor in sorted(as_stored(graph.tensors).items()):
         found.update(f"{name} {tuple(tensor.shape)}".encode())
         for _, piece in tensor.pieces() if isinstance(tensor, StoredTensor) else ((0, np.asarray(tensor)),):
             found.update(np.ascontiguousarray(piece).data)
