@@ -441,6 +441,19 @@ def test_units_whose_states_another_layer_starts_from_stay(rng, role):
     assert len(kept(smaller)) == 4
 
 
+def test_units_whose_cells_are_read_or_given_out_stay(rng):
+    for is_read in (False, True):
+        net = Net(rng)
+        found = net.cell("cell", plant(plain_lstm(rng, FEATURES, UNITS), ZEROS, copies=COPIES))
+        head = net.head()
+        net.y = found["c"]
+        cells = net.head("of cells") if is_read else net.y
+        smaller = pruned(net.model(head, cells), numbers(rng, 4, 9, FEATURES))
+        wanted = "layer 'of cells' reads" if is_read else "the network gives out"
+        assert set(kept(smaller).values()) == {f"{wanted} the cells of the layer after the last step"}
+        assert removed(smaller) == []
+
+
 def test_layers_that_share_their_weights_keep_their_units(rng):
     net = Net(rng)
     kind, weights, options = as_double(plant(plain_lstm(rng, FEATURES, UNITS), ZEROS))
@@ -536,6 +549,50 @@ def test_rows_without_any_step_keep_constants_that_are_read_at_the_last(rng):
     net.head()
     smaller = pruned(net.model(), x, mask=mask)
     assert removed(smaller) == [1, 4, 8, 10] and "rows without any step" in kept(smaller)[2]
+
+
+def test_the_mean_over_time_of_rows_without_any_step_is_none(rng):
+    net = Net(rng, masked=True)
+    net.cell("cell", plant(plain_lstm(rng, FEATURES, UNITS), ZEROS, copies=COPIES))
+    mask = net.builder.value(net.x.mask)
+    net.then("reduce", "mean", inputs={"x": net.y, "mask": mask})
+    net.head()
+    model, x = net.model(), numbers(rng, 4, 9, FEATURES)
+    assert removed(pruned(model, x, lengths=[2, 9, 4, 7])) == [1, 4, 8, 10]
+    mask = rng.random((4, 9)) < 0.7
+    mask[1] = False
+    smaller = model.prune(units(model, x, mask=mask))
+    assert removed(smaller) == [8, 10] and "has no number for rows without any step" in kept(smaller)[1]
+    np.testing.assert_allclose(smaller.predict(x, mask=mask), model.predict(x, mask=mask), rtol=0, atol=1e-12)
+
+
+def test_a_layer_with_a_mask_of_its_own_reads_steps_that_do_not_count_before(rng):
+    net = Net(rng, masked=True)
+    valid = net.builder.add("masking", "masking", {"x": net.x})["mask"]
+    net.cell("cell", plant(plain_lstm(rng, FEATURES, UNITS), ZEROS, CONSTANTS, COPIES), x=net.x)
+    net.cell("second", plain_lstm(rng, UNITS, 6), mask=valid)
+    net.head()
+    model, x = net.model(), numbers(rng, 4, 9, FEATURES)
+    x[2, 7:] = 0.0
+    smaller = pruned(model, x, lengths=[2, 9, 4, 7])
+    assert removed(smaller) == [1, 4, 8, 10] and "do not count" in kept(smaller)[2]
+
+
+def test_values_of_different_masks_that_are_added_keep_constants(rng):
+    net = Net(rng, masked=True)
+    masked = net.builder.add("masking", "masking", {"x": net.x})
+    first = plant(plain_lstm(rng, FEATURES, UNITS), ZEROS, CONSTANTS)
+    second = plant(plain_lstm(rng, FEATURES, UNITS), ZEROS, CONSTANTS)
+    a = net.cell("first", first, x=net.x)["y"]
+    b = net.cell("second", second, x=net.x, mask=masked["mask"])["y"]
+    net.then("merge", "add", inputs={"x": a, "x1": b}, mode="sum")
+    then_lstm(net)
+    model, x = net.model(), numbers(rng, 4, 9, FEATURES)
+    x[2, 7:] = 0.0
+    smaller = model.prune(units(model, x, lengths=[2, 9, 4, 7]))
+    check_same(model, smaller, x, lengths=[2, 9, 4, 7])
+    assert removed(smaller, "first") == removed(smaller, "second") == [1, 4]
+    assert "different masks" in kept(smaller, "first")[2]
 
 
 # ---- the model that comes out

@@ -1,13 +1,18 @@
 """Units of no use: planted ones are found, and no others; any division of the data gives the same report."""
 
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import cylstm
 from cylstm.errors import ArgumentError, ShapeError
 from cylstm.explain import units
+from cylstm.explain.units import _parted
+from cylstm.graph.builder import GraphBuilder
 
-from tests.builders.recurrent import conv_lstm, gru, numbers, plain_lstm, rnn
+from tests.builders.recurrent import conv_lstm, gru, lstm, numbers, plain_lstm, rnn
 from tests.test_trace import UNITS, network
 
 
@@ -101,6 +106,200 @@ def test_steps_that_do_not_count_are_left_out(rng):
     assert found.steps == 12
     np.testing.assert_allclose(found.mean, rows.mean(axis=0), rtol=0, atol=1e-12)
     np.testing.assert_array_equal(found.minimum, rows.min(axis=0))
+
+
+@pytest.mark.parametrize("make", [plain_lstm, gru, rnn, conv_lstm])
+def test_a_report_says_how_many_steps_and_rows_do_not_count(rng, make):
+    model = network(rng, make, masked=True)
+    x = numbers(rng, 3, 6, *model.graph.values["x"].shape[1:])
+    mask = np.ones((3, 6), bool)
+    mask[0, 2:], mask[1] = False, False
+    found = units(model, x, mask=mask)["cell"]
+    assert (found.steps, found.skipped, found.empty, found.is_from_zero) == (8, 10, 1, True)
+    h = model.trace(x, mask=mask)["cell"].h[mask].reshape(8, -1).astype(np.float64)
+    np.testing.assert_allclose(found.mean, h.mean(axis=0), rtol=0, atol=1e-12)
+
+
+def test_batches_come_with_their_own_lengths(rng):
+    model = network(rng, plain_lstm, masked=True)
+    x, lengths = numbers(rng, 7, 6, 5), np.array([2, 6, 4, 1, 6, 5, 3])
+    whole = units(model, x, lengths=lengths)["cell"]
+    parts = ((x[k : k + 2], {"lengths": lengths[k : k + 2]}) for k in range(0, 7, 2))
+    found = units(model, parts)["cell"]
+    assert (found.steps, found.skipped) == (whole.steps, whole.skipped) == (27, 15)
+    np.testing.assert_allclose(found.mean, whole.mean, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(found.open["f"], whole.open["f"])
+
+
+PLANTED = {plain_lstm: "ifo", gru: "rz"}
+
+
+@pytest.mark.parametrize("make", PLANTED)
+def test_gates_that_are_always_open_or_shut_are_found_one_by_one(rng, make):
+    """Unit 2k has its k-th gate always open, unit 2k + 1 always shut; all other gates move."""
+    gates = PLANTED[make]
+    places = {"i": 0, "f": 1, "o": 3, "r": 0, "z": 1}
+    model = network(rng, make)
+    count = 4 if make is plain_lstm else 3
+
+    def edit(tensors):
+        bias = tensors["cell.bias" if make is plain_lstm else "cell.bias_ih"].reshape(count, UNITS)
+        for k, gate in enumerate(gates):
+            bias[places[gate], 2 * k], bias[places[gate], 2 * k + 1] = 12.0, -12.0
+
+    model = changed(model, edit)
+    x = numbers(rng, 40, 12, 5)
+    found = units(model, x)["cell"]
+    trace = model.trace(x)["cell"]
+    for k, gate in enumerate(gates):
+        assert np.flatnonzero(found.always_open[gate]).tolist() == [2 * k]
+        assert np.flatnonzero(found.always_shut[gate]).tolist() == [2 * k + 1]
+        np.testing.assert_allclose(found.gate_mean[gate], trace[gate].mean(axis=(0, 1), dtype=np.float64), rtol=1e-9)
+
+
+def test_a_unit_that_never_moves_far_from_zero_is_always_zero(rng):
+    model = planted(rng)
+
+    def edit(tensors):
+        tensors["cell.bias"].reshape(4, UNITS)[3, 3] = -17.0  # of 4e-8, not 0
+
+    found = units(changed(model, edit), numbers(rng, 150, 12, 5))["cell"]
+    assert np.flatnonzero(found.dead).tolist() == [3] and 0.0 < found.variance[3] < 1e-12
+    assert found.constant[3] == 0.0 and np.isnan(np.delete(found.constant, 3)).all()
+
+
+def test_no_unit_repeats_a_dead_one(rng):
+    model = planted(rng)
+
+    def edit(tensors):
+        rows = tensors["cell.bias"].reshape(4, UNITS)
+        tensors["cell.weight_hh"].reshape(4, UNITS, UNITS)[3, [3, 7]] = 0.0
+        tensors["cell.weight_ih"].reshape(4, UNITS, 5)[3, [3, 7]] = 0.0
+        rows[3, 3], rows[3, 7] = -8.0, -7.9
+
+    model, x = changed(model, edit), numbers(rng, 150, 12, 5)
+    ranges = units(model, x)["cell"]
+    spread = ranges.maximum - ranges.minimum
+    least, most = sorted(spread[[3, 7]])
+    tolerance = float((least + most) / 2)
+    first, second = (3, 7) if spread[3] < spread[7] else (7, 3)
+    found = units(model, x, tolerance=tolerance)["cell"]
+    assert found.dead[first] and not found.dead[second] and found.duplicate_of[second] == -1
+
+
+def test_duplicates_of_many_units_are_found_exactly(rng):
+    size = 700
+    model = network(rng, lambda rng, inputs, hidden: lstm(rng, inputs, size, vectors=[("bias", 4 * size)]))
+    copies = {int(copy): int(first) for first, copy in np.sort(rng.permutation(size)[:240].reshape(-1, 2), axis=1)}
+    nearly = next(k for k in range(3, size) if k not in copies and k not in copies.values())
+
+    def edit(tensors):
+        for role in ("weight_ih", "weight_hh", "bias"):
+            rows = tensors[f"cell.{role}"].reshape(4, size, -1)
+            for copy, first in copies.items():
+                rows[:, copy] = rows[:, first]
+            rows[:, nearly] = rows[:, 0]
+        tensors["cell.bias"][nearly] += 0.001  # nearly unit 0
+
+    model = changed(model, edit)
+    found = units(model, numbers(rng, 20, 5, 5))["cell"]
+    assert {k: int(first) for k, first in enumerate(found.duplicate_of) if first >= 0} == copies
+
+
+def test_units_with_the_same_steps_in_another_order_are_no_duplicates(rng):
+    # sums of their numbers are the same
+    columns = numbers(rng, 1, 50).astype(np.float64).repeat(3, axis=0)
+    columns[1] = columns[1, ::-1]
+    assert _parted(np.zeros(3, np.int64), columns, 1e-6).tolist() == [0, 1, 0]
+
+
+def test_a_group_that_parts_forms_groups_anew(rng):
+    columns = numbers(rng, 2, 50).astype(np.float64)[[0, 1, 0, 1, 1]]
+    assert _parted(np.array([0, 0, 0, 0, 4]), columns, 1e-6).tolist() == [0, 1, 0, 1, 4]
+
+
+def test_duplicates_are_found_in_double_precision_too(rng):
+    model = cylstm.Model(planted(rng).graph, dtype="float64")
+    found = units(model, numbers(rng, 150, 12, 5))["cell"]
+    assert found.duplicate_of.tolist() == [8 if k == 9 else -1 for k in range(UNITS)] and found.tolerance == 1e-13
+
+
+@pytest.mark.parametrize("make", [plain_lstm, gru, rnn, conv_lstm])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_data_that_are_no_numbers_are_an_error_that_says_where(rng, make, bad):
+    model = network(rng, make, masked=True)
+    x = numbers(rng, 70, 6, *model.graph.values["x"].shape[1:])
+    x[66, 2] = bad
+    if np.isnan(bad):
+        with pytest.raises(ArgumentError, match="layer 'cell' is not finite in row 66 of its batch from step 2 on"):
+            units(model, x)
+        with pytest.raises(ArgumentError, match="in row 66"):
+            units(model, [x[:3], x], layers="cell")
+    # where the steps do not count, they do not matter
+    mask = np.ones((70, 6), bool)
+    mask[66, 2] = False
+    assert units(model, x, mask=mask)["cell"].steps == 70 * 6 - 1
+
+
+def test_memory_does_not_grow_with_the_data(rng):
+    model = network(rng, plain_lstm)
+
+    def peak(count):
+        tracemalloc.start()
+        units(model, (numbers(rng, 64, 20, 5) for _ in range(count)))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1)  # what is kept from call to call
+    assert peak(24) < 1.2 * peak(3)
+
+
+def test_long_sequences_are_traced_a_few_rows_at_a_time(rng, monkeypatch):
+    model = network(rng, plain_lstm)
+    x = numbers(rng, 10, 40, 5)
+    whole = units(model, x)["cell"]
+    monkeypatch.setattr(sys.modules["cylstm.explain.units"], "_NUMBERS", 3 * 40 * 5 * UNITS)
+    rows = []
+    trace = cylstm.Model.trace
+    monkeypatch.setattr(
+        cylstm.Model, "trace", lambda self, x, *a, **k: (rows.append(len(x)), trace(self, x, *a, **k))[1]
+    )
+    found = units(model, x)["cell"]
+    assert rows == [3, 3, 3, 1] and found.steps == 400
+    np.testing.assert_allclose(found.mean, whole.mean, rtol=0, atol=1e-12)
+
+
+def test_layers_of_several_kinds_are_reported_in_the_order_of_the_network(rng):
+    builder = GraphBuilder()
+    y = builder.input("x", (None, 5), masked=False)
+    for name, make in (("first", plain_lstm), ("second", gru), ("third", rnn), ("fourth", plain_lstm)):
+        kind, weights, options = make(rng, y.features, 6)
+        y = builder.add(kind, name, {"x": y}, weights, options)["y"]
+    builder.output(y)
+    model, x = cylstm.Model(builder.build()), numbers(rng, 9, 6, 5)
+    report = units(model, x)
+    assert list(report) == ["first", "second", "third", "fourth"] and set(report["third"].open) == set()
+    assert list(units(model, x, ["third", "first"])) == ["third", "first"]
+    for name in report:
+        h = model.trace(x)[name].h.reshape(54, 6).astype(np.float64)
+        np.testing.assert_allclose(report[name].variance, h.var(axis=0), rtol=1e-9)
+
+
+def test_networks_with_several_inputs_take_lists_and_dicts(rng):
+    builder = GraphBuilder()
+    names = [builder.input(name, (None, 5), masked=False) for name in "ab"]
+    cells = []
+    for value, make in zip(names, (plain_lstm, gru)):
+        kind, weights, options = make(rng, 5, 6)
+        cells.append(builder.add(kind, f"cell {value.name}", {"x": value}, weights, options)["h"])
+    builder.output(builder.add("merge", "both", {"x": cells[0], "x1": cells[1]})["y"])
+    model, a, b = cylstm.Model(builder.build()), numbers(rng, 9, 6, 5), numbers(rng, 9, 4, 5)
+    wanted = units(model, [[a, b]])
+    for data in ({"a": a, "b": b}, [{"a": a[:4], "b": b[:4]}, [a[4:], b[4:]]], [((a, b), {})]):
+        found = units(model, data)
+        assert found["cell a"].steps == 54 and found["cell b"].steps == 36
+        np.testing.assert_allclose(found["cell b"].mean, wanted["cell b"].mean, rtol=0, atol=1e-12)
 
 
 def test_wrong_arguments_are_named(rng):
