@@ -898,7 +898,7 @@ def add_random(net, what, name):
         padding = "causal" if what == "causal conv" else "valid"
         net.then("conv1d", name, {"weight": weight(rng, UNITS, 2, x.features)}, padding=padding)
     elif what == "some units":
-        net.then("slice", name, axis=1, start=int(rng.integers(0, 4)), count=7)
+        net.then("slice", name, axis=1, start=int(rng.integers(0, 4)), count=x.features - 4 if x.features > 7 else 1)
     elif what in ("relu", "sigmoid"):
         net.then("activation", name, activation=what)
     elif what == "cosine":
