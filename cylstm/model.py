@@ -620,8 +620,8 @@ class Model:
         layers : list of str, optional
             Names of recurrent layers; by default all.
         multiple_of : int
-            With a fraction: fewer units go, so that the number of those that are left is a multiple. The kernels take
-            as long for 1 unit of an LSTM or GRU as for 16, and of an RNN as for 64.
+            With a fraction: fewer units go, so that the number of those that are left is a multiple. The kernels
+            compute 16 units of an LSTM or GRU at a time, and 64 of an RNN.
         lengths, mask, threads
             As `predict` takes them, of a single batch of data.
         progress : bool

@@ -68,3 +68,20 @@ def test_a_csv_that_is_not_the_series_is_refused_by_line_and_column(example, tmp
         path.write_text("\n".join(change(list(lines))) + "\n")
         with pytest.raises(series.DataError, match=message):
             series.read_csv(path)
+
+
+def test_the_table_of_pruned_networks_shows_what_is_left_of_them(example, monkeypatch):
+    series, _ = example
+    for name in ("prune", "demo", "recipe"):
+        sys.modules.pop(name, None)
+    import prune
+
+    monkeypatch.setattr(series.bootstrap_difference, "__defaults__", (168, 50, 0))
+    lines = prune.prune_table(series.read_csv(FOLDER / "sample_synthetic.csv"), "univariate").splitlines()
+    left = {line.split()[0]: line.split()[1:3] for line in lines if line.startswith(("none", "unused", "25%", "50%"))}
+    assert left == {
+        "none": ["32", "21,760"],
+        "unused": ["32", "21,760"],
+        "25%": ["24", "13,312"],
+        "50%": ["16", "6,912"],
+    }
