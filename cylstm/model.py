@@ -649,7 +649,9 @@ class Model:
         found, told = prune(self, make, report, fraction, data, layers, multiple_of, given, progress)
         from cylstm.graph.graph import read_only
 
-        provenance = {**found._graph.provenance, "pruning": told.to_dict()}
+        # a check with a framework was one of the full network
+        provenance = {name: item for name, item in found._graph.provenance.items() if name != "check"}
+        provenance["pruning"] = told.to_dict()
         found._graph = found._graph._replace(provenance=read_only(provenance))
         return found
 

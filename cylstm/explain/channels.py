@@ -23,6 +23,12 @@ Edit: TypeAlias = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 ALL = slice(None)
 
+#: functions and merges that make little of a little difference
+SMOOTH_FUNCTIONS = (
+    "neg", "abs", "square", "exp", "exp2", "expm1", "sin", "cos", "atan", "sinh", "cosh", "asinh", "erf", "erfc",
+)  # fmt: skip
+SMOOTH_MERGES = ("concat", "sum", "mul", "ave", "sub", "max", "min")
+
 CONV_LSTM = "a unit of a ConvLSTM is a filter at one of many places"
 
 
@@ -38,6 +44,8 @@ class Channels:
     partly : ndarray of bool
         Constants that only hold at the steps that `mask` says count.
     mask : str or None
+    loose : ndarray of bool
+        Where all this only holds to within rounding: what has jumps may tell the numbers apart.
     """
 
     def __init__(
@@ -46,12 +54,14 @@ class Channels:
         like: np.ndarray | None = None,
         partly: np.ndarray | None = None,
         mask: str | None = None,
+        loose: np.ndarray | None = None,
     ) -> None:
         size = len(constant)
         self.constant = constant
         self.like = np.arange(size) if like is None else like
         self.partly = np.zeros(size, bool) if partly is None else partly
         self.mask = mask
+        self.loose = np.zeros(size, bool) if loose is None else loose
 
     @staticmethod
     def unknown(size: int) -> Channels:
@@ -327,7 +337,7 @@ class Recurrent(Rule):
             constant, like = units.constant.copy(), np.where(units.duplicate_of >= 0, units.duplicate_of, -1)
             like = np.where(like < 0, np.arange(len(like)), like)
             partly = (np.nan_to_num(constant) != 0.0) & (units.skipped > 0)
-            net.facts[y] = Channels(constant, like, partly, layer.inputs.get("mask"))
+            net.facts[y] = Channels(constant, like, partly, layer.inputs.get("mask"), units.difference > 0.0)
             if layer.kind == "gru" and not layer.options["reset_after"]:
                 self._check_resets(net, layer, recurrent)
         else:
@@ -335,7 +345,7 @@ class Recurrent(Rule):
         if net.is_read(h):
             net.tie(y, h)
             facts = net.facts[y]
-            net.facts[h] = Channels(facts.constant, facts.like)
+            net.facts[h] = Channels(facts.constant, facts.like, loose=facts.loose)
             if net.is_exact and units.empty:
                 bad = np.flatnonzero(facts.offsets)
                 net.block([h], bad, "rows without any step end with a state of zeros, not with its constant")
@@ -478,7 +488,9 @@ class EachChannel(Rule):
             if tensor.size == size:
                 differs |= tensor != tensor[facts.like]
         like = np.where(differs, np.arange(size), facts.like)
-        net.facts[y] = Channels(constant, like, facts.partly, facts.mask)
+        net.facts[y] = Channels(constant, like, facts.partly, facts.mask, facts.loose)
+        if layer.options.get("function", "abs") not in SMOOTH_FUNCTIONS:
+            block_loose(net, layer, [x])
         why = f"layer {layer.name!r} ({layer.kind}) treats it otherwise than its duplicate"
         net.block([x], np.flatnonzero(differs), why)
 
@@ -517,7 +529,7 @@ class Moves(Rule):
             net.block([x], ALL, f"{what} works along its units")
             return
         net.tie(x, y)
-        net.facts[y] = Channels(facts.constant, facts.like)
+        net.facts[y] = Channels(facts.constant, facts.like, loose=facts.loose)
         mask = layer.inputs.get("mask") if self.reads_valid else None
         block_partly(net, layer, mask)
         if mask is not None and net.has_empty_rows:
@@ -539,6 +551,8 @@ class Reduce(Moves):
             block_offsets(net, layer, f"{what} makes of its constant what depends on the number of steps")
         elif mode not in ("mean", "max", "min"):
             net.block([layer.inputs["x"]], constants, f"{what} has the mode {mode!r}")
+            if mode not in ("prod", "var", "logsumexp"):
+                block_loose(net, layer, [layer.inputs["x"]])
         if "mask" in layer.inputs and net.has_empty_rows:
             net.block([layer.inputs["x"]], constants, f"{what} has no number for rows without any step")
 
@@ -563,7 +577,9 @@ class Slice(Moves):
         facts = net.facts[x]
         net.tie(x, layer.outputs["y"], places)
         like = first_alike(facts.like[places])
-        net.facts[layer.outputs["y"]] = Channels(facts.constant[places], like, facts.partly[places], facts.mask)
+        net.facts[layer.outputs["y"]] = Channels(
+            facts.constant[places], like, facts.partly[places], facts.mask, facts.loose[places]
+        )
 
     def places(self, net: Network, layer: Layer) -> np.ndarray | None:
         """The channels that it takes; None if it takes steps, or every so many channels."""
@@ -603,6 +619,7 @@ class Merge(Rule):
                 np.concatenate([one.like + start for one, start in zip(facts, starts)]),
                 np.concatenate([one.partly for one in facts]),
                 mask,
+                np.concatenate([one.loose for one in facts]),
             )
             return
         if any(len(one.constant) != size for one in facts):
@@ -624,7 +641,9 @@ class Merge(Rule):
         like = np.array([firsts[kind] for kind in kinds])
         like = np.where(np.isnan(constant), like, np.arange(size))
         partly = np.any([one.partly for one in facts], axis=0)
-        net.facts[y] = Channels(constant, like, partly, mask)
+        net.facts[y] = Channels(constant, like, partly, mask, np.any([one.loose for one in facts], axis=0))
+        if layer.options["mode"] not in SMOOTH_MERGES:
+            block_loose(net, layer, names)
         for name, one in zip(names, facts):
             stuck = np.flatnonzero(one.is_known & ~net.facts[y].is_known)
             why = f"layer {layer.name!r} (merge, {layer.options['mode']}) joins it with a number that changes"
@@ -712,6 +731,14 @@ def block_partly(net: Network, layer: Layer, mask: str | None = None) -> None:
     if net.is_exact and facts.partly.any() and (mask is None or mask != facts.mask):
         why = f"layer {layer.name!r} ({layer.kind}) also reads the steps that do not count, at which it is not constant"
         net.block([layer.inputs["x"]], np.flatnonzero(facts.partly), why)
+
+
+def block_loose(net: Network, layer: Layer, names: Sequence[str]) -> None:
+    """Keep what is constant or repeated only to within rounding."""
+    if net.is_exact:
+        why = f"layer {layer.name!r} ({layer.kind}) can make much of a difference within rounding"
+        for name in names:
+            net.block([name], np.flatnonzero(net.facts[name].loose), why)
 
 
 def block_offsets(net: Network, layer: Layer, why: str) -> None:

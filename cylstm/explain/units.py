@@ -52,6 +52,8 @@ class LayerUnits:
     duplicate_of : ndarray of int
         The first unit that had the same output at every step, to within `tolerance`; -1 where there is none. Dead units
         are left out.
+    difference : ndarray
+        What the output of a dead unit is from `constant` at most, and that of a duplicate from the other's; else 0.
     """
 
     def __init__(self, layer: str, counted: _Counted, tolerance: float) -> None:
@@ -74,6 +76,8 @@ class LayerUnits:
         first = counted.group
         is_copy = (first != np.arange(len(first))) & ~self.dead & ~self.dead[first]
         self.duplicate_of = np.where(is_copy, first, -1)
+        off = np.maximum(self.maximum - self.constant, self.constant - self.minimum)
+        self.difference = np.where(self.dead, off, np.where(is_copy, counted.apart, 0.0))
 
     @property
     def always_open(self) -> dict[str, np.ndarray]:
@@ -151,6 +155,8 @@ class _Counted:
         self.gate_sum = {gate: np.zeros(units) for gate in gates}
         #: the first unit that a unit was like so far
         self.group = np.zeros(size, np.int64)
+        #: at most how far it was from that
+        self.apart = np.zeros(size)
 
     def add(self, one: LayerTrace, tolerance: float, first_row: int) -> None:
         h = one.h.reshape(*one.h.shape[:2], -1)
@@ -183,7 +189,11 @@ class _Counted:
         self.squares += ((rows - mean) ** 2).sum(axis=0) + shift**2 * (self.steps * len(rows) / total)
         self.mean += shift * (len(rows) / total)
         self.steps = total
-        self.group = _parted(self.group, np.ascontiguousarray(rows.T), tolerance)
+        columns = np.ascontiguousarray(rows.T)
+        self.group = _parted(self.group, columns, tolerance)
+        # it may be another unit now, which was that far from the one before
+        before = np.where(self.group == np.arange(len(self.group)), 0.0, self.apart[self.group])
+        self.apart = np.maximum(self.apart + before, np.abs(columns - columns[self.group]).max(axis=1))
 
 
 def _parted(group: np.ndarray, columns: np.ndarray, tolerance: float) -> np.ndarray:

@@ -408,6 +408,39 @@ def test_what_lies_between_passes_units_on_or_keeps_them(rng, what):
     check_same(model, smaller, 2.0 * numbers(rng, 3, 9 if what == "joined in time" else 14, FEATURES))
 
 
+@pytest.mark.parametrize("function", ["sign", "cos"])
+def test_a_unit_that_is_constant_to_within_rounding_stays_where_a_function_jumps(rng, function):
+    net = Net(rng)
+    kind, weights, options = plant(as_double(plain_lstm(rng, FEATURES, UNITS)), ZEROS, copies=COPIES)
+    weights["bias"].reshape(4, UNITS)[3, 5] = -40.0  # of 4e-18, of either sign
+    weights["weight_ih"].reshape(4, UNITS, FEATURES)[1, 8] += 1e-15 * numbers(rng, FEATURES)
+    net.cell("cell", (kind, weights, options))
+    net.then("function", "a", function=function)
+    net.head()
+    model, x = net.model(), numbers(rng, 4, 9, FEATURES)
+    report = units(model, x)
+    difference = report["cell"].difference
+    assert np.flatnonzero(difference > 1e-17).tolist() in ([8], [8, 10]) and 0.0 < difference[5] < 1e-16
+    smaller = pruned(model, x)
+    if function == "sign":
+        assert set(removed(smaller)) <= {1, 4, 10} and {1, 4} <= set(removed(smaller))
+        assert "within rounding" in kept(smaller)[5] and "within rounding" in kept(smaller)[8]
+    else:
+        assert removed(smaller) == [1, 4, 5, 8, 10]
+
+
+@pytest.mark.parametrize("mode", ["div", "max"])
+def test_a_unit_that_is_constant_to_within_rounding_stays_where_a_merge_jumps(rng, mode):
+    net = Net(rng)
+    kind, weights, options = plant(as_double(plain_lstm(rng, FEATURES, UNITS)), copies=((3, 8),))
+    weights["weight_ih"].reshape(4, UNITS, FEATURES)[1, 8] += 1e-15 * numbers(rng, FEATURES)
+    y = net.cell("cell", (kind, weights, options))["y"]
+    net.then("merge", "a", inputs={"x": y, "x1": y}, mode=mode)
+    net.head()
+    smaller = pruned(net.model(), numbers(rng, 4, 9, FEATURES))
+    assert removed(smaller) == ([8] if mode == "max" else []) and len(kept(smaller)) == (mode == "div")
+
+
 def test_a_constant_that_becomes_infinite_stays(rng):
     net = Net(rng)
     net.cell("cell", plant(plain_lstm(rng, FEATURES, UNITS), (1,)))
@@ -621,6 +654,9 @@ def test_the_smaller_model_is_a_model_like_any_other(rng, dtype, tmp_path, capsy
     assert same(again.predict(x), found) and again.pruning is None
     copy = pickle.loads(pickle.dumps(smaller))
     assert same(copy.predict(x), found) and str(copy.pruning) == str(smaller.pruning)
+    if model.engine == "packed":
+        smaller.save(tmp_path / "packed.cylstm", packed=True)
+        assert same(cylstm.load(tmp_path / "packed.cylstm", mmap=True).predict(x), found)
     smaller.summary()
     assert "(batch, time, 6)" in capsys.readouterr().out
     stream = smaller.stream()
