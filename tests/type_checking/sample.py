@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cylstm
+from cylstm.explain import units
 
 
 def predict(path: Path, x: NDArray[np.float32]) -> cylstm.Model:
@@ -23,6 +24,12 @@ def predict(path: Path, x: NDArray[np.float32]) -> cylstm.Model:
     model.save(path, metadata={"unit": "kW"}, packed=True)
     model.export_onnx(path.with_suffix(".onnx"), states=True)
     model.summary()
+    smaller = model.prune(fraction=0.5, data=x, multiple_of=16)
+    assert_type(smaller, cylstm.Model)
+    smaller = model.prune(units(model, x))
+    assert smaller.pruning is not None
+    assert_type(smaller.pruning["lstm"].removed, dict[int, str])
+    assert_type(smaller.pruning.speed, float | None)
     return model
 
 
