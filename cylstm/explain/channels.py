@@ -532,7 +532,8 @@ class Moves(Rule):
         net.facts[y] = Channels(facts.constant, facts.like, loose=facts.loose)
         mask = layer.inputs.get("mask") if self.reads_valid else None
         block_partly(net, layer, mask)
-        if mask is not None and net.has_empty_rows:
+        # whether rows have no step in another mask than the units' own, nobody knows
+        if mask is not None and (net.has_empty_rows or mask != facts.mask):
             block_offsets(net, layer, f"{what} gives another number than its constant for rows without any step")
         self.check(net, layer)
 
@@ -553,7 +554,7 @@ class Reduce(Moves):
             net.block([layer.inputs["x"]], constants, f"{what} has the mode {mode!r}")
             if mode not in ("prod", "var", "logsumexp"):
                 block_loose(net, layer, [layer.inputs["x"]])
-        if "mask" in layer.inputs and net.has_empty_rows:
+        if "mask" in layer.inputs and (net.has_empty_rows or layer.inputs["mask"] != facts.mask):
             net.block([layer.inputs["x"]], constants, f"{what} has no number for rows without any step")
 
 
@@ -605,9 +606,9 @@ class Merge(Rule):
         y, names = layer.outputs["y"], list(layer.inputs.values())
         facts = [net.facts[name] for name in names]
         size = net.graph.values[y].features
-        masks = {one.mask for one in facts if one.partly.any()}
+        masks = {one.mask for one in facts if one.offsets.any()}
         mask = masks.pop() if len(masks) == 1 else None
-        if masks and mask is None:
+        if masks:
             for name, one in zip(names, facts):
                 net.block([name], np.flatnonzero(one.partly), f"layer {layer.name!r} merges values of different masks")
         if layer.options["mode"] == "concat" and layer.options["axis"] == -1:

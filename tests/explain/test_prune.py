@@ -611,6 +611,21 @@ def test_a_layer_with_a_mask_of_its_own_reads_steps_that_do_not_count_before(rng
     assert removed(smaller) == [1, 4, 8, 10] and "do not count" in kept(smaller)[2]
 
 
+@pytest.mark.parametrize("kind", ["last", "reduce"])
+def test_rows_without_any_step_in_a_mask_of_another_layer_keep_constants(rng, kind):
+    net = Net(rng)
+    valid = net.builder.add("masking", "masking", {"x": net.x})["mask"]
+    net.cell("cell", plant(plain_lstm(rng, FEATURES, UNITS), ZEROS, CONSTANTS, COPIES), x=net.x)
+    net.then(kind, "a", inputs={"x": net.y, "mask": valid})
+    net.head()
+    model, x = net.model(), numbers(rng, 4, 9, FEATURES)
+    x[2] = 0.0
+    smaller = model.prune(units(model, x))
+    np.testing.assert_allclose(smaller.predict(x), model.predict(x), rtol=0, atol=1e-12)
+    assert removed(smaller) == ([1, 4, 8, 10] if kind == "last" else [8, 10])
+    assert "rows without any step" in kept(smaller)[2]
+
+
 def test_values_of_different_masks_that_are_added_keep_constants(rng):
     net = Net(rng, masked=True)
     masked = net.builder.add("masking", "masking", {"x": net.x})
