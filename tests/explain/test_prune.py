@@ -611,6 +611,20 @@ def test_a_layer_with_a_mask_of_its_own_reads_steps_that_do_not_count_before(rng
     assert removed(smaller) == [1, 4, 8, 10] and "do not count" in kept(smaller)[2]
 
 
+@pytest.mark.parametrize("mode", ["concat", "sum"])
+def test_constants_of_two_directions_with_one_mask_go(rng, mode):
+    net = Net(rng, masked=True)
+    sides = []
+    for name in ("forward", "backward"):
+        kind, weights, options = plant(plain_lstm(rng, FEATURES, UNITS), ZEROS, CONSTANTS)
+        sides.append(net.cell(name, (kind, weights, options | {"reverse": name == "backward"}), x=net.x)["y"])
+    net.then("merge", "both", inputs={"x": sides[0], "x1": sides[1]}, mode=mode)
+    net.cell("next", plain_lstm(rng, net.y.features, 6))
+    net.head()
+    smaller = pruned(net.model(), numbers(rng, 4, 9, FEATURES), lengths=[2, 9, 4, 7])
+    assert removed(smaller, "forward") == removed(smaller, "backward") == [1, 2, 4, 9]
+
+
 @pytest.mark.parametrize("kind", ["last", "reduce"])
 def test_rows_without_any_step_in_a_mask_of_another_layer_keep_constants(rng, kind):
     net = Net(rng)
