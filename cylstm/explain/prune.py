@@ -12,7 +12,7 @@ import numpy as np
 from cylstm.arguments import check_flag
 from cylstm.errors import ArgumentError, ShapeError, described
 from cylstm.explain.channels import CONV_LSTM, KEEPS, RULES, Network
-from cylstm.explain.units import LayerUnits, UnitReport, batches, fingerprint, units
+from cylstm.explain.units import LayerUnits, UnitReport, batches, fingerprint, table_lines, units
 from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
@@ -109,8 +109,7 @@ class Pruning(Mapping[str, LayerPruning]):
         for one in self._layers.values():
             counts = (one.units, one.units - len(one.removed), len(one.removed), len(one.kept))
             rows.append((one.layer, one.kind, *map(str, counts)))
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+        lines = table_lines(rows)
         for one in self._layers.values():
             by_reason: dict[str, list[int]] = {}
             for unit, why in one.kept.items():

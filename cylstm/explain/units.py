@@ -131,11 +131,16 @@ class UnitReport(Mapping[str, LayerUnits]):
             )
             counts = (len(one.dead), int(one.dead.sum()), int((one.duplicate_of >= 0).sum()))
             rows.append((one.layer, *map(str, counts), opened, shut, f"{one.steps:,}"))
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+        return "\n".join(table_lines(rows))
 
     def __repr__(self) -> str:
         return f"<UnitReport of {', '.join(self._layers)}>"
+
+
+def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of texts as lines whose columns stand below each other."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
 class _Counted:
