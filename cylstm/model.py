@@ -638,7 +638,7 @@ class Model:
             If the report is of another model, or of data that began with other states than zeros; if neither a report
             nor a fraction is given, or both; if an argument has a value that it cannot have.
         UnsupportedError
-            If a progress bar is asked for and tqdm is not installed.
+            If weights are of int8, whose rows have scales; or a progress bar is asked for and tqdm is not installed.
         """
         from cylstm.explain.prune import prune
 

@@ -223,6 +223,15 @@ def test_wrong_arguments_are_refused(rng):
         model.compare(small, x, [1, 2, 3])
 
 
+def test_a_network_is_pruned_first_and_quantised_then(rng):
+    model = network(rng)
+    x = rng.normal(size=(3, 30, 22)).astype(np.float32)
+    smaller = model.prune(fraction=0.5, data=x).quantize("int8")
+    assert smaller.graph.parameters() < 0.7 * model.graph.parameters() and types(smaller)
+    with pytest.raises(UnsupportedError, match="is of int8.*, and what is left of its rows would be rounded again"):
+        model.quantize("int8").prune(fraction=0.5, data=x)
+
+
 def test_a_trace_of_a_quantised_model_has_the_bits_of_its_predictions(rng):
     small = network(rng).quantize("int8")
     x = rng.normal(size=(3, 30, 22)).astype(np.float32)

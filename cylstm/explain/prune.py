@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_flag
-from cylstm.errors import ArgumentError, ShapeError, described
+from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.explain.channels import CONV_LSTM, KEEPS, RULES, Network
 from cylstm.explain.units import LayerUnits, UnitReport, batches, fingerprint, table_lines, units
 from cylstm.graph.builder import GraphBuilder
@@ -167,6 +167,12 @@ def prune(
     """As `Model.prune`; ``make(graph)`` makes the smaller model."""
     is_shown = check_flag("progress", progress)
     rest = {name: value for name, value in given.items() if value is not None}
+    for (layer, role), kind in model.graph.weight_types.items():
+        if kind.startswith("int8"):
+            raise UnsupportedError(
+                f"layer {layer!r}: {role} is of {kind}, and what is left of its rows would be rounded again, with "
+                "other scales; prune the model of float32, and quantise the smaller one"
+            )
     if (report is None) == (fraction is None):
         raise ArgumentError("prune: expected a report of cylstm.explain.units, or fraction= with data=")
     if report is not None:
