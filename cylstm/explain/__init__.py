@@ -1,11 +1,28 @@
-"""What a prediction rests on: read from the traces of the engine that predicts.
+"""What a prediction rests on: read from the traces of the engine that predicts, or found by predicting again.
 
 `memory` says how much of each past step is left in a recurrent layer's state, and what it contributed to it; `units`
-which units are of no use, which `Model.prune` takes out.
+which units are of no use, which `Model.prune` takes out. `occlusion` and `shapley` say how much each feature, time or
+both did to a prediction.
 """
 
+from cylstm.explain.attribution import Attribution
+from cylstm.explain.groups import Background
 from cylstm.explain.memory import Memory, memory
+from cylstm.explain.occlusion import occlusion
 from cylstm.explain.prune import LayerPruning, Pruning
+from cylstm.explain.shapley import shapley
 from cylstm.explain.units import LayerUnits, UnitReport, units
 
-__all__ = ["LayerPruning", "LayerUnits", "Memory", "Pruning", "UnitReport", "memory", "units"]
+__all__ = [
+    "Attribution",
+    "Background",
+    "LayerPruning",
+    "LayerUnits",
+    "Memory",
+    "Pruning",
+    "UnitReport",
+    "memory",
+    "occlusion",
+    "shapley",
+    "units",
+]
