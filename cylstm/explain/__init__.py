@@ -2,10 +2,12 @@
 
 `memory` says how much of each past step is left in a recurrent layer's state, and what it contributed to it; `units`
 which units are of no use, which `Model.prune` takes out. `occlusion` and `shapley` say how much each feature, time or
-both did to a prediction.
+both did to a prediction, and `gradients`, `integrated_gradients` and `lrp` how it depends on each number of the
+input.
 """
 
 from cylstm.explain.attribution import Attribution
+from cylstm.explain.gradients import InputGradients, gradients, integrated_gradients, lrp
 from cylstm.explain.groups import Background
 from cylstm.explain.memory import Memory, memory
 from cylstm.explain.occlusion import occlusion
@@ -16,11 +18,15 @@ from cylstm.explain.units import LayerUnits, UnitReport, units
 __all__ = [
     "Attribution",
     "Background",
+    "InputGradients",
     "LayerPruning",
     "LayerUnits",
     "Memory",
     "Pruning",
     "UnitReport",
+    "gradients",
+    "integrated_gradients",
+    "lrp",
     "memory",
     "occlusion",
     "shapley",
