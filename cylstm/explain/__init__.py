@@ -3,7 +3,7 @@
 `memory` says how much of each past step is left in a recurrent layer's state, and what it contributed to it; `units`
 which units are of no use, which `Model.prune` takes out. `occlusion` and `shapley` say how much each feature, time or
 both did to a prediction, and `gradients`, `integrated_gradients` and `lrp` how it depends on each number of the
-input.
+input. `readouts` is what the head of a network reads out of each recurrent layer.
 """
 
 from cylstm.explain.attribution import Attribution
@@ -12,6 +12,7 @@ from cylstm.explain.groups import Background
 from cylstm.explain.memory import Memory, memory
 from cylstm.explain.occlusion import occlusion
 from cylstm.explain.prune import LayerPruning, Pruning
+from cylstm.explain.readouts import readouts
 from cylstm.explain.shapley import shapley
 from cylstm.explain.units import LayerUnits, UnitReport, units
 
@@ -29,6 +30,7 @@ __all__ = [
     "lrp",
     "memory",
     "occlusion",
+    "readouts",
     "shapley",
     "units",
 ]

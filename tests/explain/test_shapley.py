@@ -169,6 +169,27 @@ def test_the_distant_past_is_pruned_where_it_does_not_matter(rng):
     assert nothing.pruned == 0 and len(nothing.names) == 4
 
 
+def test_a_forecast_that_feeds_itself_is_explained_as_a_function(rng):
+    model = lstm_model(rng, 3, 13, 3, last=True)
+    history = numbers(rng, BATCH, TIME, 3)
+
+    def forecast(batch):  # as docs/look-inside.md has it
+        stream = model.stream(batch=len(batch), window=None)
+        found = [stream.run(batch)]
+        for _ in range(4):
+            found.append(stream.step(found[-1]))
+        return np.stack(found, axis=1)
+
+    found = shapley(forecast, history, 2)
+    assert found.values.shape == (BATCH, 4, 5, 3)
+    np.testing.assert_allclose(found.residual, 0.0, rtol=0, atol=1e-12)
+    wanted = by_definition(forecast, history, np.float32(0), found.owner, 4)
+    np.testing.assert_allclose(found.values, wanted, rtol=0, atol=1e-6)
+    # the first step is that of the model itself, the later ones are not
+    np.testing.assert_array_equal(found.values[:, :, 0], shapley(model, history, 2).values)
+    np.testing.assert_array_equal(found.prediction, forecast(history))
+
+
 def test_wrong_arguments_are_named(rng):
     model = lstm_model(rng, 3, 5, 2, last=True)
     x = numbers(rng, BATCH, TIME, 3)
