@@ -16,7 +16,7 @@ from cylstm.arguments import check_flag, check_threads
 from cylstm.engine.threads import available_threads
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.explain.groups import Groups
-from cylstm.inputs import as_input
+from cylstm.inputs import as_input, as_masks, as_state
 from cylstm.model import Model
 
 if TYPE_CHECKING:
@@ -96,25 +96,22 @@ class Explained:
         if isinstance(x, Mapping):
             raise ShapeError(f"x: expected an array, found {described(x)}")
         array, is_alone = as_input(x, value, packed.dtype)
-        if is_alone and "lengths" in self._given:
-            self._given["lengths"] = np.reshape(self._given["lengths"], 1)
-        if is_alone and "mask" in self._given:
-            self._given["mask"] = np.reshape(self._given["mask"], (1, -1))
+        lengths, mask = self._given.pop("lengths", None), self._given.pop("mask", None)
+        flags = as_masks(packed, [array], is_alone, lengths, mask)[0]
+        if flags is not None:
+            self._given["mask"] = flags.astype(bool)
+        if "initial_state" in self._given:
+            flat = iter(as_state(self._given["initial_state"], packed.state_groups, len(array), packed.dtype))
+            self._given["initial_state"] = [[next(flat) for _ in shapes] for _, shapes in packed.state_groups]
         return array, not is_alone
 
     def _given_of(self, rows: np.ndarray) -> dict[str, Any]:
         """What is given about the rows of x, for inputs that are made of these."""
-        found: dict[str, Any] = {}
-        for name, value in self._given.items():
-            if name in ("lengths", "mask"):
-                array = np.asarray(value)
-                if array.shape[:1] != self.x.shape[:1]:
-                    raise ShapeError(f"{name}: expected one for each of {len(self.x)} rows, found shape {array.shape}")
-                found[name] = array[rows]
-            elif name == "initial_state":
-                found[name] = [tuple(_of_rows(part, rows, len(self.x)) for part in parts) for parts in value]
-            else:
-                found[name] = value
+        found = dict(self._given)
+        if "mask" in found:
+            found["mask"] = found["mask"][rows]
+        if "initial_state" in found:
+            found["initial_state"] = [tuple(part[rows] for part in parts) for parts in found["initial_state"]]
         return found
 
     def _predict(self, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -387,10 +384,3 @@ def _rows_limit(rows: Any, x: np.ndarray) -> int:
     if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
         raise ArgumentError(f"rows: expected a number from 1 on, found {described(rows)}")
     return int(rows)
-
-
-def _of_rows(part: Any, rows: np.ndarray, batch: int) -> np.ndarray:
-    array = np.asarray(part)
-    if len(array) != batch:
-        raise ShapeError(f"initial_state: expected states of {batch} rows, found shape {array.shape}")
-    return np.asarray(array[rows])

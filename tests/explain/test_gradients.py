@@ -85,11 +85,16 @@ def test_steps_that_do_not_count_hand_on_what_they_show(rng, make, padding, empt
     cell = builder.add(kind, "cell", {"x": x}, weights, options | {"padding": padding, "empty_state": empty_state})
     builder.output(builder.add("dense", "head", {"x": cell["y"]}, {"weight": weight(rng, 2, 6)})["y"])
     builder.output(builder.add("dense", "total", {"x": cell["h"]}, {"weight": weight(rng, 2, 6)})["y"])
+    # so that what the state is matters
+    first = builder.add("slice", "first", {"x": x}, options={"count": 1})["y"]
+    first = builder.add("reshape", "flat", {"x": first}, options={"shape": "-1"})["y"]
+    first = builder.add("dense", "of.x", {"x": first}, {"weight": weight(rng, 6, 4)})["y"]
+    builder.output(builder.add("merge", "product", {"x": cell["h"], "x1": first}, options={"mode": "mul"})["y"])
     model = cylstm.Model(builder.build(), **DOUBLE)
     x, mask = rng.normal(size=(4, TIME, 4)), rng.random((4, TIME)) < 0.5
     mask[0], mask[1] = True, False
     state = [tuple(part.astype(np.float64) for part in parts) for parts in random_states(rng, model, 4)]
-    for place, output in enumerate((("head", slice(None), 1), ("total", 0))):
+    for place, output in enumerate((("head", slice(None), 1), ("total", 0), ("product", 0))):
         found = gradients(model, x, output, mask=mask, initial_state=state)
 
         def predicted(a, h, place=place):
@@ -98,6 +103,8 @@ def test_steps_that_do_not_count_hand_on_what_they_show(rng, make, padding, empt
 
         assert_is_gradient(found.values, lambda a: predicted(a, state[0][0]), x)
         assert_is_gradient(found.initial[0][0], lambda h: predicted(x, h), state[0][0])
+        if output[0] == "product":
+            continue  # which has no relevance
         conserved = lrp(model, x, output, bias_factor=1.0, mask=mask, initial_state=state)
         np.testing.assert_allclose(conserved.residual, 0.0, rtol=0, atol=1e-12)
 
@@ -248,6 +255,20 @@ def test_a_deep_network_of_two_directions_is_explained(rng):
     np.testing.assert_allclose(whole.values[[0, 70, 149]], gradients(model, many[[0, 70, 149]], 1).values, atol=1e-14)
 
 
+def test_values_lie_as_the_user_has_the_axes(rng):
+    model = network(rng, plain_lstm, **DOUBLE)
+    turned = cylstm.Model(model.graph._replace(layouts={"x": "10", "head": "10"}), **DOUBLE)
+    x = rng.normal(size=(BATCH, TIME, 5))
+    for method in (gradients, integrated_gradients, lrp):
+        found, wanted = method(turned, x.transpose(0, 2, 1), (1, slice(2, 4))), method(model, x, (slice(2, 4), 1))
+        np.testing.assert_allclose(found.values, wanted.values.transpose(0, 2, 1), rtol=0, atol=1e-14)
+        np.testing.assert_allclose(found.prediction, wanted.prediction, rtol=0, atol=1e-14)
+        alone = method(turned, x[1].T, (1, slice(2, 4)))
+        np.testing.assert_allclose(alone.values, wanted.values[1].T, rtol=0, atol=1e-14)
+    with pytest.raises(UnsupportedError, match="other orders of axes expected a number"):
+        integrated_gradients(turned, x.transpose(0, 2, 1), (1, 0), np.zeros(5))
+
+
 def test_relevance_of_a_softmax_is_that_of_its_score(rng):
     model = deep(rng, **DOUBLE)
     x = rng.normal(size=(BATCH, TIME, 5))
@@ -258,12 +279,13 @@ def test_relevance_of_a_softmax_is_that_of_its_score(rng):
     np.testing.assert_allclose(found.residual, 0.0, rtol=0, atol=1e-12)
 
 
-def test_masked_steps_have_no_gradient(rng):
+@pytest.mark.parametrize("padding", ["zero", "repeat"])
+def test_masked_steps_have_no_gradient(rng, padding):
     builder = GraphBuilder()
     x = builder.input("x", (None, 4))
     masked = builder.add("masking", "masking", {"x": x})["y"]
     kind, weights, options = gru(rng, 4, 6)
-    y = builder.add(kind, "cell", {"x": masked}, weights, options | {"padding": "repeat"})["y"]
+    y = builder.add(kind, "cell", {"x": masked}, weights, options | {"padding": padding})["y"]
     last = builder.add("last", "last", {"x": y})["y"]
     builder.output(builder.add("dense", "head", {"x": last}, {"weight": weight(rng, 1, 6)})["y"])
     model = cylstm.Model(builder.build(), **DOUBLE)
@@ -275,6 +297,12 @@ def test_masked_steps_have_no_gradient(rng):
     assert (found.values[zero] == 0.0).all()
     moved = differences(lambda a: model.predict(a)[:, 0], x)
     np.testing.assert_allclose(found.values[~zero], moved[~zero], rtol=0, atol=1e-9)
+    # in float32 what is below 2**-40 is zero
+    narrow = cylstm.Model(model.graph, dtype="float32")
+    small = np.where(x == 0.0, 1e-14, x)
+    assert (gradients(narrow, small).values[zero] == 0.0).all()
+    np.testing.assert_allclose(gradients(narrow, small).values, found.values, rtol=0, atol=1e-5)
+    assert (gradients(model, small).values[zero] != 0.0).any()
 
 
 def test_an_encoder_hands_its_states_to_a_decoder(rng):

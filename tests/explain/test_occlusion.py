@@ -122,6 +122,10 @@ def test_initial_states_are_those_of_each_row(rng):
     without = np.where(found.owner == 1, np.float32(0), x)
     wanted = model.predict(x, initial_state=state).astype(float) - model.predict(without, initial_state=state)
     np.testing.assert_array_equal(found.values[:, 1], wanted)
+    alone = occlusion(model, x[2], 3, initial_state=[tuple(part[2] for part in parts) for parts in state])
+    np.testing.assert_array_equal(alone.values, found.values[2])
+    with pytest.raises(ShapeError, match="state of layer 'cell'"):
+        occlusion(model, x, 3, initial_state=[(state[0][0],)])
 
 
 def test_outputs_are_chosen_by_index_function_and_name(rng):
@@ -237,7 +241,7 @@ def test_wrong_arguments_are_named(rng):
         occlusion("model", x)
     with pytest.raises(ShapeError, match="for a function expected numbers"):
         occlusion(model.predict, x[0, 0])
-    with pytest.raises(ShapeError, match="lengths: expected one for each of 3 rows"):
+    with pytest.raises(ShapeError, match="lengths: expected 3 whole numbers"):
         occlusion(network(rng, gru, masked=True), x, lengths=[1, 2])
     with pytest.raises(ArgumentError, match="expected one of feature 0"):
         occlusion(model, x)["feature 7"]
@@ -255,6 +259,16 @@ def test_networks_of_several_inputs_are_explained_as_functions_of_one(rng):
     found = occlusion(lambda rows: model.predict([rows, np.tile(b[:1], (len(rows), 1))]), a[:1])
     w = model.graph.tensors["head.weight"]
     np.testing.assert_allclose(found.values[0], (w[:, :4] * a[0]).T, rtol=0, atol=1e-6)
+
+
+def test_networks_with_other_orders_of_axes_are_explained_as_functions(rng):
+    model = network(rng, gru)
+    turned = cylstm.Model(model.graph._replace(layouts={"x": "10"}))
+    x = numbers(rng, BATCH, TIME, 5)
+    with pytest.raises(UnsupportedError, match="input 'x' has its time or features elsewhere"):
+        occlusion(turned, x.transpose(0, 2, 1))
+    found = occlusion(turned.predict, x.transpose(0, 2, 1), {"first": (0, slice(None))})
+    np.testing.assert_array_equal(found["first"], occlusion(model, x, {"first": 0})["first"])
 
 
 def test_a_result_is_printed_as_a_table(rng):

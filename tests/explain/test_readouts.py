@@ -103,6 +103,15 @@ def test_layers_of_another_size_and_heads_of_several_layers_are_refused(rng):
     builder = GraphBuilder()
     x = builder.input("x", (None, 5))
     name, weights, more = gru(rng, 5, 6)
+    last = builder.add(name, "cell", {"x": x}, weights, more)["h"]
+    y = builder.add("slice", "unit", {"x": last}, options={"start": -1, "count": 1})["y"]
+    builder.output(builder.add("dense", "head", {"x": y}, {"weight": weight(rng, 2, 1)})["y"])
+    model = cylstm.Model(builder.build())
+    with pytest.raises(UnsupportedError, match=r"layer 'unit' \(slice\)"):
+        readouts(model, model.trace(numbers(rng, BATCH, TIME, 5)))
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 5))
+    name, weights, more = gru(rng, 5, 6)
     builder.output(builder.add(name, "cell", {"x": x}, weights, more)["y"])
     model = cylstm.Model(builder.build())
     with pytest.raises(UnsupportedError, match="no head behind layer 'cell'"):
