@@ -497,6 +497,19 @@ def test_layers_without_a_rule_are_named_before_anything_is_computed(rng, monkey
         gradients(model, numbers(rng, BATCH, TIME, FEATURES), (0, 0))
 
 
+def test_a_state_that_depends_on_no_input_is_refused(rng):
+    builder = GraphBuilder()
+    x = builder.input("x", (6,))
+    steps = builder.add("constant", "steps", {}, {"value": numbers(rng, 4, 3)}, {"has_time": True})["y"]
+    kind, weights, options = gru(rng, 3, 6)
+    state = builder.add(kind, "cell", {"x": steps}, weights, options)["h"]
+    y = builder.add("merge", "sum", {"x": x, "x1": state}, options={"mode": "sum"})["y"]
+    builder.output(builder.add("dense", "head", {"x": y}, {"weight": weight(rng, 1, 6)}, {"activation": "tanh"})["y"])
+    model = cylstm.Model(builder.build(), **DOUBLE)
+    with pytest.raises(UnsupportedError, match=r"layer 'cell' \(gru\): its last state is read"):
+        gradients(model, rng.normal(size=(BATCH, 6)))
+
+
 def test_a_softmax_within_a_network_has_no_relevance(rng):
     model = one(rng, "activation", (None, FEATURES), {"activation": "softmax"})
     x = rng.normal(size=(BATCH, TIME, FEATURES))

@@ -92,6 +92,10 @@ class Backward:
         for layer in self._layers:
             if layer.name in self._on_the_way:
                 self._check(layer)
+            elif self._read_states(layer):
+                raise UnsupportedError(
+                    f"layer {layer.name!r} ({layer.kind}): its last state is read, and it depends on no input"
+                )
         if self._output not in depends:
             raise ArgumentError(f"output {self._output!r} depends on no input")
         self._tensors: dict[str, np.ndarray] = {}
@@ -106,6 +110,11 @@ class Backward:
             return None
         is_softmax = layer.kind == "softmax" or layer.options["activation"] == "softmax"
         return layer if is_softmax else None
+
+    def _read_states(self, layer: Layer) -> bool:
+        """Whether the states after the last step of a layer are read."""
+        states = {name for role, name in layer.outputs.items() if role in ("h", "c")}
+        return self._output in states or any(states & set(other.inputs.values()) for other in self._layers)
 
     def _check(self, layer: Layer) -> None:
         """Raise `UnsupportedError` unless there is a rule for the layer."""
@@ -240,8 +249,6 @@ class Backward:
             y = np.asarray(trace["h" if "h" in trace.parts else "y"], np.float64)
             values[layer.outputs["y"]] = y
             if layer.name not in self._on_the_way:
-                if set(layer.outputs) & {"h", "c"}:
-                    self._add_constant_states(layer)
                 continue
             own = {"own": masks[layer.outputs["mask"]]} if layer.outputs.get("mask") in masks else {}
             initial = {}
@@ -265,18 +272,10 @@ class Backward:
                 initial,
             )
             calls[layer.name] = call
-            for role, state in RULES[layer.kind].states(call).items():
-                values[layer.outputs[role]] = state
+            if self._read_states(layer):
+                for role, state in RULES[layer.kind].states(call).items():
+                    values[layer.outputs[role]] = state
         return calls, values, outputs
-
-    def _add_constant_states(self, layer: Layer) -> None:
-        """Nothing reads the states of a layer that depends on no input, but where the network is of another kind."""
-        read = {name for other in self._layers for name in other.inputs.values()} | {self._output}
-        for role in ("h", "c"):
-            if layer.outputs.get(role) in read:
-                raise UnsupportedError(
-                    f"layer {layer.name!r} ({layer.kind}): its last state is read, and it depends on no input"
-                )
 
     def _add_mask(self, layer: Layer, values: Mapping[str, np.ndarray], masks: dict[str, np.ndarray]) -> None:
         """Which steps count, where a layer finds that out. One that is not known is all of them."""
