@@ -198,6 +198,19 @@ def test_repeated_vectors_sum_what_goes_back(rng):
     assert_is_gradient(gradients(model, x, (2, 1)).values, lambda a: model.predict(a)[:, 2, 1], x)
 
 
+def test_comparisons_have_a_slope_of_zero(rng):
+    builder = GraphBuilder()
+    x = builder.input("x", (FEATURES,))
+    other = builder.add("dense", "other", {"x": x}, {"weight": weight(rng, FEATURES, FEATURES)})["y"]
+    chosen = builder.add("merge", "less", {"x": x, "x1": other}, options={"mode": "less"})["y"]
+    y = builder.add("merge", "product", {"x": x, "x1": chosen}, options={"mode": "mul"})["y"]
+    builder.output(builder.add("dense", "head", {"x": y}, {"weight": weight(rng, 1, FEATURES)})["y"])
+    model = cylstm.Model(builder.build(), **DOUBLE)
+    x = rng.normal(size=(BATCH, FEATURES))
+    assert_is_gradient(gradients(model, x).values, lambda a: model.predict(a)[:, 0], x)
+    assert (gradients(model, x).values == 0.0).any()
+
+
 def test_every_rule_is_checked():
     others = {"activation", "dense", "lstm", "gru", "rnn", "repeat_vector"}
     assert set(RULES) == set(AROUND) | others

@@ -7,6 +7,7 @@ import cylstm
 from cylstm.explain import gradients
 
 torch = pytest.importorskip("torch")
+torch_models = pytest.importorskip("tests.builders.torch_models")
 nn = torch.nn
 
 pytestmark = pytest.mark.frameworks
@@ -110,6 +111,28 @@ def test_gradients_are_those_of_autograd(rng, name):
         wanted = autograd(module, x, output)
         assert np.abs(wanted).max() > 1e-4
         np.testing.assert_allclose(gradients(wide, x, output).values, wanted, rtol=0, atol=1e-13)
+
+
+NETWORKS = [
+    "encoder and decoder", "encoder and decoder gru", "unrolled cell", "cells in a loop", "steps as rows",
+    "repeated state", "repeated static features", "learned state", "rows of one number",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_of_whole_networks_are_those_of_autograd(name):
+    module, tensors = torch_models.build(name)
+    module, tensors = module.double(), [tensor.double() for tensor in tensors]
+    model = cylstm.from_torch(module, inputs=torch_models.CASES[name].inputs, engine="blas", dtype="float64")
+    arrays = [tensor.numpy() for tensor in tensors]
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    for output, y in zip(model.outputs, torch_models.leaves(module(*leaves)), strict=True):
+        key = tuple(slice(0, 2) for _ in y.shape[1:])
+        found = gradients(model, arrays if len(arrays) > 1 else arrays[0], (output, *key)).values
+        wanted = torch.autograd.grad(y[(slice(None), *key)].sum(), leaves, retain_graph=True)
+        for one, other in zip(found if isinstance(found, list) else [found], wanted, strict=True):
+            assert np.abs(one).max() > 1e-6
+            np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])

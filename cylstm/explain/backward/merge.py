@@ -10,13 +10,15 @@ from cylstm.explain.backward.rule import Arrays, Call, Relevance, Rule
 from cylstm.graph.values import Option
 
 _SUMS = ("sum", "ave", "sub")
+#: which are flat on either side of where they change; a gradient through them is 0, as in PyTorch
+_COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "and", "or", "xor")
 
 
 class MergeRule(Rule):
-    """Concatenation, sums, products, quotients and extremes."""
+    """Concatenation, sums, products, quotients, extremes and comparisons."""
 
     def refusal(self, options: Mapping[str, Option], inputs: int) -> str | None:
-        known = ("concat", *_SUMS, "mul", "div", "max", "min")
+        known = ("concat", *_SUMS, "mul", "div", "max", "min", *_COMPARISONS)
         return None if options["mode"] in known else f"mode {options['mode']!r} has no gradient here"
 
     def relevance_refusal(self, options: Mapping[str, Option], inputs: int) -> str | None:
@@ -53,6 +55,8 @@ class MergeRule(Rule):
         mode, of_y = call.options["mode"], out["y"]
         if mode == "concat":
             return self._parts(call, of_y)
+        if mode in _COMPARISONS:
+            return {role: np.zeros_like(value) for role, value in call.inputs.items()}
         values = self._values(call)
         arrays = list(values.values())
         slopes = _slopes(str(mode), arrays, of_y.shape)
