@@ -15,7 +15,8 @@ import numpy as np
 from cylstm.arguments import check_flag, check_threads
 from cylstm.engine.threads import available_threads
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
-from cylstm.explain.groups import Groups
+from cylstm.explain.attribution import Attribution
+from cylstm.explain.groups import Groups, baseline_of, groups_of
 from cylstm.inputs import as_input, as_masks, as_state
 from cylstm.model import Model
 
@@ -113,6 +114,35 @@ class Explained:
         if "initial_state" in found:
             found["initial_state"] = [tuple(part[rows] for part in parts) for parts in found["initial_state"]]
         return found
+
+    def divided(self, groups: Any, baseline: Any) -> tuple[Groups, np.ndarray]:
+        """The groups and the baseline that a user asks for, as `groups_of` and `baseline_of` give them."""
+        found = groups_of(groups, self.x.shape[1:], has_time=self.has_time, has_features=self.has_features)
+        return found, baseline_of(baseline, self.x)
+
+    def result(
+        self, method: str, groups: Groups, values: np.ndarray, error: np.ndarray, ends: np.ndarray, pruned: int = 0
+    ) -> Attribution:
+        """What a user gets, of values and errors (batch, groups, outputs), and of the predictions without any group and
+        with all, (batch, 2, outputs).
+        """
+        arrays = {
+            "values": values.reshape(*values.shape[:2], *self.shape),
+            "error": error.reshape(*error.shape[:2], *self.shape),
+            "base_value": ends[:, 0].reshape(-1, *self.shape),
+            "prediction": ends[:, 1].reshape(-1, *self.shape),
+        }
+        if not self.has_batch:
+            arrays = {name: array[0] for name, array in arrays.items()}
+        return Attribution(
+            method,
+            groups.names,
+            groups.owner,
+            **arrays,
+            evaluations=self.evaluations,
+            pruned=pruned,
+            has_batch=self.has_batch,
+        )
 
     def _predict(self, inputs: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The explained outputs, flat and in float64 (inputs, outputs), of inputs made of these rows of x."""

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.explain.attribution import Attribution
 from cylstm.explain.coalitions import Explained
-from cylstm.explain.groups import baseline_of, groups_of
 
 if TYPE_CHECKING:
+    from cylstm.explain.attribution import Attribution
     from cylstm.model import Model
 
 
@@ -70,24 +69,12 @@ def occlusion(
         For a model of several inputs: explain a function of one of them.
     """
     explained = Explained(model, x, output, rows=rows, share=share, given=given)
-    divided = groups_of(groups, explained.x.shape[1:], has_time=explained.has_time, has_features=explained.has_features)
-    instead = baseline_of(baseline, explained.x)
+    divided, instead = explained.divided(groups, baseline)
     count = len(divided)
     # all are there, each is not, none is; of one group the last two are the same
     present = np.concatenate([np.ones((1, count), bool), ~np.eye(count, dtype=bool)])
     if count > 1:
         present = np.concatenate([present, np.zeros((1, count), bool)])
     found = explained.of(divided, instead, present)
-    found = found.reshape(*found.shape[:2], *explained.shape)
-    prediction, values = found[:, 0], found[:, :1] - found[:, 1 : count + 1]
-    arrays = {"values": values, "error": np.zeros_like(values), "prediction": prediction, "base_value": found[:, -1]}
-    if not explained.has_batch:
-        arrays = {name: array[0] for name, array in arrays.items()}
-    return Attribution(
-        "occlusion",
-        divided.names,
-        divided.owner,
-        **arrays,
-        evaluations=explained.evaluations,
-        has_batch=explained.has_batch,
-    )
+    values = found[:, :1] - found[:, 1 : count + 1]
+    return explained.result("occlusion", divided, values, np.zeros_like(values), found[:, [-1, 0]])

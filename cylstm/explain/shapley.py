@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.errors import ArgumentError, described
-from cylstm.explain.attribution import Attribution
 from cylstm.explain.coalitions import Explained
-from cylstm.explain.groups import Groups, baseline_of, groups_of
+from cylstm.explain.groups import Groups
 
 if TYPE_CHECKING:
+    from cylstm.explain.attribution import Attribution
     from cylstm.model import Model
 
 #: groups up to which all coalitions are computed
@@ -84,8 +84,7 @@ def shapley(
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ArgumentError(f"seed: expected a whole number from 0 on, found {described(seed)}")
     explained = Explained(model, x, output, rows=rows, share=share, given=given)
-    divided = groups_of(groups, explained.x.shape[1:], has_time=explained.has_time, has_features=explained.has_features)
-    instead = baseline_of(baseline, explained.x)
+    divided, instead = explained.divided(groups, baseline)
     pruned = 0
     if prune is not None:
         pruned = _pruned_steps(explained, divided, instead, prune)
@@ -95,24 +94,7 @@ def shapley(
     else:
         pairs = _PAIRS if samples is None else int(samples)
         values, error, ends = _sampled(explained, divided, instead, pairs, int(seed))
-    shape = explained.shape
-    arrays = {
-        "values": values.reshape(*values.shape[:2], *shape),
-        "error": error.reshape(*error.shape[:2], *shape),
-        "base_value": ends[:, 0].reshape(-1, *shape),
-        "prediction": ends[:, 1].reshape(-1, *shape),
-    }
-    if not explained.has_batch:
-        arrays = {name: array[0] for name, array in arrays.items()}
-    return Attribution(
-        "shapley",
-        divided.names,
-        divided.owner,
-        **arrays,
-        evaluations=explained.evaluations,
-        pruned=pruned,
-        has_batch=explained.has_batch,
-    )
+    return explained.result("shapley", divided, values, error, ends, pruned)
 
 
 def _exact(explained: Explained, groups: Groups, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
