@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.explain.attribution import Attribution
 from cylstm.explain.groups import Groups, baseline_of, groups_of
 from cylstm.inputs import as_input, as_masks, as_state
-from cylstm.model import Model
+from cylstm.packing import PackedModel
 
 if TYPE_CHECKING:
+    from cylstm.model import Model
     from cylstm.stream import Stream
 
 #: the most rows of a batch, and numbers of its inputs
@@ -62,7 +63,7 @@ class Explained:
         if unknown:
             raise ArgumentError(f"no argument {sorted(unknown)[0]!r}; of a model there are {', '.join(_GIVEN)}")
         self._given = {name: value for name, value in given.items() if value is not None}
-        self._model = model if isinstance(model, Model) else None
+        self._model: Model | None = cast("Model", model) if is_model(model) else None
         self._output = output
         self.evaluations = 0
         self.shape: tuple[int, ...] = ()
@@ -334,6 +335,11 @@ def _pieces(piece: _Piece, rows: int) -> list[_Piece]:
         )
         for k in range(0, len(piece.roots), rows)
     ][::-1]
+
+
+def is_model(model: object) -> bool:
+    """Whether it is a `Model`, whose own methods import this folder."""
+    return isinstance(getattr(model, "_packed", None), PackedModel)
 
 
 def choose_output(outputs: Any, output: Any, names: Sequence[str], count: int) -> np.ndarray:

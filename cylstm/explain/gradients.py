@@ -7,13 +7,14 @@ needed. Networks with layers that have no rule (`cylstm.explain.backward`) are r
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from cylstm.errors import ArgumentError, UnsupportedError, described
 from cylstm.explain.backward.network import Backward, Found, Given
 from cylstm.explain.backward.rule import Relevance
+from cylstm.explain.coalitions import is_model
 from cylstm.explain.groups import Background, baseline_of
 from cylstm.inputs import to_layout
 
@@ -213,13 +214,11 @@ def lrp(
 
 
 def _checked(model: Any) -> Model:
-    from cylstm.model import Model
-
-    if not isinstance(model, Model):
+    if not is_model(model):
         raise ArgumentError(
             f"model: expected a Model, found {described(model)}; occlusion and shapley take functions too"
         )
-    return model
+    return cast("Model", model)
 
 
 def _in_pieces(way: Backward, read: Given) -> Found:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.errors import ArgumentError, UnsupportedError, described
+from cylstm.explain.coalitions import is_model
 from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.layers import LAYER_KINDS
-from cylstm.model import Model
 
 if TYPE_CHECKING:
     from cylstm.graph.graph import Layer
     from cylstm.graph.values import Value
+    from cylstm.model import Model
     from cylstm.trace import Trace
 
 #: kinds that compute each step by itself
@@ -53,7 +54,7 @@ def readouts(
     ArgumentError
         If there is no such layer or output, or the trace does not have its ``h``.
     """
-    if not isinstance(model, Model):
+    if not is_model(model):
         raise ArgumentError(f"model: expected a Model, found {described(model)}")
     names = model.outputs
     if output is None and len(names) > 1:
@@ -117,7 +118,7 @@ def _head(model: Model, output: str) -> tuple[Model, int, str]:
     if y.name == "h":
         raise UnsupportedError(f"output {output!r}: there is no head behind layer {layer.name!r}")
     builder.output(y)
-    return Model(builder.build(), engine=model.engine, dtype=str(model.dtype)), size, layer.name
+    return type(model)(builder.build(), engine=model.engine, dtype=str(model.dtype)), size, layer.name
 
 
 def _is_of_a_step(layer: Layer, x: Value) -> bool:
