@@ -54,7 +54,7 @@ typedef struct {
     int32_t slot; /* of its mask, which a call may have or not; -1: it never has one */
     bool is_connected, zeroes_empty;
     bool in_blocks;             /* the input halves of several steps are computed, or taken, before them */
-    bool is_single;             /* one step of one row, which has no mask and no initial states */
+    bool is_single;             /* one step of one row, which has no initial states */
     CylStep step;               /* with all that the steps have in common */
     Part parts[CYL_MAX_PHASES]; /* of a thread that is alone */
 } Bound;
@@ -187,7 +187,7 @@ void cyl_recurrent_resolve(const CylModel *model, const CylLayer *layer, CylWork
                      .is_connected = is_connected,
                      .zeroes_empty = recurrent->zeroes_empty && cyl_ends_call(workspace, layer->x),
                      .in_blocks = in_blocks,
-                     .is_single = time == 1 && workspace->rows == 1 && !in_blocks && layer->mask < 0 && !is_connected,
+                     .is_single = time == 1 && workspace->rows == 1 && !in_blocks && !is_connected,
                      .step = {.rows = workspace->rows,
                               .operands = {{.stride = x->row_stride, .count = recurrent->input_size},
                                            {.stride = cyl_state_stride(recurrent->output_size),
@@ -413,12 +413,14 @@ void cyl_recurrent_run(const CylModel *model, const CylLayer *layer, CylWorkspac
     CylLayerState *state = &workspace->states[layer->index];
     Bound *bound = state->bound;
     const bool is_alone = team->threads == 1 && !team->takes_from && !team->gives_to;
-    if (!bound->is_single || !is_alone || workspace->stop || state->trace.steps > 0) {
+    const bool is_masked = bound->slot >= 0 && workspace->masks[bound->slot];
+    if (!bound->is_single || !is_alone || is_masked || workspace->stop || state->trace.steps > 0) {
         run_piece(model, layer, workspace, team);
         return;
     }
     state->seen[0] = 1;
     state->taken = 1;
+    bound->step.codes = NULL;
     begin_step(state, bound, &bound->step);
     run_phases(model, layer, &bound->step, &alone, bound->parts);
 }
