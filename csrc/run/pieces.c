@@ -118,7 +118,7 @@ static void plan_layers(CylWorkspace *w) {
             continue; /* its numbers are there */
         }
         if (layer->is_chunked ? has_steps(w, layer) : layer->is_late ? w->is_last_chunk : w->is_first_chunk) {
-            w->plan[w->planned++] = layer;
+            w->plan[w->planned++] = (CylPlanned){layer, layer->kind->run, &w->states[n]};
         }
     }
 }
@@ -150,10 +150,13 @@ static CYL_SELDOM void bind(CylWorkspace *w, const CylCall *call, const CylPiece
     }
     plan_layers(w);
     for (int32_t n = 0; n < w->planned; n++) {
-        if (w->plan[n]->kind->resolve) {
-            w->plan[n]->kind->resolve(model, w->plan[n], w);
+        const CylLayer *layer = w->plan[n].layer;
+        if (layer->kind->resolve) {
+            layer->kind->resolve(model, layer, w);
         }
     }
+    w->is_short = model->input_count == 1 && model->output_count == 1 && piece->first_row == 0 &&
+                  piece->steps == piece->total && w->loads_alone && w->sources[0].is_loaded && w->sources[0].may_stay;
 }
 
 void cyl_bind_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, int64_t rows) {
@@ -255,6 +258,17 @@ static inline __attribute__((always_inline)) void begin_piece(CylWorkspace *w, c
 
 /* ---- running the layers of a piece ---- */
 
+/* what comes after a layer's run, by the first thread */
+static inline void end_layer(CylWorkspace *w, const CylLayer *layer, CylLayerState *state) {
+    if (state->taken & 1) {
+        state->current = 1 - state->current;
+        state->descending = !state->descending;
+    }
+    if (state->has_end) {
+        cyl_recurrent_end(w->model, layer, w);
+    }
+}
+
 /* All of the team meet where a layer ends, or layers that ran beside each other. What is known only then is written by
    the first thread, and may be read afterwards. */
 static inline void end_layers(CylWorkspace *w, const CylLayer *layers, int32_t count, const CylTeam *team) {
@@ -263,15 +277,8 @@ static inline void end_layers(CylWorkspace *w, const CylLayer *layers, int32_t c
     for (const CylLayer *layer = layers; layer < layers + count; layer++) {
         CylLayerState *state = &w->states[layer->index];
         is_read |= state->stores_states;
-        if (team->thread != 0) {
-            continue; /* the first thread may be about to bind the next piece */
-        }
-        if (state->taken & 1) {
-            state->current = 1 - state->current;
-            state->descending = !state->descending;
-        }
-        if (state->has_end) {
-            cyl_recurrent_end(w->model, layer, w);
+        if (team->thread == 0) { /* which may be about to bind the next piece */
+            end_layer(w, layer, state);
         }
     }
     if (is_read) {
@@ -346,7 +353,7 @@ static inline __attribute__((always_inline)) bool run_layers(CylWorkspace *w, co
         cyl_barrier(team); /* nobody may still read what the first thread binds anew */
     }
     for (int32_t n = 0; n < planned; n++) {
-        const CylLayer *layer = w->plan[n];
+        const CylLayer *layer = w->plan[n].layer;
         if (w->stop && ends_before(w, layer, team, &work)) {
             return false;
         }
@@ -399,8 +406,30 @@ int64_t cyl_run_rows_on_team(CylWorkspace *w, const CylCall *call, const CylTeam
     return run_pieces(w, call, team, stop);
 }
 
+/* the same of a piece that `is_short`, by a thread that is alone and asks nothing */
+static inline __attribute__((always_inline)) void run_short(CylWorkspace *w, const CylCall *call, const CylTeam *team) {
+    const CylModel *model = w->model;
+    const CylSource *source = w->sources;
+    char *x = (char *)(uintptr_t)call->inputs[0];
+    source->view->data = x;
+    w->targets->view->data = call->outputs[0];
+    if (has_tiny(model, x, w->rows * source->count)) {
+        source->view->data = source->own;
+        load_rows(w, x, source, 0, w->rows);
+    }
+    const CylPlanned *const last = w->plan + w->planned;
+    for (const CylPlanned *planned = w->plan; planned < last; planned++) {
+        planned->run(model, planned->layer, w, team);
+        end_layer(w, planned->layer, planned->state);
+    }
+}
+
 int64_t cyl_run_rows(CylWorkspace *w, const CylCall *call, CylStop *stop) {
     static const CylTeam alone = {.threads = 1};
+    if (w->is_short && !stop && !w->order && !w->has_masks && !call->masks) {
+        run_short(w, call, &alone);
+        return w->bound.total;
+    }
     begin_piece(w, call);
     return run_pieces(w, call, &alone, stop);
 }

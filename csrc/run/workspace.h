@@ -74,6 +74,13 @@ typedef struct {
     int64_t offset;
 } CylTarget;
 
+/* a layer that runs in a piece, and what it has in this workspace */
+typedef struct {
+    const CylLayer *layer;
+    void (*run)(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team);
+    CylLayerState *state;
+} CylPlanned;
+
 struct CylWorkspace {
     const CylModel *model;
     int64_t rows_capacity, time_capacity;
@@ -96,8 +103,9 @@ struct CylWorkspace {
     int64_t *call_times;                /* (inputs): the steps of the call that they are bound to */
     CylSource *sources;                 /* (inputs) */
     CylTarget *targets;                 /* (outputs) */
-    const CylLayer **plan;              /* (planned of layers): those that run in the piece, in order */
+    CylPlanned *plan;                   /* (planned of layers): those that run in the piece, in order */
     int32_t planned;
+    bool is_short;              /* one input that may be read where it is and one output, all steps at once */
     bool loads_alone;           /* one thread loads the inputs before the others begin: a barrier costs more */
     const uint8_t **masks;      /* (slots): from this run's first step on, or NULL; see cyl_mask_row */
     bool has_masks;             /* some of those of the inputs may not be NULL */
