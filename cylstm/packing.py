@@ -137,6 +137,17 @@ class PackedModel(EngineModel):
             return None
         return self.inputs[0].size, self.outputs[0].size
 
+    def stream_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
+        """What `EngineStream._create` takes as `plain` of a stream without window."""
+        x, y = self.inputs[0], self.outputs[0]
+        is_plain = len(self.inputs) == len(self.outputs) == 1 and x.kind in ("sequence", "vector") and not self.layouts
+        if not is_plain or any([most for *_, most in self._limited]) or (self._limited and self.carried is not None):
+            return None
+        if y.axis is None:
+            return x.step_shape, (batch, *y.shape), 0 if x.has_time else -1  # type: ignore[arg-type]  # every size is known
+        gain = y.axis.length(self.settles + self.step_multiple) - y.axis.length(self.settles)
+        return x.step_shape, (batch, *((gain,) if gain > 1 else ()), *y.step_shape), gain
+
     def _build(self, graph: Graph, arrays: Mapping[str, Sequence[np.ndarray]] | None) -> None:
         """Declare values and layers to C and pack the weights."""
         indices = {

@@ -50,8 +50,7 @@ class Stream(EngineStream):
         if reason is not None:
             raise UnsupportedError(reason)
         batch = check_batch(batch)
-        plain = packed.features and (packed.features[0], (batch, packed.features[1]))
-        self._create(model, packed, batch, check_threads(threads), None, packed.carried, plain)
+        self._create(model, packed, batch, check_threads(threads), None, packed.carried, packed.stream_shapes(batch))
         self._standing = {}
 
     # `step` is in `EngineStream`: a call from Python to Python alone would take longer than all of it may
@@ -85,6 +84,9 @@ class Stream(EngineStream):
             Or whatever else the handler of a signal raises, after at most 0.1 s on the main thread: `steps` says how
             many steps the stream has taken then, and the rest of `out` is unspecified.
         """
+        result = self._run_array(chunk, out, active)
+        if result is not None:
+            return result
         if not any(value.has_time for value in self.model._packed.inputs):
             return self._run_calls(chunk, active, out)
         return self._run_any(chunk, active, out, is_step=False)
@@ -465,8 +467,8 @@ class WindowStream(Stream):
         shapes = packed.result_shapes(batch, [length] * len(packed.inputs))
         value = packed.inputs[0]
         is_plain = len(packed.inputs) == len(shapes) == 1 and not packed.layouts
-        is_plain = is_plain and value.kind == "sequence" and len(value.shape) == 2
-        plain = (value.features, shapes[0]) if is_plain else None
+        is_plain = is_plain and value.kind == "sequence"
+        plain = (value.step_shape, shapes[0], -1) if is_plain else None
         self._create(model, packed, batch, threads, length, None, plain)
         self._standing = {}
 

@@ -278,6 +278,94 @@ def test_rows_that_began_at_different_times_have_nan_in_front(rng):
     assert many.step(np.zeros((4, CHANNELS), "f"), active=np.zeros(4, bool))[0] is not None
 
 
+def test_no_active_row_gives_zeros_at_the_start_too(rng):
+    model = cylstm.Model(chain(rng, [("valid", 3, 1)]))
+    stream, none = model.stream(2), np.zeros(2, bool)
+    x = np.full((2, CHANNELS), np.nan, "f")
+    out = np.full((2, 4), 7, "f")
+    assert stream.step(x, out=out, active=none) is out and not out.any()
+    chunk = stream.run(np.repeat(x[:, np.newaxis], 4, 1), active=none)
+    assert chunk.shape == (2, 4, 4) and not chunk.any()
+    assert stream.steps.tolist() == [0, 0] and stream.step(np.ones((2, CHANNELS), "f")) is None
+
+
+@pytest.mark.parametrize(
+    ("layers", "multiple", "gain"),
+    [
+        ([("valid", 3, 1), ("lstm", 1, 1)], 1, 1),
+        ([("max", 3, 1), ("upsample", 1, 3)], 1, 3),
+        ([("valid", 4, 2), ("max", 3, 3)], 6, 1),
+        ([("upsample", 1, 3), ("valid", 5, 2)], 2, 3),
+    ],
+)
+def test_steps_and_chunks_take_the_short_way_once_the_warm_up_is_over(rng, monkeypatch, layers, multiple, gain):
+    model = cylstm.Model(chain(rng, layers))
+    settled = model._packed.settles
+    total = settled + 12 * multiple
+    x = rng.normal(size=(3, total, CHANNELS)).astype("f")
+    wanted, stream, alone = model.predict(x), model.stream(3), model.stream()
+    assert model._packed.step_multiple == multiple
+    begun = stream.run(x[:, :settled])
+    alone.run(x[1, :settled])
+    monkeypatch.setattr(cylstm.Stream, "_run_any", None)  # the general way
+    found, at = [begun], settled
+    for steps in [multiple, 3 * multiple, *[multiple] * 4]:
+        out = np.empty((3, steps // multiple * gain, 4), "f")
+        assert stream.run(x[:, at : at + steps], out=out) is out
+        chunk = alone.run(x[1, at : at + steps].astype("d"))
+        assert same(chunk, out[1])
+        found.append(out)
+        at += steps
+    for _ in range(4 if multiple == 1 else 0):
+        y, one = stream.step(x[:, at]), alone.step(x[1, at])
+        assert y.shape == ((3, 4) if gain == 1 else (3, gain, 4)) and same(one, y[1])
+        found.append(y.reshape(3, gain, 4))
+        at += 1
+    joined = np.concatenate(found, 1)
+    assert same(joined, wanted[:, : joined.shape[1]])
+    monkeypatch.undo()
+    with pytest.raises(ShapeError):
+        stream.run(x[:, : multiple + 1] if multiple > 1 else x[:, :0])
+    if multiple > 1:
+        with pytest.raises(ShapeError, match="multiple of"):
+            stream.step(x[:, 0])
+
+
+def test_rows_that_settle_later_go_the_general_way_and_the_others_the_short_one(rng, monkeypatch):
+    model = cylstm.Model(chain(rng, [("valid", 4, 1)]))
+    x = rng.normal(size=(2, 12, CHANNELS)).astype("f")
+    wanted, stream = model.predict(x), model.stream(2)
+    stream.run(x[:, :8])
+    stream.reset(0)
+    assert np.isnan(stream.step(x[:, 8])[0]).all()
+    monkeypatch.setattr(cylstm.Stream, "_run_any", None)
+    found = stream.step(np.ascontiguousarray(x[:, 9]), active=np.array([False, True]))
+    assert same(found[1], wanted[1, 6]) and not found[0].any()
+    with pytest.raises(TypeError):
+        stream.step(x[:, 10])
+
+
+def test_images_step_the_short_way(rng, monkeypatch):
+    builder = GraphBuilder()
+    x = builder.input("input", (None, 4, 3))
+    weight = rng.normal(size=(2, 3, 3, 3)).astype("f")
+    builder.output(builder.add("conv2d", "conv", {"x": x}, {"weight": weight}, {"padding": "valid"})["y"])
+    model = cylstm.Model(builder.build())
+    x = rng.normal(size=(2, 9, 4, 3)).astype("f")
+    wanted, stream, alone = model.predict(x), model.stream(2), model.stream()
+    assert stream.step(x[:, 0]) is None and alone.step(x[1, 0]) is None
+    stream.run(x[:, 1:2])
+    alone.step(x[1, 1])
+    monkeypatch.setattr(cylstm.Stream, "_run_any", None)
+    for t in range(2, 6):
+        assert same(stream.step(x[:, t]), wanted[:, t - 2]) and same(alone.step(x[1, t]), wanted[1, t - 2])
+    assert same(stream.run(x[:, 6:]), wanted[:, 4:])
+    monkeypatch.undo()
+    for wrong in (x[:, 0, :, :2], x[:, 0, :3], x[:1, 0], x[0, 0]):
+        with pytest.raises(ShapeError):
+            stream.step(wrong)
+
+
 def test_a_state_goes_on_in_the_middle_of_a_warm_up(rng):
     model = valid_model(rng)
     x = rng.normal(size=(3, 15, CHANNELS)).astype("f")

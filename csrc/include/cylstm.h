@@ -246,6 +246,9 @@ CylStatus cyl_stream_run(CylStream *stream, const CylCall *call);
 /* The same for the rows n whose active[n] is not 0: the others keep all that the stream remembers of them, their
    inputs and masks are not read, and their outputs are zeros. `active` is (rows), or NULL for all. */
 CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active);
+/* The same, but CYL_E_TIME, and nothing changes, while one of these rows has taken fewer steps than the model settles
+   after (cyl_model_settles): so that every output has as many steps as in any other such call of the length. */
+CylStatus cyl_stream_run_settled(CylStream *stream, const CylCall *call, const uint8_t *active);
 CylStatus cyl_stream_reset(CylStream *stream);
 /* only rows[0..count), as if they had just been made */
 CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count);

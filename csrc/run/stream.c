@@ -25,6 +25,7 @@ struct CylStream {
     int64_t *steps;   /* (rows): taken since the start */
     int64_t *taken;   /* (rows): the same, but no more than what the model settles after, and part of the state */
     uint8_t *carried; /* (layers): see cyl_stream_carry; NULL: all states go on */
+    bool is_plain;    /* no step depends on how many came before it, or on indices that may be wrong */
 };
 
 CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, CylStream **stream) {
@@ -59,6 +60,7 @@ CylStatus cyl_stream_create(const CylModel *model, int64_t rows, int threads, Cy
         return CYL_E_MEMORY;
     }
     s->workspace->is_stream = true;
+    s->is_plain = model->settles == 0 && !model->has_indices;
     *stream = s;
     return CYL_OK;
 }
@@ -86,6 +88,7 @@ CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried) {
     memcpy(copy, carried, count);
     free(stream->carried);
     stream->carried = copy;
+    stream->is_plain = false;
     cyl_leave(&stream->rows);
     return CYL_OK;
 }
@@ -216,27 +219,32 @@ static CylStatus check_steps(const CylModel *model, const CylCall *call, int64_t
 }
 
 /* Sets how many steps the rows of a run have taken, which has to be the same of all: their windows are. */
-static CYL_SELDOM CylStatus take_rows(CylStream *stream, int64_t rows, int64_t count) {
+static CYL_SELDOM CylStatus take_rows(CylStream *stream, int64_t rows, int64_t count, bool is_settled) {
     CylWorkspace *w = stream->workspace;
-    if (stream->carried) {
+    const int64_t settles = w->model->settles;
+    if (stream->carried || settles == 0) {
         return CYL_OK;
     }
-    int64_t found = 0;
+    int64_t taken = settles, found = 0; /* settled too where no row is active */
     for (int64_t row = 0; row < rows; row++) {
         if (count == rows || stream->active[row]) {
-            if (found++ && stream->taken[row] != w->taken) {
+            if (found++ && stream->taken[row] != taken) {
                 return CYL_E_TIME;
             }
-            w->taken = stream->taken[row];
+            taken = stream->taken[row];
         }
     }
+    if (is_settled && taken < settles) {
+        return CYL_E_TIME;
+    }
+    w->taken = taken;
     return CYL_OK;
 }
 
 /* Counts the steps of the rows of a run, as far as they matter. */
 static CYL_SELDOM void count_taken(CylStream *stream, int64_t rows, bool is_all, int64_t steps) {
     const int64_t settles = stream->workspace->model->settles;
-    for (int64_t row = 0; row < rows; row++) {
+    for (int64_t row = 0; row < rows && settles > 0; row++) {
         const int64_t taken = stream->taken[row] + (is_all || stream->active[row] ? steps : 0);
         stream->taken[row] = taken < settles ? taken : settles;
     }
@@ -249,22 +257,28 @@ static CYL_SELDOM CylStatus bind_rows(CylStream *stream, const CylCall *call, in
     return CYL_OK;
 }
 
+/* once the workspace is bound: the indices of the rows of a run are looked at, and what does not go on is forgotten */
+static CYL_SELDOM CylStatus begin_rows(CylStream *stream, const CylCall *call, const uint8_t *active) {
+    CYL_TRY(cyl_check_indices(stream->workspace->model, call, active));
+    if (stream->carried) {
+        cyl_workspace_forget(stream->workspace, stream->carried, active);
+    }
+    return CYL_OK;
+}
+
 static inline __attribute__((always_inline)) CylStatus run(CylStream *stream, const CylCall *call,
-                                                           const uint8_t *active) {
+                                                           const uint8_t *active, bool is_settled) {
     CylWorkspace *w = stream->workspace;
     const int64_t count = active ? order_rows(stream, active) : call->rows;
-    const bool settles = w->model->settles > 0;
-    if (settles) {
-        CYL_TRY(take_rows(stream, call->rows, count));
+    const bool is_plain = stream->is_plain;
+    if (!is_plain) {
+        CYL_TRY(take_rows(stream, call->rows, count, is_settled));
     }
     if (!cyl_is_bound(w, call, 0, count)) {
         CYL_TRY(bind_rows(stream, call, count));
     }
-    if (w->model->has_indices) {
-        CYL_TRY(cyl_check_indices(w->model, call, active));
-    }
-    if (stream->carried) {
-        cyl_workspace_forget(w, stream->carried, active);
+    if (!is_plain) {
+        CYL_TRY(begin_rows(stream, call, active));
     }
     CylStop asked, *stop = cyl_stop_start(&asked, call);
     const bool is_all = count == call->rows;
@@ -272,22 +286,30 @@ static inline __attribute__((always_inline)) CylStatus run(CylStream *stream, co
     for (int64_t row = 0; row < call->rows; row++) {
         stream->steps[row] += is_all || stream->active[row] ? steps : 0;
     }
-    if (settles) {
+    if (!is_plain) {
         count_taken(stream, call->rows, is_all, steps);
     }
     return cyl_stop_is_requested(stop) ? CYL_E_STOPPED : CYL_OK;
 }
 
-CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) { return cyl_stream_run_active(stream, call, NULL); }
-
-CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active) {
+static inline CylStatus enter_and_run(CylStream *stream, const CylCall *call, const uint8_t *active, bool is_settled) {
     if (call->rows != stream->rows.count || call->threads < 1 || call->threads > CYL_MAX_THREADS) {
         return CYL_E_ARGUMENT;
     }
     CYL_TRY(cyl_enter(&stream->rows));
-    CylStatus status = run(stream, call, active);
+    CylStatus status = run(stream, call, active, is_settled);
     cyl_leave(&stream->rows);
     return status;
+}
+
+CylStatus cyl_stream_run(CylStream *stream, const CylCall *call) { return enter_and_run(stream, call, NULL, false); }
+
+CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active) {
+    return enter_and_run(stream, call, active, false);
+}
+
+CylStatus cyl_stream_run_settled(CylStream *stream, const CylCall *call, const uint8_t *active) {
+    return enter_and_run(stream, call, active, true);
 }
 
 /* ---- rows ---- */

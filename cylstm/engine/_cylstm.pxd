@@ -135,6 +135,7 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_stream_carry(CylStream *stream, const uint8_t *carried)
     CylStatus cyl_stream_run(CylStream *stream, const CylCall *call)
     CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active)
+    CylStatus cyl_stream_run_settled(CylStream *stream, const CylCall *call, const uint8_t *active)
     CylStatus cyl_stream_reset(CylStream *stream)
     CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count)
     CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from_, const int64_t *from_rows,

@@ -95,8 +95,9 @@ class EngineStream:
         threads: int,
         window: int | None,
         carried: bytes | None,
-        plain: tuple[int, tuple[int, ...]] | None,
+        plain: tuple[tuple[int, ...], tuple[int, ...], int] | None,
     ) -> None: ...
+    def _run_array(self, x: Any, out: Any, active: ArrayLike | None) -> np.ndarray | None: ...
     def _run_arrays(
         self, inputs: list[np.ndarray], outputs: list[np.ndarray], time: int, active: np.ndarray | None
     ) -> None: ...

@@ -659,10 +659,11 @@ cdef class EngineStream:
     cdef readonly object window
     # steps that a call computes for each that it is given: the length of a window, or 1
     cdef int64_t length
-    # whether `step` takes arrays of one input with so many features, and its result with a batch axis
+    # whether `advance` knows the shapes of a call, which `_create` has more about
     cdef bint is_plain
-    cdef int64_t features, result_numbers
-    cdef int real_type, result_rank
+    cdef int64_t multiple, gain, x_numbers, result_numbers
+    cdef int real_type, x_rank, result_rank
+    cdef cnp.npy_intp x_shape[CYL_MAX_RANK]
     cdef cnp.npy_intp result_shape[CYL_MAX_RANK + 2]
 
     def __dealloc__(self):
@@ -678,8 +679,10 @@ cdef class EngineStream:
         carried : bytes or None
             Of each layer, whether its state goes on from call to call; None where all do.
         plain : tuple or None
-            Features of the only input of a network, and the shape with a batch axis of the only result of a step;
-            None if `step` must go through `_step_any`.
+            The shape of a step of the only input of a network; that of the only result of the fewest steps that a call
+            may have once the stream has settled, with a batch axis, and a time axis if those are several; and how many
+            they are, 0 for a result without time, -1 of a window, and of a network
+            without time. None if calls must go through `_run_any`.
         """
         if self.packed is not None:
             raise AttributeError("a stream is made once; make another one")
@@ -699,15 +702,20 @@ cdef class EngineStream:
         self.model, self.packed, self.batch, self.threads, self.window = model, packed, batch, threads, window
         self.is_plain = plain is not None
         if plain is not None:
-            self.features, shape = plain
-            self.real_type, self.result_rank, self.result_numbers = packed.real_type, len(shape), 1
+            x_shape, shape, self.gain = plain
+            self.multiple = 1 if self.gain < 0 else packed.step_multiple
+            self.real_type, self.x_rank, self.result_rank = packed.real_type, len(x_shape), len(shape)
+            self.x_numbers = self.result_numbers = 1
+            for i, size in enumerate(x_shape):
+                self.x_shape[i] = size
+                self.x_numbers *= size
             for i, size in enumerate(shape):
                 self.result_shape[i] = size
                 self.result_numbers *= size
 
     @cython.final
-    cdef int run(self, CylCall *call, int64_t time, const uint8_t *active) except -1:
-        """Run `time` steps, of the active rows alone if that is not NULL."""
+    cdef int run(self, CylCall *call, int64_t time, const uint8_t *active, bint is_settled) except -1:
+        """Run `time` steps, of the active rows alone if that is not NULL. 0 if with `is_settled` some had not settled."""
         cdef CylStatus status
         cdef int64_t row, rows = self.batch
         call.rows, call.threads, call.masks = self.batch, self.threads, NULL
@@ -723,20 +731,22 @@ cdef class EngineStream:
         if is_long(self.packed.work, rows, time if self.kept == NULL else self.length):
             watch_signals(call)
             with nogil:
-                status = self.run_in_c(call, active)
+                status = self.run_in_c(call, active, is_settled)
         else:
-            status = self.run_in_c(call, active)
+            status = self.run_in_c(call, active, is_settled)
         if status != CYL_OK:
+            if status == CYL_E_TIME and is_settled:
+                return 0
             check(status, "stream")
-        return 0
+        return 1
 
     @cython.final
-    cdef inline CylStatus run_in_c(self, const CylCall *call, const uint8_t *active) noexcept nogil:
+    cdef inline CylStatus run_in_c(self, const CylCall *call, const uint8_t *active, bint is_settled) noexcept nogil:
         if self.kept != NULL:
             return cyl_window_run(self.kept, call, active)
-        if active != NULL:
-            return cyl_stream_run_active(self.stream, call, active)
-        return cyl_stream_run(self.stream, call)
+        if is_settled:
+            return cyl_stream_run_settled(self.stream, call, active)
+        return cyl_stream_run_active(self.stream, call, active)
 
     def step(self, x, *, out=None, active=None):
         """Advance by one step.
@@ -768,41 +778,76 @@ cdef class EngineStream:
         StreamBusyError
             If another thread is inside this stream.
         """
+        result = self.advance(x, out, active, True)
+        return self._step_any(x, active, out) if result is None else result
+
+    def _run_array(self, x, out, active):
+        """The common call of `run`: as `advance`."""
+        return self.advance(x, out, active, False)
+
+    @cython.final
+    cdef inline advance(self, x, out, active, bint is_step):
+        """One step, or a chunk of them, of a network whose shapes are known: the result, or None for anything else.
+
+        Nothing has changed then, and the general way does it or says what is wrong.
+        """
         cdef CylCall call
         cdef const void *in_data
         cdef void *out_data
-        cdef int64_t one = 1
+        cdef int64_t time = 1, numbers
         cdef cnp.ndarray array, result
+        cdef cnp.npy_intp *shape
+        cdef cnp.npy_intp own_shape[CYL_MAX_RANK + 2]
         cdef const uint8_t *mask = NULL
-        cdef int rank
+        cdef int first, rank, axis
         if not self.is_plain:
-            return self._step_any(x, active, out)
+            return None
         if active is not None:
             mask = as_mask(active, self.batch)
             if mask == NULL:
-                return self._step_any(x, active, out)
+                return None
         # converting would look at the rows that are not active too
         array = as_readable(x, self.real_type, mask == NULL)
         if array is None:
-            return self._step_any(x, active, out)
-        rank = cnp.PyArray_NDIM(array)
-        # (features,) of one row or (batch, features); _step_any says what is wrong with all else
-        if not (
-            (rank == 2 and array.shape[0] == self.batch or rank == 1 and self.batch == 1)
-            and array.shape[rank - 1] == self.features
-        ):
-            return self._step_any(x, active, out)
+            return None
+        # with a batch axis, or without it for a batch of 1; a chunk has one of time behind that
+        first = cnp.PyArray_NDIM(array) - self.x_rank
+        if not is_step:
+            first -= 1
+            if first < 0 or self.gain < 0:
+                return None
+            time = array.shape[first]
+        if first != 0 and first != 1 or (array.shape[0] if first else 1) != self.batch:
+            return None
+        for axis in range(self.x_rank):
+            if array.shape[first + axis + (0 if is_step else 1)] != self.x_shape[axis]:
+                return None
+        shape, rank, numbers = self.result_shape, self.result_rank, self.result_numbers
+        if is_step:
+            if self.multiple != 1:
+                return None
+        else:
+            if time < 1 or time % self.multiple:
+                return None
+            if self.gain > 0:
+                numbers = numbers // self.gain * (self.gain * (time // self.multiple))
+                shape = own_shape
+                shape[0], shape[1] = self.batch, self.gain * (time // self.multiple)
+                rank -= self.gain > 1
+                for axis in range(1, rank):
+                    shape[axis + 1] = self.result_shape[axis + (self.gain > 1)]
+                rank += 1
+            if <double>self.result_numbers * <double>time > MOST_NUMBERS:
+                return None
         result = as_writable(
-            out, self.result_rank + rank - 2, &self.result_shape[2 - rank], self.result_numbers,
-            self.real_type, array, self.batch * self.features,
+            out, rank + first - 1, shape + 1 - first, numbers, self.real_type, array, self.x_numbers * self.batch * time
         )
         if result is None:
-            return self._step_any(x, active, out)
+            return None
         in_data = cnp.PyArray_DATA(array)
         out_data = cnp.PyArray_DATA(result)
-        call.times, call.inputs, call.outputs = &one, &in_data, &out_data
-        self.run(&call, 1, mask)
-        return result
+        call.times, call.inputs, call.outputs = &time, &in_data, &out_data
+        return result if self.run(&call, time, mask, True) else None
 
     def _run_arrays(self, list inputs, list outputs, int64_t time, cnp.ndarray active):
         """Run `time` steps; every array is checked, C-contiguous and of the right dtype already."""
@@ -823,7 +868,7 @@ cdef class EngineStream:
         call.times, call.inputs, call.outputs = times, in_data, out_data
         if active is not None:
             active_data = <const uint8_t *>cnp.PyArray_DATA(active)
-        self.run(&call, time, active_data)
+        self.run(&call, time, active_data, False)
 
     def _count_steps(self, cnp.ndarray counts):
         """Write the steps that each row has taken to an array of int64 (batch,)."""

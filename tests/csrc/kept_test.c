@@ -176,10 +176,45 @@ static void rows_of_one_run_have_taken_as_many_steps_and_what_is_kept_goes_on(vo
     cyl_model_free(model);
 }
 
+static void a_run_of_settled_rows_is_refused_before_they_are(void) {
+    CylModel *model = pooled_convolution(cyl_isa_best());
+    CylStream *stream;
+    CHECK(cyl_stream_create(model, ROWS, 1, &stream) == CYL_OK, "stream");
+    static const uint8_t none[ROWS], last[ROWS] = {0, 0, 1};
+    int64_t steps = 2, taken[ROWS];
+    void *outputs[] = {found};
+    for (int64_t at = 0; at < 8; at += 2) {
+        const void *inputs[] = {chunk(at, steps)};
+        const CylCall c = {.rows = ROWS, .times = &steps, .inputs = inputs, .outputs = outputs, .threads = 1};
+        const CylStatus expected = at < 4 ? CYL_E_TIME : CYL_OK;
+        CHECK(cyl_stream_run_settled(stream, &c, at == 2 ? last : NULL) == expected, "at %d", (int)at);
+        CHECK(cyl_stream_get_steps(stream, taken) == CYL_OK && taken[2] == (at < 4 ? at : at + 2), "none taken");
+        if (at < 4) {
+            CHECK(cyl_stream_run(stream, &c) == CYL_OK, "run");
+        }
+    }
+    for (int64_t row = 0; row < ROWS; row++) {
+        CHECK(!memcmp(found + row * FILTERS, whole + (row * OUTPUTS + outputs_after(6)) * FILTERS,
+                      FILTERS * sizeof *found),
+              "row %d", (int)row);
+    }
+    CHECK(cyl_stream_reset(stream) == CYL_OK, "reset");
+    memset(found, 1, sizeof found);
+    const void *inputs[] = {x};
+    const CylCall c = {.rows = ROWS, .times = &steps, .inputs = inputs, .outputs = outputs, .threads = 1};
+    CHECK(cyl_stream_run_settled(stream, &c, none) == CYL_OK, "no row");
+    for (int64_t i = 0; i < ROWS * FILTERS; i++) {
+        CHECK(found[i] == 0.0f, "number %d of no row", (int)i);
+    }
+    cyl_stream_free(stream);
+    cyl_model_free(model);
+}
+
 int main(void) {
     cyl_threads_patience(INT64_MAX);
     RUN(a_long_prediction_in_pieces_is_that_of_the_equations);
     RUN(chunks_of_a_stream_are_a_prediction_on_every_instruction_set);
     RUN(rows_of_one_run_have_taken_as_many_steps_and_what_is_kept_goes_on);
+    RUN(a_run_of_settled_rows_is_refused_before_they_are);
     return check_result();
 }
