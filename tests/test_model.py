@@ -10,6 +10,7 @@ import pytest
 
 import cylstm
 from cylstm import ArgumentError, ShapeError, UnsupportedError
+from cylstm.engine._engine import isa_names
 from cylstm.graph.builder import GraphBuilder
 from cylstm.summary import summary_text
 
@@ -469,3 +470,24 @@ def test_a_long_network_is_shown_in_short():
     model = cylstm.Model(builder.build())
     assert "slice -> 19 more -> slice -> slice -> slice -> merge," in repr(model)
     assert " s0, s1, 27 more, s29 " in summary_text(model)
+
+
+@pytest.mark.parametrize("isa", isa_names())
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("steps", [11, 7001])  # read where they are by each thread, and looked through before
+@pytest.mark.parametrize("wrong", [1e-13, -1e-13, -0.0, 1e-42, np.nan, 9e-13, 1e-12])
+def test_the_subnormal_rule_holds_for_one_number_of_many(rng, monkeypatch, isa, threads, steps, wrong):
+    monkeypatch.setenv("CYLSTM_ISA", isa)
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    builder.output(builder.add("slice", "last", {"x": x}, options={"axis": 1, "start": 1})["y"])
+    model = cylstm.Model(builder.build(), engine="packed")
+    given = rng.normal(size=(1, steps, 3)).astype("f")
+    for at in (0, 5, steps - 1):
+        x = given.copy()
+        x[0, at, 2] = wrong
+        before = x.copy()
+        expected = x[:, :, 1:].copy()
+        expected[np.abs(expected) < 2.0**-40] = 0.0
+        assert np.array_equal(bits(model.predict(x, threads=threads)), bits(expected))
+        assert np.array_equal(bits(x), bits(before))

@@ -11,6 +11,30 @@ static void flush(const void *x_data, void *y_data, int64_t size) {
     EACH_SPAN(size) { store_lanes(y + at, v_flush(load_lanes(x + at, (int32_t)lanes)), (int32_t)lanes); }
 }
 
+/* a number that the subnormal rule changes: -0, or one below the threshold that is not +0 */
+static bool has_tiny(const void *x, int64_t size) {
+    typedef int32_t Bits __attribute__((vector_size(64)));
+    const int32_t threshold = 0x2b800000, magnitude = INT32_MAX; /* the bits of CYL_TINY, and all but the sign */
+    const char *at = x;
+    if (sizeof(REAL) != sizeof(int32_t)) {
+        return false; /* float64 has no such rule */
+    }
+    while (size > 0) {
+        Bits found = {0};
+        for (int n = 0; n < 64 && size > 0; n++, at += sizeof found, size -= 16) {
+            Bits bits = {0};
+            memcpy(&bits, at, size < 16 ? (size_t)size * sizeof(int32_t) : sizeof bits);
+            found |= ((bits & magnitude) < threshold) & (bits != 0);
+        }
+        int32_t any = 0;
+        UNROLLED for (int i = 0; i < 16; i++) { any |= found[i]; }
+        if (any) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* activation(x); as it is, or for what another layer reads with the subnormal rule */
 static inline __attribute__((always_inline)) void activate_body(const CylActivationSpec *spec, const REAL *x, REAL *y,
                                                                 int64_t size, const int id, const bool is_flushed) {

@@ -134,9 +134,9 @@ depthwise_tile(const REAL *weight, const REAL *bias, const CylWindows *windows, 
     }
     y += first * y_stride + at;
     if (id == CYL_ACT_RELU) {
-        UNROLLED for (int c = 0; c < columns; c++) { sum[c] = v_max(v_zero(), sum[c]); }
+        UNROLLED for (int c = 0; c < columns; c++) { sum[c] = v_relu_flushed(sum[c]); }
     }
-    if (id == CYL_ACT_RELU || id == CYL_ACT_LINEAR) {
+    if (id == CYL_ACT_LINEAR) {
         UNROLLED for (int c = 0; c < columns; c++) { sum[c] = v_flush(sum[c]); }
     }
     UNROLLED for (int c = 0; c < columns; c++) { store_lanes(y + c * y_stride, sum[c], lanes); }

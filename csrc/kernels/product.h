@@ -50,6 +50,13 @@ static inline V w_load_second(const W *p) {
 #define TILE_CHAINS (TILE_COLUMNS * TILE_VECTORS)
 #endif
 
+/* columns at most where they have one vector each, whose chains are too few to hide a multiply-add's latency */
+#if TILE_COLUMNS > 2 && !defined(X_NUMBERS) && !defined(W_PAIRS)
+#define TILE_WIDE (2 * TILE_COLUMNS)
+#else
+#define TILE_WIDE TILE_COLUMNS
+#endif
+
 #ifndef CYL_TILE_END
 #define CYL_TILE_END
 /* what a tile stores: its sums; or with the subnormal rule they, or their relu, so that they need no other pass */
@@ -70,7 +77,7 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
     UNROLLED for (int c = 0; c < columns; c++) {                                                                       \
         UNROLLED for (int v = 0; v < vectors; v++) { sum[c][v] = v_fma(row[v], v_set1(xk), sum[c][v]); }               \
     }
-    V sum[TILE_COLUMNS][TILE_VECTORS];
+    V sum[TILE_WIDE][TILE_VECTORS];
     UNROLLED for (int c = 0; c < columns; c++) {
         UNROLLED for (int v = 0; v < vectors; v++) {
             sum[c][v] = load_lanes(start + c * start_stride + v * 16, LANES(v));
@@ -107,7 +114,7 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
         const W *w = weights + operands[o].first * k_stride;
 #ifdef X_NUMBERS
         for (; k + X_NUMBERS <= count; k += X_NUMBERS) {
-            X xs[TILE_COLUMNS];
+            X xs[TILE_WIDE];
             UNROLLED for (int c = 0; c < columns; c++) { xs[c] = x_load(x + c * stride + k); }
             UNROLLED for (int j = 0; j < X_NUMBERS; j++, w += k_stride) {
                 UNROLLED for (int v = 0; v < vectors; v++) {
@@ -125,7 +132,7 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
     if (end == END_RELU) {
         UNROLLED for (int c = 0; c < columns; c++) {
             UNROLLED for (int v = 0; v < vectors; v++) {
-                store_lanes(acc + c * acc_stride + v * 16, v_flush(v_max(v_zero(), sum[c][v])), LANES(v));
+                store_lanes(acc + c * acc_stride + v * 16, v_relu_flushed(sum[c][v]), LANES(v));
             }
         }
         return;
@@ -365,6 +372,11 @@ static void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, in
         tile(TILE_ARGUMENTS, 2, 6);
         break;
 #endif
+#if TILE_WIDE > TILE_COLUMNS
+    case TILE_WIDE * 8 + 1:
+        tile(TILE_ARGUMENTS, 1, TILE_WIDE);
+        break;
+#endif
 #if TILE_VECTORS > 2
     case 1 * 8 + 3:
         tile(TILE_ARGUMENTS, 3, 1);
@@ -408,13 +420,22 @@ static void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, in
     }
 }
 
-/* the first `numbers` sums of a block, of all columns; start and acc are at the block's first */
-static void product_of_block(const CylMatrix *m, int32_t block, const CylOperand *operands, int32_t operand_count,
-                             int64_t n, const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride,
-                             int32_t numbers, TileEnd end) {
+/* The first `numbers` sums of a block, of all columns; start and acc are at the block's first. Apart from `product`, so
+   that the one column of a step passes none of its registers. */
+static __attribute__((noinline)) void product_of_block(const CylMatrix *m, int32_t block, const CylOperand *operands,
+                                                       int32_t operand_count, int64_t n, const REAL *start,
+                                                       int64_t start_stride, REAL *acc, int64_t acc_stride,
+                                                       int32_t numbers, TileEnd end) {
     const int64_t k_stride = ((int64_t)m->gates * cyl_block_width(m, block) + 15) / 16 * 16;
     const W *w = (const W *)m->weights + cyl_block_offset(m, block) * m->stored_columns;
-    for (int64_t first = 0; first < n;) {
+    int64_t done = 0;
+#if TILE_WIDE > TILE_COLUMNS
+    for (; numbers <= 16 && n - done >= TILE_WIDE; done += TILE_WIDE) {
+        tile_of(w, k_stride, operands, operand_count, done, start + done * start_stride, start_stride,
+                acc + done * acc_stride, acc_stride, numbers, end, 1, TILE_WIDE);
+    }
+#endif
+    for (int64_t first = done; first < n;) {
         int64_t left = n - first;
         /* no single column at the end of many: two tiles of about one size */
         int columns = left >= 2 * TILE_COLUMNS ? TILE_COLUMNS : left > TILE_COLUMNS ? (int)((left + 1) / 2) : (int)left;
@@ -494,4 +515,5 @@ static void product_output(const CylModel *model, const CylMatrix *m, const CylO
 #undef product
 #undef product_output
 #undef GROUP_OF
+#undef TILE_WIDE
 #undef TILE_ARGUMENTS

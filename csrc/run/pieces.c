@@ -53,15 +53,16 @@ static void bind_input(CylWorkspace *w, const CylCall *call, const CylPiece *pie
     w->times[i] = in_pieces ? piece->steps : time;
     w->mask_strides[i] = time;
     w->views[v].row_stride = (value->kind == CYL_INDEX ? time : w->times[i]) * value->features;
-    w->sources[i] = (CylSource){.view = &w->views[v],
-                                .own = w->own[v].data,
-                                .skipped = skipped,
-                                .offset = skipped * value->features * item,
-                                .row_stride = time * value->features * item,
-                                .count = w->times[i] * value->features,
-                                .is_loaded = w->own[v].data && (value->is_chunked || piece->first_step == 0),
-                                .may_stay = w->loads_alone && (piece->rows == 1 || w->times[i] == time) &&
-                                            (value->is_chunked || piece->steps == piece->total)};
+    w->sources[i] =
+        (CylSource){.view = &w->views[v],
+                    .own = w->own[v].data,
+                    .skipped = skipped,
+                    .offset = skipped * value->features * item,
+                    .row_stride = time * value->features * item,
+                    .count = w->times[i] * value->features,
+                    .is_loaded = w->own[v].data && (value->is_chunked || piece->first_step == 0),
+                    .may_stay = (w->loads_alone || w->threads == 1) && (piece->rows == 1 || w->times[i] == time) &&
+                                (value->is_chunked || piece->steps == piece->total)};
 }
 
 static void bind_output(CylWorkspace *w, const CylCall *call, const CylPiece *piece, int32_t o) {
@@ -211,7 +212,7 @@ static CYL_SELDOM void load_shared(CylWorkspace *w, const CylCall *call, const C
     int64_t begin, end;
     cyl_share(team, w->rows, &begin, &end);
     for (int32_t i = 0; i < w->model->input_count; i++) {
-        if (w->sources[i].is_loaded) {
+        if (w->sources[i].is_loaded && w->sources[i].view->data == w->sources[i].own) {
             load_rows(w, call->inputs[i], &w->sources[i], begin, end);
         }
     }
@@ -225,8 +226,21 @@ static CYL_SELDOM void point_at_masks(CylWorkspace *w, const CylCall *call) {
     w->has_masks = call->masks != NULL;
 }
 
-/* The piece's places in the arrays of this call. Of few numbers, this thread looks whether the subnormal rule leaves
-   them all as they are, and then they are read where they are: a kernel that reads what was just written waits. */
+/* has_tiny for many numbers; if the call is to end it does not matter */
+static CYL_SELDOM bool finds_tiny(const CylWorkspace *w, const char *numbers, int64_t count) {
+    const int64_t at_once = w->stop ? CYL_LOADED_AT_ONCE : count;
+    for (int64_t first = 0; first < count && !(first > 0 && cyl_stop_look(w->stop)); first += at_once) {
+        if (w->model->kernels->has_tiny(cyl_at(w->model, numbers, first),
+                                        count - first < at_once ? count - first : at_once)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The piece's places in the arrays of this call. A thread that loads the inputs alone looks whether the subnormal rule
+   leaves all numbers as they are, and then they are read where they are: looking takes less time than copying, and a
+   kernel that reads what was just written waits. */
 static inline __attribute__((always_inline)) void begin_piece(CylWorkspace *w, const CylCall *call) {
     const CylModel *model = w->model;
     const CylSource *source = w->sources, *const last_source = source + model->input_count;
@@ -239,7 +253,9 @@ static inline __attribute__((always_inline)) void begin_piece(CylWorkspace *w, c
             continue;
         }
         char *rows = from + w->first_row * source->row_stride;
-        if (source->may_stay && !w->order && !has_tiny(model, rows, w->rows * source->count)) {
+        const int64_t count = w->rows * source->count;
+        if (source->may_stay && !w->order &&
+            !(w->loads_alone ? has_tiny(model, rows, count) : finds_tiny(w, rows, count))) {
             source->view->data = rows;
             continue;
         }

@@ -26,5 +26,7 @@ static inline __attribute__((always_inline)) V v_clamp(V x, float low, float hig
 
 /* +0 below the threshold of the subnormal rule (see CYL_TINY in platform/ieee.h); NaN stays */
 static inline V v_flush(V a) { return v_zero_below(a, CYL_TINY); }
+/* the same of max(0, a) */
+static inline V v_relu_flushed(V a) { return v_select(v_less(a, v_set1(CYL_TINY)), v_zero(), a); }
 
 #endif

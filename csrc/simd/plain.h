@@ -85,5 +85,6 @@ static inline V v_select(M m, V a, V b) {
 }
 /* the subnormal rule is one of float */
 static inline V v_flush(V a) { return a; }
+static inline V v_relu_flushed(V a) { return v_max(v_zero(), a); }
 
 #endif
