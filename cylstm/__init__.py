@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         Transpose,
     )
     from cylstm.live import from_keras, from_state_dict, from_torch
+    from cylstm.monte_carlo import MonteCarlo
     from cylstm.stream import Stream
     from cylstm.trace import Trace
 
@@ -125,6 +126,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "Model",
+    "MonteCarlo",
     "PReLU",
     "RMSNorm",
     "ReLU",
@@ -155,6 +157,7 @@ __all__ = [
 
 #: name -> its module, of what many programs never use; the rest that is not here is wiring
 _MODULES = {
+    "MonteCarlo": "cylstm.monte_carlo",
     "Stream": "cylstm.stream",
     "Trace": "cylstm.trace",
     "__version__": "cylstm._version",

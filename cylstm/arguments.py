@@ -48,6 +48,14 @@ def check_threads(threads: object) -> int:
     return number
 
 
+def check_count(name: str, count: object) -> int:
+    """How many of something, at least 1. Raises `ArgumentError`."""
+    number = _whole_number(count)
+    if not 1 <= number < 1 << 31:
+        raise ArgumentError(f"{name}: expected a whole number of at least 1, found {described(count)}")
+    return number
+
+
 def check_batch(batch: object) -> int:
     """The number of rows of a stream. Raises `ArgumentError`, and `MemoryError` if no machine holds so many."""
     number = _whole_number(batch)

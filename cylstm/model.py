@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cylstm.explain.prune import Pruning
     from cylstm.explain.units import UnitReport
     from cylstm.graph.graph import Graph
+    from cylstm.monte_carlo import MonteCarlo
     from cylstm.quantization import Comparison, QuantizedPart
     from cylstm.stream import Stream
     from cylstm.trace import Trace
@@ -124,7 +125,7 @@ class Model:
             )
         isa = chosen_isa()
         self._told: set[str] = set()  # what is said once
-        self._plans: dict[Any, Any] = {}  # of traces
+        self._plans: dict[Any, Any] = {}  # of traces and of predict_mc
         self._quantization: tuple[QuantizedPart, ...] = ()
         self._reason: str | None = None  # why "auto" chose this engine
         if engine == "auto":
@@ -295,6 +296,64 @@ class Model:
         from cylstm.trace import trace_model
 
         return trace_model(self, x, layers, what, out, initial_state, return_state, lengths, mask, threads)
+
+    def predict_mc(
+        self,
+        x: Any,
+        samples: int = 100,
+        *,
+        seed: int = 0,
+        rates: Mapping[str, Any] | None = None,
+        initial_state: Sequence[Sequence[Any]] | None = None,
+        lengths: Any = None,
+        mask: Any = None,
+        keep_samples: bool = True,
+        threads: int | None = None,
+    ) -> MonteCarlo:
+        """Predict many times with the dropout of training left on, as Keras and PyTorch have it (MC dropout).
+
+        Gal and Ghahramani, "Dropout as a Bayesian approximation", arXiv 1506.02142, and for recurrent networks "A
+        theoretically grounded application of dropout in recurrent neural networks", arXiv 1512.05287. Everything else
+        stays as in prediction. What the results mean, and which masks each framework has: docs/look-inside.md.
+
+        Parameters
+        ----------
+        x, initial_state, lengths, mask, threads
+            As `predict` takes them.
+        samples : int
+            How many predictions.
+        seed : int
+            0 to 2**64 - 1. One seed draws the same on every machine, whatever the threads and the number of samples:
+            sample n is the same of 100 as of 1,000. A row draws by its place in the batch.
+        rates : dict, optional
+            Layer -> its rate, in place of what the file keeps, and for layers whose file keeps none: for recurrent
+            layers that of what they read, or a dict of "dropout", "recurrent_dropout", "output_dropout" (of the result,
+            number by number) and "masks" ("sequence", "gates" or "steps"); for dropout layers theirs; for others of
+            their result. Stacked layers of PyTorch by their module's name: the rate between them. 0 turns one off.
+        keep_samples : bool
+            Whether the result holds all samples, which quantiles need: samples times the memory of a prediction.
+            Without, memory does not grow with their number.
+
+        Returns
+        -------
+        MonteCarlo
+            With ``mean``, ``std``, ``samples`` and ``quantile(q)``.
+
+        Raises
+        ------
+        ArgumentError
+            If samples, seed or a rate is out of its range, a layer is not there, or nothing drops: the file kept no
+            rates, and none are given.
+        ShapeError
+            As `predict`.
+        UnsupportedError
+            If a layer drops something within it: the weights of attention, what a ConvLSTM reads.
+        """
+        from cylstm.monte_carlo.predict import predict_monte_carlo
+
+        return predict_monte_carlo(
+            self, x, samples, seed, rates, initial_state, lengths, mask, keep_samples, threads
+        )  # fmt: skip
 
     def quantize(
         self,

@@ -43,14 +43,7 @@ def predict_any(
     final = None
     if return_state:
         final = [[new_array((batch, *shape), packed.dtype) for shape in shapes] for _, shapes in packed.state_groups]
-    time = max(times)
-    if threads is not None:
-        threads = check_threads(threads)
-    elif packed.work * batch * time < THREADS_WORK:
-        threads = 1
-    else:
-        threads = available_threads()
-    threads = packed.useful_threads(batch, time, threads)
+    threads = threads_of_call(packed, batch, max(times), threads)
     flat = None if final is None else [array for arrays in final for array in arrays]
     traced = None
     if traces is not None:
@@ -61,6 +54,17 @@ def predict_any(
     results = to_users(packed, results, given)
     y = results if len(results) > 1 else results[0]
     return (y, [tuple(arrays) for arrays in final]) if final is not None else y
+
+
+def threads_of_call(packed: PackedModel, batch: int, time: int, threads: object) -> int:
+    """How many threads a call of so many rows and steps uses, of at most `threads`. Raises `ArgumentError`."""
+    if threads is not None:
+        most = check_threads(threads)
+    elif packed.work * batch * time < THREADS_WORK:
+        most = 1
+    else:
+        most = available_threads()
+    return packed.useful_threads(batch, time, most)
 
 
 def result_arrays(

@@ -365,7 +365,7 @@ class Plan:
         if computed.has_inert_layers:
             computed = drop_inert_layers(computed)
         self.values = computed.values
-        self.packed = _packed_beside(model, computed)
+        self.packed = packed_beside(model, computed)
         indices = {layer.name: k for k, layer in enumerate(computed.layers)}
         self.wanted = [
             _Wanted(layer, indices.get(layer.name, -1), parts, _units(graph, layer)) for layer, parts in chosen
@@ -427,11 +427,12 @@ class Plan:
         return Trace(layers, outputs if len(outputs) > 1 else outputs[0], state, has_batch=not is_alone)
 
 
-def _packed_beside(model: Model, graph: Graph) -> PackedModel:
-    """A model of the same layers, on the same weights."""
+def packed_beside(model: Model, graph: Graph, *, shares_weights: bool = True) -> PackedModel:
+    """A model of the same layers on the same weights, or of layers some of which have others."""
     isa = chosen_isa()
     if model.engine == "packed":
-        return PackedModel(graph, "packed", isa, None, model.dtype, model._packed.arrays())
+        arrays = model._packed.arrays() if shares_weights else None
+        return PackedModel(graph, "packed", isa, None, model.dtype, arrays)
     from cylstm.engine.blas import find_blas
 
     return PackedModel(graph, "blas", isa, find_blas(), model.dtype)

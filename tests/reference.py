@@ -83,18 +83,26 @@ def layer_norm(x, gain, shift, epsilon):
     return gain * centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon) + shift
 
 
-def lstm_step(weights, options, x, h, c, seen=None):
+def product(x, weight, masks, gates):
+    """x W^T, each gate's of x times its own mask (gates, batch, size), or all of x times one mask (1, batch, size)."""
+    if masks is None or len(masks) == 1:
+        return (x if masks is None else x * masks[0]) @ weight.T
+    parts = np.split(weight, gates)
+    return np.concatenate([(x * mask) @ part.T for mask, part in zip(masks, parts, strict=True)], axis=1)
+
+
+def lstm_step(weights, options, x, h, c, seen=None, x_masks=None, h_masks=None):
     """One step of an LSTM: x (batch, input), h (batch, output), c (batch, hidden) -> h, c; its gates into `seen`."""
     f1, f2 = _slot(options, "recurrent_activation"), _slot(options, "activation")
     f3, w, limit = _slot(options, "output_activation"), weights, options["gate_clip"]
-    of_x, of_h = x @ w["weight_ih"].T, h @ w["weight_hh"].T
+    names = "fgo" if options["coupled"] == "i=1-f" else "igo"
+    if options["forget_gate"] and not options["coupled"]:
+        names = "ifgo"
+    of_x, of_h = product(x, w["weight_ih"], x_masks, len(names)), product(h, w["weight_hh"], h_masks, len(names))
     if options["layer_norm"]:
         of_x = layer_norm(of_x, w["norm_ih_gain"], w["norm_ih_shift"], options["epsilon"])
         of_h = layer_norm(of_h, w["norm_hh_gain"], w["norm_hh_shift"], options["epsilon"])
     gates = of_x + of_h + w.get("bias", 0.0)
-    names = "fgo" if options["coupled"] == "i=1-f" else "igo"
-    if options["forget_gate"] and not options["coupled"]:
-        names = "ifgo"
     pre = dict(zip(names, np.split(gates, len(names), axis=1)))
 
     def sigma(gate, cell):
@@ -122,23 +130,24 @@ def lstm_step(weights, options, x, h, c, seen=None):
     return h, c
 
 
-def gru_step(weights, options, x, h, seen=None):
+def gru_step(weights, options, x, h, seen=None, x_masks=None, h_masks=None):
     """One step of a GRU: x (batch, input), h (batch, hidden) -> (h,); its gates into `seen`."""
     f1, f2, limit = _slot(options, "recurrent_activation"), _slot(options, "activation"), options["gate_clip"]
-    xr, xz, xn = np.split(x @ weights["weight_ih"].T + weights.get("bias_ih", 0.0), 3, axis=1)
-    hr, hz, hn = np.split(h @ weights["weight_hh"].T + weights.get("bias_hh", 0.0), 3, axis=1)
+    xr, xz, xn = np.split(product(x, weights["weight_ih"], x_masks, 3) + weights.get("bias_ih", 0.0), 3, axis=1)
+    hr, hz, hn = np.split(product(h, weights["weight_hh"], h_masks, 3) + weights.get("bias_hh", 0.0), 3, axis=1)
     r, z = f1(_clip(xr + hr, limit)), f1(_clip(xz + hz, limit))
-    after = options["reset_after"]
-    pre = xn + (r * hn if after else (r * h) @ np.split(weights["weight_hh"], 3)[2].T)
+    after, read = options["reset_after"], h if h_masks is None else h * h_masks[-1]
+    pre = xn + (r * hn if after else (r * read) @ np.split(weights["weight_hh"], 3)[2].T)
     n = f2(_clip(pre, limit))
     if seen is not None:
         seen.update(r=r, z=z, n=n, r_pre=xr + hr, z_pre=xz + hz, n_pre=pre)
     return (z * h + (1 - z) * n,)
 
 
-def rnn_step(weights, options, x, h, seen=None):
+def rnn_step(weights, options, x, h, seen=None, x_masks=None, h_masks=None):
     """One step of a simple recurrent layer: x (batch, input), h (batch, hidden) -> (h,); what goes in into `seen`."""
-    pre = x @ weights["weight_ih"].T + h @ weights["weight_hh"].T + weights.get("bias", 0.0)
+    of_x, of_h = product(x, weights["weight_ih"], x_masks, 1), product(h, weights["weight_hh"], h_masks, 1)
+    pre = of_x + of_h + weights.get("bias", 0.0)
     if seen is not None:
         seen.update(h_pre=pre)
     return (_slot(options, "activation")(_clip(pre, options["gate_clip"])),)
@@ -165,7 +174,7 @@ def correlate(x, kernel, stride, dilation, padding):
     return y
 
 
-def conv_lstm_step(weights, options, x, h, c, seen=None):
+def conv_lstm_step(weights, options, x, h, c, seen=None, x_masks=None, h_masks=None):
     """One step of a ConvLSTM: x (batch, [rows,] columns, channels), h and c (batch, [rows,] columns, filters)."""
     f1, f2 = _slot(options, "recurrent_activation"), _slot(options, "activation")
     shape = c.shape
@@ -191,11 +200,13 @@ def conv_lstm_step(weights, options, x, h, c, seen=None):
 STEPS = {"lstm": lstm_step, "gru": gru_step, "rnn": rnn_step, "conv_lstm": conv_lstm_step}
 
 
-def run_recurrent(layer, weights, x, mask, states, parts=None):
+def run_recurrent(layer, weights, x, mask, states, parts=None, drawn=None):
     """A recurrent layer over x (batch, time, ...) with mask (batch, time) -> y (batch, time, ...), final states.
 
-    Into `parts`, by name, what it computes on the way (batch, time, ...), NaN where a step does not count.
+    Into `parts`, by name, what it computes on the way (batch, time, ...), NaN where a step does not count. `drawn` has
+    masks of training, the same at all steps: "read" of x and "state" of h, each (gates or 1, batch, size).
     """
+    drawn = drawn or {}
     options = layer.options
     batch, time = x.shape[:2]
     outputs = np.zeros((batch, time, *states[0].shape[1:]))
@@ -207,7 +218,8 @@ def run_recurrent(layer, weights, x, mask, states, parts=None):
     for t in range(time)[:: -1 if options["reverse"] else 1]:
         used = mask[:, t]
         found = {}
-        new = STEPS[layer.kind](weights, options, x[:, t], *states, found)
+        masks = drawn.get("read"), drawn.get("state")
+        new = STEPS[layer.kind](weights, options, x[:, t], *states, found, *masks)
         for part, numbers in found.items() if parts is not None else ():
             whole = parts.setdefault(part, np.full((batch, time, *numbers.shape[1:]), np.nan))
             whole[:, t] = np.where(rows(used, numbers), numbers, np.nan)
@@ -652,7 +664,7 @@ def history_of(parts, x):
     return (np.concatenate([np.zeros((x.shape[0], steps, *x.shape[2:])), x], axis=1)[:, -steps:],)
 
 
-def predict(graph, *inputs, mask=None, initial_state=None):
+def predict(graph, *inputs, mask=None, initial_state=None, drawn=None):
     """Every output of a graph, and the final states, in float64.
 
     Parameters
@@ -663,6 +675,9 @@ def predict(graph, *inputs, mask=None, initial_state=None):
     mask : ndarray of bool (batch, time), optional
         Of every sequence input.
     initial_state : list of tuple of ndarray, optional
+    drawn : dict, optional
+        Layer -> what it draws in training: "factor" and "term" of a dropout, (batch, ...) as its value is; "read" and
+        "state" of a recurrent layer, as `run_recurrent` has them; "result", a factor of any layer's result.
 
     Returns
     -------
@@ -691,7 +706,7 @@ def predict(graph, *inputs, mask=None, initial_state=None):
                 if role in layer.inputs:
                     states[i] = values[layer.inputs[role]]
             steps = values[layer.inputs["mask"]] if "mask" in layer.inputs else np.ones(x.shape[:2], bool)
-            y, states = run_recurrent(layer, weights, x, steps, tuple(states))
+            y, states = run_recurrent(layer, weights, x, steps, tuple(states), None, (drawn or {}).get(layer.name))
             finals.append(states)
             for role, state in zip(("h", "c"), states):
                 values[layer.outputs[role]] = state
@@ -700,7 +715,8 @@ def predict(graph, *inputs, mask=None, initial_state=None):
         elif layer.kind == "activation":
             y = _slot(layer.options, "activation")(x)
         elif layer.kind == "dropout":
-            y = x
+            noise = (drawn or {}).get(layer.name, {})
+            y = x * noise.get("factor", 1.0) + noise.get("term", 0.0)
         elif layer.kind == "reverse":
             y = x[:, ::-1]
         elif layer.kind == "last":
@@ -722,7 +738,7 @@ def predict(graph, *inputs, mask=None, initial_state=None):
             if layer.kind == "cumulate" and groups.get(layer.name):
                 finals.append(running_of(layer.options, x))
             continue
-        values[layer.outputs["y"]] = y
+        values[layer.outputs["y"]] = y * (drawn or {}).get(layer.name, {}).get("result", 1.0)
     return [_as_the_user(values[name], graph.layouts.get(name)) for name in graph.outputs], finals
 
 

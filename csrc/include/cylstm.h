@@ -12,6 +12,7 @@
 #ifndef CYLSTM_H
 #define CYLSTM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -186,6 +187,15 @@ int32_t cyl_model_state_count(const CylModel *model);
 int32_t cyl_model_state_size(const CylModel *model, int32_t index);
 /* the number of threads worth using for `rows` rows of `time` steps when up to `threads` may be used */
 int cyl_model_worthwhile_threads(const CylModel *model, int64_t rows, int64_t time, int threads);
+
+/* ---- random numbers (platform/random.c) ---- */
+
+/* The first `count` words of 32 bits that follow from these three alone: Philox4x64-10 of key (seed, key) and counter
+   (1, 0, sample, 0) and up, the lower half of each word of 64 bits first. */
+void cyl_draw_words(uint64_t seed, uint64_t key, uint64_t sample, int64_t count, uint32_t *words);
+/* The same as numbers, float or double: `lost` where the word is below `limit`, `kept` elsewhere. */
+void cyl_draw_factors(uint64_t seed, uint64_t key, uint64_t sample, int64_t count, uint32_t limit, double kept,
+                      double lost, bool is_double, void *factors);
 
 /* ---- running ---- */
 

@@ -48,11 +48,20 @@ static void reset_before_gates(const CylModel *model, const CylLayer *layer, con
     model->kernels->gru_gates(gru, step, begin, end);
 }
 
+/* with masks of h: those of r*h, which the candidate's product reads */
+static void mask_reset(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin, int32_t end) {
+    const void *reset = cyl_at(model, step->scratch, cyl_state_stride(layer->recurrent->hidden_size));
+    cyl_recurrent_mask(model, layer, step, reset, step->scratch_stride, begin, end);
+}
+
 static void reset_before_candidate(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin,
                                    int32_t end) {
     const CylGru *gru = layer->data;
     int64_t stride = cyl_state_stride(gru->recurrent.hidden_size);
     CylOperand reset = {cyl_at(model, step->scratch, stride), step->scratch_stride, 0, gru->recurrent.hidden_size};
+    if (step->masked) {
+        reset = (CylOperand){step->masked, step->masked_stride, 0, gru->candidate.columns};
+    }
     void *acc = cyl_at(model, step->scratch, 2 * stride + gru->gates.row_size);
     /* a block of the candidate, which has one gate, is as wide as four blocks of the gates */
     int32_t ratio = gru->candidate.width / gru->input.width;
@@ -70,10 +79,13 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
         return CYL_E_TENSOR;
     }
     const int64_t hidden = ih->shape[0] / 3, input = ih->shape[1];
-    CYL_TRY(cyl_check_tensor(hh, 3 * hidden, hidden));
+    CylGru *gru = layer->data;
+    if (hh->shape[0] != 3 * hidden) {
+        return CYL_E_TENSOR;
+    }
+    CYL_TRY(cyl_recurrent_read_mask(model, spec, hidden, hh->shape[1], &gru->recurrent));
     CYL_TRY(cyl_check_optional(bias_ih, 3 * hidden, -1));
     CYL_TRY(cyl_check_optional(bias_hh, 3 * hidden, -1));
-    CylGru *gru = layer->data;
     CYL_TRY(cyl_spec_flag(spec, "reset_after", &gru->is_reset_after));
     if (!gru->is_reset_after && bias_hh) {
         return CYL_E_OPTION;
@@ -101,10 +113,13 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     } else {
         r->scratch_size = 2 * cyl_state_stride(hidden) + gru->gates.row_size + gru->candidate.row_size;
         r->phases[0] = (CylPhase){reset_before_gates, gru->gates.blocks, true};
-        r->phases[1] = (CylPhase){reset_before_candidate, gru->candidate.blocks, true};
-        r->phase_count = 2;
+        r->phase_count = 1;
+        if (r->h_copies) {
+            r->phases[r->phase_count++] = (CylPhase){mask_reset, cyl_recurrent_mask_blocks(hidden), true};
+        }
+        r->phases[r->phase_count++] = (CylPhase){reset_before_candidate, gru->candidate.blocks, true};
     }
-    layer->work = 3 * hidden * (input + hidden);
+    layer->work = 3 * hidden * (input + hh->shape[1]);
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 

@@ -187,11 +187,11 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     if (!ih || !hh || ih->rank != 2 || hh->rank != 2 || ih->shape[0] % gates != 0) {
         return CYL_E_TENSOR;
     }
-    const int64_t hidden = ih->shape[0] / gates, input = ih->shape[1], output = hh->shape[1];
-    if (hr ? lstm->is_normalised : output != hidden) {
+    const int64_t hidden = ih->shape[0] / gates, input = ih->shape[1], output = hr ? hr->shape[0] : hidden;
+    if ((hr && lstm->is_normalised) || hh->shape[0] != gates * hidden) {
         return CYL_E_TENSOR;
     }
-    CYL_TRY(cyl_check_tensor(hh, gates * hidden, output));
+    CYL_TRY(cyl_recurrent_read_mask(model, spec, output, hh->shape[1], &lstm->recurrent));
     CYL_TRY(cyl_check_optional(hr, output, hidden));
     CYL_TRY(cyl_check_optional(bias, gates * hidden, -1));
     CYL_TRY(lstm->is_normalised ? prepare_normalised(model, layer, spec, hidden, gates)
@@ -204,7 +204,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     r->state_count = 2;
     r->gate_count = 4;
     r->input_matrix = &lstm->gates;
-    layer->work = gates * hidden * (input + output) + (hr ? output * hidden : 0);
+    layer->work = gates * hidden * (input + hh->shape[1]) + (hr ? output * hidden : 0);
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 

@@ -25,9 +25,12 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
         return CYL_E_TENSOR;
     }
     const int64_t hidden = ih->shape[0], input = ih->shape[1];
-    CYL_TRY(cyl_check_tensor(hh, hidden, hidden));
-    CYL_TRY(cyl_check_optional(bias, hidden, -1));
     CylRnn *rnn = layer->data;
+    if (!hh || hh->rank != 2 || hh->shape[0] != hidden) {
+        return CYL_E_TENSOR;
+    }
+    CYL_TRY(cyl_recurrent_read_mask(model, spec, hidden, hh->shape[1], &rnn->recurrent));
+    CYL_TRY(cyl_check_optional(bias, hidden, -1));
     CYL_TRY(cyl_spec_gate_activation(spec, "activation", &rnn->activation));
     CYL_TRY(cyl_spec_number(spec, "gate_clip", 0.0, &rnn->gate_clip));
     CYL_TRY(cyl_gates_prepare(model, layer, spec, &rnn->gates, &rnn->hidden_gates, (int32_t)hidden, 1));
@@ -39,7 +42,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     r->input_matrix = &rnn->gates;
     r->phases[0] = (CylPhase){gate_and_cell, rnn->gates.blocks, true};
     r->phase_count = 1;
-    layer->work = hidden * (input + hidden);
+    layer->work = hidden * (input + hh->shape[1]);
     return cyl_recurrent_prepare(model, layer, spec, r);
 }
 

@@ -6,6 +6,8 @@
 #include "model/spec.h"
 #include "model/status.h"
 
+#include <string.h>
+
 static CylStatus read_options(const CylLayerSpec *spec, CylRecurrent *recurrent) {
     static const char *const paddings[] = {"zero", "repeat", NULL}, *const empties[] = {"initial", "zero", NULL};
     int padding, empty;
@@ -22,6 +24,53 @@ static CylStatus check_state(const CylModel *model, int32_t value, int32_t size)
     if (value >= 0 && (model->values[value].features != size || model->values[value].kind == CYL_SEQUENCE)) {
         return CYL_E_VALUE;
     }
+    return CYL_OK;
+}
+
+CylStatus cyl_recurrent_read_mask(const CylModel *model, const CylLayerSpec *spec, int64_t output, int64_t columns,
+                                  CylRecurrent *recurrent) {
+    const int32_t value = cyl_spec_input(spec, "h_mask");
+    if (value < 0) {
+        return columns == output ? CYL_OK : CYL_E_TENSOR;
+    }
+    if (output < 1 || model->values[value].has_time || model->values[value].features != columns ||
+        columns % output != 0) {
+        return CYL_E_VALUE;
+    }
+    recurrent->h_mask = value;
+    recurrent->h_copies = (int32_t)(columns / output);
+    return CYL_OK;
+}
+
+void cyl_recurrent_mask(const CylModel *model, const CylLayer *layer, const CylStep *step, const void *h,
+                        int64_t stride, int32_t begin, int32_t end) {
+    const CylRecurrent *recurrent = layer->recurrent;
+    const int64_t from = (int64_t)begin * 16, size = recurrent->output_size;
+    const int64_t count = ((int64_t)end * 16 < size ? (int64_t)end * 16 : size) - from;
+    for (int64_t row = 0; row < step->rows && count > 0; row++) {
+        const void *h_row = cyl_at(model, h, row * stride + from);
+        for (int32_t copy = 0; copy < recurrent->h_copies; copy++) {
+            const int64_t at = copy * size + from;
+            void *masked = cyl_at(model, step->masked, row * step->masked_stride + at);
+            memcpy(masked, h_row, (size_t)count * model->kernels->real_size);
+            model->kernels->merge(CYL_MERGE_MUL, cyl_at(model, step->h_masks, row * step->h_masks_stride + at), 1,
+                                  masked, count, 1.0);
+        }
+    }
+}
+
+static void mask_state(const CylModel *model, const CylLayer *layer, const CylStep *step, int32_t begin, int32_t end) {
+    cyl_recurrent_mask(model, layer, step, step->h_previous, step->h_stride, begin, end);
+}
+
+/* a phase before all others, which leaves what the recurrent product reads */
+static CylStatus add_mask_phase(CylRecurrent *recurrent) {
+    if (recurrent->phase_count == CYL_MAX_PHASES) {
+        return CYL_E_OPTION;
+    }
+    memmove(recurrent->phases + 1, recurrent->phases, (size_t)recurrent->phase_count * sizeof *recurrent->phases);
+    recurrent->phases[0] = (CylPhase){mask_state, cyl_recurrent_mask_blocks(recurrent->output_size), true};
+    recurrent->phase_count++;
     return CYL_OK;
 }
 
@@ -57,5 +106,8 @@ CylStatus cyl_recurrent_prepare(CylModel *model, CylLayer *layer, const CylLayer
         y->features != recurrent->output_size || (layer->mask >= 0 && model->values[layer->mask].kind != CYL_MASK)) {
         return CYL_E_VALUE;
     }
-    return CYL_OK;
+    if (!recurrent->h_copies) {
+        return cyl_spec_input(spec, "h_mask") < 0 ? CYL_OK : CYL_E_VALUE;
+    }
+    return add_mask_phase(recurrent);
 }

@@ -24,6 +24,10 @@ struct CylRecurrent {
     int32_t hidden_size, input_size;
     int32_t output_size; /* of h, which differs from hidden_size with a projection */
     int32_t state_count; /* 1: h; 2: h and c */
+    /* With an input h_mask, a vector (h_copies * output), the recurrent product reads so many copies of h side by side,
+       each times its part of the mask, and has a column for each number of them; h itself goes on as it is. Else
+       0. */
+    int32_t h_copies, h_mask; /* h_mask: the value */
     bool is_reverse, repeats_padding;
     bool zeroes_empty;  /* a row whose mask excludes every step ends with states of 0 instead of its initial ones */
     int32_t gate_count; /* of a trace */
@@ -65,8 +69,22 @@ struct CylStep {
     void *y;              /* real (rows, output), stride y_stride; or NULL */
     int64_t y_stride;
     const CylStepTrace *trace; /* NULL as a rule */
+    const void *h_masks;       /* real (rows, h_copies * output), stride h_masks_stride; NULL as a rule */
+    int64_t h_masks_stride;
+    void *masked; /* real (rows, h_copies * output), stride masked_stride: what the recurrent product then reads */
+    int64_t masked_stride;
 };
 
+/* Whether a layer whose weight_hh has `columns` of them fits an output of this size: as many, or with an input h_mask a
+   multiple, the size of that. Fills in h_copies and h_mask. */
+CylStatus cyl_recurrent_read_mask(const CylModel *model, const CylLayerSpec *spec, int64_t output, int64_t columns,
+                                  CylRecurrent *recurrent);
+/* step->masked = the copies of what is in `h`, real (rows, stride), times their masks: of blocks [begin, end) of 16
+   units */
+void cyl_recurrent_mask(const CylModel *model, const CylLayer *layer, const CylStep *step, const void *h,
+                        int64_t stride, int32_t begin, int32_t end);
+/* how many of those blocks there are */
+static inline int32_t cyl_recurrent_mask_blocks(int64_t output) { return (int32_t)((output + 15) / 16); }
 /*
  * The matrices of the gates over x and h: of the tensors weight_ih and weight_hh, and of bias if there is one. Both are
  * in `gates` where one product can take them; where their types differ, or have scales, `gates` is over x alone and

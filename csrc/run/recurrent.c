@@ -48,13 +48,13 @@ typedef struct {
 /* What the runs on pieces of one shape have in common. Distances in bytes, in the order of processing, which may be
    from the last step to the first. */
 typedef struct {
-    const CylView *x, *y; /* whose data may be the call's, and new in each call */
+    const CylView *x, *y, *h_masks; /* whose data may be the call's, and new in each call; h_masks may be NULL */
     int64_t time;
     int64_t x_first, x_next, y_first, y_next, acc_next, codes_first, codes_next;
     int32_t slot; /* of its mask, which a call may have or not; -1: it never has one */
     bool is_connected, zeroes_empty;
     bool in_blocks;             /* the input halves of several steps are computed, or taken, before them */
-    bool is_single;             /* one step of one row, which has no initial states */
+    bool is_single;             /* one step of one row, which has no masked state and no initial states */
     CylStep step;               /* with all that the steps have in common */
     Part parts[CYL_MAX_PHASES]; /* of a thread that is alone */
 } Bound;
@@ -66,6 +66,10 @@ static bool stores_states(const CylModel *model, const CylLayer *layer) {
         }
     }
     return false;
+}
+
+static int64_t masked_stride(const CylRecurrent *recurrent) {
+    return cyl_state_stride((int64_t)recurrent->h_copies * recurrent->output_size);
 }
 
 size_t cyl_recurrent_bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
@@ -85,6 +89,9 @@ size_t cyl_recurrent_bind(const CylModel *model, const CylLayer *layer, CylWorks
     state.scratch = cyl_place(memory, &used, rows, (uint64_t)recurrent->scratch_size, real);
     state.codes = cyl_place(memory, &used, rows, (uint64_t)workspace->time_capacity, 1);
     state.seen = cyl_place(memory, &used, rows, 1, 1);
+    if (recurrent->h_copies) {
+        state.masked = cyl_place(memory, &used, rows, (uint64_t)masked_stride(recurrent), real);
+    }
     state.stores_states = stores_states(model, layer);
     state.bound = cyl_place(memory, &used, 1, 1, sizeof(Bound));
     if (memory) {
@@ -162,6 +169,17 @@ static CYL_SELDOM void divide_phases(const CylRecurrent *recurrent, const CylTea
     }
 }
 
+/* the recurrent product reads what the first phase leaves, not the state */
+static CYL_SELDOM void resolve_mask(const CylLayer *layer, const CylWorkspace *workspace, Bound *bound) {
+    const CylRecurrent *recurrent = layer->recurrent;
+    bound->h_masks = &workspace->views[recurrent->h_mask];
+    bound->is_single = false;
+    bound->step.h_masks_stride = bound->h_masks->row_stride;
+    bound->step.masked = workspace->states[layer->index].masked;
+    bound->step.masked_stride = bound->step.operands[1].stride = masked_stride(recurrent);
+    bound->step.operands[1].count = recurrent->h_copies * recurrent->output_size;
+}
+
 void cyl_recurrent_resolve(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace) {
     const CylRecurrent *recurrent = layer->recurrent;
     CylLayerState *state = &workspace->states[layer->index];
@@ -201,6 +219,9 @@ void cyl_recurrent_resolve(const CylModel *model, const CylLayer *layer, CylWork
                               .scratch = state->scratch,
                               .scratch_stride = recurrent->scratch_size,
                               .y_stride = y->row_stride}};
+    if (recurrent->h_copies) {
+        resolve_mask(layer, workspace, bound);
+    }
     divide_phases(recurrent, &(CylTeam){.threads = 1}, bound->parts);
     state->has_end = state->stores_states || bound->zeroes_empty;
 }
@@ -347,7 +368,8 @@ static inline int64_t run_steps(const CylModel *model, const CylLayer *layer, Cy
         }
         void *h = step->h_next;
         step->h_next = (void *)(uintptr_t)step->h_previous;
-        step->operands[1].x = step->h_previous = h;
+        step->h_previous = h;
+        step->operands[1].x = step->masked ? step->masked : h;
         step->descending = !step->descending;
         step->acc = (char *)step->acc + bound->acc_next;
         step->operands[0].x = (const char *)step->operands[0].x + bound->x_next;
@@ -401,6 +423,10 @@ static CYL_SELDOM void run_piece(const CylModel *model, const CylLayer *layer, C
         parts = own_parts;
     }
     begin_step(state, bound, step);
+    if (bound->h_masks) {
+        step->operands[1].x = step->masked;
+        step->h_masks = bound->h_masks->data;
+    }
     step->codes = is_masked ? state->codes + bound->codes_first : NULL;
     const int64_t taken = run_steps(model, layer, workspace, team, bound, step, parts);
     if (team->thread == 0) {

@@ -47,6 +47,7 @@ typedef struct {
     int64_t block_steps;
     const CylHalves *halves; /* NULL where the run computes them */
     CylTrace trace;          /* steps 0 for none */
+    void *masked;            /* CylStep.masked, or NULL */
     void *bound;             /* what the layer has resolved for the pieces of one shape, or NULL */
 } CylLayerState;
 

@@ -1,5 +1,5 @@
 # The public header of csrc, for _engine.pyx.
-from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 
 cdef extern from "cylstm.h" nogil:
     ctypedef enum CylStatus:
@@ -30,6 +30,9 @@ cdef extern from "cylstm.h" nogil:
         CYL_FEATURE_DOT_PRODUCT
         CYL_FEATURE_FP16
     int cyl_feature_available(CylFeature feature)
+    void cyl_draw_words(uint64_t seed, uint64_t key, uint64_t sample, int64_t count, uint32_t *words) nogil
+    void cyl_draw_factors(uint64_t seed, uint64_t key, uint64_t sample, int64_t count, uint32_t limit, double kept,
+                          double lost, bint is_double, void *factors) nogil
 
     ctypedef enum CylEngine:
         CYL_ENGINE_PACKED

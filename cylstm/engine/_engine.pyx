@@ -11,7 +11,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
 from ._cylstm cimport *
@@ -105,6 +105,30 @@ cdef int watch_signals(CylCall *call) except -1:
     if PyThread_get_thread_ident() == main_thread:
         call.should_stop, call.stop_context = run_handlers, NULL
     return 0
+
+
+def draw_words(uint64_t seed, uint64_t key, uint64_t sample, cnp.ndarray words):
+    """Fill `words`, uint32 in C order, with what (seed, key, sample) draws: see cylstm.h."""
+    if words.dtype != np.uint32 or not words.flags.c_contiguous or not words.flags.writeable:
+        raise TypeError("words: expected uint32 in C order")
+    cdef int64_t count = words.size
+    cdef uint32_t *data = <uint32_t *>cnp.PyArray_DATA(words)
+    with nogil:
+        cyl_draw_words(seed, key, sample, count, data)
+
+
+def draw_factors(uint64_t seed, uint64_t key, uint64_t first, uint32_t limit, double kept, double lost,
+                 cnp.ndarray factors):
+    """Fill row n of `factors` (samples, count), of float32 or float64 in C order, with what sample first + n draws."""
+    cdef bint is_double = factors.dtype == np.float64
+    cdef int64_t samples = len(factors), count = factors.size // samples, n
+    if not (is_double or factors.dtype == np.float32) or not factors.flags.c_contiguous or not factors.flags.writeable:
+        raise TypeError("factors: expected float32 or float64 in C order")
+    cdef char *data = <char *>cnp.PyArray_DATA(factors)
+    with nogil:
+        for n in range(samples):
+            cyl_draw_factors(seed, key, first + <uint64_t>n, count, limit, kept, lost, is_double,
+                             data + n * count * (8 if is_double else 4))
 
 
 def isa_names():

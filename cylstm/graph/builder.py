@@ -45,6 +45,8 @@ class GraphBuilder:
         self._inputs: list[str] = []
         self._outputs: list[str] = []
         self._tensors: dict[str, Tensor] = {}
+        #: what layers draw in training, by the name of the layer (`cylstm.graph.noise`)
+        self.noise: dict[str, Mapping[str, Option]] = {}
 
     def input(
         self,
@@ -258,6 +260,7 @@ class GraphBuilder:
             dict(metadata or {}),
             dict(provenance or {}),
             window=common_steps(value.shape[0] for value in map(self.value, self._inputs) if value.has_time),
+            noise={name: entries for name, entries in self.noise.items() if name in self._layer_names},
         )
 
     def _add_value(self, value: Value) -> Value:

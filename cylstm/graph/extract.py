@@ -126,6 +126,7 @@ def _built(
         window=graph.window if is_whole else fixed,
         stateful=tuple(name for name in graph.stateful if name in needed),
         weight_types={place: kind for place, kind in graph.weight_types.items() if place[0] in needed},
+        noise={name: entries for name, entries in graph.noise.items() if name in needed},
     )
 
 

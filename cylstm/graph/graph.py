@@ -140,6 +140,8 @@ class Graph(ReadOnly):
     weight_types : dict of (str, str) to str
         Layer and role of the matrices that the engine holds in another type than float32 -> that type, one of
         `cylstm.graph.weights.WEIGHT_TYPES`. Their tensors are float32 all the same, and rounded in a loaded model.
+    noise : dict of str to dict
+        The layers that draw more in training than a plain dropout does -> what they draw (`cylstm.graph.noise`).
     """
 
     values: Mapping[str, Value]
@@ -153,6 +155,7 @@ class Graph(ReadOnly):
     window: int | None
     stateful: tuple[str, ...]
     weight_types: Mapping[tuple[str, str], str]
+    noise: Mapping[str, Mapping[str, Option]]
 
     def __init__(
         self,
@@ -167,6 +170,7 @@ class Graph(ReadOnly):
         window: int | None = None,
         stateful: tuple[str, ...] = (),
         weight_types: Mapping[tuple[str, str], str] = {},
+        noise: Mapping[str, Mapping[str, Option]] = {},
     ) -> None:
         self._set(
             values=_read_only_dict(values),
@@ -180,6 +184,7 @@ class Graph(ReadOnly):
             window=window,
             stateful=stateful,
             weight_types=_read_only_dict(weight_types),
+            noise=read_only(noise),
         )
 
     def types_of(self, layer: str) -> dict[str, str]:

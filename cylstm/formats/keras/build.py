@@ -522,6 +522,10 @@ class Model:
         made = self.run(network, flows, call.name.split("/"), call)
         return [self.read(one, call.first) for one in made]
 
+    @property
+    def noise(self) -> dict[str, Mapping[str, Option]]:
+        return self.builder.noise
+
     def add_layer(
         self,
         key: tuple[object, ...],

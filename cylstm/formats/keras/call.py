@@ -142,6 +142,10 @@ class Maker(Protocol):
     stateful: list[str]
 
     @property
+    def noise(self) -> dict[str, Mapping[str, Option]]:
+        """`GraphBuilder.noise`."""
+
+    @property
     def is_archive(self) -> bool:
         """`Weights.is_archive` of the model's weights."""
 

@@ -1,4 +1,5 @@
-"""The entries of a native file's graph that most networks do not have: axis orders, window, stateful, weight types."""
+"""The entries of a native file's graph that most networks do not have: axis orders, window, stateful, weight types,
+noise."""
 
 from __future__ import annotations
 
@@ -31,6 +32,10 @@ def with_optional(path: str, optional: Mapping[str, Any], graph: Graph) -> Graph
         graph = graph._replace(window=optional.get("window"), stateful=tuple(dict.fromkeys(names)))
     if "weight_types" in optional:
         graph = graph._replace(weight_types=_weight_types(path, optional["weight_types"], graph))
+    if "noise" in optional:
+        from cylstm.graph.noise import check_noise
+
+        graph = graph._replace(noise=check_noise(f"{path}: graph", optional["noise"], graph))
     return graph
 
 

@@ -85,7 +85,7 @@ def _pop_optional(described: object) -> dict[str, Any]:
     entries = described if isinstance(described, dict) else {}
     return {
         key: entries.pop(key)
-        for key in ("layouts", "times", "window", "stateful", "weight_types", "scales")
+        for key in ("layouts", "times", "window", "stateful", "weight_types", "scales", "noise")
         if key in entries
     }
 

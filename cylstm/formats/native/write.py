@@ -77,6 +77,8 @@ def write_cylstm(
         described["window"] = graph.window
     if graph.stateful:
         described["stateful"] = list(graph.stateful)
+    if graph.noise:
+        described["noise"] = {name: dict(entries) for name, entries in graph.noise.items()}
     tensors = as_stored(graph.tensors)
     metadata = {"format": "cylstm", "format_version": str(FORMAT_VERSION)}
     if graph.weight_types:

@@ -71,7 +71,9 @@ def convert_module(module: Any, inputs: Any = None, example: Any = None) -> tupl
     if layer is None or not is_plain or inputs is not None or example is not None:
         graph, call = graph_from_module(module, inputs, example)
         return _of_live(graph, kind, version=None), call
-    options = {"activation": module.nonlinearity} if layer is RNN else {}
+    options: dict[str, Any] = {"activation": module.nonlinearity} if layer is RNN else {}
+    if getattr(module, "dropout", 0.0):
+        options["dropout"] = float(module.dropout)
     graph = _of_live(from_state_dict(module.state_dict(), [layer("", **options)]), kind)
     return graph, call_of_layer(module, graph)
 

@@ -121,7 +121,10 @@ class LayerKind:
 class RecurrentLayer(LayerKind):
     """One direction of one recurrent layer.
 
-    Inputs: ``x`` (sequence), optional ``mask``, optional initial states ``h0`` (and ``c0``).
+    Inputs: ``x`` (sequence), optional ``mask``, optional initial states ``h0`` (and ``c0``). With ``h_mask``, a vector
+    (copies * output,), the recurrent product of every step reads so many copies of h side by side, each times its part
+    of the mask, and ``weight_hh`` has a column for each number of them; the state itself is not multiplied
+    (`cylstm.monte_carlo`).
     Outputs: ``y`` (sequence, in the time order of x), ``h`` (and ``c``): the states after the last step processed.
 
     Options: ``reverse`` processes time backwards. ``padding`` says what y holds at masked steps: "zero", or "repeat"
@@ -130,7 +133,7 @@ class RecurrentLayer(LayerKind):
     stream, which has no end, carry on in either case.
     """
 
-    optional_inputs: tuple[str, ...] = ("mask", "h0")
+    optional_inputs: tuple[str, ...] = ("mask", "h0", "h_mask")
     weights: tuple[str, ...] = ("weight_ih", "weight_hh")
     matrices: tuple[str, ...] = ("weight_ih", "weight_hh")
     int8_matrices: tuple[str, ...] = ("weight_ih", "weight_hh")
@@ -171,6 +174,18 @@ def hidden_size(where: str, weights: Weights, gates: int) -> int:
                 f"layer {where!r}, tensor {role!r}: expected shape {expected}, found {weights[role].shape}"
             )
     return int(weights["weight_ih"].shape[0]) // gates
+
+
+def check_recurrent_columns(where: str, inputs: Inputs, weights: Weights, rows: int, output: int) -> None:
+    """Raise `ShapeError` unless ``weight_hh`` fits the output, or what an ``h_mask`` makes of it."""
+    columns = output
+    if "h_mask" in inputs:
+        check_kind(where, inputs["h_mask"], ("state", "vector"))
+        shape = inputs["h_mask"].shape
+        columns = inputs["h_mask"].size
+        if len(shape) != 1 or columns % output:
+            raise ShapeError(f"layer {where!r}: h_mask expected a multiple of {output} numbers, found shape {shape}")
+    check_shape(where, "weight_hh", weights["weight_hh"], (rows, columns))
 
 
 def like(x: Value, shape: tuple[int | None, ...] | None = None) -> Value:

@@ -14,6 +14,7 @@ from cylstm.graph.layers._layer import (
     States,
     Weights,
     activation_defaults,
+    check_recurrent_columns,
     check_shape,
     check_vectors,
     hidden_size,
@@ -49,11 +50,11 @@ class GruLayer(RecurrentLayer):
         self.check_call(where, inputs, options, {"h0": (hidden,)})
         x = inputs["x"]
         check_shape(where, "weight_ih", weights["weight_ih"], (3 * hidden, x.size))
-        check_shape(where, "weight_hh", weights["weight_hh"], (3 * hidden, hidden))
+        check_recurrent_columns(where, inputs, weights, 3 * hidden, hidden)
         check_vectors(where, weights, {"bias_ih": 3 * hidden, "bias_hh": 3 * hidden})
         if not options["reset_after"] and "bias_hh" in weights:
             raise ShapeError(f"layer {where!r}: a GRU with reset_after=False has no second bias, found 'bias_hh'")
         return {"y": like(x, (x.shape[0], hidden)), "h": Value("", "state", (hidden,))}
 
     def state(self, weights: Weights, options: Mapping[str, Option]) -> States:
-        return (("h", (weights["weight_hh"].shape[1],)),)
+        return (("h", (weights["weight_ih"].shape[0] // 3,)),)

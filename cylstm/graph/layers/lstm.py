@@ -16,6 +16,7 @@ from cylstm.graph.layers._layer import (
     activation_defaults,
     check_choice,
     check_number,
+    check_recurrent_columns,
     check_roles,
     check_shape,
     check_vectors,
@@ -56,7 +57,7 @@ class LstmLayer(RecurrentLayer):
     name = "lstm"
     gates = ("i", "f", "g", "o")
     has_cell = True
-    optional_inputs = ("mask", "h0", "c0")
+    optional_inputs = ("mask", "h0", "c0", "h_mask")
     optional_weights = ("bias", "weight_hr", "peephole_i", "peephole_f", "peephole_o", *_NORMS)
     matrices = ("weight_ih", "weight_hh", "weight_hr")
     int8_matrices = matrices
@@ -82,16 +83,17 @@ class LstmLayer(RecurrentLayer):
             )
         gates = lstm_gates(options)
         hidden = hidden_size(where, weights, len(gates))
-        output = weights["weight_hh"].shape[1]
+        output = hidden
+        if "weight_hr" in weights:
+            # of a masked state weight_hh has as many columns as the mask
+            output = int(weights["weight_hr"].shape[0] if "h_mask" in inputs else weights["weight_hh"].shape[1])
         self.check_call(where, inputs, options, {"h0": (output,), "c0": (hidden,)})
         rows = len(gates) * hidden
         x = inputs["x"]
         check_shape(where, "weight_ih", weights["weight_ih"], (rows, x.size))
         if "weight_hr" in weights:
             check_shape(where, "weight_hr", weights["weight_hr"], (output, hidden))
-            check_shape(where, "weight_hh", weights["weight_hh"], (rows, output))
-        else:
-            check_shape(where, "weight_hh", weights["weight_hh"], (rows, hidden))
+        check_recurrent_columns(where, inputs, weights, rows, output)
         check_vectors(where, weights, {"bias": rows, **{f"peephole_{gate}": hidden for gate in "ifo"}})
         for gate in "if":
             if f"peephole_{gate}" in weights and gate not in gates:
@@ -112,4 +114,5 @@ class LstmLayer(RecurrentLayer):
 
     def state(self, weights: Weights, options: Mapping[str, Option]) -> States:
         hidden = weights["weight_ih"].shape[0] // len(lstm_gates(options))
-        return (("h", (weights["weight_hh"].shape[1],)), ("c", (hidden,)))
+        output = weights["weight_hr"].shape[0] if "weight_hr" in weights else hidden
+        return (("h", (output,)), ("c", (hidden,)))

@@ -13,6 +13,7 @@ from cylstm.graph.layers._layer import (
     States,
     Weights,
     activation_defaults,
+    check_recurrent_columns,
     check_shape,
     check_vectors,
     hidden_size,
@@ -40,9 +41,9 @@ class RnnLayer(RecurrentLayer):
         self.check_call(where, inputs, options, {"h0": (hidden,)})
         x = inputs["x"]
         check_shape(where, "weight_ih", weights["weight_ih"], (hidden, x.size))
-        check_shape(where, "weight_hh", weights["weight_hh"], (hidden, hidden))
+        check_recurrent_columns(where, inputs, weights, hidden, hidden)
         check_vectors(where, weights, {"bias": hidden})
         return {"y": like(x, (x.shape[0], hidden)), "h": Value("", "state", (hidden,))}
 
     def state(self, weights: Weights, options: Mapping[str, Option]) -> States:
-        return (("h", (weights["weight_hh"].shape[1],)),)
+        return (("h", (weights["weight_ih"].shape[0],)),)

@@ -44,6 +44,7 @@ def recurrent(
     batch_first: bool,
     options: Mapping[str, Option] | None = None,
     mask: Value | None = None,
+    dropout: float = 0.0,
 ) -> tuple[Any, ...]:
     """A stack of layers: y, and the last states, each (layers * directions, batch, size).
 
@@ -57,6 +58,8 @@ def recurrent(
     layers : sequence of sequence of Direction
     mask : Value, optional
         Which steps are valid.
+    dropout : float
+        The rate at which the result of every layer but the last is dropped in training.
     """
     x = net.constant(x) if is_constant(x) else net.tensor(x)
     time = 1 if batch_first else 0
@@ -90,6 +93,8 @@ def recurrent(
         if len(results) > 1:
             joined: dict[str, Option] = {"mode": "concat"}
             value = net.add_layer("merge", value, options=joined, part=f"l{k}.merge", x1=results[1])
+        if dropout and k < len(layers) - 1:
+            value = net.add_layer("dropout", value, options={"rate": float(dropout)}, part=f"l{k}.dropout")
     y = Tensor(value, (BATCH, 0, 1) if batch_first else (0, BATCH, 1))
     return (y, Stack(tuple(hidden)), Stack(tuple(cells))) if kind == "lstm" else (y, Stack(tuple(hidden)))
 

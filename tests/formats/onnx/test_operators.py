@@ -443,3 +443,24 @@ def test_the_axes_of_a_softmax_before_opset_13_are_one(tmp_path):
     new = loaded(tmp_path / "new.onnx", nodes, {}, ("batch", STEPS, FEATURES), 13).predict(x)
     np.testing.assert_allclose(old, softmax(x.reshape(ROWS, -1).astype(np.float64), 1).reshape(x.shape), atol=1e-6)
     np.testing.assert_allclose(new, softmax(x.astype(np.float64), 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("version", "attributes", "inputs", "constants", "rate"),
+    [
+        (11, {"ratio": 0.3}, "x", {}, 0.3),
+        (11, {}, "x", {}, 0.5),
+        (18, {}, "x r", {"r": np.float32(0.3)}, 0.3),
+        (18, {}, "x r t", {"r": np.float32(0.3), "t": np.array(False)}, 0.3),
+        (18, {}, "x", {}, 0.5),
+    ],
+)
+def test_a_dropout_keeps_its_rate(tmp_path, version, attributes, inputs, constants, rate):
+    model = loaded(tmp_path / "a.onnx", [("Dropout", inputs, "y", attributes)], constants, version=version)
+    (layer,) = model.graph.layers
+    assert layer.kind == "dropout"
+    assert layer.options["rate"] == pytest.approx(rate, rel=1e-7)
+    x = wide(ROWS, STEPS, FEATURES)
+    np.testing.assert_array_equal(model.predict(x), x)
+    found = model.predict_mc(x, 2).samples
+    np.testing.assert_allclose(found[found != 0], np.stack([x, x])[found != 0] / (1 - rate), rtol=1e-6)

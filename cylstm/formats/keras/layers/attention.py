@@ -81,10 +81,17 @@ def add_attention(call: LayerCall) -> list[Flow]:
         "mask": call.readable(masks[0]), "mask_value": call.readable(masks[1]),
     }  # fmt: skip
     mask = None if loses_masks(call) else masks[0]
-    made = [Flow(call.add("attention", inputs, weights, **options), Mask(mask))]
+    made = [Flow(_with_rate(call, call.add("attention", inputs, weights, **options)), Mask(mask))]
     if call.flag_argument(SCORES):
         made.append(Flow(_scores(call, inputs, weights, options)))
     return made
+
+
+def _with_rate(call: LayerCall, y: Value) -> Value:
+    """The result of an attention, of whose weights the graph keeps the rate of dropping, 0 too."""
+    rate = call.layer.number("dropout", 0.0) if call.layer.config.get("dropout") else 0.0
+    call.maker.noise[y.name] = {"dropout": rate}
+    return y
 
 
 def add_multi_head_attention(call: LayerCall) -> list[Flow]:
@@ -163,7 +170,7 @@ def _add_heads(
         "masked": rule,
     }
     given = {"x": inputs["query"], "key": inputs["key"], "value": inputs["value"], **masks}
-    y = call.add("attention", given, None, ".attention", **options)
+    y = _with_rate(call, call.add("attention", given, None, ".attention", **options))
     if has_gate:
         y = call.add("merge", {"x": y, "x1": inputs["gate"]}, None, ".gated", mode="mul")
     shapes = {"kernel": (heads, value_size, width)} | ({"bias": (width,)} if bias else {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from cylstm.formats.keras.layers.quantized import affine
 from cylstm.formats.keras.masks import passed_mask
 from cylstm.formats.keras.weights import Part, numbered
 from cylstm.graph.layers.merge import DIRECTION_MERGES
+from cylstm.graph.noise import RATES
 from cylstm.graph.values import Option, Value
 
 RECURRENT_LAYERS = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D")
@@ -431,7 +432,45 @@ def _add_cell(
         weights |= dict(zip(bias_roles, arrays["bias"].reshape(-1, rows), strict=True))
     if kind == "gru":
         weights = {role: _reset_gate_first(weight) for role, weight in weights.items()}
-    return call.add_layer(kind, name, inputs, weights, options)
+    made = call.add_layer(kind, name, inputs, weights, options)
+    noise = _noise(call, cell, kind, options)
+    if noise:
+        call.maker.noise[made["y"].name] = noise
+    return made
+
+
+def _noise(call: LayerCall, cell: LayerConfig, kind: str, options: Mapping[str, Option]) -> dict[str, Option]:
+    """What a layer draws in training: its rates, and by which masks its Keras drops.
+
+    Keras 3.8 and later, and the cells of Keras 2, have one mask for each gate with `implementation` 1, which
+    `recurrent_dropout` turns on, else one for all; Keras 3 before that always one. A layer of TensorFlow's Keras 2 that
+    suits cuDNN, on a CPU too, draws for each step what it reads.
+    """
+    rates = {key: min(max(cell.number(key, 0.0), 0.0), 1.0) for key in RATES if cell.config.get(key)}
+    version, recurrent = cell.version, rates.get("recurrent_dropout", 0.0)
+    if (3, 0) <= version < (3, 2) and recurrent:
+        rates["recurrent_dropout"] = rates.get("dropout", 0.0)  # as these compute it
+    noise: dict[str, Option] = {key: rate for key, rate in rates.items() if rate}
+    if not noise or kind in ("rnn", "conv_lstm"):
+        return noise
+    is_fast = (
+        (version >= (2, 4) or call.maker.is_tensorflow)
+        and version < (3, 0)
+        and cell.class_name in ("LSTM", "GRU")
+        and (options["activation"], options["recurrent_activation"]) == ("tanh", "sigmoid")
+        and not recurrent
+        and not cell.flag("unroll", False)
+        and cell.flag("use_bias", True)
+        and (kind == "lstm" or cell.flag("reset_after", False))
+    )
+    if is_fast:
+        noise["masks"] = "steps"
+    elif (3, 0) <= version < (3, 8):
+        if kind == "gru" and recurrent:
+            noise["masks"] = "state"
+    elif recurrent or cell.config.get("implementation", 2) in (0, 1):
+        noise["masks"] = "gates"
+    return noise
 
 
 def _reset_gate_first(weight: np.ndarray) -> np.ndarray:

@@ -144,10 +144,33 @@ def _interpolated(call: LayerCall, sizes: Sequence[int]) -> list[Flow]:
     return call.result(flow.value, mask_behind(call), flow.order)
 
 
+#: what layers draw that is no plain dropout
+_FORMS = {"GaussianDropout": "gaussian", "GaussianNoise": "additive", "AlphaDropout": "alpha"}
+
+
+def _shared_axes(call: LayerCall) -> str:
+    """The axes of the value that share one draw, as `Graph.noise` has them."""
+    layer, order = call.layer, call.flow.order[call.first :]
+    if layer.class_name.startswith("SpatialDropout"):
+        is_first = layer.config.get("data_format") == "channels_first"
+        return "".join(str(axis) for axis in sorted(order[1:] if is_first else order[:-1]))
+    sizes = layer.config.get("noise_shape")
+    if not isinstance(sizes, (list, tuple)):
+        return ""
+    if len(sizes) != len(order) + 1:
+        raise FormatError(f"{call.what}: option noise_shape expected {len(order) + 1} sizes, found {sizes!r:.80}")
+    batch = "b" if sizes[0] == 1 else ""
+    return batch + "".join(sorted(str(axis) for axis, size in zip(order, sizes[1:]) if size == 1))
+
+
 def add_inert(call: LayerCall) -> list[Flow]:
     """Layers that work in training only. Keras 3 hands the very tensor on, so its mask is one with the input's."""
     layer = call.layer
     layer.check_options({"rate", "stddev", "l1", "l2", "data_format"})
     rate = next((layer.number(key, None) for key in ("rate", "stddev") if key in layer.config), 0.0)
     y = call.add("dropout", call.x, rate=rate)
+    noise = {"form": _FORMS.get(layer.class_name, "dropout"), "shared": _shared_axes(call)}
+    noise = {key: entry for key, entry in noise.items() if entry not in ("", "dropout")}
+    if noise:
+        call.maker.noise[y.name] = noise
     return [Flow(y, call.flow.mask if layer.version >= (3, 0) else Mask(mask_behind(call)), call.flow.order)]

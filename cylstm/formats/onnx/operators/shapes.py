@@ -182,6 +182,10 @@ def dropout(call: Call) -> Any:
             "supported; export the network for inference"
         )
     x = call.required(0)
+    if isinstance(x, Tensor) and x.value.kind != "index":
+        # before opset 12 the ratio was an attribute
+        rate = call.attribute("ratio", 0.5) if ratio is None else float(number(ratio)) if is_number(ratio) else 0.5
+        x = Tensor(call.net.add_layer("dropout", x.value, options={"rate": float(rate)}), x.axes, x.dtype)
     return (x, Unavailable(f"{call.net.place_name}: the mask of a dropout is not a result")) if call.outputs > 1 else x
 
 

@@ -81,6 +81,7 @@ class Recurrent(Weighted):
     backward: Layer | None
     padding: str
     empty_state: str
+    dropout: float
 
     def gates(self, options: Mapping[str, Option]) -> int:
         """How many gates have weights."""
@@ -155,6 +156,9 @@ class Recurrent(Weighted):
                 merge = f"{name}.last_state" if gives_state else f"{name}.merge"
                 pair = {"x": results[0], "x1": results[1]}
                 x = assembler.builder.add("merge", merge, pair, options={"mode": self.merge})["y"]
+            if self.dropout and k < depth - 1:
+                rate: dict[str, Option] = {"rate": float(self.dropout)}
+                x = assembler.builder.add("dropout", f"{name}.dropout", {"x": x}, options=rate)["y"]
         return x
 
     def kind(self) -> str:
@@ -275,6 +279,9 @@ class LSTM(Recurrent):
     empty_state : {"initial", "zero"}
         The final states of a batch row without any valid step: its initial ones, or zeros (ONNX Runtime). The states
         of a stream, which has no end, carry on in either case.
+    dropout : float
+        The rate at which the result of every layer but the last is dropped in training, as in PyTorch; prediction does
+        not use it, `Model.predict_mc` does.
     """
 
     slots: ClassVar[tuple[str, ...]] = ("activation", "recurrent_activation", "output_activation")
@@ -307,6 +314,7 @@ class LSTM(Recurrent):
         backward: Layer | None = None,
         padding: str = "zero",
         empty_state: str = "initial",
+        dropout: float = 0.0,
     ) -> None:
         output_activation = activation if output_activation is None else output_activation
         self._keep(locals())
@@ -357,7 +365,7 @@ class GRU(Recurrent):
         added to ``bias_ih``).
     gate_clip : float or None
         Limits every pre-activation to [-clip, clip].
-    reverse, merge, backward, padding, empty_state
+    reverse, merge, backward, padding, empty_state, dropout
         As in `LSTM`.
     """
 
@@ -377,6 +385,7 @@ class GRU(Recurrent):
         backward: Layer | None = None,
         padding: str = "zero",
         empty_state: str = "initial",
+        dropout: float = 0.0,
     ) -> None:
         self._keep(locals())
 
@@ -403,7 +412,7 @@ class RNN(Recurrent):
         PyTorch's ``nonlinearity``, which is not in a state dict.
     gate_clip : float or None
         Limits the pre-activation to [-clip, clip].
-    reverse, merge, backward, padding, empty_state
+    reverse, merge, backward, padding, empty_state, dropout
         As in `LSTM`.
     """
 
@@ -420,6 +429,7 @@ class RNN(Recurrent):
         backward: Layer | None = None,
         padding: str = "zero",
         empty_state: str = "initial",
+        dropout: float = 0.0,
     ) -> None:
         self._keep(locals())
 

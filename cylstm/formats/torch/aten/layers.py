@@ -66,7 +66,9 @@ def recurrent_of(name: str) -> Callable[..., Any]:
         mask = packed.mask if packed is not None else None
 
         def call(x: Any, *states: Any) -> Any:
-            return recurrent(net, kind, x, states, layers, batch_first=batch_first, options=options, mask=mask)
+            return recurrent(
+                net, kind, x, states, layers, batch_first=batch_first, options=options, mask=mask, dropout=dropout
+            )
 
         if has_frames(x) and batch_first:
             if any(isinstance(one, (Tensor, Stack)) for one in states):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from cylstm.formats.torch.aten.places import joined_places
 from cylstm.program.network import MIXES, Network
 from cylstm.program.operations import constants, elementwise, parts, reduce, shape
 from cylstm.program.operations.linear import einsum, embedding, linear, matmul
-from cylstm.program.tensor import Constant, Dim, RowNumbers, Scores, Tensor, dtype_of, is_constant, shape_of
+from cylstm.program.tensor import BATCH, Constant, Dim, RowNumbers, Scores, Tensor, dtype_of, is_constant, shape_of
 
 
 def view(net: Network, self: Any, size: Sequence[Any]) -> Any:
@@ -495,9 +495,9 @@ SHAPES: Mapping[str, Callable[..., Any]] = {
     "dropout": lambda net, input, p, train: dropout(net, input, p, train),
     "native_dropout": lambda net, input, p, train=False: (
         dropout(net, input, p, train), net_unavailable("the mask of a dropout is not a result")),
-    "alpha_dropout": lambda net, input, p, train: dropout(net, input, p, train),
-    "feature_dropout": lambda net, input, p, train: dropout(net, input, p, train),
-    "feature_alpha_dropout": lambda net, input, p, train: dropout(net, input, p, train),
+    "alpha_dropout": lambda net, input, p, train: dropout(net, input, p, train, form="alpha"),
+    "feature_dropout": lambda net, input, p, train: dropout(net, input, p, train, of_channels=True),
+    "feature_alpha_dropout": lambda net, input, p, train: dropout(net, input, p, train, "alpha", of_channels=True),
     "full": full,
     "zeros": made(0),
     "ones": made(1),
@@ -628,13 +628,26 @@ _COPIED = (
 SHAPES = {**SHAPES, **{f"{name}_copy": SHAPES[name] for name in _COPIED}}
 
 
-def dropout(net: Network, x: Any, p: Any, train: Any) -> Any:
-    """Inert; the layer keeps its rate."""
+def dropout(net: Network, x: Any, p: Any, train: Any, form: str = "dropout", *, of_channels: bool = False) -> Any:
+    """Inert; the layer keeps its rate. `of_channels`: a channel (batch, channels, ...) is dropped as a whole."""
     if train:
         raise net.refuse(f"a dropout that is on, also after eval(), {DRAWS}")
     if is_constant(x) or not isinstance(x, Tensor) or x.value.kind == "index":
         return x
-    return Tensor(net.add_layer("dropout", x.value, options={"rate": float(p)}), x.axes, x.dtype)
+    y = net.add_layer("dropout", x.value, options={"rate": float(p)})
+    noise = {"form": form} if form != "dropout" else {}
+    shared = shared_axes(x.axes[2:]) if of_channels else ""
+    if shared:
+        noise["shared"] = shared
+    if noise:
+        net.builder.noise[y.name] = noise
+    return Tensor(y, x.axes, x.dtype)
+
+
+def shared_axes(places: Iterable[Any]) -> str:
+    """Axes of a tensor that share one draw, as `Graph.noise` has them."""
+    found = [one for place in places for one in (place if isinstance(place, tuple) else (place,)) if one is not None]
+    return "".join(sorted("b" if place == BATCH else str(place) for place in found))
 
 
 def tensor_split(net: Network, x: Any, sections: Any, dim: int) -> Any:
