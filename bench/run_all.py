@@ -30,6 +30,7 @@ PARTS: dict[str, list[str]] = {
     "parallel": ["parallel.py"],
     "contention": ["contention.py"],
     "streams": ["streams.py"],
+    "trace": ["trace.py"],
     "models": ["models.py"],
     "call": ["call.py"],
     "scaling": ["scaling.py", "--limit-s", "0.6"],

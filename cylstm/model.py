@@ -259,6 +259,8 @@ class Model:
         what: Sequence[str] | str | None = None,
         *,
         out: Trace | None = None,
+        path: str | os.PathLike[str] | None = None,
+        progress: bool = False,
         initial_state: Sequence[Sequence[Any]] | None = None,
         return_state: bool = False,
         lengths: Any = None,
@@ -280,19 +282,42 @@ class Model:
             has.
         out : Trace, optional
             What an earlier call for the same layers and parts gave: its arrays are written again, of the same shapes.
+        path : str or path, optional
+            A folder to write the trace to as it is computed, in chunks of rows, or of steps where one row is long and
+            the network can run in pieces without masks: memory stays constant. The arrays of the result are mapped
+            from its files; `Trace.load` reads it again. While it is written it has another name, and where that ends
+            by an error or Ctrl-C nothing is left. An earlier trace of this name is replaced.
+        progress : bool
+            With `path`, show a progress bar, which needs tqdm.
 
         Returns
         -------
         Trace
-            ``trace["lstm"].f`` is the forget gate (batch, time, units), ``trace.outputs`` what `predict` gives.
+            ``trace["lstm"].f`` is the forget gate (batch, time, units), ``trace.outputs`` what `predict` gives (with
+            `path` and ``engine="blas"`` within rounding).
 
         Raises
         ------
         ArgumentError
-            If there is no such layer, it has no such part, or `out` is a trace of something else.
+            If there is no such layer, it has no such part, `out` is a trace of something else, or `path` is there
+            already and is no trace.
         ShapeError
             As `predict`.
+        UnsupportedError
+            If `path` is to be an ``.npz`` file, or tqdm is not installed.
+        OSError
+            If the trace does not fit on the disk.
         """
+        if path is not None:
+            from cylstm.trace_chunks import trace_to_folder
+
+            if out is not None:
+                raise ArgumentError("out: with path= the arrays lie in its files; give one of the two")
+            return trace_to_folder(
+                self, x, layers, what, path, initial_state, return_state, lengths, mask, threads, progress
+            )
+        if progress is not False:
+            raise ArgumentError("progress: a bar is shown of a trace that goes to a folder: give path= too")
         from cylstm.trace import trace_model
 
         return trace_model(self, x, layers, what, out, initial_state, return_state, lengths, mask, threads)

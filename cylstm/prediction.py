@@ -25,12 +25,12 @@ def predict_any(
     mask: Any,
     threads: int | None,
     out: Any,
-    traces: Callable[[int, dict[str, int], bool, bool], list[Any]] | None = None,
+    traces: Callable[[list[np.ndarray], dict[str, int], bool, bool], list[Any]] | None = None,
 ) -> Any:
     """As `Model.predict`: checks everything and says what is wrong.
 
-    `traces` gives what `PackedModel.predict` takes under this name, of the batch, the steps of each input, whether
-    some do not count, and whether the inputs came without a batch axis.
+    `traces` gives what `PackedModel.predict` takes under this name, of the inputs, the steps of each, whether some do
+    not count, and whether the inputs came without a batch axis.
     """
     check_flag("return_state", return_state)
     inputs, alone = read_inputs(packed, x, packed.inputs, packed.layouts)
@@ -48,7 +48,7 @@ def predict_any(
     traced = None
     if traces is not None:
         steps = {value.name: count for value, count in zip(packed.inputs, times)}
-        traced = traces(batch, steps, any(one is not None for one in masks), alone)
+        traced = traces(inputs, steps, any(one is not None for one in masks), alone)
     if not packed.predict(inputs, masks, results, state, flat, threads, traced):
         packed.check_indices(inputs)
     results = to_users(packed, results, given)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from cylstm.graph.values import Value
     from cylstm.model import Model
+    from cylstm.trace import StreamTracer, Trace
+    from cylstm.warm_up import Run
 
 
 class Stream(EngineStream):
@@ -38,9 +40,11 @@ class Stream(EngineStream):
     """
 
     #: of each input without time what was given last, (batch, ...), and of which rows: (batch,)
-    __slots__ = ("_standing",)
+    __slots__ = ("_others", "_standing")
 
     _standing: dict[str, tuple[np.ndarray, np.ndarray]]
+    #: streams of models with the same layers and other outputs, on which this one is run to be traced
+    _others: dict[PackedModel, EngineStream]
 
     def __init__(self, model: Model, batch: int = 1, threads: int = 1, window: None = None) -> None:
         packed = _packed_of(model)
@@ -51,7 +55,7 @@ class Stream(EngineStream):
             raise UnsupportedError(reason)
         batch = check_batch(batch)
         self._create(model, packed, batch, check_threads(threads), None, packed.carried, packed.stream_shapes(batch))
-        self._standing = {}
+        self._standing, self._others = {}, {}
 
     # `step` is in `EngineStream`: a call from Python to Python alone would take longer than all of it may
 
@@ -91,6 +95,97 @@ class Stream(EngineStream):
             return self._run_calls(chunk, active, out)
         return self._run_any(chunk, active, out, is_step=False)
 
+    def trace(
+        self,
+        x: Any,
+        layers: Sequence[str] | str | None = None,
+        what: Sequence[str] | str | None = None,
+        *,
+        out: Trace | None = None,
+        active: Any = None,
+    ) -> Trace:
+        """`step`, and what the layers compute on the way: gates, cells and results.
+
+        The stream goes on as after `step`, with the same bits.
+
+        Parameters
+        ----------
+        x, active
+            As in `step`.
+        layers, what
+            As in `Model.trace`.
+        out : Trace, optional
+            What an earlier call of this stream for the same layers and parts gave: its arrays are written again, of
+            the same shapes.
+
+        Returns
+        -------
+        Trace
+            ``trace.outputs`` is what `step` returns. All else is as of a run of one step: ``trace["lstm"].f`` is
+            (batch, 1, units), or (1, units) if x came without a batch. Rows that rest are NaN in gates and cells. With
+            a window it is of the whole window, (batch, window, units), and NaN of rows that have had fewer steps.
+
+        Raises
+        ------
+        ArgumentError
+            As `Model.trace`.
+        ShapeError, StreamBusyError
+            As in `step`.
+        """
+        from cylstm.trace import trace_stream
+
+        return trace_stream(self, x, layers, what, out, active, is_step=True)
+
+    def trace_run(
+        self,
+        chunk: Any,
+        layers: Sequence[str] | str | None = None,
+        what: Sequence[str] | str | None = None,
+        *,
+        out: Trace | None = None,
+        active: Any = None,
+    ) -> Trace:
+        """`run`, and what the layers compute on the way: as `trace`, of the steps of a chunk.
+
+        Parameters
+        ----------
+        chunk, active
+            As in `run`.
+        layers, what, out
+            As in `trace`.
+
+        Returns
+        -------
+        Trace
+            ``trace.outputs`` is what `run` returns; arrays are (batch, time, units). While a network warms up
+            (`warm_up`), a row with fewer steps than others has them at the end, behind NaN.
+
+        Raises
+        ------
+        ArgumentError
+            As `Model.trace`.
+        UnsupportedError
+            For a network without time, each of whose calls is a step: `trace` takes one.
+        ShapeError, StreamBusyError, KeyboardInterrupt
+            As in `run`.
+        """
+        from cylstm.trace import trace_stream
+
+        if not any(value.has_time for value in self.model._packed.inputs):
+            raise UnsupportedError("trace_run: the network has no time, so each call is a step; trace takes one")
+        return trace_stream(self, chunk, layers, what, out, active, is_step=False)
+
+    def _other_of(self, packed: PackedModel) -> EngineStream:
+        """The stream of a model with the same layers and other outputs, to run this one on."""
+        if packed not in self._others:
+            if len(self._others) >= 4:
+                self._others.clear()
+            other = EngineStream()
+            carried = packed.carried if self.window is None else None
+            other._create(self.model, packed, self.batch, self.threads, self.window, carried, None)
+            self._others[packed] = other
+        return self._others[packed]
+
     def _run_calls(self, chunk: Any, active: Any, out: Any) -> Any:
         """`run` of a network without time, each of whose calls is a step: the chunk has a time before its features."""
         if out is not None:
@@ -123,8 +218,9 @@ class Stream(EngineStream):
         """`step` for what is not one array that C can read: lists, several inputs and outputs, wrong ones."""
         return self._run_any(x, active, out, is_step=True)
 
-    def _run_any(self, x: Any, active: Any, out: Any, is_step: bool) -> Any:
-        packed = self.model._packed
+    def _run_any(self, x: Any, active: Any, out: Any, is_step: bool, tracer: StreamTracer | None = None) -> Any:
+        packed = self.model._packed if tracer is None else tracer.packed
+        run: Run = self._run_arrays if tracer is None else tracer.run
         if active is not None:
             active = as_active(active, self.batch)
         # a step has one order of axes only
@@ -134,6 +230,8 @@ class Stream(EngineStream):
         if len(values) > 1 and any([value.has_time for value in values]):
             x, last = self._with_standing(x, values, is_step)
         inputs, is_alone = read_inputs(packed, x, values, layouts, is_step=is_step, batch=self.batch, active=active)
+        if tracer is not None:
+            tracer.is_alone = is_alone
         if len(values) > 1:
             self._keep_standing(values, inputs, last, active)
         # of a network without time a call is a step
@@ -144,12 +242,12 @@ class Stream(EngineStream):
         if self._warms_up():
             from cylstm.warm_up import run_warming_up
 
-            return run_warming_up(self, inputs, is_alone, time, active, out, is_step)
-        shapes, layouts = self._result_shapes(time, is_step)
+            return run_warming_up(self, packed, run, inputs, is_alone, time, active, out, is_step)
+        shapes, layouts = self._result_shapes(packed, time, is_step)
         results, given = result_arrays(packed, shapes, is_alone, out, inputs, layouts)
         if packed.limits:
             packed.check_indices(inputs, active)
-        self._run_arrays(inputs, results, time, active)
+        run(inputs, results, time, active)
         if layouts:
             results = to_users(packed, results, given)
         return results if len(results) > 1 else results[0]
@@ -225,9 +323,10 @@ class Stream(EngineStream):
         if time % multiple:
             raise ShapeError(f"stream: expected a multiple of {multiple} steps at once, found {time}")
 
-    def _result_shapes(self, time: int, is_step: bool) -> tuple[list[tuple[int, ...]], dict[str, str]]:
+    def _result_shapes(
+        self, packed: PackedModel, time: int, is_step: bool
+    ) -> tuple[list[tuple[int, ...]], dict[str, str]]:
         """Of a call of so many steps, and the order of axes that the user has in them."""
-        packed = self.model._packed
         self._check_multiple(time)
         return packed.result_shapes(self.batch, [time] * len(packed.inputs), is_step), {} if is_step else packed.layouts
 
@@ -470,7 +569,7 @@ class WindowStream(Stream):
         is_plain = is_plain and value.kind == "sequence"
         plain = (value.step_shape, shapes[0], -1) if is_plain else None
         self._create(model, packed, batch, threads, length, None, plain)
-        self._standing = {}
+        self._standing, self._others = {}, {}
 
     def _warms_up(self) -> bool:
         return False  # a window of too few steps is NaN
@@ -486,8 +585,9 @@ class WindowStream(Stream):
             for value in self.model._packed.inputs
         ]
 
-    def _result_shapes(self, time: int, is_step: bool) -> tuple[list[tuple[int, ...]], dict[str, str]]:
-        packed = self.model._packed
+    def _result_shapes(
+        self, packed: PackedModel, time: int, is_step: bool
+    ) -> tuple[list[tuple[int, ...]], dict[str, str]]:
         return packed.result_shapes(self.batch, [self.window] * len(packed.inputs)), packed.layouts
 
     def _refuse_state(self) -> NoReturn:

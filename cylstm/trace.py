@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cylstm.engine.choose import chosen_isa
 from cylstm.errors import ArgumentError, FormatError, ShapeError, UnsupportedError, described
 from cylstm.graph.layers import LAYER_KINDS
+from cylstm.graph.layers.lstm import lstm_gates
 from cylstm.graph.passes import drop_inert_layers
+from cylstm.inputs import new_array, to_layout
 from cylstm.packing import PackedModel
-from cylstm.prediction import predict_any
+from cylstm.prediction import predict_any, threads_of_call
+from cylstm.trace_folder import FolderReader, FolderWriter
 
 if TYPE_CHECKING:
     from cylstm.graph.graph import Graph, Layer
-    from cylstm.graph.values import Option
+    from cylstm.graph.values import Axis, Option, Value
     from cylstm.model import Model
+    from cylstm.stream import Stream
 
 #: of the name of a gate before its activation
 _PRE = "_pre"
 #: of files of traces
 _FORMAT = 1
-#: the engine's outputs
-_MOST_RESULTS = 64
 
 
 class LayerTrace:
@@ -156,33 +159,36 @@ class Trace(Mapping[str, LayerTrace]):
         }
         outputs, rows = self.outputs, keys[:1] if self._has_batch else ()
         if rows:
-            outputs = [array[rows] for array in outputs] if isinstance(outputs, list) else outputs[rows]
+            several = [None if array is None else array[rows] for array in _listed_outputs(outputs)]
+            outputs = several if isinstance(outputs, list) else several[0]
         return Trace(layers, outputs, None, has_batch=self._has_batch)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all arrays to an ``.npz`` file, which `Trace.load` reads back. An existing file is replaced.
+        """Write all arrays to an ``.npz`` file, or to a folder if the name has no ending; `Trace.load` reads both.
+
+        What an earlier trace left there is replaced.
 
         Raises
         ------
         UnsupportedError
             If `path` ends otherwise.
+        ArgumentError
+            If there is a folder that is no trace.
         """
         text = os.fspath(path)
+        arrays = self._arrays()
+        if not os.path.splitext(text)[1]:
+            with FolderWriter(text) as folder:
+                for name, array in arrays.items():
+                    folder.reserve({name: (1, *array.shape)}, array.dtype, has_batch=False)
+                    folder.write(name, array[np.newaxis], 0, None)
+                folder.finish(self._head())
+            return
         if not text.endswith(".npz"):
-            raise UnsupportedError(f"Trace.save writes .npz files, found {text!r}")
-        outputs = self.outputs if isinstance(self.outputs, list) else [self.outputs]
-        arrays: dict[str, np.ndarray] = {f"output{i}": array for i, array in enumerate(outputs)}
-        named = []
-        for k, one in enumerate(self._layers.values()):
-            named.append([one.name, one.kind, list(one.parts), one.options, one.is_from_zero])
-            arrays |= {f"layer{k}_{part}": array for part, array in one._arrays.items()}
-        head = {
-            "format": _FORMAT,
-            "layers": named,
-            "outputs": len(outputs) if isinstance(self.outputs, list) else None,
-            "has_batch": self._has_batch,
-        }
-        arrays["trace"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+            raise UnsupportedError(
+                f"Trace.save writes .npz files, and folders with a name without ending, found {text!r}"
+            )
+        arrays["trace"] = np.frombuffer(json.dumps(self._head()).encode(), np.uint8)
         partial = f"{text}.{os.getpid()}.part"
         try:
             with open(partial, "wb") as file:
@@ -192,32 +198,39 @@ class Trace(Mapping[str, LayerTrace]):
             if os.path.exists(partial):
                 os.remove(partial)
 
+    def _head(self) -> dict[str, Any]:
+        """What the arrays of `_arrays` are."""
+        layers = [[one.name, one.kind, list(one.parts), one.options, one.is_from_zero] for one in self._layers.values()]
+        count = len(self.outputs) if isinstance(self.outputs, list) else None
+        return {"format": _FORMAT, "layers": layers, "outputs": count, "has_batch": self._has_batch}
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by the names that they have in files."""
+        outputs = _listed_outputs(self.outputs)
+        if any(array is None for array in outputs):
+            raise UnsupportedError("a trace of a step of a warm-up has no output yet, and cannot be saved")
+        arrays: dict[str, np.ndarray] = {f"output{i}": array for i, array in enumerate(outputs)}
+        for k, one in enumerate(self._layers.values()):
+            arrays |= {f"layer{k}_{part}": array for part, array in one._arrays.items()}
+        return arrays
+
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Trace:
-        """Read what `save` wrote.
+        """Read what `save` or ``Model.trace(path=...)`` wrote: of a folder the arrays stay where they are, mapped.
 
         Raises
         ------
         FormatError
-            If the file is none of those.
+            If it is none of those.
         """
         text = os.fspath(path)
         try:
+            if os.path.isdir(text):
+                folder = FolderReader(text)
+                return _trace_of(text, folder.head, folder.__getitem__)
             with open(text, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            head = json.loads(arrays.pop("trace").tobytes())
-            if head["format"] != _FORMAT:
-                raise FormatError(f"{text}: a trace of format {head['format']!r:.20}; this version reads {_FORMAT}")
-            has_batch = bool(head["has_batch"])
-            layers = {}
-            for k, (name, kind, parts, options, is_from_zero) in enumerate(head["layers"]):
-                found = {str(part): arrays[f"layer{k}_{part}"] for part in parts}
-                layers[str(name)] = LayerTrace(
-                    str(name), str(kind), found, dict(options), is_from_zero=bool(is_from_zero), has_batch=has_batch
-                )
-            count = head["outputs"]
-            outputs: Any = arrays["output0"] if count is None else [arrays[f"output{i}"] for i in range(count)]
-            return Trace(layers, outputs, has_batch=has_batch)
+            return _trace_of(text, json.loads(arrays.pop("trace").tobytes()), arrays.__getitem__)
         except (OSError, FormatError):
             raise
         except Exception as error:
@@ -246,7 +259,7 @@ class Trace(Mapping[str, LayerTrace]):
             steps = array[row] if self._has_batch else array
             if steps.ndim < 2:
                 steps = steps.reshape(1, -1)
-            frames[part] = pandas.DataFrame(np.asarray(steps).reshape(len(steps), -1))
+            frames[part] = pandas.DataFrame(np.asarray(steps).reshape(len(steps), math.prod(steps.shape[1:])))
         found = pandas.concat(frames, axis=1, names=["part", "unit"])
         found.index.name = "step"
         return found
@@ -279,6 +292,26 @@ class Trace(Mapping[str, LayerTrace]):
         return f"<cylstm.Trace of {_listed(self._layers)}>"
 
 
+def _listed_outputs(outputs: Any) -> list[Any]:
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+def _trace_of(path: str, head: Any, array: Callable[[str], np.ndarray]) -> Trace:
+    """What `Trace._head` said of arrays, which are read by their names."""
+    if head["format"] != _FORMAT:
+        raise FormatError(f"{path}: a trace of format {head['format']!r:.20}; this version reads {_FORMAT}")
+    has_batch = bool(head["has_batch"])
+    layers = {}
+    for k, (name, kind, parts, options, is_from_zero) in enumerate(head["layers"]):
+        found = {str(part): array(f"layer{k}_{part}") for part in parts}
+        layers[str(name)] = LayerTrace(
+            str(name), str(kind), found, dict(options), is_from_zero=bool(is_from_zero), has_batch=has_batch
+        )
+    count = head["outputs"]
+    outputs: Any = array("output0") if count is None else [array(f"output{i}") for i in range(int(count))]
+    return Trace(layers, outputs, has_batch=has_batch)
+
+
 class _Wanted:
     """A layer of which parts are traced.
 
@@ -291,8 +324,14 @@ class _Wanted:
         In the order of the trace.
     units : tuple of int
         The shape of a gate at a step.
-    pre, gates, cell : bool
-        What it writes beside its result.
+    pre, gates : list of str
+        The gates that it writes before and after their activations, in this order.
+    cell : bool
+        Whether it writes that too.
+    pre_skips, gates_skips : int
+        Bits of the gates that are left out.
+    leaves_out : bool
+        Whether it writes only some of what goes into activations, because a gate has no weights.
     """
 
     def __init__(self, layer: Layer, index: int, parts: Sequence[str], units: tuple[int, ...]) -> None:
@@ -300,14 +339,33 @@ class _Wanted:
         self.index = index
         self.parts = tuple(parts)
         self.units = units
-        self.names = LAYER_KINDS[layer.kind].gates
-        self.pre = any(part.endswith(_PRE) for part in parts)
-        self.gates = any(part in self.names and part != "h" for part in parts)
+        names = LAYER_KINDS[layer.kind].gates
+        self.pre = [name for name in names if name + _PRE in parts]
+        # the only gate of a simple RNN is its result
+        self.gates = [name for name in names if name in parts and name != "h"]
         self.cell = "c" in parts
+        self.pre_skips = sum(1 << k for k, name in enumerate(names) if name not in self.pre)
+        self.gates_skips = sum(1 << k for k, name in enumerate(names) if name not in self.gates)
+        self.leaves_out = layer.kind == "lstm" and lstm_gates(layer.options) != "ifgo"
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.pre or self.gates or self.cell)
+
+    def shapes(self, batch: int, steps: int) -> tuple[tuple[int, ...] | None, ...]:
+        """Of the arrays that it writes to, None for those that are not asked for."""
+        pre, gates = ((batch, steps, len(names), *self.units) for names in (self.pre, self.gates))
+        return (
+            pre if self.pre else None,
+            gates if self.gates else None,
+            (batch, steps, *self.units) if self.cell else None,
+        )
 
 
 #: what goes into the activations, the gates and the cell of a layer, as far as they are asked for
-_Written = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
+_Written = tuple[np.ndarray | None, ...]
+#: what the engine takes of each layer that writes: its index, steps, what it writes to, and the gates left out
+_Traces = list[tuple[int, int, np.ndarray | None, np.ndarray | None, np.ndarray | None, int, int]]
 
 
 class _Memory:
@@ -316,21 +374,68 @@ class _Memory:
     Attributes
     ----------
     plan : Plan
+    stream : Stream or None
+        Whose trace it is.
     results : list of ndarray
-        As `Model.predict` takes them as `out`.
+        As the engine gave them.
     written : list of _Written
         Of each layer of the plan that writes something.
-    batch : int
-    is_masked : bool
-        Some of what is there was not written.
+    again : _Again or None
+        How a call like the last one is made.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, stream: Stream | None = None) -> None:
         self.plan = plan
+        self.stream = stream
         self.results: list[np.ndarray] | None = None
         self.written: list[_Written] = []
-        self.batch = 0
-        self.is_masked = False
+        self.again: _Again | None = None
+
+    def check_apart(self, inputs: Sequence[np.ndarray]) -> None:
+        """Raise `ShapeError` if an input lies where the layers write."""
+        arrays = self.arrays()
+        if any(np.may_share_memory(array, one) for array in inputs for one in arrays):
+            raise ShapeError("out: shares memory with an input")
+
+    def arrays(self) -> list[np.ndarray]:
+        """All that is written."""
+        written = [one for written in self.written for one in written if one is not None]
+        return [*(self.results or ()), *written]
+
+
+class _Again(NamedTuple):
+    """A call with one input of this shape, without masks, states and rows that rest, which may be made again.
+
+    Attributes
+    ----------
+    maker : Model or Stream
+    threads, used : int or None, int
+        As given, and how many they came to.
+    arrays : list of ndarray
+        All that it writes to.
+    """
+
+    key: Any
+    maker: Model | Stream
+    shape: tuple[int, ...]
+    batch: int
+    time: int
+    is_alone: bool
+    threads: int | None
+    used: int
+    traces: _Traces
+    arrays: list[np.ndarray]
+
+    def is_of(self, maker: Model | Stream, x: Any, key: Any, dtype: np.dtype) -> bool:
+        """Whether this array can be its input as it is."""
+        if self.maker is not maker or type(x) is not np.ndarray or x.shape != self.shape or x.dtype != dtype:
+            return False
+        flags = x.flags
+        if not flags.c_contiguous or not flags.aligned or key != self.key:
+            return False
+        if x.base is None:  # the arrays own their memory
+            return all([x is not one for one in self.arrays])
+        return not any([np.may_share_memory(x, one) for one in self.arrays])
 
 
 def parts_of(layer: Layer) -> tuple[str, ...]:
@@ -356,12 +461,10 @@ class Plan:
         results = [layer.outputs["y"] for layer, parts in chosen if {"h", "y"} & set(parts)]
         self.count = len(graph.outputs)
         self.names = [*graph.outputs, *(name for name in dict.fromkeys(results) if name not in graph.outputs)]
-        if len(self.names) > _MOST_RESULTS:
-            raise UnsupportedError(
-                f"trace: the results of {len(self.names)} layers are asked for, of at most {_MOST_RESULTS} at once; "
-                "choose some with layers=[...], or parts that are no results with what=[...]"
-            )
-        computed = graph._replace(outputs=tuple(self.names))
+        #: the user's order of axes in outputs; the results of layers have the engine's, as all outputs of `packed` do
+        self.layouts = {name: graph.layouts[name] for name in graph.outputs if name in graph.layouts}
+        of_inputs = {name: graph.layouts[name] for name in graph.inputs if name in graph.layouts}
+        computed = graph._replace(outputs=tuple(self.names), layouts=of_inputs)
         if computed.has_inert_layers:
             computed = drop_inert_layers(computed)
         self.values = computed.values
@@ -370,61 +473,171 @@ class Plan:
         self.wanted = [
             _Wanted(layer, indices.get(layer.name, -1), parts, _units(graph, layer)) for layer, parts in chosen
         ]
+        self.writing = [one for one in self.wanted if one.writes]
+        #: whether layers find out which steps do not count
+        self.finds_masks = any(
+            computed.values[name].kind == "mask" for layer in computed.layers for name in layer.outputs.values()
+        )
+        #: whether the numbers of the only input are all that a call is made of
+        self.can_repeat = len(graph.inputs) == 1 and not of_inputs and not self.finds_masks
+        self.can_repeat = self.can_repeat and computed.values[graph.inputs[0]].kind != "index"
 
-    def begin(
-        self, memory: _Memory, batch: int, times: Mapping[str, int], is_masked: bool
-    ) -> list[tuple[int, int, np.ndarray | None, np.ndarray | None, np.ndarray | None]]:
-        """What the engine takes: the arrays that recurrent layers write to, NaN where they may leave some out."""
-        writing = [one for one in self.wanted if one.pre or one.gates or one.cell]
-        steps = []
-        for one in writing:
-            axis, shape = self.values[one.layer.outputs["y"]].axis, self.values[one.layer.outputs["y"]].shape
-            steps.append(int(shape[0] or 0) if axis is None else axis.length(times[axis.source]))
-        if not memory.written:
-            for one, count in zip(writing, steps):
-                gates = (batch, count, len(one.names), *one.units)
-                memory.written.append(
-                    (
-                        np.full(gates, np.nan, self.packed.dtype) if one.pre else None,
-                        np.full(gates, np.nan, self.packed.dtype) if one.gates else None,
-                        np.full((batch, count, *one.units), np.nan, self.packed.dtype) if one.cell else None,
+    def begin(self, memory: _Memory, batch: int, length: Callable[[Axis], int], has_gaps: bool) -> _Traces:
+        """What the engine takes: the arrays that recurrent layers write to, NaN where they may leave some out.
+
+        Parameters
+        ----------
+        length
+            The steps of an axis in the call.
+        has_gaps : bool
+            Whether nothing is written for some steps or rows.
+
+        Raises
+        ------
+        ShapeError
+            If there are arrays already, of other shapes.
+        """
+        traces: _Traces = []
+        is_new, has_gaps = not memory.written, has_gaps or self.finds_masks
+        for k, one in enumerate(self.writing):
+            value = self.values[one.layer.outputs["y"]]
+            steps = int(value.shape[0] or 0) if value.axis is None else length(value.axis)
+            shapes = one.shapes(batch, steps)
+            if is_new:
+                leaves_out = (has_gaps or one.leaves_out, has_gaps, has_gaps)
+                memory.written.append(tuple(map(self._new, shapes, leaves_out)))
+            arrays = memory.written[k]
+            for shape, array in zip(shapes, arrays):
+                if array is not None and array.shape != shape:
+                    raise ShapeError(
+                        f"out: layer {one.layer.name!r} has (batch, steps) {shape[:2] if shape else ()}, and the "
+                        f"trace is one of {array.shape[:2]}"
                     )
-                )
-        elif is_masked or memory.is_masked:
+            if steps:
+                pre, gates, cell = arrays
+                traces.append((one.index, steps, pre, gates, cell, one.pre_skips, one.gates_skips))
+        if not is_new and has_gaps:
             for arrays in memory.written:
                 for array in arrays:
                     if array is not None:
                         array.fill(np.nan)
-        memory.batch, memory.is_masked = batch, is_masked
-        return [(one.index, count, *arrays) for one, count, arrays in zip(writing, steps, memory.written)]
+        return traces
+
+    def _new(self, shape: tuple[int, ...] | None, is_filled: bool) -> np.ndarray | None:
+        if shape is None:
+            return None
+        array = new_array(shape, self.packed.dtype)
+        if is_filled:
+            array.fill(np.nan)
+        return array
 
     def trace(
-        self, memory: _Memory, results: Sequence[np.ndarray], state: Any, is_alone: bool, is_from_zero: bool
+        self,
+        memory: _Memory,
+        results: Sequence[np.ndarray | None],
+        outputs: Any,
+        state: Any,
+        batch: int,
+        is_alone: bool,
+        is_from_zero: bool,
     ) -> Trace:
-        """The arrays of a call by layer and part."""
-        by_name = dict(zip(self.names, results))
+        """The arrays of a call by layer and part; a result is None where none came."""
+        by_name, rows = dict(zip(self.names, results)), () if is_alone else (batch,)
         written = iter(memory.written)
         layers = {}
         for one in self.wanted:
-            pre, gates, cell = next(written) if one.pre or one.gates or one.cell else (None, None, None)
+            pre, gates, cell = next(written) if one.writes else (None, None, None)
             arrays: dict[str, np.ndarray] = {}
             for part in one.parts:
                 name = part.removesuffix(_PRE)
                 if part in ("h", "y"):
                     value = one.layer.outputs["y"]
-                    layout = self.packed.layouts.get(value)
-                    arrays[part] = _in_order(by_name[value], layout, len(self.values[value].shape), is_alone)
+                    arrays[part] = _with_time(by_name[value], self.values[value], rows, self.packed.dtype)
                     continue
-                whole = cell if part == "c" else pre if part != name else gates
+                whole, names = (cell, None) if part == "c" else (gates, one.gates) if part == name else (pre, one.pre)
                 assert whole is not None
-                found = whole if part == "c" else whole[:, :, one.names.index(name)]
+                found = whole if names is None else whole[:, :, names.index(name)]
                 arrays[part] = found[0] if is_alone else found
             starts = is_from_zero and not {"h0", "c0"} & set(one.layer.inputs)
             layers[one.layer.name] = LayerTrace(
                 one.layer.name, one.layer.kind, arrays, one.layer.options, is_from_zero=starts, has_batch=not is_alone
             )
-        outputs = list(results[: self.count])
-        return Trace(layers, outputs if len(outputs) > 1 else outputs[0], state, has_batch=not is_alone)
+        trace = Trace(layers, outputs, state, has_batch=not is_alone)
+        memory.results = None if any(array is None for array in results) else list(results)  # type: ignore[arg-type]
+        trace._memory = memory
+        return trace
+
+    def outputs(self, results: Sequence[np.ndarray | None], layouts: Mapping[str, str]) -> Any:
+        """Those of the network, with their axes as they lie for the user."""
+        found = []
+        for name, array in zip(self.names[: self.count], results):
+            if name in layouts and array is not None:
+                array = to_layout(array, layouts[name], len(self.values[name].shape))
+            found.append(array)
+        return found if len(found) > 1 else found[0]
+
+
+class StreamTracer:
+    """Runs a stream on the outputs of a plan, and lets layers write what they compute.
+
+    Attributes
+    ----------
+    packed : PackedModel
+        Whose outputs the results of `run` are.
+    is_alone : bool
+        Whether the inputs came without a batch axis: what reads them says it.
+    traces : list
+        What layers wrote to in the last run.
+    """
+
+    def __init__(self, plan: Plan, memory: _Memory, stream: Stream) -> None:
+        self.packed = plan.packed
+        self.is_alone = False
+        self.traces: _Traces = []
+        self._plan = plan
+        self._memory = memory
+        self._stream = stream
+        #: of runs of rows that have taken equally many steps
+        self._pieces: list[tuple[np.ndarray | None, list[_Written]]] = []
+
+    def run(self, inputs: list[np.ndarray], results: list[np.ndarray], time: int, active: np.ndarray | None) -> None:
+        """As `Stream._run_arrays`."""
+        stream = self._stream
+        taken, more = 0, time if stream.window is None else stream.window
+        if stream.window is None and self.packed.warms_up:
+            steps = np.empty(stream.batch, np.int64)
+            stream._count_taken(steps)
+            rows = steps if active is None else steps[active]
+            taken = int(rows[0]) if len(rows) else self.packed.settles
+
+        def length(axis: Axis) -> int:
+            return axis.length(taken + more) - (axis.length(taken) if taken else 0)
+
+        memory = self._memory if not self._pieces else _Memory(self._plan)
+        self.traces = self._plan.begin(memory, stream.batch, length, active is not None)
+        memory.check_apart(inputs)
+        stream._run_arrays(inputs, results, time, active, stream._other_of(self.packed), self.traces)
+        self._pieces.append((active, memory.written))
+
+    def finish(self) -> None:
+        """Put what was written for rows that had taken different numbers of steps into arrays of the most steps, at
+        their ends."""
+        if len(self._pieces) < 2:
+            return
+        joined: list[_Written] = []
+        for of_layer in zip(*(written for _, written in self._pieces)):
+            arrays: list[np.ndarray | None] = []
+            for parts in zip(*of_layer):
+                if parts[0] is None:
+                    arrays.append(None)
+                    continue
+                most = max(part.shape[1] for part in parts)
+                whole = np.full((len(parts[0]), most, *parts[0].shape[2:]), np.nan, parts[0].dtype)
+                for (rows, _), part in zip(self._pieces, parts):
+                    whole[rows, most - part.shape[1] :] = part[rows]
+                arrays.append(whole)
+            joined.append(tuple(arrays))
+        self._memory.written = joined
 
 
 def packed_beside(model: Model, graph: Graph, *, shares_weights: bool = True) -> PackedModel:
@@ -444,15 +657,15 @@ def _units(graph: Graph, layer: Layer) -> tuple[int, ...]:
     return kind.state(graph.stored_tensors(layer), layer.options)[-1][1] if kind.gates else ()
 
 
-def _in_order(array: np.ndarray, layout: str | None, rank: int, is_alone: bool) -> np.ndarray:
-    """A result whose axes lie as the user has them, with time first and the features last."""
-    if layout is None:
+def _with_time(array: np.ndarray | None, value: Value, rows: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A result (*rows, time, ...) also of a single step, and of none; (*rows, ...) of one without time."""
+    if array is None:
+        # nothing came: no step, or what is known after the last one only is not known yet
+        shape = value.shape if value.axis is None else (0, *value.step_shape)
+        array = np.full((*rows, *shape), np.nan, dtype)  # type: ignore[arg-type]
+    if value.axis is None:
         return array
-    first = 0 if is_alone else 1
-    order = [int(axis) for axis in layout]
-    kept = sorted(order)
-    array = array.transpose([*range(first), *(first + order.index(axis) for axis in kept)])
-    return np.expand_dims(array, tuple(first + axis for axis in range(rank) if axis not in kept))
+    return array.reshape(*rows, array.size // (value.size * math.prod(rows)), *value.step_shape)
 
 
 def _chosen(graph: Graph, layers: Any, what: Any) -> list[tuple[Layer, tuple[str, ...]]]:
@@ -513,36 +726,111 @@ def trace_model(
     threads: int | None,
 ) -> Trace:
     """As `Model.trace`."""
+    is_plain = initial_state is None and not return_state and lengths is None and mask is None
+    if is_plain and type(out) is Trace and _is_traced_again(model, x, layers, what, out, threads):
+        return out
     plan = plan_of(model, layers, what)
-    memory = _Memory(plan)
-    if out is not None:
-        if not isinstance(out, Trace) or out._memory is None:
-            raise ArgumentError(f"out: expected a trace that Model.trace gave, found {described(out)}")
-        memory = out._memory
-        if memory.plan is not plan:
-            raise ArgumentError("out: a trace of another model, or of other layers and parts, cannot be written again")
-    is_alone = False
+    memory = _memory_of(plan, out, None)
+    memory.again = None
+    batch, time, is_alone, traces = 1, 1, False, []
 
-    def begin(batch: int, times: dict[str, int], is_masked: bool, alone: bool) -> list[Any]:
-        nonlocal is_alone
-        is_alone = alone
-        return plan.begin(memory, batch, times, is_masked)
+    def begin(inputs: list[np.ndarray], times: dict[str, int], is_masked: bool, alone: bool) -> _Traces:
+        nonlocal batch, time, is_alone, traces
+        batch, time, is_alone = len(inputs[0]), max(times.values()), alone
+        traces = plan.begin(memory, batch, lambda axis: axis.length(times[axis.source]), is_masked)
+        memory.check_apart(inputs)
+        return traces
 
     found = predict_any(
         plan.packed, x, initial_state, return_state, lengths, mask, threads, memory.results, begin
     )  # fmt: skip
     results, state = found if return_state else (found, None)
-    memory.results = results if isinstance(results, list) else [results]
-    trace = plan.trace(memory, memory.results, state, is_alone, initial_state is None)
-    trace._memory = memory
+    results = results if isinstance(results, list) else [results]
+    outputs = plan.outputs(results, plan.layouts)
+    trace = plan.trace(memory, results, outputs, state, batch, is_alone, initial_state is None)
+    if is_plain and plan.can_repeat and isinstance(x, np.ndarray):
+        used = threads_of_call(plan.packed, batch, time, threads)
+        memory.again = _Again(
+            _key(layers, what), model, x.shape, batch, time, is_alone, threads, used, traces, memory.arrays()
+        )  # fmt: skip
     return trace
+
+
+def _is_traced_again(model: Model, x: Any, layers: Any, what: Any, out: Trace, threads: Any) -> bool:
+    """Whether it was the same call with other numbers, which is made without looking at anything twice."""
+    memory = out._memory
+    again = None if memory is None else memory.again
+    if memory is None or memory.results is None or again is None:
+        return False
+    if not again.is_of(model, x, _key(layers, what), model.dtype):
+        return False
+    packed, used = memory.plan.packed, again.used
+    if threads is None or threads is not again.threads:
+        used = threads_of_call(packed, again.batch, again.time, threads)
+    rows = x[np.newaxis] if again.is_alone else x
+    packed.predict([rows], [None], memory.results, None, None, used, again.traces)
+    return True
+
+
+def trace_stream(stream: Stream, x: Any, layers: Any, what: Any, out: Any, active: Any, *, is_step: bool) -> Trace:
+    """As `Stream.trace` and `Stream.trace_run`."""
+    if is_step and active is None and type(out) is Trace and _is_stepped_again(stream, x, layers, what, out):
+        return out
+    plan = plan_of(stream.model, layers, what)
+    memory = _memory_of(plan, out, stream)
+    memory.again = None
+    tracer = StreamTracer(plan, memory, stream)
+    results = stream._run_any(x, active, memory.results, is_step, tracer)
+    results = results if isinstance(results, list) else [results]
+    tracer.finish()
+    # a step of a running state has one order of axes only
+    outputs = plan.outputs(results, {} if is_step and stream.window is None else plan.layouts)
+    trace = plan.trace(memory, results, outputs, None, stream.batch, tracer.is_alone, stream.window is not None)
+    if is_step and active is None and plan.can_repeat and not plan.packed.warms_up and isinstance(x, np.ndarray):
+        memory.again = _Again(
+            _key(layers, what), stream, x.shape, stream.batch, 1, tracer.is_alone, None, 1, tracer.traces,
+            memory.arrays(),
+        )  # fmt: skip
+    return trace
+
+
+def _is_stepped_again(stream: Stream, x: Any, layers: Any, what: Any, out: Trace) -> bool:
+    """As `_is_traced_again`, of a step of a stream."""
+    memory = out._memory
+    again = None if memory is None else memory.again
+    if memory is None or memory.results is None or again is None:
+        return False
+    packed = memory.plan.packed
+    if not again.is_of(stream, x, _key(layers, what), packed.dtype):
+        return False
+    stream._run_arrays([x], memory.results, 1, None, stream._other_of(packed), again.traces)
+    return True
+
+
+def _memory_of(plan: Plan, out: Any, stream: Stream | None) -> _Memory:
+    """Where a trace is to lie: where the trace `out` lies, or in new arrays. Raises `ArgumentError`."""
+    if out is None:
+        return _Memory(plan, stream)
+    where = "Model.trace" if stream is None else "the same method of this stream"
+    if not isinstance(out, Trace) or out._memory is None:
+        raise ArgumentError(f"out: expected a trace that {where} gave, found {described(out)}")
+    memory = out._memory
+    if memory.plan is not plan:
+        raise ArgumentError("out: a trace of another model, or of other layers and parts, cannot be written again")
+    if memory.stream is not stream:
+        raise ArgumentError(f"out: expected a trace that {where} gave, found one of something else")
+    return memory
+
+
+def _key(layers: Any, what: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """What a choice of layers and parts is known by. Raises `ArgumentError`."""
+    names, parts = _texts("layers", layers), _texts("what", what)
+    return None if names is None else tuple(names), None if parts is None else tuple(parts)
 
 
 def plan_of(model: Model, layers: Any, what: Any) -> Plan:
     """The plan of these layers and parts, kept with the model."""
-    names, parts = _texts("layers", layers), _texts("what", what)
-    key = (None if names is None else tuple(names), None if parts is None else tuple(parts))
-    plans = model._plans
+    key, plans = _key(layers, what), model._plans
     if key not in plans:
         if len(plans) >= 16:
             plans.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from cylstm.stream import Stream
 
 
+#: runs a stream on inputs, into results, by so many steps, of active rows
+Run = Callable[[list[np.ndarray], list[np.ndarray], int, np.ndarray | None], None]
+
+
 def run_warming_up(
     stream: Stream,
+    packed: PackedModel,
+    run: Run,
     inputs: list[np.ndarray],
     is_alone: bool,
     time: int,
@@ -24,12 +30,11 @@ def run_warming_up(
     out: Any,
     is_step: bool,
 ) -> Any:
-    """As `Stream.step` and `Stream.run`, for inputs that were read.
+    """As `Stream.step` and `Stream.run`, for inputs that were read, with the outputs of `packed`, which `run` computes.
 
     Rows that have taken different numbers of steps may have different numbers of results: each has them at the end,
     behind NaN.
     """
-    packed = stream.model._packed
     stream._check_multiple(time)
     taken = np.empty(stream.batch, np.int64)
     stream._count_taken(taken)
@@ -44,7 +49,7 @@ def run_warming_up(
     if len(phases) == 1:
         # what has no result yet must leave `out` as it is
         written = [array if count else np.empty_like(array) for array, count in zip(results, most)]
-        stream._run_arrays(inputs, written, time, active)
+        run(inputs, written, time, active)
         for array, count in zip(results, most):
             if not count and not is_step:
                 rows = array[np.newaxis] if is_alone else array
@@ -55,7 +60,7 @@ def run_warming_up(
             array[...] = 0.0
         for phase, found in zip(phases, counts):
             rows = taken == phase if active is None else (taken == phase) & active
-            _run_rows(stream, inputs, results, found, most, time, rows)
+            _run_rows(stream, packed, run, inputs, results, found, most, time, rows)
     if layouts:
         results = to_users(packed, results, given)
     returned = [array if count or not is_step else None for array, count in zip(results, most)]
@@ -64,6 +69,8 @@ def run_warming_up(
 
 def _run_rows(
     stream: Stream,
+    packed: PackedModel,
+    run: Run,
     inputs: list[np.ndarray],
     results: Sequence[np.ndarray],
     counts: Sequence[int],
@@ -72,12 +79,11 @@ def _run_rows(
     rows: np.ndarray,
 ) -> None:
     """Advance rows that have taken equally many steps, and put what comes out at the end of their results."""
-    packed = stream.model._packed
     parts = [
         np.empty(_shape(packed, value, count, stream.batch, is_step=False), packed.dtype)
         for value, count in zip(packed.outputs, counts)
     ]
-    stream._run_arrays(inputs, parts, time, rows)
+    run(inputs, parts, time, rows)
     for value, result, part, count, longest in zip(packed.outputs, results, parts, counts, most):
         if value.axis is None:
             result[rows] = part[rows] if count else np.nan

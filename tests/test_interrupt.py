@@ -214,6 +214,19 @@ def test_a_stream_goes_on_from_the_steps_that_it_has_taken(rng, engine, threads)
     assert all(agree(a, b) for p, q in zip(stream.state, whole.state) for a, b in zip(p, q))
 
 
+def test_a_traced_run_that_is_ended_has_taken_as_many_steps_as_it_says(rng):
+    model = lstm_model(rng, 8, 128, num_layers=2)
+    x = rng.normal(size=(1, 40_000, 8)).astype(np.float32)
+    stream, start = model.stream(), model.stream()
+    stream.state = start.state = random_states(rng, model, 1)
+    interrupt(lambda: stream.trace_run(x, what=["c"]))
+    (steps,) = stream.steps
+    assert 0 < steps < 40_000
+    start.run(x[:, :steps])
+    assert all(np.array_equal(a, b) for p, q in zip(stream.state, start.state) for a, b in zip(p, q))
+    assert np.array_equal(stream.trace(x[:, steps]).outputs, start.step(x[:, steps]))
+
+
 def test_rows_that_rest_take_no_steps_when_a_run_is_ended(rng):
     model = lstm_model(rng, 8, 128)
     time, active = 40_000, np.array([True, False, True, False])

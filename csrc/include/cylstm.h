@@ -212,6 +212,8 @@ typedef struct {
     void *gates;   /* real (rows, steps, gates, units) or NULL: after them; 1 for the forget gate that there is not */
     void *cell;    /* real (rows, steps, units) or NULL: of an LSTM the new cell, before its layer normalisation */
     int64_t steps; /* of a call at most: how the arrays lie */
+    /* Gate n is left out of `pre` or `gates` where bit n is set: the others lie side by side. */
+    uint8_t pre_skips, gates_skips;
 } CylTrace;
 
 /* what one layer writes in a call of cyl_predict */
@@ -233,7 +235,7 @@ typedef struct {
        CYL_E_STOPPED. What it would have written is then unspecified. */
     int (*should_stop)(void *stop_context);
     void *stop_context;
-    const CylLayerTrace *traces; /* (trace_count): what layers write on the way, of cyl_predict alone; or NULL */
+    const CylLayerTrace *traces; /* (trace_count): what layers write on the way; or NULL */
     int32_t trace_count;
 } CylCall;
 
@@ -266,9 +268,10 @@ CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t 
    CYL_E_BUSY if another thread is inside either. */
 CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from, const int64_t *from_rows,
                                int64_t count);
-/* From now on each run writes what layer `layer` computes, from the beginning of these arrays on; with NULL no longer.
-   Results and states are the same bits. The struct is copied. CYL_E_ARGUMENT for a layer that is not recurrent. */
-CylStatus cyl_stream_trace(CylStream *stream, int32_t layer, const CylTrace *trace);
+/* As cyl_stream_run_active, from what `stream` remembers and into it, but of the outputs and layers of `other`: a
+   stream of as many rows, whose model has the same layers and may have other outputs. What `other` remembered is lost.
+   CYL_E_ARGUMENT if what the two keep is not of the same sizes, CYL_E_BUSY if another thread is inside either. */
+CylStatus cyl_stream_run_on(CylStream *stream, CylStream *other, const CylCall *call, const uint8_t *active);
 /* the steps that each row has taken since the stream was made or the row reset: (rows) */
 CylStatus cyl_stream_get_steps(CylStream *stream, int64_t *steps);
 /* the same up to cyl_model_settles; 0 where each run is a call of its own */
@@ -303,6 +306,9 @@ void cyl_window_free(CylWindow *window);
    n with active[n] not 0 advance, as in cyl_stream_run_active; NULL for all. The call's masks and states are not
    read. Allocates nothing. After CYL_E_STOPPED the steps are taken, and the outputs are unspecified. */
 CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *active);
+/* As cyl_stream_run_on, of windows of as many steps. Layers write their traces of the prediction on the last steps: NaN
+   for a row that has not had as many yet, or rests. */
+CylStatus cyl_window_run_on(CylWindow *window, CylWindow *other, const CylCall *call, const uint8_t *active);
 /* no row has had a step; or only rows[0..count) */
 CylStatus cyl_window_reset(CylWindow *window);
 CylStatus cyl_window_reset_rows(CylWindow *window, const int64_t *rows, int64_t count);

@@ -45,21 +45,31 @@ static inline void store_output(const CylStep *step, int64_t row, int32_t unit, 
 /* where one row of a step is traced; NULL for what is not asked for */
 typedef struct {
     REAL *pre, *gates, *cell;
-    int64_t gate_stride;
+    const CylStepTrace *step;
 } RowTrace;
 
 /* of a row whose step counts */
 static inline RowTrace trace_of(const CylStepTrace *trace, int64_t row) {
     const int64_t at = trace->order ? trace->order[row] : row;
-    return (RowTrace){trace->pre ? (REAL *)trace->pre + at * trace->row_stride : NULL,
-                      trace->gates ? (REAL *)trace->gates + at * trace->row_stride : NULL,
-                      trace->cell ? (REAL *)trace->cell + at * trace->cell_stride : NULL, trace->gate_stride};
+    return (RowTrace){trace->pre ? (REAL *)trace->pre + at * trace->pre_stride : NULL,
+                      trace->gates ? (REAL *)trace->gates + at * trace->gates_stride : NULL,
+                      trace->cell ? (REAL *)trace->cell + at * trace->cell_stride : NULL, trace};
 }
 
-/* one gate of a group, or the cell with gate 0, where it is asked for */
-static inline void trace_lanes(REAL *to, const RowTrace *trace, int gate, int32_t unit, int32_t lanes, V a) {
-    if (to) {
-        store_lanes(to + gate * trace->gate_stride + unit, a, lanes);
+/* one gate of a group before and after its activation, and the cell, where they are asked for */
+static inline void trace_pre(const RowTrace *trace, int gate, int32_t unit, int32_t lanes, V a) {
+    if (trace->step->pre_at[gate] >= 0) {
+        store_lanes(trace->pre + trace->step->pre_at[gate] + unit, a, lanes);
+    }
+}
+static inline void trace_gate(const RowTrace *trace, int gate, int32_t unit, int32_t lanes, V a) {
+    if (trace->step->gates_at[gate] >= 0) {
+        store_lanes(trace->gates + trace->step->gates_at[gate] + unit, a, lanes);
+    }
+}
+static inline void trace_cell(const RowTrace *trace, int32_t unit, int32_t lanes, V a) {
+    if (trace->cell) {
+        store_lanes(trace->cell + unit, a, lanes);
     }
 }
 
@@ -79,8 +89,8 @@ static inline V lstm_gate(const CylLstm *lstm, V a, int which, int32_t unit, int
     }
     V value = gate(activation, activation->id, clip(a, (REAL)lstm->gate_clip));
     if (trace) {
-        trace_lanes(trace->pre, trace, which, unit, lanes, a);
-        trace_lanes(trace->gates, trace, which, unit, lanes, value);
+        trace_pre(trace, which, unit, lanes, a);
+        trace_gate(trace, which, unit, lanes, value);
     }
     return value;
 }
@@ -102,9 +112,9 @@ static inline V lstm_gate(const CylLstm *lstm, V a, int which, int32_t unit, int
     V g = lstm_gate(lstm, a(lstm->at_g), GATE_G, unit, lanes, c, f2, trace);                                           \
     c = clip(v_flush(v_fma(f, c, v_mul(i, g))), (REAL)lstm->cell_clip);                                                \
     if (trace) { /* also those that follow from others */                                                              \
-        trace_lanes(trace->gates, trace, GATE_I, unit, lanes, i);                                                      \
-        trace_lanes(trace->gates, trace, GATE_F, unit, lanes, f);                                                      \
-        trace_lanes(trace->cell, trace, 0, unit, lanes, c);                                                            \
+        trace_gate(trace, GATE_I, unit, lanes, i);                                                                     \
+        trace_gate(trace, GATE_F, unit, lanes, f);                                                                     \
+        trace_cell(trace, unit, lanes, c);                                                                             \
     }
 
 /*
@@ -139,7 +149,20 @@ static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *
         EACH_GROUP(m, begin, end) {
             REAL *gates = acc + cyl_block_offset(m, block) + at;
             V c = load_lanes(c_row + unit, lanes), o;
-            if (is_plain) {
+            if (is_plain && is_traced) {
+                const V before[] = {v_load(gates), v_load(gates + width), v_load(gates + 2 * width),
+                                    v_load(gates + 3 * width)};
+                V i = gate(f1, CYL_ACT_SIGMOID, before[0]), f = gate(f1, CYL_ACT_SIGMOID, before[1]);
+                V g = gate(f2, CYL_ACT_TANH, before[2]);
+                o = gate(f1, CYL_ACT_SIGMOID, before[3]);
+                c = v_flush(v_fma(f, c, v_mul(i, g)));
+                const V after[] = {i, f, g, o};
+                for (int which = 0; which < 4; which++) {
+                    trace_pre(trace, which, unit, lanes, before[which]);
+                    trace_gate(trace, which, unit, lanes, after[which]);
+                }
+                trace_cell(trace, unit, lanes, c);
+            } else if (is_plain) {
                 V i = gate(f1, CYL_ACT_SIGMOID, v_load(gates));
                 V f = gate(f1, CYL_ACT_SIGMOID, v_load(gates + width));
                 V g = gate(f2, CYL_ACT_TANH, v_load(gates + 2 * width));
@@ -169,12 +192,22 @@ static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *
     }
 }
 
+/* apart from the others, whose code and registers it would take */
+static __attribute__((noinline)) void lstm_cell_traced(const CylLstm *lstm, const CylStep *step, int32_t begin,
+                                                       int32_t end, bool is_plain) {
+    if (is_plain) {
+        lstm_cell_body(lstm, step, begin, end, true, true);
+    } else {
+        lstm_cell_body(lstm, step, begin, end, false, true);
+    }
+}
+
 static void lstm_cell(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end) {
     bool is_plain = lstm->recurrent_activation.id == CYL_ACT_SIGMOID && lstm->activation.id == CYL_ACT_TANH &&
                     lstm->output_activation.id == CYL_ACT_TANH && lstm->coupling == CYL_GATES_FREE &&
                     !lstm->peepholes && lstm->cell_clip == 0 && lstm->gate_clip == 0;
-    if (step->trace) { /* the longer way gives the same bits */
-        lstm_cell_body(lstm, step, begin, end, false, true);
+    if (step->trace) {
+        lstm_cell_traced(lstm, step, begin, end, is_plain);
     } else if (is_plain) {
         lstm_cell_body(lstm, step, begin, end, true, false);
     } else {
@@ -299,8 +332,8 @@ static inline __attribute__((always_inline)) void rnn_cell_body(const CylRnn *rn
                 store_output(step, row, unit, lanes, h, h);
                 if (is_traced) {
                     const RowTrace trace = trace_of(step->trace, row);
-                    trace_lanes(trace.pre, &trace, 0, unit, lanes, a);
-                    trace_lanes(trace.gates, &trace, 0, unit, lanes, h);
+                    trace_pre(&trace, 0, unit, lanes, a);
+                    trace_gate(&trace, 0, unit, lanes, h);
                 }
             } else {
                 V kept = load_lanes((const REAL *)step->h_previous + row * step->h_stride + unit, lanes);
@@ -310,9 +343,18 @@ static inline __attribute__((always_inline)) void rnn_cell_body(const CylRnn *rn
     }
 }
 
+static __attribute__((noinline)) void rnn_cell_traced(const CylRnn *rnn, const CylStep *step, int32_t begin,
+                                                      int32_t end) {
+    if (rnn->activation.id == CYL_ACT_TANH) {
+        rnn_cell_body(rnn, step, begin, end, CYL_ACT_TANH, true);
+    } else {
+        rnn_cell_body(rnn, step, begin, end, rnn->activation.id, true);
+    }
+}
+
 static void rnn_cell(const CylRnn *rnn, const CylStep *step, int32_t begin, int32_t end) {
     if (step->trace) {
-        rnn_cell_body(rnn, step, begin, end, rnn->activation.id, true);
+        rnn_cell_traced(rnn, step, begin, end);
     } else if (rnn->activation.id == CYL_ACT_TANH) {
         rnn_cell_body(rnn, step, begin, end, CYL_ACT_TANH, false);
     } else {
@@ -347,8 +389,8 @@ static inline __attribute__((always_inline)) V gru_gate(const CylActivationSpec 
                                                         const RowTrace *trace) {
     V value = gate(activation, id, clip(a, limit));
     if (trace) {
-        trace_lanes(trace->pre, trace, which, unit, lanes, a);
-        trace_lanes(trace->gates, trace, which, unit, lanes, value);
+        trace_pre(trace, which, unit, lanes, a);
+        trace_gate(trace, which, unit, lanes, value);
     }
     return value;
 }
@@ -437,11 +479,21 @@ static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gr
     }
 }
 
+static __attribute__((noinline)) void gru_cell_traced(const CylGru *gru, const CylStep *step, int32_t begin,
+                                                      int32_t end, bool is_plain) {
+    if (is_plain) {
+        gru_cell_body(gru, step, begin, end, CYL_ACT_SIGMOID, CYL_ACT_TANH, true);
+    } else {
+        gru_cell_body(gru, step, begin, end, gru->recurrent_activation.id, gru->activation.id, true);
+    }
+}
+
 static void gru_cell(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
     int recurrent_id = gru->recurrent_activation.id, id = gru->activation.id;
+    const bool is_plain = recurrent_id == CYL_ACT_SIGMOID && id == CYL_ACT_TANH;
     if (step->trace) {
-        gru_cell_body(gru, step, begin, end, recurrent_id, id, true);
-    } else if (recurrent_id == CYL_ACT_SIGMOID && id == CYL_ACT_TANH) {
+        gru_cell_traced(gru, step, begin, end, is_plain);
+    } else if (is_plain) {
         gru_cell_body(gru, step, begin, end, CYL_ACT_SIGMOID, CYL_ACT_TANH, false);
     } else {
         gru_cell_body(gru, step, begin, end, recurrent_id, id, false);

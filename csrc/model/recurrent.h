@@ -40,14 +40,26 @@ struct CylRecurrent {
 
 typedef enum { CYL_CODE_ZERO = 0, CYL_CODE_USE = 1, CYL_CODE_REPEAT = 2 } CylCode;
 
+#define CYL_MAX_GATES 4
+
 /* Where the cells write what they compute of one step, from the arrays of a CylTrace; NULL where nobody asks. Row n of
    the step is row order[n] there, or n where order is NULL. */
 typedef struct {
     void *pre, *gates; /* real (rows, gates, units) */
     void *cell;        /* real (rows, units) */
-    int64_t row_stride, gate_stride, cell_stride;
+    int64_t pre_stride, gates_stride, cell_stride;
+    int64_t pre_at[CYL_MAX_GATES], gates_at[CYL_MAX_GATES]; /* of each gate within a row; -1 where it is left out */
     const int64_t *order;
 } CylStepTrace;
+
+/* the gates that are not left out of an array of a CylTrace, NULL for none */
+static inline int64_t cyl_traced_gates(const void *array, int32_t gate_count, uint8_t skips) {
+    int64_t count = 0;
+    for (int32_t g = 0; array && g < gate_count; g++) {
+        count += !(skips >> g & 1);
+    }
+    return count;
+}
 
 /* one step of a recurrent layer, for all rows */
 struct CylStep {

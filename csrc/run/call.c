@@ -67,8 +67,15 @@ CylStatus cyl_check_call(const CylModel *model, const CylCall *call) {
     return status;
 }
 
-bool cyl_can_trace(const CylModel *model, int32_t layer) {
-    return layer >= 0 && layer < model->layer_count && model->layers[layer].recurrent;
+CylStatus cyl_check_traces(const CylModel *model, const CylCall *call) {
+    for (int32_t n = 0; call->traces && n < call->trace_count; n++) {
+        const CylLayerTrace *trace = &call->traces[n];
+        if (trace->layer < 0 || trace->layer >= model->layer_count || !model->layers[trace->layer].recurrent ||
+            trace->to.steps < 1) {
+            return CYL_E_ARGUMENT;
+        }
+    }
+    return CYL_OK;
 }
 
 int64_t cyl_call_steps(const CylModel *model, const CylCall *call, const CylValue *value, int64_t taken) {

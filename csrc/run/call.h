@@ -16,8 +16,8 @@ CylStatus cyl_check_input_times(const CylModel *model, const int64_t *times);
 CylStatus cyl_check_indices(const CylModel *model, const CylCall *call, const uint8_t *active);
 /* both, and the numbers of rows and threads */
 CylStatus cyl_check_call(const CylModel *model, const CylCall *call);
-/* whether there is such a layer and it has gates to trace */
-bool cyl_can_trace(const CylModel *model, int32_t layer);
+/* whether each layer that the call traces has gates, and room for them */
+CylStatus cyl_check_traces(const CylModel *model, const CylCall *call);
 /* the multiply-adds of the call */
 double cyl_call_work(const CylModel *model, const CylCall *call);
 /* the steps that a value has in the whole call, which `taken` steps of a stream came before */

@@ -38,13 +38,6 @@ static void start_rows(CylWorkspace *w, const CylCall *call, int64_t first_row, 
     }
 }
 
-/* what the layers write in this call, or with `is_over` that they write nothing in the next */
-static CYL_SELDOM void trace_layers(CylWorkspace *w, const CylCall *call, bool is_over) {
-    for (int32_t n = 0; n < call->trace_count; n++) {
-        w->states[call->traces[n].layer].trace = is_over ? (CylTrace){.steps = 0} : call->traces[n].to;
-    }
-}
-
 static void finish_rows(const CylWorkspace *w, const CylCall *call, int64_t first_row) {
     const CylModel *model = w->model;
     for (int32_t s = 0; call->final_state && s < model->state_count; s++) {
@@ -108,7 +101,7 @@ CylStatus cyl_predict_in(const CylModel *model, const CylCall *call, CylDivision
     for (int i = 0; i < division.workspaces; i++) {
         workspaces[i]->stop = p.stop;
         if (call->traces) {
-            trace_layers(workspaces[i], call, false);
+            cyl_workspace_trace(workspaces[i], call->traces, call->trace_count);
         }
     }
     CylIeee saved = cyl_ieee_enter();
@@ -121,7 +114,7 @@ CylStatus cyl_predict_in(const CylModel *model, const CylCall *call, CylDivision
     for (int i = 0; i < division.workspaces; i++) {
         workspaces[i]->stop = NULL;
         if (call->traces) {
-            trace_layers(workspaces[i], call, true);
+            cyl_workspace_untrace(workspaces[i], call->traces, call->trace_count);
         }
     }
     if (!cyl_stop_is_requested(p.stop)) {
@@ -144,11 +137,7 @@ static CylStatus take_workspace(const CylModel *model, const CylCall *call, CylD
 
 CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
     CYL_TRY(cyl_check_call(model, call));
-    for (int32_t n = 0; call->traces && n < call->trace_count; n++) {
-        if (!cyl_can_trace(model, call->traces[n].layer) || call->traces[n].to.steps < 1) {
-            return CYL_E_ARGUMENT;
-        }
-    }
+    CYL_TRY(cyl_check_traces(model, call));
     CylDivision division = cyl_divide_rows(call->rows, call->threads);
     CylWorkspace *all[CYL_MAX_THREADS];
     CylStatus status = CYL_OK;

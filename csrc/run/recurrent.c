@@ -303,6 +303,17 @@ static CYL_SELDOM int64_t begin_block(const CylModel *model, const CylLayer *lay
     return count;
 }
 
+/* where each gate of `units` units lies in a row, -1 where it is left out; returns the reals of a row */
+static int64_t place_gates(const void *array, int32_t gate_count, uint8_t skips, int64_t units, int64_t *at) {
+    int64_t used = 0;
+    for (int32_t g = 0; g < CYL_MAX_GATES; g++) {
+        const bool is_there = array && g < gate_count && !(skips >> g & 1);
+        at[g] = is_there ? used : -1;
+        used += is_there ? units : 0;
+    }
+    return used;
+}
+
 /* where step n, in the order of processing, is traced; NULL where it is not */
 static CYL_SELDOM const CylStepTrace *trace_step(const CylModel *model, const CylLayer *layer,
                                                  const CylWorkspace *workspace, int64_t n, CylStepTrace *trace) {
@@ -315,15 +326,17 @@ static CYL_SELDOM const CylStepTrace *trace_step(const CylModel *model, const Cy
     if (t >= to->steps) {
         return NULL;
     }
-    const int64_t units = recurrent->hidden_size, gates = units * recurrent->gate_count;
-    const int64_t step = workspace->first_row * to->steps + t;
-    *trace = (CylStepTrace){.pre = to->pre ? cyl_at(model, to->pre, step * gates) : NULL,
-                            .gates = to->gates ? cyl_at(model, to->gates, step * gates) : NULL,
-                            .cell = to->cell ? cyl_at(model, to->cell, step * units) : NULL,
-                            .row_stride = to->steps * gates,
-                            .gate_stride = units,
-                            .cell_stride = to->steps * units,
-                            .order = workspace->order};
+    const int64_t units = recurrent->hidden_size, step = workspace->first_row * to->steps + t;
+    const int32_t count = recurrent->gate_count;
+    const int64_t pre = place_gates(to->pre, count, to->pre_skips, units, trace->pre_at);
+    const int64_t gates = place_gates(to->gates, count, to->gates_skips, units, trace->gates_at);
+    trace->pre = pre ? cyl_at(model, to->pre, step * pre) : NULL;
+    trace->gates = gates ? cyl_at(model, to->gates, step * gates) : NULL;
+    trace->cell = to->cell ? cyl_at(model, to->cell, step * units) : NULL;
+    trace->pre_stride = to->steps * pre;
+    trace->gates_stride = to->steps * gates;
+    trace->cell_stride = to->steps * units;
+    trace->order = workspace->order;
     return trace;
 }
 

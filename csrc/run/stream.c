@@ -292,12 +292,25 @@ static inline __attribute__((always_inline)) CylStatus run(CylStream *stream, co
     return cyl_stop_is_requested(stop) ? CYL_E_STOPPED : CYL_OK;
 }
 
+/* `run`, whose layers write their traces */
+static CYL_SELDOM CylStatus run_traced(CylStream *stream, const CylCall *call, const uint8_t *active) {
+    CYL_TRY(cyl_check_traces(stream->workspace->model, call));
+    cyl_workspace_trace(stream->workspace, call->traces, call->trace_count);
+    CylStatus status = run(stream, call, active, false);
+    cyl_workspace_untrace(stream->workspace, call->traces, call->trace_count);
+    return status;
+}
+
+static inline bool can_run(const CylStream *stream, const CylCall *call) {
+    return call->rows == stream->rows.count && call->threads >= 1 && call->threads <= CYL_MAX_THREADS;
+}
+
 static inline CylStatus enter_and_run(CylStream *stream, const CylCall *call, const uint8_t *active, bool is_settled) {
-    if (call->rows != stream->rows.count || call->threads < 1 || call->threads > CYL_MAX_THREADS) {
+    if (!can_run(stream, call)) {
         return CYL_E_ARGUMENT;
     }
     CYL_TRY(cyl_enter(&stream->rows));
-    CylStatus status = run(stream, call, active, is_settled);
+    CylStatus status = call->traces ? run_traced(stream, call, active) : run(stream, call, active, is_settled);
     cyl_leave(&stream->rows);
     return status;
 }
@@ -349,18 +362,31 @@ CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream 
     return cyl_rows_copy(&to->rows, to_rows, &from->rows, from_rows, count, copy_row);
 }
 
-/* ---- what a stream remembers ---- */
+static void copy_all(CylStream *to, const CylStream *from) {
+    for (int64_t row = 0; row < to->rows.count; row++) {
+        copy_row(&to->rows, row, &from->rows, row);
+    }
+}
 
-CylStatus cyl_stream_trace(CylStream *stream, int32_t layer, const CylTrace *trace) {
-    const CylModel *model = stream->workspace->model;
-    if (!cyl_can_trace(model, layer) || (trace && trace->steps < 1)) {
+CylStatus cyl_stream_run_on(CylStream *stream, CylStream *other, const CylCall *call, const uint8_t *active) {
+    if (!can_run(stream, call) || stream == other || !cyl_workspace_is_alike(stream->workspace, other->workspace)) {
         return CYL_E_ARGUMENT;
     }
     CYL_TRY(cyl_enter(&stream->rows));
-    stream->workspace->states[layer].trace = trace ? *trace : (CylTrace){.steps = 0};
+    CylStatus status = cyl_enter(&other->rows);
+    if (status == CYL_OK) {
+        copy_all(other, stream);
+        status = call->traces ? run_traced(other, call, active) : run(other, call, active, false);
+        if (status == CYL_OK || status == CYL_E_STOPPED) {
+            copy_all(stream, other);
+        }
+        cyl_leave(&other->rows);
+    }
     cyl_leave(&stream->rows);
-    return CYL_OK;
+    return status;
 }
+
+/* ---- what a stream remembers ---- */
 
 CylStatus cyl_stream_get_steps(CylStream *stream, int64_t *steps) {
     CYL_TRY(cyl_enter(&stream->rows));

@@ -346,14 +346,32 @@ static void spread(const CylWindow *w, const CylCall *call, int64_t count) {
     }
 }
 
-CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *active) {
-    const CylModel *model = window->model;
-    int64_t steps = new_steps(model, call);
-    if (call->rows != window->rows.count || call->threads < 1 || call->threads > CYL_MAX_THREADS || steps < 1) {
-        return CYL_E_ARGUMENT;
+/* the same of what layers wrote, NaN for all but the `count` rows */
+static CYL_SELDOM void spread_traces(const CylWindow *w, const CylCall *call, int64_t count) {
+    const size_t real = w->model->kernels->real_size;
+    for (int32_t n = 0; n < call->trace_count; n++) {
+        const CylTrace *to = &call->traces[n].to;
+        const CylRecurrent *recurrent = w->model->layers[call->traces[n].layer].recurrent;
+        const int64_t cells = to->steps * recurrent->hidden_size;
+        char *const arrays[] = {to->pre, to->gates, to->cell};
+        const int64_t sizes[] = {cells * cyl_traced_gates(to->pre, recurrent->gate_count, to->pre_skips),
+                                 cells * cyl_traced_gates(to->gates, recurrent->gate_count, to->gates_skips), cells};
+        for (int a = 0; a < 3; a++) {
+            int64_t next = count;
+            for (int64_t row = w->rows.count - 1; row >= 0 && arrays[a]; row--) {
+                char *at = arrays[a] + (size_t)(row * sizes[a]) * real;
+                if (next == 0 || w->order[next - 1] != row) {
+                    fill(w->model, at, sizes[a], (double)NAN);
+                } else if (--next != row) {
+                    memcpy(at, arrays[a] + (size_t)(next * sizes[a]) * real, (size_t)sizes[a] * real);
+                }
+            }
+        }
     }
-    CYL_TRY(cyl_check_indices(model, call, active));
-    CYL_TRY(cyl_enter(&window->rows));
+}
+
+static CylStatus run(CylWindow *window, const CylCall *call, const uint8_t *active, int64_t steps) {
+    const CylModel *model = window->model;
     for (int64_t row = 0; row < window->rows.count; row++) {
         window->active[row] = !active || active[row] != 0;
     }
@@ -367,10 +385,33 @@ CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *
                          .outputs = call->outputs,
                          .threads = call->threads < window->threads ? call->threads : window->threads,
                          .should_stop = call->should_stop,
-                         .stop_context = call->stop_context};
+                         .stop_context = call->stop_context,
+                         .traces = call->traces,
+                         .trace_count = call->trace_count};
         status = cyl_predict_in(model, &whole, window->division, window->workspaces);
     }
     spread(window, call, count);
+    if (call->traces) {
+        spread_traces(window, call, count);
+    }
+    return status;
+}
+
+/* whether the call can be run; sets its number of new steps */
+static CylStatus check_run(const CylWindow *window, const CylCall *call, const uint8_t *active, int64_t *steps) {
+    *steps = new_steps(window->model, call);
+    if (call->rows != window->rows.count || call->threads < 1 || call->threads > CYL_MAX_THREADS || *steps < 1) {
+        return CYL_E_ARGUMENT;
+    }
+    CYL_TRY(cyl_check_indices(window->model, call, active));
+    return cyl_check_traces(window->model, call);
+}
+
+CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *active) {
+    int64_t steps;
+    CYL_TRY(check_run(window, call, active, &steps));
+    CYL_TRY(cyl_enter(&window->rows));
+    CylStatus status = run(window, call, active, steps);
     cyl_leave(&window->rows);
     return status;
 }
@@ -414,6 +455,45 @@ CylStatus cyl_window_copy_rows(CylWindow *to, const int64_t *to_rows, CylWindow 
         return CYL_E_ARGUMENT;
     }
     return cyl_rows_copy(&to->rows, to_rows, &from->rows, from_rows, count, copy_row);
+}
+
+static void copy_all(CylWindow *to, const CylWindow *from) {
+    for (int64_t row = 0; row < to->rows.count; row++) {
+        copy_row(&to->rows, row, &from->rows, row);
+    }
+}
+
+/* whether all that one keeps of a row has a place of its size in the other */
+static bool are_alike(const CylWindow *a, const CylWindow *b) {
+    bool alike = a != b && a->steps == b->steps && a->rows.count == b->rows.count && a->kept_count == b->kept_count &&
+                 a->model->input_count == b->model->input_count &&
+                 a->model->kernels->real_size == b->model->kernels->real_size;
+    for (int32_t i = 0; alike && i < a->model->input_count; i++) {
+        alike = a->rings[i].count == b->rings[i].count && a->rings[i].bytes == b->rings[i].bytes;
+    }
+    for (int32_t k = 0; alike && k < a->kept_count; k++) {
+        alike = a->kept[k].input == b->kept[k].input && a->kept[k].layer->recurrent->input_matrix->row_size ==
+                                                            b->kept[k].layer->recurrent->input_matrix->row_size;
+    }
+    return alike;
+}
+
+CylStatus cyl_window_run_on(CylWindow *window, CylWindow *other, const CylCall *call, const uint8_t *active) {
+    int64_t steps;
+    if (!are_alike(window, other)) {
+        return CYL_E_ARGUMENT;
+    }
+    CYL_TRY(check_run(other, call, active, &steps));
+    CYL_TRY(cyl_enter(&window->rows));
+    CylStatus status = cyl_enter(&other->rows);
+    if (status == CYL_OK) {
+        copy_all(other, window);
+        status = run(other, call, active, steps);
+        copy_all(window, other);
+        cyl_leave(&other->rows);
+    }
+    cyl_leave(&window->rows);
+    return status;
 }
 
 CylStatus cyl_window_get(CylWindow *window, void *const *inputs, int64_t *counts) {

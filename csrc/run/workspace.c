@@ -329,17 +329,51 @@ void cyl_workspace_rejoin_rows(CylWorkspace *w) {
     }
 }
 
+/* the first layer from layer n on of which something is remembered; the number of layers if there is none */
+static int32_t next_kept(const CylModel *model, int32_t n) {
+    while (n < model->layer_count && h_bytes(model, &model->layers[n]) == 0) {
+        n++;
+    }
+    return n;
+}
+
+bool cyl_workspace_is_alike(const CylWorkspace *w, const CylWorkspace *other) {
+    const CylModel *a = w->model, *b = other->model;
+    int32_t n = next_kept(a, 0), k = next_kept(b, 0);
+    for (; n < a->layer_count && k < b->layer_count; n = next_kept(a, n + 1), k = next_kept(b, k + 1)) {
+        const CylLayer *one = &a->layers[n], *two = &b->layers[k];
+        if (one->kind != two->kind || h_bytes(a, one) != h_bytes(b, two) ||
+            (one->recurrent && c_bytes(a, one) != c_bytes(b, two))) {
+            return false;
+        }
+    }
+    return n == a->layer_count && k == b->layer_count && w->rows_capacity == other->rows_capacity &&
+           a->settles == b->settles;
+}
+
+void cyl_workspace_trace(CylWorkspace *w, const CylLayerTrace *traces, int32_t count) {
+    for (int32_t n = 0; n < count; n++) {
+        w->states[traces[n].layer].trace = traces[n].to;
+    }
+}
+
+void cyl_workspace_untrace(CylWorkspace *w, const CylLayerTrace *traces, int32_t count) {
+    for (int32_t n = 0; n < count; n++) {
+        w->states[traces[n].layer].trace = (CylTrace){.steps = 0};
+    }
+}
+
 void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace *from, int64_t from_row) {
     const CylModel *model = to->model;
-    for (int32_t n = 0; n < model->layer_count; n++) {
-        const CylLayer *layer = &model->layers[n];
-        const CylLayerState *source = &from->states[n];
+    int32_t n = next_kept(model, 0), k = next_kept(from->model, 0);
+    for (; n < model->layer_count; n = next_kept(model, n + 1), k = next_kept(from->model, k + 1)) {
+        const CylLayer *layer = &model->layers[n], *other = &from->model->layers[k];
+        const CylLayerState *source = &from->states[k];
         CylLayerState *state = &to->states[n];
-        if (h_bytes(model, layer) > 0) {
-            memcpy(h_row(model, layer, state, to_row), h_row(model, layer, source, from_row), h_bytes(model, layer));
-        }
+        memcpy(h_row(model, layer, state, to_row), h_row(from->model, other, source, from_row), h_bytes(model, layer));
         if (layer->recurrent) {
-            memcpy(c_row(model, layer, state, to_row), c_row(model, layer, source, from_row), c_bytes(model, layer));
+            memcpy(c_row(model, layer, state, to_row), c_row(from->model, other, source, from_row),
+                   c_bytes(model, layer));
             state->seen[to_row] = source->seen[from_row];
         }
     }

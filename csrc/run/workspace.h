@@ -138,7 +138,13 @@ void cyl_workspace_forget(CylWorkspace *workspace, const uint8_t *carried, const
 /* around a run on the first rows alone: the others keep their states */
 void cyl_workspace_leave_rows(CylWorkspace *workspace);
 void cyl_workspace_rejoin_rows(CylWorkspace *workspace);
+/* of the same model, or of another that is alike */
 void cyl_workspace_copy_row(CylWorkspace *to, int64_t to_row, const CylWorkspace *from, int64_t from_row);
+/* whether all that one remembers of a row has a place of its size in the other, layer by layer */
+bool cyl_workspace_is_alike(const CylWorkspace *workspace, const CylWorkspace *other);
+/* what layers write in the runs to come, which has been checked; and that they write nothing any more */
+void cyl_workspace_trace(CylWorkspace *workspace, const CylLayerTrace *traces, int32_t count);
+void cyl_workspace_untrace(CylWorkspace *workspace, const CylLayerTrace *traces, int32_t count);
 /* the states of rows [first, first + count) of a recurrent layer: to the start */
 void cyl_layer_state_reset(const CylModel *model, const CylLayer *layer, CylLayerState *state, int64_t first,
                            int64_t count);

@@ -111,6 +111,8 @@ cdef extern from "cylstm.h" nogil:
         void *gates
         void *cell
         int64_t steps
+        uint8_t pre_skips
+        uint8_t gates_skips
     ctypedef struct CylLayerTrace:
         int32_t layer
         CylTrace to
@@ -139,6 +141,7 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_stream_run(CylStream *stream, const CylCall *call)
     CylStatus cyl_stream_run_active(CylStream *stream, const CylCall *call, const uint8_t *active)
     CylStatus cyl_stream_run_settled(CylStream *stream, const CylCall *call, const uint8_t *active)
+    CylStatus cyl_stream_run_on(CylStream *stream, CylStream *other, const CylCall *call, const uint8_t *active)
     CylStatus cyl_stream_reset(CylStream *stream)
     CylStatus cyl_stream_reset_rows(CylStream *stream, const int64_t *rows, int64_t count)
     CylStatus cyl_stream_copy_rows(CylStream *to, const int64_t *to_rows, CylStream *from_, const int64_t *from_rows,
@@ -160,6 +163,7 @@ cdef extern from "cylstm.h" nogil:
     CylStatus cyl_window_create(const CylModel *model, int64_t rows, int64_t steps, int threads, CylWindow **window)
     void cyl_window_free(CylWindow *window)
     CylStatus cyl_window_run(CylWindow *window, const CylCall *call, const uint8_t *active)
+    CylStatus cyl_window_run_on(CylWindow *window, CylWindow *other, const CylCall *call, const uint8_t *active)
     CylStatus cyl_window_reset(CylWindow *window)
     CylStatus cyl_window_reset_rows(CylWindow *window, const int64_t *rows, int64_t count)
     CylStatus cyl_window_copy_rows(CylWindow *to, const int64_t *to_rows, CylWindow *from_, const int64_t *from_rows,

@@ -54,7 +54,7 @@ class EngineModel:
         initial_state: list[np.ndarray] | None,
         final_state: list[np.ndarray] | None,
         threads: int,
-        traces: list[tuple[int, int, np.ndarray | None, np.ndarray | None, np.ndarray | None]] | None = None,
+        traces: list[tuple[int, int, np.ndarray | None, np.ndarray | None, np.ndarray | None, int, int]] | None = None,
     ) -> bool: ...
     def _create(
         self, engine: str, isa: str, blas: Blas | None, dtype: np.dtype[Any], load_openmp: Callable[[], OpenMP] | None
@@ -103,7 +103,13 @@ class EngineStream:
     ) -> None: ...
     def _run_array(self, x: Any, out: Any, active: ArrayLike | None) -> np.ndarray | None: ...
     def _run_arrays(
-        self, inputs: list[np.ndarray], outputs: list[np.ndarray], time: int, active: np.ndarray | None
+        self,
+        inputs: list[np.ndarray],
+        outputs: list[np.ndarray],
+        time: int,
+        active: np.ndarray | None,
+        other: EngineStream | None = None,
+        traces: list[tuple[int, int, np.ndarray | None, np.ndarray | None, np.ndarray | None, int, int]] | None = None,
     ) -> None: ...
     def _count_steps(self, counts: np.ndarray) -> None: ...
     def _count_taken(self, counts: np.ndarray) -> None: ...

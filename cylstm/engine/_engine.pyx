@@ -373,10 +373,13 @@ cdef class EngineModel:
         """
         cdef int32_t input_indices[MAX_PORTS]
         cdef int32_t mask_indices[MAX_PORTS]
-        cdef int32_t output_indices[MAX_PORTS]
+        cdef int32_t *output_indices
         cdef CylStatus status
-        if len(inputs) > MAX_PORTS or len(outputs) > MAX_PORTS:
-            raise UnsupportedError(f"at most {MAX_PORTS} inputs and outputs are supported")
+        if len(inputs) > MAX_PORTS:
+            raise UnsupportedError(f"at most {MAX_PORTS} inputs are supported")
+        output_indices = <int32_t *>PyMem_Calloc(max(1, len(outputs)), sizeof(int32_t))
+        if output_indices == NULL:
+            raise MemoryError
         for i in range(len(inputs)):
             input_indices[i], mask_indices[i], self.input_is_sequence[i] = inputs[i], masks[i], are_sequences[i]
         for i in range(len(outputs)):
@@ -388,6 +391,7 @@ cdef class EngineModel:
         status = cyl_model_finish(
             self.model, input_indices, mask_indices, self.input_count, output_indices, self.output_count
         )
+        PyMem_Free(output_indices)
         if status == CYL_E_TENSOR:
             return False
         check(status, "model")
@@ -534,8 +538,9 @@ cdef class EngineModel:
         outputs : list of ndarray
             Written to; (batch, time, features) or (batch, features).
         initial_state, final_state : list of ndarray (batch, ...), or None
-        traces : list of (layer index, steps, pre, gates, cell), or None
-            Arrays (batch, steps, ...) or None to which recurrent layers write, as `CylTrace` has them.
+        traces : list of (layer index, steps, pre, gates, cell, pre_skips, gates_skips), or None
+            Arrays (batch, steps, ...) or None to which recurrent layers write, and bits of the gates that are left out
+            of the first two, as `CylTrace` has them.
 
         Returns
         -------
@@ -545,8 +550,8 @@ cdef class EngineModel:
         cdef CylCall call
         cdef const void *in_data[MAX_PORTS]
         cdef const uint8_t *mask_data[MAX_PORTS]
-        cdef void *out_data[MAX_PORTS]
         cdef int64_t times[MAX_PORTS]
+        cdef void **out_data = NULL
         cdef void **initial = NULL
         cdef void **final = NULL
         cdef CylLayerTrace *traced = NULL
@@ -561,13 +566,12 @@ cdef class EngineModel:
             if masks[i] is not None:
                 array = masks[i]
                 mask_data[i] = <const uint8_t *>cnp.PyArray_DATA(array)
-        for i in range(self.output_count):
-            array = outputs[i]
-            out_data[i] = cnp.PyArray_DATA(array)
         array = inputs[0]
         call.rows, call.times, call.threads = array.shape[0], times, threads
-        call.inputs, call.masks, call.outputs = in_data, mask_data, out_data
+        call.inputs, call.masks = in_data, mask_data
         try:
+            out_data = addresses_of(outputs)
+            call.outputs = out_data
             if initial_state is not None:
                 initial = addresses_of(initial_state)
             if final_state is not None:
@@ -579,6 +583,7 @@ cdef class EngineModel:
             call.traces = traced
             return bool(self.run(&call, longest))
         finally:
+            PyMem_Free(out_data)
             PyMem_Free(initial)
             PyMem_Free(final)
             PyMem_Free(traced)
@@ -662,8 +667,9 @@ cdef CylLayerTrace *traces_of(list traces) except NULL:
     cdef CylLayerTrace *found = <CylLayerTrace *>PyMem_Calloc(max(1, len(traces)), sizeof(CylLayerTrace))
     if found == NULL:
         raise MemoryError
-    for i, (layer, steps, pre, gates, cell) in enumerate(traces):
+    for i, (layer, steps, pre, gates, cell, pre_skips, gates_skips) in enumerate(traces):
         found[i].layer, found[i].to.steps = layer, steps
+        found[i].to.pre_skips, found[i].to.gates_skips = pre_skips, gates_skips
         found[i].to.pre = NULL if pre is None else cnp.PyArray_DATA(pre)
         found[i].to.gates = NULL if gates is None else cnp.PyArray_DATA(gates)
         found[i].to.cell = NULL if cell is None else cnp.PyArray_DATA(cell)
@@ -738,8 +744,13 @@ cdef class EngineStream:
                 self.result_numbers *= size
 
     @cython.final
-    cdef int run(self, CylCall *call, int64_t time, const uint8_t *active, bint is_settled) except -1:
-        """Run `time` steps, of the active rows alone if that is not NULL. 0 if with `is_settled` some had not settled."""
+    cdef int run(
+        self, CylCall *call, int64_t time, const uint8_t *active, bint is_settled, EngineStream other
+    ) except -1:
+        """Run `time` steps, of the active rows alone if that is not NULL; on the stream `other`, if that is not None.
+
+        0 if with `is_settled` some rows had not settled.
+        """
         cdef CylStatus status
         cdef int64_t row, rows = self.batch
         call.rows, call.threads, call.masks = self.batch, self.threads, NULL
@@ -755,9 +766,9 @@ cdef class EngineStream:
         if is_long(self.packed.work, rows, time if self.kept == NULL else self.length):
             watch_signals(call)
             with nogil:
-                status = self.run_in_c(call, active, is_settled)
+                status = self.run_in_c(call, active, is_settled, other)
         else:
-            status = self.run_in_c(call, active, is_settled)
+            status = self.run_in_c(call, active, is_settled, other)
         if status != CYL_OK:
             if status == CYL_E_TIME and is_settled:
                 return 0
@@ -765,7 +776,13 @@ cdef class EngineStream:
         return 1
 
     @cython.final
-    cdef inline CylStatus run_in_c(self, const CylCall *call, const uint8_t *active, bint is_settled) noexcept nogil:
+    cdef inline CylStatus run_in_c(
+        self, const CylCall *call, const uint8_t *active, bint is_settled, EngineStream other
+    ) noexcept nogil:
+        if other is not None:
+            if self.kept != NULL:
+                return cyl_window_run_on(self.kept, other.kept, call, active)
+            return cyl_stream_run_on(self.stream, other.stream, call, active)
         if self.kept != NULL:
             return cyl_window_run(self.kept, call, active)
         if is_settled:
@@ -870,29 +887,44 @@ cdef class EngineStream:
             return None
         in_data = cnp.PyArray_DATA(array)
         out_data = cnp.PyArray_DATA(result)
-        call.times, call.inputs, call.outputs = &time, &in_data, &out_data
-        return result if self.run(&call, time, mask, True) else None
+        call.times, call.inputs, call.outputs, call.traces = &time, &in_data, &out_data, NULL
+        return result if self.run(&call, time, mask, True, None) else None
 
-    def _run_arrays(self, list inputs, list outputs, int64_t time, cnp.ndarray active):
-        """Run `time` steps; every array is checked, C-contiguous and of the right dtype already."""
+    def _run_arrays(
+        self, list inputs, list outputs, int64_t time, cnp.ndarray active, EngineStream other=None, list traces=None
+    ):
+        """Run `time` steps; every array is checked, C-contiguous and of the right dtype already.
+
+        With `other` the outputs are those of that stream, whose model has the same layers, and of the same batch and
+        window; its layers write their `traces`, as in `EngineModel.predict`.
+        """
         cdef CylCall call
         cdef const void *in_data[MAX_PORTS]
-        cdef void *out_data[MAX_PORTS]
         cdef int64_t times[MAX_PORTS]
+        cdef void **out_data = NULL
+        cdef CylLayerTrace *traced = NULL
         cdef const uint8_t *active_data = NULL
         cdef cnp.ndarray array
         self.check_made()
+        if other is not None and (other.batch != self.batch or (other.kept == NULL) != (self.kept == NULL)):
+            raise EngineError("stream: the other one is of another batch or kind")
         for i in range(self.packed.input_count):
             array = inputs[i]
             in_data[i] = cnp.PyArray_DATA(array)
             times[i] = time if self.packed.input_is_sequence[i] else 1
-        for i in range(self.packed.output_count):
-            array = outputs[i]
-            out_data[i] = cnp.PyArray_DATA(array)
-        call.times, call.inputs, call.outputs = times, in_data, out_data
+        call.times, call.inputs = times, in_data
         if active is not None:
             active_data = <const uint8_t *>cnp.PyArray_DATA(active)
-        self.run(&call, time, active_data, False)
+        try:
+            out_data = addresses_of(outputs)
+            if traces is not None:
+                traced = traces_of(traces)
+                call.trace_count = len(traces)
+            call.outputs, call.traces = out_data, traced
+            self.run(&call, time, active_data, False, other)
+        finally:
+            PyMem_Free(out_data)
+            PyMem_Free(traced)
 
     def _count_steps(self, cnp.ndarray counts):
         """Write the steps that each row has taken to an array of int64 (batch,)."""

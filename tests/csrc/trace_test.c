@@ -65,7 +65,7 @@ typedef struct {
 } Traced;
 
 static Traced traced_create(int64_t steps, int gates, int32_t units, bool with_cell, size_t real_size) {
-    Traced t = {{NULL, NULL, NULL, steps}, {ROWS * steps * gates * units, ROWS * steps * gates * units, 0}};
+    Traced t = {{.steps = steps}, {ROWS * steps * gates * units, ROWS * steps * gates * units, 0}};
     t.trace.pre = unwritten(t.sizes[0], real_size);
     t.trace.gates = unwritten(t.sizes[1], real_size);
     if (with_cell) {
@@ -81,21 +81,17 @@ static void traced_free(Traced *t) {
     free(t->trace.cell);
 }
 
-static void run_stream(const CylModel *model, const CylCall *call, const CylTrace *trace, const uint8_t *active) {
+static void run_stream(const CylModel *model, const CylCall *call, const uint8_t *active) {
     CylStream *stream;
     CHECK(cyl_stream_create(model, ROWS, call->threads, &stream) == CYL_OK, "stream");
-    CHECK(!trace || cyl_stream_trace(stream, 0, trace) == CYL_OK, "trace");
     CHECK(cyl_stream_run_active(stream, call, active) == CYL_OK, "run");
     cyl_stream_free(stream);
 }
 
 /* in one call, and then once more without the trace: nothing may be written then */
-static void run_predict(const CylModel *model, const CylCall *call, const CylTrace *trace) {
-    const CylLayerTrace traces[1] = {{0, trace ? *trace : (CylTrace){.steps = 0}}};
-    CylCall traced = *call;
-    traced.traces = trace ? traces : NULL;
-    traced.trace_count = 1;
-    CHECK(cyl_predict(model, &traced) == CYL_OK, "predict");
+static void run_predict(const CylModel *model, CylCall *call, const CylTrace *trace) {
+    CHECK(cyl_predict(model, call) == CYL_OK, "predict");
+    call->traces = NULL;
     if (trace && trace->gates) {
         float *gates = trace->gates, first = gates[0];
         gates[0] = -5.0f;
@@ -117,9 +113,17 @@ static void *run(const Network *network, const CylModel *model, const Data *data
     }
     const void *x = real == sizeof(double) ? (const void *)wide : data->inputs[0];
     const uint8_t *masks[1] = {data->masks[0]};
-    CylCall call = {.rows = ROWS, .times = times, .inputs = &x, .masks = masks, .outputs = &y, .threads = threads};
+    const CylLayerTrace traces[1] = {{0, trace ? *trace : (CylTrace){.steps = 0}}};
+    CylCall call = {.rows = ROWS,
+                    .times = times,
+                    .inputs = &x,
+                    .masks = masks,
+                    .outputs = &y,
+                    .threads = threads,
+                    .traces = trace ? traces : NULL,
+                    .trace_count = 1};
     if (is_stream) {
-        run_stream(model, &call, trace, active);
+        run_stream(model, &call, active);
     } else {
         run_predict(model, &call, trace);
     }
@@ -282,6 +286,47 @@ static void arrays_may_have_room_for_other_steps_and_be_left_out(void) {
     }
 }
 
+/* the gates that are asked for lie side by side */
+static void gates_may_be_left_out(void) {
+    for (int kind = 0; kind < KINDS; kind++) {
+        Network *network = one_layer(kind, 19, NULL);
+        Data *data = data_from_zero(network, ROWS, TIME, true);
+        CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+        const int gates = gates_of(kind);
+        const int32_t size = units_of(network, kind);
+        Traced whole = traced_create(TIME, gates, size, has_cell(kind), sizeof(float));
+        free(run(network, model, data, &whole.trace, NULL, 1, true));
+        for (uint8_t skips = 1; skips < 1 << gates; skips++) {
+            Traced t = traced_create(TIME, gates, size, has_cell(kind), sizeof(float));
+            t.trace.pre_skips = skips;
+            t.trace.gates_skips = (uint8_t)(~skips & ((1 << gates) - 1));
+            free(run(network, model, data, &t.trace, NULL, 1, skips % 2 == 0));
+            int64_t used[2] = {0, 0};
+            for (int64_t i = 0; i < ROWS * TIME; i++) {
+                for (int g = 0; g < gates; g++) {
+                    const int is_gate = skips >> g & 1; /* else before its activation */
+                    const float *found = (const float *)(is_gate ? t.trace.gates : t.trace.pre) + used[is_gate];
+                    const float *wanted = (const float *)(is_gate ? whole.trace.gates : whole.trace.pre);
+                    CHECK(memcmp(found, wanted + (i * gates + g) * size, (size_t)size * sizeof(float)) == 0,
+                          "%s, gates %d, step %d, gate %d", name_of(kind), skips, (int)i, g);
+                    used[is_gate] += size;
+                }
+            }
+            for (int a = 0; a < 2; a++) {
+                const float *rest = a ? t.trace.gates : t.trace.pre;
+                for (int64_t i = used[a]; i < t.sizes[a]; i++) {
+                    CHECK(rest[i] == -77.0f, "%s writes beyond its gates", name_of(kind));
+                }
+            }
+            traced_free(&t);
+        }
+        traced_free(&whole);
+        cyl_model_free(model);
+        data_free(data);
+        network_free(network);
+    }
+}
+
 /* a stream has room for pieces of a sequence; the steps of a long call go on from one to the next */
 static void the_pieces_of_a_long_call_follow_each_other(void) {
     enum { LONG = 3000, UNITS = 40 };
@@ -297,11 +342,12 @@ static void the_pieces_of_a_long_call_follow_each_other(void) {
     CHECK(cyl_stream_create(model, 1, 1, &stream) == CYL_OK, "stream");
     float *gates = need(LONG * 4 * UNITS * sizeof *gates), *cell = need(LONG * UNITS * sizeof *cell);
     float *y = need(LONG * 4 * sizeof *y);
-    CylTrace trace = {NULL, gates, cell, LONG};
-    CHECK(cyl_stream_trace(stream, 0, &trace) == CYL_OK, "trace");
+    CylTrace trace = {.gates = gates, .cell = cell, .steps = LONG};
     const void *x = data->inputs[0];
     void *out = y;
     CylCall call = {.rows = 1, .times = (int64_t[]){LONG}, .inputs = &x, .outputs = &out, .threads = 1};
+    call.traces = &(CylLayerTrace){0, trace};
+    call.trace_count = 1;
     CHECK(cyl_stream_run(stream, &call) == CYL_OK, "run");
     for (int64_t i = 0; i < LONG * 4 * UNITS; i++) {
         CHECK(fabs((double)gates[i] - traces[0].gates[i]) <= 2e-5, "gate %d", (int)i);
@@ -309,25 +355,21 @@ static void the_pieces_of_a_long_call_follow_each_other(void) {
     for (int64_t i = 0; i < LONG * UNITS; i++) {
         CHECK(fabs((double)cell[i] - traces[0].cell[i]) <= 2e-5, "cell %d", (int)i);
     }
-    /* with NULL it ends */
+    /* a later run writes none */
     memset(gates, 0, LONG * 4 * UNITS * sizeof *gates);
-    CHECK(cyl_stream_trace(stream, 0, NULL) == CYL_OK && cyl_stream_run(stream, &call) == CYL_OK, "run");
+    call.traces = NULL;
+    CHECK(cyl_stream_run(stream, &call) == CYL_OK, "run");
     for (int64_t i = 0; i < LONG * 4 * UNITS; i++) {
         CHECK(gates[i] == 0.0f, "gate %d is written", (int)i);
     }
-    CHECK(cyl_stream_trace(stream, 1, &trace) == CYL_E_ARGUMENT, "a dense layer has no cells");
-    CHECK(cyl_stream_trace(stream, 2, &trace) == CYL_E_ARGUMENT, "no such layer");
-    CHECK(cyl_stream_trace(stream, -1, &trace) == CYL_E_ARGUMENT, "no such layer");
-    for (int32_t layer = -1; layer <= 2; layer++) {
-        const CylLayerTrace traces[1] = {{layer, trace}};
-        call.traces = traces;
-        call.trace_count = 1;
-        CHECK(cyl_predict(model, &call) == (layer == 0 ? CYL_OK : CYL_E_ARGUMENT), "layer %d", (int)layer);
+    /* layer 1 is dense and has no cells, and there is no other; nor may there be no room */
+    for (int32_t layer = -1; layer <= 3; layer++) {
+        const CylLayerTrace wrong[1] = {{layer % 3, {.gates = gates, .cell = cell, .steps = layer < 3 ? LONG : 0}}};
+        const CylStatus expected = layer == 0 ? CYL_OK : CYL_E_ARGUMENT;
+        call.traces = wrong;
+        CHECK(cyl_predict(model, &call) == expected, "predict, layer %d", (int)layer);
+        CHECK(cyl_stream_run(stream, &call) == expected, "a stream, layer %d", (int)layer);
     }
-    trace.steps = 0;
-    call.traces = &(CylLayerTrace){0, trace};
-    CHECK(cyl_predict(model, &call) == CYL_E_ARGUMENT, "no room");
-    CHECK(cyl_stream_trace(stream, 0, &trace) == CYL_E_ARGUMENT, "no room");
     cyl_stream_free(stream);
     cyl_model_free(model);
     free(gates);
@@ -351,16 +393,19 @@ static void a_single_step_after_a_trace_writes_no_gates(void) {
     CylStream *stream;
     CHECK(cyl_stream_create(model, 1, 1, &stream) == CYL_OK, "stream");
     float gates[4 * UNITS] = {0.0f}, y[UNITS];
-    const CylTrace trace = {NULL, gates, NULL, 1};
+    const CylLayerTrace traces[1] = {{0, {.gates = gates, .steps = 1}}};
     const void *in = data->inputs[0];
     void *out = y;
     CylCall call = {.rows = 1, .times = (int64_t[]){1}, .inputs = &in, .outputs = &out, .threads = 1};
-    CHECK(cyl_stream_trace(stream, 0, &trace) == CYL_OK && cyl_stream_run(stream, &call) == CYL_OK, "run");
+    call.traces = traces;
+    call.trace_count = 1;
+    CHECK(cyl_stream_run(stream, &call) == CYL_OK, "run");
     for (int i = 0; i < 4 * UNITS; i++) {
         CHECK(gates[i] != 0.0f, "gate %d", i);
     }
     memset(gates, 0, sizeof gates);
-    CHECK(cyl_stream_trace(stream, 0, NULL) == CYL_OK && cyl_stream_run(stream, &call) == CYL_OK, "run");
+    call.traces = NULL;
+    CHECK(cyl_stream_run(stream, &call) == CYL_OK, "run");
     for (int i = 0; i < 4 * UNITS; i++) {
         CHECK(gates[i] == 0.0f, "gate %d is written", i);
     }
@@ -370,11 +415,161 @@ static void a_single_step_after_a_trace_writes_no_gates(void) {
     network_free(network);
 }
 
+/* steps of a stream, every third of them run on another: the same bits as without, and what both compute is the same */
+static void a_stream_goes_on_from_what_another_has_run(void) {
+    enum { STEPS = 9, UNITS = 19 };
+    static const uint8_t active[ROWS] = {1, 0, 1, 1, 0};
+    for (int kind = 0; kind < RECURRENT_KINDS; kind++) {
+        Network *network = network_create();
+        int32_t in = network_input(network, CYL_SEQUENCE, 7, NULL);
+        int32_t result = network_recurrent(network, (RecurrentKind)kind, in, UNITS, &PLAIN, NULL, NULL);
+        network_output(network, network_dense(network, result, 4, "linear"));
+        CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+        network_output(network, result);
+        CylModel *wider = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+        network_free(network);
+        const int gates = gates_of(kind);
+        const int32_t size = has_cell(kind) && cyl_model_state_count(model) > 1 ? cyl_model_state_size(model, 1)
+                                                                                : cyl_model_state_size(model, 0);
+        CylStream *stream, *plain, *other;
+        CHECK(cyl_stream_create(model, ROWS, 1, &stream) == CYL_OK, "stream");
+        CHECK(cyl_stream_create(model, ROWS, 1, &plain) == CYL_OK, "stream");
+        CHECK(cyl_stream_create(wider, ROWS, 1, &other) == CYL_OK, "stream");
+        float x[ROWS * 7], y[ROWS * 4], wanted[ROWS * 4];
+        float *h = need(ROWS * UNITS * sizeof *h), *traced = need((size_t)(ROWS * gates * size) * sizeof *traced);
+        const CylLayerTrace traces[1] = {{0, {.gates = traced, .steps = 1}}};
+        for (int step = 0; step < STEPS; step++) {
+            const uint8_t *rows = step % 4 == 3 ? active : NULL;
+            for (int i = 0; i < ROWS * 7; i++) {
+                x[i] = (float)((i * 37 + step * 11) % 23) / 11.0f - 1.0f;
+            }
+            CylCall call = {.rows = ROWS,
+                            .times = (int64_t[]){1},
+                            .inputs = (const void *[]){x},
+                            .outputs = (void *[]){wanted},
+                            .threads = 1};
+            CHECK(cyl_stream_run_active(plain, &call, rows) == CYL_OK, "run");
+            call.outputs = (void *[]){y, h};
+            if (step % 3 == 0) {
+                memset(traced, 0, (size_t)(ROWS * gates * size) * sizeof *traced);
+                call.traces = traces;
+                call.trace_count = 1;
+                CHECK(cyl_stream_run_on(stream, other, &call, rows) == CYL_OK, "run on another");
+                for (int64_t i = 0; i < ROWS * gates * size; i++) {
+                    CHECK((traced[i] != 0.0f) == (!rows || rows[i / (gates * size)]), "%s, gate %d", name_of(kind),
+                          (int)i);
+                }
+            } else {
+                CHECK(cyl_stream_run_active(stream, &call, rows) == CYL_OK, "run");
+            }
+            CHECK(memcmp(y, wanted, sizeof y) == 0, "%s gives other bits at step %d", name_of(kind), step);
+        }
+        int64_t steps[2][ROWS];
+        CHECK(cyl_stream_get_steps(stream, steps[0]) == CYL_OK && cyl_stream_get_steps(plain, steps[1]) == CYL_OK,
+              "steps");
+        CHECK(memcmp(steps[0], steps[1], sizeof steps[0]) == 0, "other steps");
+        CylCall call = {.rows = ROWS, .times = (int64_t[]){1}, .inputs = (const void *[]){x}, .threads = 1};
+        CHECK(cyl_stream_run_on(stream, stream, &call, NULL) == CYL_E_ARGUMENT, "on itself");
+        CylStream *fewer;
+        CHECK(cyl_stream_create(wider, ROWS - 1, 1, &fewer) == CYL_OK, "stream");
+        CHECK(cyl_stream_run_on(stream, fewer, &call, NULL) == CYL_E_ARGUMENT, "of other rows");
+        cyl_stream_free(fewer);
+        cyl_stream_free(stream);
+        cyl_stream_free(plain);
+        cyl_stream_free(other);
+        free(h);
+        free(traced);
+        cyl_model_free(model);
+        cyl_model_free(wider);
+    }
+}
+
+/* steps of a window on another: the same bits as without, and of whole windows the gates of a prediction of them */
+static void a_window_is_traced_as_the_prediction_of_its_steps(void) {
+    enum { STEPS = 7, WINDOW = 3, UNITS = 19, FEATURES = 24, GATES = WINDOW * 4 * UNITS };
+    Network *network = network_create();
+    int32_t in = network_input(network, CYL_SEQUENCE, FEATURES, NULL);
+    int32_t result = network_recurrent(network, LSTM, in, UNITS, &PLAIN, NULL, NULL);
+    network_output(network, network_dense(network, result, 4, "linear"));
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    network_output(network, result);
+    CylModel *wider = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    network_free(network);
+    CylWindow *window, *plain, *other, *longer;
+    CHECK(cyl_window_create(model, ROWS, WINDOW, 1, &window) == CYL_OK, "window");
+    CHECK(cyl_window_create(model, ROWS, WINDOW, 1, &plain) == CYL_OK, "window");
+    CHECK(cyl_window_create(wider, ROWS, WINDOW, 1, &other) == CYL_OK, "window");
+    CHECK(cyl_window_create(wider, ROWS, WINDOW + 1, 1, &longer) == CYL_OK, "window");
+    float *x = need(ROWS * STEPS * FEATURES * sizeof *x), *last = need(ROWS * WINDOW * FEATURES * sizeof *last);
+    float *step = need(ROWS * FEATURES * sizeof *step), *h = need(ROWS * WINDOW * UNITS * sizeof *h);
+    float *gates = need(ROWS * GATES * sizeof *gates), *wanted_gates = need(ROWS * GATES * sizeof *gates);
+    float y[ROWS * WINDOW * 4], wanted[ROWS * WINDOW * 4];
+    for (int i = 0; i < ROWS * STEPS * FEATURES; i++) {
+        x[i] = (float)((i * 37) % 101) / 50.0f - 1.0f;
+    }
+    for (int t = 0; t < STEPS; t++) {
+        const uint8_t active[ROWS] = {1, t != 1, 1, 1, t != 5}; /* row 1 is whole a step later, row 4 rests once */
+        for (int row = 0; row < ROWS; row++) {
+            memcpy(step + row * FEATURES, x + (row * STEPS + t) * FEATURES, FEATURES * sizeof *x);
+        }
+        CylCall call = {.rows = ROWS,
+                        .times = (int64_t[]){1},
+                        .inputs = (const void *[]){step},
+                        .outputs = (void *[]){wanted},
+                        .threads = 1};
+        CHECK(cyl_window_run(plain, &call, active) == CYL_OK, "run");
+        call.outputs = (void *[]){y, h};
+        CHECK(cyl_window_run_on(window, longer, &call, active) == CYL_E_ARGUMENT, "on a longer one");
+        const CylLayerTrace traces[1] = {{0, {.gates = gates, .steps = WINDOW}}};
+        call.traces = traces;
+        call.trace_count = 1;
+        CHECK(cyl_window_run_on(window, other, &call, active) == CYL_OK, "run on another");
+        CHECK(memcmp(y, wanted, sizeof y) == 0, "other bits at step %d", t);
+        for (int row = 0; row < ROWS; row++) {
+            bool is_whole = active[row] && t >= (row == 1 ? WINDOW : WINDOW - 1);
+            for (int k = 0; k < GATES; k++) {
+                CHECK(isnan(gates[row * GATES + k]) == !is_whole, "step %d, row %d, gate %d", t, row, k);
+            }
+        }
+    }
+    for (int row = 0; row < ROWS; row++) { /* of row 4 step 5 is missing */
+        const float *from = x + (row * STEPS + STEPS - WINDOW) * FEATURES;
+        memcpy(last + row * WINDOW * FEATURES, from, WINDOW * FEATURES * sizeof *x);
+        if (row == 4) {
+            memcpy(last + row * WINDOW * FEATURES, from - FEATURES, 2 * FEATURES * sizeof *x);
+        }
+    }
+    const CylLayerTrace traces[1] = {{0, {.gates = wanted_gates, .steps = WINDOW}}};
+    CylCall call = {.rows = ROWS,
+                    .times = (int64_t[]){WINDOW},
+                    .inputs = (const void *[]){last},
+                    .outputs = (void *[]){wanted},
+                    .threads = 1,
+                    .traces = traces,
+                    .trace_count = 1};
+    CHECK(cyl_predict(model, &call) == CYL_OK, "predict");
+    CHECK(memcmp(y, wanted, sizeof y) == 0, "other bits than the prediction");
+    CHECK(memcmp(gates, wanted_gates, ROWS * GATES * sizeof *gates) == 0, "other gates than the prediction");
+    cyl_window_free(window);
+    cyl_window_free(plain);
+    cyl_window_free(other);
+    cyl_window_free(longer);
+    float *arrays[] = {x, last, step, h, gates, wanted_gates};
+    for (int i = 0; i < 6; i++) {
+        free(arrays[i]);
+    }
+    cyl_model_free(model);
+    cyl_model_free(wider);
+}
+
 int main(void) {
     RUN(gates_and_cells_are_those_of_the_equations);
     RUN(rows_that_rest_are_not_traced);
     RUN(arrays_may_have_room_for_other_steps_and_be_left_out);
+    RUN(gates_may_be_left_out);
     RUN(the_pieces_of_a_long_call_follow_each_other);
     RUN(a_single_step_after_a_trace_writes_no_gates);
+    RUN(a_stream_goes_on_from_what_another_has_run);
+    RUN(a_window_is_traced_as_the_prediction_of_its_steps);
     return check_result();
 }
