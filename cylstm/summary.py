@@ -20,8 +20,17 @@ _STEPS = 1000
 
 def summary_text(model: Model) -> str:
     """What `Model.summary` prints."""
+    rows = summary_table(model)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*lines, "", *summary_facts(model)])
+
+
+def summary_table(model: Model) -> list[tuple[str, ...]]:
+    """The head of a table of inputs and layers, and its rows."""
     values = model.graph.values
-    rows = [("layer", "kind", "reads", "output", "parameters", "weights", "bytes")]
+    rows: list[tuple[str, ...]] = [("layer", "kind", "reads", "output", "parameters", "weights", "bytes")]
     for name in model.inputs:
         rows.append((name, "input", "", _shape_text(values[name]), "", "", ""))
     counted: set[str] = set()
@@ -38,13 +47,14 @@ def summary_text(model: Model) -> str:
         kind = _types_text(model, layer) if size else ""
         count = f"{sum(t.size for t in tensors):,}"
         rows.append((layer.name, layer.kind, ", ".join(data), _shape_text(y), count, kind, f"{size:,}" if size else ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    return rows
+
+
+def summary_facts(model: Model) -> list[str]:
+    """Lines about the model as a whole: its size, memory and engine, and how it streams."""
     streams = why_no_stream(model.graph) or "yes"
     chosen = "" if model._reason is None else f" (auto: {model._reason})"
-    lines += [
-        "",
+    lines = [
         f"{model.graph.parameters():,} parameters, {model._packed.nbytes / 1024:,.1f} KB packed, "
         f"{model._packed.work:,} multiply-adds a step",
         f"working memory: {_run_memory_text(model)}",
@@ -57,7 +67,7 @@ def summary_text(model: Model) -> str:
     if model.graph.stateful:
         names = ", ".join(model.graph.stateful)
         lines.append(f"stateful: {names}: predict starts them from zero; {how_states_go_on(model.graph)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _types_text(model: Model, layer: Layer) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -18,6 +16,7 @@ from cylstm.formats.native.packed import (
     LAYOUT_VERSION,
 )
 from cylstm.formats.native.read import FORMAT_VERSION
+from cylstm.formats.whole_file import whole_file
 from cylstm.graph.graph import Graph
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.passes import tensor_types
@@ -106,18 +105,8 @@ def write_cylstm(
         tensors = {**tensors, **{names[name]: array for name, array in check.inputs.items()}}
         outputs = [{"name": name, "sha256": bits, "shape": list(shape)} for name, shape, bits in check.outputs]
         metadata["check"] = _json({"inputs": names, "outputs": outputs, "version": check.version})
-    folder, name = os.path.split(os.path.abspath(path))
-    beside = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            _write(file, tensors, metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
+    with whole_file(path) as file:
+        _write(file, tensors, metadata)
 
 
 #: how numbers that are rounded already are stored: the NumPy type, and the conversion

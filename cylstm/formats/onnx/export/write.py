@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import Literal
 
 import numpy as np
@@ -22,6 +20,7 @@ from cylstm.formats.onnx.export.nodes import (
     value_message,
 )
 from cylstm.formats.onnx.write_protobuf import Message
+from cylstm.formats.whole_file import whole_file
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.values import Axis, Value
 
@@ -42,19 +41,9 @@ def write_onnx(graph: Graph, path: str, dtype: np.dtype, *, states: bool, steps:
         raise UnsupportedError(
             f"{path}: the model takes {message.size:,} bytes, and an ONNX file holds at most {MOST_BYTES:,}"
         )
-    folder, name = os.path.split(os.path.abspath(path))
-    beside = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            for piece in message.pieces():
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
+    with whole_file(path) as file:
+        for piece in message.pieces():
+            file.write(piece)
 
 
 def onnx_message(graph: Graph, dtype: np.dtype, *, states: bool, steps: Steps) -> Message:
