@@ -26,6 +26,10 @@ class Memory:
     layer : str
     step : int
         The step whose state it is about.
+    reverse : bool
+        Whether the layer runs from the end to the beginning: its past are the steps after.
+    has_batch : bool
+        Whether the arrays have a batch axis.
     left : ndarray
         (batch, time, units): the part of what entered at each step that is left; 1 at `step` itself, 0 after it.
     log_left : ndarray
@@ -51,9 +55,13 @@ class Memory:
     Without a batch axis where the trace has none.
     """
 
-    def __init__(self, layer: str, step: int, **arrays: np.ndarray | None) -> None:
+    def __init__(
+        self, layer: str, step: int, *, reverse: bool = False, has_batch: bool = True, **arrays: np.ndarray | None
+    ) -> None:
         self.layer = layer
         self.step = step
+        self.reverse = reverse
+        self.has_batch = has_batch
         self.left: np.ndarray
         self.log_left: np.ndarray
         self.contributions: np.ndarray
@@ -219,7 +227,8 @@ def _memory_of(one: LayerTrace, step: int) -> Memory:
         array = array[:, ::-1] if has_time and one.options["reverse"] else array
         return array if one.has_batch else array[0]
 
-    return Memory(one.name, step, **{name: as_given(name, array) for name, array in found.items()})
+    arrays = {name: as_given(name, array) for name, array in found.items()}
+    return Memory(one.name, step, reverse=bool(one.options["reverse"]), has_batch=one.has_batch, **arrays)
 
 
 def _last_counted(array: np.ndarray, counts: np.ndarray, last: int) -> np.ndarray:
