@@ -4,6 +4,7 @@
 which units are of no use, which `Model.prune` takes out. `occlusion` and `shapley` say how much each feature, time or
 both did to a prediction, and `gradients`, `integrated_gradients` and `lrp` how it depends on each number of the
 input. `readouts` is what the head of a network reads out of each recurrent layer.
+`report` writes a page of what a network does with an input, and `cylstm.explain.plot` draws it.
 """
 
 from cylstm.explain.attribution import Attribution
@@ -13,6 +14,7 @@ from cylstm.explain.memory import Memory, memory
 from cylstm.explain.occlusion import occlusion
 from cylstm.explain.prune import LayerPruning, Pruning
 from cylstm.explain.readouts import readouts
+from cylstm.explain.report import report
 from cylstm.explain.shapley import shapley
 from cylstm.explain.units import LayerUnits, UnitReport, units
 
@@ -31,6 +33,7 @@ __all__ = [
     "memory",
     "occlusion",
     "readouts",
+    "report",
     "shapley",
     "units",
 ]

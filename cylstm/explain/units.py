@@ -241,9 +241,9 @@ def fingerprint(model: Model) -> str:
     found.update(f"{model.dtype} {graph.inputs} {graph.outputs}".encode())
     for layer in graph.layers:
         parts = [sorted(part.items()) for part in (layer.inputs, layer.outputs, layer.weights, layer.options)]
-        found.update(f"{layer.kind} {layer.name} {parts}".encode())
+        found.update(f"{layer.kind} {layer.name} {parts}".encode("utf-8", "surrogatepass"))
     for name, tensor in sorted(as_stored(graph.tensors).items()):
-        found.update(f"{name} {tuple(tensor.shape)}".encode())
+        found.update(f"{name} {tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
         for _, piece in tensor.pieces() if isinstance(tensor, StoredTensor) else ((0, np.asarray(tensor)),):
             found.update(np.ascontiguousarray(piece).data)
     return found.hexdigest()
