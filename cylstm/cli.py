@@ -1,14 +1,20 @@
-"""The command line: ``python -m cylstm [config | bench | summary FILE | convert SOURCE TARGET | verify FILE]``."""
+"""The command line: ``python -m cylstm [config | bench | summary | convert | verify | explain] ...``."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cylstm.errors import CylstmError, FormatError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cylstm.model import Model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,14 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 if a file could not be read or written, or the bits are not as expected, or cannot be checked; the
-        reason goes to the standard error.
+        0, or 1 (``explain``: 2) if a file could not be read or written, or the bits are not as expected, or cannot be
+        checked; the reason goes to the standard error.
     """
     options = _parser().parse_args(arguments)
     try:
         run = {"config": _config, "bench": _bench, "summary": _summary, "convert": _convert, "verify": _verify}
+        run["explain"] = _explain
         run[options.command or "config"](options)
     except (CylstmError, OSError) as error:
+        if options.command == "explain":
+            print(f"cylstm: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
         print(f"cylstm: {error}", file=sys.stderr)
         return 1
     return 0
@@ -79,13 +89,14 @@ def _layer(tree: ast.expr) -> object:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cylstm", description="Weight files of recurrent networks.")
-    commands = parser.add_subparsers(dest="command", metavar="config | bench | summary | convert | verify")
+    commands = parser.add_subparsers(dest="command", metavar="config | bench | summary | convert | verify | explain")
     commands.add_parser("config", help="show the installation: instruction set, threads, BLAS (the default)")
     bench = commands.add_parser("bench", help="measure this machine and check its bits; takes seconds")
     bench.add_argument("--seconds", type=_seconds, default=0.3, help="for each network, 0 to 60; default: %(default)s")
     summary = commands.add_parser("summary", help="show what a weights file holds, and where its tensors went")
     convert = commands.add_parser("convert", help="write a weights file as a native .cylstm, or as an ONNX model")
-    for command in (summary, convert):
+    explain = commands.add_parser("explain", help="write an HTML page that shows what a network does with an input")
+    for command in (summary, convert, explain):
         command.add_argument("source", help="a .keras, .h5, .pt, .pth, .pt2, .onnx, .safetensors, .npz or .cylstm file")
         command.add_argument(
             "--layers", help='the wiring of a state dict: \'LSTM("lstm"), Last(), Linear("fc")\'', type=str
@@ -126,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
         "--metadata", action="append", default=[], metavar="NAME=TEXT", help="text to put into the file; repeatable"
     )
     convert.add_argument("--check", metavar="FILE", help="an input to keep for verify: a .npy file, or .npz by name")
+    explain.add_argument(
+        "input", help="a .npy file, .npz by name, or a .csv with a line per step and a column per feature"
+    )
+    explain.add_argument("-o", "--output", default="report.html", help="the page to write; default: %(default)s")
+    explain.add_argument("--row", type=int, default=0, help="which row of a batch to show; default: %(default)s")
+    explain.add_argument("--title", help="of the page; default: the title in the file's metadata")
     verify = commands.add_parser("verify", help="check that a .cylstm file gives the bits here that it gave when saved")
     verify.add_argument("source", metavar="FILE", help="a .cylstm file that was saved with a check")
     return parser
@@ -178,7 +195,8 @@ def _bench(options: argparse.Namespace) -> None:
         raise CylstmError(f"bench: the bits are {bits}, expected {EXPECTED_BITS}: please report the block above")
 
 
-def _summary(options: argparse.Namespace) -> None:
+def _read_model(options: argparse.Namespace) -> Model:
+    """The model of the file, of float32 whatever its weights are."""
     import numpy as np
 
     from cylstm.loading import read
@@ -186,7 +204,13 @@ def _summary(options: argparse.Namespace) -> None:
 
     graph = read(options.source, **_given(options))
     wide = any(array.dtype == np.float64 for array in graph.tensors.values())
-    Model(graph, dtype="float32" if wide else None).summary()
+    return Model(graph, dtype="float32" if wide else None)
+
+
+def _summary(options: argparse.Namespace) -> None:
+    model = _read_model(options)
+    graph = model.graph
+    model.summary()
     print()
     for name, value in graph.provenance.items():
         if isinstance(value, dict):
@@ -230,6 +254,76 @@ def _read_arrays(path: str) -> Any:
         return {name: found[name] for name in found} if hasattr(found, "files") else found
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path}: expected a .npy or .npz file of numbers: {error}") from error
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from cylstm.explain import report
+
+    model = _read_model(options)
+    names = None
+    if options.input.lower().endswith(".csv"):
+        x, names = _read_csv(options.input, model)
+    else:
+        x = _read_arrays(options.input)
+        if isinstance(x, dict) and len(x) == len(model.inputs) == 1:
+            (x,) = x.values()
+    report(model, x, options.output, row=options.row, title=options.title, names=names)
+    print(options.output)
+
+
+def _read_csv(path: str, model: Model) -> tuple[np.ndarray, list[str] | None]:
+    """The numbers of a .csv as one sample, (time, features), and the names of its columns if its first line has them.
+
+    Lines that are empty or begin with ``#`` are skipped.
+    """
+    import csv
+
+    import numpy as np
+
+    names: list[str] | None = None
+    lines: list[list[float]] = []
+    width = 0
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        try:
+            for cells in reader:
+                if not any(cell.strip() for cell in cells) or cells[0].lstrip().startswith("#"):
+                    continue
+                if width and len(cells) != width:
+                    raise FormatError(f"{path}, line {reader.line_num}: expected {width} columns, found {len(cells)}")
+                found = [_number_in(cell) for cell in cells]
+                if not width and None in found:
+                    names = [cell.strip() for cell in cells]
+                elif None in found:
+                    at = found.index(None)
+                    raise FormatError(
+                        f"{path}, line {reader.line_num}, column {at + 1}: expected a number, found {cells[at][:40]!r}"
+                    )
+                else:
+                    lines.append([number for number in found if number is not None])
+                width = len(cells)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise FormatError(f"{path}: expected a .csv file in UTF-8: {error}") from error
+    if not lines:
+        raise FormatError(f"{path}: expected at least one line of numbers, found none")
+    array = np.array(lines)
+    value = model.graph.values[model.inputs[0]]
+    if value.kind == "index":
+        if (array != np.floor(array)).any():
+            raise FormatError(f"{path}: input {value.name!r} takes whole numbers")
+        array = array.astype(np.int64)
+        array = array[:, 0] if width == 1 else array
+    return array, names
+
+
+def _number_in(cell: str) -> float | None:
+    """A finite number, or None if it is no such."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    # Python's own numbers may have underscores
+    return number if math.isfinite(number) and "_" not in cell else None
 
 
 def _verify(options: argparse.Namespace) -> None:

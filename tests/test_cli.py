@@ -1,6 +1,9 @@
 """The command line, and `convert` behind it."""
 
+import base64
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +152,104 @@ def test_the_module_runs_and_shows_the_configuration():
         )
         assert ran.returncode == 0, ran.stderr
         assert "instruction set:" in ran.stdout
+
+
+def page_numbers(path):
+    """The input and the output that a page shows."""
+    (data,) = re.findall(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
+    shown = json.loads(data)
+    arrays = []
+    for one in (shown["inputs"][0], shown["outputs"][0]):
+        raw = np.frombuffer(base64.b64decode(one["values"]["data"]), "<f4")
+        arrays.append(raw.reshape(one["values"]["shape"]))
+    return shown, *arrays
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "csv with names"])
+def test_explain_writes_a_page_about_the_input(tmp_path, source, rng, capsys, ending):
+    x = rng.standard_normal((3, 6, 3)).astype(np.float32)
+    path = tmp_path / f"x.{ending[:3]}"
+    if ending == "npy":
+        np.save(path, x)
+    elif ending == "npz":
+        np.savez(path, anything=x)
+    else:
+        head = "# the weather\nrain, sun,wind\n\n" if "names" in ending else ""
+        path.write_text(head + "\n".join(",".join(map(repr, row)) for row in x[2].tolist()) + "\n")
+    target = tmp_path / "page.html"
+    row = ["--row", "2"] if ending.startswith("np") else []
+    assert (
+        main(["explain", str(source), str(path), "-o", str(target), "--layers", LAYERS, "--title", "Mine", *row]) == 0
+    )
+    assert capsys.readouterr() == (f"{target}\n", "")
+    shown, inputs, outputs = page_numbers(target)
+    np.testing.assert_array_equal(inputs, x[2])
+    model = cylstm.load(source, layers=parse_layers(LAYERS))
+    np.testing.assert_array_equal(outputs, model.predict(x[2])[None])
+    assert shown["title"] == "Mine"
+    named = ["rain", "sun", "wind"] if "names" in ending else ["feature 0", "feature 1", "feature 2"]
+    assert shown["inputs"][0]["names"] == named
+
+
+def test_explain_reads_indices_from_a_csv(tmp_path, rng):
+    tensors = {"emb.weight": rng.standard_normal((9, 3)).astype(np.float32)}
+    source = write_torch(tmp_path / "net.pt", tensors | lstm_tensors(rng, "lstm", 3, 5))
+    (tmp_path / "x.csv").write_text("word\n3\n0\n8\n")
+    arguments = ["explain", str(source), str(tmp_path / "x.csv"), "-o", str(tmp_path / "page.html")]
+    assert main([*arguments, "--layers", 'Embedding("emb"), LSTM("lstm")']) == 0
+    assert page_numbers(tmp_path / "page.html")[1].ravel().tolist() == [3, 0, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,c\n1,2,3\n1,x,3\n", "line 3, column 2: expected a number, found 'x'"),
+        ("1,2,3\n\n1,2\n", "line 3: expected 3 columns, found 2"),
+        ("1,2,3\n1,1_0,2\n", "line 2, column 2: expected a number, found '1_0'"),
+        ("1,2,3\n1,nan,2\n", "line 2, column 2: expected a number, found 'nan'"),
+        ("a,b,c\n", "expected at least one line of numbers, found none"),
+        ("", "expected at least one line of numbers, found none"),
+        ("1,2\n3,4\n", "3"),
+        (b"\xff\xfe1,2", "expected a .csv file in UTF-8"),
+        (b"1,2,3\n1,\x002,3\n", "line 2"),
+    ],
+    ids=range(9),
+)
+def test_a_csv_that_is_no_table_of_numbers_is_refused_in_one_line(tmp_path, source, text, message, capsys):
+    path = tmp_path / "x.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    target = tmp_path / "page.html"
+    assert main(["explain", str(source), str(path), "-o", str(target), "--layers", LAYERS]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("cylstm: ") and message in err
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{source}", "{input}"], "layers="),
+        (["{source}.none", "{input}"], "no such file"),
+        (["{source}", "{input}.none.npy", "--layers", LAYERS], "No such file"),
+        (["{source}", "{input}.txt", "--layers", LAYERS], "expected a .npy or .npz file of numbers"),
+        (["{source}", "{input}", "--layers", LAYERS, "--row", "7"], "row: expected one of 2, found 7"),
+        (["{source}", "{input}", "--layers", LAYERS, "-o", "{source}/page.html"], "{source}"),
+        (["{source}", "{input}", "--layers", 'LSTM("other")'], "other"),
+    ],
+    ids=range(7),
+)
+def test_explain_says_what_fails_in_one_line_and_returns_2(tmp_path, source, arguments, message, capsys):
+    np.save(tmp_path / "x.npy", np.zeros((2, 4, 3), np.float32))
+    (tmp_path / "x.npy.txt").write_text("no array")
+    places = {"{source}": str(source), "{input}": str(tmp_path / "x.npy")}
+    filled = []
+    for argument in [*arguments, message]:
+        for place, path in places.items():
+            argument = argument.replace(place, path)
+        filled.append(argument)
+    *arguments, message = filled
+    target = [] if "-o" in arguments else ["-o", str(tmp_path / "page.html")]
+    assert main(["explain", *arguments, *target]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("cylstm: ") and message in err
+    assert not (tmp_path / "page.html").exists()
