@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -19,9 +18,11 @@ from series import (
     FEATURES,
     LAGS,
     LEADS,
+    SAMPLE,
     TEST_YEAR,
     Scaling,
     Series,
+    find_csv,
     future,
     linear_model,
     persistence,
@@ -33,8 +34,6 @@ from series import (
 import cylstm
 
 HERE = Path(__file__).resolve().parent
-REAL = HERE.parents[2] / "shared" / "data" / "beijing_pm25.csv"
-SAMPLE = HERE / "sample_synthetic.csv"
 
 
 def numpy_lstm(model: cylstm.Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -181,7 +180,7 @@ def main() -> None:
     parser.add_argument("--csv", help="the hourly series; default: the variable CSV, the real series, the sample")
     parser.add_argument("--out", type=Path, default=HERE / "forecast.png", help="where to draw; default: %(default)s")
     arguments = parser.parse_args()
-    path = Path(arguments.csv or os.environ.get("CSV") or (REAL if REAL.exists() else SAMPLE))
+    path = find_csv(arguments.csv)
     is_sample = path.resolve() == SAMPLE
     try:
         series = read_csv(path)

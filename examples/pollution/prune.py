@@ -10,9 +10,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from demo import REAL, SAMPLE
 from recipe import FOLDER, TRAIN_YEARS
 from series import (
+    REAL,
+    SAMPLE,
     SCORED,
     TEST_YEAR,
     Scaling,

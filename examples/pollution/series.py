@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,9 @@ BEND = {"Iws": "log1p", "Is": "log1p", "Ir": "log1p"}
 LEADS = 24
 LAGS = 24
 TEST_YEAR = 2014
+HERE = Path(__file__).resolve().parent
+REAL = HERE.parents[2] / "shared" / "data" / "beijing_pm25.csv"
+SAMPLE = HERE / "sample_synthetic.csv"
 
 
 class DataError(ValueError):
@@ -57,6 +61,11 @@ class Series:
     def years(self) -> np.ndarray:
         """The calendar year of every hour, int64 ``(time,)``."""
         return self.hours.astype("datetime64[Y]").astype(np.int64) + 1970
+
+
+def find_csv(given: str | None) -> Path:
+    """The file that is given, or named by the variable CSV; else the real series if it is there; else the sample."""
+    return Path(given or os.environ.get("CSV") or (REAL if REAL.exists() else SAMPLE))
 
 
 def read_csv(path: str | Path) -> Series:

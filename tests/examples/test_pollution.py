@@ -1,5 +1,6 @@
 """The example's committed weights and sample, and how its reader refuses a csv that is not the series."""
 
+import re
 import sys
 
 import numpy as np
@@ -18,7 +19,7 @@ KINDS = {"univariate": 1, "multivariate": 8}
 def example(monkeypatch):
     """The example's modules, importable."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("series", "synthetic"):
+    for name in ("series", "synthetic", "explain"):
         sys.modules.pop(name, None)
     import series
     import synthetic
@@ -68,6 +69,36 @@ def test_a_csv_that_is_not_the_series_is_refused_by_line_and_column(example, tmp
         path.write_text("\n".join(change(list(lines))) + "\n")
         with pytest.raises(series.DataError, match=message):
             series.read_csv(path)
+
+
+def test_the_contributions_to_a_forecast_add_up_to_it_and_are_drawn(example, tmp_path, capsys):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import explain
+
+    explain.main(["--csv", str(FOLDER / "sample_synthetic.csv"), "--out", str(tmp_path), "--lead", "6"])
+    text = capsys.readouterr().out
+    assert text.startswith("This is the bundled SYNTHETIC sample")
+    (found,) = re.findall(r"What contributed .*? 6 hours ahead:\n\n +ug/m3\n(.*?)\n\n", text, re.DOTALL)
+    *parts, change = (float(line.split()[-1]) for line in found.splitlines())
+    assert len(parts) == 6 and abs(sum(parts) - change) < 0.31
+    now, forecast = map(float, re.search(r"it is (\d+), and the forecast (\d+)\.", text).groups())
+    assert abs(now + change - forecast) <= 1.1
+    names = {path.name for path in tmp_path.iterdir()}
+    pictures = ["all_leads", "cells", "contributions", "forget_gate", "gates", "occlusion", "saturation"]
+    assert names == {"report.html", *(f"{name}.png" for name in pictures)}
+    assert all(str(tmp_path / name) in text for name in names)
+
+
+def test_the_peak_that_is_explained_is_the_highest_of_the_test_year(example, tmp_path):
+    series, _ = example
+    import explain
+
+    found = series.read_csv(FOLDER / "sample_synthetic.csv")
+    peak = explain.find_peak(found, 6)
+    assert found.target[peak] == np.nanmax(found.target[found.years() == series.TEST_YEAR])
+    with pytest.raises(SystemExit, match="expected 1 to 24, found 25"):
+        explain.main(["--lead", "25", "--out", str(tmp_path)])
 
 
 def test_the_table_of_pruned_networks_shows_what_is_left_of_them(example, monkeypatch):

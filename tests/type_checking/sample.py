@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cylstm
-from cylstm.explain import units
+from cylstm.explain import report, units
 
 
 def predict(path: Path, x: NDArray[np.float32]) -> cylstm.Model:
@@ -24,6 +24,7 @@ def predict(path: Path, x: NDArray[np.float32]) -> cylstm.Model:
     model.save(path, metadata={"unit": "kW"}, packed=True)
     model.export_onnx(path.with_suffix(".onnx"), states=True)
     model.summary()
+    report(model, x, path.with_suffix(".html"), row=0, title="A network", lengths=[3, 5])
     smaller = model.prune(fraction=0.5, data=x, multiple_of=16)
     assert_type(smaller, cylstm.Model)
     smaller = model.prune(units(model, x))
