@@ -226,12 +226,19 @@ def convert(
 
 
 def warn_stateful(graph: Graph, where: str) -> None:
-    """Say to the caller of the function that calls this what becomes of Keras's ``stateful=True``."""
+    """Say to the caller of the function that calls this what becomes of layers whose state was to go on."""
     from cylstm.graph.streaming import how_states_go_on
 
+    names = ", ".join(graph.stateful)
+    if graph.provenance.get("format") == "cylstm":  # which may have come from Keras or from ONNX
+        found = f"layers whose state is meant to go on from one call of predict to the next: {names}. Here"
+    else:
+        found = (
+            f"layers with stateful=True: {names}. In Keras their state goes on from one call of predict to the next; "
+            "here"
+        )
     warnings.warn(
-        f"{where}layers with stateful=True: {', '.join(graph.stateful)}. In Keras their state goes on from one call of "
-        f"predict to the next; here every call of predict starts from zero: {how_states_go_on(graph)}",
+        f"{where}{found} every call of predict starts from zero: {how_states_go_on(graph)}",
         CylstmWarning,
         stacklevel=3,
     )

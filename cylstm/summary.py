@@ -10,7 +10,7 @@ from cylstm.graph.streaming import how_states_go_on, why_no_stream
 from cylstm.graph.weights import as_stored
 
 if TYPE_CHECKING:
-    from cylstm.graph.graph import Layer
+    from cylstm.graph.graph import Graph, Layer
     from cylstm.graph.values import Value
     from cylstm.model import Model
 
@@ -61,9 +61,7 @@ def summary_facts(model: Model) -> list[str]:
         f"engine {model.engine}{chosen}, {model.dtype}; outputs: {', '.join(model.outputs)}; streams: {streams}",
     ]
     if model.graph.window is not None:
-        start = " from a zero state" if model.graph.states() else ""
-        unit = "step" if model.graph.window == 1 else "steps"
-        lines.append(f"trained on windows of {model.graph.window:,} {unit}{start}")
+        lines.append(_window_text(model.graph, model.graph.window))
     if model.graph.stateful:
         names = ", ".join(model.graph.stateful)
         lines.append(f"stateful: {names}: predict starts them from zero; {how_states_go_on(model.graph)}")
@@ -75,6 +73,14 @@ def _types_text(model: Model, layer: Layer) -> str:
     found = model.graph.types_of(layer.name)
     matrices = LAYER_KINDS[layer.kind].matrices_of(layer.weights, layer.options)
     return ", ".join(dict.fromkeys(found.get(role, str(model.dtype)) for role in matrices)) or str(model.dtype)
+
+
+def _window_text(graph: Graph, steps: int) -> str:
+    """What the number of steps means that the inputs fix: that of the rows if these are images."""
+    if not graph.states() and all(len(graph.values[name].shape) > 2 for name in graph.inputs):
+        return f"rows of its images: {steps:,}"
+    start = " from a zero state" if graph.states() else ""
+    return f"trained on windows of {steps:,} step{'' if steps == 1 else 's'}{start}"
 
 
 def _run_memory_text(model: Model) -> str:

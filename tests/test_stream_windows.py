@@ -458,6 +458,14 @@ def test_the_window_that_a_file_states_is_kept_and_said_once(tmp_path, rng, step
         assert not told(one.stream)
 
 
+def test_the_rows_of_an_image_are_no_steps(rng):
+    builder = GraphBuilder()
+    weight = builder.tensor("w", rng.standard_normal((2, 3, 3, 1)).astype("f4"))
+    builder.output(builder.add("conv2d", "conv", {"x": builder.input("x", (32, 8, 1))}, {"weight": weight})["y"])
+    text = summary_text(cylstm.Model(builder.build()))
+    assert "rows of its images: 32" in text and "windows" not in text
+
+
 def test_the_warning_points_at_the_call(tmp_path, rng):
     model = cylstm.load(write(tmp_path / "net.keras", rng, 24, 3))
     with pytest.warns(CylstmWarning) as found:

@@ -243,6 +243,8 @@ class Network:
         """
         shape = shape_of(found)
         array = np.asarray(found.array if isinstance(found, Constant) else found)
+        if array.dtype == object:
+            raise self.refuse("a size that is no number, such as that of the batch, is not supported as a result")
         if not np.isfinite(array).all() and array.dtype.kind == "f" and np.isnan(array).any():
             raise self.refuse("a constant that holds NaN is not supported")
         axes: list[Place] = []

@@ -6,7 +6,7 @@ compute exactly one cell it becomes one layer of one step; anything else stays w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,6 +71,62 @@ class _Found(NamedTuple):
 def with_cells(graph: Graph) -> Graph:
     """The graph with each LSTM or GRU cell that is written out as one layer."""
     return _Cells(graph).replaced()
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """The one cell that a graph of one step is.
+
+    Attributes
+    ----------
+    kind : {"lstm", "gru", "rnn"}
+    inputs : tuple of str
+        The graph's inputs that it reads as x, side by side.
+    states : dict
+        ``h0`` and ``c0``: the graph's inputs that are its states.
+    results : dict
+        ``h`` and ``c``: the values that these become.
+    weights : dict
+        Role -> array, in the canonical layout.
+    options : dict
+    resolve : callable
+        The value that a value is a copy of.
+    """
+
+    kind: str
+    inputs: tuple[str, ...]
+    states: Mapping[str, str]
+    results: Mapping[str, str]
+    weights: Mapping[str, np.ndarray]
+    options: Mapping[str, Option]
+    resolve: Callable[[str], str]
+
+
+def cell_of(graph: Graph, states: Mapping[str, str]) -> Cell | None:
+    """The one cell that a graph of one step is; None if it is none.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of vectors: its inputs are x and the states, its outputs what these become.
+    states : mapping
+        Input that is a state -> the output that it becomes.
+    """
+    cells = _Cells(graph)
+    becomes = {name: cells.copied(result) for name, result in states.items()}
+    for name, result in becomes.items():
+        layer = cells.makers.get(result)
+        found = None if layer is None else cells.lstm(layer) or cells.gru(layer) if layer.kind == "merge" else None
+        found = found or cells.rnn(result, name)
+        if found is None or not found.inputs:
+            continue
+        pairs = {found.states[f"{role}0"]: one for role, one in found.results.items()}
+        if pairs == becomes and not set(found.inputs) & set(states) and set(found.inputs) <= set(graph.inputs):
+            results = found.results
+            return Cell(
+                found.kind, found.inputs, found.states, results, found.weights, found.options, cells.copied
+            )  # fmt: skip
+    return None
 
 
 def with_biases(graph: Graph) -> Graph:
@@ -240,6 +296,14 @@ class _Cells:
 
     # Cells
 
+    def copied(self, name: str) -> str:
+        """The value that a value is a copy of."""
+        layer = self.maker(name, "activation", activation="linear")
+        while layer is not None:
+            name = layer.inputs["x"]
+            layer = self.maker(name, "activation", activation="linear")
+        return name
+
     def replaced(self) -> Graph:
         found: dict[str, _Found] = {}
         for layer in self.graph.layers:
@@ -297,6 +361,16 @@ class _Cells:
                         return _Found("lstm", inputs, states, {**weights, "bias": bias}, options,
                                       {"h": result, "c": new})  # fmt: skip
         return None
+
+    def rnn(self, result: str, hidden: str) -> _Found | None:
+        """h = f(W x + R h0 + b)."""
+        gate = self.expression(result) if self.is_small(result) else None
+        function, affine = gate if isinstance(gate, _Gate) else (_LINEAR, gate)
+        if not isinstance(affine, _Affine) or function[0] == "softmax" or hidden not in affine.terms:
+            return None
+        inputs, weights, bias = self.weights([affine], hidden)
+        options = _options("activation", function)
+        return _Found("rnn", inputs, {"h0": hidden}, {**weights, "bias": bias}, options, {"h": result})
 
     def gru(self, layer: Layer) -> _Found | None:
         """h = z h0 + (1 - z) n, or n + z (h0 - n)."""

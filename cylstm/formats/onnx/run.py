@@ -16,24 +16,19 @@ from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.onnx.call import Call, settled
 from cylstm.formats.onnx.lengths import check_call
 from cylstm.formats.onnx.limits import MOST_IN_ALL, MOST_TIMES, check_result, check_sizes
+from cylstm.formats.onnx.loops import loop
 from cylstm.formats.onnx.model import AttributeReference, Function, Node, OnnxModel, StoredTensor, Subgraph
 from cylstm.formats.onnx.operators import OPERATORS
 from cylstm.formats.onnx.tensors import read_array
 from cylstm.program.network import Network
+from cylstm.program.tensor import is_constant
 
 #: functions and branches within one another
 _MOST_DEPTH = 32
 #: nodes that are computed, those of functions at each call
 _MOST_NODES = 200_000
 
-_LOOPS = {
-    "Loop": "Loop, which repeats its nodes as often as the numbers say, is not supported",
-    "Scan": "Scan, which repeats its nodes for each step, is not supported",
-}
-_LOOPS_ADVICE = (
-    "; a masked or dynamic RNN that tf2onnx converted is one: load the .keras or .h5 file that it was converted from "
-    "instead, or export the layer as an LSTM, GRU or RNN"
-)
+_LOOPS = ("Loop", "Scan")
 
 
 @dataclass
@@ -190,14 +185,14 @@ class Run:
 
     def results(self, scope: Scope, node: Node) -> tuple[Any, ...]:
         """What a node gives."""
-        if node.key in _LOOPS:
-            raise self.net.refuse(_LOOPS[node.key] + _LOOPS_ADVICE)
         function = self.model.functions.get((node.domain, node.operator, node.overload))
         inputs = tuple(self.read(scope, name) if name else None for name in _without_end(node.inputs))
         if function is not None:
             return self.of_function(scope, node, function, inputs)
         if node.key == "If":
             return self.of_branch(scope, node, inputs)
+        if node.key in _LOOPS:
+            return loop(self, scope, node, inputs)
         operator = OPERATORS.get(node.key)
         if operator is None:
             raise self.net.refuse(f"the operator {node.key} is not supported")
@@ -276,6 +271,28 @@ class Run:
             None, f"{self.net.name}/", self.deeper(scope),
         )  # fmt: skip
         return tuple(self.read(inner, name) for name in function.outputs[: len(_without_end(node.outputs))])
+
+    def of_body(
+        self, scope: Scope, node: Node, body: Subgraph, values: Mapping[str, Any], net: Network, names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Values of a loop's body, built in a network of its own from these of its inputs and from constants."""
+        inner = Scope(
+            _producers(body.nodes), dict(values), body.initializers, scope.opsets, scope.attributes, None,
+            f"{self.net.name}/", self.deeper(scope),
+        )  # fmt: skip
+        needed = alive([one for one in body.nodes if not set(one.outputs) & set(values)], names)
+        kept, place = self.net, (self.net.name, self.net.where)
+        for name in needed:
+            if inner.of(name) is None and scope.of(name) is not None:
+                found = self.read(scope, name)
+                if is_constant(found):
+                    inner.values[name] = found
+        kept.name, kept.where = place
+        self.net = net
+        try:
+            return {name: self.read(inner, name) for name in names}
+        finally:
+            self.net = kept
 
     @staticmethod
     def given(scope: Scope, found: Any) -> Any:

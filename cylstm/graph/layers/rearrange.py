@@ -190,8 +190,15 @@ class PadLayer(LayerKind):
         return {"y": _along(x, axis, shape, time)}
 
     def streams(self, options: Mapping[str, Option]) -> str | None:
-        over_time = options["axis"] == 0 and (options["before"] or options["after"])
-        return "padding of the time needs to know where the sequence begins or ends" if over_time else None
+        if options["axis"] != 0 or not (options["before"] or options["after"]):
+            return None
+        if options["after"] or options["mode"] != "zero":
+            return "padding of the time needs to know where the sequence begins or ends"
+        return (
+            f"padding in front gives {options['before']} more steps than it takes, so that the last ones come when the "
+            "sequence has ended; in front of a convolution that reaches over one step more it streams, as padding "
+            '"causal"'
+        )
 
 
 class UpsampleLayer(LayerKind):

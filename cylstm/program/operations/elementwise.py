@@ -182,6 +182,9 @@ def add(net: Network, a: Any, b: Any, alpha: Any = 1) -> Any:
         return net.affine(net.tensor(a), 1.0, b).of(joined_dtype(a, b))
     if _is_affine(b, a):
         return net.affine(net.tensor(b), 1.0, a).of(joined_dtype(a, b))
+    for one, other in ((a, b), (b, a)):
+        if _is_all(0.0, other, one):
+            return one
     return binary(net, "sum", a, b)
 
 
@@ -206,7 +209,20 @@ def multiply(net: Network, a: Any, b: Any) -> Any:
         return net.affine(net.tensor(a), b, 0.0).of(joined_dtype(a, b))
     if _is_affine(b, a):
         return net.affine(net.tensor(b), a, 0.0).of(joined_dtype(a, b))
+    for one, other in ((a, b), (b, a)):
+        if _is_all(1.0, other, one):
+            return one
     return binary(net, "mul", a, b)
+
+
+def _is_all(number: float, constant: Any, tensor: Any) -> bool:
+    """Whether a constant over sizes that are not known is one number, and a tensor keeps its shape beside it."""
+    if not isinstance(constant, Constant) or not isinstance(tensor, Tensor):
+        return False
+    if joined_dtype(constant, tensor) != tensor.dtype or (constant.array != number).any():
+        return False
+    own = tensor.shape[tensor.ndim - constant.ndim :] if constant.ndim <= tensor.ndim else ()
+    return len(own) == constant.ndim and all(size in (1, mine) for size, mine in zip(constant.shape, own))
 
 
 def _is_affine(tensor: Any, number: Any) -> bool:

@@ -71,6 +71,10 @@ def slice_axis(net: Network, x: Any, dim: int, start: Any = None, stop: Any = No
         raise net.needs_time("a part of joined axes")
     if start == -1 and stop is None and step == 1:
         return unsqueeze(net, select(net, x, axis, -1), axis)
+    # of a time of two steps the first may be all but the last as well
+    is_first = start in (None, 0) and type(stop) is int and stop == 1 and step == 1
+    if is_first and not (_is_unsure(net, size) and net.numbers(size)[0] <= 2):
+        return unsqueeze(net, select(net, x, axis, 0), axis)
     begin, before_end = of_time(net, size, start, stop)
     if x.cropped and begin == 0 and step == 1 and before_end == x.cropped:
         return Tensor(x.value, x.axes, x.dtype)
@@ -268,9 +272,12 @@ def split(net: Network, x: Any, sizes: Any, dim: int = 0) -> tuple[Any, ...]:
         sizes = [min(int(sizes), total - start) for start in range(0, total, int(sizes))]
     if any(not isinstance(size, (int, np.integer)) for size in sizes) or sum(sizes) != total:
         raise ShapeError(f"{net.place_name}: a split of {total} places into {list(sizes)} does not fit")
-    parts, start = [], 0
+    parts: list[Any] = []
+    start = 0
     for size in sizes:
-        parts.append(slice_axis(net, x, axis, start, start + size))
+        is_empty = size == 0 and not is_constant(x)
+        empty = Unavailable("an empty part of an axis is not supported")
+        parts.append(empty if is_empty else slice_axis(net, x, axis, start, start + size))
         start += size
     return tuple(parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -194,8 +195,16 @@ def permute(net: Network, x: Any, dims: Sequence[int]) -> Any:
         return Constant(x.array.transpose(order), tuple(x.shape[i] for i in order))
     if is_constant(x):
         return np.asarray(x).transpose(order)
-    x = as_tensor(net, x)
-    return x.with_axes([x.axes[dim] for dim in order])
+    return _rearranged(as_tensor(net, x), order)
+
+
+def _rearranged(x: Tensor, order: Sequence[int | None]) -> Tensor:
+    """The axes of these numbers in this order, None for a new one of size 1; it stays known what was padded."""
+    y = x.with_axes([None if i is None else x.axes[i] for i in order])
+    if x.unpadded is None or x.unpadded[1] not in order:
+        return y
+    whole, axis, before, after = x.unpadded
+    return replace(y, unpadded=(_rearranged(whole, order), order.index(axis), before, after))
 
 
 def as_tensor(net: Network, x: Any) -> Tensor:
@@ -233,8 +242,7 @@ def squeeze(net: Network, x: Any, dims: int | Sequence[int] | None = None) -> An
         left = [size for i, size in enumerate(shape) if i not in gone]
         array = np.asarray(x.array if isinstance(x, Constant) else x)
         return constant(array.reshape([s for i, s in enumerate(array.shape) if i not in gone]), left)
-    x = as_tensor(net, x)
-    return x.with_axes([a for i, a in enumerate(x.axes) if i not in gone])
+    return _rearranged(as_tensor(net, x), [i for i in range(rank) if i not in gone])
 
 
 def unsqueeze(net: Network, x: Any, dim: int) -> Any:
@@ -245,10 +253,9 @@ def unsqueeze(net: Network, x: Any, dim: int) -> Any:
         shape.insert(at, 1)
         array = np.asarray(x.array if isinstance(x, Constant) else x)
         return constant(np.expand_dims(array, at), shape)
-    x = as_tensor(net, x)
-    axes = list(x.axes)
-    axes.insert(at, None)
-    return x.with_axes(axes)
+    order: list[int | None] = list(range(len(shape)))
+    order.insert(at, None)
+    return _rearranged(as_tensor(net, x), order)
 
 
 def flatten(net: Network, x: Any, start: int = 0, end: int = -1) -> Any:

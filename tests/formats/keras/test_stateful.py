@@ -48,6 +48,18 @@ def loaded(path):
         return cylstm.load(path)
 
 
+def test_a_file_of_our_own_says_it_in_words_of_its_own(tmp_path, rng):
+    """It may have come from Keras or from ONNX."""
+    loaded(write(tmp_path / "net.keras", rng, True, False)).save(tmp_path / "net.cylstm")
+    with pytest.warns(cylstm.CylstmWarning) as found:
+        cylstm.load(tmp_path / "net.cylstm")
+    (warning,) = found
+    expected = (
+        "net.cylstm: layers whose state is meant to go on from one call of predict to the next: first. Here every"
+    )
+    assert expected in str(warning.message) and "Keras" not in str(warning.message)
+
+
 def test_loading_a_stateful_model_says_so_once(tmp_path, rng):
     path = write(tmp_path / "net.keras", rng, True, True)
     with pytest.warns(cylstm.CylstmWarning) as found:
@@ -108,7 +120,7 @@ def test_the_fact_survives_saving_and_pickling(tmp_path, rng):
     model = loaded(write(tmp_path / "net.keras", rng, True, False))
     x = rng.normal(size=(6, 3)).astype(np.float32)
     expected = [model.stream().run(x), *_chunks(model, x)]
-    with pytest.warns(cylstm.CylstmWarning, match="stateful=True: first"):
+    with pytest.warns(cylstm.CylstmWarning, match=r"state is meant to go on .*: first\. Here"):
         again = reloaded(model, tmp_path)
     for other in [*again, pickle.loads(pickle.dumps(model))]:
         assert other.graph.stateful == ("first",) and other.graph.window is None

@@ -464,3 +464,114 @@ def test_a_dropout_keeps_its_rate(tmp_path, version, attributes, inputs, constan
     np.testing.assert_array_equal(model.predict(x), x)
     found = model.predict_mc(x, 2).samples
     np.testing.assert_allclose(found[found != 0], np.stack([x, x])[found != 0] / (1 - rate), rtol=1e-6)
+
+
+# What tf2onnx writes
+
+
+def test_the_first_step_of_a_time_of_any_length_is_a_part_of_it(tmp_path):
+    nodes = [("Slice", "x zero one axis", "p", {}), ("Squeeze", "p axis", "y", {})]
+    constants = {"zero": i(0), "one": i(1), "axis": i(1)}
+    net = loaded(tmp_path / "net.onnx", nodes, constants)
+    x = wide(ROWS, STEPS, FEATURES)
+    np.testing.assert_array_equal(net.predict(x), x[:, 0])
+    np.testing.assert_array_equal(net.predict(x[:, :2]), x[:, 0])
+    fixed = loaded(tmp_path / "net.onnx", nodes, constants, ("batch", 5, FEATURES), time="T")
+    np.testing.assert_array_equal(fixed.predict(x), x[:, 0])
+
+
+def test_one_of_two_steps_may_be_all_but_the_last(tmp_path):
+    nodes = [("Slice", "x zero one axis", "y", {})]
+    with pytest.raises(StaticTimeNeeded, match="whether a part up to step 1 ends there, or 1 steps before the end"):
+        loaded(
+            tmp_path / "net.onnx", nodes, {"zero": i(0), "one": i(1), "axis": i(1)}, ("batch", 2, FEATURES), time="T"
+        )
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [("Unsqueeze", "p two", "q", {}), ("Transpose", "q", "r", {"perm": [0, 3, 2, 1]})],
+        [("Transpose", "p", "s", {"perm": [0, 2, 1]}), ("Unsqueeze", "s two", "r", {})],
+    ],
+)
+@pytest.mark.parametrize(("before", "streams"), [(4, True), (3, True), (2, True), (5, False)])
+def test_a_padding_in_front_of_a_convolution_streams(tmp_path, behind, before, streams):
+    """Of a kernel of 3 and a dilation of 2, which reaches over 5 steps."""
+    kernel = wide(2, FEATURES, 1, 3)
+    conv = [("Conv", "r k", "c", {"kernel_shape": [1, 3], "dilations": [1, 2]}), ("Squeeze", "c two", "d", {})]
+    nodes = [("Pad", "x pads", "p", {}), *behind, *conv, ("Transpose", "d", "y", {"perm": [0, 2, 1]})]
+    net = loaded(tmp_path / "net.onnx", nodes, {"k": kernel, "pads": i(0, before, 0, 0, 0, 0), "two": i(2)})
+    x = wide(ROWS, STEPS, FEATURES)
+    padded = np.concatenate([np.zeros((ROWS, before, FEATURES)), x], 1)
+    count = STEPS + before - 4
+    expected = sum(padded[:, 2 * k : 2 * k + count] @ kernel[:, :, 0, k].T for k in range(3))
+    np.testing.assert_allclose(net.predict(x), expected, atol=1e-5)
+    assert net.can_stream == streams
+    if streams:
+        np.testing.assert_array_equal(net.stream(ROWS).run(x), net.predict(x))
+
+
+def test_a_padding_in_front_of_time_alone_says_why_it_does_not_stream(tmp_path):
+    net = loaded(
+        tmp_path / "net.onnx", [("Pad", "x pads", "p", {}), ("Relu", "p", "y", {})], {"pads": i(0, 2, 0, 0, 0, 0)}
+    )
+    with pytest.raises(
+        UnsupportedError, match=r"padding in front gives 2 more steps than it takes, .* in front of a convolution"
+    ):
+        net.stream()
+
+
+def test_a_batch_normalization_of_computed_statistics_normalises_each_step(tmp_path):
+    """Keras's LayerNormalization is such a one over (1, batch * time, features, 1)."""
+    nodes = [
+        ("Reshape", "x whole", "w", {}),
+        ("ReduceMean", "w axes", "m", {"keepdims": 0}),
+        ("ReduceMean", "w axes", "k", {"keepdims": 1}),
+        ("Sub", "w k", "s", {}),
+        ("Mul", "s s", "q", {}),
+        ("ReduceMean", "q axes", "v", {"keepdims": 0}),
+        ("Shape", "m", "n", {}),
+        ("ConstantOfShape", "n", "ones", {"value": f(1)}),
+        ("ConstantOfShape", "n", "zeros", {"value": f(0)}),
+        ("BatchNormalization", "w ones zeros m v", "b", {"epsilon": 0.01}),
+        ("Shape", "x", "size", {}),
+        ("Reshape", "b size", "y", {}),
+    ]
+    net = loaded(tmp_path / "net.onnx", nodes, {"whole": i(1, -1, FEATURES, 1), "axes": i(0, 2, 3)})
+    x = wide(ROWS, STEPS, FEATURES)
+    expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 0.01)
+    np.testing.assert_allclose(net.predict(x), expected, atol=1e-5)
+
+
+def test_ones_over_the_batch_cost_no_layer(tmp_path):
+    nodes = [
+        ("Relu", "x", "r", {}),
+        ("Shape", "x", "s", {}),
+        ("ConstantOfShape", "s", "ones", {"value": f(1)}),
+        ("Mul", "ones r", "m", {}),
+        ("ConstantOfShape", "s", "zeros", {"value": f(0)}),
+        ("Add", "m zeros", "y", {}),
+    ]
+    net = loaded(tmp_path / "net.onnx", nodes, {})
+    assert [layer.kind for layer in net.graph.layers] == ["activation"]
+    x = wide(ROWS, STEPS, FEATURES)
+    np.testing.assert_array_equal(net.predict(x), np.maximum(x, 0))
+
+
+def test_an_empty_part_of_a_split_is_refused_only_where_it_is_read(tmp_path):
+    nodes = [("Split", "x sizes", "y rest none", {"axis": 2})]
+    net = loaded(tmp_path / "net.onnx", nodes, {"sizes": i(1, 3, 0)})
+    x = wide(ROWS, STEPS, FEATURES)
+    np.testing.assert_array_equal(net.predict(x), x[..., :1])
+    with pytest.raises(UnsupportedError, match="an empty part of an axis is not supported"):
+        loaded(
+            tmp_path / "net.onnx",
+            [("Split", "x sizes", "a rest none", {"axis": 2}), ("Relu", "none", "y", {})],
+            {"sizes": i(1, 3, 0)},
+        )
+
+
+def test_a_size_of_any_length_is_no_result(tmp_path):
+    with pytest.raises(UnsupportedError, match="a size that is no number, such as that of the batch"):
+        loaded(tmp_path / "net.onnx", [("Shape", "x", "y", {})], {})

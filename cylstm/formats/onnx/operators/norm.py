@@ -32,6 +32,9 @@ def batch_normalization(call: Call) -> Any:
     if not call.attribute("spatial", 1):
         raise call.refuse("statistics of each place (spatial=0) are not supported")
     x, scale, bias, mean, variance = (call.input(k) for k in range(5))
+    if not (is_constant(mean) and is_constant(variance)):
+        y = _with_computed_statistics(call, x, scale, bias, mean, variance)
+        return (y, *[_STATISTICS] * (call.outputs - 1)) if call.outputs > 1 else y
     tensor = call.net.tensor(x)
     joined = tensor.axes[1] if tensor.ndim > 1 else None
     if tensor.axes[0] is None and isinstance(joined, tuple) and joined[0] == BATCH and len(joined) == 2:
@@ -44,6 +47,24 @@ def batch_normalization(call: Call) -> Any:
     else:
         y = norm.batch_norm(call.net, x, mean, variance, scale, bias, _epsilon(call))
     return (y, *[_STATISTICS] * (call.outputs - 1)) if call.outputs > 1 else y
+
+
+def _with_computed_statistics(call: Call, x: Any, *given: Any) -> Any:
+    """As the formula says, where the network computes the mean and the variance: tf2onnx's LayerNormalization."""
+    net, rank = call.net, len(shape_of(x))
+
+    def along(one: Any) -> Any:
+        """Numbers for each channel beside (batch, channels, ...)."""
+        if len(shape_of(one)) != 1:
+            raise call.refuse(f"expected a number for each channel, found {shape_of(one)}")
+        for _ in range(rank - 2):
+            one = shape.unsqueeze(net, one, -1)
+        return one
+
+    scale, bias, mean, variance = map(along, given)
+    deviation = elementwise.function(net, elementwise.add(net, variance, _epsilon(call)), "sqrt")
+    y = elementwise.divide(net, elementwise.subtract(net, x, mean), deviation)
+    return elementwise.add(net, elementwise.multiply(net, y, scale), bias)
 
 
 def _of_one_row(call: Call, channels: Any, given: Any) -> Any:

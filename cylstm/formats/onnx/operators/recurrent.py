@@ -154,7 +154,7 @@ def layer(
     x = shape.permute(net, x, (1, 0, 2)) if batch_first else x
     states = [_first(net, state, 1, 0) if batch_first else state for state in states]
     hidden = len(weights[0]["weight_hh"][0])  # type: ignore[index]
-    states = [_of_any_batch(call, _checked_state(call, state, len(directions), hidden)) for state in states]
+    states = [of_any_batch(call, _checked_state(call, state, len(directions), hidden)) for state in states]
     settings = dict(options)
     if lengths is not None:
         settings["empty_state"] = "zero"
@@ -188,7 +188,7 @@ def _checked_state(call: Call, state: Any, directions: int, hidden: int) -> Any:
     return state
 
 
-def _of_any_batch(call: Call, state: Any) -> Any:
+def of_any_batch(call: Call, state: Any) -> Any:
     """A constant state (directions, batch, size) of rows that are alike, as that of any number of rows."""
     if not isinstance(state, np.ndarray) or state.ndim != 3 or state.shape[1] == 1:
         return state
