@@ -34,6 +34,10 @@ from cylstm.program.tensor import (
 MIXES = "mixes the rows of a batch, which are predicted each for itself"
 
 
+#: the most features that one number is repeated for: a file of a few bytes may say any number of features
+_MOST_REPEATED = 1 << 16
+
+
 class Network:
     """Adds the layers of one program.
 
@@ -504,6 +508,8 @@ class Network:
         constants = [np.asarray(constant, np.float64) for constant in (scale, shift)]
         if all(array.size == 1 for array in constants):
             size = tensor.value.features
+            if size > _MOST_REPEATED:
+                return self._affine_merged(tensor, [array.reshape(-1) for array in constants])
             scales, shifts = (np.full(size, array.reshape(-1)[0]) for array in constants)
             return Tensor(self._scaled(tensor.value, scales, shifts), tensor.axes)
         arrays = [array.reshape((1,) * (rank - array.ndim) + array.shape) for array in constants]

@@ -91,11 +91,10 @@ def axes_of(call: Call, given: Sequence[Any], rank: int) -> list[int]:
 def check_count(call: Call, sizes: Sequence[Any]) -> None:
     """Raise `UnsupportedError` for more numbers than constants may have; sizes that are no numbers do not count."""
     found = [int(size) for size in sizes if not isinstance(size, Dim)]
-    count = math.prod(found)
-    if count > MOST_NUMBERS:
-        raise call.refuse(
-            f"a constant of shape {tuple(found)}, {count} numbers, is not supported; up to {MOST_NUMBERS} are"
-        )
+    given = sum(one.size for one in call.inputs if isinstance(one, np.ndarray))
+    count, most = math.prod(found), max(MOST_NUMBERS, 2 * given)
+    if count > most:
+        raise call.refuse(f"a constant of shape {tuple(found)}, {count} numbers, is not supported; up to {most} are")
 
 
 def folded(call: Call, function: Callable[..., Any], *arrays: np.ndarray, dtype: Any = None) -> np.ndarray:

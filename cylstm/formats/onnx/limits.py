@@ -10,8 +10,10 @@ import numpy as np
 from cylstm.formats.onnx.call import Call
 from cylstm.program.tensor import Dim
 
-#: the most numbers of one constant that is computed of fewer, and of all together beside those of the file
-MOST_NUMBERS, MOST_IN_ALL = 1 << 25, 1 << 28
+#: The most numbers of one constant that is computed of fewer, and of all together beside those of the file. Masks and
+#: tables of positions are such constants: one may be of 4096 steps beside 4096. All together take half a gigabyte where
+#: each number takes 8 bytes, and what is computed on the way less than that again.
+MOST_NUMBERS, MOST_IN_ALL = 1 << 24, 1 << 26
 #: how often each number of the file may go into a constant
 MOST_TIMES = 16
 #: the most sizes that are no numbers in one array, factors of such a size, and the largest factor

@@ -165,7 +165,7 @@ def read_model(path: str | os.PathLike[str]) -> OnnxModel:
     if size > _MOST_BYTES:
         raise FormatError(f"{path}: {size:,} bytes, and a file of protocol buffers has at most {_MOST_BYTES:,}")
     with open(path, "rb") as file:
-        data = file.read(_MOST_BYTES + 1)
+        data = file.read(size)
     return model_of(data, path)
 
 

@@ -2,15 +2,18 @@
 
 import os
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 import cylstm
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
+from cylstm.formats.onnx import folding, limits, run
 from cylstm.formats.onnx.read import model_of
 from cylstm.formats.onnx.tensors import read_array
 from cylstm.formats.untrusted import protobuf
+from cylstm.loading import read
 
 from tests.builders import onnx_files as made
 from tests.builders.onnx_files import field, function, graph, message, model, node, opset, packed, tensor, value, varint
@@ -331,6 +334,70 @@ def test_constants_of_any_size_are_not_computed(tmp_path, nodes, tensors):
     nodes = [*nodes, node("Add", ["x", "c"], ["y"])]
     data = model(graph(nodes, [X], [Y], [tensor(name, array) for name, array in tensors.items()]))
     refused(tmp_path, data, (UnsupportedError, FormatError, cylstm.errors.ShapeError), "numbers|sizes")
+
+
+#: numbers of one constant and of all, in the place of those of the package, so that the tests take little memory
+ONE, ALL = 1 << 18, 1 << 20
+
+
+def ramp(k):
+    """Nodes that compute `ONE` numbers, a count and the same in double precision."""
+    return [node("Range", ["zero", "n", "one"], [f"a{k}"]), node("Cast", [f"a{k}"], [f"b{k}"], to=11)]
+
+
+@pytest.mark.parametrize(
+    "makes",
+    [
+        lambda k: [node("ConstantOfShape", ["shape"], [f"big{k}"], value=np.array([1.5]))],
+        lambda k: [node("Expand", ["n", "shape"], [f"big{k}"])],
+        lambda k: [node("Tile", ["four", "repeats"], [f"big{k}"])],
+        lambda k: [node("Range", ["zero", "n", "one"], [f"big{k}"])],
+        lambda k: [node("Pad", ["four", "pads"], [f"big{k}"])],
+        lambda k: [node("Resize", ["image", "", "", "sizes"], [f"big{k}"], mode="linear")],
+        lambda k: [node("OneHot", ["four", "depth", "values"], [f"big{k}"])],
+        lambda k: [*ramp(k), node("Erf", [f"b{k}"], [f"c{k}"]), node("Gelu", [f"c{k}"], [f"big{k}"])],
+        lambda k: [*ramp(k), node("Sin", [f"b{k}"], [f"c{k}"]), node("Softmax", [f"c{k}"], [f"big{k}"])],
+        lambda k: [*ramp(k), node("CumSum", [f"b{k}", "zero"], [f"big{k}"])],
+        lambda k: [*ramp(k), node("TopK", [f"b{k}", "shape"], [f"big{k}", f"places{k}"])],
+    ],
+    ids=("ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "Erf", "Softmax", "CumSum", "TopK"),
+)
+def test_constants_take_no_more_memory_than_the_limits_say(tmp_path, monkeypatch, makes):
+    """With the limits of the package: 0.5 GB for all, and 0.9 GB for one that is computed."""
+    monkeypatch.setattr(limits, "MOST_NUMBERS", ONE)
+    monkeypatch.setattr(folding, "MOST_NUMBERS", ONE)
+    monkeypatch.setattr(run, "MOST_IN_ALL", ALL)
+    tensors = {
+        "zero": huge(0)[0], "one": huge(1)[0], "n": huge(ONE)[0], "shape": huge(ONE), "four": np.arange(4),
+        "repeats": huge(ONE // 4), "pads": huge(0, ONE - 4), "image": np.ones((1, 1, 4), np.float32),
+        "sizes": huge(1, 1, ONE // 4), "depth": huge(ONE // 4)[0], "values": np.array([0, 1]),
+    }  # fmt: skip
+    nodes = [one for k in range(17) for one in makes(k)]
+    nodes += [node("ReduceMax", [f"big{k}"], [f"m{k}"], keepdims=0) for k in range(17)]
+    nodes += [node("Max", [f"m{k}" for k in range(17)], ["c"]), node("Cast", ["c"], ["d"], to=1)]
+    nodes += [node("Add", ["x", "d"], ["y"])]
+    data = model(graph(nodes, [X], [Y], [tensor(name, array) for name, array in tensors.items()]), 20)
+    tracemalloc.start()
+    try:
+        refused(tmp_path, data, UnsupportedError, "numbers of constants that are computed")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 9 * ALL + 60 * ONE + (1 << 23)
+
+
+def test_a_network_as_wide_as_a_few_bytes_say_takes_no_memory_for_that(tmp_path):
+    nodes = [node("Mul", ["x", "two"], ["a"]), node("Add", ["a", "two"], ["y"])]
+    wide = graph(nodes, [value("x", ("n", 1 << 26))], [Y], [tensor("two", np.float32(2))])
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model(wide))
+    tracemalloc.start()
+    try:
+        assert read(path).values["x"].shape == (1 << 26,)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_sizes_that_grow_at_each_node_are_refused(tmp_path):
