@@ -186,6 +186,7 @@ TENSORS = {
     L.Conv1d: {"a.weight": (4, 6, 3)},
     L.Conv2d: {"a.weight": (4, 6, 3, 2)},
     L.ConvTranspose1d: {"a.weight": (6, 4, 3)},
+    L.ConvTranspose2d: {"a.weight": (6, 4, 3, 2)},
     L.BatchNorm2d: {"a.running_mean": (6,), "a.running_var": (6,)},
     L.BatchNorm1d: {"a.running_mean": (6,), "a.running_var": (6,)},
     L.LayerNorm: {"a.weight": (6,), "a.bias": (6,)},
@@ -220,7 +221,7 @@ def network(kind, name, value):
         return cylstm.from_state_dict(tensors, [layer, L.Linear("fc")])
     tensors["in.weight"] = np.ones((6, 6), np.float32)
     del tensors["fc.weight"]
-    if kind in (L.Conv2d, L.MaxPool2d, L.AvgPool2d, L.Steps):
+    if kind in (L.Conv2d, L.ConvTranspose2d, L.MaxPool2d, L.AvgPool2d, L.Steps):
         return cylstm.from_state_dict(tensors, [L.Input((8, 7, 6)), L.Linear("in"), layer])
     return cylstm.from_state_dict(tensors, [L.Input((8, 6)), L.Linear("in"), layer])
 

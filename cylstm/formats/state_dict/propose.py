@@ -75,7 +75,7 @@ def proposal(tensors: Mapping[str, Tensor]) -> str:
         text += (
             " Put the padding= and stride= of Conv2d and the MaxPool2d() that the model has too; say the real size in "
             "Input, (None, columns, channels), or where the columns are the time (None, rows, channels) and "
-            'time="columns" in each of these. A Conv2d may be a ConvTranspose2d, which no list of layers says.'
+            'time="columns" in each of these. A Conv2d may be a ConvTranspose2d instead.'
         )
     if unknown:
         text += f" Not understood: {', '.join(unknown[:_MAX_NAMED])}."

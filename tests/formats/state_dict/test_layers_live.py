@@ -203,6 +203,41 @@ def test_a_transposed_convolution_behind_an_lstm(torch, rng, options):
     assert model.can_stream == (options["stride"] == 3 if "stride" in options else False)
 
 
+@pytest.mark.parametrize("time", ["rows", "columns"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": (2, 3), "padding": (1, 0), "output_padding": (1, 2)},
+        {"stride": 2, "groups": 2, "bias": False},
+        {"dilation": (1, 2), "padding": (0, 2)},
+    ],
+)
+def test_transposed_convolutions_of_images(torch, rng, options, time):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down = torch.nn.Conv2d(2, 4, 3, padding=1)
+            self.up = torch.nn.ConvTranspose2d(4, 6, (3, 2), **options)
+
+        def forward(self, x):
+            return torch.tanh(self.up(self.down(x)))
+
+    net = randomised(torch, Net())
+    x = rng.normal(size=(3, 2, 7, 5)).astype("f")
+    order = (0, 2, 3, 1) if time == "rows" else (0, 3, 2, 1)
+    given = {name: value for name, value in options.items() if name != "bias"}
+    layers = [
+        cylstm.Input((None, 5 if time == "rows" else 7, 2)),
+        cylstm.Conv2d("down", padding=1, time=time),
+        cylstm.ConvTranspose2d("up", activation="tanh", time=time, **given),
+    ]
+    expected = net(torch.from_numpy(x)).detach().numpy().transpose(order)
+    model = cylstm.from_state_dict(net.state_dict(), layers)
+    found = model.predict(np.ascontiguousarray(x.transpose(order)))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6)
+
+
 def test_a_causal_convolution_streams_before_an_lstm(torch, rng):
     class Net(torch.nn.Module):
         def __init__(self):

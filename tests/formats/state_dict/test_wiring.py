@@ -441,3 +441,23 @@ def test_softmax_cannot_be_an_lstms_activation(rng):
 def test_the_text_of_a_layer_makes_it_again(layer):
     assert eval(repr(layer), {name: getattr(L, name) for name in L.__all__}) == layer
     assert layer not in (L.LastState(), L.LSTM("a"))
+
+
+@pytest.mark.parametrize("time", ["rows", "columns"])
+def test_a_transposed_convolution_of_images_spreads_each_pixel(rng, time):
+    """PyTorch's weight is (channels, filters/groups, rows, columns)."""
+    weight, bias = rng.standard_normal((4, 3, 2, 3)).astype("f4"), rng.standard_normal(6).astype("f4")
+    options = {"stride": (2, 1), "padding": (0, 1), "output_padding": (1, 0), "groups": 2, "time": time}
+    x = rng.standard_normal((3, 5, 6, 4)).astype("f4")  # (batch, rows, columns, channels)
+    expected = np.zeros((3, 11, 8, 6))
+    for row, column, i, j in np.ndindex(5, 6, 2, 3):
+        for group in range(2):
+            channels, filters = slice(2 * group, 2 * group + 2), slice(3 * group, 3 * group + 3)
+            expected[:, 2 * row + i, column + j, filters] += x[:, row, column, channels] @ weight[channels, :, i, j]
+    expected = expected[:, :, 1:-1] + bias
+    turned = (0, 1, 2, 3) if time == "rows" else (0, 2, 1, 3)
+    shape = (None, 6, 4) if time == "rows" else (None, 5, 4)
+    layers = [cylstm.Input(shape), cylstm.ConvTranspose2d("up", **options)]
+    model = cylstm.from_state_dict({"up.weight": weight, "up.bias": bias}, layers)
+    found = model.predict(np.ascontiguousarray(x.transpose(turned)))
+    np.testing.assert_allclose(found, expected.transpose(turned), rtol=0, atol=1e-5)

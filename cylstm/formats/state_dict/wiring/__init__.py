@@ -76,6 +76,9 @@ if TYPE_CHECKING:
         Conv2d as Conv2d,
     )
     from cylstm.formats.state_dict.wiring.images import (
+        ConvTranspose2d as ConvTranspose2d,
+    )
+    from cylstm.formats.state_dict.wiring.images import (
         MaxPool2d as MaxPool2d,
     )
     from cylstm.formats.state_dict.wiring.images import (
@@ -162,6 +165,7 @@ _MODULES = {
     "Conv2d": "images",
     "ConvLSTM": "convolution",
     "ConvTranspose1d": "convolution",
+    "ConvTranspose2d": "images",
     "Dense": "linear",
     "Dropout": "recurrent",
     "ELU": "activation",

@@ -124,12 +124,10 @@ class ConvTranspose1d(Weighted):
         weight = np.asarray(assembler.take(self.what, tensor))
         if weight.ndim != 3 or not weight.size or len(weight) != x.features or groups < 1 or len(weight) % groups:
             raise assembler.misshaped(self.what, tensor, f"({x.features}, filters/{groups}, kernel)")
-        channels, filters, kernel = weight.shape
-        apart = weight.reshape(groups, channels // groups, filters, kernel).transpose(0, 2, 3, 1)
-        array = apart.reshape(groups * filters, kernel, channels // groups)
+        array = filters_first(weight, groups)
         weights = {"weight": assembler.register_as(name, "weight", tensor, array)}
         if self.tensor("bias") in assembler.tensors:
-            assembler.expect(self.what, self.tensor("bias"), (groups * filters,))
+            assembler.expect(self.what, self.tensor("bias"), (len(array),))
             weights |= assembler.register(name, {"bias": self.tensor("bias")})
         before, after = (self.padding, self.padding) if isinstance(self.padding, int) else self.padding
         options: dict[str, Option] = {
@@ -142,6 +140,14 @@ class ConvTranspose1d(Weighted):
             **slot_options("activation", self.activation, where=self.what),
         }
         return assembler.builder.add("conv_transpose", name, {"x": x}, weights, options)["y"]
+
+
+def filters_first(weight: np.ndarray, groups: int) -> np.ndarray:
+    """PyTorch's weight of a transposed convolution, (channels, filters/groups, *kernel), as the graph has it: (filters,
+    *kernel, channels/groups)."""
+    channels, filters, *kernel = weight.shape
+    apart = weight.reshape(groups, channels // groups, filters, *kernel)
+    return np.moveaxis(apart, 1, -1).reshape(groups * filters, *kernel, channels // groups)
 
 
 class _Pool(Layer):

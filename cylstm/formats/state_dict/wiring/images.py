@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from cylstm.errors import ShapeError
+from cylstm.formats.state_dict.wiring.convolution import filters_first
 from cylstm.formats.state_dict.wiring.layer import Activation, Layer, Weighted, slot_options
 from cylstm.graph.values import Option, Value
 
@@ -120,6 +121,64 @@ class Conv2d(_OfImages, Weighted):
             pads = [(one, one) for one in self.along("padding", self.padding)]
         names = ("pad_before", "pad_after", "pad_left", "pad_right")
         return {"padding": "explicit", **dict(zip(names, (*pads[0], *pads[1])))}
+
+
+class ConvTranspose2d(_OfImages, Weighted):
+    """``torch.nn.ConvTranspose2d`` of a state dict; sizes and bias are read from the tensors.
+
+    Parameters
+    ----------
+    prefix : str
+        The part of the names before ``.weight`` (channels, filters/groups, rows, columns) and ``.bias``.
+    stride, output_padding, dilation : int or (int, int)
+        A number, or one for rows and one for columns.
+    padding : int or (int, int)
+        Rows and columns that are cut off the result at both ends.
+    groups : int
+    activation : str, Activation or None
+    time : {"rows", "columns"}
+        As in `Conv2d`.
+    """
+
+    stride: int | tuple[int, ...]
+    padding: int | tuple[int, ...]
+    output_padding: int | tuple[int, ...]
+    groups: int
+    dilation: int | tuple[int, ...]
+    activation: str | Activation | None
+
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] = 0,
+        output_padding: int | tuple[int, ...] = 0,
+        groups: int = 1,
+        dilation: int | tuple[int, ...] = 1,
+        activation: str | Activation | None = "linear",
+        time: str = "rows",
+    ) -> None:
+        self._keep(locals())
+
+    def add_to(self, assembler: Assembler, x: Value, following: Layer | None) -> Value:
+        name, tensor, groups = self.graph_name, self.tensor("weight"), self.groups
+        self.check_image(assembler, x)
+        weight = np.asarray(assembler.take(self.what, tensor))
+        if weight.ndim != 4 or not weight.size or len(weight) != x.features or groups < 1 or len(weight) % groups:
+            raise assembler.misshaped(self.what, tensor, f"({x.features}, filters/{groups}, rows, columns)")
+        array = filters_first(weight if self.time == "rows" else weight.swapaxes(2, 3), groups)
+        weights = {"weight": assembler.register_as(name, "weight", tensor, array)}
+        if self.tensor("bias") in assembler.tensors:
+            assembler.expect(self.what, self.tensor("bias"), (len(array),))
+            weights |= assembler.register(name, {"bias": self.tensor("bias")})
+        options: dict[str, Option] = {"groups": groups, **slot_options("activation", self.activation, where=self.what)}
+        for option in ("stride", "dilation", "output_padding"):
+            rows, columns = self.along(option, getattr(self, option))
+            options |= {f"{option}_rows": rows, f"{option}_columns": columns}
+        rows, columns = self.along("padding", self.padding)
+        options |= {"crop_before": rows, "crop_after": rows, "crop_left": columns, "crop_right": columns}
+        return assembler.builder.add("conv_transpose", name, {"x": x}, weights, options)["y"]
 
 
 class _Pool2d(_OfImages):
