@@ -193,6 +193,7 @@ LAYERS = [
     L.Conv1d("a", padding=[1, 2]),
     L.Conv2d("a", padding=[1, 2]),
     L.ConvTranspose1d("a"),
+    L.ConvTranspose2d("a", stride=[2, 1]),
     L.BatchNorm2d("a"),
     L.MaxPool2d([2, 1]),
     L.AvgPool2d(2),

@@ -6,6 +6,7 @@ import pytest
 from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.formats.state_dict import wiring as L
 from cylstm.formats.state_dict.assemble import from_state_dict
+from cylstm.model import Model
 
 from tests.builders.weight_files import linear_tensors, lstm_tensors
 
@@ -457,7 +458,7 @@ def test_a_transposed_convolution_of_images_spreads_each_pixel(rng, time):
     expected = expected[:, :, 1:-1] + bias
     turned = (0, 1, 2, 3) if time == "rows" else (0, 2, 1, 3)
     shape = (None, 6, 4) if time == "rows" else (None, 5, 4)
-    layers = [cylstm.Input(shape), cylstm.ConvTranspose2d("up", **options)]
-    model = cylstm.from_state_dict({"up.weight": weight, "up.bias": bias}, layers)
+    layers = [L.Input(shape), L.ConvTranspose2d("up", **options)]
+    model = Model(from_state_dict({"up.weight": weight, "up.bias": bias}, layers))
     found = model.predict(np.ascontiguousarray(x.transpose(turned)))
     np.testing.assert_allclose(found, expected.transpose(turned), rtol=0, atol=1e-5)
