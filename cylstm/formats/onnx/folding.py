@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from cylstm.formats.onnx.call import Call
-from cylstm.formats.onnx.limits import MOST_NUMBERS
+from cylstm.formats.onnx.limits import most_of
 from cylstm.program.network import Network
 from cylstm.program.operations import elementwise
 from cylstm.program.tensor import Constant, Dim, Scores, Tensor, Unavailable, shape_of
@@ -91,8 +91,7 @@ def axes_of(call: Call, given: Sequence[Any], rank: int) -> list[int]:
 def check_count(call: Call, sizes: Sequence[Any]) -> None:
     """Raise `UnsupportedError` for more numbers than constants may have; sizes that are no numbers do not count."""
     found = [int(size) for size in sizes if not isinstance(size, Dim)]
-    given = sum(one.size for one in call.inputs if isinstance(one, np.ndarray))
-    count, most = math.prod(found), max(MOST_NUMBERS, 2 * given)
+    count, most = math.prod(found), most_of(call)
     if count > most:
         raise call.refuse(f"a constant of shape {tuple(found)}, {count} numbers, is not supported; up to {most} are")
 

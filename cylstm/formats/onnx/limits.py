@@ -22,13 +22,18 @@ _MOST_SIZES, _MOST_FACTORS, _LARGEST = 4096, 8, 1 << 62
 _OF_SHAPES = frozenset(("ConstantOfShape", "Expand", "Resize", "Upsample", "Range", "OneHot", "Tile", "Pad"))
 
 
+def most_of(call: Call) -> int:
+    """The most numbers of a constant that is computed of these inputs; one that is there twice counts once."""
+    given = {id(one): one.size for one in call.inputs if isinstance(one, np.ndarray)}
+    return max(MOST_NUMBERS, 2 * sum(given.values()))
+
+
 def check_result(call: Call) -> None:
     """Raise `UnsupportedError` before a constant is computed that has more numbers than any network needs."""
     if not all(one is None or isinstance(one, np.ndarray) for one in call.inputs):
         return
     count = _numbers(call)
-    given = sum(one.size for one in call.inputs if one is not None)
-    if count > max(MOST_NUMBERS, 2 * given):
+    if count > most_of(call):
         raise call.refuse(
             f"a constant of {count:.3g} numbers, computed from others, is not supported; at most {MOST_NUMBERS:,} are"
         )

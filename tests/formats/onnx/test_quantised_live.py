@@ -276,3 +276,21 @@ def test_whole_numbers_of_a_quantisation_are_no_result(tmp_path):
     made = node("QuantizeLinear", ["X", "s", "z"], ["Y"])
     with pytest.raises(cylstm.UnsupportedError, match="not computed, only what they stand for"):
         load(tmp_path, build([made], {"X": ("N", "T", 6)}, ["Y"], constants))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("has_zero", [False, True])
+def test_a_matrix_of_a_few_bits_gives_onnx_runtimes_numbers(tmp_path, bits, has_zero):
+    rng = np.random.default_rng(bits)
+    rows, columns, size, blocks = 6, 40, 16, 3
+    constants = {
+        "B": rng.integers(0, 256, (rows, blocks, size * bits // 8)).astype(np.uint8),
+        "s": rng.uniform(0.01, 0.03, rows * blocks).astype(np.float32),
+    }
+    if has_zero:
+        constants["z"] = rng.integers(0, 256, rows * -(-blocks * bits // 8)).astype(np.uint8)
+    options = {"K": columns, "N": rows, "block_size": size, "bits": bits}
+    made = node("com.microsoft.MatMulNBits", ["x", "B", "s", *(["z"] if has_zero else [])], ["y"], **options)
+    inputs = {"x": ("N", "T", columns)}
+    model = build([made], inputs, ["y"], constants)
+    compare(tmp_path, model, feeds(inputs, rng), time="T")

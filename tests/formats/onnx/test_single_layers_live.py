@@ -301,3 +301,11 @@ def test_attention_with_a_mask_gives_the_reference_evaluators_numbers(causal, ki
     ours = load(tmp_path, model)
     found = predictions(ours, [arrays[name] for name in ours.graph.inputs])
     np.testing.assert_allclose(found[0], theirs[0], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("causal", [0, 1])
+def test_onnx_runtimes_attention_gives_its_numbers(tmp_path, causal):
+    rng = np.random.default_rng(causal)
+    inputs, constants = {"x": ("N", "T", 6)}, {"W": uniform(rng, 6, 24), "b": uniform(rng, 24)}
+    made = node("com.microsoft.Attention", ["x", "W", "b"], ["y"], num_heads=2, unidirectional=causal)
+    compare(tmp_path, build([made], inputs, ["y"], constants), feeds(inputs, rng), time="T")

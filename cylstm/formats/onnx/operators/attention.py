@@ -13,6 +13,7 @@ from cylstm.formats.onnx.folding import check_count
 from cylstm.program.operations import shape
 from cylstm.program.operations.attention import scaled_dot_product_attention
 from cylstm.program.operations.elementwise import activation, add, binary, multiply, where
+from cylstm.program.operations.linear import linear
 from cylstm.program.operations.products import product
 from cylstm.program.operations.softmax import softmax
 from cylstm.program.tensor import Tensor, dtype_of, is_constant, shape_of
@@ -100,4 +101,45 @@ def _around(call: Call, times: list[Any], causal: bool, windows: list[int]) -> n
     return np.asarray(seen & ((distance <= right) | (right < 0)))
 
 
-OPERATORS: Mapping[str, Callable[[Call], Any]] = {"Attention": attention}
+_KNOWN_OF_RUNTIME = frozenset((
+    "do_rotary", "mask_filter_value", "num_heads", "past_present_share_buffer", "qkv_hidden_sizes",
+    "rotary_embedding_dim", "scale", "unidirectional",
+))  # fmt: skip
+
+
+def attention_of_runtime(call: Call) -> Any:
+    """ONNX Runtime's: queries, keys and values of one product of (batch, time, size), and their attention."""
+    net, heads = call.net, int(call.attribute("num_heads"))
+    unknown = sorted(set(call.attributes) - _KNOWN_OF_RUNTIME)
+    if unknown or call.attribute("do_rotary", 0):
+        raise call.refuse(f"the attribute {unknown[0] if unknown else 'do_rotary'} is not supported")
+    for k, what in ((3, "a mask (mask_index)"), (4, "steps before (past)"), (5, "a bias of the scores")):
+        if call.input(k) is not None:
+            raise call.refuse(f"{what} is not supported")
+    if call.outputs > 1:
+        raise call.refuse("the keys and values of all steps (present) are not supported as a result")
+    weight, bias = net.array(call.required(1), "a weight"), net.array(call.input(2), "a bias")
+    if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[1:]):
+        raise call.refuse(f"expected weights (size, 3 * hidden) and a bias, found {weight.shape}")
+    sizes = [int(one) for one in call.attribute("qkv_hidden_sizes", ()) or [weight.shape[1] // 3] * 3]
+    if len(sizes) != 3 or sum(sizes) != weight.shape[1] or heads < 1 or any(one < 1 or one % heads for one in sizes):
+        raise call.refuse(f"{heads} heads and sizes {sizes} do not fit {weight.shape[1]} numbers of a step")
+    x = call.required(0)
+    if len(shape_of(x)) != 3:
+        raise call.refuse(f"expected (batch, time, size), found {shape_of(x)}")
+    sides, ends = [], np.cumsum(sizes)
+    for end, size in zip(ends, sizes):
+        part = slice(int(end) - size, int(end))
+        one = linear(net, x, np.ascontiguousarray(weight[:, part].T), None if bias is None else bias[part])
+        sides.append(shape.transpose(net, shape.unflatten(net, one, 2, (heads, size // heads)), 1, 2))
+    scale = float(call.attribute("scale", 0.0) or 0.0) or 1.0 / math.sqrt(sizes[0] // heads)
+    y = scaled_dot_product_attention(
+        net, sides[0], sides[1], sides[2], None, bool(call.attribute("unidirectional", 0)), scale
+    )
+    return shape.flatten(net, shape.transpose(net, y, 1, 2), 2, 3)
+
+
+OPERATORS: Mapping[str, Callable[[Call], Any]] = {
+    "Attention": attention,
+    "com.microsoft.Attention": attention_of_runtime,
+}

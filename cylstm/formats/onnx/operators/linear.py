@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cylstm.errors import FormatError
 from cylstm.formats.onnx.call import Call
 from cylstm.formats.onnx.folding import check_count
 from cylstm.formats.onnx.operators.quantised import (
@@ -184,6 +185,44 @@ def dynamic_quantize_mat_mul(call: Call) -> Any:
     return y if bias is None else elementwise.add(call.net, y, bias)
 
 
+def mat_mul_n_bits(call: Call) -> Any:
+    """A times the transpose of B (N, K), of numbers of a few bits with a scale and a zero point for each block of K."""
+    bits, size = int(call.attribute("bits", 4)), int(call.attribute("block_size"))
+    rows, columns = int(call.attribute("N")), int(call.attribute("K"))
+    if bits not in (2, 4, 8) or size < 1 or size * bits % 8 or rows < 1 or columns < 1:
+        raise call.refuse(
+            f"bits={bits}, block_size={size}, N={rows} and K={columns} do not fit; 2, 4 or 8 bits are read"
+        )
+    blocks = -(-columns // size)
+    packed, scale = call.array(1, "a second matrix"), call.array(2, "a scale")
+    if packed.dtype != np.uint8 or packed.size != rows * blocks * size * bits // 8 or scale.size != rows * blocks:
+        raise call.refuse(
+            f"expected B and scales of {rows} rows of {blocks} blocks, found {packed.shape}, {scale.shape}"
+        )
+    zero: Any = 1 << bits - 1
+    if call.input(3) is not None:
+        zero = call.array(3, "a zero point")
+        zero = _of_bits(zero, rows, bits)[:, :blocks] if zero.dtype == np.uint8 else zero
+        if zero.size != rows * blocks:
+            raise call.refuse(f"expected a zero point for each of {rows * blocks} blocks, found {zero.size}")
+        zero = zero.astype(np.float32).reshape(rows, blocks, 1)
+    if call.input(4) is not None and not np.array_equal(call.array(4, "g_idx"), np.arange(columns) // size):
+        raise call.refuse("blocks in another order (g_idx) are not supported")
+    whole = _of_bits(packed, rows, bits).reshape(rows, blocks, size).astype(np.float32)
+    matrix = ((whole - zero) * scale.astype(np.float32).reshape(rows, blocks, 1)).reshape(rows, -1)[:, :columns]
+    y = multiplied(call, call.required(0), np.ascontiguousarray(matrix).T)
+    bias = call.input(5)
+    return y if bias is None else elementwise.add(call.net, y, bias)
+
+
+def _of_bits(packed: np.ndarray, rows: int, bits: int) -> np.ndarray:
+    """Numbers of a few bits, the first of a byte in its lowest bits."""
+    if packed.size % rows:
+        raise FormatError(f"{packed.size} bytes are not {rows} rows of them")
+    parts = [packed.reshape(rows, -1) >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)]
+    return np.stack(parts, axis=-1).reshape(rows, -1)
+
+
 def q_linear_mat_mul(call: Call) -> Any:
     sides = []
     for k, axis in ((0, -2), (3, -1)):
@@ -240,5 +279,6 @@ OPERATORS: Mapping[str, Callable[[Call], Any]] = {
     "com.microsoft.FusedGemm": fused_gemm,
     "com.microsoft.MatMulIntegerToFloat": mat_mul_integer_to_float,
     "com.microsoft.DynamicQuantizeMatMul": dynamic_quantize_mat_mul,
+    "com.microsoft.MatMulNBits": mat_mul_n_bits,
     "com.microsoft.QGemm": q_gemm,
 }
