@@ -32,6 +32,7 @@ PARTS: dict[str, list[str]] = {
     "streams": ["streams.py"],
     "trace": ["trace.py"],
     "models": ["models.py"],
+    "onnx-files": ["onnx_files.py"],
     "call": ["call.py"],
     "scaling": ["scaling.py", "--limit-s", "0.6"],
     "cold-start": ["cold_start.py"],
