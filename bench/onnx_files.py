@@ -230,7 +230,7 @@ def main(args: Sequence[str] | None = None) -> int:
     text = (
         f"{_common.markdown_table(head, starts)}\n\nFrom the start of a fresh process to its first prediction, and the "
         f"load alone, which in CyLSTM imports the reader; {processes} processes each, in turn.\n\n"
-        f"{predictions}\n\nHow many times as long as CyLSTM ONNX Runtime takes, at batch 1: the median over the rounds, "
+        f"{predictions}\n\nHow many times as long as CyLSTM ONNX Runtime takes, at batch 1: the median over rounds, "
         f"and of the least times. Sequences of {STEPS} steps of {INPUT} features, {HIDDEN} units.\n\n"
         f"ONNX Runtime {onnxruntime.__version__}. {_common.machine_text(facts)}."
     )
