@@ -466,6 +466,20 @@ def test_a_dropout_keeps_its_rate(tmp_path, version, attributes, inputs, constan
     np.testing.assert_allclose(found[found != 0], np.stack([x, x])[found != 0] / (1 - rate), rtol=1e-6)
 
 
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose", "MaxPool", "AveragePool"])
+def test_what_is_over_volumes_is_refused_by_name(tmp_path, operator):
+    inputs = "x" if operator.endswith("Pool") else "x k"
+    with pytest.raises(
+        UnsupportedError, match=rf"\({operator}\): a convolution or pooling over volumes .* time and over images are"
+    ):
+        loaded(
+            tmp_path / "net.onnx",
+            [(operator, inputs, "y", {"kernel_shape": [2, 2, 2]})],
+            {"k": wide(2, 2, 2, 2, 2)},
+            ("batch", 2, 5, 6, 7),
+        )
+
+
 # What tf2onnx writes
 
 

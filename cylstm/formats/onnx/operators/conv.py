@@ -66,6 +66,11 @@ def halves(total: int, *, odd_behind: bool) -> tuple[int, int]:
 def spatial(call: Call, x: Any) -> int:
     """How many axes of x come after batch and channels."""
     count = len(shape_of(x)) - 2
+    if count == 3:
+        raise call.refuse(
+            f"a convolution or pooling over volumes is not supported, found {shape_of(x)}; those over time and over "
+            "images are"
+        )
     if count not in (1, 2):
         raise call.refuse(f"expected (batch, channels, time) or (batch, channels, rows, columns), found {shape_of(x)}")
     return count
