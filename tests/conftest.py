@@ -46,9 +46,11 @@ def torch():
 
 
 @pytest.fixture
-def keras(torch, monkeypatch):
-    """Keras with PyTorch as its backend, on one thread, with a seed."""
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
+def keras(request, monkeypatch):
+    """Keras with a seed, on the backend that ``KERAS_BACKEND`` names; without it on PyTorch, which takes one thread."""
+    if os.environ.get("KERAS_BACKEND", "torch") == "torch":
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
+        request.getfixturevalue("torch")
     found = pytest.importorskip("keras")
     found.utils.set_random_seed(20261120)
     return found

@@ -316,7 +316,7 @@ def test_a_keras_model_is_predicted_beside_the_model(keras, rng, x):
 def test_the_states_of_a_stateful_keras_model_are_left_as_they_were(keras, x):
     keras.utils.set_random_seed(3)
     network = keras.Sequential([keras.Input(batch_shape=(4, 7, 3)), keras.layers.LSTM(5, stateful=True)])
-    network.predict(x, verbose=0)
+    network(x)
     layer = network.layers[-1]
     before = [keras.ops.convert_to_numpy(state).copy() for state in layer.states]
     assert all(state.any() for state in before)

@@ -1040,6 +1040,13 @@ def in_order_of_the_config(made, inputs):
     return [given[layer] for layer, _, _ in entry.values()]
 
 
+def numbers(tensor):
+    """A tensor of Keras's as an array, whatever the backend."""
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
 def outputs(made, inputs):
     """Keras's results in the order of the config."""
     if isinstance(getattr(made, "_inputs_struct", None), dict):
@@ -1048,4 +1055,4 @@ def outputs(made, inputs):
     if isinstance(result, dict):
         result = [result[key] for key in made.get_config()["output_layers"]]
     result = result if isinstance(result, (list, tuple)) else [result]
-    return [np.asarray(y.detach().numpy()) for y in result]
+    return [numbers(y) for y in result]

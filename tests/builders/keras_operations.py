@@ -8,6 +8,7 @@ the same as positive numbers, and the network's input (batch, time, 4). `Network
 import numpy as np
 
 from tests.builders.configurations import seed
+from tests.builders.keras_models import numbers
 
 TIME, BATCH, FEATURES, UNITS = 6, 3, 4, 5
 
@@ -15,6 +16,11 @@ _rng = np.random.default_rng(11)
 _VECTOR = _rng.normal(size=UNITS).astype(np.float32)
 _MATRIX = _rng.normal(size=(UNITS, 3)).astype(np.float32)
 _TABLE = _rng.normal(size=(9, 2)).astype(np.float32)
+#: which keys a query sees: one sees none, and another none but later ones
+_SEEN = np.array([[c == "x" for c in row] for row in [".x.x.x", "xx.xx.", "......", "x.xxx.", "xxx..x", "xx...x"]])[
+    None, None
+]
+_BIAS = _rng.normal(size=(1, 2, TIME, TIME)).astype(np.float32)
 
 
 def _frames(ops, h):
@@ -211,6 +217,15 @@ PRODUCTS = {
         _frames(o, h), _frames(o, p), _frames(o, h * p)),
     "dot_product_attention causal": lambda o, h, p, x: o.dot_product_attention(
         _frames(o, h), _frames(o, p), _frames(o, h * p), is_causal=True, scale=0.7),
+    "dot_product_attention mask": lambda o, h, p, x: o.dot_product_attention(
+        _frames(o, h), _frames(o, p), _frames(o, h * p), mask=_SEEN),
+    "dot_product_attention mask causal": lambda o, h, p, x: o.dot_product_attention(
+        _frames(o, h), _frames(o, p), _frames(o, h * p), mask=_SEEN, is_causal=True),
+    "dot_product_attention bias causal": lambda o, h, p, x: o.dot_product_attention(
+        _frames(o, h), _frames(o, p), _frames(o, h * p), bias=_BIAS, is_causal=True),
+    "dot_product_attention computed mask causal": lambda o, h, p, x: o.dot_product_attention(
+        _frames(o, h), _frames(o, p), _frames(o, h * p), mask=o.reshape(x[:, :, 0] > 0, (-1, 1, 1, TIME)),
+        is_causal=True),
 }  # fmt: skip
 
 NN = {
@@ -286,4 +301,4 @@ def outputs(model, x):
     """Keras's results as arrays."""
     found = model(x)
     found = found if isinstance(found, (list, tuple)) else [found]
-    return [np.asarray(y.detach().cpu().numpy()).astype(np.float64) for y in found]
+    return [numbers(y).astype(np.float64) for y in found]

@@ -648,6 +648,33 @@ CASES: dict[str, Case] = {
         ),
         ((N, T, 8),),
     ),
+    "scaled dot product with a mask": Case(
+        lambda: Traced(
+            lambda m, x: F.scaled_dot_product_attention(m.fc(x), x, x, m.seen),
+            fc=nn.Linear(8, 8),
+            seen=torch.ones(T, T, dtype=torch.bool).triu(-2) & (torch.arange(T) != 4)[:, None],  # step 4 sees no key
+        ),
+        ((N, T, 8),),
+        ("N", T, 8),
+    ),
+    "scaled dot product with a computed mask": Case(
+        function(
+            lambda m, x: F.scaled_dot_product_attention(
+                m.fc(x), x, x, (x[:, :, :1] > x[:, :, 1:2].transpose(1, 2)) & (x[:, :, 2:3] > 0)
+            ),
+            fc=lambda: nn.Linear(8, 8),
+        ),
+        ((N, T, 8),),
+        ("N", T, 8),
+    ),
+    "gathered": Case(
+        function(
+            lambda m, x: torch.gather(torch.tanh(m.fc(x)), 1, (x[:, :1] > 0).long() * 3),
+            fc=lambda: nn.Linear(6, 8),
+        ),
+        SEQUENCE,
+        ("N", T, 6),
+    ),
     "learned query": Case(
         lambda: Traced(
             lambda m, x: torch.bmm(torch.softmax(x @ m.q, dim=1).unsqueeze(1), m.fc(x)).squeeze(1),

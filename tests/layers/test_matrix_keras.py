@@ -13,6 +13,7 @@ import cylstm
 
 from tests import reference
 from tests.builders.configurations import configurations, label, seed
+from tests.builders.keras_models import numbers
 from tests.builders.matrix_goldens import record
 from tests.builders.promise import check
 
@@ -151,7 +152,7 @@ def flat(values):
     """The arrays of a nest of lists and tuples."""
     if isinstance(values, (list, tuple)):
         return [array for value in values for array in flat(value)]
-    return [values.detach().numpy()]
+    return [numbers(values)]
 
 
 def keras_states(keras, states, family, configuration):

@@ -135,11 +135,53 @@ def test_any_number_of_steps_may_be_attended_to():
     )
 
 
+@pytest.mark.parametrize("keys", [STEPS, KEYS])
+@pytest.mark.parametrize("given", ["nothing", "truths", "numbers", "computed", "computed numbers"])
+def test_a_mask_and_causal_hold_together(given, keys):
+    """PyTorch joins them too where it computes both, on the CPU; a mask alone would show later keys."""
+    program = TensorProgram(9)
+    tensors, arrays = three(program, (HEADS,), keys)
+    net = program.net
+    if given.startswith("computed"):
+        numbers, array = program.tensor(1, 1, keys)
+        mask = numbers if "numbers" in given else el.binary(net, "greater", numbers, 0.25)
+        bias = array if "numbers" in given else np.where(array > 0.25, 0.0, -np.inf)
+    else:
+        array = program.rng.normal(size=(STEPS, keys)).astype(np.float32)
+        mask = {"nothing": None, "truths": array > 0.25, "numbers": array}[given]
+        bias = {"nothing": 0.0, "truths": np.where(array > 0.25, 0.0, -np.inf), "numbers": array.astype(float)}[given]
+    bias = bias + np.triu(np.full((STEPS, keys), -np.inf), 1)
+    found = scaled_dot_product_attention(net, *tensors, mask, causal=True)
+    with np.errstate(invalid="ignore"):
+        program.check(found, np.nan_to_num(attend(*arrays, bias), nan=0.0))
+
+
+@pytest.mark.parametrize(("given", "left_out"), [("truths", -np.inf), ("numbers", -np.inf), ("computed", -np.inf),
+                                                 ("truths", -1e38), ("computed", -1e38)])  # fmt: skip
+def test_a_query_that_sees_no_key_gives_zero_or_the_average_of_all_values(given, left_out):
+    program = TensorProgram(10)
+    tensors, arrays = three(program, (HEADS,))
+    allowed = program.rng.random((ROWS if given == "computed" else 1, 1, STEPS, KEYS)) > 0.4
+    allowed[..., 1, :] = False
+    bias = np.where(allowed, 0.0, -np.inf)
+    mask = {"truths": allowed, "numbers": bias.astype(np.float32), "computed": None}[given]
+    if mask is None:
+        numbers, _ = program.tensor(1, STEPS, KEYS, numbers=allowed)
+        mask = el.binary(program.net, "greater", numbers, 0.5)
+    found = scaled_dot_product_attention(program.net, *tensors, mask, left_out=left_out)
+    with np.errstate(invalid="ignore"):
+        expected = attend(*arrays, bias)
+    assert np.isnan(expected[..., 1, :]).all()
+    empty = 0.0 if left_out == -np.inf else arrays[2].mean(-2, keepdims=True)
+    program.check(found, np.where(np.isnan(expected), empty, expected))
+
+
 def test_shapes_that_are_no_attention_are_refused():
     program = TensorProgram(8)
     (query, key, value), _ = three(program)
-    with pytest.raises(CylstmError, match="different lengths"):
-        scaled_dot_product_attention(program.net, query, key, value, causal=True)
+    steps, _ = program.tensor(STEPS, SIZE, is_open=True)
+    with pytest.raises(CylstmError, match="causal attention beside a mask.*needs the number of steps"):
+        scaled_dot_product_attention(program.net, steps, key, value, causal=True)
     with pytest.raises(CylstmError, match="attention expected"):
         scaled_dot_product_attention(program.net, query, np.zeros((KEYS, SIZE), np.float32), value)
     with pytest.raises(CylstmError, match="mixes the rows"):

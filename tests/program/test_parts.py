@@ -1,9 +1,12 @@
 """Operations that take parts of a tensor and join tensors, against NumPy."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from cylstm.errors import CylstmError, ShapeError
+from cylstm.formats.torch.aten import shapes as aten_shapes
 from cylstm.graph.values import StaticTimeNeeded
 from cylstm.program.operations import constants, parts, shape
 from cylstm.program.operations import elementwise as el
@@ -190,6 +193,25 @@ def test_computed_places_are_those_of_take_along_axis(dim, count):
     program.check(
         constants.gather(program.net, tensor, places, dim), np.take_along_axis(array, chosen.astype(int), dim)
     )
+
+
+@pytest.mark.parametrize("is_constant", [False, True])
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("counts", list(itertools.product([1, 2, 3], [1, 4], [1, 2])), ids=str)
+def test_torchs_gather_takes_the_first_places_of_the_other_axes(dim, counts, is_constant):
+    """An axis on which the index has one place gives one, where take_along_axis matches it with all."""
+    program = TensorProgram(20)
+    tensor, array = program.tensor(3, 4, 2)
+    rows = 1 if is_constant else ROWS
+    chosen = program.rng.integers(0, array.shape[dim], (rows, *counts))
+    places = chosen if is_constant else program.tensor(*counts, dtype="int", numbers=chosen)[0]
+    if is_constant:
+        places = shape.expand(program.net, places, [BATCH_SIZE, -1, -1, -1])
+    found = aten_shapes.gather(program.net, tensor, dim, places)
+    first = tuple(slice(None) if k in (0, dim) else slice(count) for k, count in enumerate((ROWS, *counts)))
+    expected = np.take_along_axis(array[first], np.broadcast_to(chosen, (ROWS, *counts)), dim)
+    assert expected.shape == (ROWS, *counts)
+    program.check(found, expected)
 
 
 def test_computed_places_below_zero_count_from_the_end_where_that_is_asked():

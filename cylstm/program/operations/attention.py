@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from cylstm.graph.values import Option, Value
 from cylstm.program.network import MIXES, Network
-from cylstm.program.operations.elementwise import add, multiply, where
+from cylstm.program.operations.elementwise import add, binary, multiply, where
 from cylstm.program.operations.products import product
 from cylstm.program.operations.shape import transpose
 from cylstm.program.operations.softmax import softmax
@@ -141,23 +142,57 @@ def scaled_dot_product_attention(
     mask: Any = None,
     causal: bool = False,
     scale: float | None = None,
+    *,
+    left_out: float = -math.inf,
 ) -> Any:
-    """PyTorch's function of this name: ``softmax(query key^T * scale + mask) value``."""
+    """PyTorch's function of this name: ``softmax(query key^T * scale + mask) value``.
+
+    `causal` holds beside a mask. `left_out` is the score of a key that a query does not see, as `over_allowed` takes
+    it.
+    """
     q, k, v = (net.constant(one) if is_constant(one) else net.tensor(one) for one in (query, key, value))
     if scale is None:
         size: Any = q.size(q.ndim - 1)
         scale = 1.0 / math.sqrt(size)
+    steps: list[Any] = [one.size(one.ndim - 2) for one in (q, k)]
     if mask is not None and is_constant(mask) and isinstance(mask, np.ndarray):
-        if is_causal_mask(mask) and mask.shape[-2:] == (q.size(q.ndim - 2), k.size(k.ndim - 2)):
+        if is_causal_mask(mask) and mask.shape[-2:] == tuple(steps):
             mask, causal = None, True
         elif mask.all() if mask.dtype == np.bool_ else not mask.any():
             mask = None
     keys = mask_of_keys(net, mask)
-    if mask is None or keys is not None:
-        if causal and q.size(q.ndim - 2) != k.size(k.ndim - 2):
-            raise net.refuse("causal attention between two times of different lengths is not supported")
+    if (mask is None or keys is not None) and not (causal and steps[0] != steps[1]):
         return attention(net, q, k, v, scale, causal, keys)
 
-    found: Any = multiply(net, product(net, q, transpose(net, k, -2, -1)), scale)
-    found = where(net, mask, found, -math.inf) if dtype_of(mask) == "bool" else add(net, found, mask)
-    return product(net, softmax(net, found, -1), v)
+    allowed: list[Any] = []
+    if causal:
+        if not all(isinstance(one, int) for one in steps):
+            raise net.needs_time("causal attention beside a mask, or between two times of different lengths,")
+        allowed.append(np.tril(np.ones(steps, bool)))
+    scores: Any = multiply(net, product(net, q, transpose(net, k, -2, -1)), scale)
+    if dtype_of(mask) == "bool":
+        allowed.append(mask)
+    elif mask is not None:
+        scores = add(net, scores, mask)
+        allowed.append(binary(net, "not_equal", mask, -math.inf))
+    return over_allowed(net, scores, allowed, v, left_out)
+
+
+def over_allowed(net: Network, scores: Any, allowed: Sequence[Any], value: Tensor, left_out: float = -math.inf) -> Any:
+    """The sum of the values, weighted by a softmax over the keys that all of `allowed` let a query see.
+
+    The scores of the other keys are `left_out`. Where that is minus infinity, a query that sees no key gives 0, as in
+    PyTorch and ONNX; where it is a large number, it gives the average of all values, as in Keras.
+    """
+    for one in allowed:
+        if not (is_constant(one) and np.all(one)):
+            scores = where(net, one, scores, left_out)
+    weights = softmax(net, scores, -1)
+    if left_out == -math.inf and not (len(allowed) == 1 and _each_sees_one(allowed[0])):
+        for one in allowed:
+            weights = where(net, one, weights, 0.0)
+    return product(net, weights, value)
+
+
+def _each_sees_one(allowed: Any) -> bool:
+    return is_constant(allowed) and isinstance(allowed, np.ndarray) and bool(allowed.any(-1).all())

@@ -59,19 +59,12 @@ def arange(net: Network, start: Any, stop: Any, step: Any, dtype: DType | None) 
 
 
 def gather(net: Network, x: Any, index: Any, dim: int) -> Tensor:
-    """The numbers at computed places of one axis, ``x.gather(dim, index)``."""
+    """The numbers at computed places of one axis, as `numpy.take_along_axis` gives them: the other axes are matched."""
     x = net.constant(x) if is_constant(x) else net.tensor(x)
     index = net.constant(index) if is_constant(index) else net.tensor(index)
     if x.ndim != index.ndim:
         raise net.refuse(f"expected places of {x.ndim} axes, found {index.shape}")
     axis = net.axis(x, dim)
-    if any(a != b and i != axis and b != 1 for i, (a, b) in enumerate(zip(x.shape, index.shape))):
-        # PyTorch takes the first places of the other axes
-        from cylstm.program.operations.parts import slice_axis
-
-        for i, size in enumerate(index.shape):
-            if i != axis and isinstance(size, int) and x.size(i) != size:
-                x = slice_axis(net, x, i, 0, size)
     (x, index), counts = net.apart([x, index])
     if max(counts) > 1:
         raise net.refuse("places of joined axes are not supported")

@@ -5,6 +5,7 @@ import pytest
 
 import cylstm
 
+from tests.builders.keras_models import numbers
 from tests.builders.networks import same
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -49,10 +50,6 @@ def build(keras, rng, layers):
     for variable in network.weights:
         variable.assign(rng.uniform(-0.7, 0.7, variable.shape).astype(np.float32))
     return network
-
-
-def numbers(tensor):
-    return tensor.detach().cpu().numpy()
 
 
 def ours(warned):

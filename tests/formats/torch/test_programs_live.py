@@ -217,6 +217,18 @@ def test_operations_give_pytorchs_numbers(function):
         assert_like(model, module, numbers(batch, time, 6))
 
 
+@pytest.mark.parametrize("keys", [9, 5])
+@pytest.mark.parametrize("is_truth", [False, True])
+def test_attention_with_a_mask_that_is_also_causal_gives_pytorchs_numbers(is_truth, keys):
+    """PyTorch joins both where it computes with heads on the CPU, in float32."""
+    mask = torch.linspace(-1, 2, 9 * keys).sin().reshape(9, keys)
+    mask = mask > 0.2 if is_truth else mask
+    attend = torch.nn.functional.scaled_dot_product_attention
+    module = Net(lambda x: attend(x[:, None], x[:, None, :keys], x[:, None, -keys:], mask, 0, True)[:, 0])
+    x = numbers(4, 9, 6)
+    assert_like(cylstm.from_torch(module, torch.from_numpy(x)), module, x)
+
+
 def test_scores_that_are_masked_with_a_large_number_and_returned_have_that_number():
     module = Net(attends_with_raw_scores)
     assert_like(unchecked(module, ("N", 9, 6)), module, numbers(4, 9, 6))

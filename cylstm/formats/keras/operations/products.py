@@ -112,7 +112,11 @@ def dot_product_attention(
     masks = [tensor(net, one) for one in (mask, bias) if one is not None]
     if len(masks) > 1:
         raise net.refuse("a mask and a bias together are not supported; add the mask to the bias as -1e9")
-    y = scaled_dot_product_attention(net, q, k, v, masks[0] if masks else None, is_causal, scale)
+    given = masks[0] if masks else None
+    if mask is not None:
+        given = elementwise.cast(net, given, "bool")
+    least = float(-0.7 * np.finfo(net.dtype).max)
+    y = scaled_dot_product_attention(net, q, k, v, given, is_causal, scale, left_out=least)
     return shapes.permute(net, y, (0, 2, 1, 3))
 
 

@@ -11,11 +11,10 @@ import numpy as np
 from cylstm.formats.onnx.call import Call
 from cylstm.formats.onnx.folding import check_count
 from cylstm.program.operations import shape
-from cylstm.program.operations.attention import scaled_dot_product_attention
-from cylstm.program.operations.elementwise import activation, add, binary, multiply, where
+from cylstm.program.operations.attention import over_allowed, scaled_dot_product_attention
+from cylstm.program.operations.elementwise import activation, add, binary, multiply
 from cylstm.program.operations.linear import linear
 from cylstm.program.operations.products import product
-from cylstm.program.operations.softmax import softmax
 from cylstm.program.tensor import Tensor, dtype_of, is_constant, shape_of
 
 _KNOWN = frozenset((
@@ -81,12 +80,7 @@ def _of_heads(call: Call, query: Tensor, key: Tensor, value: Tensor) -> Any:
     elif mask is not None:
         allowed.append(binary(net, "greater", mask, -math.inf))
         scores = add(net, scores, mask)
-    for one in allowed:
-        scores = where(net, one, scores, -math.inf)
-    weights = softmax(net, scores, -1)
-    for one in allowed:  # of a query that may see no key, all weights are 0
-        weights = where(net, one, weights, 0.0)
-    return product(net, weights, value)
+    return over_allowed(net, scores, allowed, value)
 
 
 def _around(call: Call, times: list[Any], causal: bool, windows: list[int]) -> np.ndarray:

@@ -128,6 +128,15 @@ def index_select(net: Network, self: Any, dim: int, index: Any) -> Any:
 
 
 def gather(net: Network, self: Any, dim: int, index: Any, sparse_grad: bool = False) -> Any:
+    """Of the other axes the first places, as many as `index` has: also where it has one, which is not matched."""
+    rank = len(shape_of(self))
+    for k, (size, count) in enumerate(zip(shape_of(self), shape_of(index))):
+        if k != dim % max(rank, 1) and isinstance(count, int) and count != size:
+            self = parts.slice_axis(net, self, k, 0, count)
+    return take_along(net, self, dim, index)
+
+
+def take_along(net: Network, self: Any, dim: int, index: Any) -> Any:
     if is_constant(self) and is_constant(index):
         return np.take_along_axis(np.asarray(self), np.asarray(index), dim)
     return constants.gather(net, self, index, dim)
@@ -136,7 +145,7 @@ def gather(net: Network, self: Any, dim: int, index: Any, sparse_grad: bool = Fa
 def take_along_dim(net: Network, self: Any, indices: Any, dim: Any = None) -> Any:
     if dim is None:
         self, indices, dim = shape.flatten(net, self), shape.flatten(net, indices), 0
-    return gather(net, self, dim, constants.from_front(net, indices, shape_of(self)[dim]))
+    return take_along(net, self, dim, constants.from_front(net, indices, shape_of(self)[dim]))
 
 
 def expand_as(net: Network, self: Any, other: Any) -> Any:
