@@ -36,3 +36,13 @@ def assert_expected(model, name):
     expected = [EXPECTED[key] for key in sorted(EXPECTED) if key.startswith(f"{name}.y")]
     for y, right in zip(found if isinstance(found, list) else [found], expected, strict=True):
         assert np.abs(y - right).max() <= TOLERANCE * max(1.0, np.abs(right).max())
+
+
+def assert_results(model, arrays, name):
+    """`model` gives what Keras gave, ``NAME.y0`` and so on of `arrays`, for their ``x``."""
+    results = [arrays[key] for key in arrays if key.startswith(f"{name}.y")]
+    found = model.predict(arrays["x"])
+    for k, (y, other) in enumerate(zip(found, results, strict=True)):
+        assert y.shape == other.shape, k
+        scale = np.abs(other[np.isfinite(other)]).max(initial=1.0)
+        np.testing.assert_allclose(y, other, rtol=0, atol=5e-6 * scale, err_msg=str(k))

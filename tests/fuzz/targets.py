@@ -181,6 +181,13 @@ def fuzz_keras_config_2(data: bytes) -> None:
     read(_file(".weights.h5", _hdf5_archive()), architecture=data, keras_version="2.1.5")
 
 
+def fuzz_keras_op_layer(data: bytes) -> None:
+    from cylstm.formats.keras.operations.op_layers import node_of
+
+    text = data.decode("utf-8", "replace")
+    node_of("fuzz", parse_json(data, "fuzz") if text[:1] == "{" else text)
+
+
 def fuzz_keras_hdf5(data: bytes) -> None:
     read(_file(".weights.h5", data), architecture=_KERAS_MODEL)
 
@@ -251,6 +258,7 @@ if importlib.util.find_spec("h5py"):
     TARGETS |= {
         "keras_config": fuzz_keras_config,
         "keras_config_2": fuzz_keras_config_2,
+        "keras_op_layer": fuzz_keras_op_layer,
         "keras_hdf5": fuzz_keras_hdf5,
         "keras_hdf5_layers": fuzz_keras_hdf5_layers,
         "keras_h5": fuzz_keras_h5,
@@ -302,7 +310,12 @@ def _keras_seeds(name: str) -> list[bytes]:
     index = {"metadata": {}, "weight_map": {rnn: ["a.weights.h5"], dense: ["a.weights.h5"]}}
     archives = [_hdf5_archive(), _hdf5_archive("latest"), _hdf5_archive(chunks=True, compression="gzip", shuffle=True)]
     configs = [json.dumps(model).encode() for model in (_KERAS_MODEL, old, rich, made.keras_model(conv))]
+    attributes = {"keep_dims": {"b": True}, "T": {"type": "DT_FLOAT"}, "axis": {"list": {"i": ["1", "-1"]}}}
+    attributes |= {"alpha": {"f": 0.5}, "mode": {"s": "UkVGTEVDVA=="}}
+    node = {"name": "s", "op": "Sum", "input": ["a", "b"], "attr": attributes}
+    text = b"\n\x03add\x12\x05AddV2\x1a\x03Abs\x1a\x05add/y*\x07\n\x01T\x12\x020\x01"
     return {
+        "keras_op_layer": [json.dumps(node).encode(), text],
         "keras_config": configs,
         "keras_config_2": configs,
         "keras_hdf5": archives,

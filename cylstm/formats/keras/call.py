@@ -425,6 +425,9 @@ class LayerCall:
             raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
         if isinstance(found, Comparison):
             flow = self.maker.flow_of(found.given)
+            is_number_a_step = flow.value.kind == "vector" and len(flow.value.shape) == 1
+            if is_number_a_step and isinstance(given, Computed) and not self.maker.is_input(flow.value):
+                return self.maker.mask_of_numbers(given, f"{self.what}: argument {key}")
             if not found.is_reduced and flow.value.kind != "index" and len(flow.value.shape) > 1:
                 raise UnsupportedError(f"{self.what}: a mask for each feature is not supported")
             return self.maker.mask_of(flow.value, found.number, self.what)

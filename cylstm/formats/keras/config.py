@@ -285,6 +285,8 @@ def read_layer(
     """A serialised layer; messages begin with `start` and call it a `role`."""
     given = entry.get("config") if isinstance(entry, dict) else None
     name = given.get("name", entry.get("name")) if isinstance(given, dict) else None
+    if isinstance(name, str) and entry.get("class_name") == "TensorFlowOpLayer":
+        name = entry.get("name", f"tf_op_layer_{name}")  # its config leaves the start out
     what = f"{start}{role} {name!r}" if isinstance(name, str) else f"{start}a {role}"
     class_name, config = read_object(what, entry, may_be_custom=may_be_custom)
     if not isinstance(config, dict):

@@ -1,5 +1,7 @@
 """TensorFlow's functions between the layers of a Keras 2 model: TFOpLambda and SlicingOpLambda name them.
 
+A TensorFlowOpLayer, of files before 2.4, holds an operation of TensorFlow's graphs instead: see `op_layers`.
+
 The parameters have TensorFlow's names. A file that is newer or older than another names some of them otherwise:
 ``compat.v1.transpose`` is ``transpose``.
 """
@@ -23,12 +25,16 @@ from cylstm.program.operations.conv import pad_axis
 from cylstm.program.operations.reduce import cumulate, reduce
 from cylstm.program.tensor import is_constant, shape_of
 
-#: Keras 2's layers that are a function of TensorFlow
-TENSORFLOW_LAYERS = ("TFOpLambda", "SlicingOpLambda")
+#: Keras 2's layers that are a function or an operation of TensorFlow
+TENSORFLOW_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 
 
 def add_tensorflow(operations: Operations, call: LayerCall, args: Sequence[Any]) -> list[Any]:
     """The results of a function of TensorFlow on `args`. Raises `UnsupportedError` for one that is not computed."""
+    if call.layer.class_name == "TensorFlowOpLayer":
+        from cylstm.formats.keras.operations.op_layers import add_op_layer
+
+        return add_op_layer(operations, call, args)
     given = call.layer.config.get("function")
     if not isinstance(given, str):
         raise FormatError(f"{call.what}: option function expected a name, found {given!r:.80}")
