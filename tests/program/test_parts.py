@@ -230,6 +230,17 @@ def test_computed_places_beside_a_constant_of_as_many_rows_are_refused():
         constants.gather(program.net, tensor, np.zeros((5, 2), np.int64), 1)
 
 
+def test_constants_of_more_numbers_than_a_network_needs_are_refused():
+    """A few bytes of a file can ask for any number of them."""
+    net = TensorProgram(21).net
+    for make in (lambda: constants.full(net, [1 << 13, 1 << 13], 0, "float"),
+                 lambda: constants.arange(net, 0, 1 << 40, 1, "int"),
+                 lambda: constants.arange(net, 0.0, -1.0, -1e-12, None)):  # fmt: skip
+        with pytest.raises(CylstmError, match="a constant of .* numbers is not supported; at most 33,554,432"):
+            make()
+    assert constants.full(net, [3, 4], 2, "int").shape == (3, 4)
+
+
 def test_a_sum_of_a_part_and_the_rest_takes_an_open_time():
     program = TensorProgram(19)
     tensor, array = program.tensor(STEPS, FEATURES, is_open=True)

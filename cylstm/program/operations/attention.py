@@ -11,6 +11,7 @@ import numpy as np
 
 from cylstm.graph.values import Option, Value
 from cylstm.program.network import MIXES, Network
+from cylstm.program.operations.constants import checked
 from cylstm.program.operations.elementwise import add, binary, multiply, where
 from cylstm.program.operations.products import product
 from cylstm.program.operations.shape import transpose
@@ -168,6 +169,7 @@ def scaled_dot_product_attention(
     if causal:
         if not all(isinstance(one, int) for one in steps):
             raise net.needs_time("causal attention beside a mask, or between two times of different lengths,")
+        checked(net, math.prod(steps))
         allowed.append(np.tril(np.ones(steps, bool)))
     scores: Any = multiply(net, product(net, q, transpose(net, k, -2, -1)), scale)
     if dtype_of(mask) == "bool":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,15 @@ from cylstm.program.tensor import (
     is_constant,
 )
 
+#: the most numbers of one constant that a program makes of sizes alone: a few bytes of a file can ask for any number
+MOST_NUMBERS = 1 << 25
+
+
+def checked(net: Network, count: float) -> None:
+    """Raise `UnsupportedError` about a constant of more numbers than any network needs."""
+    if count > MOST_NUMBERS:
+        raise net.refuse(f"a constant of {count:.3g} numbers is not supported; at most {MOST_NUMBERS:,} are")
+
 
 def numpy_dtype(net: Network, dtype: DType) -> Any:
     """The type of constants."""
@@ -34,15 +44,15 @@ def full(net: Network, shape: Sequence[Size], value: Any, dtype: DType) -> Any:
         from cylstm.program.operations.shape import expand
 
         return expand(net, cast(net, value, dtype), shape)
-    array = np.full([1 if isinstance(size, Dim) else int(size) for size in shape], value).astype(
-        numpy_dtype(net, dtype)
-    )
-    return constant(array, shape)
+    sizes = [1 if isinstance(size, Dim) else int(size) for size in shape]
+    checked(net, math.prod(sizes))
+    return constant(np.full(sizes, value).astype(numpy_dtype(net, dtype)), shape)
 
 
 def arange(net: Network, start: Any, stop: Any, step: Any, dtype: DType | None) -> Any:
     """start, start + step, ... up to `stop`, which may be a time."""
     if not isinstance(stop, Dim) and not isinstance(start, Dim):
+        checked(net, (stop - start) / step)
         array = np.arange(start, stop, step)
         return array.astype(numpy_dtype(net, dtype)) if dtype else array
     if stop == BATCH_SIZE and start == 0 and step == 1:
