@@ -143,6 +143,41 @@ class MixtureHead(layers.Layer):
         return {**super().get_config(), "components": self.components}
 
 
+class MinimalGatedCell(layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = self.output_size = units
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], self.units), initializer="random_normal", name="w")
+        self.u = self.add_weight(shape=(self.units, self.units), initializer="random_normal", name="u")
+        self.built = True
+
+    def call(self, x, states, training=None):
+        f = ops.sigmoid(x @ self.w + states[0] @ self.u)
+        h = f * states[0] + (1 - f) * ops.tanh(x @ self.w)
+        return h, [h]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class MinimalGated(layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.rnn = layers.RNN(MinimalGatedCell(units), return_sequences=True)
+
+    def build(self, shape):
+        self.rnn.build(shape)
+
+    def call(self, x):
+        return self.rnn(x)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
 def weighted_average():
     x = keras.Input((None, FEATURES), name="x")
     return keras.Model(
@@ -188,6 +223,11 @@ def mixture():
     return keras.Model(x, MixtureHead(4, name="mdn")(layers.LSTM(5)(x)))
 
 
+def cell():
+    x = keras.Input((TIME, FEATURES), name="x")
+    return keras.Model(x, layers.Dense(2)(MinimalGated(5, name="gated")(x)))
+
+
 def average():
     return keras.Sequential(
         [
@@ -207,6 +247,7 @@ FUNCTIONS = {
     "SqueezeExcite": DOCUMENTED["squeeze_excite"],
     "Time2Vec": DOCUMENTED["time2vec"],
     "MixtureHead": DOCUMENTED["mixture_head"],
+    "MinimalGated": DOCUMENTED["minimal_gated"],
     **DOCUMENTED["custom_layers"],
 }
 
@@ -219,6 +260,7 @@ NETWORKS = {
     excite: "SqueezeExcite",
     periods: "Time2Vec",
     mixture: "MixtureHead",
+    cell: "MinimalGated",
     average: "average",
 }
 
@@ -246,6 +288,14 @@ def assert_close(found, expected):
         b = ops.convert_to_numpy(b) if hasattr(b, "numpy") else b
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_a_cell_of_ones_own_is_refused_with_what_to_do():
+    model = keras.Sequential([keras.Input((TIME, FEATURES)), layers.RNN(MinimalGatedCell(5))])
+    with pytest.raises(
+        cylstm.UnsupportedError, match="cells of class MinimalGatedCell.*layer of your own.*custom_layers="
+    ):
+        cylstm.from_keras(model, custom_layers={})
 
 
 @pytest.mark.parametrize("where", ["live", ".keras", ".h5"])

@@ -260,6 +260,11 @@ def _initial_states(
     return [[{role: next(flat) for role in cell} if given else {} for cell in cells] for cells in roles]
 
 
+def _cell_of(layer: LayerConfig, entry: object) -> LayerConfig:
+    """A cell, also of a class that is none of Keras's, which is refused by name then."""
+    return layer.inner(entry, "cell", may_be_custom=True)
+
+
 def _read(layer: LayerConfig) -> _Recurrent:
     """Check a recurrent layer's own options and find its cells."""
     if layer.class_name not in RECURRENT_LAYERS:
@@ -270,20 +275,22 @@ def _read(layer: LayerConfig) -> _Recurrent:
     is_stack = False
     if layer.class_name == "RNN":
         layer.check_options({"cell", *_LAYER_OPTIONS})
-        cell = layer.inner(layer.config.get("cell"), "cell")
+        cell = _cell_of(layer, layer.config.get("cell"))
         cells = (cell,)
         if cell.class_name == "StackedRNNCells":
             cell.check_options({"cells"})
             entries = cell.config.get("cells")
             if not isinstance(entries, list) or not 0 < len(entries) <= 1000:
                 raise FormatError(f"{cell.what}: option cells expected a list of 1 to 1000 cells")
-            cells = tuple(layer.inner(entry, "cell") for entry in entries)
+            cells = tuple(_cell_of(layer, entry) for entry in entries)
             is_stack = True
         for cell in cells:
             if cell.class_name not in _CELLS:
                 raise UnsupportedError(
-                    f"{cell.what}: cells of class {cell.class_name} are not supported; "
-                    f"supported are {', '.join(_CELLS)}"
+                    f"{cell.what}: cells of class {cell.class_name.rpartition('>')[2]} are not supported; supported "
+                    f"are {', '.join(_CELLS)}. A cell of your own is a program, which a file does not hold: put its "
+                    "RNN into a layer of your own and give custom_layers= what that computes, step by step "
+                    "(docs/custom-layers.md)"
                 )
     for cell in cells:
         cell.check_options(_CELL_OPTIONS[_KINDS[cell.class_name]] | (_LAYER_OPTIONS if cell is layer else set()))
