@@ -117,6 +117,10 @@ def fuzz_pt2(data: bytes) -> None:
     _read_program("net/models/model.json", data)
 
 
+def fuzz_pt2_network(data: bytes) -> None:
+    read(_file(".pt2", _zip_with_checksums(_program() | {"net/models/model.json": data})))
+
+
 def fuzz_pt2_config(data: bytes) -> None:
     _read_program("net/data/weights/model_weights_config.json", data)
 
@@ -240,6 +244,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "torch": fuzz_torch,
     "torch_stream": fuzz_torch_stream,
     "pt2": fuzz_pt2,
+    "pt2_network": fuzz_pt2_network,
     "pt2_config": fuzz_pt2_config,
     "pt2_size": fuzz_pt2_size,
     "safetensors": fuzz_safetensors,
@@ -485,6 +490,7 @@ def seeds(name: str) -> list[bytes]:
         ],
         "torch_stream": [stream + struct.pack("<q", 1) + b"abcd"],
         "pt2": [json.dumps(one(np.random.default_rng(4))[0]).encode() for one in programs],
+        "pt2_network": [json.dumps(one(np.random.default_rng(4))[0]).encode() for one in programs],
         "pt2_config": [_program()["net/data/weights/model_weights_config.json"]],
         "pt2_size": [
             b"2*s77 + 1",

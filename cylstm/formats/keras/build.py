@@ -330,8 +330,8 @@ class Model:
         args = [given(item) for item in call.args]
         kwargs = {key: given(item) for key, item in call.kwargs.items()}
         self.refuse_bare_times(layer, [args, list(kwargs.values())])
-        if layer.is_operation or layer.class_name in TENSORFLOW_LAYERS:
-            add = add_operation if layer.is_operation else add_tensorflow
+        add = _adder(layer)
+        if add is not None:
             one = LayerCall(self, layer, name, owner, within, [], arguments=kwargs, first=first)
             return self.watched(one, [*args, *kwargs.values()], lambda: add(self.operations, one, args))
         kind = None if self.custom.key(layer) is not None else LAYERS.get(layer.class_name)
@@ -668,6 +668,17 @@ class Model:
         )
         self.used |= {weight.name: roles[role] for role, weight in taken.items()}
         return {role: weight.array for role, weight in taken.items() if role not in ignored}
+
+
+def _adder(layer: LayerConfig) -> Callable[[Operations, LayerCall, Sequence[Any]], list[Any]] | None:
+    """What adds an operation that Keras writes like a layer; None for a layer."""
+    if layer.is_operation:
+        return add_operation
+    if layer.class_name == "TensorFlowOpLayer":
+        from cylstm.formats.keras.operations.op_layers import add_op_layer
+
+        return add_op_layer
+    return add_tensorflow if layer.class_name in TENSORFLOW_LAYERS else None
 
 
 def _values(nest: object) -> list[Value]:

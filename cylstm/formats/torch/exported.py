@@ -453,7 +453,8 @@ class _Graph(JsonFields):
                 ("as_sym_bool", "sym_bool_values"),
             )
         }
-        self.described["as_sym_float"] = graph.get("sym_float_values") or {}
+        floats = "sym_float_values"  # not in files of older versions
+        self.described["as_sym_float"] = self.field(graph, floats, dict, "graph") if graph.get(floats) else {}
         self.types: dict[str, TensorType | NumberType] = {}
         self.operations: list[Operation] = []
         self.refused: dict[str, str] = {}

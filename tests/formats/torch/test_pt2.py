@@ -223,6 +223,13 @@ def test_every_kind_of_argument_is_read(tmp_path, made, argument, expected):
     assert type(found["second"]) is type(expected)
 
 
+@pytest.mark.parametrize("given", [True, 3, "a", [1]])
+def test_numbers_of_a_graph_that_are_no_object_are_refused(tmp_path, made, given):
+    content, _ = made
+    content["graph_module"]["graph"]["sym_float_values"] = given
+    rejects(tmp_path, made, "'sym_float_values' expected an object")
+
+
 def test_a_graph_that_is_an_argument_is_a_program_with_names_of_its_own(tmp_path, made):
     content, arrays = made
     inside = content["graph_module"]["graph"]

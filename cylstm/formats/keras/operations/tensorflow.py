@@ -25,16 +25,12 @@ from cylstm.program.operations.conv import pad_axis
 from cylstm.program.operations.reduce import cumulate, reduce
 from cylstm.program.tensor import is_constant, shape_of
 
-#: Keras 2's layers that are a function or an operation of TensorFlow
-TENSORFLOW_LAYERS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+#: Keras 2's layers that are a function of TensorFlow
+TENSORFLOW_LAYERS = ("TFOpLambda", "SlicingOpLambda")
 
 
 def add_tensorflow(operations: Operations, call: LayerCall, args: Sequence[Any]) -> list[Any]:
     """The results of a function of TensorFlow on `args`. Raises `UnsupportedError` for one that is not computed."""
-    if call.layer.class_name == "TensorFlowOpLayer":
-        from cylstm.formats.keras.operations.op_layers import add_op_layer
-
-        return add_op_layer(operations, call, args)
     given = call.layer.config.get("function")
     if not isinstance(given, str):
         raise FormatError(f"{call.what}: option function expected a name, found {given!r:.80}")
