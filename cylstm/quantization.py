@@ -110,10 +110,10 @@ def with_weights(graph: Graph, weights: object) -> Graph:
     """As `cylstm.graph.passes.with_weights`, where "int8" chooses types by the rules for this machine."""
     from cylstm.graph import passes
 
-    if weights == "int8" and any(kind.startswith("int8") for kind in graph.weight_types.values()):
-        return graph
-    if weights != "int8":
+    if not isinstance(weights, str) or weights != "int8":
         return passes.with_weights(graph, weights)
+    if any(kind.startswith("int8") for kind in graph.weight_types.values()):
+        return graph
     return quantized_graph(graph, weights)[0]
 
 
