@@ -54,8 +54,8 @@ static inline void dot_round_scalar(const float *x, int32_t count, float factor,
 }
 
 /* sums[c][v] += the weights of `quads` quads times the digits of column c */
-DOT_INLINE void dot_sums_scalar(const int8_t *w, const uint8_t *digits, int32_t quads, I_scalar (*sums)[4],
-                                const int vectors, const int columns, const bool is_wide) {
+static void dot_sums_scalar(const int8_t *w, const uint8_t *digits, int32_t quads, I_scalar (*sums)[4],
+                            const int vectors, const int columns, const bool is_wide) {
     for (int c = 0; c < columns; c++, digits += DOT_BYTES) {
         const int8_t *row = w;
         for (int32_t k = 0; k < 4 * quads; k += 4) {
