@@ -166,7 +166,7 @@ class Trace(Mapping[str, LayerTrace]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all arrays to an ``.npz`` file, or to a folder if the name has no ending; `Trace.load` reads both.
 
-        What an earlier trace left there is replaced.
+        Either appears complete or not at all. What an earlier trace left there is replaced.
 
         Raises
         ------
@@ -175,6 +175,8 @@ class Trace(Mapping[str, LayerTrace]):
         ArgumentError
             If there is a folder that is no trace.
         """
+        from cylstm.formats.whole_file import whole_file
+
         text = os.fspath(path)
         arrays = self._arrays()
         if not os.path.splitext(text)[1]:
@@ -189,14 +191,8 @@ class Trace(Mapping[str, LayerTrace]):
                 f"Trace.save writes .npz files, and folders with a name without ending, found {text!r}"
             )
         arrays["trace"] = np.frombuffer(json.dumps(self._head()).encode(), np.uint8)
-        partial = f"{text}.{os.getpid()}.part"
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-            os.replace(partial, text)
-        finally:
-            if os.path.exists(partial):
-                os.remove(partial)
+        with whole_file(text) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def _head(self) -> dict[str, Any]:
         """What the arrays of `_arrays` are."""

@@ -335,6 +335,24 @@ def test_a_saved_trace_is_read_back(rng, tmp_path):
             Trace.load(tmp_path / "cut.npz")
 
 
+def test_a_saved_trace_appears_complete_or_not_at_all(rng, tmp_path, monkeypatch):
+    model = network(rng, plain_lstm)
+    trace = model.trace(batch_of(rng, model))
+    path = tmp_path / "trace.npz"
+    trace.save(path)
+    before = path.read_bytes()
+
+    def write_some(file, **arrays):
+        file.write(b"PK")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", write_some)
+    for to in (path, tmp_path / "other.npz"):
+        with pytest.raises(KeyboardInterrupt):
+            trace.save(to)
+    assert [one.name for one in tmp_path.iterdir()] == ["trace.npz"] and path.read_bytes() == before
+
+
 def test_a_trace_becomes_a_data_frame(rng):
     pandas = pytest.importorskip("pandas")
     model = network(rng, plain_lstm)
@@ -373,6 +391,26 @@ def test_small_weights_give_the_same_trace_bits_as_the_prediction(rng):
     model = cylstm.Model(builder.build(), weights="float16")
     x = numbers(rng, 2, 30, 9)
     assert same(model.trace(x).outputs, model.predict(x))
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "error"), [("int8", "int16", 0.03), ("int8", "int8", 0.06), ("float16", None, 2e-3)]
+)
+def test_a_quantised_model_is_traced_near_the_full_one(rng, weights, activations, error):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 40))
+    kind, tensors, options = lstm(rng, 40, 64, vectors=[("bias", 256)])
+    y = builder.add(kind, "cell", {"x": x}, {role: array / 3 for role, array in tensors.items()}, options)["y"]
+    builder.output(builder.add("dense", "head", {"x": y}, {"weight": weight(rng, 70, 64)})["y"])
+    model = cylstm.Model(builder.build())
+    small, x = model.quantize(weights, activations), numbers(rng, BATCH, TIME, 40)
+    assert len(small.graph.weight_types) == 3
+    trace, full = small.trace(x), model.trace(x)
+    assert same(trace.outputs, small.predict(x)) and not same(trace.outputs, full.outputs)
+    for part in full["cell"].parts:
+        apart = np.abs(trace["cell"][part] - full["cell"][part]).max()
+        assert 0 < apart < error, (part, apart)
+    assert same(trace["head"].y, trace.outputs)
 
 
 def step_by_hand(torch, cell, x, weights, sizes):

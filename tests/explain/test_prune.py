@@ -715,6 +715,21 @@ def test_states_of_the_units_that_are_left_go_on(rng):
         smaller.predict(more, initial_state=[(h, c)])
 
 
+@pytest.mark.parametrize("make", [plain_lstm, gru, rnn])
+def test_the_smaller_model_is_traced_as_the_units_that_are_left(rng, make):
+    net = Net(rng)
+    net.cell("cell", plant(make(rng, FEATURES, UNITS), ZEROS, copies=COPIES))
+    net.head()
+    model, x = net.model(), numbers(rng, 4, 9, FEATURES)
+    smaller = pruned(model, x)
+    trace, full = smaller.trace(x), model.trace(x)
+    np.testing.assert_allclose(trace.outputs, smaller.predict(x), rtol=0, atol=1e-13)
+    left = smaller.pruning["cell"].remaining
+    assert trace["cell"].parts == full["cell"].parts and len(left) == UNITS - 4
+    for part in full["cell"].parts:
+        np.testing.assert_allclose(trace["cell"][part], full["cell"][part][..., left], rtol=0, atol=1e-12)
+
+
 def test_weights_in_half_precision_stay_so(rng):
     net = Net(rng, dtype=np.float32)
     net.cell("cell", plant(plain_lstm(rng, FEATURES, UNITS), ZEROS))

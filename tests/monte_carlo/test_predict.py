@@ -293,6 +293,27 @@ def test_a_model_with_float16_weights_draws_too(rng):
         np.testing.assert_allclose(model.predict_mc(x, 2, seed=SEED, rates=rates(how)).samples[1], y, atol=2e-6)
 
 
+@pytest.mark.parametrize("how", ["sequence", "gates", "steps"])
+@pytest.mark.parametrize(("weights", "activations"), [("int8", "int16"), ("int8", "int8"), ("bfloat16", None)])
+def test_a_quantised_model_draws_the_same_and_is_as_near_the_full_one_as_without(rng, weights, activations, how):
+    tensors = lstm_state_dict(rng, 40, 64, num_layers=2)
+    tensors |= {"fc.weight": rng.normal(size=(70, 64)).astype(np.float32) / 8}
+    model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Linear("fc")])
+    small = model.quantize(weights, activations)
+    assert len(small.graph.weight_types) == 5
+    x = rng.normal(size=(BATCH, 12, 40)).astype(np.float32)
+    # what is kept becomes ten times as large: more than a state, or what a layer of states reads, is otherwise
+    of_a_layer = {"dropout": 0.9, "recurrent_dropout": 0.9, "masks": how}
+    given = {"lstm.l0": of_a_layer, "lstm.l1": of_a_layer, "fc": 0.2}
+    full, found = model.predict_mc(x, 8, seed=SEED, rates=given), small.predict_mc(x, 8, seed=SEED, rates=given)
+    assert ((full.samples == 0) == (found.samples == 0)).all()
+    apart = found.samples - full.samples
+    scale = np.sqrt(np.mean(full.samples**2) / np.mean(model.predict(x) ** 2))
+    rms = model.compare(small, x).rms
+    assert 0 < np.sqrt(np.mean(apart**2)) < 3 * scale * rms
+    assert same(found.samples, small.predict_mc(x, 8, seed=SEED, rates=given, threads=2).samples)
+
+
 def test_more_draws_than_the_engine_takes_are_refused():
     builder = GraphBuilder()
     x = builder.input("input", (4,))
