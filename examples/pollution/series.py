@@ -284,18 +284,29 @@ def bootstrap_difference(
     width = truth[0].size
     errors = [np.nan_to_num((f - truth) ** 2).reshape(-1, width).sum(1) for f in (forecast, other)]
     count = (~np.isnan(truth)).reshape(-1, width).sum(1)
-    scored = np.flatnonzero(count)
-    span = slice(scored[0], scored[-1] + 1)
-    errors, count = [error[span] for error in errors], count[span]
-    hours = len(count)
-    block = min(block, hours)
-    columns = np.stack([*errors, count], axis=1).astype(np.float64)
-    sums = np.concatenate([np.zeros((1, 3)), np.cumsum(np.concatenate([columns, columns[:block]]), axis=0)])
-    starts = np.random.default_rng(seed).integers(0, hours, (draws, -(-hours // block)))
-    total = (sums[starts + block] - sums[starts]).sum(axis=1)
+    total = _drawn_sums(np.stack([*errors, count], axis=1), block, draws, seed)
     difference = np.sqrt(total[:, 0] / total[:, 2]) - np.sqrt(total[:, 1] / total[:, 2])
     low, high = np.quantile(difference, [0.025, 0.975])
     return float(low), float(high)
+
+
+def bootstrap_mean(values: np.ndarray, block: int = 168, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """95% interval of the mean of values (time,) that are not NaN, by the bootstrap of `bootstrap_difference`."""
+    total = _drawn_sums(np.stack([np.nan_to_num(values), ~np.isnan(values)], axis=1), block, draws, seed)
+    low, high = np.quantile(total[:, 0] / total[:, 1], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _drawn_sums(columns: np.ndarray, block: int, draws: int, seed: int) -> np.ndarray:
+    """Sums of columns (time, n), the last of which counts, over blocks of hours drawn with replacement: (draws, n)."""
+    scored = np.flatnonzero(columns[:, -1])
+    columns = columns[scored[0] : scored[-1] + 1].astype(np.float64)
+    hours = len(columns)
+    block = min(block, hours)
+    sums = np.cumsum(np.concatenate([np.zeros((1, columns.shape[1])), columns, columns[:block]]), axis=0)
+    starts = np.random.default_rng(seed).integers(0, hours, (draws, -(-hours // block)))
+    found: np.ndarray = (sums[starts + block] - sums[starts]).sum(axis=1)
+    return found
 
 
 #: What the tables score: a name and the leads it pools.

@@ -212,6 +212,8 @@ def test_an_occlusion_map_hatches_the_negative_cells_alone(rng):
     axis = plot.occlusion(effects, ["a", "b", "c"], first=-6, unit="kW")
     np.testing.assert_array_equal(picture(axis)[0], effects[:, 0])
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b", "c"]
+    # as the values of cylstm.explain.occlusion are
+    assert axis.get_title(loc="left") == "the prediction less that without"
     (image,) = axis.get_images()
     assert image.get_clim()[0] == -image.get_clim()[1] == -np.nanmax(np.abs(effects))
     hatched = [one for one in axis.collections if one.get_hatch() or getattr(one, "hatches", [None])[0]]

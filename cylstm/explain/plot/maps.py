@@ -149,7 +149,7 @@ def occlusion(
     names: Sequence[str] | None = None,
     *,
     first: int = 0,
-    title: str = "effect of leaving out",
+    title: str = "the prediction less that without",
     unit: str = "",
     ax: Axes | None = None,
 ) -> Axes:
@@ -158,7 +158,8 @@ def occlusion(
     Parameters
     ----------
     effects : array_like
-        (time, features): of any method that gives a number for each step and feature.
+        (time, features): of any method that gives a number for each step and feature. The title is that of the
+        ``values`` of `cylstm.explain.occlusion`.
     names : list of str, optional
         Of the features.
     first : int
