@@ -314,6 +314,21 @@ def test_a_quantised_model_draws_the_same_and_is_as_near_the_full_one_as_without
     assert same(found.samples, small.predict_mc(x, 8, seed=SEED, rates=given, threads=2).samples)
 
 
+@pytest.mark.parametrize("cell", ["plain_lstm", "gru", "rnn"])
+def test_smaller_models_keep_the_rates_and_draw_for_the_units_that_are_left(rng, cell):
+    kept = {"cell": {"dropout": READ, "recurrent_dropout": RECURRENT, "masks": "gates"}}
+    model = cylstm.Model(network(rng, cell)._replace(noise=kept))
+    x, _, _ = inputs(rng, model)
+    half, left = model.quantize("float16"), model.prune(fraction=0.5, data=x)
+    assert len(left.pruning["cell"].remaining) < HIDDEN
+    for smaller in (half, left):
+        found = smaller.predict_mc(x, 3, seed=SEED, rates={"fc": RESULT})
+        assert found.rates == kept | {"fc": {"output_dropout": RESULT}}
+        for sample in range(3):
+            y = expected(smaller.graph, x, sample, "gates")
+            np.testing.assert_allclose(found.samples[sample], y, rtol=0, atol=2e-6)
+
+
 def test_more_draws_than_the_engine_takes_are_refused():
     builder = GraphBuilder()
     x = builder.input("input", (4,))
