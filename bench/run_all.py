@@ -1,4 +1,4 @@
-"""The whole suite: every table and picture of bench/results, and JSON of every round. Some fifteen minutes.
+"""The whole suite: every table and picture of bench/results, and JSON of every round. Some twenty minutes.
 
 Each part is a process of its own, because several engines take their number of threads once. A part that fails is
 named at the end, and its file stays as it was. The tables of docs/performance.md are taken from these files
@@ -23,6 +23,9 @@ PARTS: dict[str, list[str]] = {
     "cells-1": ["cells.py", "--threads", "1", "--limit-s", "4"],
     "cells-2": ["cells.py", "--threads", "2", "--limit-s", "4"],
     "kinds-1": ["cells.py", "--kinds", "gru", "rnn", "--section", "kinds-1", "--rounds", "30", "--limit-s", "1.5"],
+    "quantised-1": ["quantised.py", "--limit-s", "1.5"],
+    "quantised-2": ["quantised.py", "--threads", "2", "--limit-s", "1.5"],
+    "quantised-avx2": ["quantised.py", "--ours", "--isa", "avx2", "--section", "quantised-avx2", "--limit-s", "1"],
     "engines": ["engines.py"],
     "backends": ["engines.py", "--backends", "--section", "backends", "--limit-s", "2"],
     "roofline": ["roofline.py", "--threads", "1", "2", "--limit-s", "0.7"],

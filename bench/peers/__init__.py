@@ -1,7 +1,8 @@
 """The engines that the benchmarks measure, one file each.
 
 A new one: a module ``name_.py`` here (the underscore keeps it from shadowing the package it imports) with one or more
-`Peer` classes in its ``PEERS``, and its name in `MODULES`.
+`Peer` classes in its ``PEERS``, and its name in `MODULES`. Those whose weights take fewer bytes than float32's are in
+its ``QUANTISED``, which `quantised.py` measures.
 """
 
 from __future__ import annotations
@@ -23,11 +24,19 @@ MODULES = (
     "keras_",
 )
 
-__all__ = ["MODULES", "Cell", "Peer", "find_peers"]
+#: those that have weights of fewer bytes
+QUANTISED_MODULES = ("cylstm_", "torch_", "onnxruntime_", "openvino_", "litert_")
+
+__all__ = ["MODULES", "QUANTISED_MODULES", "Cell", "Peer", "find_peers"]
 
 
-def find_peers() -> tuple[list[type[Peer]], dict[str, str]]:
+def find_peers(group: str = "PEERS") -> tuple[list[type[Peer]], dict[str, str]]:
     """The engines that work here, and for each of the others why not.
+
+    Parameters
+    ----------
+    group : {"PEERS", "QUANTISED"}
+        The tuple of the modules that they are in.
 
     Returns
     -------
@@ -37,9 +46,9 @@ def find_peers() -> tuple[list[type[Peer]], dict[str, str]]:
     """
     found: list[type[Peer]] = []
     left_out: dict[str, str] = {}
-    for name in MODULES:
+    for name in MODULES if group == "PEERS" else QUANTISED_MODULES:
         try:
-            peers = importlib.import_module(f"{__name__}.{name}").PEERS
+            peers = getattr(importlib.import_module(f"{__name__}.{name}"), group)
         except (ImportError, OSError) as error:  # OSError: a shared library of the package cannot be loaded
             left_out[name.rstrip("_")] = _reason(error)
             continue

@@ -62,7 +62,7 @@ class Peer(ABC):
     kinds : tuple of str
         Which kinds of `Cell` its adapter knows.
     dtype : str
-        Of its arithmetic; only float32 peers are compared with.
+        Of its arithmetic, or of its weights where they take fewer bytes; "fastest peer" is of those with float32.
     is_ours : bool
         CyLSTM itself: measured beside the peers, never one that a ratio is taken with.
     ratio_title : str or None

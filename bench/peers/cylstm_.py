@@ -1,4 +1,4 @@
-"""CyLSTM itself: the packed engine with and without ``out=``, and the BLAS engine."""
+"""CyLSTM itself: the packed engine with and without ``out=``, its weights of fewer bytes, and the BLAS engine."""
 
 from __future__ import annotations
 
@@ -92,4 +92,39 @@ class Blas(Packed):
         return f"{cylstm.__version__}, {find_blas().origin}"
 
 
+class Weights(PackedOut):
+    """``stream.step(x, out=y)`` and ``model.predict(x)`` with the weights of one type, all matrices alike."""
+
+    name = "cylstm float32"
+    modes = ("step", "sequence")
+    ratio_title = None
+    tolerance = 0.05
+    weights = "float32"
+
+
+class Float16(Weights):
+    name = "cylstm float16"
+    weights = dtype = "float16"
+
+
+class BFloat16(Weights):
+    name = "cylstm bfloat16"
+    weights = dtype = "bfloat16"
+
+
+class Int8Wide(Weights):
+    """Activations of 16 bits."""
+
+    name = "cylstm int8a16"
+    weights, dtype = "int8a16", "int8"
+
+
+class Int8(Weights):
+    """Activations of 8 bits."""
+
+    name = "cylstm int8a8"
+    weights, dtype = "int8a8", "int8"
+
+
+QUANTISED = (Weights, Float16, BFloat16, Int8Wide, Int8)
 PEERS = (Packed, PackedOut, PackedHalf, Blas)

@@ -1,4 +1,8 @@
-"""LiteRT (TensorFlow Lite), in three forms, its graphs written without TensorFlow; on its delegate XNNPACK."""
+"""LiteRT (TensorFlow Lite), in three forms, its graphs written without TensorFlow; on its delegate XNNPACK.
+
+Each form also with "dynamic range" weights: int8, the activations quantised at each call. A FULLY_CONNECTED then has a
+scale for each row, which XNNPACK takes; the whole LSTM has one for each gate's matrix, which is all that it knows.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,12 @@ class LiteRt(Peer):
 
     def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
         self.shape = (batch, cell.hidden_size)
-        self.stepper = Interpreter(model_content=_step_graph(cell, batch), num_threads=threads)
+        is_int8 = self.dtype == "int8"
+        self.stepper = Interpreter(model_content=_step_graph(cell, batch, is_int8), num_threads=threads)
         self.stepper.allocate_tensors()
         self.x_index, *self.given = (detail["index"] for detail in self.stepper.get_input_details())
         self.new = [detail["index"] for detail in self.stepper.get_output_details()]
-        self.runner = Interpreter(model_content=_sequence_graph(cell, batch, time), num_threads=threads)
+        self.runner = Interpreter(model_content=_sequence_graph(cell, batch, time, is_int8), num_threads=threads)
         self.runner.allocate_tensors()
         self.sequence_x = self.runner.get_input_details()[0]["index"]
         self.sequence_y = self.runner.get_output_details()[0]["index"]
@@ -74,7 +79,8 @@ class LiteRtFused(LiteRt):
     modes = ("step",)
 
     def __init__(self, cell: Cell, *, batch: int, time: int, threads: int) -> None:
-        self.stepper = Interpreter(model_content=_sequence_graph(cell, batch, 1), num_threads=threads)
+        graph = _sequence_graph(cell, batch, 1, self.dtype == "int8")
+        self.stepper = Interpreter(model_content=graph, num_threads=threads)
         self.stepper.allocate_tensors()
         self.x_index = self.stepper.get_input_details()[0]["index"]
         self.y_index = self.stepper.get_output_details()[0]["index"]
@@ -111,9 +117,10 @@ class LiteRtSteps(LiteRt):
 
 
 class Graph:
-    """A ``.tflite`` graph of float32 tensors in the making."""
+    """A ``.tflite`` graph in the making, its tensors of float32, its weights perhaps of int8."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_int8: bool = False) -> None:
+        self.is_int8 = is_int8
         self.model = schema.ModelT()
         self.model.version = 3
         self.model.buffers = [schema.BufferT()]  # the first one is empty, for tensors that are computed
@@ -136,6 +143,20 @@ class Graph:
         if array.dtype == np.int32:
             self.graph.tensors[index].type = schema.TensorType.INT32
         self.model.buffers.append(buffer)
+        return index
+
+    def weights(self, array: np.ndarray, *, by_row: bool = False) -> int:
+        """A matrix, in int8 with one scale or with one for each row where the graph has such weights."""
+        if not self.is_int8:
+            return self.constant(array)
+        scales = np.abs(array).max(axis=1 if by_row else None, keepdims=True) / 127.0
+        scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
+        index = self.constant(np.rint(array / scales).astype(np.int8))
+        tensor = self.graph.tensors[index]
+        tensor.type, tensor.quantization = schema.TensorType.INT8, schema.QuantizationParametersT()
+        tensor.quantization.scale = scales.ravel().tolist()
+        tensor.quantization.zeroPoint = [0] * scales.size
+        tensor.quantization.quantizedDimension = 0
         return index
 
     def add(self, name: str, inputs: list[int], outputs: list[int], options: str = "", **values) -> None:
@@ -162,9 +183,9 @@ class Graph:
         return bytes(builder.Output())
 
 
-def _step_graph(cell: Cell, batch: int) -> bytes:
+def _step_graph(cell: Cell, batch: int, is_int8: bool = False) -> bytes:
     """Inputs x, h0, c0, h1, ...; outputs h0, c0, h1, ...."""
-    graph, hidden = Graph(), cell.hidden_size
+    graph, hidden = Graph(is_int8), cell.hidden_size
     shape = (batch, hidden)
     x = graph.tensor((batch, cell.input_size))
     inputs, outputs = [x], []
@@ -184,8 +205,9 @@ def _step_graph(cell: Cell, batch: int) -> bytes:
         both = result("CONCATENATION", [x, h], (batch, size), "ConcatenationOptions", axis=1)
 
         def product(weights: np.ndarray, both: int = both) -> int:
-            reads = [both, graph.constant(weights[:, :-1]), graph.constant(weights[:, -1])]
-            return result("FULLY_CONNECTED", reads, (batch, len(weights)), "FullyConnectedOptions")
+            reads = [both, graph.weights(weights[:, :-1], by_row=True), graph.constant(weights[:, -1])]
+            options = {"asymmetricQuantizeInputs": True} if is_int8 else {}
+            return result("FULLY_CONNECTED", reads, (batch, len(weights)), "FullyConnectedOptions", **options)
 
         sigmoids = result("LOGISTIC", [product(np.vstack([i, f, o]))], (batch, 3 * hidden))
         gates = [graph.tensor(shape) for _ in range(3)]
@@ -197,21 +219,42 @@ def _step_graph(cell: Cell, batch: int) -> bytes:
     return graph.finish(inputs, outputs)
 
 
-def _sequence_graph(cell: Cell, batch: int, time: int) -> bytes:
+def _sequence_graph(cell: Cell, batch: int, time: int, is_int8: bool = False) -> bytes:
     """Input (time, batch, input), output (time, batch, hidden)."""
-    graph, hidden = Graph(), cell.hidden_size
+    graph, hidden = Graph(is_int8), cell.hidden_size
     y = x = graph.tensor((time, batch, cell.input_size))
     for k in range(cell.layers):
         weight_ih, weight_hh, bias_ih, bias_hh = cell.layer(k)
         # gates in the order i, f, g, o; -1 for peepholes, projection and normalisation, which there are not
-        weights = [graph.constant(part) for tensor in (weight_ih, weight_hh) for part in np.split(tensor, 4)]
+        weights = [graph.weights(part) for tensor in (weight_ih, weight_hh) for part in np.split(tensor, 4)]
         biases = [graph.constant(part) for part in np.split(bias_ih + bias_hh, 4)]
         states = [graph.tensor((batch, hidden), is_variable=True) for _ in range(2)]
         reads = [y, *weights, -1, -1, -1, *biases, -1, -1, *states, -1, -1, -1, -1]
         y = graph.tensor((time, batch, hidden))
         options = {"fusedActivationFunction": schema.ActivationFunctionType.TANH, "timeMajor": True}
+        if is_int8:
+            options["asymmetricQuantizeInputs"] = True
         graph.add("UNIDIRECTIONAL_SEQUENCE_LSTM", reads, [y], "UnidirectionalSequenceLSTMOptions", **options)
     return graph.finish([x], [y])
 
 
+class LiteRtInt8(LiteRt):
+    name = "litert int8"
+    dtype = "int8"
+    tolerance = 0.05
+
+
+class LiteRtFusedInt8(LiteRtFused):
+    name = "litert fused int8"
+    dtype = "int8"
+    tolerance = 0.05
+
+
+class LiteRtStepsInt8(LiteRtSteps):
+    name = "litert steps int8"
+    dtype = "int8"
+    tolerance = 0.05
+
+
+QUANTISED = (LiteRtInt8, LiteRtFusedInt8, LiteRtStepsInt8)
 PEERS = (LiteRt, LiteRtFused, LiteRtSteps)

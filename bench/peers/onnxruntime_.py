@@ -1,6 +1,12 @@
-"""ONNX Runtime: LSTM, GRU or RNN nodes, inputs, outputs and states bound to memory once (IO binding)."""
+"""ONNX Runtime: LSTM, GRU or RNN nodes, inputs, outputs and states bound to memory once (IO binding).
+
+With weights of int8 the LSTM is ``com.microsoft.DynamicQuantizeLSTM``, made by ONNX Runtime's own ``quantize_dynamic``.
+"""
 
 from __future__ import annotations
+
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -33,7 +39,7 @@ class OnnxRuntime(Peer):
         # speed, as each run would have to wake them. So it spins, as it would in use, and the benchmark waits before
         # every round of every engine until no thread of the process is busy.
         shape = (1, batch, cell.hidden_size)
-        step = onnxruntime.InferenceSession(_model(cell, batch, 1, True), options, ["CPUExecutionProvider"])
+        step = onnxruntime.InferenceSession(self.model(cell, batch, 1, True), options, ["CPUExecutionProvider"])
         self.x = np.zeros((1, batch, cell.input_size), np.float32)
         # the states go from one set of buffers to the other and back
         self.states = [[np.zeros(shape, np.float32) for _ in _state_names(cell)] for _ in range(2)]
@@ -48,7 +54,7 @@ class OnnxRuntime(Peer):
             self.turns.append((binding, self.states[target][-cell.states]))
         self.run_step = step.run_with_iobinding
 
-        sequence = onnxruntime.InferenceSession(_model(cell, batch, time, False), options, ["CPUExecutionProvider"])
+        sequence = onnxruntime.InferenceSession(self.model(cell, batch, time, False), options, ["CPUExecutionProvider"])
         self.sequence_x = np.zeros((time, batch, cell.input_size), np.float32)
         self.sequence_y = np.zeros((time, 1, batch, cell.hidden_size), np.float32)
         self.binding = sequence.io_binding()
@@ -59,6 +65,10 @@ class OnnxRuntime(Peer):
     @classmethod
     def version(cls) -> str:
         return onnxruntime.__version__
+
+    def model(self, cell: Cell, batch: int, time: int, with_states: bool) -> bytes:
+        """The file of a step (with states) or of a sequence."""
+        return _model(cell, batch, time, with_states)
 
     def reset(self) -> None:
         for arrays in self.states:
@@ -141,4 +151,26 @@ def _reordered(tensor: np.ndarray, kind: str) -> np.ndarray:
     return np.concatenate([blocks[gate] for gate in GATES[kind]])
 
 
+class OnnxRuntimeInt8(OnnxRuntime):
+    """Weights of int8 with a scale for each row; it has such an operator for LSTMs only."""
+
+    name = "onnxruntime int8"
+    kinds = ("lstm",)
+    dtype = "int8"
+    tolerance = 0.05
+
+    def model(self, cell: Cell, batch: int, time: int, with_states: bool) -> bytes:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        with tempfile.TemporaryDirectory() as folder:
+            given, made = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
+            given.write_bytes(super().model(cell, batch, time, with_states))
+            quantize_dynamic(given, made, per_channel=True, weight_type=QuantType.QInt8)
+            model = onnx.load(made)
+        if not all(node.op_type in ("DynamicQuantizeLSTM", "Squeeze") for node in model.graph.node):
+            raise NotImplementedError("quantize_dynamic left a layer in float32")
+        return model.SerializeToString()
+
+
+QUANTISED = (OnnxRuntimeInt8,)
 PEERS = (OnnxRuntime,)

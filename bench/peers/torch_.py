@@ -1,7 +1,11 @@
-"""PyTorch, eager, in inference mode: ``nn.LSTM``, and for single steps also ``nn.LSTMCell``; GRU and RNN alike."""
+"""PyTorch, eager, in inference mode: ``nn.LSTM``, and for single steps also ``nn.LSTMCell``; GRU and RNN alike.
+
+With weights of int8 (dynamic quantisation) and of bfloat16 too.
+"""
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -28,12 +32,16 @@ class TorchLstm(Peer):
         self.state_shape = (cell.layers, batch, cell.hidden_size)
         self.lstm = MODULES[cell.kind][0](cell.input_size, cell.hidden_size, cell.layers)
         self.lstm.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in cell.tensors.items()})
-        self.lstm.eval()
+        self.lstm = self.converted(self.lstm.eval())
         self.reset()
 
     @classmethod
     def version(cls) -> str:
         return torch.__version__
+
+    def converted(self, module: torch.nn.Module) -> torch.nn.Module:
+        """The module as it is run."""
+        return module
 
     def running(self) -> AbstractContextManager:
         return torch.inference_mode()
@@ -74,7 +82,7 @@ class TorchCell(TorchLstm):
             tensors = (torch.from_numpy(tensor) for tensor in cell.layer(k))
             layer = MODULES[cell.kind][1](cell.input_size if k == 0 else cell.hidden_size, cell.hidden_size)
             layer.load_state_dict(dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), tensors)))
-            self.cells.append(layer.eval())
+            self.cells.append(self.converted(layer.eval()))
 
     def reset(self) -> None:
         super().reset()
@@ -94,4 +102,52 @@ class TorchCell(TorchLstm):
         return np.array(y.numpy())
 
 
+class TorchInt8(TorchLstm):
+    """``quantize_dynamic``: weights of int8, activations quantised at each call."""
+
+    name = "torch int8"
+    kinds = ("lstm", "gru")  # it has none for nn.RNN
+    dtype = "int8"
+    tolerance = 0.05
+
+    def converted(self, module: torch.nn.Module) -> torch.nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the function will move to another package
+            return torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(module), {type(module)}, torch.qint8)[0]
+
+
+class TorchCellInt8(TorchInt8, TorchCell):
+    """The same with ``LSTMCell``."""
+
+    name = "torch cell int8"
+    modes = ("step",)
+
+
+class TorchBFloat16(TorchLstm):
+    """``nn.LSTM`` in bfloat16 throughout, states and arithmetic too."""
+
+    name = "torch bfloat16"
+    dtype = "bfloat16"
+    tolerance = 0.05
+
+    def converted(self, module: torch.nn.Module) -> torch.nn.Module:
+        return module.to(torch.bfloat16)
+
+    def reset(self) -> None:
+        super().reset()
+        states = (self.state,) if self.state_count == 1 else self.state
+        states = tuple(state.to(torch.bfloat16) for state in states)
+        self.state = states if self.state_count > 1 else states[0]
+
+    def step_input(self, x: np.ndarray) -> torch.Tensor:
+        return super().step_input(x).to(torch.bfloat16)
+
+    def sequence_input(self, x: np.ndarray) -> torch.Tensor:
+        return super().sequence_input(x).to(torch.bfloat16)
+
+    def result(self, y: torch.Tensor) -> np.ndarray:
+        return super().result(y.float())
+
+
+QUANTISED = (TorchInt8, TorchCellInt8, TorchBFloat16)
 PEERS = (TorchLstm, TorchCell)
