@@ -3,7 +3,7 @@
 Beside CyLSTM: the same step with ``cblas_sgemv`` (``engine="blas"`` on OpenBLAS) and by NumPy. First
 ``make test-arm64`` or ``tests/emulation/run.sh arm64 cortex-a72``, which builds what is counted here, with symbols.
 Instructions are not time: for the products' innermost loops llvm-mca, where it is installed, estimates the cycles of
-each CPU.
+each CPU. With ``--weights`` the types of weights are counted instead, on several CPUs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import bisect
 import collections
 import ctypes
+import itertools
 import os
 import re
 import shutil
@@ -33,6 +34,12 @@ CPUS = ("cortex-a53", "cortex-a55", "cortex-a72", "cortex-a76")
 ENGINES = ("cylstm", "sgemv + libm", "NumPy")
 #: beside the LSTMs, which are those of `cells.CELLS`
 OTHER_CELLS = tuple((kind, sizes) for kind in ("gru", "rnn") for sizes in ((8, 50, 1), (40, 128, 1), (128, 256, 1)))
+#: with `--weights`: the LSTMs, the types of their matrices, and the CPUs, of which the last has dot products
+WEIGHT_CELLS = ((40, 128, 1), (128, 256, 1))
+WEIGHT_TYPES = ("float32", "float16", "bfloat16", "int8a16", "int8a8")
+WEIGHT_CPUS = {"cortex-a53": "neon", "cortex-a72": "neon", "cortex-a76": "neon_dot"}
+#: the largest share of float32's instructions that int8a8 should take, by instruction set
+WEIGHT_GOALS = {"neon": 0.85, "neon_dot": 0.45}
 #: layers without a cell: input, output
 CONV1D, LINEAR, KERNEL = (40, 64), (128, 64), 3
 
@@ -92,14 +99,14 @@ def layer_alone(kind: str) -> tuple[Callable[[list], None], int]:
     return repeat_step, input_size
 
 
-def count_here() -> None:
-    """In the emulated Python: the steps of every network by every engine, each between two marks."""
+def count_here(only_weights: bool) -> None:
+    """In the emulated Python: the steps of every network by every engine, or type of weights, between two marks."""
     import gc
     from contextlib import nullcontext
 
     import numpy as np
     from cells import CELLS, make_cell
-    from peers.cylstm_ import Blas, PackedOut
+    from peers.cylstm_ import QUANTISED, Blas, PackedOut
     from peers.numpy_ import Numpy
 
     mark = ctypes.CDLL(None).syscall
@@ -117,6 +124,13 @@ def count_here() -> None:
 
     # what a mark and a loop without steps take
     count("nothing", (0,), ENGINES[0], lambda inputs: None, [], nullcontext())
+    if only_weights:
+        for sizes, peer_type in itertools.product(WEIGHT_CELLS, QUANTISED):
+            peer = peer_type(make_cell(sizes), batch=1, time=STEPS, threads=1)
+            x = np.random.default_rng(1).uniform(-1, 1, (1, sizes[0])).astype(np.float32)
+            count("lstm", sizes, peer.weights, peer.repeat_step, [peer.step_input(x)] * STEPS, peer.running())
+        print_mapped()
+        return
     for kind, sizes in (*(("lstm", sizes) for sizes in CELLS), *OTHER_CELLS):
         cell = make_cell(sizes, kind)
         x = np.random.default_rng(1).uniform(-1, 1, (1, sizes[0])).astype(np.float32)
@@ -128,6 +142,11 @@ def count_here() -> None:
         repeat_step, input_size = layer_alone(kind)
         x = np.random.default_rng(1).uniform(-1, 1, input_size).astype(np.float32)
         count(kind, sizes, ENGINES[0], repeat_step, [x] * STEPS, nullcontext())
+    print_mapped()
+
+
+def print_mapped() -> None:
+    """Which files lie where in this process, so that addresses can be named outside."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         words = line.split(maxsplit=5)
         if len(words) > 5 and words[5].startswith("/"):
@@ -172,8 +191,8 @@ def part_of(name: str, file: str) -> str:
     return "binding" if file == "_engine.c" else "other C"
 
 
-def emulated(folder: Path, cpu: str) -> list[str]:
-    """What `count_here` and the plugin print."""
+def emulated(folder: Path, cpu: str, *more: str) -> list[str]:
+    """What `count_here` and the plugin print, with more options."""
     with tempfile.TemporaryDirectory() as temporary:
         plugin = Path(temporary, "icount.so")
         subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-Wno-unused", "-o", plugin, HERE / "_icount.c"], check=True)
@@ -187,7 +206,7 @@ def emulated(folder: Path, cpu: str) -> list[str]:
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": str(folder / "source"),
         }
-        command = [folder / "python", HERE / "instructions.py", "--count"]
+        command = [folder / "python", HERE / "instructions.py", "--count", *more]
         done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode or "\nmapped\t" not in done.stderr:
         raise RuntimeError(f"the emulated program failed:\n{done.stderr[-2000:]}")
@@ -231,6 +250,39 @@ def counts(lines: Sequence[str], library: Path) -> dict[Job, Counts]:
 def by_part(counted: Counts) -> dict[str, int]:
     """Instructions of one step in each of `PARTS`; `counted` is of `STEPS` steps."""
     return {name: round(sum(count for (part, _), count in counted.items() if part == name) / STEPS) for name in PARTS}
+
+
+def weights_table(found: dict[str, dict[Job, Counts]]) -> str:
+    """CPU -> counts: each type's instructions over float32's."""
+    body = []
+    for cpu, jobs in found.items():
+        for sizes in WEIGHT_CELLS:
+            base, *others = (sum(by_part(jobs["lstm", sizes, kind]).values()) for kind in WEIGHT_TYPES)
+            ratios = [f"{other / base:.2f}" for other in others]
+            goal = f"{WEIGHT_GOALS[WEIGHT_CPUS[cpu]]:.2f}"
+            body.append([f"{cpu}, `{WEIGHT_CPUS[cpu]}`", ", ".join(map(str, sizes)), f"{base:,}", *ratios, goal])
+    header = ["CPU", "input, hidden, layers", *WEIGHT_TYPES, "goal for int8a8"]
+    return _common.markdown_table(header, body)
+
+
+def count_weights(folder: Path, library: Path, has_functions: bool) -> tuple[str, bool]:
+    """The table of the types of weights on all CPUs, and whether the goals are reached."""
+    found = {cpu: counts(emulated(folder, cpu, "--weights"), library) for cpu in WEIGHT_CPUS}
+    is_reached = True
+    for cpu, jobs in found.items():
+        for (kind, sizes, weights), counted in jobs.items():
+            if has_functions:
+                print(f"\n{cpu}: {kind} {', '.join(map(str, sizes))} {weights}")
+                for (part, name), count in counted.most_common(12):
+                    print(f"{count / STEPS:12,.1f}  {part}: {name}")
+        for sizes in WEIGHT_CELLS:
+            base, narrow = (sum(by_part(jobs["lstm", sizes, kind]).values()) for kind in ("float32", "int8a8"))
+            is_reached &= narrow <= WEIGHT_GOALS[WEIGHT_CPUS[cpu]] * base
+    text = (
+        "One LSTM step at batch 1, `stream.step(x, out=y)`: the instructions with float32, and how many times as many "
+        "the other types of weights take.\n\n" + weights_table(found)
+    )
+    return text, is_reached
 
 
 # ---- innermost loops ----
@@ -339,13 +391,22 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--cpu", default="cortex-a72")
     parser.add_argument("--functions", action="store_true", help="also print each function's share of each step")
     parser.add_argument("--markdown", help="the file whose section `instructions` to write")
+    parser.add_argument(
+        "--weights", action="store_true", help="count types of weights, on several CPUs, for the section `weights`"
+    )
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(args)
     if options.count:
-        count_here()
+        count_here(options.weights)
         return 0
     folder = options.folder.resolve()
     (library,) = folder.glob("source/cylstm/engine/_engine.*.so")
+    if options.weights:
+        text, is_reached = count_weights(folder, library, options.functions)
+        print(text)
+        if options.markdown:
+            _common.write_section(options.markdown, "weights", text)
+        return 0 if is_reached else 1
     loops = longest_loops(library)
     found = counts(emulated(folder, options.cpu), library)
     text = tables(found, loops)

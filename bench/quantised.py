@@ -68,7 +68,7 @@ def ratios(row: Result) -> dict[str, float]:
 
 
 def ours_beside(row: Result, peer: str) -> tuple[str, float] | None:
-    """Our fastest type of fewer bytes whose error is no larger than the peer's, and how many times longer that takes."""
+    """Our fastest type of an error no larger than the peer's, and how many times longer the peer takes."""
     if peer not in row.rounds_us:
         return None
     found = {name: row.ratio(name, peer) for name in (*HALVES, *INT8) if row.errors[name] <= row.errors[peer]}
