@@ -73,7 +73,27 @@ static inline int32x4_t add_pairs_neon(int32x4_t x, int32x4_t y) {
 #endif
 }
 
-static inline int8x8_t spread_neon(const uint8_t *p) { return vreinterpret_s8_s32(vdup_n_s32(load_32(p))); }
+/* four columns of four rows, in each of four registers: adjacent loads, which the compiler pairs */
+typedef struct {
+    int8x16_t rows[4];
+} Quad_neon;
+DOT_INLINE Quad_neon load_quad_neon(const int8_t *w) {
+    return (Quad_neon){{vld1q_s8(w), vld1q_s8(w + 16), vld1q_s8(w + 32), vld1q_s8(w + 48)}};
+}
+
+/* the same four numbers for each row; the upper half of a register is multiplied as it is only on 64 bits */
+#ifdef __aarch64__
+#define MULTIPLY_HIGH(w, x) vmull_high_s8(w, x)
+#define ADD_HIGH(sum, w, x) vmlal_high_s8(sum, w, x)
+#define ADD_HIGH_WIDE(sum, w, x) vmlal_high_s16(sum, w, x)
+#define WIDEN_HIGH(w) vmovl_high_s8(w)
+#else
+#define MULTIPLY_HIGH(w, x) vmull_s8(vget_high_s8(w), vget_high_s8(x))
+#define ADD_HIGH(sum, w, x) vmlal_s8(sum, vget_high_s8(w), vget_high_s8(x))
+#define ADD_HIGH_WIDE(sum, w, x) vmlal_s16(sum, vget_high_s16(w), vget_high_s16(x))
+#define WIDEN_HIGH(w) vmovl_s8(vget_high_s8(w))
+#endif
+static inline int8x16_t spread_neon(const uint8_t *p) { return vreinterpretq_s8_s32(vdupq_n_s32(load_32(p))); }
 
 /* two quads of a row in one product of 16 bits, at most 2*127*127; two sums for each row */
 DOT_INLINE void narrow_sums_neon(const int8_t *first, const uint8_t *numbers, int32_t quads, I_neon *s,
@@ -84,21 +104,24 @@ DOT_INLINE void narrow_sums_neon(const int8_t *first, const uint8_t *numbers, in
     const uint8_t *digits = numbers;
     int32_t k = 0;
     for (; k + 2 <= quads; k += 2, w += vectors * 128, digits += 8) {
-        const int8x8_t x = spread_neon(digits), y = spread_neon(digits + 4);
+        const int8x16_t x = spread_neon(digits), y = spread_neon(digits + 4);
+        const Quad_neon one = load_quad_neon(w), two = load_quad_neon(w + vectors * 64);
         UNROLLED for (int j = 0; j < 4; j++) {
-            const int8x16_t rows = vld1q_s8(w + 16 * j), next = vld1q_s8(w + vectors * 64 + 16 * j);
-            const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(rows), x), vget_low_s8(next), y);
-            const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(rows), x), vget_high_s8(next), y);
+            const int8x16_t rows = one.rows[j], next = two.rows[j];
+            const int16x8_t low =
+                vmlal_s8(vmull_s8(vget_low_s8(rows), vget_low_s8(x)), vget_low_s8(next), vget_low_s8(y));
+            const int16x8_t high = ADD_HIGH(MULTIPLY_HIGH(rows, x), next, y);
             sum[2 * j] = vpadalq_s16(sum[2 * j], low);
             sum[2 * j + 1] = vpadalq_s16(sum[2 * j + 1], high);
         }
     }
     if (k < quads) {
-        const int8x8_t x = spread_neon(digits);
+        const int8x16_t x = spread_neon(digits);
+        const Quad_neon one = load_quad_neon(w);
         UNROLLED for (int j = 0; j < 4; j++) {
-            const int8x16_t rows = vld1q_s8(w + 16 * j);
-            sum[2 * j] = vpadalq_s16(sum[2 * j], vmull_s8(vget_low_s8(rows), x));
-            sum[2 * j + 1] = vpadalq_s16(sum[2 * j + 1], vmull_s8(vget_high_s8(rows), x));
+            const int8x16_t rows = one.rows[j];
+            sum[2 * j] = vpadalq_s16(sum[2 * j], vmull_s8(vget_low_s8(rows), vget_low_s8(x)));
+            sum[2 * j + 1] = vpadalq_s16(sum[2 * j + 1], MULTIPLY_HIGH(rows, x));
         }
     }
     s->a = vaddq_s32(s->a, add_pairs_neon(sum[0], sum[1]));
@@ -115,14 +138,16 @@ DOT_INLINE void wide_sums_neon(const int8_t *first, const uint8_t *numbers, int3
     const int8_t *w = first;
     const uint8_t *digits = numbers;
     for (int32_t k = 0; k < quads; k++, w += vectors * 64, digits += 8) {
-        const int16x4_t x = vld1_s16((const int16_t *)(const void *)digits);
+        const int16x4_t half = vld1_s16((const int16_t *)(const void *)digits);
+        const int16x8_t x = vcombine_s16(half, half);
+        const Quad_neon quad = load_quad_neon(w);
         UNROLLED for (int j = 0; j < 4; j++) {
-            const int8x16_t rows = vld1q_s8(w + 16 * j);
-            const int16x8_t low = vmovl_s8(vget_low_s8(rows)), high = vmovl_s8(vget_high_s8(rows));
-            sum[4 * j] = vmlal_s16(sum[4 * j], vget_low_s16(low), x);
-            sum[4 * j + 1] = vmlal_s16(sum[4 * j + 1], vget_high_s16(low), x);
-            sum[4 * j + 2] = vmlal_s16(sum[4 * j + 2], vget_low_s16(high), x);
-            sum[4 * j + 3] = vmlal_s16(sum[4 * j + 3], vget_high_s16(high), x);
+            const int8x16_t rows = quad.rows[j];
+            const int16x8_t low = vmovl_s8(vget_low_s8(rows)), high = WIDEN_HIGH(rows);
+            sum[4 * j] = vmlal_s16(sum[4 * j], vget_low_s16(low), half);
+            sum[4 * j + 1] = ADD_HIGH_WIDE(sum[4 * j + 1], low, x);
+            sum[4 * j + 2] = vmlal_s16(sum[4 * j + 2], vget_low_s16(high), half);
+            sum[4 * j + 3] = ADD_HIGH_WIDE(sum[4 * j + 3], high, x);
         }
     }
 #define ADD_ROWS(part, j)                                                                                              \
@@ -134,6 +159,10 @@ DOT_INLINE void wide_sums_neon(const int8_t *first, const uint8_t *numbers, int3
     ADD_ROWS(d, 12)
 #undef ADD_ROWS
 }
+#undef MULTIPLY_HIGH
+#undef ADD_HIGH
+#undef ADD_HIGH_WIDE
+#undef WIDEN_HIGH
 
 DOT_INLINE void dot_sums_neon(const int8_t *w, const uint8_t *digits, int32_t quads, I_neon (*sums)[4],
                               const int vectors, const int columns, const bool is_wide) {

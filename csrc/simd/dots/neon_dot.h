@@ -41,8 +41,17 @@ static inline void dot_round_neon_dot(const float *x, int32_t count, float facto
     __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(weights), "w"(x))
 #define ADD_DOTS_LANE(sum, weights, x, lane)                                                                           \
     __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.4b[" #lane "]" : "+w"(sum) : "w"(weights), "w"(x))
+/* all four registers of a quad, so that the compiler pairs their loads */
+#define ADD_QUAD_LANE(s, quad, x, lane)                                                                                \
+    __asm__(".arch armv8.2-a+dotprod\n"                                                                                \
+            "\tsdot %0.4s, %4.16b, %8.4b[" #lane "]\n"                                                                 \
+            "\tsdot %1.4s, %5.16b, %8.4b[" #lane "]\n"                                                                 \
+            "\tsdot %2.4s, %6.16b, %8.4b[" #lane "]\n"                                                                 \
+            "\tsdot %3.4s, %7.16b, %8.4b[" #lane "]"                                                                   \
+            : "+&w"((s).a), "+&w"((s).b), "+&w"((s).c), "+&w"((s).d)                                                   \
+            : "w"((quad).rows[0]), "w"((quad).rows[1]), "w"((quad).rows[2]), "w"((quad).rows[3]), "w"(x))
 
-#define EACH_QUARTER(each) each(a, 0) each(b, 16) each(c, 32) each(d, 48)
+#define EACH_QUARTER(each) each(a, 0) each(b, 1) each(c, 2) each(d, 3)
 
 DOT_INLINE void narrow_sums_neon_dot(const int8_t *w, const uint8_t *digits, int32_t quads, I_neon_dot *sums,
                                      const int vectors) {
@@ -51,11 +60,8 @@ DOT_INLINE void narrow_sums_neon_dot(const int8_t *w, const uint8_t *digits, int
         const int8x16_t x = vld1q_s8((const int8_t *)digits);
 #define ADD_QUAD(lane)                                                                                                 \
     UNROLLED for (int v = 0; v < vectors; v++) {                                                                       \
-        const int8_t *p = w + (lane * vectors + v) * 64;                                                               \
-        ADD_DOTS_LANE(sums[v].a, vld1q_s8(p), x, lane);                                                                \
-        ADD_DOTS_LANE(sums[v].b, vld1q_s8(p + 16), x, lane);                                                           \
-        ADD_DOTS_LANE(sums[v].c, vld1q_s8(p + 32), x, lane);                                                           \
-        ADD_DOTS_LANE(sums[v].d, vld1q_s8(p + 48), x, lane);                                                           \
+        const Quad_neon quad = load_quad_neon(w + (lane * vectors + v) * 64);                                          \
+        ADD_QUAD_LANE(sums[v], quad, x, lane);                                                                         \
     }
         ADD_QUAD(0)
         ADD_QUAD(1)
@@ -66,8 +72,8 @@ DOT_INLINE void narrow_sums_neon_dot(const int8_t *w, const uint8_t *digits, int
     for (; k < quads; k++, w += vectors * 64, digits += 4) {
         const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(load_32(digits)));
         UNROLLED for (int v = 0; v < vectors; v++) {
-            const int8_t *p = w + v * 64;
-#define ADD_QUARTER(part, at) ADD_DOTS(sums[v].part, vld1q_s8(p + at), x);
+            const Quad_neon quad = load_quad_neon(w + v * 64);
+#define ADD_QUARTER(part, at) ADD_DOTS(sums[v].part, quad.rows[at], x);
             EACH_QUARTER(ADD_QUARTER)
 #undef ADD_QUARTER
         }
@@ -87,13 +93,14 @@ DOT_INLINE void wide_sums_neon_dot(const int8_t *first, const uint8_t *numbers, 
             const int8x16_t x = vld1q_s8((const int8_t *)digits), y = vld1q_s8((const int8_t *)digits + DOT_HIGH);
 #define ADD_QUARTER(part, at, lane)                                                                                    \
     {                                                                                                                  \
-        const int8x16_t weights = vld1q_s8(w + (lane * vectors + v) * 64 + at);                                        \
-        ADD_DOTS_LANE(low[v].part, weights, x, lane);                                                                  \
-        ADD_DOTS_LANE(high[v].part, weights, y, lane);                                                                 \
+        ADD_DOTS_LANE(low[v].part, quad.rows[at], x, lane);                                                            \
+        ADD_DOTS_LANE(high[v].part, quad.rows[at], y, lane);                                                           \
     }
 #define ADD_QUAD(lane)                                                                                                 \
-    UNROLLED for (int v = 0; v < taken; v++){ADD_QUARTER(a, 0, lane) ADD_QUARTER(b, 16, lane) ADD_QUARTER(c, 32, lane) \
-                                                 ADD_QUARTER(d, 48, lane)}
+    UNROLLED for (int v = 0; v < taken; v++) {                                                                         \
+        const Quad_neon quad = load_quad_neon(w + (lane * vectors + v) * 64);                                          \
+        ADD_QUARTER(a, 0, lane) ADD_QUARTER(b, 1, lane) ADD_QUARTER(c, 2, lane) ADD_QUARTER(d, 3, lane)                \
+    }
             ADD_QUAD(0)
             ADD_QUAD(1)
             ADD_QUAD(2)
@@ -105,11 +112,11 @@ DOT_INLINE void wide_sums_neon_dot(const int8_t *first, const uint8_t *numbers, 
             const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(load_32(digits)));
             const int8x16_t y = vreinterpretq_s8_s32(vdupq_n_s32(load_32(digits + DOT_HIGH)));
             UNROLLED for (int v = 0; v < taken; v++) {
+                const Quad_neon quad = load_quad_neon(w + v * 64);
 #define ADD_QUARTER(part, at)                                                                                          \
     {                                                                                                                  \
-        const int8x16_t weights = vld1q_s8(w + v * 64 + at);                                                           \
-        ADD_DOTS(low[v].part, weights, x);                                                                             \
-        ADD_DOTS(high[v].part, weights, y);                                                                            \
+        ADD_DOTS(low[v].part, quad.rows[at], x);                                                                       \
+        ADD_DOTS(high[v].part, quad.rows[at], y);                                                                      \
     }
                 EACH_QUARTER(ADD_QUARTER)
 #undef ADD_QUARTER
@@ -126,6 +133,7 @@ DOT_INLINE void wide_sums_neon_dot(const int8_t *first, const uint8_t *numbers, 
 
 #undef ADD_DOTS
 #undef ADD_DOTS_LANE
+#undef ADD_QUAD_LANE
 #undef EACH_QUARTER
 
 DOT_INLINE void dot_sums_neon_dot(const int8_t *w, const uint8_t *digits, int32_t quads, I_neon_dot (*sums)[4],
