@@ -43,9 +43,10 @@ WEIGHT_GOALS = {"neon": 0.85, "neon_dot": 0.45}
 #: layers without a cell: input, output
 CONV1D, LINEAR, KERNEL = (40, 64), (128, 64), 3
 
-#: where instructions are spent; of the kernels' functions, those of csrc/kernels/product.h are the product
+#: where instructions are spent; of the kernels' functions, those of csrc/kernels/product.h and product_int8.h are the
+#: product, behind their names the type of the weights
 PARTS = ("product", "other kernels", "other C", "binding", "Python")
-PRODUCT = ("group_of", "product", "product_of_column", "tile_of")
+PRODUCT = ("group_of", "product", "product_of_column", "tile_of", "chunk_of", "block_of")
 #: allowed to an innermost loop: instructions over multiply-adds of four numbers plus weight bytes / 16
 MOST_RATIO = 1.15
 
@@ -187,8 +188,13 @@ class Symbols:
 def part_of(name: str, file: str) -> str:
     """To which of `PARTS` a function of the extension belongs."""
     if file == "neon.c":
-        return "product" if name.partition(".")[0] in PRODUCT else "other kernels"
+        return "product" if name.startswith(PRODUCT) else "other kernels"
     return "binding" if file == "_engine.c" else "other C"
+
+
+def is_real_product(name: str, file: str) -> bool:
+    """Whether a function of the extension is of the product with weights of float32."""
+    return part_of(name, file) == "product" and name.partition(".")[0].endswith("_real")
 
 
 def emulated(folder: Path, cpu: str, *more: str) -> list[str]:
@@ -337,12 +343,12 @@ class Loop:
 
 
 def product_loops(library: Path) -> Iterator[Loop]:
-    """The innermost loops that multiply, of the products in the built extension."""
+    """The innermost loops that multiply, of the products with float32 in the built extension."""
     command = ["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", library]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     symbols = Symbols(library)
     code = [(int(m[1], 16), re.sub(r"\s+//.*", "", m[2])) for m in re.finditer(r"^ +([0-9a-f]+):\t(.+)$", text, re.M)]
-    code = [(address, line) for address, line in code if part_of(*symbols.at(address)) == "product"]
+    code = [(address, line) for address, line in code if is_real_product(*symbols.at(address))]
     at = {address: k for k, (address, _) in enumerate(code)}
     back = {}  # index of a branch back -> of its target
     for k, (_, line) in enumerate(code):

@@ -235,3 +235,42 @@ def test_the_bootstrap_of_a_mean_leaves_out_what_is_unknown_and_widens_with_depe
     long = np.repeat(rng.random(80) < 0.9, 100).astype(float)
     low, high = series.bootstrap_mean(long, draws=2_000)
     assert high - low > 4 * 2 * 1.96 * exact
+
+
+@pytest.fixture
+def quantize(example, monkeypatch):
+    """The example's module `quantize`, with a bootstrap of few draws."""
+    for name in ("quantize", "demo", "recipe"):
+        sys.modules.pop(name, None)
+    import quantize
+
+    monkeypatch.setattr(quantize.bootstrap_difference, "__defaults__", (168, 50, 0))
+    return quantize
+
+
+def test_the_table_of_quantised_networks_has_each_type_for_scaled_and_raw_inputs(example, quantize):
+    series, _ = example
+    lines = quantize.quantize_table(series.read_csv(FOLDER / "sample_synthetic.csv"), "univariate").splitlines()
+    assert len(lines) == 1 + 2 * (1 + len(quantize.TYPES) + len(quantize.BY_RULES))
+    full = {line.split()[0]: line.split()[2:] for line in lines if "float32" in line.split()}
+    assert full["scaled"] == full["raw"]
+
+
+def test_the_network_for_raw_inputs_loses_with_int8_everywhere_and_not_by_the_rules(example, quantize, monkeypatch):
+    series, _ = example
+    # so that the rule about columns decides, not the one about small matrices
+    monkeypatch.setattr("cylstm.quantization._SMALL", 0)
+    committed = cylstm.load(FOLDER / "weights" / "multivariate.cylstm")
+    scaling = series.Scaling.from_json(committed.metadata["scaling"])
+    data = series.read_csv(FOLDER / "sample_synthetic.csv")
+    plain = series.Scaling(scaling.features, scaling.bend, (0.0,) * 8, (1.0,) * 8, ())
+    inputs = plain.scale(data.select("multivariate"))
+    tensors = quantize.without_scaling(quantize.state_dict(committed), scaling)
+    full, models = quantize.load(tensors), quantize.quantized(tensors)
+    np.testing.assert_allclose(
+        full.predict(inputs), committed.predict(scaling.scale(data.select("multivariate"))), atol=2e-4
+    )
+    errors = {name: full.compare(model, inputs).rms for name, model in models.items()}
+    assert errors['quantize("int8")'] < 0.05 * min(errors["all int8a16"], errors["all int8a8"])
+    types = {(part.layer, part.role): part.type for part in models['quantize("int8")'].quantization}
+    assert sorted(types.values()) == ["float16", "int8a16", "int8a16"]

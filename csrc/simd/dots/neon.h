@@ -87,47 +87,54 @@ DOT_INLINE Quad_neon load_quad_neon(const int8_t *w) {
 #define ADD_HIGH(sum, w, x) vmlal_high_s8(sum, w, x)
 #define ADD_HIGH_WIDE(sum, w, x) vmlal_high_s16(sum, w, x)
 #define WIDEN_HIGH(w) vmovl_high_s8(w)
+#define NARROW_VECTORS 2 /* whose sums stay in registers */
 #else
 #define MULTIPLY_HIGH(w, x) vmull_s8(vget_high_s8(w), vget_high_s8(x))
 #define ADD_HIGH(sum, w, x) vmlal_s8(sum, vget_high_s8(w), vget_high_s8(x))
 #define ADD_HIGH_WIDE(sum, w, x) vmlal_s16(sum, vget_high_s16(w), vget_high_s16(x))
 #define WIDEN_HIGH(w) vmovl_s8(vget_high_s8(w))
+#define NARROW_VECTORS 1
 #endif
 static inline int8x16_t spread_neon(const uint8_t *p) { return vreinterpretq_s8_s32(vdupq_n_s32(load_32(p))); }
 
-/* two quads of a row in one product of 16 bits, at most 2*127*127; two sums for each row */
+/* two quads of a row in one product of 16 bits, at most 2*127*127; two sums for each row of one or two vectors */
 DOT_INLINE void narrow_sums_neon(const int8_t *first, const uint8_t *numbers, int32_t quads, I_neon *s,
-                                 const int vectors) {
-    int32x4_t sum[8];
-    UNROLLED for (int j = 0; j < 8; j++) { sum[j] = vdupq_n_s32(0); }
+                                 const int vectors, const int taken) {
+    int32x4_t sum[8 * NARROW_VECTORS];
+    UNROLLED for (int j = 0; j < 8 * taken; j++) { sum[j] = vdupq_n_s32(0); }
     const int8_t *w = first;
     const uint8_t *digits = numbers;
     int32_t k = 0;
     for (; k + 2 <= quads; k += 2, w += vectors * 128, digits += 8) {
         const int8x16_t x = spread_neon(digits), y = spread_neon(digits + 4);
-        const Quad_neon one = load_quad_neon(w), two = load_quad_neon(w + vectors * 64);
-        UNROLLED for (int j = 0; j < 4; j++) {
-            const int8x16_t rows = one.rows[j], next = two.rows[j];
-            const int16x8_t low =
-                vmlal_s8(vmull_s8(vget_low_s8(rows), vget_low_s8(x)), vget_low_s8(next), vget_low_s8(y));
-            const int16x8_t high = ADD_HIGH(MULTIPLY_HIGH(rows, x), next, y);
-            sum[2 * j] = vpadalq_s16(sum[2 * j], low);
-            sum[2 * j + 1] = vpadalq_s16(sum[2 * j + 1], high);
+        UNROLLED for (int v = 0; v < taken; v++) {
+            const Quad_neon one = load_quad_neon(w + v * 64), two = load_quad_neon(w + (vectors + v) * 64);
+            UNROLLED for (int j = 0; j < 4; j++) {
+                const int8x16_t rows = one.rows[j], next = two.rows[j];
+                int32x4_t *both = &sum[8 * v + 2 * j];
+                const int16x8_t low = vmull_s8(vget_low_s8(rows), vget_low_s8(x));
+                both[0] = vpadalq_s16(both[0], vmlal_s8(low, vget_low_s8(next), vget_low_s8(y)));
+                both[1] = vpadalq_s16(both[1], ADD_HIGH(MULTIPLY_HIGH(rows, x), next, y));
+            }
         }
     }
     if (k < quads) {
         const int8x16_t x = spread_neon(digits);
-        const Quad_neon one = load_quad_neon(w);
-        UNROLLED for (int j = 0; j < 4; j++) {
-            const int8x16_t rows = one.rows[j];
-            sum[2 * j] = vpadalq_s16(sum[2 * j], vmull_s8(vget_low_s8(rows), vget_low_s8(x)));
-            sum[2 * j + 1] = vpadalq_s16(sum[2 * j + 1], MULTIPLY_HIGH(rows, x));
+        UNROLLED for (int v = 0; v < taken; v++) {
+            const Quad_neon one = load_quad_neon(w + v * 64);
+            UNROLLED for (int j = 0; j < 4; j++) {
+                int32x4_t *both = &sum[8 * v + 2 * j];
+                both[0] = vpadalq_s16(both[0], vmull_s8(vget_low_s8(one.rows[j]), vget_low_s8(x)));
+                both[1] = vpadalq_s16(both[1], MULTIPLY_HIGH(one.rows[j], x));
+            }
         }
     }
-    s->a = vaddq_s32(s->a, add_pairs_neon(sum[0], sum[1]));
-    s->b = vaddq_s32(s->b, add_pairs_neon(sum[2], sum[3]));
-    s->c = vaddq_s32(s->c, add_pairs_neon(sum[4], sum[5]));
-    s->d = vaddq_s32(s->d, add_pairs_neon(sum[6], sum[7]));
+    UNROLLED for (int v = 0; v < taken; v++) {
+        s[v].a = vaddq_s32(s[v].a, add_pairs_neon(sum[8 * v], sum[8 * v + 1]));
+        s[v].b = vaddq_s32(s[v].b, add_pairs_neon(sum[8 * v + 2], sum[8 * v + 3]));
+        s[v].c = vaddq_s32(s[v].c, add_pairs_neon(sum[8 * v + 4], sum[8 * v + 5]));
+        s[v].d = vaddq_s32(s[v].d, add_pairs_neon(sum[8 * v + 6], sum[8 * v + 7]));
+    }
 }
 
 /* four columns of a row in one register: 16 rows have four sums each */
@@ -167,14 +174,19 @@ DOT_INLINE void wide_sums_neon(const int8_t *first, const uint8_t *numbers, int3
 DOT_INLINE void dot_sums_neon(const int8_t *w, const uint8_t *digits, int32_t quads, I_neon (*sums)[4],
                               const int vectors, const int columns, const bool is_wide) {
     for (int c = 0; c < columns; c++) {
-        UNROLLED for (int v = 0; v < vectors; v++) {
-            if (is_wide) {
-                wide_sums_neon(w + v * 64, digits + c * DOT_BYTES, quads, &sums[c][v], vectors);
-            } else {
-                narrow_sums_neon(w + v * 64, digits + c * DOT_BYTES, quads, &sums[c][v], vectors);
+        const uint8_t *numbers = digits + c * DOT_BYTES;
+        if (is_wide) {
+            UNROLLED for (int v = 0; v < vectors; v++) {
+                wide_sums_neon(w + v * 64, numbers, quads, &sums[c][v], vectors);
+            }
+        } else {
+            UNROLLED for (int v = 0; v < vectors; v += NARROW_VECTORS) {
+                const int taken = vectors - v < NARROW_VECTORS ? vectors - v : NARROW_VECTORS;
+                narrow_sums_neon(w + v * 64, numbers, quads, &sums[c][v], vectors, taken);
             }
         }
     }
 }
 
+#undef NARROW_VECTORS
 #endif
