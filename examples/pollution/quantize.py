@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from pathlib import Path
 
 import numpy as np
-from demo import REAL, SAMPLE
 from recipe import FOLDER
-from series import SCORED, TEST_YEAR, Scaling, Series, bootstrap_difference, future, read_csv, rmse, targets_in
+from series import (
+    SAMPLE,
+    SCORED,
+    TEST_YEAR,
+    Scaling,
+    Series,
+    bootstrap_difference,
+    find_csv,
+    future,
+    read_csv,
+    rmse,
+    targets_in,
+)
 
 import cylstm
 
@@ -92,8 +102,8 @@ def quantize_table(series: Series, kind: str) -> str:
 def main() -> None:
     """The tables of both networks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--csv", type=Path, default=REAL if REAL.exists() else SAMPLE)
-    path = parser.parse_args().csv.resolve()
+    parser.add_argument("--csv", help="the hourly series; default: the variable CSV, the real series, the sample")
+    path = find_csv(parser.parse_args().csv).resolve()
     if path == SAMPLE:
         print("SYNTHETIC sample: errors say nothing about forecasts of real air")
     series = read_csv(path)

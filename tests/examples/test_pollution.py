@@ -240,7 +240,7 @@ def test_the_bootstrap_of_a_mean_leaves_out_what_is_unknown_and_widens_with_depe
 @pytest.fixture
 def quantize(example, monkeypatch):
     """The example's module `quantize`, with a bootstrap of few draws."""
-    for name in ("quantize", "demo", "recipe"):
+    for name in ("quantize", "recipe"):
         sys.modules.pop(name, None)
     import quantize
 
