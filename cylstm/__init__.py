@@ -32,6 +32,7 @@ from cylstm.model import Model
 if TYPE_CHECKING:
     from cylstm._version import __version__
     from cylstm.engine.config import show_config
+    from cylstm.forecasting import Forecaster
     from cylstm.formats.state_dict.wiring import (
         ELU,
         GELU,
@@ -113,6 +114,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "Forecaster",
     "FormatError",
     "GlobalPool1d",
     "GroupNorm",
@@ -159,6 +161,7 @@ __all__ = [
 
 #: name -> its module, of what many programs never use; the rest that is not here is wiring
 _MODULES = {
+    "Forecaster": "cylstm.forecasting",
     "MonteCarlo": "cylstm.monte_carlo",
     "Stream": "cylstm.stream",
     "Trace": "cylstm.trace",

@@ -1,0 +1,503 @@
+"""A forecaster: a network with the scaling of its features, the loop over the horizon, and its intervals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cylstm.arguments import check_count, check_flag, check_window
+from cylstm.errors import ArgumentError, CylstmError, FormatError, UnsupportedError, described
+from cylstm.forecasting.description import KEY, read_description, write_description
+from cylstm.forecasting.outputs import Reader, is_head, point_of, reader_of
+from cylstm.forecasting.scaling import Scaling, as_scaling, is_fitted_scaler, of_fitted_scaler
+from cylstm.loading import load
+from cylstm.model import Model
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+    from cylstm.forecasting.stream import ForecastStream
+
+_MOST_NAMES = 4096
+_MOST_LETTERS = 200
+_MOST = float(np.finfo(np.float64).max)
+
+
+class Forecaster:
+    """A network that forecasts a series: it takes and gives numbers in their own units. It never changes.
+
+    At step t the network reads the features of step t and gives the target of the steps t + 1 to t + `horizon`. Beyond
+    the horizon it goes on from its own forecasts (`feedback`).
+
+    Parameters
+    ----------
+    model : Model
+        With one input (time, features), and for each step of the horizon the numbers that `outputs` names: as its last
+        axis, step by step, or as one output of the network for each name.
+    features : list of str
+        The columns that the network reads, in its order.
+    target : str
+        The column that it forecasts.
+    scaling : dict or fitted scaler, optional
+        Of each feature, by name: None (as it is), ``"log1p"``, a dict such as ``{"kind": "standard", "mean": 3.0,
+        "std": 2.0}`` (also ``"min_max"`` with ``low`` and ``high``, and ``to_low`` and ``to_high`` unless they are 0
+        and 1; ``"robust"`` with ``median`` and ``iqr``), a fitted `StandardScaler`, `MinMaxScaler` or `RobustScaler` of
+        scikit-learn, or a list of these, applied in that order. Or one fitted scaler for all features. Left out: all
+        features as they are.
+    target_scaling : as one of `scaling`, optional
+        Of the network's forecasts of the target; each number may be a list of `horizon`. By default the scaling of the
+        feature of that name; a target that is no feature needs it.
+    horizon : int
+        How many steps one call of the network forecasts.
+    outputs : list of str, optional
+        What the network gives for each step: the target (the default), other features that it forecasts too, or heads
+        of the target's distribution: quantiles ``"q0.1"``, and ``"mu"`` and ``"sigma"`` of a normal distribution, in
+        the network's scale. The forecast is that of the target, else ``"mu"``, else ``"q0.5"``.
+    feedback : dict of str to str, optional
+        Output -> the feature that it becomes where the network goes on from its own forecasts.
+    window : int or None, optional
+        Each forecast is made from so many steps, from a zero state; None: the state runs on over the whole history.
+        By default as the network was trained, where its file says it.
+    change : bool
+        The network forecasts how much the target differs from its last known value; `target_scaling` is then that of
+        the differences.
+    limits : tuple of (float or None, float or None), optional
+        What a forecast in units can be at least and at most; it is clipped. What is fed back is not.
+    units : dict of str to str, optional
+        Of features and the target, kept in the file.
+    time : str, optional
+        The column of times in tables; they must increase from row to row.
+
+    Raises
+    ------
+    ArgumentError
+        If something is of another kind than expected, or does not fit the network.
+    UnsupportedError
+        If the network has several inputs, or can only run on windows and none is given.
+    """
+
+    __slots__ = (
+        "_calibration",
+        "_change",
+        "_features",
+        "_feedback",
+        "_horizon",
+        "_limits",
+        "_model",
+        "_outputs",
+        "_point",
+        "_reader",
+        "_scaling",
+        "_target",
+        "_target_scaling",
+        "_time",
+        "_units",
+        "_window",
+    )
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        features: Sequence[str],
+        target: str,
+        scaling: Any = None,
+        target_scaling: Any = ...,
+        horizon: int = 1,
+        outputs: Sequence[str] | None = None,
+        feedback: Mapping[str, str] | None = None,
+        window: int | EllipsisType | None = ...,
+        change: bool = False,
+        limits: tuple[float | None, float | None] = (None, None),
+        units: Mapping[str, str] | None = None,
+        time: str | None = None,
+        calibration: Any = None,
+    ) -> None:
+        if not isinstance(model, Model):
+            raise ArgumentError(f"model: expected a cylstm.Model, found {described(model)}; cylstm.load reads one")
+        self._model = model
+        self._features = _names("features", features)
+        self._target = _name("target", target)
+        self._horizon = check_count("horizon", horizon)
+        self._outputs = _names("outputs", [target] if outputs is None else outputs)
+        self._change = check_flag("change", change)
+        self._time = None if time is None else _name("time", time)
+        self._check_input()
+        self._check_names()
+        self._reader: Reader = reader_of(model, self._horizon, self._outputs)
+        self._point = point_of(self._outputs, self._target)
+        self._scaling = self._read_scaling(scaling)
+        self._target_scaling = self._read_target_scaling(target_scaling)
+        self._feedback = self._read_feedback(feedback)
+        self._window = self._read_window(window)
+        self._limits = _read_limits(limits)
+        self._units = _read_units(units, {*self._features, self._target})
+        if calibration is not None:
+            raise ArgumentError(f"calibration: expected None, found {described(calibration)}")
+        self._calibration = calibration
+
+    def _check_input(self) -> None:
+        graph = self._model.graph
+        values = [graph.values[name] for name in graph.inputs]
+        if len(values) != 1:
+            raise UnsupportedError(
+                f"a forecaster takes a network with one input, found {', '.join(graph.inputs)}; Model.extract makes one"
+            )
+        value = values[0]
+        if value.kind != "sequence" or len(value.shape) != 2 or value.name in graph.layouts:
+            raise UnsupportedError(
+                f"input {value.name!r}: a forecaster takes a network that reads (time, features), found {value.kind} "
+                f"of shape {value.shape}"
+            )
+        if value.shape[1] != len(self._features):
+            raise ArgumentError(
+                f"features: the network reads {value.shape[1]} features, found {len(self._features)}: "
+                f"{', '.join(self._features)}"
+            )
+
+    def _check_names(self) -> None:
+        known = {*self._features, self._target}
+        for name in self._outputs:
+            if name not in known and not is_head(name):
+                raise ArgumentError(
+                    f"outputs: {name!r} is neither the target {self._target!r}, a feature, 'mu', 'sigma' nor a "
+                    "quantile such as 'q0.9'"
+                )
+        for name in known:
+            if is_head(name):
+                raise ArgumentError(f"features: {name!r} is the name of a head of a network; call the column otherwise")
+        if self._time in known:
+            raise ArgumentError(f"time: {self._time!r} is a feature or the target too")
+        if self._change and self._target not in self._features:
+            raise ArgumentError(
+                f"change=True: the target {self._target!r} expected to be one of the features, which its last value is "
+                "read from"
+            )
+
+    def _read_scaling(self, given: Any) -> dict[str, Scaling]:
+        if given is None:
+            return {name: Scaling() for name in self._features}
+        if is_fitted_scaler(given):
+            return of_fitted_scaler("scaling", given, self._features)
+        if not isinstance(given, Mapping):
+            raise ArgumentError(
+                f"scaling: expected a dict with an entry for each feature, or a fitted scaler, found {described(given)}"
+            )
+        for name in given:
+            if name not in self._features:
+                raise ArgumentError(
+                    f"scaling: {described(name)} is no feature; the features are {', '.join(self._features)} (of the "
+                    "forecasts: target_scaling)"
+                )
+        for name in self._features:
+            if name not in given:
+                raise ArgumentError(f"scaling: the feature {name!r} is missing; None leaves it as it is")
+        return {name: as_scaling(f"scaling: {name}", given[name], name=name) for name in self._features}
+
+    def _read_target_scaling(self, given: Any) -> Scaling:
+        if given is not ...:
+            found = as_scaling("target_scaling", given, self._horizon, self._target)
+        elif self._change:
+            raise ArgumentError(
+                "change=True: expected target_scaling=, the scaling of the differences (None where they are in units)"
+            )
+        elif self._target not in self._features:
+            raise ArgumentError(
+                f"target_scaling: expected it, because the target {self._target!r} is no feature (None: in units)"
+            )
+        else:
+            found = self._scaling[self._target]
+        if "sigma" in self._outputs and not found.is_linear:
+            raise ArgumentError("target_scaling: with log1p 'mu' and 'sigma' are not those of the target in units")
+        return found
+
+    def _read_feedback(self, given: Any) -> dict[str, str]:
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            raise ArgumentError(f"feedback: expected a dict of output to feature, found {described(given)}")
+        found: dict[str, str] = {}
+        for output, feature in given.items():
+            output = self._point if output == self._target else output
+            if output not in self._outputs or output == "sigma":
+                raise ArgumentError(
+                    f"feedback: {described(output)} is no output; the outputs are {', '.join(self._outputs)}"
+                )
+            if feature not in self._features:
+                raise ArgumentError(
+                    f"feedback: {described(feature)} is no feature; the features are {', '.join(self._features)}"
+                )
+            if feature in found.values():
+                raise ArgumentError(f"feedback: two outputs become the feature {feature!r}")
+            found[output] = feature
+        if self._change and self._point not in found and found:
+            raise ArgumentError(f"feedback: with change=True the forecast {self._point!r} must be fed back too")
+        return found
+
+    def _read_window(self, given: Any) -> int | None:
+        graph = self._model.graph
+        value = graph.values[graph.inputs[0]]
+        if given is ...:
+            given = graph.window or value.shape[0]
+            if given is None and not self._model.can_stream:
+                raise UnsupportedError(f"{self._model._why_no_stream()}; give the forecaster window=")
+        if given is None:
+            if not self._model.can_stream:
+                raise UnsupportedError(f"window: {self._model._why_no_stream()}")
+            return None
+        return check_window([value], given)
+
+    @property
+    def model(self) -> Model:
+        """The network."""
+        return self._model
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns that the network reads, in its order."""
+        return self._features
+
+    @property
+    def target(self) -> str:
+        """The column that it forecasts."""
+        return self._target
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the network gives for each step of the horizon."""
+        return self._outputs
+
+    @property
+    def horizon(self) -> int:
+        """How many steps one call of the network forecasts."""
+        return self._horizon
+
+    @property
+    def window(self) -> int | None:
+        """How many steps each forecast is made from; None: the state runs on."""
+        return self._window
+
+    @property
+    def feedback(self) -> Mapping[str, str]:
+        """Output -> the feature that it becomes."""
+        return dict(self._feedback)
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Of features and the target, those that are known."""
+        return dict(self._units)
+
+    @property
+    def known_features(self) -> tuple[str, ...]:
+        """The features that are not fed back: beyond the horizon a forecast needs them in advance, in this order."""
+        return tuple(name for name in self._features if name not in self._feedback.values())
+
+    def forecast(
+        self,
+        history: Any,
+        steps: int | None = None,
+        future: Any = None,
+        *,
+        outputs: Sequence[str] | None = None,
+    ) -> Any:
+        """Forecast the steps that follow a history.
+
+        Parameters
+        ----------
+        history : array_like, dict or pandas.DataFrame
+            (time, features), or columns by name. The target may be there too where it is no feature. With a window at
+            least so many rows; older ones are not read.
+        steps : int, optional
+            By default the horizon.
+        future : array_like, dict or pandas.DataFrame, optional
+            The `known_features` of the steps after the history, which a forecast beyond the horizon reads: for
+            ``steps`` above `horizon` at least ``horizon * (ceil(steps / horizon) - 1)`` rows.
+        outputs : list of str, optional
+            Give these outputs instead of the forecast.
+
+        Returns
+        -------
+        ndarray of float64
+            (steps,), in units; with `outputs` a dict of them.
+
+        Raises
+        ------
+        ArgumentError
+            If a column is missing or one too many, a number is missing, or times are not in order; the message names
+            the column and the row. If `steps` goes beyond the horizon and a feature is neither fed back nor known.
+        ShapeError
+            If there are too few rows.
+        """
+        stream = self.stream()
+        stream.run(history)
+        return stream.forecast(steps, future, outputs=outputs)
+
+    def stream(self) -> ForecastStream:
+        """A forecaster that goes on row by row, at the start of a series.
+
+        Returns
+        -------
+        ForecastStream
+        """
+        from cylstm.forecasting.stream import ForecastStream
+
+        return ForecastStream(self)
+
+    def save(self, path: str | os.PathLike[str], *, packed: bool = False, check: Any = None) -> None:
+        """Write the network and all of the forecaster to one ``.cylstm`` file.
+
+        `cylstm.load` reads the network of it, `Forecaster.load` the forecaster.
+
+        Parameters
+        ----------
+        path, packed, check
+            As `Model.save` takes them.
+
+        Raises
+        ------
+        UnsupportedError, ShapeError
+            As `Model.save`.
+        """
+        metadata = {**self._model.metadata, KEY: write_description(self._entries())}
+        self._model.save(path, metadata=metadata, packed=packed, check=check)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        engine: str | None = None,
+        dtype: str | None = None,
+        weights: str | None = None,
+        mmap: bool = False,
+    ) -> Forecaster:
+        """Read a forecaster from a file that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+        engine, dtype, weights, mmap
+            As `cylstm.load` takes them.
+
+        Raises
+        ------
+        FormatError
+            If the file is damaged, or holds no forecaster; the message says which entry is wrong.
+        UnsupportedError
+            As `cylstm.load`; or if a newer CyLSTM wrote the forecaster.
+        """
+        model = load(path, engine=engine, dtype=dtype, weights=weights, mmap=mmap)
+        entries = read_description(path, model.metadata)
+        try:
+            return cls(model, **entries)
+        except CylstmError as error:
+            raise FormatError(f"{path}: {KEY}: {error}") from error
+
+    def _entries(self) -> dict[str, object]:
+        """All arguments of a forecaster but its model, for JSON."""
+        return {
+            "calibration": self._calibration,
+            "change": self._change,
+            "features": list(self._features),
+            "feedback": dict(self._feedback),
+            "horizon": self._horizon,
+            "limits": list(self._limits),
+            "outputs": list(self._outputs),
+            "scaling": {name: scaling.to_list() for name, scaling in self._scaling.items()},
+            "target": self._target,
+            "target_scaling": self._target_scaling.to_list(),
+            "time": self._time,
+            "units": dict(self._units),
+            "window": self._window,
+        }
+
+    def _scaled(self, what: str, units: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """(..., names) in units as the network reads them. Raises `ArgumentError` about a number it cannot read."""
+        with np.errstate(all="ignore"):
+            columns = [self._scaling[name].scaled(units[..., i]) for i, name in enumerate(names)]
+            scaled = np.stack(columns, axis=-1).astype(self._model.dtype) if names else units.astype(self._model.dtype)
+        for found in np.argwhere(~np.isfinite(scaled))[:1]:
+            name = names[int(found[-1])]
+            place = f"row {found[-2]}: " if len(found) > 1 else ""
+            raise ArgumentError(f"{what}: {place}{name!r} of {units[tuple(found)]} cannot be scaled")
+        return scaled
+
+    def _in_units(self, name: str, raw: np.ndarray, last: np.ndarray, first: int = 0) -> np.ndarray:
+        """One output (batch, steps) of one call of the network in units, float64; not clipped.
+
+        `last` is the last known target (batch,).
+        """
+        y = raw.astype(np.float64)
+        if name != self._target and not is_head(name):
+            return self._scaling[name].in_units(y)
+        if name == "sigma":
+            return self._target_scaling.spread_in_units(y)
+        y = self._target_scaling.in_units(y)
+        return last[:, None] + y if self._change else y
+
+    def _clipped(self, name: str, y: np.ndarray) -> np.ndarray:
+        if self._limits == (None, None) or name == "sigma" or (name != self._target and not is_head(name)):
+            return y
+        return np.asarray(np.clip(y, *self._limits))
+
+    def _fed_back(self, output: str, raw: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """An output (batch, steps) as the feature that it becomes: its own numbers if the scaling is the same."""
+        feature = self._feedback[output]
+        is_target = output == self._point or is_head(output)
+        scaling = self._target_scaling if is_target else self._scaling[output]
+        if scaling == self._scaling[feature] and not (is_target and self._change):
+            return raw
+        return self._scaled("feedback", units[..., None], [feature])[..., 0]
+
+    def __repr__(self) -> str:
+        window = "" if self._window is None else f", window={self._window}"
+        calibrated = "" if self._calibration is None else ", calibrated"
+        return (
+            f"<cylstm.Forecaster of {self._target!r} from {', '.join(self._features[:8])}, "
+            f"horizon={self._horizon}{window}{calibrated}, {self._model!r}>"
+        )
+
+
+def _name(what: str, given: object) -> str:
+    if not isinstance(given, str) or not given.isprintable() or not 0 < len(given) <= _MOST_LETTERS:
+        raise ArgumentError(
+            f"{what}: expected a name of 1 to {_MOST_LETTERS} printable letters, found {described(given)}"
+        )
+    return given
+
+
+def _names(what: str, given: object) -> tuple[str, ...]:
+    if not isinstance(given, (list, tuple)) or not 0 < len(given) <= _MOST_NAMES:
+        raise ArgumentError(f"{what}: expected a list of 1 to {_MOST_NAMES} names, found {described(given)}")
+    names = tuple(_name(what, one) for one in given)
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ArgumentError(f"{what}: {name!r} is there twice")
+    return names
+
+
+def _read_limits(given: object) -> tuple[float | None, float | None]:
+    limits = list(given) if isinstance(given, (list, tuple)) else []
+    if len(limits) != 2 or not all(
+        one is None or (isinstance(one, (int, float)) and not isinstance(one, bool) and -_MOST <= one <= _MOST)
+        for one in limits
+    ):
+        raise ArgumentError(f"limits: expected two numbers, None for no limit, found {described(given)}")
+    low, high = (None if one is None else float(one) for one in limits)
+    if low is not None and high is not None and not low < high:
+        raise ArgumentError(f"limits: expected the lower one first, found {described(given)}")
+    return low, high
+
+
+def _read_units(given: object, known: set[str]) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ArgumentError(f"units: expected a dict of column to unit, found {described(given)}")
+    for name in given:
+        if name not in known:
+            raise ArgumentError(f"units: {described(name)} is neither a feature nor the target")
+    return {name: _name(f"units: {name}", unit) for name, unit in given.items()}

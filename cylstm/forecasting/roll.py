@@ -1,0 +1,99 @@
+"""The loop over the horizon: a network goes on from its own forecasts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cylstm.arguments import check_count
+from cylstm.errors import ArgumentError, ShapeError, described
+from cylstm.forecasting.outputs import quantile_of
+
+if TYPE_CHECKING:
+    from cylstm.forecasting.forecaster import Forecaster
+    from cylstm.stream import Stream
+
+
+class Rolled(NamedTuple):
+    """Forecasts by output, (batch, steps), float64 in units and not clipped."""
+
+    units: dict[str, np.ndarray]
+
+
+def rows_needed(forecaster: Forecaster, steps: int) -> int:
+    """How many steps beyond the history the network reads for so many steps of forecasts."""
+    return (-(-steps // forecaster.horizon) - 1) * forecaster.horizon
+
+
+def roll(
+    forecaster: Forecaster, stream: Stream, raw: np.ndarray, last: np.ndarray, steps: int, known: np.ndarray
+) -> Rolled:
+    """Forecast so many steps from what a network gave last.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+    stream : Stream
+        Of the network, behind the last step of the history; it goes on.
+    raw : ndarray
+        What it gave then, (batch, horizon, outputs).
+    last : ndarray of float64
+        The target at that step, (batch,), which changes are added to.
+    steps : int
+    known : ndarray
+        The known features of the steps to come, scaled, (batch or 1, rows, known features).
+    """
+    names, horizon = forecaster.outputs, forecaster.horizon
+    blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    batch = len(raw)
+    columns = [forecaster.features.index(name) for name in forecaster.known_features]
+    for start in range(0, steps, horizon):
+        units = {name: forecaster._in_units(name, raw[:, :, i], last) for i, name in enumerate(names)}
+        for name in names:
+            blocks[name].append(units[name])
+        if start + horizon >= steps:
+            break
+        rows = np.empty((batch, horizon, len(forecaster.features)), raw.dtype)
+        rows[:, :, columns] = known[:, start : start + horizon]
+        for output, feature in forecaster._feedback.items():
+            fed = forecaster._fed_back(output, raw[:, :, names.index(output)], units[output])
+            rows[:, :, forecaster.features.index(feature)] = fed
+        last = units[forecaster._point][:, -1]
+        found = forecaster._reader.read(stream.run(rows))
+        assert found is not None
+        raw = found
+    return Rolled({name: np.concatenate(parts, axis=1)[:, :steps] for name, parts in blocks.items()})
+
+
+def check_steps(forecaster: Forecaster, steps: object) -> int:
+    """How many steps a forecast has; beyond the horizon only with feedback. Raises `ArgumentError`."""
+    count = forecaster.horizon if steps is None else check_count("steps", steps)
+    if count > forecaster.horizon and not forecaster._feedback:
+        raise ArgumentError(
+            f"steps: the network forecasts {forecaster.horizon}, found {count}; to go on from its own forecasts, make "
+            "the forecaster with feedback={output: feature}"
+        )
+    return count
+
+
+def check_outputs(forecaster: Forecaster, outputs: object, steps: int) -> tuple[str, ...]:
+    """The outputs that are asked for. Raises `ArgumentError`, and `ShapeError` if they mean nothing at these steps."""
+    names = (forecaster._point,) if outputs is None else _asked(outputs)
+    for name in names:
+        if name not in forecaster.outputs:
+            raise ArgumentError(f"outputs: no {name!r}; the network gives {', '.join(forecaster.outputs)}")
+        level = quantile_of(name)
+        is_spread = name == "sigma" or (level is not None and name != forecaster._point)
+        if steps > forecaster.horizon and is_spread:
+            raise ShapeError(
+                f"outputs: {name!r} of {steps} steps: beyond the horizon of {forecaster.horizon} it would be that of a "
+                "series whose forecasts came true; ask for the forecast or for fewer steps"
+            )
+    return names
+
+
+def _asked(outputs: object) -> tuple[str, ...]:
+    if not isinstance(outputs, (list, tuple)) or not outputs or not all(isinstance(name, str) for name in outputs):
+        raise ArgumentError(f"outputs: expected a list of names, found {described(outputs)}")
+    return tuple(outputs)

@@ -1,0 +1,1 @@
+"""Forecasters: scaling, network and loop in one file."""

@@ -1,0 +1,76 @@
+"""Forecasters and series for the tests, and their loops written by hand."""
+
+import numpy as np
+
+import cylstm
+
+from tests import ROOT
+from tests.builders.networks import linear_state_dict, lstm_model, lstm_state_dict
+
+FEATURES = ["load", "temperature", "wind"]
+SCALING = {
+    "load": {"kind": "standard", "mean": 40.0, "std": 12.5},
+    "temperature": {"kind": "min_max", "low": -20.0, "high": 40.0, "to_low": -1.0, "to_high": 1.0},
+    "wind": ["log1p", {"kind": "robust", "median": 1.25, "iqr": 0.75}],
+}
+
+
+def series(rng, time, names=FEATURES):
+    """Columns by name, (time,) each, in units."""
+    columns = {
+        "load": 40 + 12 * np.sin(np.arange(time) / 4) + rng.normal(0, 2, time),
+        "temperature": 10 + 8 * np.cos(np.arange(time) / 9) + rng.normal(0, 1, time),
+        "wind": np.exp(rng.normal(1, 0.5, time)),
+    }
+    return {name: columns[name] for name in names}
+
+
+def scaled(columns):
+    """What the network reads of a series: `SCALING` written by hand."""
+    load = (columns["load"] - 40.0) / 12.5
+    scale = 2.0 / 60.0
+    temperature = columns["temperature"] * scale + (-1.0 - -20.0 * scale)
+    wind = (np.log1p(columns["wind"]) - 1.25) / 0.75
+    return np.stack([load, temperature, wind], axis=1).astype(np.float32)
+
+
+def one_shot(rng, horizon=4, window=None, **options):
+    """A forecaster of `load`, all steps of the horizon at once."""
+    model = lstm_model(rng, 3, 5, horizon, last=window is not None)
+    return cylstm.Forecaster(
+        model, features=FEATURES, target="load", scaling=SCALING, horizon=horizon, window=window, **options
+    )
+
+
+def recursive(rng, horizon=1, window=None, **options):
+    """One that goes on from its own forecasts of `load`."""
+    return one_shot(rng, horizon, window, feedback={"load": "load"}, **options)
+
+
+def normal_model(rng, input_size, hidden_size, horizon=1):
+    """A network with (mu, sigma) of each step, sigma positive."""
+    tensors = lstm_state_dict(rng, input_size, hidden_size) | linear_state_dict(rng, hidden_size, 2 * horizon)
+    model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Linear("fc"), cylstm.Softplus()])
+    return model
+
+
+def pollution(series, kind):
+    """The forecaster of the example's network, with the scaling that its file has as text."""
+    folder = ROOT / "examples" / "pollution"
+    model = cylstm.load(folder / "weights" / f"{kind}.cylstm")
+    scaling = series.Scaling.from_json(model.metadata["scaling"])
+    standard = [{"kind": "standard", "mean": m, "std": s} for m, s in zip(scaling.mean, scaling.std)]
+    return cylstm.Forecaster(
+        model,
+        features=scaling.features,
+        target="pm2.5",
+        scaling={
+            name: ["log1p", one] if bend == "log1p" else one
+            for name, bend, one in zip(scaling.features, scaling.bend, standard)
+        },
+        target_scaling={"kind": "standard", "mean": 0.0, "std": list(scaling.output_scale)},
+        change=True,
+        limits=(0.0, None),
+        horizon=24,
+        units={"pm2.5": "ug/m3"},
+    )
