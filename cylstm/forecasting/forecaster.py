@@ -10,6 +10,7 @@ import numpy as np
 
 from cylstm.arguments import check_count, check_flag, check_window
 from cylstm.errors import ArgumentError, CylstmError, FormatError, UnsupportedError, described
+from cylstm.forecasting.conformal import Calibration, calibrated, check_coverage, read_calibration
 from cylstm.forecasting.description import KEY, read_description, write_description
 from cylstm.forecasting.outputs import Reader, is_head, point_of, reader_of
 from cylstm.forecasting.scaling import Scaling, as_scaling, is_fitted_scaler, of_fitted_scaler
@@ -70,6 +71,8 @@ class Forecaster:
         Of features and the target, kept in the file.
     time : str, optional
         The column of times in tables; they must increase from row to row.
+    calibration : object, optional
+        Of another forecaster; `calibrate` makes it.
 
     Raises
     ------
@@ -135,9 +138,7 @@ class Forecaster:
         self._window = self._read_window(window)
         self._limits = _read_limits(limits)
         self._units = _read_units(units, {*self._features, self._target})
-        if calibration is not None:
-            raise ArgumentError(f"calibration: expected None, found {described(calibration)}")
-        self._calibration = calibration
+        self._calibration: Calibration | None = None if calibration is None else read_calibration(calibration)
 
     def _check_input(self) -> None:
         graph = self._model.graph
@@ -302,6 +303,7 @@ class Forecaster:
         future: Any = None,
         *,
         outputs: Sequence[str] | None = None,
+        interval: bool = False,
     ) -> Any:
         """Forecast the steps that follow a history.
 
@@ -317,11 +319,13 @@ class Forecaster:
             ``steps`` above `horizon` at least ``horizon * (ceil(steps / horizon) - 1)`` rows.
         outputs : list of str, optional
             Give these outputs instead of the forecast.
+        interval : bool
+            Give the forecast and the interval that `calibrate` found.
 
         Returns
         -------
         ndarray of float64
-            (steps,), in units; with `outputs` a dict of them.
+            (steps,), in units; with `outputs` a dict of them; with `interval` three of them: forecast, low and high.
 
         Raises
         ------
@@ -329,22 +333,79 @@ class Forecaster:
             If a column is missing or one too many, a number is missing, or times are not in order; the message names
             the column and the row. If `steps` goes beyond the horizon and a feature is neither fed back nor known.
         ShapeError
-            If there are too few rows.
+            If there are too few rows, or an interval is asked for of more steps than were calibrated.
         """
         stream = self.stream()
         stream.run(history)
-        return stream.forecast(steps, future, outputs=outputs)
+        return stream.forecast(steps, future, outputs=outputs, interval=interval)
 
-    def stream(self) -> ForecastStream:
+    def stream(self, *, adapt: float | None = None) -> ForecastStream:
         """A forecaster that goes on row by row, at the start of a series.
+
+        Parameters
+        ----------
+        adapt : float, optional
+            Intervals follow what comes true, by adaptive conformal inference (Gibbs and Candès, arXiv 2106.00170) with
+            this step size, such as 0.01. Each step of the horizon does by itself.
 
         Returns
         -------
         ForecastStream
+
+        Raises
+        ------
+        ArgumentError
+            If `adapt` is out of its range, or the forecaster is not calibrated.
         """
         from cylstm.forecasting.stream import ForecastStream
 
-        return ForecastStream(self)
+        return ForecastStream(self, adapt)
+
+    def calibrate(
+        self, frame: Any, start: Any, *, coverage: float = 0.9, steps: int | None = None, progress: bool = False
+    ) -> Forecaster:
+        """A forecaster with intervals, by split conformal prediction: one half-width for each step of the horizon.
+
+        From every row of `start` on, `steps` are forecast from the rows before it. The half-width of a step is the
+        ``ceil((n + 1) * coverage)``-th smallest of its n absolute residuals. An interval then holds the truth with that
+        probability if the errors of the calibration set and those to come could change places; where they could not,
+        `stream` can adapt.
+
+        Parameters
+        ----------
+        frame : dict or pandas.DataFrame, or array_like
+            As a history, with the target. Rows that the network was not trained on.
+        start : int or date
+            The first row that is forecast, by its number or its time. The rows before it are history.
+        coverage : float
+        steps : int, optional
+            By default the horizon. Beyond it the known features are those of the frame.
+        progress : bool
+            Show a progress bar, which needs tqdm.
+
+        Returns
+        -------
+        Forecaster
+            The same network with the intervals, which `save` keeps too. This one stays as it is.
+
+        Raises
+        ------
+        ArgumentError
+            As `forecast`; if `coverage` is out of its range.
+        ShapeError
+            If there are too few rows before `start`, or from it on for the coverage.
+        UnsupportedError
+            If a progress bar is asked for and tqdm is not installed.
+        """
+        from cylstm.forecasting.origins import forecast_all, read_frame, truths
+        from cylstm.forecasting.roll import check_steps
+
+        share, count = check_coverage(coverage), check_steps(self, steps)
+        table, first = read_frame(self, frame, start, count)
+        found = forecast_all(self, table, first, count, progress)[self._point]
+        residuals = np.abs(truths(self, table, first, count) - found)
+        entries: dict[str, Any] = {**self._entries(), "calibration": calibrated(residuals, share)}
+        return Forecaster(self._model, **entries)
 
     def save(self, path: str | os.PathLike[str], *, packed: bool = False, check: Any = None) -> None:
         """Write the network and all of the forecaster to one ``.cylstm`` file.
@@ -399,7 +460,7 @@ class Forecaster:
     def _entries(self) -> dict[str, object]:
         """All arguments of a forecaster but its model, for JSON."""
         return {
-            "calibration": self._calibration,
+            "calibration": None if self._calibration is None else self._calibration.to_dict(),
             "change": self._change,
             "features": list(self._features),
             "feedback": dict(self._feedback),

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cylstm.arguments import check_flag
 from cylstm.errors import ArgumentError, ShapeError, described
+from cylstm.forecasting.conformal import Adaptive, Calibration, check_rate
 from cylstm.forecasting.roll import check_outputs, check_steps, roll, rows_needed
 from cylstm.forecasting.tables import Table, read_table
 
@@ -21,10 +23,15 @@ class ForecastStream:
     One thread at a time may use it; give each thread its own.
     """
 
-    __slots__ = ("_forecaster", "_last", "_raw", "_stream", "_taken", "_time")
+    __slots__ = ("_adaptive", "_forecaster", "_last", "_raw", "_stream", "_taken", "_time")
 
-    def __init__(self, forecaster: Forecaster) -> None:
+    def __init__(self, forecaster: Forecaster, adapt: float | None = None) -> None:
         self._forecaster = forecaster
+        self._adaptive: Adaptive | None = None
+        if adapt is not None:
+            calibration = _calibration_of(forecaster)
+            steps = min(calibration.steps, forecaster.horizon)
+            self._adaptive = Adaptive(calibration, steps, check_rate(adapt))
         self._stream = forecaster.model.stream(window=forecaster.window)
         self._raw: np.ndarray | None = None
         self._last = np.full(1, np.nan)
@@ -57,19 +64,66 @@ class ForecastStream:
         forecaster = self._forecaster
         self._take(read_table("history", rows, forecaster.features, (forecaster.target,), forecaster._time))
 
+    @property
+    def alpha(self) -> np.ndarray:
+        """The probability with which the interval of each step is to miss, as it is now; of a stream with `adapt`.
+
+        Raises
+        ------
+        ArgumentError
+            If it was made without.
+        """
+        if self._adaptive is None:
+            raise ArgumentError("alpha: the intervals of this stream stay as they are; see Forecaster.stream(adapt=)")
+        return self._adaptive.alpha.copy()
+
     def _take(self, table: Table) -> None:
         forecaster = self._forecaster
         units = table.array(forecaster.features)
         scaled = forecaster._scaled("history", units, forecaster.features)
         self._check_time(table, "history")
+        if self._adaptive is None:
+            self._advance(units, scaled)
+        else:
+            truth = table.columns.get(forecaster.target)
+            for row in range(table.rows):
+                if truth is not None:
+                    self._adaptive.compare(float(truth[row]))
+                self._advance(units[row : row + 1], scaled[row : row + 1])
+                self._adaptive.give(None if self._raw is None else self._interval(len(self._adaptive.alpha))[1:])
+        if table.times is not None:
+            self._time = table.times[-1]
+
+    def _advance(self, units: np.ndarray, scaled: np.ndarray) -> None:
+        forecaster = self._forecaster
         found = forecaster._reader.read(self._stream.run(scaled[None]))
-        self._taken += table.rows
+        self._taken += len(units)
         is_whole = forecaster.window is None or self._taken >= forecaster.window
         self._raw = found if is_whole else None
         if forecaster.target in forecaster.features:
             self._last = units[-1:, forecaster.features.index(forecaster.target)]
-        if table.times is not None:
-            self._time = table.times[-1]
+
+    def _interval(self, steps: int, future: Any = None) -> np.ndarray:
+        """Forecast, low and high, (3, steps). Raises `ShapeError` beyond what was calibrated."""
+        forecaster = self._forecaster
+        calibration = _calibration_of(forecaster)
+        if steps > calibration.steps:
+            raise ShapeError(
+                f"interval: {calibration.steps} steps were calibrated, found {steps}; see calibrate(steps=)"
+            )
+        alpha = np.full(steps, 1.0 - calibration.coverage)
+        if self._adaptive is not None:
+            followed = len(self._adaptive.alpha)
+            if steps > followed:
+                raise ShapeError(
+                    f"interval: a stream with adapt= follows {followed} steps, those of the horizon, found {steps}; "
+                    "make the stream without it"
+                )
+            alpha = self._adaptive.alpha[:steps]
+        half = calibration.half_widths(alpha)
+        mean = self.forecast(steps, future)
+        ends = [forecaster._clipped(forecaster.target, end) for end in (mean - half, mean + half)]
+        return np.stack([mean, *ends])
 
     def _check_time(self, table: Table, what: str) -> None:
         if table.times is None or self._time is None:
@@ -79,12 +133,19 @@ class ForecastStream:
         if not table.times[0] > self._time:
             raise ArgumentError(f"{what}: row 0: the time {table.times[0]} is not after {self._time}, the last one")
 
-    def forecast(self, steps: int | None = None, future: Any = None, *, outputs: Sequence[str] | None = None) -> Any:
+    def forecast(
+        self,
+        steps: int | None = None,
+        future: Any = None,
+        *,
+        outputs: Sequence[str] | None = None,
+        interval: bool = False,
+    ) -> Any:
         """Forecast the steps that follow the last row. The stream stays where it is.
 
         Parameters
         ----------
-        steps, future, outputs
+        steps, future, outputs, interval
             As `Forecaster.forecast` takes them.
 
         Returns
@@ -97,10 +158,15 @@ class ForecastStream:
         ArgumentError
             As `Forecaster.forecast`.
         ShapeError
-            If there are too few rows yet.
+            If there are too few rows yet, or an interval is asked for of more steps than were calibrated; of a stream
+            with `adapt` of more than the horizon.
         """
         forecaster = self._forecaster
         count = check_steps(forecaster, steps)
+        if check_flag("interval", interval):
+            if outputs is not None:
+                raise ArgumentError("outputs: an interval is that of the forecast; give one of the two")
+            return tuple(self._interval(count, future))
         names = check_outputs(forecaster, outputs, count)
         known = self._read_future(future, count)
         raw = self._raw_now()
@@ -109,26 +175,30 @@ class ForecastStream:
         found = {name: forecaster._clipped(name, rolled.units[name][0]) for name in names}
         return found[names[0]] if outputs is None else found
 
-    def step(self, row: Any) -> np.ndarray | None:
+    def step(self, row: Any, *, interval: bool = False) -> Any:
         """Take one new row and forecast.
 
         Parameters
         ----------
         row : array_like, dict or pandas.Series
             (features,), or numbers by name.
+        interval : bool
+            Give forecast, low and high.
 
         Returns
         -------
         ndarray of float64 or None
-            (horizon,), in units; None until there are enough rows.
+            (horizon,), in units, or three of them; None until there are enough rows.
 
         Raises
         ------
         ArgumentError, ShapeError
             As `run`.
         """
+        if check_flag("interval", interval):
+            _calibration_of(self._forecaster)
         self._take(self._read_row(row))
-        return None if self._raw is None else np.asarray(self.forecast())
+        return None if self._raw is None else self.forecast(interval=interval)
 
     def _read_row(self, row: Any) -> Table:
         forecaster = self._forecaster
@@ -170,3 +240,12 @@ class ForecastStream:
         table = read_table("future", future, names, time=forecaster._time, rows=needed)
         self._check_time(table, "future")
         return forecaster._scaled("future", table.array(names), names)[None]
+
+
+def _calibration_of(forecaster: Forecaster) -> Calibration:
+    """Raises `ArgumentError` if there is none."""
+    if forecaster._calibration is None:
+        raise ArgumentError(
+            "interval: the forecaster is not calibrated; go on with the one that Forecaster.calibrate returns"
+        )
+    return forecaster._calibration
