@@ -20,6 +20,7 @@ from cylstm.model import Model
 if TYPE_CHECKING:
     from types import EllipsisType
 
+    from cylstm.forecasting.backtest import Evaluation
     from cylstm.forecasting.stream import ForecastStream
 
 _MOST_NAMES = 4096
@@ -406,6 +407,60 @@ class Forecaster:
         residuals = np.abs(truths(self, table, first, count) - found)
         entries: dict[str, Any] = {**self._entries(), "calibration": calibrated(residuals, share)}
         return Forecaster(self._model, **entries)
+
+    def evaluate(
+        self,
+        frame: Any,
+        start: Any,
+        *,
+        steps: int | None = None,
+        season: int | None = None,
+        adapt: float | None = None,
+        block: int | None = None,
+        draws: int = 1000,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> Evaluation:
+        """How good forecasts are that begin at every row from `start` on, against forecasts that cost nothing.
+
+        These are persistence, where every step is like the last known one, and with a `season` the seasonal naive
+        forecast, where it is like the last known one of its place in the season. The mean absolute scaled error (MASE;
+        Hyndman and Koehler, 2006) is the mean absolute error divided by that of the seasonal naive forecast one season
+        ahead (without a season: of persistence one step ahead) in the rows before `start`.
+
+        Parameters
+        ----------
+        frame, start, progress
+            As `calibrate` takes them; rows that were neither trained nor calibrated on.
+        steps : int, optional
+            By default the horizon. Beyond it the known features are those of the frame.
+        season : int, optional
+            How many rows a season has: 24 for hours of a day.
+        adapt : float, optional
+            Measure intervals that adapt, as `stream` has them, from `start` on. An infinite one makes the width
+            infinite.
+        block : int, optional
+            Of how many neighbouring forecasts a block of the bootstrap is. By default `steps`, `season` or the cube
+            root of the number of forecasts, whichever is largest.
+        draws, seed : int
+            Of the bootstrap.
+
+        Returns
+        -------
+        Evaluation
+            RMSE, MAE and MASE of the forecast and of the others with 95% intervals by the circular block bootstrap, and
+            coverage and width of the intervals if as many steps are calibrated; over all steps and by step.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, UnsupportedError
+            As `calibrate`.
+        """
+        from cylstm.forecasting.backtest import evaluate
+        from cylstm.forecasting.roll import check_steps
+
+        count = check_steps(self, steps)
+        return evaluate(self, frame, start, count, season, adapt, block, draws, seed, progress)
 
     def save(self, path: str | os.PathLike[str], *, packed: bool = False, check: Any = None) -> None:
         """Write the network and all of the forecaster to one ``.cylstm`` file.
