@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cylstm.arguments import check_count
-from cylstm.errors import ArgumentError, ShapeError, described
+from cylstm.errors import ArgumentError, ShapeError
 from cylstm.forecasting.conformal import Adaptive, check_rate
 from cylstm.forecasting.origins import forecast_all, read_frame, truths
+from cylstm.forecasting.roll import check_seed
 
 if TYPE_CHECKING:
     from cylstm.forecasting.forecaster import Forecaster
@@ -97,8 +98,7 @@ def evaluate(
     if first <= period:
         raise ShapeError(f"start: a season of {period} needs more than {period} rows before it, found {first}")
     draws = check_count("draws", draws)
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ArgumentError(f"seed: expected a whole number of at least 0, found {described(seed)}")
+    seed = check_seed(seed)
     rate = None if adapt is None else check_rate(adapt)
     size = None if block is None else check_count("block", block)
     scale = float(np.abs(y[period:first] - y[: first - period]).mean())
@@ -134,7 +134,7 @@ def evaluate(
         by_step["forecast"] |= {"coverage": inside.mean(axis=0), "width": width.mean(axis=0)}
 
     per_forecast = np.stack(columns, axis=1)
-    means = np.concatenate([per_forecast.mean(axis=0)[None], _bootstrap(per_forecast, size, draws, int(seed))])
+    means = np.concatenate([per_forecast.mean(axis=0)[None], _bootstrap(per_forecast, size, draws, seed)])
     scores: dict[str, dict[str, Score]] = {}
     for i, method in enumerate(methods):
         squared, absolute = means[:, 2 * i], means[:, 2 * i + 1]

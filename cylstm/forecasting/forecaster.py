@@ -305,6 +305,8 @@ class Forecaster:
         *,
         outputs: Sequence[str] | None = None,
         interval: bool = False,
+        samples: int | None = None,
+        seed: int = 0,
     ) -> Any:
         """Forecast the steps that follow a history.
 
@@ -322,11 +324,17 @@ class Forecaster:
             Give these outputs instead of the forecast.
         interval : bool
             Give the forecast and the interval that `calibrate` found.
+        samples : int, optional
+            Give so many sample paths, drawn from ``"mu"`` and ``"sigma"``: beyond the horizon each goes on from its own
+            draws. Within it the steps of a path are drawn one by one, as the network says nothing of their dependence.
+        seed : int
+            0 to 2**64 - 1. Sample n of step k is the same whatever the number of samples and of steps.
 
         Returns
         -------
         ndarray of float64
-            (steps,), in units; with `outputs` a dict of them; with `interval` three of them: forecast, low and high.
+            (steps,), in units; with `outputs` a dict of them; with `interval` three of them: forecast, low and high;
+            with `samples` (samples, steps).
 
         Raises
         ------
@@ -338,7 +346,7 @@ class Forecaster:
         """
         stream = self.stream()
         stream.run(history)
-        return stream.forecast(steps, future, outputs=outputs, interval=interval)
+        return stream.forecast(steps, future, outputs=outputs, interval=interval, samples=samples, seed=seed)
 
     def stream(self, *, adapt: float | None = None) -> ForecastStream:
         """A forecaster that goes on row by row, at the start of a series.

@@ -90,7 +90,7 @@ def forecast_all(
             if forecaster.target in forecaster.features:
                 last = units[origins, forecaster.features.index(forecaster.target)]
             rolled = roll(forecaster, ahead, raw, last, steps, known)
-            for name, array in rolled.units.items():
+            for name, array in rolled.items():
                 parts[name].append(forecaster._clipped(name, array))
             if bar is not None:
                 bar.update(len(origins))

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cylstm.arguments import check_count
 from cylstm.errors import ArgumentError, ShapeError, described
-from cylstm.forecasting.outputs import quantile_of
+from cylstm.forecasting.outputs import MU, SIGMA, quantile_of
 
 if TYPE_CHECKING:
     from cylstm.forecasting.forecaster import Forecaster
     from cylstm.stream import Stream
-
-
-class Rolled(NamedTuple):
-    """Forecasts by output, (batch, steps), float64 in units and not clipped."""
-
-    units: dict[str, np.ndarray]
 
 
 def rows_needed(forecaster: Forecaster, steps: int) -> int:
@@ -27,8 +21,14 @@ def rows_needed(forecaster: Forecaster, steps: int) -> int:
 
 
 def roll(
-    forecaster: Forecaster, stream: Stream, raw: np.ndarray, last: np.ndarray, steps: int, known: np.ndarray
-) -> Rolled:
+    forecaster: Forecaster,
+    stream: Stream,
+    raw: np.ndarray,
+    last: np.ndarray,
+    steps: int,
+    known: np.ndarray,
+    seed: int | None = None,
+) -> dict[str, np.ndarray]:
     """Forecast so many steps from what a network gave last.
 
     Parameters
@@ -43,12 +43,26 @@ def roll(
     steps : int
     known : ndarray
         The known features of the steps to come, scaled, (batch or 1, rows, known features).
+    seed : int, optional
+        Draw from the normal distribution that the network gives: the rows of the batch are sample paths.
+
+    Returns
+    -------
+    dict of str to ndarray of float64
+        By output, (batch, steps), in units and not clipped.
+
+    Raises
+    ------
+    ArgumentError
+        If a sigma to draw with is negative.
     """
     names, horizon = forecaster.outputs, forecaster.horizon
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
     batch = len(raw)
     columns = [forecaster.features.index(name) for name in forecaster.known_features]
     for start in range(0, steps, horizon):
+        if seed is not None:
+            raw = _drawn(names, raw, seed, start)
         units = {name: forecaster._in_units(name, raw[:, :, i], last) for i, name in enumerate(names)}
         for name in names:
             blocks[name].append(units[name])
@@ -63,7 +77,31 @@ def roll(
         found = forecaster._reader.read(stream.run(rows))
         assert found is not None
         raw = found
-    return Rolled({name: np.concatenate(parts, axis=1)[:, :steps] for name, parts in blocks.items()})
+    return {name: np.concatenate(parts, axis=1)[:, :steps] for name, parts in blocks.items()}
+
+
+def _drawn(names: tuple[str, ...], raw: np.ndarray, seed: int, start: int) -> np.ndarray:
+    """What the network gave, with draws in the place of mu.
+
+    A row draws by its place in the batch and a step by its place in the forecast, so that neither the number of samples
+    nor that of steps changes a draw.
+    """
+    mu, sigma = (raw[:, :, names.index(name)].astype(np.float64) for name in (MU, SIGMA))
+    check_sigma(sigma)
+    steps = range(start, start + raw.shape[1])
+    noise = np.stack([np.random.default_rng([seed, step]).standard_normal(len(raw)) for step in steps], axis=1)
+    raw = raw.copy()
+    raw[:, :, names.index(MU)] = mu + sigma * noise
+    return raw
+
+
+def check_sigma(sigma: np.ndarray) -> None:
+    """Standard deviations are not negative. Raises `ArgumentError`."""
+    if not (sigma >= 0).all():
+        raise ArgumentError(
+            f"outputs: the network gives {sigma.min():.4g} as a 'sigma', expected 0 or more: the network must end with "
+            "what makes it positive, such as a softplus"
+        )
 
 
 def check_steps(forecaster: Forecaster, steps: object) -> int:
@@ -91,6 +129,23 @@ def check_outputs(forecaster: Forecaster, outputs: object, steps: int) -> tuple[
                 "series whose forecasts came true; ask for the forecast or for fewer steps"
             )
     return names
+
+
+def check_samples(forecaster: Forecaster, samples: object) -> int:
+    """How many sample paths, of a network that gives a normal distribution. Raises `ArgumentError`."""
+    count = check_count("samples", samples)
+    if not {MU, SIGMA} <= set(forecaster.outputs) or forecaster._point != MU:
+        raise ArgumentError(
+            f"samples: paths are drawn from the outputs 'mu' and 'sigma', found {', '.join(forecaster.outputs)}"
+        )
+    return count
+
+
+def check_seed(seed: object) -> int:
+    """A whole number of 0 to 2**64 - 1. Raises `ArgumentError`."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
+        raise ArgumentError(f"seed: expected a whole number of 0 to 2**64 - 1, found {described(seed)}")
+    return int(seed)
 
 
 def _asked(outputs: object) -> tuple[str, ...]:

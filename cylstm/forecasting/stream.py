@@ -10,7 +10,16 @@ import numpy as np
 from cylstm.arguments import check_flag
 from cylstm.errors import ArgumentError, ShapeError, described
 from cylstm.forecasting.conformal import Adaptive, Calibration, check_rate
-from cylstm.forecasting.roll import check_outputs, check_steps, roll, rows_needed
+from cylstm.forecasting.outputs import MU, SIGMA
+from cylstm.forecasting.roll import (
+    check_outputs,
+    check_samples,
+    check_seed,
+    check_sigma,
+    check_steps,
+    roll,
+    rows_needed,
+)
 from cylstm.forecasting.tables import Table, read_table
 
 if TYPE_CHECKING:
@@ -140,12 +149,14 @@ class ForecastStream:
         *,
         outputs: Sequence[str] | None = None,
         interval: bool = False,
+        samples: int | None = None,
+        seed: int = 0,
     ) -> Any:
         """Forecast the steps that follow the last row. The stream stays where it is.
 
         Parameters
         ----------
-        steps, future, outputs, interval
+        steps, future, outputs, interval, samples, seed
             As `Forecaster.forecast` takes them.
 
         Returns
@@ -164,16 +175,32 @@ class ForecastStream:
         forecaster = self._forecaster
         count = check_steps(forecaster, steps)
         if check_flag("interval", interval):
-            if outputs is not None:
-                raise ArgumentError("outputs: an interval is that of the forecast; give one of the two")
+            if outputs is not None or samples is not None:
+                given = "outputs" if samples is None else "samples"
+                raise ArgumentError(f"{given}: an interval is that of the forecast; give one of the two")
             return tuple(self._interval(count, future))
+        if samples is not None:
+            if outputs is not None:
+                raise ArgumentError("samples: they are those of the target; give one of samples and outputs")
+            return self._paths(count, future, check_samples(forecaster, samples), check_seed(seed))
         names = check_outputs(forecaster, outputs, count)
         known = self._read_future(future, count)
         raw = self._raw_now()
         ahead = self._stream.copy() if count > forecaster.horizon else self._stream
         rolled = roll(forecaster, ahead, raw, self._last, count, known)
-        found = {name: forecaster._clipped(name, rolled.units[name][0]) for name in names}
+        if SIGMA in names:
+            check_sigma(rolled[SIGMA])
+        found = {name: forecaster._clipped(name, rolled[name][0]) for name in names}
         return found[names[0]] if outputs is None else found
+
+    def _paths(self, steps: int, future: Any, samples: int, seed: int) -> np.ndarray:
+        """Sample paths (samples, steps), each a row of one stream."""
+        forecaster = self._forecaster
+        known = self._read_future(future, steps)
+        raw = np.repeat(self._raw_now(), samples, axis=0)
+        ahead = self._stream.copy([0] * samples) if steps > forecaster.horizon else self._stream
+        rolled = roll(forecaster, ahead, raw, np.repeat(self._last, samples), steps, known, seed)
+        return forecaster._clipped(forecaster.target, rolled[MU])
 
     def step(self, row: Any, *, interval: bool = False) -> Any:
         """Take one new row and forecast.

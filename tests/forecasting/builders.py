@@ -5,7 +5,7 @@ import numpy as np
 import cylstm
 
 from tests import ROOT
-from tests.builders.networks import linear_state_dict, lstm_model, lstm_state_dict
+from tests.builders.networks import lstm_model
 
 FEATURES = ["load", "temperature", "wind"]
 SCALING = {
@@ -45,13 +45,6 @@ def one_shot(rng, horizon=4, window=None, **options):
 def recursive(rng, horizon=1, window=None, **options):
     """One that goes on from its own forecasts of `load`."""
     return one_shot(rng, horizon, window, feedback={"load": "load"}, **options)
-
-
-def normal_model(rng, input_size, hidden_size, horizon=1):
-    """A network with (mu, sigma) of each step, sigma positive."""
-    tensors = lstm_state_dict(rng, input_size, hidden_size) | linear_state_dict(rng, hidden_size, 2 * horizon)
-    model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Linear("fc"), cylstm.Softplus()])
-    return model
 
 
 def pollution(series, kind):
