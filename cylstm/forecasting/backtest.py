@@ -42,7 +42,8 @@ class Evaluation(NamedTuple):
         How many forecasts, each of how many steps.
     scores : dict of str to dict of str to Score
         Method ("forecast", "persistence", and with a season "seasonal") -> "rmse", "mae" and "mase", over all steps; of
-        the forecast also "coverage" and "width" if it is calibrated for so many steps.
+        the forecast also "coverage" and "width" if it is calibrated for so many steps. Of intervals that adapt the
+        width is that of the finite ones, and "infinite" the share of the others.
     by_step : dict of str to dict of str to ndarray
         The same for each step, (steps,).
     differences : dict of str to Score
@@ -129,9 +130,14 @@ def evaluate(
     }
     if interval is not None:
         low, high = interval
-        inside, width = (low <= truth) & (truth <= high), high - low
-        columns += [inside.mean(axis=1), width.mean(axis=1)]
-        by_step["forecast"] |= {"coverage": inside.mean(axis=0), "width": width.mean(axis=0)}
+        inside, is_finite = (low <= truth) & (truth <= high), np.isfinite(low) & np.isfinite(high)
+        width = np.subtract(high, low, out=np.zeros_like(high), where=is_finite)
+        columns += [inside.mean(axis=1), width.mean(axis=1), is_finite.mean(axis=1)]
+        with np.errstate(invalid="ignore"):  # of steps that only have infinite ones
+            of_step = width.mean(axis=0) / is_finite.mean(axis=0)
+        by_step["forecast"] |= {"coverage": inside.mean(axis=0), "width": of_step}
+        if rate is not None:
+            by_step["forecast"]["infinite"] = 1.0 - is_finite.mean(axis=0)
 
     per_forecast = np.stack(columns, axis=1)
     means = np.concatenate([per_forecast.mean(axis=0)[None], _bootstrap(per_forecast, size, draws, seed)])
@@ -144,7 +150,11 @@ def evaluate(
             "mase": _score(absolute / scale),
         }
     if interval is not None:
-        scores["forecast"] |= {"coverage": _score(means[:, -2]), "width": _score(means[:, -1])}
+        covered, total, share = means[:, -3], means[:, -2], means[:, -1]
+        with np.errstate(invalid="ignore"):
+            scores["forecast"] |= {"coverage": _score(covered), "width": _score(total / share)}
+        if rate is not None:
+            scores["forecast"]["infinite"] = _score(1.0 - share)
     root = np.sqrt(means[:, : 2 * len(methods) : 2])
     differences = {method: _score(root[:, 0] - root[:, i]) for i, method in enumerate(methods) if i}
     return Evaluation(count, steps, scores, by_step, differences, size)
@@ -193,6 +203,5 @@ def _bootstrap(per_forecast: np.ndarray, block: int, draws: int, seed: int) -> n
 
 def _score(values: np.ndarray) -> Score:
     """The first is that of the data, the others are of the draws."""
-    with np.errstate(invalid="ignore"):
-        low, high = np.quantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    low, high = np.quantile(values[1:], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Score(float(values[0]), float(low), float(high))

@@ -445,8 +445,7 @@ class Forecaster:
         season : int, optional
             How many rows a season has: 24 for hours of a day.
         adapt : float, optional
-            Measure intervals that adapt, as `stream` has them, from `start` on. An infinite one makes the width
-            infinite.
+            Measure intervals that adapt, as `stream` has them, from `start` on; some may be infinite.
         block : int, optional
             Of how many neighbouring forecasts a block of the bootstrap is. By default `steps`, `season` or the cube
             root of the number of forecasts, whichever is largest.

@@ -4,7 +4,6 @@ import numpy as np
 
 import cylstm
 
-from tests import ROOT
 from tests.builders.networks import lstm_model
 
 FEATURES = ["load", "temperature", "wind"]
@@ -45,25 +44,3 @@ def one_shot(rng, horizon=4, window=None, **options):
 def recursive(rng, horizon=1, window=None, **options):
     """One that goes on from its own forecasts of `load`."""
     return one_shot(rng, horizon, window, feedback={"load": "load"}, **options)
-
-
-def pollution(series, kind):
-    """The forecaster of the example's network, with the scaling that its file has as text."""
-    folder = ROOT / "examples" / "pollution"
-    model = cylstm.load(folder / "weights" / f"{kind}.cylstm")
-    scaling = series.Scaling.from_json(model.metadata["scaling"])
-    standard = [{"kind": "standard", "mean": m, "std": s} for m, s in zip(scaling.mean, scaling.std)]
-    return cylstm.Forecaster(
-        model,
-        features=scaling.features,
-        target="pm2.5",
-        scaling={
-            name: ["log1p", one] if bend == "log1p" else one
-            for name, bend, one in zip(scaling.features, scaling.bend, standard)
-        },
-        target_scaling={"kind": "standard", "mean": 0.0, "std": list(scaling.output_scale)},
-        change=True,
-        limits=(0.0, None),
-        horizon=24,
-        units={"pm2.5": "ug/m3"},
-    )

@@ -1,4 +1,4 @@
-"""The series of the example."""
+"""The series of the example, and its forecasters."""
 
 import sys
 
@@ -9,9 +9,12 @@ from tests import ROOT
 
 @pytest.fixture
 def example(monkeypatch):
-    """The module of the example's series."""
+    """The module of the example's series; its attribute `forecaster` is that of its forecasters."""
     monkeypatch.syspath_prepend(str(ROOT / "examples" / "pollution"))
-    sys.modules.pop("series", None)
+    for name in ("series", "forecaster"):
+        sys.modules.pop(name, None)
+    import forecaster
     import series
 
+    series.forecaster = forecaster
     return series

@@ -9,7 +9,7 @@ import cylstm
 from cylstm.errors import ArgumentError, FormatError, ShapeError
 from cylstm.forecasting.description import KEY, write_description
 
-from tests.forecasting.builders import one_shot, pollution, recursive, series
+from tests.forecasting.builders import one_shot, recursive, series
 
 
 def rows(columns, begin, end):
@@ -164,7 +164,7 @@ def test_adapting_in_a_run_is_adapting_row_by_row(rng):
 
 def test_intervals_of_the_example_cover_what_they_promise(example):
     found = example.read_csv(example.SAMPLE)
-    forecaster = pollution(example, "univariate")
+    forecaster = example.forecaster.make_forecaster("univariate")
     frame = {"pm2.5": found.inputs[:, 0]}
     calibrated = forecaster.calibrate(rows(frame, 0, 1500), 100)
     stream = calibrated.stream(adapt=0.02)

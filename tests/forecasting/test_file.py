@@ -138,3 +138,15 @@ def test_random_changes_of_a_description_raise_errors_of_ours_or_load(rng, tmp_p
         except CylstmError:
             refused += 1
     assert refused > 100
+
+
+def test_the_program_of_the_example_writes_a_forecaster_with_intervals(example, tmp_path, capsys):
+    path = tmp_path / "pm25.cylstm"
+    example.forecaster.main(["--csv", str(example.SAMPLE), "--save", str(path)])
+    text = capsys.readouterr().out
+    assert text.startswith("This is the bundled SYNTHETIC sample") and text.count("coverage") == 2
+    forecaster = cylstm.Forecaster.load(path)
+    found = example.read_csv(example.SAMPLE)
+    table = dict(zip(example.FEATURES["multivariate"], found.inputs.T)) | {"hour": found.hours}
+    mean, low, high = forecaster.forecast(table, interval=True)
+    assert forecaster.units == {"pm2.5": "ug/m3"} and (low < mean).all() and (mean < high).all()

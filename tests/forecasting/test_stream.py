@@ -6,7 +6,7 @@ import pytest
 import cylstm
 from cylstm.errors import ArgumentError, ShapeError
 
-from tests.forecasting.builders import one_shot, pollution, recursive, series
+from tests.forecasting.builders import one_shot, recursive, series
 
 
 @pytest.mark.parametrize("window", [None, 6])
@@ -59,7 +59,7 @@ def test_a_row_that_is_not_what_it_should_be_is_refused_and_leaves_the_stream_as
 @pytest.mark.parametrize("kind", ["univariate", "multivariate"])
 def test_the_forecasts_of_the_example_are_those_of_its_own_code(example, kind, tmp_path):
     found = example.read_csv(example.SAMPLE)
-    forecaster = pollution(example, kind)
+    forecaster = example.forecaster.make_forecaster(kind)
     scaling = example.Scaling.from_json(forecaster.model.metadata["scaling"])
     inputs = found.select(kind)[:200]
     expected = scaling.forecast(forecaster.model.predict(scaling.scale(inputs)), inputs[:, 0])

@@ -1,0 +1,70 @@
+"""The committed networks as forecasters, with intervals and a backtest: ``python forecaster.py --save pm25.cylstm``.
+
+The intervals are calibrated on the year before `TEST_YEAR` and scored in it. The networks were trained on the years
+before too, so the calibration set is not new to them: their intervals are a little too narrow for that. Needs NumPy
+alone. The series is found as by ``demo.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from series import FEATURES, HERE, LEADS, SAMPLE, TEST_YEAR, Scaling, find_csv, read_csv
+
+import cylstm
+
+#: hours of history before the first forecast
+CONTEXT = 10 * 24
+
+
+def make_forecaster(kind: str) -> cylstm.Forecaster:
+    """A committed network with the scaling that its file keeps as text: it forecasts scaled changes of PM2.5."""
+    model = cylstm.load(HERE / "weights" / f"{kind}.cylstm")
+    scaling = Scaling.from_json(model.metadata["scaling"])
+    scalers = {
+        name: [*(["log1p"] if bend == "log1p" else []), {"kind": "standard", "mean": mean, "std": std}]
+        for name, bend, mean, std in zip(scaling.features, scaling.bend, scaling.mean, scaling.std, strict=True)
+    }
+    return cylstm.Forecaster(
+        model,
+        features=scaling.features,
+        target="pm2.5",
+        scaling=scalers,
+        target_scaling={"kind": "standard", "mean": 0.0, "std": list(scaling.output_scale)},
+        change=True,
+        limits=(0.0, None),
+        horizon=LEADS,
+        units={"pm2.5": "ug/m3"},
+        time="hour",
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--csv", help="the hourly series; default: the variable CSV, the real series, the sample")
+    parser.add_argument("--kind", choices=FEATURES, default="multivariate", help="default: %(default)s")
+    parser.add_argument("--save", type=Path, help="write the calibrated forecaster to this .cylstm file")
+    given = parser.parse_args(arguments)
+    path = find_csv(given.csv)
+    series = read_csv(path)
+    if path.resolve() == SAMPLE:
+        print("This is the bundled SYNTHETIC sample: its errors say nothing about forecasts of real air.")
+    table = dict(zip(FEATURES[given.kind], series.select(given.kind).T, strict=True)) | {"hour": series.hours}
+    calibrated_on = np.flatnonzero((series.years() == TEST_YEAR - 1) & (np.arange(len(series.hours)) >= CONTEXT))
+    if not len(calibrated_on) or series.years()[-1] < TEST_YEAR:
+        raise SystemExit(f"expected {CONTEXT} hours before {TEST_YEAR}, hours of {TEST_YEAR - 1} after them, and of it")
+    before = {name: column[: calibrated_on[-1] + 1] for name, column in table.items()}
+    forecaster = make_forecaster(given.kind).calibrate(before, calibrated_on[0], coverage=0.9)
+    print(f"Intervals of 90%, calibrated on {TEST_YEAR - 1}:")
+    print(forecaster.evaluate(table, f"{TEST_YEAR}-01-01", season=24, block=168))
+    print("\nIntervals that adapt:")
+    print(forecaster.evaluate(table, f"{TEST_YEAR}-01-01", season=24, block=168, adapt=0.01))
+    if given.save:
+        forecaster.save(given.save)
+        print(f"\nWritten: {given.save}")
+
+
+if __name__ == "__main__":
+    main()
