@@ -1,12 +1,14 @@
 """Intervals, against split and adaptive conformal prediction written by hand."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import cylstm
 from cylstm.errors import ArgumentError, FormatError, ShapeError
+from cylstm.forecasting.conformal import calibrated
 from cylstm.forecasting.description import KEY, write_description
 
 from tests.forecasting.builders import one_shot, recursive, series
@@ -31,17 +33,39 @@ def residuals_by_hand(forecaster, columns, start, steps):
 @pytest.mark.parametrize(("horizon", "steps", "time"), [(3, 3, 60), (3, 2, 60), (2, 5, 60), (1, 4, 320)])
 def test_half_widths_are_quantiles_of_the_absolute_residuals_of_each_step(rng, window, horizon, steps, time):
     forecaster, columns = recursive(rng, horizon, window), series(rng, time)
-    calibrated = forecaster.calibrate(columns, 8, coverage=0.8, steps=steps)
+    with_intervals = forecaster.calibrate(columns, 8, coverage=0.8, steps=steps)
     residuals = residuals_by_hand(forecaster, columns, 8, steps)
     half = np.sort(residuals, axis=0)[math.ceil((len(residuals) + 1) * 0.8) - 1]
     history, future = rows(columns, 0, 30), series(rng, 5, ["temperature", "wind"])
     expected = forecaster.forecast(history, steps, future)
-    mean, low, high = calibrated.forecast(history, steps, future, interval=True)
+    mean, low, high = with_intervals.forecast(history, steps, future, interval=True)
     np.testing.assert_array_equal(mean, expected)
     np.testing.assert_array_equal(low, expected - half)
     np.testing.assert_array_equal(high, expected + half)
     with pytest.raises(ArgumentError, match="not calibrated; go on with the one"):
         forecaster.forecast(history, steps, future, interval=True)
+
+
+def test_the_rank_of_a_residual_is_that_of_exact_arithmetic():
+    for count in range(9, 300):
+        residuals = np.arange(1.0, count + 1)[:, None]
+        for percent in (50, 55, 70, 80, 90):
+            rank = math.ceil(Fraction(percent, 100) * (count + 1))
+            found = calibrated(residuals, percent / 100)
+            assert found.half_widths(np.array([1 - percent / 100]))[0] == rank, (count, percent)
+            assert len(found.ranks) <= 201 and found.ranks[-1] == count
+
+
+def test_between_the_ranks_that_are_kept_the_next_larger_residual_counts(rng):
+    residuals = np.sort(rng.exponential(size=(5000, 2)), axis=0)
+    found = calibrated(rng.permuted(residuals, axis=0), 0.9)
+    for alpha in rng.uniform(0.0003, 1, 50):
+        rank = math.ceil(5001 * (1 - alpha))
+        half = found.half_widths(np.array([alpha, alpha]))
+        assert (half >= residuals[rank - 1]).all()
+        assert (half <= residuals[min(rank + 24, 4999)]).all()
+    assert np.isinf(found.half_widths(np.array([0.0001, -0.2]))).all()
+    np.testing.assert_array_equal(found.half_widths(np.array([0.1])), residuals[4500, 0])
 
 
 def test_the_file_keeps_the_intervals(rng, tmp_path):
@@ -98,9 +122,9 @@ def test_a_target_that_is_no_feature_stands_in_the_frame(rng):
         one_shot(rng, 2).model, features=["load", "temperature", "wind"], target="price", horizon=2, target_scaling=None
     )
     frame = {**columns, "price": rng.normal(size=40)}
-    calibrated = forecaster.calibrate(frame, 10)
+    with_intervals = forecaster.calibrate(frame, 10)
     residuals = [np.abs(frame["price"][t : t + 2] - forecaster.forecast(rows(columns, 0, t))) for t in range(10, 39)]
-    mean, _, high = calibrated.forecast(columns, interval=True)
+    mean, _, high = with_intervals.forecast(columns, interval=True)
     half = np.sort(residuals, axis=0)[math.ceil(30 * 0.9 - 1e-9) - 1]
     np.testing.assert_array_equal(high, mean + half)
     with pytest.raises(ArgumentError, match="frame: the column 'price' is missing"):
@@ -166,8 +190,8 @@ def test_intervals_of_the_example_cover_what_they_promise(example):
     found = example.read_csv(example.SAMPLE)
     forecaster = example.forecaster.make_forecaster("univariate")
     frame = {"pm2.5": found.inputs[:, 0]}
-    calibrated = forecaster.calibrate(rows(frame, 0, 1500), 100)
-    stream = calibrated.stream(adapt=0.02)
+    with_intervals = forecaster.calibrate(rows(frame, 0, 1500), 100)
+    stream = with_intervals.stream(adapt=0.02)
     stream.run(rows(frame, 0, 1500))
     inside = []
     for t in range(1500, 2900):

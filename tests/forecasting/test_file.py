@@ -7,6 +7,7 @@ import pytest
 
 import cylstm
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
+from cylstm.forecasting.conformal import calibrated
 from cylstm.forecasting.description import KEY
 
 from tests.builders.networks import lstm_model, same
@@ -116,6 +117,20 @@ def test_text_that_is_no_description_is_refused(rng, tmp_path, text):
     lstm_model(rng, 3, 5).save(tmp_path / "wrong.cylstm", metadata={KEY: text})
     with pytest.raises(FormatError, match=KEY):
         cylstm.Forecaster.load(tmp_path / "wrong.cylstm")
+
+
+def test_a_description_that_is_too_large_is_refused(rng, tmp_path):
+    lstm_model(rng, 3, 5).save(tmp_path / "large.cylstm", metadata={KEY: " " * (9 << 20) + "{}"})
+    with pytest.raises(FormatError, match="expected at most 8,388,608 characters"):
+        cylstm.Forecaster.load(tmp_path / "large.cylstm")
+
+
+def test_the_largest_calibration_can_be_read_again(rng, tmp_path):
+    forecaster = recursive(rng)
+    entries = forecaster._entries() | {"calibration": calibrated(rng.exponential(size=(5000, 1000)), 0.9)}
+    large = cylstm.Forecaster(forecaster.model, **entries)
+    large.save(tmp_path / "large.cylstm")
+    assert cylstm.Forecaster.load(tmp_path / "large.cylstm")._entries() == large._entries()
 
 
 def test_a_newer_version_is_refused(rng, tmp_path):

@@ -78,6 +78,43 @@ def test_a_forecast_with_another_scaling_is_fed_back_through_its_units(rng):
     np.testing.assert_array_equal(forecaster.forecast(columns, 3, future), expected)
 
 
+def test_a_forecast_of_the_same_scaling_is_fed_back_as_the_network_gave_it(rng):
+    far = {"kind": "standard", "mean": 1e9, "std": 1e-4}  # whose units do not hold all digits of the network's number
+    model = lstm_model(rng, 1, 5, 1)
+    forecaster = cylstm.Forecaster(
+        model, features=["load"], target="load", scaling={"load": far}, feedback={"load": "load"}
+    )
+    units = 1e9 + rng.normal(size=(9, 1)) * 1e-4
+    x, expected = ((units - 1e9) / 1e-4).astype(np.float32), []
+    for _ in range(5):
+        y = model.predict(x)[-1:]
+        expected.append(float(y[0, 0]) * 1e-4 + 1e9)
+        x = np.concatenate([x, y])
+    np.testing.assert_array_equal(forecaster._scaled("x", units, ["load"]), x[:9])
+    np.testing.assert_array_equal(forecaster.forecast(units, 5), expected)
+
+
+def test_a_network_that_warms_up_says_how_many_rows_it_needs(rng):
+    tensors = {"conv.weight": rng.normal(size=(4, 3, 3)), "conv.bias": rng.normal(size=4)}
+    tensors |= lstm_state_dict(rng, 4, 5) | linear_state_dict(rng, 5, 2)
+    tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    layers = [cylstm.Conv1d("conv"), cylstm.LSTM("lstm"), cylstm.Linear("fc")]
+    model = cylstm.from_state_dict(tensors, layers)
+    forecaster = cylstm.Forecaster(model, features=FEATURES, target="load", scaling=SCALING, horizon=2)
+    columns = series(rng, 40)
+    with pytest.raises(ShapeError, match="history: expected at least 3 rows, found 2"):
+        forecaster.forecast({name: column[:2] for name, column in columns.items()})
+    stream = forecaster.stream()
+    found = [stream.step({name: column[t] for name, column in columns.items()}) for t in range(40)]
+    assert found[:2] == [None, None]
+    np.testing.assert_array_equal(found[2:], in_units(model.predict(scaled(columns))))
+    with pytest.raises(ShapeError, match="start: expected at least 3 rows before it, found 2"):
+        forecaster.calibrate(columns, 2)
+    residuals = [np.abs(columns["load"][t : t + 2] - found[t - 1]) for t in range(3, 39)]
+    mean, _, high = forecaster.calibrate(columns, 3, coverage=0.5).forecast(columns, interval=True)
+    np.testing.assert_array_equal(high, mean + np.sort(residuals, axis=0)[18])
+
+
 def test_changes_are_added_to_the_last_known_value_and_clipped_at_the_limits(rng):
     stds = [5.0, 8.0, 11.0]
     forecaster = recursive(

@@ -52,6 +52,23 @@ def stream(model: cylstm.Model, steps: NDArray[np.float32]) -> None:
     assert_type(int(stream.steps[0]), int)
 
 
+def forecast(model: cylstm.Model, frame: dict[str, NDArray[np.float64]], path: Path) -> None:
+    forecaster = cylstm.Forecaster(
+        model,
+        features=["load", "wind"],
+        target="load",
+        scaling={"load": "log1p", "wind": {"kind": "standard", "mean": 3.0, "std": 2.0}},
+        feedback={"load": "load"},
+    )
+    forecaster = forecaster.calibrate(frame, "2026-01-01", coverage=0.9)
+    assert_type(forecaster, cylstm.Forecaster)
+    forecaster.save(path)
+    assert_type(cylstm.Forecaster.load(path).known_features, tuple[str, ...])
+    forecaster.forecast(frame, 24, {"wind": frame["wind"]}, interval=True)
+    assert_type(forecaster.stream(adapt=0.01).alpha.ndim, int)
+    assert_type(forecaster.evaluate(frame, 100, season=24).scores["forecast"]["rmse"].value, float)
+
+
 def build(tensors: dict[str, NDArray[np.float32]]) -> cylstm.Model:
     try:
         return cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")])
