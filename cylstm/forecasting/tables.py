@@ -73,7 +73,10 @@ def read_table(
     if missing:
         raise ArgumentError(f"{what}: the column {missing[0]!r} is missing; found {_listed(given)}")
     if extra:
-        raise ArgumentError(f"{what}: the column {described(extra[0])} is one too many; expected {_listed(names)}")
+        hint = "" if time is not None else " (a column of times is named by Forecaster(time=))"
+        raise ArgumentError(
+            f"{what}: the column {described(extra[0])} is one too many; expected {_listed(names)}{hint}"
+        )
     columns = {name: _column(what, name, given[name]) for name in [*names, *also] if name in given}
     lengths = {name: len(column) for name, column in columns.items()}
     if time is not None and time in given:

@@ -79,19 +79,23 @@ def test_a_forecast_with_another_scaling_is_fed_back_through_its_units(rng):
 
 
 def test_a_forecast_of_the_same_scaling_is_fed_back_as_the_network_gave_it(rng):
-    far = {"kind": "standard", "mean": 1e9, "std": 1e-4}  # whose units do not hold all digits of the network's number
-    model = lstm_model(rng, 1, 5, 1)
+    far = {"kind": "standard", "mean": 1e9, "std": 1e-6}  # whose units do not hold all digits of the network's number
+    model = lstm_model(rng, 2, 5, 2)
     forecaster = cylstm.Forecaster(
-        model, features=["load"], target="load", scaling={"load": far}, feedback={"load": "load"}
+        model,
+        features=["load", "wind"],
+        target="load",
+        outputs=["load", "wind"],
+        scaling={"load": far, "wind": None},
+        feedback={"load": "load", "wind": "wind"},
     )
-    units = 1e9 + rng.normal(size=(9, 1)) * 1e-4
-    x, expected = ((units - 1e9) / 1e-4).astype(np.float32), []
+    x, expected = np.array([[0, 0.5]] * 9, np.float32), []
+    units = np.array([[1e9, 0.5]] * 9)
     for _ in range(5):
         y = model.predict(x)[-1:]
-        expected.append(float(y[0, 0]) * 1e-4 + 1e9)
+        expected.append(y[0, 1])
         x = np.concatenate([x, y])
-    np.testing.assert_array_equal(forecaster._scaled("x", units, ["load"]), x[:9])
-    np.testing.assert_array_equal(forecaster.forecast(units, 5), expected)
+    np.testing.assert_array_equal(forecaster.forecast(units, 5, outputs=["wind"])["wind"], expected)
 
 
 def test_a_network_that_warms_up_says_how_many_rows_it_needs(rng):

@@ -86,3 +86,33 @@ def test_a_decoder_of_keras_that_gives_its_steps_as_a_sequence_is_read(rng, kera
     found = forecaster.forecast(columns, outputs=["load", "wind"])
     np.testing.assert_allclose(found["load"], expected[:, 0] * 12.5 + 40.0, atol=12.5 * 2e-6)
     np.testing.assert_allclose(np.log1p(found["wind"]), expected[:, 1] * 0.75 + 1.25, atol=2e-6)
+
+
+def test_sample_paths_are_those_of_a_loop_in_pytorch(rng, torch):
+    network = Network(torch, 3, 16, 2)
+    layers = [cylstm.LSTM("lstm"), cylstm.Linear("fc")]
+    with torch.no_grad():
+        network.fc.weight[1] *= 0.1
+        network.fc.bias[1] = 0.7  # sigma, which stays positive
+    forecaster = cylstm.Forecaster(
+        cylstm.from_state_dict(network.state_dict(), layers),
+        features=FEATURES,
+        target="load",
+        outputs=["mu", "sigma"],
+        scaling=SCALING,
+        feedback={"load": "load"},
+    )
+    columns, ahead = series(rng, 40), series(rng, 10)
+    known, expected = torch.from_numpy(scaled(ahead)), []
+    with torch.no_grad():
+        y, state = network(torch.from_numpy(scaled(columns)).expand(5, -1, -1))
+        for step in range(10):
+            noise = torch.from_numpy(np.random.default_rng([3, step]).standard_normal(5).astype(np.float32))
+            drawn = y[:, -1, 0] + y[:, -1, 1] * noise
+            expected.append(drawn.double().numpy() * 12.5 + 40.0)
+            rows = known[step].expand(5, 1, -1).clone()
+            rows[:, 0, 0] = drawn
+            y, state = network(rows, state)
+    future = {name: ahead[name] for name in ("temperature", "wind")}
+    found = forecaster.forecast(columns, 10, future, samples=5, seed=3)
+    np.testing.assert_allclose(found.T, expected, rtol=0, atol=12.5 * 4e-6)

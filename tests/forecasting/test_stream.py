@@ -1,5 +1,7 @@
 """Forecasts row by row, against forecasts of the whole history."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,17 @@ def test_a_stream_goes_on_from_a_history_in_pieces(rng):
     stream.run(x[:12])
     stream.run({name: column[12:19] for name, column in columns.items()})
     np.testing.assert_array_equal(stream.step(x[19]), forecaster.forecast(x))
+
+
+@pytest.mark.parametrize("window", [None, 6])
+def test_a_pickled_stream_goes_on_where_it_was(rng, window):
+    stream = one_shot(rng, 3, window).calibrate(series(rng, 60), 10).stream(adapt=0.1)
+    stream.run(series(rng, 30))
+    other = pickle.loads(pickle.dumps(stream))
+    for row in rng.uniform(5, 50, (20, 3)):
+        for found, expected in zip(other.step(row, interval=True), stream.step(row, interval=True)):
+            np.testing.assert_array_equal(found, expected)
+    assert other.steps == 50
 
 
 def test_a_row_that_is_not_what_it_should_be_is_refused_and_leaves_the_stream_as_it_is(rng):
