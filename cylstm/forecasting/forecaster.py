@@ -542,7 +542,9 @@ class Forecaster:
         with np.errstate(all="ignore"):
             columns = [self._scaling[name].scaled(units[..., i]) for i, name in enumerate(names)]
             scaled = np.stack(columns, axis=-1).astype(self._model.dtype) if names else units.astype(self._model.dtype)
-        for found in np.argwhere(~np.isfinite(scaled))[:1]:
+        is_finite = np.isfinite(scaled)
+        if not is_finite.all():
+            found = np.argwhere(~is_finite)[0]
             name = names[int(found[-1])]
             place = f"row {found[-2]}: " if len(found) > 1 else ""
             raise ArgumentError(f"{what}: {place}{name!r} of {units[tuple(found)]} cannot be scaled")

@@ -58,15 +58,19 @@ class Part(NamedTuple):
         numbers = {name: list(one) if isinstance(one, tuple) else one for name, one in self.numbers.items()}
         return {"kind": self.kind, **numbers}
 
-    def _of_range(self) -> tuple[np.ndarray, np.ndarray]:
+    def _of_range(self) -> tuple[Any, Any]:
         # in the order of scikit-learn's MinMaxScaler, so that the bits are the same
-        low, high, to_low, to_high = (np.asarray(self.numbers[name]) for name in KINDS["min_max"])
+        low, high, to_low, to_high = [_as_operand(self.numbers[name]) for name in KINDS["min_max"]]
         scale = (to_high - to_low) / (high - low)
         return scale, to_low - low * scale
 
-    def _of_center(self) -> tuple[np.ndarray, np.ndarray]:
-        center, scale = (np.asarray(self.numbers[name]) for name in KINDS[self.kind])
+    def _of_center(self) -> tuple[Any, Any]:
+        center, scale = [_as_operand(self.numbers[name]) for name in KINDS[self.kind]]
         return center, scale
+
+
+def _as_operand(numbers: Numbers) -> float | np.ndarray:
+    return np.array(numbers) if isinstance(numbers, tuple) else numbers
 
 
 class Scaling(NamedTuple):
@@ -158,6 +162,11 @@ def _part(what: str, given: object, horizon: int, name: str | None) -> Part:
     for low, high in [("low", "high"), ("to_low", "to_high")] if kind == "min_max" else []:
         if not (np.asarray(numbers[low]) < np.asarray(numbers[high])).all():
             raise ArgumentError(f"{what}: expected {low} below {high}, found {numbers[low]} and {numbers[high]}")
+        with np.errstate(all="ignore"):
+            size = np.asarray(numbers[high]) - np.asarray(numbers[low])
+            is_usable = np.isfinite(size) & np.isfinite(1.0 / size)
+        if not is_usable.all():
+            raise ArgumentError(f"{what}: {low} and {high} are too close or too far apart to divide by")
     return Part(kind, numbers)
 
 

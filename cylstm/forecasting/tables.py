@@ -67,7 +67,9 @@ def read_table(
                 f"{what}: expected (time, {len(names)}), the columns {', '.join(names) or 'none'}, found shape "
                 f"{array.shape}"
             )
-        given = {name: array[:, i] for i, name in enumerate(names)}
+        if len(array) < rows:
+            raise ShapeError(f"{what}: expected at least {_rows(rows)}, found {len(array)}")
+        return Table({name: array[:, i] for i, name in enumerate(names)}, None, len(array))
     missing = [name for name in names if name not in given]
     extra = [name for name in given if name not in names and name not in also and name != time]
     if missing:
@@ -89,7 +91,7 @@ def read_table(
     if hasattr(data, "columns") and not lengths:
         count = len(data.index)
     if count < rows:
-        raise ShapeError(f"{what}: expected at least {rows} row{'s' if rows > 1 else ''}, found {count}")
+        raise ShapeError(f"{what}: expected at least {_rows(rows)}, found {count}")
     if times is not None:
         check_order(what, times)
     return Table(columns, times, count)
@@ -121,6 +123,10 @@ def row_of(what: str, start: Any, table: Table, name: str) -> int:
     return row
 
 
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
 def _listed(names: Any) -> str:
     return ", ".join([described(name) for name in list(names)[:40]]) or "none"
 
@@ -133,7 +139,9 @@ def _as_array(what: str, data: Any) -> np.ndarray:
         array = array.astype(np.float64)
     except (TypeError, ValueError):
         raise ArgumentError(f"{what}: expected numbers, found {described(data)}") from None
-    for row, *rest in np.argwhere(~np.isfinite(array))[:1]:
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        row, *rest = np.argwhere(~is_finite)[0]
         raise ArgumentError(f"{what}: row {row}, column {rest[0] if rest else 0}: found {array[(row, *rest)]}")
     return array
 
@@ -150,7 +158,9 @@ def _column(what: str, name: str, given: Any) -> np.ndarray:
         raise ArgumentError(f"{what}: the column {name!r} expected numbers, found {described(given)}") from None
     if array.ndim != 1:
         raise ShapeError(f"{what}: the column {name!r} expected (time,), found shape {array.shape}")
-    for row in np.flatnonzero(~np.isfinite(array))[:1]:
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        row = int(np.argmin(is_finite))
         raise ArgumentError(f"{what}: row {row}: the column {name!r} is {array[row]}; fill it or drop these rows")
     return array
 

@@ -254,6 +254,11 @@ def test_what_a_forecast_lacks_is_said(rng):
         ({"scaling": {**SCALING, "load": {"kind": "standard", "mean": np.nan, "std": 1}}}, "mean expected a finite"),
         ({"scaling": {**SCALING, "load": {"kind": "log1p", "base": 2}}}, "log1p has no numbers; found 'base' too"),
         ({"scaling": {**SCALING, "load": {"kind": "min_max", "low": 2, "high": 1}}}, "expected low below high"),
+        (
+            {"scaling": {**SCALING, "load": {"kind": "min_max", "low": -1e308, "high": 1e308}}},
+            "too close or too far apart",
+        ),
+        ({"scaling": {**SCALING, "load": {"kind": "min_max", "low": 0, "high": 5e-324}}}, "too close or too far apart"),
         ({"feedback": {"price": "load"}}, "feedback: 'price' is no output"),
         ({"feedback": {"load": "price"}}, "feedback: 'price' is no feature"),
         ({"change": True}, "change=True: expected target_scaling="),
