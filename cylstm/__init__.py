@@ -32,6 +32,7 @@ from cylstm.model import Model
 if TYPE_CHECKING:
     from cylstm._version import __version__
     from cylstm.engine.config import show_config
+    from cylstm.estimator import CylstmRegressor
     from cylstm.forecasting import Forecaster
     from cylstm.formats.state_dict.wiring import (
         ELU,
@@ -109,6 +110,7 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "CylstmError",
+    "CylstmRegressor",
     "CylstmWarning",
     "Dense",
     "Dropout",
@@ -162,6 +164,7 @@ __all__ = [
 #: name -> its module, of what many programs never use; the rest that is not here is wiring
 _MODULES = {
     "Forecaster": "cylstm.forecasting",
+    "CylstmRegressor": "cylstm.estimator",
     "MonteCarlo": "cylstm.monte_carlo",
     "Stream": "cylstm.stream",
     "Trace": "cylstm.trace",

@@ -1,0 +1,69 @@
+"""The command line: ``python -m cylstm COMMAND ...``; docs/command-line.md has an example of each command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cylstm.cli.commands import COMMANDS
+from cylstm.cli.source import parse_layers
+from cylstm.errors import CylstmError
+
+__all__ = ["main", "parse_layers"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; `arguments` are those after the program's name.
+
+    Returns
+    -------
+    int
+        0, or 1 or 2 (`Command.error_status`) if a file could not be read or written, or the bits are not as expected,
+        or cannot be checked; the reason goes to the standard error. ``predict --stream`` returns 1 if it refused some
+        lines.
+
+    Raises
+    ------
+    SystemExit
+        With 2 if there is no such command or argument, with 0 after ``--help``.
+    """
+    options = _parser().parse_args(arguments)
+    command = next(one for one in COMMANDS if one.name == (options.command or "config"))
+    try:
+        return command.run(options) or 0
+    except (CylstmError, OSError, MemoryError) as error:
+        if getattr(options, "debug", False):
+            traceback.print_exc()
+        text = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
+        print(f"cylstm: {text if command.error_status == 1 else ' '.join(text.split())}", file=sys.stderr)
+        return command.error_status
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"cylstm: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    # the console script has a name of its own
+    name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    program = "cylstm" if name == "cylstm" else "python -m cylstm"
+    parser = _Parser(prog=program, description="Recurrent networks: their files, and predictions with them.")
+    commands = parser.add_subparsers(dest="command", metavar=" | ".join(command.name for command in COMMANDS))
+    for command in COMMANDS:
+        one = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog=f"example:\n  {program} {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(one)
+        one.add_argument("--debug", action="store_true", help="after an error, show the traceback too")
+    return parser

@@ -1,0 +1,54 @@
+"""What a command of the command line is."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cylstm.errors import CylstmWarning
+
+
+class Command(NamedTuple):
+    """One command: how it is called, and what it does.
+
+    Attributes
+    ----------
+    name : str
+    help : str
+        What it does, in a line.
+    example : str
+        A call of it, without the program's name.
+    add_arguments : callable
+        Adds its arguments to a parser.
+    run : callable
+        Does what the arguments say; returns the exit status, or None for 0.
+    error_status : int
+        The exit status after an error: 1 of the oldest commands, whose messages may have several lines; 2 of all
+        others, whose messages have one.
+    """
+
+    name: str
+    help: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    error_status: int = 2
+
+
+def tell(text: str) -> None:
+    """A line on the standard error."""
+    print(f"cylstm: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def telling_warnings() -> Iterator[None]:
+    """What is done within says its warnings in a line each."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", CylstmWarning)
+        yield
+    for warning in told:
+        tell(f"warning: {warning.message}")

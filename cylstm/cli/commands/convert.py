@@ -1,0 +1,55 @@
+"""``convert``: a weights file as a native one, or as an ONNX model."""
+
+from __future__ import annotations
+
+import argparse
+
+from cylstm.cli.command import Command
+from cylstm.cli.source import add_source, given
+from cylstm.cli.tables.arrays import read_arrays
+from cylstm.errors import FormatError
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source(parser)
+    parser.add_argument("target", help="the .cylstm or .onnx file to write")
+    parser.add_argument("--dtype", choices=("float32", "float64"), help="of the weights; default: as they are")
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "float16", "bfloat16", "int8", "int8a16", "int8a8"),
+        help="how to store matrices; default: as they are",
+    )
+    parser.add_argument(
+        "--metadata", action="append", default=[], metavar="NAME=TEXT", help="text to put into the file; repeatable"
+    )
+    parser.add_argument("--check", metavar="FILE", help="an input to keep for verify: a .npy file, or .npz by name")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from cylstm.loading import convert
+
+    metadata = {}
+    for entry in options.metadata:
+        name, equals, text = entry.partition("=")
+        if not equals:
+            raise FormatError(f"--metadata: expected NAME=TEXT, found {entry!r}")
+        metadata[name] = text
+    convert(
+        options.source,
+        options.target,
+        dtype=options.dtype,
+        weights=options.weights,
+        metadata=metadata,
+        check=None if options.check is None else read_arrays(options.check),
+        **given(options),
+    )
+
+
+COMMAND = Command(
+    name="convert",
+    help="write a weights file as a native .cylstm, or as an ONNX model",
+    example="""convert weights.pt model.cylstm --layers 'LSTM("lstm"), Last(), Linear("fc")'""",
+    add_arguments=_add_arguments,
+    run=_convert,
+    error_status=1,
+)
