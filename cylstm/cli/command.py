@@ -45,10 +45,10 @@ def tell(text: str) -> None:
 
 
 @contextlib.contextmanager
-def telling_warnings() -> Iterator[None]:
+def telling_warnings(reworded: Callable[[str], str] = str) -> Iterator[None]:
     """What is done within says its warnings in a line each."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", CylstmWarning)
         yield
     for warning in told:
-        tell(f"warning: {warning.message}")
+        tell(f"warning: {reworded(str(warning.message))}")

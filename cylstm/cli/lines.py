@@ -19,6 +19,7 @@ from cylstm.graph.names import feature_names, target_names
 if TYPE_CHECKING:
     from types import EllipsisType
 
+    from cylstm.graph.values import Value
     from cylstm.model import Model
 
 #: bytes of a line
@@ -125,17 +126,22 @@ class LinePredictor:
     def _of_json(self, text: str) -> str:
         try:
             found = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"expected JSON: {error or 'it is nested too deeply'}") from error
+        except RecursionError as error:
+            raise FormatError("expected JSON: it is nested too deeply") from error
+        except ValueError as error:
+            raise FormatError(f"expected JSON: {error}") from error
         is_object = isinstance(found, dict)
         if len(self._values) > 1:
             if not is_object:
                 raise FormatError(f"expected a JSON object with {', '.join(self._model.inputs)}")
-            step: Any = {name: _numbers(one) for name, one in found.items()}
+            known = {value.name: value for value in self._values}
+            step: Any = {
+                name: self._checked(_numbers(one), known[name]) if name in known else one for name, one in found.items()
+            }
         elif is_object:
             step = self._array([self._by_name(found)])
         else:
-            step = _numbers(found)
+            step = self._checked(_numbers(found), self._values[0])
         results = self._outputs(step)
         plain = [_plain(array) for _, array in results]
         if not is_object:
@@ -163,6 +169,14 @@ class LinePredictor:
 
     def _array(self, rows: list[list[float]]) -> np.ndarray:
         step: np.ndarray = as_input(np.array(rows, np.float64), self._values[0], "line")[0]
+        return step
+
+    def _checked(self, step: np.ndarray, value: Value) -> np.ndarray:
+        """One step of an input, without a batch axis. Raises `ShapeError`."""
+        if step.shape == (1,) and not value.step_shape:
+            return step[0]  # type: ignore[no-any-return]
+        if step.shape != value.step_shape and value.name not in self._model.graph.layouts:
+            raise ShapeError(f"input {value.name!r}: expected numbers of shape {value.step_shape}, found {step.shape}")
         return step
 
     def _outputs(self, step: Any) -> list[tuple[str, np.ndarray]]:

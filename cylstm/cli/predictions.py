@@ -121,9 +121,11 @@ def _sample(
         found = stream.run(_argument(piece))
         results = found if isinstance(found, list) else [found]
         last = [None if grown else result for grown, result in zip(grows, results)]
-        yield [result if grown else None for grown, result in zip(grows, results)]
+        if any(grows):
+            yield [result if grown else None for grown, result in zip(grows, results)]
         report(len(piece[0]))
-    yield last
+    if not all(grows):
+        yield last
 
 
 def _windows(

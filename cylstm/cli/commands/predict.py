@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
 from cylstm.cli.command import Command, tell, telling_warnings
 from cylstm.cli.source import add_source, read_model
 from cylstm.cli.tables.table import Columns
-from cylstm.errors import ArgumentError, FormatError
+from cylstm.errors import ArgumentError, FormatError, UnsupportedError
 from cylstm.graph.names import feature_names, target_names
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ def _predict_lines(options: argparse.Namespace) -> int:
 
     model = read_model(options)
     columns = _columns(options, model)
-    with telling_warnings():
-        predictor = LinePredictor(model, options.window, columns)
+    try:
+        with telling_warnings(_with_options):
+            predictor = LinePredictor(model, options.window, columns)
+    except UnsupportedError as error:
+        raise UnsupportedError(_with_options(str(error))) from error
     if options.warm_up is not None:
         _warm_up(model, predictor.stream, options.warm_up, columns)
     try:
@@ -128,6 +132,11 @@ def _predict_lines(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     return 1 if refused else 0
+
+
+def _with_options(text: str) -> str:
+    """A message with options of this command in the place of arguments of `Model.stream`."""
+    return re.sub(r"stream\(window=(\w+)\)", lambda found: f"--window {found[1].lower()}", text)
 
 
 def _warm_up(model: Model, stream: object, path: str, columns: Columns) -> None:

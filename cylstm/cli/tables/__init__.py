@@ -133,9 +133,11 @@ def _of_arrays(found: Any, model: Model) -> Inputs:
 
 
 def check_result_path(path: str) -> None:
-    """Raise `FormatError` unless predictions can be written to a file of this name."""
+    """Raise `FormatError` unless a file of this name can have predictions, or its folder is not there."""
     if os.path.splitext(path)[1].lower() not in _RESULTS:
         raise FormatError(f"{path}: predictions are written to {', '.join(_RESULTS)} files")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise FormatError(f"{path}: there is no such folder")
 
 
 def open_results(path: str, outputs: Sequence[Output]) -> contextlib.AbstractContextManager[Callable[[Pieces], None]]:
