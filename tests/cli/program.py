@@ -13,6 +13,8 @@ import cylstm
 def program(*arguments, python=(), **options):
     """``python -m cylstm`` of this package, running, with pipes; `python` may be a program in its place."""
     environment = {**os.environ, "PYTHONPATH": str(Path(cylstm.__file__).parents[1])}
+    # which would flush for the command
+    environment.pop("PYTHONUNBUFFERED", None)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     called = [sys.executable, *(python or ("-m", "cylstm")), *arguments]
     return subprocess.Popen(called, env=environment, **{**pipes, **options})
