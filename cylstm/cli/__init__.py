@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     SystemExit
         With 2 if there is no such command or argument, with 0 after ``--help``.
     """
-    options = _parser().parse_args(arguments)
+    options = parse_arguments(arguments)
     command = next(one for one in COMMANDS if one.name == (options.command or "config"))
     try:
         return command.run(options) or 0
@@ -41,6 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
         print(f"cylstm: {text if command.error_status == 1 else ' '.join(text.split())}", file=sys.stderr)
         return command.error_status
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command and its options. Raises `SystemExit` if there are no such."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes an input that may be left out only where it follows the model at once
+    if len(rest) == 1 and not rest[0].startswith("-") and getattr(options, "input", "") is None:
+        options.input = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

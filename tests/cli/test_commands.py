@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cylstm.cli import _parser, main
+from cylstm.cli import main, parse_arguments
 from cylstm.cli.commands import COMMANDS
 
 from tests.cli.program import ran
@@ -21,7 +21,7 @@ def test_help_shows_an_example_that_the_command_takes(command, capsys):
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert f"example:\n  python -m cylstm {command.example}" in shown
-    assert _parser().parse_args(shlex.split(command.example)).command == command.name
+    assert parse_arguments(shlex.split(command.example)).command == command.name
 
 
 def test_the_page_about_the_command_line_has_each_example_and_only_what_is_taken():
@@ -31,12 +31,29 @@ def test_the_page_about_the_command_line_has_each_example_and_only_what_is_taken
     calls = re.findall(r"python -m cylstm ([^|\n]+)", "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)))
     assert len(calls) > len(COMMANDS)
     for call in calls:
-        _parser().parse_args(shlex.split(call, comments=True))
+        parse_arguments(shlex.split(call, comments=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "predict net x.csv -o y.csv --window 3",
+        "predict net --window 3 x.csv -o y.csv",
+        "predict net -o y.csv --window 3 x.csv",
+        "predict --window 3 -o y.csv net x.csv",
+    ],
+)
+def test_options_may_stand_anywhere(text):
+    found = parse_arguments(text.split())
+    assert (found.source, found.input, found.output, found.window) == ("net", "x.csv", "y.csv", 3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["predict", "{model}", "x.csv", "y.csv"], "unrecognized arguments: y.csv"),
+        (["summary", "{model}", "x.csv"], "unrecognized arguments: x.csv"),
+        (["predict", "{model}", "--what"], "unrecognized arguments: --what"),
         (["forecast"], "invalid choice: 'forecast'"),
         (["predict"], "the following arguments are required: source"),
         (["predict", "{model}", "--window", "0"], "--window: expected a number of steps, or none, found '0'"),
