@@ -7,7 +7,9 @@ import pytest
 
 import cylstm
 from cylstm.cli import main, predictions
+from cylstm.formats.state_dict import wiring as L
 
+from tests.builders.weight_files import lstm_tensors
 from tests.cli.program import ran, read_csv, write_csv
 
 FEATURES = ("rain", "sun", "wind")
@@ -103,6 +105,32 @@ def test_a_long_sequence_of_a_network_that_cannot_stream_is_read_as_a_whole(
     x = rng.standard_normal((700, 3)).astype(np.float32)
     found = predicted(model, path, write_csv(tmp_path / "x.csv", x), tmp_path)
     assert calls == [("predict", 700)]
+    same_bits(found, model.predict(x))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_over_time_reach_over_the_ends_of_pieces(tmp_path, rng, save, small_pieces, calls, stride):
+    tensors = {"conv.weight": rng.standard_normal((4, 3, 5)), "conv.bias": rng.standard_normal(4)}
+    tensors = {name: array.astype(np.float32) for name, array in tensors.items()} | lstm_tensors(rng, "lstm", 4, 5)
+    model, path = save(cylstm.from_state_dict(tensors, [L.Conv1d("conv", stride=stride), L.LSTM("lstm")]), "conv")
+    x = rng.standard_normal((701, 3)).astype(np.float32)
+    found = predicted(model, path, x, tmp_path)
+    # a stream of the second takes two steps at once, and the last is alone
+    assert [name for name, _ in calls] == (["run"] * 3 if stride == 1 else ["predict"])
+    same_bits(found, model.predict(x))
+
+
+def test_layers_that_are_stateful_are_not_cut_where_pieces_end(
+    tmp_path, rng, sequence, save, small_pieces, calls, capsys
+):
+    graph = sequence[0].graph
+    with pytest.warns(cylstm.CylstmWarning, match="stateful"):
+        model, path = save(cylstm.Model(graph._replace(stateful=("lstm.l0",))), "stateful")
+    x = rng.standard_normal((700, 3)).astype(np.float32)
+    found = predicted(model, path, x, tmp_path)
+    assert calls == [("predict", 700)]
+    err = capsys.readouterr().err
+    assert err.startswith("cylstm: warning: ") and "is meant to go on from one call" in err and err.count("\n") == 1
     same_bits(found, model.predict(x))
 
 

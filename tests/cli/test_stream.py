@@ -164,6 +164,30 @@ def test_a_window_has_no_numbers_until_it_is_full(last, rng, form):
     assert found.tobytes() == expected.tobytes()
 
 
+def test_a_network_that_warms_up_has_no_numbers_at_first(rng, save):
+    tensors = {"conv.weight": rng.standard_normal((4, 3, 3)), "conv.bias": rng.standard_normal(4)}
+    tensors = {name: array.astype(np.float32) for name, array in tensors.items()} | lstm_tensors(rng, "lstm", 4, 5)
+    model, path = save(cylstm.from_state_dict(tensors, [L.Conv1d("conv"), L.LSTM("lstm")]), "conv")
+    x = rng.standard_normal((6, 3)).astype(np.float32)
+    status, out, err = ran("predict", path, "--stream", given=csv_text(x[:1]) + f"{x[1].tolist()}\n" + csv_text(x[2:]))
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["nan,nan,nan,nan,nan", "[null, null, null, null, null]"]
+    assert numbers("\n".join(lines[2:])).tobytes() == model.predict(x).tobytes()
+
+
+def test_a_network_that_takes_several_steps_at_once_is_refused(rng, save):
+    tensors = {"conv.weight": rng.standard_normal((4, 3, 3)).astype(np.float32), "conv.bias": np.ones(4, np.float32)}
+    tensors |= lstm_tensors(rng, "lstm", 4, 5)
+    path = save(cylstm.from_state_dict(tensors, [L.Conv1d("conv", stride=2), L.LSTM("lstm")]), "conv")[1]
+    status, out, err = ran("predict", path, "--stream", given="1,2,3\n")
+    assert (status, out, err.count("\n")) == (
+        2,
+        "",
+        1,
+    ) and "takes 2 steps at once, and a line is one; --window N" in err
+
+
 def test_a_window_of_a_network_with_outputs_at_each_step_gives_all_of_them(sequence, rng):
     model, path = sequence
     x = rng.standard_normal((3, 3)).astype(np.float32)

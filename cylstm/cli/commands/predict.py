@@ -86,12 +86,16 @@ def _predict_file(options: argparse.Namespace) -> None:
     from cylstm.cli.progress import progress
     from cylstm.cli.tables import check_result_path, open_inputs, open_results
     from cylstm.cli.tables.results import outputs_of
+    from cylstm.loading import warn_stateful
 
     check_result_path(options.output)
     if os.path.exists(options.output) and os.path.samefile(options.input, options.output):
         raise ArgumentError(f"{options.output}: expected another file than the input")
     window = None if options.window is ... else options.window
     model = read_model(options)
+    if model.graph.stateful:
+        with telling_warnings():
+            warn_stateful(model.graph, f"{options.source}: ")
     with open_inputs(options.input, model, _columns(options, model)) as inputs:
         outputs = outputs_of(model, inputs.is_batch or window is not None, target_names(model.graph))
         unit = "rows" if inputs.is_batch else "steps"
