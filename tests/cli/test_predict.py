@@ -332,7 +332,7 @@ def test_a_file_larger_than_the_memory_that_it_gets(tmp_path, rng, last):
         "import cylstm.cli.tables\n"
         "predictions._PIECE = 4 << 20\n"
         "used = 1024 * int(re.search('VmData:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
-        "resource.setrlimit(resource.RLIMIT_DATA, (used + (16 << 20),) * 2)\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (used + (24 << 20),) * 2)\n"
         "sys.exit(main(sys.argv[1:]))",
     )
     arguments = ("predict", last[1], str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npy"), "--threads", "1")

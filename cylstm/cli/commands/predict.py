@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -129,8 +130,11 @@ def _predict_lines(options: argparse.Namespace) -> int:
                 report(1)
 
             refused = predict_lines(predictor, lines_of(sys.stdin.buffer), write, tell, options.stop_on_error)
-    except BrokenPipeError:
-        # whoever read has enough; nothing is left to be flushed when Python ends
+    except OSError as error:
+        # whoever read has enough, which Windows calls an invalid argument
+        if error.errno not in (errno.EPIPE, errno.EINVAL):
+            raise
+        # nothing is left to be flushed when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
