@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import index
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from cylstm.errors import ArgumentError, MetadataArgumentError, UnsupportedError, described
+from cylstm.errors import ArgumentError, FormatError, MetadataArgumentError, UnsupportedError, described
 
 if TYPE_CHECKING:
     from cylstm.graph.values import Value
@@ -21,13 +21,14 @@ def check_flag(name: str, flag: object) -> bool:
     return bool(flag)
 
 
-def text_metadata(metadata: object) -> dict[str, str]:
+def check_metadata(metadata: object) -> dict[str, Any]:
     """Metadata as the user gives it, checked. Raises `ArgumentError`."""
-    if not isinstance(metadata, Mapping) or not all(
-        isinstance(text, str) for item in metadata.items() for text in item
-    ):
-        raise MetadataArgumentError(f"metadata expected a mapping of strings to strings, found {described(metadata)}")
-    return dict(metadata)
+    from cylstm.formats.native.metadata import checked_metadata
+
+    try:
+        return checked_metadata(metadata)
+    except FormatError as error:
+        raise MetadataArgumentError(str(error)) from error
 
 
 def _whole_number(number: object) -> int:

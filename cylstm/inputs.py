@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cylstm.array_like import check_dimensions, column_names, to_array
 from cylstm.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -23,12 +24,9 @@ def as_real(array: object, dtype: np.dtype | None, what: str) -> np.ndarray:
     Raises
     ------
     ShapeError
-        If it is complex, object, text or ragged.
+        If it is complex, object, text or ragged, or a number is missing.
     """
-    try:
-        array = np.asarray(array)
-    except (TypeError, ValueError) as error:
-        raise ShapeError(f"{what}: expected an array of real numbers: {error}") from error
+    array = to_array(array, what)
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{what}: expected real numbers, found dtype {array.dtype}")
     return _plain(array, dtype)
@@ -57,7 +55,7 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def input_list(packed: PackedModel, x: Any) -> list[Any]:
     """The inputs in the order of `Model.inputs`."""
     names = [value.name for value in packed.inputs]
-    if isinstance(x, Mapping):
+    if isinstance(x, Mapping) and not (len(names) == 1 and hasattr(x, "data_vars") and names[0] not in x):
         if set(x) != set(names):
             raise ShapeError(f"inputs: expected {', '.join(names)}, found {', '.join(map(str, x))}")
         return [x[name] for name in names]
@@ -77,6 +75,7 @@ def read_inputs(
     is_step: bool = False,
     batch: int | None = None,
     active: np.ndarray | None = None,
+    takes_no_rows: bool = False,
 ) -> tuple[list[np.ndarray], bool]:
     """All inputs of a call, and whether they came without a batch axis.
 
@@ -88,7 +87,7 @@ def read_inputs(
         What each input must be.
     layouts : dict of str to str
         The user's order of axes, of the inputs where it is another.
-    is_step, batch, active
+    is_step, batch, active, takes_no_rows
         As in `as_input`.
 
     Raises
@@ -102,7 +101,9 @@ def read_inputs(
         layout = layouts.get(value.name)
         if layout is not None:
             given = from_layout(given, layout, value)
-        array, is_alone = as_input(given, value, packed.dtype, is_step=is_step, batch=batch, active=active)
+        array, is_alone = as_input(
+            given, value, packed.dtype, is_step=is_step, batch=batch, active=active, takes_no_rows=takes_no_rows
+        )
         if inputs and is_alone != alone:
             raise ShapeError("inputs: expected all with a batch axis or all without")
         if inputs and len(array) != len(inputs[0]):
@@ -120,20 +121,21 @@ def read_inputs(
 
 
 def as_input(
-    array: object,
+    given: object,
     value: Value,
     dtype: np.dtype,
     *,
     is_step: bool = False,
     batch: int | None = None,
     active: np.ndarray | None = None,
+    takes_no_rows: bool = False,
 ) -> tuple[np.ndarray, bool]:
     """One input as (batch, time, features) or (batch, features), and whether it came without a batch axis.
 
     Parameters
     ----------
-    array : array_like
-        Of the value's rank r (one sample) or r + 1 (a batch).
+    given : array_like, frame or table
+        Of the value's rank r (one sample) or r + 1 (a batch); see `to_array`.
     value : Value
         The graph's input.
     is_step : bool
@@ -143,6 +145,8 @@ def as_input(
     active : ndarray of bool, optional
         (batch,): rows to convert. The others may hold anything and are left out: what cannot be converted there must
         not warn.
+    takes_no_rows : bool
+        Whether the batch may be empty.
 
     Raises
     ------
@@ -151,10 +155,6 @@ def as_input(
     """
     what = f"input {value.name!r}"
     is_index = value.kind == "index"
-    if active is not None:
-        array = as_real(array, None, what)
-    else:
-        array = as_indices(array, what) if is_index else as_real(array, dtype, what)
     inner = value.step_shape
     names = _STEP_NAMES.get(len(inner), (*map(str, inner[:-1]), "features"))
     if is_index and inner:
@@ -162,36 +162,63 @@ def as_input(
     if value.has_time and not is_step:
         names = ("time", *names)
     rank = len(names)
+    if type(given) is np.ndarray and not given.dtype.hasobject:
+        array = given
+    else:
+        ragged = "" if "time" not in names else "; pad them to one length and give lengths=[their lengths]"
+        array = to_array(given, what, ragged)
+        check_dimensions(given, ("batch", *names), what)
+    if array.dtype.kind not in "fiub":
+        raise ShapeError(f"{what}: expected {'whole' if is_index else 'real'} numbers, found dtype {array.dtype}")
     if array.ndim not in (rank, rank + 1):
         raise ShapeError(
             f"{what}: expected rank {rank + 1} ({', '.join(('batch', *names))}) or {rank} ({', '.join(names)})"
-            f", found shape {array.shape}"
+            f", found shape {array.shape}{_one_feature_hint(given, array, inner, rank)}"
         )
     if inner and array.shape[-1] != value.features:
-        raise ShapeError(f"{what}: expected {value.features} features, found {array.shape[-1]} in shape {array.shape}")
+        columns = column_names(given)
+        found = f" (columns {', '.join(columns[:12])}{', ...' if len(columns) > 12 else ''})" if columns else ""
+        raise ShapeError(
+            f"{what}: expected {value.features} feature{'' if value.features == 1 else 's'}, found {array.shape[-1]} "
+            f"in shape {array.shape}{found}{_one_feature_hint(given, array, inner, rank)}"
+        )
     if array.shape[array.ndim - len(inner) :] != inner:  # () of a scalar step
         raise ShapeError(f"{what}: expected {names[-len(inner) :]} = {inner}, found shape {array.shape}")
     is_alone = array.ndim == rank
     if is_alone:
         array = array[np.newaxis]
-    if array.size == 0:
+    if array.size == 0 and not (takes_no_rows and array.size == array.shape[0] and 0 not in array.shape[1:]):
         raise ShapeError(f"{what}: expected at least one sample and one step, found shape {array.shape}")
     if value.has_time and not is_step and value.shape[0] is not None and array.shape[1] != value.shape[0]:
         raise ShapeError(f"{what}: expected {value.shape[0]} steps, found {array.shape[1]}")
     if batch is not None and array.shape[0] != batch:
         raise ShapeError(f"{what}: expected a batch of {batch}, found {array.shape[0]}")
     if active is not None:
-        given, array = array, np.zeros(array.shape, array.dtype if is_index else dtype)
-        array[active] = given[active]
-        array = as_indices(array, what) if is_index else array
+        rows = array[active]
+        array = np.zeros(array.shape, array.dtype if is_index else dtype)
+        array[active] = rows
+    array = as_indices(array, what, is_alone=is_alone) if is_index else _plain(array, dtype)
     if is_step and value.has_time:
         array = array[:, np.newaxis]
     return array, is_alone
 
 
+def _one_feature_hint(given: object, array: np.ndarray, inner: tuple[int, ...], rank: int) -> str:
+    """What to do with an array that has no axis for its only feature."""
+    if inner != (1,) or array.ndim not in (rank - 1, rank) or array.size < 1:
+        return ""
+    if array.ndim == 0:
+        return "; one number is given as [x]"
+    if hasattr(given, "to_frame"):
+        return "; a Series is given as x.to_frame()"
+    if column_names(given):
+        return ""
+    return f"; for one feature give x[..., None], of shape {(*array.shape, 1)}"
+
+
 def from_layout(array: object, layout: str, value: Value) -> np.ndarray:
     """An input as its value has it, from the user's order of axes (`Graph.layouts`). Raises `ShapeError`."""
-    array = np.asarray(array)
+    array = to_array(array, f"input {value.name!r}")
     rank = len(layout)
     if array.ndim not in (rank, rank + 1):
         names = ["time" if axis == "0" and value.has_time else str(value.shape[int(axis)]) for axis in layout]
@@ -218,15 +245,19 @@ def to_layout(array: np.ndarray, layout: str, rank: int) -> np.ndarray:
     return view
 
 
-def as_indices(array: object, what: str) -> np.ndarray:
+def as_indices(array: object, what: str, *, is_alone: bool = False) -> np.ndarray:
     """`array` as C-contiguous int32; whole numbers of any type are converted, floats too if they are whole.
+
+    The first axis is the rows of a batch, which the user has not given if it `is_alone`.
 
     Raises
     ------
     ShapeError
         If it is not real, or a number is not whole or does not fit; says which.
     """
-    array = as_real(array, np.dtype(np.float64), what) if np.asarray(array).dtype.kind == "f" else np.asarray(array)
+    array = to_array(array, what)
+    if array.dtype.kind == "f":
+        array = as_real(array, np.dtype(np.float64), what)
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{what}: expected whole numbers, found dtype {array.dtype}")
     if array.dtype == np.int32:
@@ -236,7 +267,9 @@ def as_indices(array: object, what: str) -> np.ndarray:
         is_wrong |= array != np.floor(array)
     if is_wrong.any():
         place = tuple(int(i) for i in np.argwhere(is_wrong)[0])
-        raise ShapeError(f"{what}: expected whole numbers of at least 0, found {array[place]} at {place}")
+        at = _place_text(place[1:])
+        at = f"at {at}" if is_alone and at else f"in row {place[0]}{', ' if at else ''}{at}"
+        raise ShapeError(f"{what}: expected whole numbers of at least 0, found {array[place]} {at}")
     return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
 
 
@@ -249,17 +282,21 @@ def check_index(name: str, array: np.ndarray, limit: int, active: np.ndarray | N
     if not places.size:
         return
     row, *position = (int(i) for i in places[0])
-    at = position[0] if len(position) == 1 else tuple(position)
     raise ShapeError(
-        f"input {name!r}: index {array[tuple(places[0])]} in row {row}, position {at}: expected 0 to {limit - 1}"
+        f"input {name!r}: index {array[tuple(places[0])]} in row {row}, {_place_text(position)}: "
+        f"expected 0 to {limit - 1}"
     )
+
+
+def _place_text(position: Sequence[int]) -> str:
+    return f"position {position[0] if len(position) == 1 else tuple(position)}" if position else ""
 
 
 def as_active(active: object, batch: int) -> np.ndarray:
     """Which rows of a stream advance, as a C-contiguous array of bool (batch,). Raises `ShapeError`."""
     try:
-        array = np.asarray(active)
-    except ValueError as error:
+        array = to_array(active, "active")
+    except ShapeError as error:
         raise ShapeError(f"active: expected {batch} bools: {error}") from error
     if array.dtype != np.bool_ or array.shape != (batch,):
         raise ShapeError(f"active: expected bool of shape {(batch,)}, found {array.dtype} of shape {array.shape}")
@@ -399,11 +436,7 @@ def as_masks(
 
 
 def _as_array(given: Any, what: str) -> np.ndarray:
-    try:
-        array: np.ndarray = np.asarray(given)
-    except ValueError as error:
-        raise ShapeError(f"{what}: expected an array: {error}") from error
-    return array
+    return to_array(given, what)
 
 
 def _prefix_mask(lengths: Any, batch: int, time: int) -> np.ndarray:

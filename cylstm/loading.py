@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes],
     *,
     layers: Sequence[Layer] | None = None,
     key: str | None = None,
@@ -42,9 +43,10 @@ def load(
 
     Parameters
     ----------
-    path : path-like
+    path : path-like, bytes or file object
         ``.keras``, ``.h5``, ``.pt``, ``.pth``, ``.pt2``, ``.onnx``, ``.safetensors`` (or the index of several),
-        ``.npz`` or ``.cylstm``.
+        ``.npz`` or ``.cylstm``. Also the bytes of such a file, or one that is open in binary mode, which is read to its
+        end: they are copied while they are read, and cannot say that others lie beside them.
     layers : list of layers, optional
         The wiring of a state dict, which holds none: ``[cylstm.LSTM("lstm"), cylstm.Last(), cylstm.Linear("fc")]``.
         Without it, loading a state dict fails with the tensors found and a proposal to paste.
@@ -95,51 +97,74 @@ def load(
 
     if mmap is not False:
         mmap = _check_mmap(path, mmap, engine, dtype)
-    graph, arrays = open_file(
-        path,
-        layers=layers,
-        key=key,
-        architecture=architecture,
-        keras_version=keras_version,
-        custom_layers=custom_layers,
-        time=time,
-        constants=constants,
-        states=states,
-        mmap=mmap,
-    )
-    has_time = any([graph.values[name].has_time for name in graph.inputs])
-    if graph.stateful and has_time and graph.provenance.get("format") != "onnx":
-        warn_stateful(graph, f"{path}: ")
-    if mmap and weights is not None:
-        from cylstm.quantization import with_weights
+    with _path_of(path) as (source, name):
+        graph, arrays = open_file(
+            source,
+            layers=layers,
+            key=key,
+            architecture=architecture,
+            keras_version=keras_version,
+            custom_layers=custom_layers,
+            time=time,
+            constants=constants,
+            states=states,
+            mmap=mmap,
+        )
+        graph = _named(graph, source, name)
+        has_time = any([graph.values[name].has_time for name in graph.inputs])
+        if graph.stateful and has_time and graph.provenance.get("format") != "onnx":
+            warn_stateful(graph, f"{name}: ")
+        if mmap and weights is not None:
+            from cylstm.quantization import with_weights
 
-        if with_weights(graph, weights).weight_types != graph.weight_types:
-            raise UnsupportedError(
-                f"{path}: mmap=True maps the weights as the file has them, and not as {weights}; leave one of both out"
-            )
-    try:
-        return Model._of_arrays(graph, arrays, engine, dtype, weights)
-    except FormatError as error:  # what shows only when tensors are packed
-        if str(path) in str(error):
-            raise
-        raise FormatError(f"{path}: {error}") from error
+            if with_weights(graph, weights).weight_types != graph.weight_types:
+                raise UnsupportedError(
+                    f"{name}: mmap=True maps the weights as the file has them, and not as {weights}; leave one of "
+                    "both out"
+                )
+        try:
+            return Model._of_arrays(graph, arrays, engine, dtype, weights)
+        except FormatError as error:  # what shows only when tensors are packed
+            if name in str(error):
+                raise
+            raise FormatError(f"{name}: {error}") from error
 
 
-def read(path: str | os.PathLike[str], **options: Any) -> Graph:
+def _path_of(given: Any) -> AbstractContextManager[tuple[str | os.PathLike[str], str]]:
+    """The path of a file, of a copy where it is in memory, while it is read; and what messages call it."""
+    if isinstance(given, (str, os.PathLike)):
+        return nullcontext((given, str(given)))
+    from cylstm.formats.in_memory import path_of
+
+    return path_of(given)
+
+
+def _named(graph: Graph, source: str | os.PathLike[str], name: str) -> Graph:
+    """The graph, whose provenance names the file and not its copy."""
+    if str(source) == name:
+        return graph
+    from cylstm.formats.in_memory import with_name
+
+    return graph._replace(provenance=with_name(dict(graph.provenance), str(source), name))
+
+
+def read(path: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes], **options: Any) -> Graph:
     """Read a network from a file of any kind into a graph; takes and raises as `cylstm.formats.registry.open_file`.
 
     The weights of a packed file are unpacked by the engine.
     """
     from cylstm.formats.registry import open_file
 
-    graph, arrays = open_file(path, **options)
-    if arrays is not None:
-        graph = Model._of_arrays(graph, arrays, None, None).graph
-    return graph._replace(tensors=dict(graph.tensors), provenance=read_only(graph.provenance))
+    with _path_of(path) as (source, name):
+        graph, arrays = open_file(source, **options)
+        graph = _named(graph, source, name)
+        if arrays is not None:
+            graph = Model._of_arrays(graph, arrays, None, None).graph
+        return graph._replace(tensors=dict(graph.tensors), provenance=read_only(graph.provenance))
 
 
 def convert(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes],
     target: str | os.PathLike[str],
     *,
     layers: Sequence[Layer] | None = None,
@@ -152,7 +177,7 @@ def convert(
     states: Mapping[str, str] | None = None,
     dtype: str | None = None,
     weights: str | None = None,
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     check: Any = None,
 ) -> None:
     """Read a network from a file of any kind and write it as a native ``.cylstm``, which needs no further arguments.
@@ -161,15 +186,18 @@ def convert(
 
     Parameters
     ----------
-    source, target : path-like
+    source : path-like, bytes or file object
+        As for `load`.
+    target : path-like
     layers, key, architecture, keras_version, custom_layers, time, constants, states
         As for `load`.
     dtype : {"float32", "float64"}, optional
         Of the weights written. None keeps each as it is.
     weights : {"float32", "float16", "bfloat16", "int8", "int8a16", "int8a8"}, optional
         As for `Model`: matrices are rounded, and take half or a quarter of the space then.
-    metadata : dict of str to str, optional
-        Free text to put into the file: scaling, units, names. It is added to what the source has.
+    metadata : dict of str to any value of JSON, optional
+        Texts, numbers, truths, None, lists and dicts to put into the file: scaling, units, names. They are added to
+        what the source has.
     check : array_like, list or dict, optional
         An input that the file keeps for ``python -m cylstm verify``: see `Model.save`. The weights written have to be
         float32 then.
@@ -181,11 +209,10 @@ def convert(
     OSError
         If `target` cannot be written; a file that was there before is then untouched.
     """
-    from cylstm.arguments import text_metadata
-    from cylstm.formats.registry import export, is_onnx_path, write
+    from cylstm.arguments import check_metadata
 
     kind = None if dtype is None else real_dtype(dtype)
-    added = {} if metadata is None else text_metadata(metadata)
+    added = {} if metadata is None else check_metadata(metadata)
     graph = read(
         source,
         layers=layers,
@@ -207,6 +234,14 @@ def convert(
         graph = Model(graph, dtype=dtype).graph
     graph = graph._replace(metadata={**graph.metadata, **added})
     is_wide = any(array.dtype == np.float64 for array in graph.tensors.values())
+    _write(graph, target, check, is_wide)
+    _tell(graph, source, target)
+
+
+def _write(graph: Graph, target: str | os.PathLike[str], check: Any, is_wide: bool) -> None:
+    """What `convert` read, into a file of the kind of its name, with what a check gives."""
+    from cylstm.formats.registry import export, is_onnx_path, write
+
     if is_onnx_path(target):
         if check is not None:
             raise UnsupportedError(f"{target}: check= is kept by .cylstm files only; leave it out")
@@ -223,6 +258,22 @@ def convert(
     from cylstm.checks import record
 
     write(graph, target, None, record(Model(graph), check))
+
+
+def _tell(graph: Graph, source: object, target: str | os.PathLike[str]) -> None:
+    """Log what was converted, to the logger ``cylstm`` at the level INFO."""
+    import logging
+
+    log = logging.getLogger("cylstm")
+    if not log.isEnabledFor(logging.INFO):
+        return
+    read_from = source if isinstance(source, (str, os.PathLike)) else type(source).__name__
+    count, parameters = len(graph.layers), graph.parameters()
+    log.info(
+        "wrote %s: %d layer%s, %s parameter%s, %s bytes, read from %s",
+        os.fspath(target), count, "" if count == 1 else "s", f"{parameters:,}", "" if parameters == 1 else "s",
+        f"{os.path.getsize(target):,}", read_from,
+    )  # fmt: skip
 
 
 def warn_stateful(graph: Graph, where: str) -> None:
@@ -244,12 +295,14 @@ def warn_stateful(graph: Graph, where: str) -> None:
     )
 
 
-def _check_mmap(path: str | os.PathLike[str], mmap: object, engine: str | None, dtype: str | None) -> bool:
+def _check_mmap(path: object, mmap: object, engine: str | None, dtype: str | None) -> bool:
     """Whether to map the file's weights. Raises `UnsupportedError` about an engine or a type that cannot."""
     from cylstm.arguments import check_flag
 
     if not check_flag("mmap", mmap):
         return False
+    if not isinstance(path, (str, os.PathLike)):
+        raise UnsupportedError("mmap=True maps the file at a path; leave it out for bytes and open files")
     if engine not in (None, "packed") or (dtype is not None and real_dtype(dtype) != np.float32):
         raise UnsupportedError(f'{path}: mmap=True maps the weights of engine="packed" in float32; leave it out')
     return True

@@ -124,6 +124,10 @@ class Model:
                 stacklevel=4,
             )
         isa = chosen_isa()
+        if "CYLSTM_NUM_THREADS" in os.environ:
+            from cylstm.engine.threads import check_environment
+
+            check_environment()
         self._told: set[str] = set()  # what is said once
         self._plans: dict[Any, Any] = {}  # of traces and of predict_mc
         self._quantization: tuple[QuantizedPart, ...] = ()
@@ -187,8 +191,32 @@ class Model:
         return self._graph.outputs
 
     @property
-    def metadata(self) -> Mapping[str, str]:
-        """Free text from the file: scaling, units, names. A read-only dict."""
+    def input_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """The shape of each input, in the order of `inputs`: as `predict` takes it, None for the batch and for a time
+        of any length. A read-only dict.
+        """
+        return self._shapes_of(self._graph.inputs)
+
+    @property
+    def output_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """The shape of each output, as `input_shapes`; a time that follows from an input's is None too."""
+        return self._shapes_of(self._graph.outputs)
+
+    def _shapes_of(self, names: Sequence[str]) -> Mapping[str, tuple[int | None, ...]]:
+        from cylstm.graph.graph import read_only
+
+        shapes: dict[str, tuple[int | None, ...]] = {}
+        for name in names:
+            shape, layout = self._graph.values[name].shape, self._graph.layouts.get(name)
+            shapes[name] = (None, *(shape if layout is None else [shape[int(axis)] for axis in layout]))
+        found: Mapping[str, tuple[int | None, ...]] = read_only(shapes)
+        return found
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What was saved with the model: scaling, units, names, as texts, numbers, truths, None, tuples (of lists) and
+        dicts. A read-only dict.
+        """
         return self._graph.metadata
 
     @property
@@ -535,7 +563,7 @@ class Model:
         self,
         path: str | os.PathLike[str],
         *,
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         packed: bool = False,
         check: Any = None,
     ) -> None:
@@ -545,8 +573,9 @@ class Model:
         ----------
         path : path-like
             Must end in ``.cylstm``. An existing file is replaced once the new one is complete.
-        metadata : dict of str to str, optional
-            Free text kept with the model; `metadata` of the loaded model. Default: this model's own.
+        metadata : dict of str to any value of JSON, optional
+            Texts, numbers, truths, None, lists and dicts kept with the model, such as how its inputs were scaled;
+            `metadata` of the loaded model. Default: this model's own.
         packed : bool
             Write the weights as the engine packs them, the same on every machine: `load` then packs nothing, and
             ``load(..., mmap=True)`` does not even copy them.
@@ -561,8 +590,10 @@ class Model:
             If `path` ends otherwise, or for a packed file or a check of a model with ``engine="blas"``.
         ShapeError
             If `check` does not fit the network, or is too large.
+        ArgumentError
+            If something in `metadata` is no value of JSON, such as NaN or an array (write ``x.tolist()``).
         """
-        from cylstm.arguments import check_flag, text_metadata
+        from cylstm.arguments import check_flag, check_metadata
 
         if check_flag("packed", packed) and self.engine != "packed":
             raise UnsupportedError(
@@ -578,7 +609,7 @@ class Model:
             kept = record(self, check)
         graph = self.graph
         if metadata is not None:
-            graph = graph._replace(metadata=text_metadata(metadata))
+            graph = graph._replace(metadata=check_metadata(metadata))
         write(graph, path, self._packed.arrays() if packed else None, kept)
 
     def export_onnx(
@@ -769,6 +800,11 @@ class Model:
             f"<cylstm.Model {' -> '.join(kinds)}, "
             f"{self.graph.parameters():,} parameters, engine={self.engine!r}{chosen}, {self.dtype}>"
         )
+
+    def _repr_html_(self) -> str:
+        from cylstm.summary import summary_html
+
+        return summary_html(self)
 
     def __copy__(self) -> Model:
         return self

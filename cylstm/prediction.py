@@ -33,7 +33,7 @@ def predict_any(
     not count, and whether the inputs came without a batch axis.
     """
     check_flag("return_state", return_state)
-    inputs, alone = read_inputs(packed, x, packed.inputs, packed.layouts)
+    inputs, alone = read_inputs(packed, x, packed.inputs, packed.layouts, takes_no_rows=traces is None)
     batch = len(inputs[0])
     masks = as_masks(packed, inputs, alone, lengths, mask)
     state = None if initial_state is None else as_state(initial_state, packed.state_groups, batch, packed.dtype)
@@ -49,7 +49,8 @@ def predict_any(
     if traces is not None:
         steps = {value.name: count for value, count in zip(packed.inputs, times)}
         traced = traces(inputs, steps, any(one is not None for one in masks), alone)
-    if not packed.predict(inputs, masks, results, state, flat, threads, traced):
+    # nothing is to be computed of a batch without rows
+    if batch and not packed.predict(inputs, masks, results, state, flat, threads, traced):
         packed.check_indices(inputs)
     results = to_users(packed, results, given)
     y = results if len(results) > 1 else results[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.engine.choose import chosen_isa
-from cylstm.errors import ArgumentError, CylstmWarning, UnsupportedError, described
+from cylstm.errors import ArgumentError, CylstmWarning, ShapeError, UnsupportedError, described
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, Tensor, as_stored
 
@@ -74,7 +74,10 @@ class QuantizedPart:
             self.bytes += 4 * shape[0]
 
     def __repr__(self) -> str:
-        return f"<QuantizedPart {self.layer}.{self.role} {self.type}: {self.bytes:,} of {self.bytes_before:,} bytes>"
+        from cylstm.shown import shown_name
+
+        part = f"{shown_name(self.layer)}.{self.role}"
+        return f"<QuantizedPart {part} {self.type}: {self.bytes:,} of {self.bytes_before:,} bytes>"
 
 
 class Comparison:
@@ -349,6 +352,8 @@ def _within_budget(model: Model, graph: Graph, budget: object, data: Any) -> tup
 def _predictions(model: Model, x: Any) -> list[np.ndarray]:
     found = model.predict(x)
     outputs = found if isinstance(found, list) else [found]
+    if not all(output.size for output in outputs):
+        raise ShapeError(f"x: expected at least one sample and one step, found outputs of {outputs[0].shape}")
     if not all(np.isfinite(output).all() for output in outputs):
         raise ArgumentError("x: predictions are NaN or infinite there, which no error can be taken of")
     return outputs

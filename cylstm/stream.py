@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_batch, check_threads, check_window
+from cylstm.array_like import to_array
 from cylstm.engine._engine import EngineStream
-from cylstm.errors import ArgumentError, ShapeError, UnsupportedError
+from cylstm.errors import ArgumentError, CylstmError, ShapeError, UnsupportedError
 from cylstm.inputs import as_active, as_rows, as_state, read_inputs
 from cylstm.packing import PackedModel
 from cylstm.prediction import result_arrays, to_users
@@ -194,7 +195,7 @@ class Stream(EngineStream):
         given = chunk if isinstance(chunk, (list, tuple)) and len(values) > 1 else [chunk]
         if isinstance(chunk, dict):
             given = [chunk[value.name] for value in values if value.name in chunk]
-        arrays = [np.asarray(one) for one in given]
+        arrays = [to_array(one, f"input {value.name!r}") for value, one in zip(values, given)]
         if len(arrays) != len(values):
             raise ShapeError(f"inputs: expected {len(values)} arrays, found {len(arrays)}")
         alone = all(array.ndim == len(value.shape) + 1 for value, array in zip(values, arrays)) and self.batch == 1
@@ -232,8 +233,29 @@ class Stream(EngineStream):
         inputs, is_alone = read_inputs(packed, x, values, layouts, is_step=is_step, batch=self.batch, active=active)
         if tracer is not None:
             tracer.is_alone = is_alone
-        if len(values) > 1:
-            self._keep_standing(values, inputs, last, active)
+        standing = self._standing if len(values) == 1 else self._next_standing(values, inputs, last, active)
+        try:
+            results = self._run_read(packed, run, values, inputs, is_alone, active, out, is_step)
+        except (CylstmError, MemoryError):
+            raise  # before any step was taken
+        except BaseException:  # after some steps
+            self._standing = standing
+            raise
+        self._standing = standing
+        return results
+
+    def _run_read(
+        self,
+        packed: PackedModel,
+        run: Run,
+        values: Sequence[Value],
+        inputs: list[np.ndarray],
+        is_alone: bool,
+        active: np.ndarray | None,
+        out: Any,
+        is_step: bool,
+    ) -> Any:
+        """`_run_any` once the inputs have been read."""
         # of a network without time a call is a step
         time, *others = [array.shape[1] for value, array in zip(values, inputs) if value.has_time] or [1]
         for other in others:
@@ -272,21 +294,23 @@ class Stream(EngineStream):
             given[name] = array[0] if is_alone else array
         return given, last
 
-    def _keep_standing(
+    def _next_standing(
         self, values: Sequence[Value], inputs: Sequence[np.ndarray], last: Sequence[str], active: np.ndarray | None
-    ) -> None:
-        """Remember the inputs without time, of the rows that advance."""
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What is remembered of the inputs without time after a call, in which some rows advance."""
+        standing = dict(self._standing)
         rows = np.ones(self.batch, bool) if active is None else active
         for value, array in zip(values, inputs):
             if value.has_time:
                 continue
-            if value.name not in self._standing:
-                self._standing[value.name] = (np.zeros_like(array), np.zeros(self.batch, bool))
-            kept, known = self._standing[value.name]
+            kept, known = standing.get(value.name, (np.zeros_like(array), np.zeros(self.batch, bool)))
             for row in np.flatnonzero(rows & ~known)[: value.name in last]:
                 raise ShapeError(f"input {value.name!r}: row {row} was given none yet, which None would stand for")
+            kept, known = kept.copy(), known.copy()
             kept[rows] = array[rows]
             known[rows] = True
+            standing[value.name] = (kept, known)
+        return standing
 
     def _copy_standing(self, rows: np.ndarray, source: Stream, source_rows: np.ndarray) -> None:
         """What rows of another stream of the model were given last; nothing where those were given nothing."""

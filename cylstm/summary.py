@@ -8,6 +8,7 @@ from cylstm.errors import CylstmError
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.streaming import how_states_go_on, why_no_stream
 from cylstm.graph.weights import as_stored
+from cylstm.shown import html_table, shown_name, table_lines
 
 if TYPE_CHECKING:
     from cylstm.graph.graph import Graph, Layer
@@ -16,15 +17,22 @@ if TYPE_CHECKING:
 
 # used to report memory where the number of steps matters but is not known
 _STEPS = 1000
+# characters of a line about the model as a whole
+_LONGEST = 10_000
 
 
 def summary_text(model: Model) -> str:
     """What `Model.summary` prints."""
     rows = summary_table(model)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    widths = [max(len(shown_name(row[i])) for row in rows) for i in range(len(rows[0]))]
+    lines = table_lines(rows)
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", *summary_facts(model)])
+    return "\n".join([*lines, "", *[shown_name(line, _LONGEST) for line in summary_facts(model)]])
+
+
+def summary_html(model: Model) -> str:
+    """What a notebook shows of a model."""
+    return html_table(repr(model), summary_table(model), summary_facts(model))
 
 
 def summary_table(model: Model) -> list[tuple[str, ...]]:

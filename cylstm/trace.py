@@ -18,6 +18,7 @@ from cylstm.graph.passes import drop_inert_layers
 from cylstm.inputs import new_array, to_layout
 from cylstm.packing import PackedModel
 from cylstm.prediction import predict_any, threads_of_call
+from cylstm.shown import html_table, shown_name
 from cylstm.trace_folder import FolderReader, FolderWriter
 
 if TYPE_CHECKING:
@@ -286,6 +287,13 @@ class Trace(Mapping[str, LayerTrace]):
 
     def __repr__(self) -> str:
         return f"<cylstm.Trace of {_listed(self._layers)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("layer", "kind", "parts")]
+        for one in self._layers.values():
+            rows.append((one.name, one.kind, ", ".join(f"{part} {one._arrays[part].shape}" for part in one.parts)))
+        shapes = ["none yet" if array is None else str(array.shape) for array in _listed_outputs(self.outputs)]
+        return html_table("What a network computed", rows, [f"outputs: {', '.join(shapes)}"])
 
 
 def _listed_outputs(outputs: Any) -> list[Any]:
@@ -703,7 +711,7 @@ def _texts(name: str, given: Any) -> list[str] | None:
 
 
 def _listed(names: Any) -> str:
-    names = [str(name) for name in names]
+    names = [shown_name(str(name)) for name in names]
     if len(names) > 24:
         names[16:-4] = [f"{len(names) - 20} more"]
     return ", ".join(names) or "nothing"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_flag
+from cylstm.array_like import to_array
 from cylstm.engine.threads import available_threads
 from cylstm.errors import ArgumentError, UnsupportedError, described
 from cylstm.inputs import as_masks, as_state, input_list, read_inputs, to_layout
@@ -99,7 +100,7 @@ class _Chunks:
         packed = model._packed
         self.plan = plan
         self._model = model
-        arrays = [np.asarray(one) for one in input_list(packed, x)]
+        arrays = [to_array(one, f"input {value.name!r}") for value, one in zip(packed.inputs, input_list(packed, x))]
         ranks = [len(packed.layouts.get(value.name, value.shape)) for value in packed.inputs]
         more = {array.ndim - rank for array, rank in zip(arrays, ranks)}
         self.has_batch = more == {1}

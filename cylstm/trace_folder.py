@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cylstm.errors import ArgumentError, FormatError
+from cylstm.formats.whole_file import naming
 
 #: of the folder; it is written last
 _HEAD = "trace.json"
@@ -36,7 +37,7 @@ class FolderWriter:
     """
 
     def __init__(self, path: str) -> None:
-        path = os.path.normpath(path)
+        path = os.path.normpath(path)  # of a relative path a relative one
         if os.path.lexists(path) and not os.path.isfile(os.path.join(path, _HEAD)):
             raise ArgumentError(f"path: {path!r} is there already and is no trace; give another name")
         self._path = path
@@ -45,7 +46,8 @@ class FolderWriter:
         self._left: dict[str, int] = {}
 
     def __enter__(self) -> FolderWriter:
-        os.mkdir(self._partial)
+        with naming(self._partial, self._path):
+            os.mkdir(self._partial)
         return self
 
     def __exit__(

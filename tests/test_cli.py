@@ -6,17 +6,20 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cylstm
+import cylstm.explain
 import cylstm.formats
 from cylstm.cli import main, parse_layers
 from cylstm.errors import ArgumentError, FormatError
 from cylstm.formats.state_dict import wiring as L
 
+from tests import ROOT
 from tests.builders.weight_files import dictionary, linear_tensors, lstm_tensors, write_torch
 
 LAYERS = 'LSTM("lstm"), Last(), Linear("fc", activation="tanh")'
@@ -80,7 +83,11 @@ def test_a_file_is_converted_and_predicts_the_same_bits(tmp_path, source, rng, c
     x = rng.standard_normal((3, 4, 3)).astype(np.float32)
     expected = cylstm.load(source, layers=parse_layers(LAYERS)).predict(x)
     assert found.predict(x).tobytes() == expected.tobytes()
-    assert capsys.readouterr() == ("", "")
+    size = f"{target.stat().st_size:,}"
+    out, err = capsys.readouterr()
+    assert out == ""
+    parameters = f"{found.graph.parameters():,}"
+    assert err == f"cylstm: wrote {target}: 3 layers, {parameters} parameters, {size} bytes, read from {source}\n"
 
 
 def test_a_state_dict_is_chosen_by_its_key(tmp_path, tensors):
@@ -102,9 +109,9 @@ def test_the_weights_are_converted_to_the_dtype_asked_for(tmp_path, rng):
         cylstm.convert(source, tmp_path / "net.cylstm", layers=[L.LSTM("")], dtype="float16")
 
 
-def test_metadata_that_is_not_text_is_refused(tmp_path, source):
-    with pytest.raises(FormatError, match="metadata expected a mapping of strings to strings"):
-        cylstm.convert(source, tmp_path / "net.cylstm", layers=parse_layers(LAYERS), metadata={"scale": 3})
+def test_metadata_that_json_does_not_have_is_refused(tmp_path, source):
+    with pytest.raises(FormatError, match=r"metadata 'scale': expected a value of JSON, found .*; write x.tolist\(\)"):
+        cylstm.convert(source, tmp_path / "net.cylstm", layers=parse_layers(LAYERS), metadata={"scale": np.ones(3)})
     assert not (tmp_path / "net.cylstm").exists()
 
 
@@ -152,6 +159,54 @@ def test_the_module_runs_and_shows_the_configuration():
         )
         assert ran.returncode == 0, ran.stderr
         assert "instruction set:" in ran.stdout
+
+
+def test_the_version_is_printed_and_the_command_has_its_own_name(capsys, monkeypatch):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"cylstm {cylstm.__version__}\n"
+    for called, name in (("/usr/bin/cylstm", "cylstm"), ("/x/cylstm/__main__.py", "python -m cylstm")):
+        monkeypatch.setattr(sys, "argv", [called])
+        with pytest.raises(SystemExit):
+            main(["--help"])
+        assert capsys.readouterr().out.startswith(f"usage: {name} [-h] [--version]")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, function = scripts["cylstm"].split(":")
+    assert getattr(__import__(module, fromlist=[function]), function) is main
+
+
+def test_converting_says_nothing_in_a_program_that_did_not_ask(tmp_path, source, capsys, caplog):
+    target = tmp_path / "net.onnx"
+    cylstm.convert(source, target, layers=parse_layers(LAYERS))
+    assert capsys.readouterr() == ("", "")
+    with caplog.at_level("INFO", "cylstm"):
+        cylstm.convert(source.read_bytes(), target, layers=parse_layers(LAYERS))
+    (text,) = [record.message for record in caplog.records]
+    assert text.startswith(f"wrote {target}: 3 layers, ") and text.endswith("bytes, read from bytes")
+
+
+def test_errors_name_the_path_that_was_given(tmp_path, source, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = cylstm.load(source, layers=parse_layers(LAYERS))
+    x = np.zeros((1, 4, 3), np.float32)
+    for write, path in (
+        (model.save, "none/net.cylstm"),
+        (model.export_onnx, "none/net.onnx"),
+        (lambda path: model.trace(x).save(path), "none/trace.npz"),
+        (lambda path: model.trace(x).save(path), "none/trace"),
+        (lambda path: model.trace(x, path=path), "none/trace"),
+        (lambda path: cylstm.explain.report(model, x, path), "none/page.html"),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            write(path)
+        assert str(caught.value.filename) == path and str(tmp_path) not in str(caught.value)
+    assert main(["convert", source.name, "none/a.cylstm", "--layers", LAYERS]) == 1
+    err = capsys.readouterr().err
+    assert "'none/a.cylstm'" in err and str(tmp_path) not in err
+    (tmp_path / "bad.pt").write_bytes(b"nonsense")
+    for path in ("bad.pt", "missing.pt"):
+        with pytest.raises(FormatError, match=f"^{path}: "):
+            cylstm.load(path)
 
 
 def page_numbers(path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cylstm.array_like import to_array
 from cylstm.errors import BlasNotFoundError, CheckError, ShapeError, UnsupportedError, described
 from cylstm.formats.native.check import MOST_BYTES, Check
 from cylstm.inputs import input_list
@@ -120,11 +121,11 @@ def as_array(name: str, x: Any) -> np.ndarray:
     if hasattr(x, "detach"):
         from cylstm.formats.arrays import as_numpy
 
-        return as_numpy(name, x)
-    try:
-        array = np.asarray(x)
-    except Exception as error:  # whatever an object that is asked for an array raises
-        raise ShapeError(f"check: input {name!r}: expected an array of real numbers, found {described(x)}") from error
+        array = as_numpy(name, x)
+    else:
+        array = to_array(x, f"check: input {name!r}")
+    if not array.size:
+        raise ShapeError(f"check: input {name!r}: expected at least one sample and one step, found {array.shape}")
     if array.dtype.kind not in "biuf":
         raise ShapeError(f"check: input {name!r}: expected an array of real numbers, found {described(x)}")
     return array

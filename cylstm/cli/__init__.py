@@ -38,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CylstmError, OSError, MemoryError) as error:
         if getattr(options, "debug", False):
             traceback.print_exc()
-        text = str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
+        from cylstm.shown import shown_lines
+
+        text = shown_lines(str(error)) or (
+            "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
+        )
         print(f"cylstm: {text if command.error_status == 1 else ' '.join(text.split())}", file=sys.stderr)
         return command.error_status
 
@@ -67,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     program = "cylstm" if name == "cylstm" else "python -m cylstm"
     parser = _Parser(prog=program, description="Recurrent networks: their files, and predictions with them.")
+    from cylstm._version import __version__
+
+    parser.add_argument("--version", action="version", version=f"cylstm {__version__}")
     commands = parser.add_subparsers(dest="command", metavar=" | ".join(command.name for command in COMMANDS))
     for command in COMMANDS:
         one = commands.add_parser(

@@ -41,12 +41,16 @@ def show_config() -> None:
     from cylstm.engine.blas import find_blas
     from cylstm.engine.choose import chosen_isa
     from cylstm.engine.threads import available_threads
-    from cylstm.errors import BlasNotFoundError, UnsupportedError
+    from cylstm.errors import ArgumentError, BlasNotFoundError, UnsupportedError
 
     try:
         chosen = chosen_isa()
     except UnsupportedError as error:
         chosen = f"none: {error}"
+    try:
+        threads = f"at most {available_threads()}"
+    except ArgumentError as error:
+        threads = f"none: {error}"
     try:
         found = find_blas()
         blas = f"{found.path} ({found.origin}, {64 if found.is_int64 else 32}-bit integers)"
@@ -58,7 +62,7 @@ def show_config() -> None:
         ("numpy", np.__version__),
         ("instruction set", f"{chosen} (available: {', '.join(_engine.isa_names())})"),
         ("CPU features", ", ".join(_engine.cpu_features()) or "none beyond the instruction set"),
-        ("threads", f"at most {available_threads()}"),
+        ("threads", threads),
         ("packed engine", _threads("packed")),
         ("BLAS engine", _threads("blas")),
         ("blas", blas),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cylstm.errors import ArgumentError
+
 #: Multiply-adds of a call, some 20 us on one thread, below which waking sleeping threads costs more than they bring.
 THREADS_WORK = 1e6
 
@@ -14,7 +16,17 @@ _registered = False
 
 def _from_environment(name: str) -> int | None:
     text = os.environ.get(name, "").split(",")[0].strip()
-    return int(text) if text.isdigit() and 1 <= int(text) <= 1024 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= 1024 else None
+
+
+def check_environment() -> None:
+    """Raise `ArgumentError` if ``CYLSTM_NUM_THREADS`` is set to what is no number of threads.
+
+    That of OpenMP belongs to other programs too, and is passed over where it is none.
+    """
+    text = os.environ.get("CYLSTM_NUM_THREADS", "").strip()
+    if text and _from_environment("CYLSTM_NUM_THREADS") is None:
+        raise ArgumentError(f"CYLSTM_NUM_THREADS: expected a whole number of 1 to 1024, found {text!r:.80}")
 
 
 def available_threads() -> int:
@@ -22,8 +34,19 @@ def available_threads() -> int:
 
     The first of these that is set wins: a threadpoolctl limit, ``CYLSTM_NUM_THREADS``, ``OMP_NUM_THREADS``, the
     number of CPUs in the process's affinity mask.
+
+    Raises
+    ------
+    ArgumentError
+        As `check_environment`.
     """
     register()
+    check_environment()
+    return _available()
+
+
+def _available() -> int:
+    """As `available_threads`; also where an error would be one of other libraries, which threadpoolctl asks too."""
     if _limit is not None:
         return _limit
     for name in ("CYLSTM_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -58,7 +81,7 @@ def register() -> None:
         check_symbols = ("cyl_threads_name",)
 
         def get_num_threads(self) -> int:
-            return available_threads()
+            return _available()
 
         def set_num_threads(self, num_threads: int) -> None:
             set_limit(int(num_threads))
@@ -76,5 +99,5 @@ def set_limit(threads: int) -> None:
     """Set the maximum number of threads. Setting it to the number that is used without a limit removes the limit."""
     global _limit
     _limit = None
-    if threads != available_threads():
+    if threads != _available():
         _limit = threads

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from cylstm.arguments import check_flag, check_threads
+from cylstm.array_like import to_array
 from cylstm.engine.threads import available_threads
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.explain.attribution import Attribution
@@ -405,10 +406,7 @@ def choose_output(outputs: Any, output: Any, names: Sequence[str], count: int) -
 
 def _rows_of(x: Any) -> np.ndarray:
     """The input of a function: rows of real numbers, at least two axes, in float64 unless they are float32."""
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise ShapeError(f"x: expected numbers (batch, ...): {error}") from error
+    array = to_array(x, "x")
     if array.dtype.kind not in "fiub" or array.ndim < 2 or not array.size:
         raise ShapeError(f"x: for a function expected numbers (batch, ..., features), found {described(array)}")
     return array if array.dtype == np.float32 else array.astype(np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cylstm.array_like import to_array
 from cylstm.errors import ArgumentError, ShapeError, described
 
 _FORMS = (
@@ -183,7 +184,7 @@ class Background:
     def __init__(self, data: Any, average: str = "outputs") -> None:
         if average not in ("outputs", "inputs"):
             raise ArgumentError(f'average: expected "outputs" or "inputs", found {described(average)}')
-        self.data = np.asarray(data)
+        self.data = to_array(data, "background")
         self.average = average
         if self.data.ndim < 2 or not self.data.size or self.data.dtype.kind not in "fiub":
             raise ShapeError(f"background: expected numbers (rows, ...), found {described(self.data)}")
@@ -214,10 +215,7 @@ def baseline_of(baseline: Any, x: np.ndarray) -> np.ndarray:
             raise ShapeError(f"baseline: expected rows of shape {shape} as of x, found {baseline.data.shape}")
         found = found[np.newaxis]
     else:
-        try:
-            array = np.asarray(baseline)
-        except ValueError as error:
-            raise ShapeError(f"baseline: expected numbers: {error}") from error
+        array = to_array(baseline, "baseline")
         if array.dtype.kind not in "fiub":
             raise ShapeError(f"baseline: expected real numbers or a Background, found {described(baseline)}")
         if array.shape == x.shape:

@@ -12,13 +12,14 @@ import numpy as np
 from cylstm.arguments import check_flag
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.explain.channels import CONV_LSTM, KEEPS, RULES, Network
-from cylstm.explain.units import LayerUnits, UnitReport, batches, fingerprint, table_lines, units
+from cylstm.explain.units import LayerUnits, UnitReport, batches, fingerprint, units
 from cylstm.graph.builder import GraphBuilder
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.streaming import step_multiple
 from cylstm.graph.values import Option, Value
 from cylstm.graph.weights import StoredTensors, Tensor, as_stored
+from cylstm.shown import shown_name, table_lines
 
 if TYPE_CHECKING:
     from cylstm.model import Model
@@ -116,7 +117,7 @@ class Pruning(Mapping[str, LayerPruning]):
                 by_reason.setdefault(why, []).append(unit)
             for why, found in by_reason.items():
                 shown = ", ".join(map(str, found[:8])) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
-                lines.append(f"{one.layer}: kept {shown}: {why}")
+                lines.append(f"{shown_name(one.layer)}: kept {shown}: {why}")
         lines.append(
             f"{self.parameters_before:,} parameters before, {self.parameters_after:,} after; "
             f"{self.bytes_before:,} bytes packed before, {self.bytes_after:,} after"
@@ -131,7 +132,9 @@ class Pruning(Mapping[str, LayerPruning]):
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        counts = [f"{one.layer} {one.units} -> {one.units - len(one.removed)}" for one in self._layers.values()]
+        counts = [
+            f"{shown_name(one.layer)} {one.units} -> {one.units - len(one.removed)}" for one in self._layers.values()
+        ]
         return f"<Pruning: {', '.join(counts)} units>"
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_flag
+from cylstm.array_like import to_array
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.weights import StoredTensor, as_stored
+from cylstm.shown import html_table, shown_name, table_lines
 
 if TYPE_CHECKING:
     from cylstm.model import Model
@@ -121,7 +123,7 @@ class UnitReport(Mapping[str, LayerUnits]):
     def __len__(self) -> int:
         return len(self._layers)
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, ...]]:
         head = ("layer", "units", "dead", "duplicates", "gates always open", "gates always shut", "steps")
         rows: list[tuple[str, ...]] = [head]
         for one in self._layers.values():
@@ -131,16 +133,16 @@ class UnitReport(Mapping[str, LayerUnits]):
             )
             counts = (len(one.dead), int(one.dead.sum()), int((one.duplicate_of >= 0).sum()))
             rows.append((one.layer, *map(str, counts), opened, shut, f"{one.steps:,}"))
-        return "\n".join(table_lines(rows))
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join(table_lines(self._rows()))
 
     def __repr__(self) -> str:
-        return f"<UnitReport of {', '.join(self._layers)}>"
+        return f"<UnitReport of {', '.join(map(shown_name, self._layers))}>"
 
-
-def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows of texts as lines whose columns stand below each other."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    def _repr_html_(self) -> str:
+        return html_table("Units of no use", self._rows())
 
 
 class _Counted:
@@ -359,7 +361,7 @@ def batches(
         yield 0, data, {**rest, **shared}
         return
     if isinstance(data, np.ndarray) or hasattr(data, "__array__") or _is_nested(data):
-        yield from _pieces(model, np.asarray(data), rest, shared, numbers)
+        yield from _pieces(model, to_array(data, "data"), rest, shared, numbers)
         return
     if rest:
         raise ArgumentError(f"{sorted(rest)[0]}: of several batches is not supported; give it with each batch")
@@ -371,7 +373,7 @@ def batches(
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], dict) and not set(item[1]) - {*_GIVEN}:
             batch, own = item
         if len(model.inputs) == 1 and not isinstance(batch, dict):
-            yield from _pieces(model, np.asarray(batch), own, shared, numbers)
+            yield from _pieces(model, to_array(batch, "data"), own, shared, numbers)
         else:
             yield 0, batch, {**own, **shared}
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cylstm.errors import FormatError, UnsupportedError
+from cylstm.array_like import to_array
+from cylstm.errors import FormatError, ShapeError, UnsupportedError
 from cylstm.graph.weights import StoredTensor
 
 
@@ -46,7 +47,7 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
     Raises
     ------
     FormatError
-        If it is nothing of that kind.
+        If it is nothing of that kind, or a masked array in which something is masked.
     """
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()
@@ -59,9 +60,9 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
         except (RuntimeError, TypeError) as error:
             raise UnsupportedError(f"tensor {name!r} cannot become an array: {error}") from error
     try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise FormatError(f"tensor {name!r}: expected an array of numbers: {error}") from error
+        array = to_array(value, f"tensor {name!r}")
+    except (ShapeError, UnsupportedError) as error:
+        raise FormatError(str(error)) from error
     if array.dtype.name in ("float16", "bfloat16"):
         return np.array(array, dtype=np.float32, order="C")
     if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)):

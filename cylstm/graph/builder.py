@@ -242,7 +242,7 @@ class GraphBuilder:
             raise UnsupportedError(f"value {value.name!r}: a mask cannot be an output")
         self._outputs.append(value.name)
 
-    def build(self, metadata: Mapping[str, str] | None = None, provenance: Mapping[str, object] | None = None) -> Graph:
+    def build(self, metadata: Mapping[str, Any] | None = None, provenance: Mapping[str, object] | None = None) -> Graph:
         """The finished graph; its window is the number of steps that its inputs fix, if they do.
 
         Raises `FormatError` if it has no input, layer or output.

@@ -123,8 +123,8 @@ class Graph(ReadOnly):
         Value names. The mask of an input is that value's `Value.mask`; giving it is optional.
     tensors : mapping of str to ndarray
         float32 or float64, C order, canonical layout. A loaded model's are unpacked when asked for.
-    metadata : dict of str to str
-        Free text that travels in the native file (scaling, units, names).
+    metadata : dict of str to any value of JSON
+        The user's own, which travels in the native file (scaling, units, names).
     provenance : dict
         What the loader did: format, version, tensors used.
     layouts : dict of str to str
@@ -149,7 +149,7 @@ class Graph(ReadOnly):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     tensors: Mapping[str, np.ndarray]
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, Any]
     provenance: Mapping[str, object]
     layouts: Mapping[str, str]
     window: int | None
@@ -164,7 +164,7 @@ class Graph(ReadOnly):
         inputs: tuple[str, ...],
         outputs: tuple[str, ...],
         tensors: Mapping[str, np.ndarray],
-        metadata: Mapping[str, str],
+        metadata: Mapping[str, Any],
         provenance: Mapping[str, object],
         layouts: Mapping[str, str] = {},
         window: int | None = None,
@@ -178,7 +178,7 @@ class Graph(ReadOnly):
             inputs=inputs,
             outputs=outputs,
             tensors=_read_only_dict(tensors),
-            metadata=_read_only_dict(metadata),
+            metadata=read_only(metadata),
             provenance=_read_only_dict(provenance),
             layouts=_read_only_dict(layouts),
             window=window,

@@ -10,6 +10,9 @@ import numpy as np
 from cylstm.errors import ArgumentError, described
 from cylstm.graph.graph import read_only
 
+#: how many numbers of an output a notebook shows one by one
+_MOST_SHOWN = 24
+
 
 class MonteCarlo:
     """Predictions with dropout, of `Model.predict_mc`.
@@ -69,6 +72,21 @@ class MonteCarlo:
         mean = self.mean if isinstance(self.mean, list) else [self.mean]
         shapes = ", ".join(str(array.shape) for array in mean)
         return f"MonteCarlo({self.count} samples of {shapes}, seed {self.seed}, rates {dict(self.rates)})"
+
+    def _repr_html_(self) -> str:
+        from cylstm.shown import html_table
+
+        rows: list[tuple[str, ...]] = [("output", "at", "mean", "deviation")]
+        pairs = zip(*[one if isinstance(one, list) else [one] for one in (self.mean, self.std)])
+        for number, (mean, std) in enumerate(pairs):
+            if mean.size > _MOST_SHOWN:
+                rows.append((str(number), f"all of {mean.shape}", f"{mean.mean():.6g} on average", f"{std.mean():.3g}"))
+                continue
+            rows += [
+                (str(number), str(place), f"{mean[place]:.6g}", f"{std[place]:.3g}") for place in np.ndindex(mean.shape)
+            ]
+        rates = [f"{layer}: {dict(one)}" for layer, one in self.rates.items()]
+        return html_table(f"{self.count} predictions with dropout, seed {self.seed}", rows, rates[:_MOST_SHOWN])
 
 
 class Moments:

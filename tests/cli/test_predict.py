@@ -300,7 +300,7 @@ def test_an_error_far_into_a_file_leaves_the_predictions_of_before(
         (np.zeros((2, 2, 2, 3)), "expected 3 axes with a batch or 2 without"),
         (np.zeros(3), "expected 3 axes with a batch or 2 without"),
         (np.zeros((2, 5, 4)), "expected 3 features, found 4"),
-        (np.zeros((0, 5, 3)), "expected at least one sample"),
+        (np.zeros((2, 0, 3)), "step"),
         (np.zeros((2, 5, 3), complex), "real numbers"),
         (np.array(["a"]), "axes"),
         (np.array([None]), "expected a .npy or .npz file of numbers"),
@@ -313,6 +313,13 @@ def test_an_array_that_the_network_does_not_take_is_refused(tmp_path, last, x, m
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and message in err
     assert not (tmp_path / "y.npy").exists()
+
+
+def test_an_empty_batch_gives_an_empty_file_of_the_right_shape(tmp_path, last):
+    np.save(tmp_path / "x.npy", np.zeros((0, 5, 3), np.float32))
+    assert main(["predict", last[1], str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npy")]) == 0
+    found = np.load(tmp_path / "y.npy")
+    assert found.shape == last[0].predict(np.zeros((0, 5, 3), np.float32)).shape and not len(found)
 
 
 def test_a_file_larger_than_the_memory_that_it_gets(tmp_path, rng, last):

@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import threadpoolctl
 
+import cylstm
 from cylstm.engine import _engine, threads
+from cylstm.errors import ArgumentError
 
 from tests.builders.networks import lstm_model
 
@@ -25,11 +28,33 @@ def test_limits_take_precedence_in_the_stated_order(clean, monkeypatch):
     assert threads.available_threads() == 7
     monkeypatch.setenv("CYLSTM_NUM_THREADS", "5")
     assert threads.available_threads() == 5
+    monkeypatch.setenv("CYLSTM_NUM_THREADS", "")
     for nonsense in ("0", "-2", "many", ""):
-        monkeypatch.setenv("CYLSTM_NUM_THREADS", nonsense)
-        assert threads.available_threads() == 7
+        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
+        assert threads.available_threads() >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert threads.available_threads() == 7
     with threadpoolctl.threadpool_limits(2, user_api="cylstm"):
         assert threads.available_threads() == 2
+
+
+@pytest.mark.parametrize("nonsense", ["abc", "0", "-2", "1025", "2.5", "9" * 5000, "\u0662", "x,4"])
+def test_a_number_of_threads_in_the_environment_that_is_none_is_refused(clean, monkeypatch, rng, capsys, nonsense):
+    model = lstm_model(rng, 3, 9)
+    monkeypatch.setenv("CYLSTM_NUM_THREADS", nonsense)
+    with pytest.raises(
+        ArgumentError, match="CYLSTM_NUM_THREADS: expected a whole number of 1 to 1024, found"
+    ) as caught:
+        threads.available_threads()
+    assert len(str(caught.value)) < 200
+    with pytest.raises(ArgumentError, match="CYLSTM_NUM_THREADS"):
+        cylstm.Model(model.graph)
+    with pytest.raises(ArgumentError, match="CYLSTM_NUM_THREADS"):
+        model.predict(np.zeros((64, 400, 3), np.float32))
+    # other libraries are left in peace
+    assert any(info["user_api"] == "cylstm" for info in threadpoolctl.threadpool_info())
+    cylstm.show_config()
+    assert "none: CYLSTM_NUM_THREADS" in capsys.readouterr().out
 
 
 def test_threadpoolctl_lists_and_limits_the_engine(clean):

@@ -133,7 +133,7 @@ def test_other_wrong_baselines_are_named():
         baseline_of(np.nan, x)
     with pytest.raises(ShapeError, match="real numbers or a Background"):
         baseline_of("mean", x)
-    with pytest.raises(ShapeError, match="expected numbers"):
+    with pytest.raises(ShapeError, match="different lengths: 1, 2"):
         baseline_of([[1.0], [1.0, 2.0]], x)
     with pytest.raises(ShapeError, match=r"rows of shape \(7, 3\)"):
         baseline_of(Background(np.zeros((4, FEATURES))), x)

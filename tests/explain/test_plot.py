@@ -10,8 +10,8 @@ import pytest
 import cylstm
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError
 from cylstm.explain import memory, plot, units
-from cylstm.explain.names import shown_name
 from cylstm.explain.order import similar_order
+from cylstm.shown import shown_name
 
 from tests.builders.networks import lstm_model
 from tests.builders.recurrent import conv_lstm, gru, numbers, plain_lstm, rnn

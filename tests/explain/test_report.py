@@ -15,9 +15,9 @@ import pytest
 import cylstm
 from cylstm.errors import ArgumentError, ShapeError
 from cylstm.explain import memory, report, units
-from cylstm.explain.names import shown_name
 from cylstm.explain.report import contents, page
 from cylstm.graph.builder import GraphBuilder
+from cylstm.shown import shown_name
 
 from tests import ROOT
 from tests.builders.browser import Browser, find_browser
@@ -630,7 +630,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(rng, tmp_path, monkeyp
         ({"title": 3}, ArgumentError, "title: expected a text, found 3"),
         ({"path": 3}, ArgumentError, "path: expected the name of a file, found 3"),
         ({"x": np.zeros((3, 7, 5), "f")}, ShapeError, "5"),
-        ({"x": [[1.0, 2.0], [3.0]]}, ShapeError, "uneven lengths"),
+        ({"x": [[1.0, 2.0], [3.0]]}, ShapeError, "different lengths: 2, 1"),
         ({"x": {"y": 1}}, ArgumentError, "x: expected the inputs "),
         ({"lengths": [8, 1, 1]}, ShapeError, "lengths: "),
     ],

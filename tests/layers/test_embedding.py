@@ -66,7 +66,12 @@ def test_an_index_out_of_range_is_named_before_anything_runs(rng):
     words[2, 7] = 9
     with pytest.raises(ShapeError, match="input 'words': index 9 in row 2, position 7: expected 0 to 8"):
         model.predict(words)
-    for wrong, message in ((-1, "found -1 at"), (1.5, "found 1.5 at"), (np.nan, "found nan at"), (2**40, "found")):
+    for wrong, message in (
+        (-1, "found -1 in row 2, position 7"),
+        (1.5, "found 1.5 in row 2"),
+        (np.nan, "found nan in"),
+        (2**40, "found"),
+    ):
         bad = words.astype(object if wrong == 2**40 else float if isinstance(wrong, float) else np.int64)
         bad[2, 7] = wrong
         with pytest.raises(ShapeError, match=message):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cylstm.cli.command import Command
 from cylstm.cli.source import add_source, given
@@ -34,15 +37,33 @@ def _convert(options: argparse.Namespace) -> None:
         if not equals:
             raise FormatError(f"--metadata: expected NAME=TEXT, found {entry!r}")
         metadata[name] = text
-    convert(
-        options.source,
-        options.target,
-        dtype=options.dtype,
-        weights=options.weights,
-        metadata=metadata,
-        check=None if options.check is None else read_arrays(options.check),
-        **given(options),
-    )
+    with _logged():
+        convert(
+            options.source,
+            options.target,
+            dtype=options.dtype,
+            weights=options.weights,
+            metadata=metadata,
+            check=None if options.check is None else read_arrays(options.check),
+            **given(options),
+        )
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What the package logs goes to the standard error meanwhile."""
+    import logging
+
+    log, handler = logging.getLogger("cylstm"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("cylstm: %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 COMMAND = Command(

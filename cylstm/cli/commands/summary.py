@@ -9,19 +9,22 @@ from cylstm.cli.source import add_source, read_model
 
 
 def _summary(options: argparse.Namespace) -> None:
+    from cylstm.shown import shown_name
+
     model = read_model(options)
     graph = model.graph
     model.summary()
     print()
+    lines = []
     for name, value in graph.provenance.items():
         if isinstance(value, dict):
-            print(f"{name}:")
-            for entry, text in value.items():
-                print(f"  {entry}: {text}")
+            lines.append(f"{name}:")
+            lines += [f"  {entry}: {text}" for entry, text in value.items()]
         elif value not in (None, "", ()):
-            print(f"{name}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
-    for name, text in graph.metadata.items():
-        print(f"metadata {name}: {text}")
+            lines.append(f"{name}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}")
+    lines += [f"metadata {name}: {text}" for name, text in graph.metadata.items()]
+    for line in lines:
+        print(shown_name(line, 10_000))
 
 
 COMMAND = Command(

@@ -12,9 +12,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    from cylstm.shown import shown_lines
     from cylstm.verify import verify
 
-    print(verify(options.source))
+    print(shown_lines(verify(options.source)))
 
 
 COMMAND = Command(

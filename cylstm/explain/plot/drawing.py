@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
-from cylstm.explain.names import shown_name
+from cylstm.shown import shown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm._version import __version__
-from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
+from cylstm.array_like import to_array
+from cylstm.errors import ArgumentError, UnsupportedError, described
 from cylstm.explain.memory import Memory, memory
-from cylstm.explain.names import checked_names, shown_name
+from cylstm.explain.names import checked_names
 from cylstm.explain.order import similar_order
 from cylstm.explain.units import units
 from cylstm.graph.layers import LAYER_KINDS
+from cylstm.shown import shown_name
 from cylstm.summary import summary_facts, summary_table
 from cylstm.trace import parts_of
 
@@ -158,13 +160,14 @@ def contents_of(
         "network": table[:MOST_ROWS],
         "facts": [shown_name(line, 400) for line in summary_facts(model)],
         "metadata": [
-            [shown_name(k), shown_name(" ".join(v[:4000].split()), 400)] for k, v in list(model.metadata.items())[:100]
+            [shown_name(k), shown_name(" ".join(str(v)[:4000].split()), 400)]
+            for k, v in list(model.metadata.items())[:100]
         ],
     }
 
 
 def _title_of(model: Model, title: str | None) -> str:
-    return title if title is not None else model.metadata.get("title") or "A network inside"
+    return title if title is not None else str(model.metadata.get("title") or "A network inside")
 
 
 def _arrays_of(model: Model, x: Any) -> list[np.ndarray]:
@@ -175,19 +178,12 @@ def _arrays_of(model: Model, x: Any) -> list[np.ndarray]:
             raise ArgumentError(
                 f"x: expected the inputs {', '.join(map(shown_name, model.inputs))}, found {described(x)}"
             )
-        return [_array(x[name]) for name in model.inputs]
+        return [to_array(x[name], f"x {name!r}") for name in model.inputs]
     if len(model.inputs) > 1:
         if not isinstance(x, (list, tuple)) or len(x) != len(model.inputs):
             raise ArgumentError(f"x: expected a list of {len(model.inputs)} inputs, found {described(x)}")
-        return [_array(array) for array in x]
-    return [_array(x)]
-
-
-def _array(x: Any) -> np.ndarray:
-    try:
-        return np.asarray(x)
-    except ValueError:
-        raise ShapeError(f"x: expected an array of numbers, found {described(x)} of uneven lengths") from None
+        return [to_array(array, "x") for array in x]
+    return [to_array(x, "x")]
 
 
 def _rank(model: Model, name: str) -> int:

@@ -1,8 +1,9 @@
 """The native ``.cylstm`` file: a graph with its weights, in a safetensors file.
 
 ``__metadata__`` has: ``format`` ("cylstm"), ``format_version``, ``graph`` (JSON: values, layers, inputs, outputs;
-and, if they are not the defaults, layouts, window, stateful, weight_types) and ``metadata`` (JSON: the user's own
-strings). The tensors are the graph's own; they are read piece by piece as they are packed.
+and, if they are not the defaults, layouts, window, stateful, weight_types), ``metadata`` (JSON: the user's own
+strings) and, if there are any, ``metadata_values`` (JSON: the user's own values that are no strings). The tensors are
+the graph's own; they are read piece by piece as they are packed.
 
 A packed file has ``layout_version`` beside ``format_version``, ``tensors`` in its graph (name -> shape), and instead of
 those tensors the engine's packed arrays: ``layer/0``, ``layer/1``, ..., F32 or F16 of one axis, each a multiple of 64

@@ -15,6 +15,8 @@ from cylstm.graph.values import Value
 from cylstm.graph.weights import StoredTensor
 
 FORMAT_VERSION = 1
+#: what ``__metadata__`` may have
+_ENTRIES = {"format", "format_version", "layout_version", "graph", "metadata", "metadata_values", "check"}
 
 
 def read_native(file: SafetensorsFile) -> Graph:
@@ -37,7 +39,7 @@ def read_graph(file: SafetensorsFile, unread: Callable[[str, Any], StoredTensor]
     """
     path, metadata = file.path, file.metadata
     check_version(path, metadata, "format_version", FORMAT_VERSION)
-    unknown = set(metadata) - {"format", "format_version", "layout_version", "graph", "metadata", "check"}
+    unknown = set(metadata) - _ENTRIES
     if unknown:
         raise UnsupportedError(f"{path}: unknown entries in __metadata__: {', '.join(sorted(unknown))}")
     described = parse_json(metadata.get("graph", ""), f"{path}: graph")
@@ -50,6 +52,10 @@ def read_graph(file: SafetensorsFile, unread: Callable[[str, Any], StoredTensor]
     user = parse_json(metadata.get("metadata", "{}"), f"{path}: metadata")
     if not isinstance(user, dict) or not all(isinstance(text, str) for text in user.values()):
         raise FormatError(f"{path}: metadata expected a mapping of strings to strings")
+    if "metadata_values" in metadata:
+        from cylstm.formats.native.metadata import with_values
+
+        user = with_values(path, user, metadata["metadata_values"])
     if unread:
         tensors = {name: unread(name, shape) for name, shape in graph["tensors"].items()}
     else:
@@ -103,7 +109,7 @@ def check_version(path: str, metadata: Mapping[str, str], key: str, known: int) 
 def _rebuild(
     path: str,
     graph: Mapping[str, list[Any]],
-    user: Mapping[str, str],
+    user: Mapping[str, Any],
     tensors: Mapping[str, StoredTensor],
     storage: Mapping[str, str],
     times: object,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from cylstm.errors import FormatError
+from cylstm.formats.native.metadata import checked_metadata, texts_of, values_of
 from cylstm.formats.native.packed import (
     ALIGNMENT,
     FLOAT16_LAYOUT_VERSION,
@@ -42,12 +43,14 @@ def write_cylstm(
     Raises
     ------
     FormatError
-        If the graph's metadata is not text.
+        If the graph's metadata has values that JSON does not have.
     OSError
         If the file cannot be written.
     """
-    if not all(isinstance(text, str) for entry in graph.metadata.items() for text in entry):
-        raise FormatError(f"{path}: metadata expected a mapping of strings to strings, found {dict(graph.metadata)!r}")
+    try:
+        user = checked_metadata(graph.metadata)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
     described = {
         "inputs": list(graph.inputs),
         "nodes": [
@@ -99,7 +102,10 @@ def write_cylstm(
                 tensors[name] = _mapped(tensors[name], *_NARROWED[stored])
         if scales:
             described["scales"] = scales
-    metadata |= {"graph": _json(described), "metadata": _json(dict(graph.metadata))}
+    metadata |= {"graph": _json(described), "metadata": _json(texts_of(user))}
+    values = values_of(user)
+    if values:
+        metadata["metadata_values"] = _json(values)
     if check is not None:
         names = {name: _unused(f"check:{name}", tensors) for name in check.inputs}
         tensors = {**tensors, **{names[name]: array for name, array in check.inputs.items()}}

@@ -87,8 +87,9 @@ class Input:
         return torch.linspace(-1.0, 1.0, int(np.prod(sizes)) or 1, dtype=kind).reshape(sizes)
 
 
-def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
+def given_shapes(names: Sequence[str], inputs: Any, module: Any) -> dict[str, Shape]:
     """The shapes that the user gives, by argument of the forward."""
+    such = _likely_shape(module)
     if inputs is None:
         return {}
     if isinstance(inputs, Mapping):
@@ -97,7 +98,7 @@ def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
         given = {names[0]: inputs} if names else {}
     elif not isinstance(inputs, (list, tuple)):
         raise FormatError(
-            f"inputs: expected a shape for each argument, such as [('N', 'T', 6)] or {{'x': ('N', 'T', 6)}}, "
+            f"inputs: expected a shape for each argument, such as [{such}] or {{'x': {such}}}, "
             f"found {described(inputs)}"
         )
     else:
@@ -116,7 +117,7 @@ def given_shapes(names: Sequence[str], inputs: Any) -> dict[str, Shape]:
         ):
             raise FormatError(
                 f"inputs: {name!r}: expected 'N' for the batch, perhaps 'T' for a time of any length, and numbers, "
-                f"such as ('N', 'T', 6); found {described(inputs)}"
+                f"such as {such}; found {described(inputs)}"
             )
     return given
 
@@ -250,10 +251,27 @@ def _advice(module: Any) -> str:
 
 
 def likely_shape(module: Any) -> str:
-    """What to write for the shape of the inputs, as an example: of an image where the module has layers of such."""
-    image = next((part for part in module.modules() if type(part).__name__ in ("Conv2d", "ConvTranspose2d")), None)
-    shape = "('N', 'T', 6)" if image is None else f"('N', {image.in_channels}, 32, 'T')"
-    return f"inputs=[{shape}]" + ("" if image is None else " of (batch, channels, rows, columns)")
+    """What to write for the shape of the inputs, as an example."""
+    shape = _likely_shape(module)
+    return f"inputs=[{shape}]" + (" of (batch, channels, rows, columns)" if shape.count(",") == 3 else "")
+
+
+def _likely_shape(module: Any) -> str:
+    """As wide as the first layer reads, and that of an image where the module has layers of such."""
+    kinds = [(type(part).__name__.removesuffix("Cell"), part) for part in module.modules()]
+    for kind, part in kinds:
+        if kind in ("Conv2d", "ConvTranspose2d"):
+            return f"('N', {part.in_channels}, 32, 'T')"
+    for kind, part in kinds:
+        if kind in ("LSTM", "GRU", "RNN"):
+            return f"('N', 'T', {part.input_size})"
+        if kind == "Linear":
+            return f"('N', 'T', {part.in_features})"
+        if kind in ("Conv1d", "ConvTranspose1d"):
+            return f"('N', {part.in_channels}, 'T')"
+        if kind == "Embedding":
+            return "('N', 'T')"
+    return "('N', 'T', 6)"
 
 
 def _is_layer(part: Any) -> bool:
@@ -398,7 +416,7 @@ def example_inputs(
     missing = [one.name for one in known if one.is_required and one.name not in given]
     if missing:
         raise ShapeError(f"example: the module also takes {', '.join(missing)}")
-    said = given_shapes(names, inputs)
+    said = given_shapes(names, inputs, module)
     wide = any(parameter.dtype == torch.float64 for parameter in module.parameters())
     dtype = np.dtype(np.float64 if wide else np.float32)
     found: list[Input] = []

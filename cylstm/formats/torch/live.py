@@ -182,7 +182,7 @@ def _possible(
     if example is not None:
         yield from ((given, False) for given in example_inputs(module, kept, known, example, inputs))
         return
-    given = given_shapes([one.name for one in known], inputs)
+    given = given_shapes([one.name for one in known], inputs, module)
     wanted = [one for one in known if one.name in given or one.is_required]
     wanted = wanted or known[:1]
     optional = [one for one in known if one not in wanted and one.default is None]

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -354,7 +355,10 @@ def test_operations_beside_the_layers_give_torchs_numbers(forward):
 def test_what_needs_the_number_of_steps_says_so():
     nn = torch.nn
     for module, message in (
-        (nn.Sequential(nn.Conv1d(6, 4, 3), nn.Flatten(), nn.Linear(72, 5)), r"say the shapes of the inputs.*inputs=\["),
+        (
+            nn.Sequential(nn.Conv1d(7, 4, 3), nn.Flatten(), nn.Linear(72, 5)),
+            r"say the shapes of the inputs.*inputs=\[\('N', 7, 'T'\)\]",
+        ),
         (
             refused(lambda m, x: m.a(x)[0][:, -3:], a=nn.GRU(6, 4, batch_first=True)),
             r"number of steps in advance; .*inputs=\[",
@@ -370,3 +374,18 @@ def test_what_needs_the_number_of_steps_says_so():
 def test_shapes_that_make_no_sense_are_refused(inputs):
     with pytest.raises(cylstm.FormatError, match="inputs"):
         cylstm.from_torch(torch.nn.Sequential(torch.nn.Linear(6, 2)), inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.Linear(11, 2)), "('N', 'T', 11)"),
+        (torch.nn.Sequential(torch.nn.GRU(5, 2)), "('N', 'T', 5)"),
+        (torch.nn.Sequential(torch.nn.LSTMCell(4, 2)), "('N', 'T', 4)"),
+        (torch.nn.Sequential(torch.nn.Embedding(9, 2), torch.nn.Linear(2, 2)), "('N', 'T')"),
+        (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Conv2d(3, 2, 3)), "('N', 3, 32, 'T')"),
+    ],
+)
+def test_the_hint_about_shapes_is_as_wide_as_the_first_layer(module, shape):
+    with pytest.raises(cylstm.FormatError, match=re.escape(f"such as {shape}; found")):
+        cylstm.from_torch(module, inputs=[("N", "N")])

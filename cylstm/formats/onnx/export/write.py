@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 import numpy as np
@@ -200,7 +201,7 @@ class _Export:
         for key, text in self._graph.metadata.items():
             entry = Message()
             entry.add_text(1, key)
-            entry.add_text(2, text)
+            entry.add_text(2, text if isinstance(text, str) else json.dumps(text))
             found.add_message(14, entry)
         return found
 
