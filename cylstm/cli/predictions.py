@@ -85,6 +85,8 @@ def _times(model: Model, inputs: Inputs) -> list[int]:
 
 def _rows_at_once(model: Model, times: list[int]) -> int:
     """How many rows of so many steps are predicted in one call."""
+    if 0 in times:
+        return 1  # which predict refuses, with the input's name
     read = sum(math.prod(model.graph.values[name].step_shape) * time for name, time in zip(model.inputs, times))
     return max(1, min(_MOST_ROWS, _PIECE // (model._packed.run_bytes(times) + 8 * read + 1)))
 

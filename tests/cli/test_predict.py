@@ -300,7 +300,7 @@ def test_an_error_far_into_a_file_leaves_the_predictions_of_before(
         (np.zeros((2, 2, 2, 3)), "expected 3 axes with a batch or 2 without"),
         (np.zeros(3), "expected 3 axes with a batch or 2 without"),
         (np.zeros((2, 5, 4)), "expected 3 features, found 4"),
-        (np.zeros((2, 0, 3)), "step"),
+        (np.zeros((2, 0, 3)), "expected at least one sample and one step, found shape (1, 0, 3)"),
         (np.zeros((2, 5, 3), complex), "real numbers"),
         (np.array(["a"]), "axes"),
         (np.array([None]), "expected a .npy or .npz file of numbers"),
