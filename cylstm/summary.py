@@ -68,6 +68,11 @@ def summary_facts(model: Model) -> list[str]:
         f"working memory: {_run_memory_text(model)}",
         f"engine {model.engine}{chosen}, {model.dtype}; outputs: {', '.join(model.outputs)}; streams: {streams}",
     ]
+    lines += [
+        f"quantised: {part.layer}.{part.role}: {part.type}, {part.bytes:,} of {part.bytes_before:,} bytes, "
+        f"error {part.error:.2g} of the weights' rms{f' ({part.reason})' if part.reason else ''}"
+        for part in model.quantization
+    ]
     if model.graph.window is not None:
         lines.append(_window_text(model.graph, model.graph.window))
     if model.graph.stateful:

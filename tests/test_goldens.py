@@ -112,6 +112,12 @@ def test_every_machine_gives_the_bits_of_the_golden_files(path):
     assert golden_bits.digest_of_file(path) == BITS[path.stem]
 
 
+@pytest.mark.parametrize("weights", golden_bits.TYPES)
+@pytest.mark.parametrize("path", golden_bits.golden_files(), ids=lambda path: path.stem)
+def test_every_machine_gives_the_bits_of_smaller_weights(path, weights):
+    assert golden_bits.digest_of_file(path, weights) == BITS[f"{path.stem} {weights}"]
+
+
 @pytest.mark.parametrize("name", golden_bits.decaying_networks())
 def test_every_machine_gives_the_bits_of_states_that_decay(name):
     assert golden_bits.digest_of_decay(name) == BITS[name]

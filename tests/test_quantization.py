@@ -50,7 +50,8 @@ def test_int8_is_for_recurrent_and_dense_matrices_and_float16_for_convolutions(r
     assert 1e-4 < by_name["lstm.l1.weight_hh"].error < 2e-2 and 0 < by_name["conv.weight"].error < 1e-3
     assert "convolution" in by_name["conv.weight"].reason
     assert small._packed.nbytes < 0.35 * model._packed.nbytes
-    assert "int8a16" in summary_text(small)
+    assert "quantised: lstm.l1.weight_hh: int8a16, 17,408 of 65,536 bytes, error 0.0" in summary_text(small)
+    assert "quantised" not in summary_text(model)
 
 
 def test_activations_of_8_bits_are_for_what_is_bounded(rng):

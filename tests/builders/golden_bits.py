@@ -15,6 +15,8 @@ from tests.builders.networks import bits
 
 FOLDER = DATA / "goldens"
 FILE = FOLDER / "bits.json"
+#: types of weights whose bits are kept too
+TYPES = ("float16", "bfloat16", "int8a16", "int8a8")
 KINDS = {"lstm": cylstm.LSTM, "gru": cylstm.GRU, "rnn": cylstm.RNN}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 SIZES = [(1, 1), (3, 7), (5, 17), (2, 37), (9, 50), (16, 67)]
@@ -38,9 +40,9 @@ def digest(arrays):
     return found.hexdigest()
 
 
-def digest_of_file(path):
-    """Of a golden model's outputs and final states."""
-    model = cylstm.load(path)
+def digest_of_file(path, weights=None):
+    """Of a golden model's outputs and final states, with this type of weights."""
+    model = cylstm.load(path, weights=weights)
     with np.load(path.with_suffix(".npz")) as golden:
         names = sorted((name for name in golden if name.startswith("state")), key=lambda name: int(name[5:]))
         flat = iter(golden[name] for name in names)
@@ -76,6 +78,7 @@ def digest_of_decay(name):
 def main():
     """Write the file."""
     found = {path.stem: digest_of_file(path) for path in golden_files()}
+    found |= {f"{path.stem} {kind}": digest_of_file(path, kind) for path in golden_files() for kind in TYPES}
     found |= {name: digest_of_decay(name) for name in decaying_networks()}
     FILE.write_text(json.dumps(found, indent=1) + "\n")
 
