@@ -1,6 +1,7 @@
 # make demo             set up and run the forecaster on real or sample data
 # make test             set up and run the tests that need no framework
-# make test-frameworks  the same beside PyTorch, Keras and ONNX Runtime, live
+# make test-frameworks  the same beside PyTorch, Keras and ONNX Runtime, live; and what pandas, scikit-learn and the like
+#                       have to be there for
 # make test-debian-13   make demo and make test in a root of Debian 13 (Python 3.13), as root: tests/debian/run.sh;
 #                       test-debian-12 of that before, test-debian-testing of that after (Python 3.14, GCC 16)
 # make test-arm64       the tests on emulated CPUs, see tests/emulation/run.sh: a Raspberry Pi's on 64 bits (Debian 13;
@@ -31,6 +32,7 @@ test: $(VENV)/test
 
 test-frameworks: $(VENV)/frameworks
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m frameworks $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not frameworks" $$(grep -rl --include='test_*.py' 'importorskip(' tests)
 
 test-debian-12 test-debian-13 test-debian-testing:
 	PYTEST_ARGS="$(PYTEST_ARGS)" tests/debian/run.sh $(@:test-debian-%=%)
