@@ -1,5 +1,6 @@
 """Files that are bytes, or that are open, are read as those at a path are; whatever else is told where it goes."""
 
+import gc
 import io
 import os
 
@@ -46,6 +47,7 @@ def test_bytes_and_open_files_are_read_as_the_file_is(folder, name):
     model = cylstm.load(path, **options)
     expected, source = prediction(model), model.provenance["source"]
     data = path.read_bytes()
+    gc.collect()  # files of earlier tests, which would be closed in between
     before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
     with open(path, "rb") as file:
         for given, shown in (
