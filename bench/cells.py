@@ -432,6 +432,29 @@ def positive(text: str) -> int:
     return number
 
 
+def add_round_options(parser: argparse.ArgumentParser, limit_s: float, section: str) -> None:
+    """How long and how often is measured, and where the result goes."""
+    parser.add_argument("--modes", choices=MODES, nargs="+", default=list(MODES), help="default: both")
+    parser.add_argument("--rounds", type=positive, help="default: 50")
+    parser.add_argument("--round-ms", type=float, help="about how long a round of one engine takes; default: 2")
+    parser.add_argument("--limit-s", type=float, help=f"for the rounds of one row; default: {limit_s:g}")
+    parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the tables into the --section of this file")
+    parser.add_argument("--section", metavar="NAME", help=f"default: {section}-THREADS")
+    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
+
+
+def fill_round_options(options: argparse.Namespace, limit_s: float) -> argparse.Namespace:
+    """The defaults that depend on ``--quick``."""
+    if options.quick:
+        options.cells = options.cells or list(QUICK_CELLS)
+        options.batch = options.batch or [1, 3]
+    options.rounds = options.rounds or (3 if options.quick else 50)
+    options.round_ms = options.round_ms or (0.2 if options.quick else 2.0)
+    options.limit_s = options.limit_s or (1.0 if options.quick else limit_s)
+    return options
+
+
 def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -445,22 +468,8 @@ def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--kinds", choices=KINDS, nargs="+", default=["lstm"], help="default: lstm")
     parser.add_argument("--threads", type=positive, default=1, help="for every engine alike; default: 1")
-    parser.add_argument("--modes", choices=MODES, nargs="+", default=list(MODES), help="default: both")
-    parser.add_argument("--rounds", type=positive, help="default: 50")
-    parser.add_argument("--round-ms", type=float, help="about how long a round of one engine takes; default: 2")
-    parser.add_argument("--limit-s", type=float, help="for the rounds of one row; default: 60")
-    parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
-    parser.add_argument("--markdown", metavar="FILE", help="also write the tables into the --section of this file")
-    parser.add_argument("--section", metavar="NAME", help="default: cells-THREADS")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
-    options = parser.parse_args(args)
-    if options.quick:
-        options.cells = options.cells or list(QUICK_CELLS)
-        options.batch = options.batch or [1, 3]
-    options.rounds = options.rounds or (3 if options.quick else 50)
-    options.round_ms = options.round_ms or (0.2 if options.quick else 2.0)
-    options.limit_s = options.limit_s or (1.0 if options.quick else 60.0)
-    return options
+    add_round_options(parser, 60.0, "cells")
+    return fill_round_options(parser.parse_args(args), 60.0)
 
 
 def main(args: Sequence[str] | None = None) -> int:

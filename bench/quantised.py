@@ -183,24 +183,13 @@ def arguments(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cells", type=cells.cell_sizes, nargs="+", metavar="I,H[,L]", help="default: six")
     parser.add_argument("--batch", type=cells.positive, nargs="+", help="default: 1, and for steps also 32")
     parser.add_argument("--threads", type=cells.positive, default=1, help="for every engine alike; default: 1")
-    parser.add_argument("--modes", choices=cells.MODES, nargs="+", default=list(cells.MODES), help="default: both")
     parser.add_argument("--isa", metavar="NAME", help="CyLSTM's instruction set; default: the best of this machine")
     parser.add_argument("--ours", action="store_true", help="without other engines")
-    parser.add_argument("--rounds", type=cells.positive, help="default: 50")
-    parser.add_argument("--round-ms", type=float, help="about how long a round of one engine takes; default: 2")
-    parser.add_argument("--limit-s", type=float, help="for the rounds of one row; default: 4")
-    parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
-    parser.add_argument("--markdown", metavar="FILE", help="also write the tables into the --section of this file")
-    parser.add_argument("--section", metavar="NAME", help="default: quantised-THREADS")
-    parser.add_argument("--quick", action="store_true", help="a smoke test of a few seconds; ignore the timings")
+    cells.add_round_options(parser, 4.0, "quantised")
     options = parser.parse_args(args)
     if options.quick:
         options.cells = options.cells or list(QUICK_CELLS)
-        options.batch = options.batch or [1, 3]
-    options.rounds = options.rounds or (3 if options.quick else 50)
-    options.round_ms = options.round_ms or (0.2 if options.quick else 2.0)
-    options.limit_s = options.limit_s or (1.0 if options.quick else 4.0)
-    return options
+    return cells.fill_round_options(options, 4.0)
 
 
 def main(args: Sequence[str] | None = None) -> int:

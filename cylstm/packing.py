@@ -11,7 +11,7 @@ import numpy as np
 from cylstm.engine._engine import EngineModel
 from cylstm.engine.choose import backend_of
 from cylstm.errors import FormatError, UnsupportedError
-from cylstm.graph.weights import PACKED_DTYPES, StoredTensor, StoredTensors, as_stored
+from cylstm.graph.weights import PACKED_DTYPES, StoredTensor, StoredTensors, as_stored, is_int8
 
 if TYPE_CHECKING:
     from cylstm.engine.blas import Blas
@@ -250,7 +250,7 @@ class PackedModel(EngineModel):
 
 def _beyond(rows: np.ndarray, weights: str | None) -> str:
     """What of some rows a type cannot hold, in words that `weights` follows."""
-    if weights is not None and weights.startswith("int8") and not np.isfinite(rows).all():
+    if is_int8(weights) and not np.isfinite(rows).all():
         return "NaN or infinity is nothing that"
     return f"{np.abs(rows[np.isfinite(rows)]).max():,} is beyond what"
 

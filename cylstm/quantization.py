@@ -15,7 +15,7 @@ import numpy as np
 from cylstm.engine.choose import chosen_isa
 from cylstm.errors import ArgumentError, CylstmWarning, ShapeError, UnsupportedError, described
 from cylstm.graph.layers import LAYER_KINDS
-from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, Tensor, as_stored
+from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, Tensor, as_stored, is_int8
 
 if TYPE_CHECKING:
     from cylstm.graph.graph import Graph, Layer
@@ -70,7 +70,7 @@ class QuantizedPart:
         size = math.prod(shape)
         self.bytes_before = 4 * size
         self.bytes = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}[WEIGHT_TYPES[kind]] * size
-        if WEIGHT_TYPES[kind] == "I8":
+        if is_int8(kind):
             self.bytes += 4 * shape[0]
 
     def __repr__(self) -> str:
@@ -110,14 +110,27 @@ class Comparison:
 
 
 def with_weights(graph: Graph, weights: object) -> Graph:
-    """As `cylstm.graph.passes.with_weights`, where "int8" chooses types by the rules for this machine."""
-    from cylstm.graph import passes
+    """The graph with this type for every matrix that can have it; "int8" chooses by the rules for this machine.
 
-    if not isinstance(weights, str) or weights != "int8":
-        return passes.with_weights(graph, weights)
-    if any(kind.startswith("int8") for kind in graph.weight_types.values()):
-        return graph
-    return quantized_graph(graph, weights)[0]
+    Raises
+    ------
+    ArgumentError
+        If there is no such type.
+    """
+    if not isinstance(weights, str) or weights not in (*WEIGHT_TYPES, "int8"):
+        raise ArgumentError(f"weights: expected one of {', '.join(WEIGHT_TYPES)} or int8, found {described(weights)}")
+    if weights == "int8":
+        is_there = any(is_int8(kind) for kind in graph.weight_types.values())
+        return graph if is_there else quantized_graph(graph, weights)[0]
+    if weights == "float32":
+        return graph._replace(weight_types={})
+    able = [
+        (layer.name, role)
+        for layer in graph.layers
+        for role in LAYER_KINDS[layer.kind].matrices_of(layer.weights, layer.options)
+        if not is_int8(weights) or role in LAYER_KINDS[layer.kind].int8_matrices
+    ]
+    return graph._replace(weight_types=dict.fromkeys(able, weights))
 
 
 def quantized_graph(
@@ -287,7 +300,7 @@ def _warn_if_small(graph: Graph) -> None:
         layer.weights[role]
         for layer in graph.layers
         for role, kind in graph.types_of(layer.name).items()
-        if WEIGHT_TYPES[kind] == "I8"
+        if is_int8(kind)
     }
     count = sum(stored[name].size for name in whole)
     if count < _LEAST:
@@ -338,11 +351,11 @@ def _within_budget(model: Model, graph: Graph, budget: object, data: Any) -> tup
     while types and error(types) > float(budget):
         costs = {}
         for place, kind in types.items():
-            saved = stored[names[place]].size * (3 if WEIGHT_TYPES[kind] == "I8" else 2)
+            saved = stored[names[place]].size * (3 if is_int8(kind) else 2)
             costs[place] = error({place: kind}) / saved
         worst = max(costs, key=lambda place: costs[place])
         raised[worst] = f"raised to keep the error below {float(budget):g}"
-        if WEIGHT_TYPES[types[worst]] == "I8" and _sizes(stored[names[worst]])[0] <= _MOST_FLOAT16:
+        if is_int8(types[worst]) and _sizes(stored[names[worst]])[0] <= _MOST_FLOAT16:
             types[worst] = "float16"
         else:
             del types[worst]

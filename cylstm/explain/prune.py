@@ -18,7 +18,7 @@ from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.streaming import step_multiple
 from cylstm.graph.values import Option, Value
-from cylstm.graph.weights import StoredTensors, Tensor, as_stored
+from cylstm.graph.weights import StoredTensors, Tensor, as_stored, is_int8
 from cylstm.shown import shown_name, table_lines
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def prune(
     is_shown = check_flag("progress", progress)
     rest = {name: value for name, value in given.items() if value is not None}
     for (layer, role), kind in model.graph.weight_types.items():
-        if kind.startswith("int8"):
+        if is_int8(kind):
             raise UnsupportedError(
                 f"layer {layer!r}: {role} is of {kind}, and what is left of its rows would be rounded again, with "
                 "other scales; prune the model of float32, and quantise the smaller one"

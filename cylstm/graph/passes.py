@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cylstm.errors import ArgumentError, described
 from cylstm.graph.graph import Graph, Layer
 from cylstm.graph.layers import LAYER_KINDS
-from cylstm.graph.weights import WEIGHT_TYPES
 
 
 def drop_inert_layers(graph: Graph) -> Graph:
@@ -60,27 +58,6 @@ def with_value_names(graph: Graph, names: Mapping[str, str]) -> Graph:
         outputs=tuple(changed.get(name, name) for name in graph.outputs),
         layouts={changed.get(name, name): layout for name, layout in graph.layouts.items()},
     )
-
-
-def with_weights(graph: Graph, weights: object) -> Graph:
-    """The graph with this type for the matrices of every layer that can have it; None: as it is.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such type.
-    """
-    if weights is None:
-        return graph
-    if not isinstance(weights, str) or weights not in WEIGHT_TYPES:
-        raise ArgumentError(f"weights: expected one of {', '.join(WEIGHT_TYPES)} or int8, found {described(weights)}")
-    able = [
-        (layer.name, role)
-        for layer in graph.layers
-        for role in LAYER_KINDS[layer.kind].matrices_of(layer.weights, layer.options)
-        if not weights.startswith("int8") or role in LAYER_KINDS[layer.kind].int8_matrices
-    ]
-    return graph._replace(weight_types=dict.fromkeys(able, weights) if weights != "float32" else {})
 
 
 def tensor_types(graph: Graph) -> dict[str, str]:

@@ -15,6 +15,12 @@ WEIGHT_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8a16
 #: kind in a safetensors file -> the NumPy type of a packed array; NumPy has no bfloat16, whose bits it holds
 PACKED_DTYPES = {"F32": "f4", "F16": "f2", "BF16": "u2", "I8": "i1"}
 
+
+def is_int8(kind: object) -> bool:
+    """Whether a type of weights is whole numbers of 8 bits with a scale for each row."""
+    return isinstance(kind, str) and WEIGHT_TYPES.get(kind) == "I8"
+
+
 #: how many bytes are read at a time
 PIECE_BYTES = 1 << 20
 

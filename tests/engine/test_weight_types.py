@@ -83,6 +83,20 @@ def types_of(graph):
     return {name: set(graph.types_of(name).values()) for name, _ in graph.weight_types}
 
 
+def check_the_same_bits(model, reference, x, mask, expected, final):
+    """Whole, alone, in pieces and by windows, of a batch of 7 and 13 steps."""
+    for threads in (1, 3):
+        y, state = model.predict(x, mask=mask, return_state=True, threads=threads)
+        assert same(y, expected) and same_states(state, final)
+        assert same(model.predict(x[2], mask=mask[2], threads=threads), expected[2])
+        stream = model.stream(batch=7, threads=threads)
+        parts = [stream.run(x[:, first:last]) for first, last in ((0, 1), (1, 7), (7, 13))]
+        assert same(np.concatenate(parts, axis=1), reference.predict(x))
+        window = model.stream(batch=7, threads=threads, window=4)
+        last = [window.step(x[:, t]) for t in range(13)][-1]
+        assert same(last, reference.predict(x[:, -4:]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("isa", isa_names())
 @pytest.mark.parametrize("weights", ["float16", "bfloat16"])
@@ -95,16 +109,7 @@ def test_a_smaller_type_gives_the_bits_of_weights_that_were_rounded_before(rng, 
     expected, final = plain.predict(x, mask=mask, return_state=True)
     monkeypatch.setenv("CYLSTM_ISA", isa)
     model = cylstm.Model(graph, weights=weights)
-    for threads in (1, 3):
-        y, state = model.predict(x, mask=mask, return_state=True, threads=threads)
-        assert same(y, expected) and same_states(state, final)
-        assert same(model.predict(x[2], mask=mask[2], threads=threads), expected[2])
-        stream = model.stream(batch=7, threads=threads)
-        parts = [stream.run(x[:, first:last]) for first, last in ((0, 1), (1, 7), (7, 13))]
-        assert same(np.concatenate(parts, axis=1), plain.predict(x))
-        window = model.stream(batch=7, threads=threads, window=4)
-        last = [window.step(x[:, t]) for t in range(13)][-1]
-        assert same(last, plain.predict(x[:, -4:]))
+    check_the_same_bits(model, plain, x, mask, expected, final)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,16 +126,7 @@ def test_int8_gives_the_same_bits_on_every_set_in_every_batch_and_division(rng, 
     model = cylstm.Model(graph, weights=weights)
     for name, array in rounded(graph, weights).tensors.items():
         assert same(model.graph.tensors[name], np.where(np.abs(array) < 2.0**-40, 0, array).astype(np.float32)), name
-    for threads in (1, 3):
-        y, state = model.predict(x, mask=mask, return_state=True, threads=threads)
-        assert same(y, expected) and same_states(state, final)
-        assert same(model.predict(x[2], mask=mask[2], threads=threads), expected[2])
-        stream = model.stream(batch=7, threads=threads)
-        parts = [stream.run(x[:, first:last]) for first, last in ((0, 1), (1, 7), (7, 13))]
-        assert same(np.concatenate(parts, axis=1), scalar.predict(x))
-        window = model.stream(batch=7, threads=threads, window=4)
-        last = [window.step(x[:, t]) for t in range(13)][-1]
-        assert same(last, scalar.predict(x[:, -4:]))
+    check_the_same_bits(model, scalar, x, mask, expected, final)
 
 
 def whole_activations(x, most):

@@ -11,7 +11,7 @@ import numpy as np
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.graph.graph import Graph
 from cylstm.graph.layers import LAYER_KINDS
-from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor
+from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, is_int8
 
 
 def with_optional(path: str, optional: Mapping[str, Any], graph: Graph) -> Graph:
@@ -84,9 +84,7 @@ def _weight_types(path: str, types: object, graph: Graph) -> dict[tuple[str, str
         if not by_role:
             raise UnsupportedError(f"{path}: layer {name!r}: weights of {kind!r:.80} are not supported")
         for role, one in by_role.items():
-            able = matrices
-            if isinstance(one, str) and WEIGHT_TYPES.get(one) == "I8":
-                able = LAYER_KINDS[layers[name].kind].int8_matrices
+            able = LAYER_KINDS[layers[name].kind].int8_matrices if is_int8(one) else matrices
             if not isinstance(one, str) or one not in WEIGHT_TYPES or one == "float32" or role not in able:
                 raise UnsupportedError(f"{path}: layer {name!r}: {role} of {one!r:.80} is not supported")
             found[name, role] = one

@@ -21,7 +21,7 @@ from cylstm.formats.whole_file import whole_file
 from cylstm.graph.graph import Graph
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.passes import tensor_types
-from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, Tensor, as_stored
+from cylstm.graph.weights import WEIGHT_TYPES, StoredTensor, Tensor, as_stored, is_int8
 
 if TYPE_CHECKING:
     from cylstm.formats.native.check import Check
@@ -93,13 +93,12 @@ def write_cylstm(
         tensors = dict(tensors)
         scales = {}
         for name, kind in tensor_types(graph).items():
-            stored = WEIGHT_TYPES[kind]
-            if stored == "I8":
+            if is_int8(kind):
                 scales[name] = _unused(f"{name}:scales", tensors)
                 tensors[scales[name]] = of_rows = _scales(tensors[name])
                 tensors[name] = _whole_numbers(tensors[name], of_rows)
             else:
-                tensors[name] = _mapped(tensors[name], *_NARROWED[stored])
+                tensors[name] = _mapped(tensors[name], *_NARROWED[WEIGHT_TYPES[kind]])
         if scales:
             described["scales"] = scales
     metadata |= {"graph": _json(described), "metadata": _json(texts_of(user))}
