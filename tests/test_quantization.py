@@ -49,6 +49,9 @@ def test_int8_is_for_recurrent_and_dense_matrices_and_float16_for_convolutions(r
     assert by_name["lstm.l1.weight_hh"].bytes_before == 4 * 256 * 64
     assert 1e-4 < by_name["lstm.l1.weight_hh"].error < 2e-2 and 0 < by_name["conv.weight"].error < 1e-3
     assert "convolution" in by_name["conv.weight"].reason
+    for name, part in by_name.items():
+        was, now = (m.graph.tensors[name].astype(np.float64) for m in (model, small))
+        np.testing.assert_allclose(part.error, np.sqrt(np.mean((now - was) ** 2) / np.mean(was**2)), rtol=1e-6)
     assert small._packed.nbytes < 0.35 * model._packed.nbytes
     assert "quantised: lstm.l1.weight_hh: int8a16, 17,408 of 65,536 bytes, error 0.0" in summary_text(small)
     assert "quantised" not in summary_text(model)
@@ -161,6 +164,18 @@ def test_a_file_loads_as_int8_without_a_model_of_float32(rng, tmp_path):
     for options in ({}, {"weights": "int8"}, {"mmap": True}, {"mmap": True, "weights": "int8"}):
         assert same(cylstm.load(tmp_path / "b.cylstm", **options).predict(x), small.predict(x))
     assert (tmp_path / "b.cylstm").stat().st_size < 0.4 * (tmp_path / "a.cylstm").stat().st_size
+
+
+def test_a_matrix_that_is_read_and_written_in_several_pieces_keeps_the_scale_of_each_row(rng, tmp_path):
+    tensors = lstm_state_dict(rng, 40, 600)
+    tensors["lstm.weight_hh_l0"] *= np.linspace(0.01, 1, 2400, dtype=np.float32)[
+        :, None
+    ]  # 1.4 MB as bytes, rows of many sizes
+    small = cylstm.from_state_dict(tensors, [L.LSTM("lstm")], weights="int8a16")
+    x = rng.normal(size=(3, 6, 40)).astype(np.float32)
+    for again in reloaded(small, tmp_path):
+        assert same(again.graph.tensors["lstm.l0.weight_hh"], small.graph.tensors["lstm.l0.weight_hh"])
+        assert same(again.predict(x), small.predict(x))
 
 
 def test_a_budget_raises_parts_until_it_holds(rng):
