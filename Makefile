@@ -11,8 +11,8 @@
 # make test-old-x86     and on x86 without AVX
 # make bench            every table of bench/results and docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
-# make lint             ruff, clang-format, which folder may import which (import-linter), mypy, and pyright over a
-#                       user's sample
+# make lint             ruff, clang-format, which folder may import which (import-linter), mypy, pyright over a user's
+#                       sample, and what runs on GitHub (its schemas, zizmor)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -62,6 +62,9 @@ lint: $(VENV)/lint
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/type_checking/sample.py
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/zizmor --offline --quiet .github
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix .
