@@ -610,7 +610,7 @@ class Model:
         graph = self.graph
         if metadata is not None:
             graph = graph._replace(metadata=check_metadata(metadata))
-        write(graph, path, self._packed.arrays() if packed else None, kept)
+        write(graph, path, self._packed.arrays_of_files() if packed else None, kept)
 
     def export_onnx(
         self,

@@ -55,6 +55,9 @@ class PackedModel(EngineModel):
         Whether fewer steps come out of a stream at first than later on.
     carried : bytes or None
         Of each layer, whether its state goes on from call to call; None where all do.
+    shared : set of str
+        Layers that use the packed weights of an earlier layer: the same call of the same tensors, as of a loop that was
+        written out.
     features : tuple of (int, int) or None
         Numbers of a step or row of the only input and the only output, where both are plain vectors or sequences of
         vectors.
@@ -76,6 +79,7 @@ class PackedModel(EngineModel):
         "layouts",
         "limits",
         "outputs",
+        "shared",
         "state_groups",
         "stream_groups",
         "warms_up",
@@ -120,7 +124,8 @@ class PackedModel(EngineModel):
 
             self._limited, self.limits = limited_axes(graph), index_limits(graph)
         self.features = self._plain_features()
-        self._build(graph, arrays)
+        self.shared: set[str] = set()
+        self._build(graph, arrays, engine == "packed")
         self.stream_groups = self.state_groups
         self.warms_up = self.settles > 0 and self.carried is None
         kept = self.kept_sizes() if self.carried is None else []
@@ -148,7 +153,7 @@ class PackedModel(EngineModel):
         gain = y.axis.length(self.settles + self.step_multiple) - y.axis.length(self.settles)
         return x.step_shape, (batch, *((gain,) if gain > 1 else ()), *y.step_shape), gain
 
-    def _build(self, graph: Graph, arrays: Mapping[str, Sequence[np.ndarray]] | None) -> None:
+    def _build(self, graph: Graph, arrays: Mapping[str, Sequence[np.ndarray]] | None, is_packed: bool) -> None:
         """Declare values and layers to C and pack the weights."""
         indices = {
             value.name: self._add_value(value.name, value.kind, tuple([size or 0 for size in value.shape]))
@@ -156,11 +161,19 @@ class PackedModel(EngineModel):
         }
         for name, other in graph.inputs_of_one_time():
             self._share_time(indices[name], indices[other], f"input {name!r}")
+        owners: dict[object, str] = {}
         for layer in graph.layers:
             tensors = graph.stored_tensors(layer)
             types = graph.types_of(layer.name)
-            self._add_layer(layer, indices, tensors, types, None if arrays is None else arrays.get(layer.name, []))
-            if arrays is None:
+            packed = None if arrays is None else arrays.get(layer.name, [])
+            if layer.weights and is_packed:
+                packing = (layer.kind, *map(frozenset, (layer.weights.items(), layer.options.items(), types.items())))
+                owner = owners.setdefault(packing, layer.name)
+                if owner != layer.name and not packed:
+                    packed = self._packed_arrays(self._layers[owner])
+                    self.shared.add(layer.name)
+            self._add_layer(layer, indices, tensors, types, packed)
+            if packed is None:
                 for role, tensor in tensors.items():
                     self._pack_tensor(layer.name, role, tensor, types.get(role))
         is_finished = self._finish(
@@ -201,6 +214,10 @@ class PackedModel(EngineModel):
         """Layer name -> its packed weights, read-only arrays of one axis that lie in this model."""
         found = {name: self._packed_arrays(index) for name, index in self._layers.items()}
         return {name: arrays for name, arrays in found.items() if arrays}
+
+    def arrays_of_files(self) -> dict[str, list[np.ndarray]]:
+        """`arrays` without those of `shared` layers, whose weights are another's."""
+        return {name: arrays for name, arrays in self.arrays().items() if name not in self.shared}
 
     def result_shapes(self, batch: int, times: Sequence[int], is_step: bool = False) -> list[tuple[int, ...]]:
         """Shapes of the outputs for inputs of these numbers of steps.

@@ -43,7 +43,7 @@ def summary_table(model: Model) -> list[tuple[str, ...]]:
         rows.append((name, "input", "", _shape_text(values[name]), "", "", ""))
     counted: set[str] = set()
     stored = as_stored(model.graph.tensors)
-    sizes = {name: sum(array.nbytes for array in arrays) for name, arrays in model._packed.arrays().items()}
+    sizes = {name: sum(array.nbytes for array in arrays) for name, arrays in model._packed.arrays_of_files().items()}
     for layer in model.graph.layers:
         tensors = [stored[name] for name in layer.weights.values() if name not in counted]
         counted.update(layer.weights.values())
@@ -52,7 +52,7 @@ def summary_table(model: Model) -> list[tuple[str, ...]]:
             data[2:-1] = [f"{len(data) - 3} more"]
         y = values[layer.outputs.get("y", next(iter(layer.outputs.values())))]
         size = sizes.get(layer.name, 0)
-        kind = _types_text(model, layer) if size else ""
+        kind = "shared" if layer.name in model._packed.shared else _types_text(model, layer) if size else ""
         count = f"{sum(t.size for t in tensors):,}"
         rows.append((layer.name, layer.kind, ", ".join(data), _shape_text(y), count, kind, f"{size:,}" if size else ""))
     return rows

@@ -214,6 +214,19 @@ static bool has_type(const CylModel *model, const CylLayer *layer, const CylTens
     return is_found;
 }
 
+/* whether an earlier layer uses the same packed weights, which count once */
+static bool is_shared(const CylModel *model, const CylLayer *layer, const CylArray *array) {
+    for (int32_t n = 0; layer->keeps_arrays && n < layer->index; n++) {
+        const CylLayer *other = &model->layers[n];
+        for (int32_t i = 0; i < other->array_count; i++) {
+            if (other->arrays[i].data == array->data) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static int64_t bytes_of(const CylModel *model, const CylArray *array) {
     const size_t real_size = model->kernels->real_size;
     int type = 0;
@@ -306,7 +319,9 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
         return status;
     }
     for (int32_t i = 0; i < layer->array_count; i++) {
-        model->bytes += bytes_of(model, &layer->arrays[i]);
+        if (!is_shared(model, layer, &layer->arrays[i])) {
+            model->bytes += bytes_of(model, &layer->arrays[i]);
+        }
     }
     for (int32_t i = 0; i < spec->input_count; i++) {
         model->values[spec->inputs[i].value].is_read = true;
