@@ -276,7 +276,10 @@ def test_inputs_go_by_name_and_one_without_time_stays(two, rng):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal to send")
 def test_ctrl_c_ends_without_a_traceback(sequence):
+    # tests that a script started in the background ignore the signal, and what they start would too
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = program("predict", sequence[1], "--stream")
+    signal.signal(signal.SIGINT, before)
     process.stdin.write(b"1,2,3\n")
     process.stdin.flush()
     assert process.stdout.readline()
