@@ -1,8 +1,20 @@
 """The exceptions of CyLSTM. Each says what was wrong, where, what was expected and what was found."""
 
+#: characters of a line of a message that are shown
+_LONGEST_LINE = 10_000
+
 
 class CylstmError(Exception):
-    """Base of every exception raised by CyLSTM on purpose."""
+    """Base of every exception raised by CyLSTM on purpose. A name of megabytes in its message is cut in the middle."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _LONGEST_LINE else "\n".join(map(_cut, text.split("\n")))
+
+
+def _cut(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
 
 
 class FormatError(CylstmError, ValueError):
@@ -13,7 +25,7 @@ class MissingFileError(FormatError, FileNotFoundError):
     """There is no such file; a `FileNotFoundError` too, as `open` raises."""
 
     def __str__(self) -> str:
-        return str(self.args[0])  # without the number that an `OSError` puts before it
+        return _cut(str(self.args[0]))  # without the number that an `OSError` puts before it
 
 
 class ShapeError(CylstmError, ValueError):

@@ -9,6 +9,8 @@ import pytest
 import cylstm
 import cylstm.explain
 from cylstm.cli import main
+from cylstm.formats.native import write
+from cylstm.formats.untrusted import safetensors
 from cylstm.graph.builder import GraphBuilder
 from cylstm.shown import html_table, shown_name
 
@@ -65,6 +67,34 @@ def test_what_is_printed_of_a_file_acts_on_no_terminal(rng, tmp_path, capsys, na
     with pytest.raises(cylstm.ArgumentError) as caught:
         model.trace(x, layers=["none"])
     assert not ACTS.search(str(caught.value))
+
+
+def test_names_of_ten_megabytes_are_cut(rng, tmp_path, capsys):
+    name = "\u202e" + "n" * 10_000_000
+    model = hostile_model(rng, name)
+    model.summary()
+    with pytest.raises(cylstm.ShapeError) as caught:
+        model.predict(np.zeros((2, 4, 7)))
+    shown = [capsys.readouterr().out, str(caught.value), repr(model), model._repr_html_()]
+    tensors = {f"{name}.{role}": array for role, array in lstm_tensors(rng, "lstm", 3, 5).items()}
+    write_safetensors(tmp_path / "a.safetensors", tensors)
+    assert main(["summary", str(tmp_path / "a.safetensors")]) > 0
+    for text in (*shown, capsys.readouterr().err):
+        no_dump(text)
+        assert len(text) < 30_000
+
+
+def test_a_file_whose_header_could_not_be_read_again_is_not_written(rng, tmp_path, monkeypatch):
+    for module in (safetensors, write):
+        monkeypatch.setattr(module, "MAX_HEADER", 30_000)
+    model = hostile_model(rng, "lstm")
+    target = tmp_path / "a.cylstm"
+    model.save(target, metadata={"note": "n" * 25_000})
+    assert cylstm.load(target).metadata["note"] == "n" * 25_000
+    before = target.stat()
+    with pytest.raises(cylstm.FormatError, match="at most 30,000 can be read again"):
+        model.save(target, metadata={"note": "n" * 30_000})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.cylstm"] and target.stat() == before
 
 
 def test_errors_on_the_command_line_act_on_no_terminal(rng, tmp_path, capsys):

@@ -17,6 +17,7 @@ from cylstm.formats.native.packed import (
     LAYOUT_VERSION,
 )
 from cylstm.formats.native.read import FORMAT_VERSION
+from cylstm.formats.untrusted.safetensors import MAX_HEADER
 from cylstm.formats.whole_file import whole_file
 from cylstm.graph.graph import Graph
 from cylstm.graph.layers import LAYER_KINDS
@@ -185,6 +186,11 @@ def _write(file: BinaryIO, tensors: Mapping[str, StoredTensor | np.ndarray], met
         position = end
     text = _json(header, sort_keys=False).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    if len(text) > MAX_HEADER:
+        raise FormatError(
+            f"names, wiring and metadata take {len(text):,} bytes; at most {MAX_HEADER:,} can be read again: "
+            "shorten the metadata, or keep it in a file of its own"
+        )
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for name in order:

@@ -21,7 +21,8 @@ from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.untrusted.json import parse_json
 from cylstm.graph.weights import StoredTensor
 
-_MAX_HEADER = 100_000_000
+#: bytes of the header of a file, as in the safetensors package
+MAX_HEADER = 100_000_000
 _MAX_RANK = 32
 #: numbers that are tested for NaN at a time
 _PIECE = 1 << 18
@@ -64,7 +65,7 @@ class SafetensorsFile:
         if len(start) < 8:
             raise FormatError(f"{path}: {size} bytes are too few for a safetensors file; truncated?")
         length = int.from_bytes(start, "little")
-        if length > min(_MAX_HEADER, size - 8):
+        if length > min(MAX_HEADER, size - 8):
             raise FormatError(f"{path}: a header of {length} bytes in a file of {size}; truncated?")
         header = parse_json(self._file.read(length), f"{path}: header")
         if not isinstance(header, dict):
