@@ -12,8 +12,8 @@ import cylstm
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page
-    for folder in ("", "docs", "docs/design", "bench", "bench/results", "examples/pollution", "tests")
-    for page in (ROOT / folder).glob("*.md")
+    for folder in ("", "docs", "docs/design", "bench", "bench/results", "examples/*", "tests")
+    for page in ROOT.glob(f"{folder}/*.md".lstrip("/"))
 )
 
 pytestmark = pytest.mark.skipif(not (ROOT / "bench").exists(), reason="the benchmarks are not in this copy")
