@@ -57,7 +57,7 @@ def decode(payload: bytes) -> Vibration:
 
 def _sequence(found: Any) -> int:
     if type(found) is not int or not 0 <= found < 2**63:
-        raise BadMessage(f"sequence: expected a whole number from 0 on, found {str(found)[:40]}")
+        raise BadMessage(f"sequence: expected a whole number from 0 on, found {repr(found)[:40]}")
     return found
 
 
@@ -68,5 +68,5 @@ def _acceleration(found: Any) -> np.ndarray:
     for n, number in enumerate(found):
         # NaN, infinity and what float32 cannot hold are not smaller than this
         if type(number) not in (int, float) or not abs(number) < 1e6:
-            raise BadMessage(f"acceleration[{n}]: expected a number of g, found {str(number)[:40]}")
+            raise BadMessage(f"acceleration[{n}]: expected a number of g, found {repr(number)[:40]}")
     return np.array(found, np.float32)

@@ -6,6 +6,7 @@ Needs paho-mqtt: ``pip install 'cylstm[examples]'``. Ctrl-C or SIGTERM ends it; 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -44,6 +45,8 @@ class Service:
         self._monitor = Monitor(cylstm.load(model), self._publish)
         self._saved, self._model = saved, hashlib.sha256(model.read_bytes()).hexdigest()
         self._messages: queue.SimpleQueue[mqtt.MQTTMessage | None] = queue.SimpleQueue()
+        self._last_answer: mqtt.MQTTMessageInfo | None = None
+        #: what was printed of each machine
         self._states: dict[str, str] = {}
         # a session that outlives a connection: the broker keeps what comes in the meantime
         self._client = mqtt.Client(
@@ -52,7 +55,7 @@ class Service:
         self._client.max_queued_messages_set(10_000)
         self._client.reconnect_delay_set(min_delay=1, max_delay=30)
         self._client.on_connect = self._on_connect
-        self._client.on_connect_fail = lambda client, data: print(f"no broker at {host}:{port}; trying again")
+        self._client.on_connect_fail = lambda *_: print(f"no broker at {host}:{port}; trying again", flush=True)
         self._client.on_subscribe = lambda *_: print("connected", flush=True)
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = lambda client, data, message: self._messages.put(message)
@@ -73,6 +76,9 @@ class Service:
             if not is_saved and time.monotonic() > next_save:
                 self._save()
                 next_save, is_saved = time.monotonic() + SAVE_EVERY, True
+        if self._last_answer is not None:
+            with contextlib.suppress(RuntimeError):  # there is no broker now, so nobody to tell
+                self._last_answer.wait_for_publish(5.0)
         self._client.disconnect()
         self._client.loop_stop()
         self._save()
@@ -105,21 +111,24 @@ class Service:
             print(f"lost the broker ({reason}); trying again", flush=True)
 
     def _publish(self, topic: str, payload: bytes) -> None:
-        self._client.publish(topic, payload, qos=1)
+        self._last_answer = self._client.publish(topic, payload, qos=1)
         _, machine, what = topic.split("/")
         content = json.loads(payload)
         if what == "error":
-            print(f"{machine}: {content['error']}", flush=True)
+            print(f"{machine!r}: {content['error']}", flush=True)
         elif self._states.get(machine) != content["state"]:
             self._states[machine] = content["state"]
-            print(f"{machine}: {content['state']}", flush=True)
+            print(f"{machine!r}: {content['state']}", flush=True)
 
     def _save(self) -> None:
         """Write the state, in the place of the last one once it is complete."""
         new = self._saved.with_name(self._saved.name + ".new")
-        with new.open("wb") as file:
-            np.savez(file, model=np.array(self._model), **self._monitor.state())
-        os.replace(new, self._saved)
+        try:
+            with new.open("wb") as file:
+                np.savez(file, model=np.array(self._model), **self._monitor.state())
+            os.replace(new, self._saved)
+        except OSError as error:
+            print(f"cannot save the state: {error}", flush=True)
 
     def _restore(self) -> None:
         """Go on from the state that was written, if there is one of this model."""

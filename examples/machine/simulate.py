@@ -36,8 +36,11 @@ def main(arguments: list[str] | None = None) -> None:
         for name, one in machines.items():
             client.publish(f"machines/{name}/vibration", encode(Vibration(sequence, one.chunk())), qos=1)
     ends = [client.publish(f"machines/{name}/status", "stopped", qos=1) for name in machines]
-    for end in ends:
-        end.wait_for_publish()
+    try:
+        for end in ends:
+            end.wait_for_publish()
+    except RuntimeError:
+        raise SystemExit("lost the broker before all was sent") from None
     client.disconnect()
     client.loop_stop()
 

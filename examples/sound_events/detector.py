@@ -8,7 +8,7 @@ from sounds import KINDS, SAMPLE_RATE, Event
 
 import cylstm
 
-#: an event is cut after so many frames, so that a sound that never ends is told of as well
+#: an event is cut after so many frames, so that a sound that never ends is reported as well
 LONGEST = 300
 
 

@@ -39,7 +39,7 @@ def log_mel(frame: np.ndarray) -> np.ndarray:
     ndarray of float32, (BANDS,)
         Between -2 (silence) and about 3.
     """
-    power = np.abs(np.fft.rfft(frame / 32768 * _WINDOW, _FFT)) ** 2
+    power = np.abs(np.fft.rfft(frame.astype(np.float64) / 32768 * _WINDOW, _FFT)) ** 2
     # a sum of its own for each band, in an order that depends on nothing else: a matrix product promises none
     energy = (_FILTERS * power).sum(axis=1)
     return (np.log10(energy + 1e-7) / 2 + 1.5).astype(np.float32)

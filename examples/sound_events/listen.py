@@ -3,8 +3,8 @@
 ``arecord -q -t raw -f S16_LE -r 16000 -c 1 | python listen.py``, or without a microphone
 ``python sounds.py --real-time | python listen.py``.
 
-One thread reads the pipe and cuts the sound into frames; the other one predicts. Between them is a short queue. Where
-prediction is late, frames are dropped and counted, so that no sound is told of much later than it was heard.
+One thread reads the pipe and cuts the sound into frames; the other one predicts. Between them is a short queue. When
+prediction is late, frames are dropped and counted, so that events are never printed much later than they were heard.
 """
 
 from __future__ import annotations

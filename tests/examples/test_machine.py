@@ -456,7 +456,7 @@ def test_the_simulator_publishes_what_the_monitor_finds_out(at_broker, vibration
     plant.close()
 
 
-def test_a_state_that_cannot_be_read_is_said_and_all_machines_start_again(monkeypatch, tmp_path, capsys):
+def test_a_state_that_cannot_be_read_or_written_is_said(monkeypatch, tmp_path, capsys):
     pytest.importorskip("paho.mqtt.client")
     (monitor,) = import_from(monkeypatch, "machine", "monitor")
     path = tmp_path / "state.npz"
@@ -471,6 +471,9 @@ def test_a_state_that_cannot_be_read_is_said_and_all_machines_start_again(monkey
         path.write_bytes(data)
         service._restore()
         assert re.fullmatch(r"cannot go on from .*state\.npz: .+; all machines start again\n", capsys.readouterr().out)
+    nowhere = monitor.Service(WEIGHTS, tmp_path / "no" / "state.npz", "127.0.0.1", 1, "test")
+    nowhere._save()
+    assert capsys.readouterr().out.startswith("cannot save the state: ")
     service._model = "another"
     service._save()
     monitor.Service(WEIGHTS, path, "127.0.0.1", 1, "test")._restore()

@@ -112,7 +112,7 @@ def test_what_is_held_out_is_heard_as_well_as_the_readme_says(listening, model):
     assert str(score).splitlines()[-1].split()[2:] == [str(x.sum()) for x in (score.played, score.heard, score.right)]
 
 
-def test_a_sound_that_does_not_end_is_told_of_in_parts(listening, model, rng):
+def test_a_sound_that_does_not_end_is_reported_in_parts(listening, model, rng):
     noise = rng.integers(-8000, 8000, 7 * 16_000).astype("<i2")
     found = []
     listening.listen(io.BytesIO(noise.tobytes()), model, found.append, may_drop=False)
