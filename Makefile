@@ -2,6 +2,9 @@
 # make test             set up and run the tests that need no framework
 # make test-frameworks  the same beside PyTorch, Keras and ONNX Runtime, live; and what pandas, scikit-learn and the like
 #                       have to be there for
+# make test-forecasting-libraries
+#                       the recipes of docs/forecasting-recipes.md beside Darts, NeuralForecast and pytorch-forecasting,
+#                       which take 1 GB beside PyTorch
 # make test-debian-13   make demo and make test in a root of Debian 13 (Python 3.13), as root: tests/debian/run.sh;
 #                       test-debian-12 of that before, test-debian-testing of that after (Python 3.14, GCC 16)
 # make test-arm64       the tests on emulated CPUs, see tests/emulation/run.sh: a Raspberry Pi's on 64 bits (Debian 13;
@@ -21,7 +24,7 @@ PYTEST_ARGS ?=
 CSV ?=
 SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 
-.PHONY: demo test test-frameworks test-c test-debian-12 test-debian-13 test-debian-testing test-arm64 test-arm64-debian-12 \
+.PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 test-debian-testing test-arm64 test-arm64-debian-12 \
 	test-armhf test-armv6 test-old-x86 bench csrc lint format clean
 
 demo: $(VENV)/examples
@@ -33,6 +36,9 @@ test: $(VENV)/test
 test-frameworks: $(VENV)/frameworks
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m frameworks $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n 2 -m "not frameworks" $$(grep -rl --include='test_*.py' 'importorskip(' tests)
+
+test-forecasting-libraries: $(VENV)/forecasting-libraries
+	$(BIN)/python -m pytest -m frameworks tests/forecasting/test_recipes.py tests/forecasting/test_recipes_live.py $(PYTEST_ARGS)
 
 test-debian-12 test-debian-13 test-debian-testing:
 	PYTEST_ARGS="$(PYTEST_ARGS)" tests/debian/run.sh $(@:test-debian-%=%)
@@ -90,6 +96,10 @@ $(VENV)/examples: $(BIN)/python $(SOURCES)
 
 $(VENV)/frameworks: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks]"
+	touch $@
+
+$(VENV)/forecasting-libraries: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks,forecasting-libraries]"
 	touch $@
 
 $(VENV)/peers: $(BIN)/python $(SOURCES)

@@ -10,7 +10,8 @@ import numpy as np
 from cylstm.arguments import check_count
 from cylstm.errors import ArgumentError, ShapeError
 from cylstm.forecasting.conformal import Adaptive, check_rate
-from cylstm.forecasting.origins import forecast_all, read_frame, truths
+from cylstm.forecasting.dropout import INTERVALS, check_interval, noisy_interval
+from cylstm.forecasting.origins import forecast_all, read_frame, sample_all, truths
 from cylstm.forecasting.roll import check_seed
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Evaluation(NamedTuple):
         How many forecasts, each of how many steps.
     scores : dict of str to dict of str to Score
         Method ("forecast", "persistence", and with a season "seasonal") -> "rmse", "mae" and "mase", over all steps; of
-        the forecast also "coverage" and "width" if it is calibrated for so many steps. Of intervals that adapt the
+        the forecast also "coverage" and "width" if it has intervals of so many steps. Of intervals that adapt the
         width is that of the finite ones, and "infinite" the share of the others.
     by_step : dict of str to dict of str to ndarray
         The same for each step, (steps,).
@@ -86,6 +87,7 @@ def evaluate(
     start: Any,
     steps: int,
     season: int | None,
+    interval: object,
     adapt: float | None,
     block: int | None,
     draws: int,
@@ -93,6 +95,7 @@ def evaluate(
     progress: bool,
 ) -> Evaluation:
     """`Forecaster.evaluate`, whose arguments these are."""
+    kind = _kind_of(forecaster, interval, adapt)
     table, first = read_frame(forecaster, frame, start, steps)
     y = table.columns[forecaster.target]
     period = 1 if season is None else check_count("season", season)
@@ -107,14 +110,20 @@ def evaluate(
         raise ArgumentError(
             f"frame: {forecaster.target!r} repeats itself in the rows before start, so the MASE has no scale"
         )
-    truth = truths(forecaster, table, first, steps)
-    count = len(truth)
     methods = {"forecast": forecast_all(forecaster, table, first, steps, progress)[forecaster._point]}
+    count = len(methods["forecast"])
+    truth = truths(forecaster, table, first, steps)[:count]
     methods["persistence"] = persistence(y, first, count, steps)
     if season is not None:
         methods["seasonal"] = seasonal_naive(y, first, count, steps, period)
     errors = {method: found - truth for method, found in methods.items()}
-    interval = _intervals(forecaster, methods["forecast"], y, first, rate)
+    ends = _intervals(forecaster, methods["forecast"], y, first, rate)
+    if kind != "conformal":
+        parts = [
+            noisy_interval(forecaster, kind, methods["forecast"][rows], samples)
+            for rows, samples in sample_all(forecaster, table, first, steps, progress)
+        ]
+        ends = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
     size = min(count, max(steps, period, round(count ** (1 / 3))) if size is None else size)
 
     columns: list[np.ndarray] = []  # per forecast, the means over its steps that all scores are made of
@@ -128,8 +137,8 @@ def evaluate(
         }
         for method, error in errors.items()
     }
-    if interval is not None:
-        low, high = interval
+    if ends is not None:
+        low, high = ends
         inside, is_finite = (low <= truth) & (truth <= high), np.isfinite(low) & np.isfinite(high)
         width = np.subtract(high, low, out=np.zeros_like(high), where=is_finite)
         columns += [inside.mean(axis=1), width.mean(axis=1), is_finite.mean(axis=1)]
@@ -149,7 +158,7 @@ def evaluate(
             "mae": _score(absolute),
             "mase": _score(absolute / scale),
         }
-    if interval is not None:
+    if ends is not None:
         covered, total, share = means[:, -3], means[:, -2], means[:, -1]
         with np.errstate(invalid="ignore"):
             scores["forecast"] |= {"coverage": _score(covered), "width": _score(total / share)}
@@ -158,6 +167,18 @@ def evaluate(
     root = np.sqrt(means[:, : 2 * len(methods) : 2])
     differences = {method: _score(root[:, 0] - root[:, i]) for i, method in enumerate(methods) if i}
     return Evaluation(count, steps, scores, by_step, differences, size)
+
+
+def _kind_of(forecaster: Forecaster, interval: object, adapt: float | None) -> str:
+    """Which intervals are measured; conformal ones only if there are any. Raises `ArgumentError`."""
+    if interval == "conformal":
+        return "conformal"
+    kind = check_interval(forecaster, interval)
+    if kind is None or adapt is not None:
+        raise ArgumentError(
+            f"interval: expected one of {', '.join(INTERVALS)}, and with adapt= only the first, found {interval!r}"
+        )
+    return kind
 
 
 def _intervals(

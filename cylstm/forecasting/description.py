@@ -11,7 +11,7 @@ from cylstm.formats.untrusted.json import parse_json
 
 #: the key of the metadata
 KEY = "cylstm.forecaster"
-VERSION = 1
+VERSION = 2
 MOST_BYTES = 8 << 20
 
 #: entry -> the types that JSON may give it
@@ -31,11 +31,26 @@ _ENTRIES: dict[str, tuple[type, ...]] = {
     "version": (int,),
     "window": (int, type(None)),
 }
+#: those that version 2 added, with what their absence means
+_ADDED: dict[str, tuple[tuple[type, ...], object]] = {
+    "carry": ((bool,), False),
+    "dropout": ((dict, type(None)), None),
+    "normalised": ((dict, type(None)), None),
+    "shifted": ((dict,), {}),
+}
 
 
 def write_description(entries: Mapping[str, object]) -> str:
-    """As JSON. Equal forecasters give equal text."""
-    return json.dumps({**entries, "version": VERSION}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """As JSON. Equal forecasters give equal text; what version 1 can say is written as version 1."""
+    kept = {key: one for key, one in entries.items() if key not in _ADDED or one != _ADDED[key][1]}
+    is_old = not set(kept) & set(_ADDED) and not _has_new_scaling(kept)
+    version = 1 if is_old else VERSION
+    return json.dumps({**kept, "version": version}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _has_new_scaling(entries: Mapping[str, Any]) -> bool:
+    parts = [part for one in (*entries["scaling"].values(), entries["target_scaling"]) for part in one]
+    return any(part["kind"] not in ("log1p", "standard", "min_max", "robust") for part in parts)
 
 
 def read_description(path: object, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -66,9 +81,11 @@ def read_description(path: object, metadata: Mapping[str, str]) -> dict[str, Any
     if version > VERSION:
         raise UnsupportedError(f"{what}: written by a newer CyLSTM: version {version}, this one reads up to {VERSION}")
     for key in found:
-        if key not in _ENTRIES:
+        if key not in _ENTRIES and (key not in _ADDED or version < 2):
             raise FormatError(f"{what}: unknown entry {described(key)}")
-    for key, kinds in _ENTRIES.items():
+    for key, (_, default) in _ADDED.items():
+        found.setdefault(key, default)
+    for key, kinds in {**_ENTRIES, **{key: kinds for key, (kinds, _) in _ADDED.items()}}.items():
         if key not in found:
             raise FormatError(f"{what}: the entry {key!r} is missing")
         if type(found[key]) not in kinds:

@@ -12,6 +12,7 @@ from cylstm.arguments import check_count, check_flag, check_window
 from cylstm.errors import ArgumentError, CylstmError, FormatError, UnsupportedError, described
 from cylstm.forecasting.conformal import Calibration, calibrated, check_coverage, read_calibration
 from cylstm.forecasting.description import KEY, read_description, write_description
+from cylstm.forecasting.dropout import Dropout, read_dropout, spreads
 from cylstm.forecasting.outputs import Reader, is_head, point_of, reader_of
 from cylstm.forecasting.scaling import Scaling, as_scaling, is_fitted_scaler, of_fitted_scaler
 from cylstm.loading import load
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
     from cylstm.forecasting.backtest import Evaluation
     from cylstm.forecasting.stream import ForecastStream
+    from cylstm.forecasting.windows import Scalings
 
 _MOST_NAMES = 4096
 _MOST_LETTERS = 200
+_MOST_SHIFT = 100_000
 _MOST = float(np.finfo(np.float64).max)
 
 
@@ -48,7 +51,10 @@ class Forecaster:
         "std": 2.0}`` (also ``"min_max"`` with ``low`` and ``high``, and ``to_low`` and ``to_high`` unless they are 0
         and 1; ``"robust"`` with ``median`` and ``iqr``), a fitted `StandardScaler`, `MinMaxScaler` or `RobustScaler` of
         scikit-learn, or a list of these, applied in that order. Or one fitted scaler for all features. Left out: all
-        features as they are.
+        features as they are. With a window also local ones, whose numbers are those of the window that a forecast is
+        made from: ``"local_standard"`` (``(x - mean) / (sqrt(variance + variance_eps) + eps)``, and ``ddof``),
+        ``"local_robust"`` (median, median absolute deviation and ``eps``) and ``"local_min_max"``; ``offset`` is added
+        to what comes back in units.
     target_scaling : as one of `scaling`, optional
         Of the network's forecasts of the target; each number may be a list of `horizon`. By default the scaling of the
         feature of that name; a target that is no feature needs it.
@@ -59,7 +65,14 @@ class Forecaster:
         of the target's distribution: quantiles ``"q0.1"``, and ``"mu"`` and ``"sigma"`` of a normal distribution, in
         the network's scale. The forecast is that of the target, else ``"mu"``, else ``"q0.5"``.
     feedback : dict of str to str, optional
-        Output -> the feature that it becomes where the network goes on from its own forecasts.
+        Output -> the feature (of shifted ones the column) that it becomes where the network goes on from its own
+        forecasts.
+    shifted : dict of str to (str, int), optional
+        Feature -> the column that it is read from and how many rows later: ``{"holiday ahead": ("holiday", 1), "load a
+        day before": ("load", -23)}``. A negative number is earlier. Needs a window.
+    carry : bool
+        Beyond the horizon the state runs on from that of the window, and local scalers stay as they are; by default
+        each further forecast is made from a window that has slid on. Needs a window.
     window : int or None, optional
         Each forecast is made from so many steps, from a zero state; None: the state runs on over the whole history.
         By default as the network was trained, where its file says it.
@@ -72,8 +85,11 @@ class Forecaster:
         Of features and the target, kept in the file.
     time : str, optional
         The column of times in tables; they must increase from row to row.
-    calibration : object, optional
-        Of another forecaster; `calibrate` makes it.
+    dropout : dict, optional
+        Forecasts with the dropout of training left on: ``{"samples": 100, "seed": 0, "coverage": 0.9, "rates": ...}``,
+        of which `rates` are as `Model.predict_mc` takes them, left out if the network's file has them.
+    calibration, normalised : object, optional
+        Of another forecaster; `calibrate` makes them.
 
     Raises
     ------
@@ -85,16 +101,21 @@ class Forecaster:
 
     __slots__ = (
         "_calibration",
+        "_carry",
         "_change",
+        "_dropout",
         "_features",
         "_feedback",
         "_horizon",
         "_limits",
         "_model",
+        "_most_ahead",
+        "_normalised",
         "_outputs",
         "_point",
         "_reader",
         "_scaling",
+        "_sources",
         "_target",
         "_target_scaling",
         "_time",
@@ -113,12 +134,16 @@ class Forecaster:
         horizon: int = 1,
         outputs: Sequence[str] | None = None,
         feedback: Mapping[str, str] | None = None,
+        shifted: Mapping[str, tuple[str, int]] | None = None,
+        carry: bool = False,
         window: int | EllipsisType | None = ...,
         change: bool = False,
         limits: tuple[float | None, float | None] = (None, None),
         units: Mapping[str, str] | None = None,
         time: str | None = None,
+        dropout: Mapping[str, Any] | None = None,
         calibration: Any = None,
+        normalised: Any = None,
     ) -> None:
         if not isinstance(model, Model):
             raise ArgumentError(f"model: expected a cylstm.Model, found {described(model)}; cylstm.load reads one")
@@ -129,6 +154,9 @@ class Forecaster:
         self._outputs = _names("outputs", [target] if outputs is None else outputs)
         self._change = check_flag("change", change)
         self._time = None if time is None else _name("time", time)
+        self._carry = check_flag("carry", carry)
+        self._sources = self._read_shifted(shifted)
+        self._most_ahead = max(0, *(rows for _, rows in self._sources.values()))
         self._check_input()
         self._check_names()
         self._reader: Reader = reader_of(model, self._horizon, self._outputs)
@@ -137,9 +165,14 @@ class Forecaster:
         self._target_scaling = self._read_target_scaling(target_scaling)
         self._feedback = self._read_feedback(feedback)
         self._window = self._read_window(window)
+        self._check_windowed()
         self._limits = _read_limits(limits)
-        self._units = _read_units(units, {*self._features, self._target})
+        self._units = _read_units(units, {*self.columns, self._target})
+        self._dropout: Dropout | None = read_dropout(dropout, model)
         self._calibration: Calibration | None = None if calibration is None else read_calibration(calibration)
+        self._normalised: Calibration | None = None if normalised is None else read_calibration(normalised)
+        if self._normalised is not None and self._dropout is None:
+            raise ArgumentError("normalised: expected dropout= too, whose samples it is about")
 
     def _check_input(self) -> None:
         graph = self._model.graph
@@ -161,7 +194,7 @@ class Forecaster:
             )
 
     def _check_names(self) -> None:
-        known = {*self._features, self._target}
+        known = {*self.columns, *self._features, self._target}
         for name in self._outputs:
             if name not in known and not is_head(name):
                 raise ArgumentError(
@@ -173,7 +206,7 @@ class Forecaster:
                 raise ArgumentError(f"features: {name!r} is the name of a head of a network; call the column otherwise")
         if self._time in known:
             raise ArgumentError(f"time: {self._time!r} is a feature or the target too")
-        if self._change and self._target not in self._features:
+        if self._change and self._target not in self.columns:
             raise ArgumentError(
                 f"change=True: the target {self._target!r} expected to be one of the features, which its last value is "
                 "read from"
@@ -228,9 +261,9 @@ class Forecaster:
                 raise ArgumentError(
                     f"feedback: {described(output)} is no output; the outputs are {', '.join(self._outputs)}"
                 )
-            if feature not in self._features:
+            if feature not in self.columns:
                 raise ArgumentError(
-                    f"feedback: {described(feature)} is no feature; the features are {', '.join(self._features)}"
+                    f"feedback: {described(feature)} is no feature; the features are {', '.join(self.columns)}"
                 )
             if feature in found.values():
                 raise ArgumentError(f"feedback: two outputs become the feature {feature!r}")
@@ -238,6 +271,54 @@ class Forecaster:
         if self._change and self._point not in found and found:
             raise ArgumentError(f"feedback: with change=True the forecast {self._point!r} must be fed back too")
         return found
+
+    def _read_shifted(self, given: Any) -> dict[str, tuple[str, int]]:
+        """Feature -> column and rows, of all features."""
+        if given is not None and not isinstance(given, Mapping):
+            raise ArgumentError(f"shifted: expected a dict of feature to (column, rows), found {described(given)}")
+        found = {name: (name, 0) for name in self._features}
+        for name, source in (given or {}).items():
+            if name not in found:
+                raise ArgumentError(
+                    f"shifted: {described(name)} is no feature; the features are {', '.join(self._features)}"
+                )
+            pair = tuple(source) if isinstance(source, (list, tuple)) else ()
+            if len(pair) != 2 or type(pair[1]) is not int or not -_MOST_SHIFT <= pair[1] <= _MOST_SHIFT:
+                raise ArgumentError(
+                    f"shifted: {name!r} expected a column and a number of rows of at most {_MOST_SHIFT}, found "
+                    f"{described(source)}"
+                )
+            found[name] = (_name(f"shifted: {name}", pair[0]), pair[1])
+        return found
+
+    @property
+    def _is_windowed(self) -> bool:
+        """Whether each forecast is scaled anew from a window in units."""
+        return (
+            self._carry
+            or any(source != (name, 0) for name, source in self._sources.items())
+            or any(scaling.is_local for scaling in (*self._scaling.values(), self._target_scaling))
+        )
+
+    @property
+    def _keeps_past(self) -> bool:
+        """Whether a stream keeps its last rows in units."""
+        return self._is_windowed or (self._dropout is not None and self._window is not None)
+
+    def _check_windowed(self) -> None:
+        """What needs a window has one, and nothing is read before it is known."""
+        fed = {*self._feedback.values(), self._target}
+        for name, (column, rows) in self._sources.items():
+            if column in fed and rows > 0:
+                raise ArgumentError(f"shifted: {name!r} would read {column!r}, which is forecast, {rows} rows later")
+        if self._window is None and self._is_windowed:
+            raise ArgumentError("shifted, carry and local scalers need window=, the rows that a forecast is made from")
+        if self._target_scaling.is_local and self._target not in self.columns:
+            raise ArgumentError(
+                f"target_scaling: local numbers of {self._target!r}, which is none of the columns that are read"
+            )
+        if self._carry and not self._model.can_stream:
+            raise UnsupportedError(f"carry: {self._model._why_no_stream()}")
 
     def _read_window(self, given: Any) -> int | None:
         graph = self._model.graph
@@ -261,6 +342,11 @@ class Forecaster:
     def features(self) -> tuple[str, ...]:
         """The columns that the network reads, in its order."""
         return self._features
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a history that it reads: the features, and those that shifted ones are read from."""
+        return tuple(dict.fromkeys(column for column, _ in self._sources.values()))
 
     @property
     def target(self) -> str:
@@ -294,8 +380,8 @@ class Forecaster:
 
     @property
     def known_features(self) -> tuple[str, ...]:
-        """The features that are not fed back: beyond the horizon a forecast needs them in advance, in this order."""
-        return tuple(name for name in self._features if name not in self._feedback.values())
+        """The columns that are not fed back: beyond the horizon a forecast needs them in advance, in this order."""
+        return tuple(name for name in self.columns if name not in self._feedback.values())
 
     def forecast(
         self,
@@ -304,7 +390,7 @@ class Forecaster:
         future: Any = None,
         *,
         outputs: Sequence[str] | None = None,
-        interval: bool = False,
+        interval: bool | str = False,
         samples: int | None = None,
         seed: int = 0,
     ) -> Any:
@@ -319,11 +405,14 @@ class Forecaster:
             By default the horizon.
         future : array_like, dict or pandas.DataFrame, optional
             The `known_features` of the steps after the history, which a forecast beyond the horizon reads: for
-            ``steps`` above `horizon` at least ``horizon * (ceil(steps / horizon) - 1)`` rows.
+            ``steps`` above `horizon` at least ``horizon * (ceil(steps / horizon) - 1)`` rows. Of columns that are read
+            some rows later as many more, and then of these alone within the horizon.
         outputs : list of str, optional
             Give these outputs instead of the forecast.
-        interval : bool
-            Give the forecast and the interval that `calibrate` found.
+        interval : bool or str
+            Give the forecast and an interval: True or ``"conformal"`` is that of `calibrate`; ``"dropout"`` lies
+            between two quantiles of forecasts with dropout; ``"both"`` is as wide as they are apart, times what
+            ``calibrate(interval="both")`` found.
         samples : int, optional
             Give so many sample paths, drawn from ``"mu"`` and ``"sigma"``: beyond the horizon each goes on from its own
             draws. Within it the steps of a path are drawn one by one, as the network says nothing of their dependence.
@@ -371,7 +460,14 @@ class Forecaster:
         return ForecastStream(self, adapt)
 
     def calibrate(
-        self, frame: Any, start: Any, *, coverage: float = 0.9, steps: int | None = None, progress: bool = False
+        self,
+        frame: Any,
+        start: Any,
+        *,
+        coverage: float = 0.9,
+        steps: int | None = None,
+        interval: str = "conformal",
+        progress: bool = False,
     ) -> Forecaster:
         """A forecaster with intervals, by split conformal prediction: one half-width for each step of the horizon.
 
@@ -389,6 +485,9 @@ class Forecaster:
         coverage : float
         steps : int, optional
             By default the horizon. Beyond it the known features are those of the frame.
+        interval : str
+            ``"both"`` calibrates intervals with dropout instead: residuals are divided by the standard deviation of the
+            forecast's samples, and its intervals are as many of these wide.
         progress : bool
             Show a progress bar, which needs tqdm.
 
@@ -406,14 +505,27 @@ class Forecaster:
         UnsupportedError
             If a progress bar is asked for and tqdm is not installed.
         """
-        from cylstm.forecasting.origins import forecast_all, read_frame, truths
+        from cylstm.forecasting.origins import forecast_all, read_frame, sample_all, truths
         from cylstm.forecasting.roll import check_steps
 
         share, count = check_coverage(coverage), check_steps(self, steps)
+        if interval not in ("conformal", "both"):
+            raise ArgumentError(
+                f"interval: expected 'conformal' or 'both', found {described(interval)}; that of dropout alone is not "
+                "calibrated"
+            )
+        if interval == "both" and self._dropout is None:
+            raise ArgumentError("interval='both': expected a forecaster with dropout={'samples': 100, ...}")
         table, first = read_frame(self, frame, start, count)
         found = forecast_all(self, table, first, count, progress)[self._point]
-        residuals = np.abs(truths(self, table, first, count) - found)
-        entries: dict[str, Any] = {**self._entries(), "calibration": calibrated(residuals, share)}
+        residuals = np.abs(truths(self, table, first, count)[: len(found)] - found)
+        entries: dict[str, Any] = self._entries()
+        if interval == "conformal":
+            entries["calibration"] = calibrated(residuals, share)
+        else:
+            for rows, samples in sample_all(self, table, first, count, progress):
+                residuals[rows] /= spreads(samples)
+            entries["normalised"] = calibrated(residuals, share)
         return Forecaster(self._model, **entries)
 
     def evaluate(
@@ -423,6 +535,7 @@ class Forecaster:
         *,
         steps: int | None = None,
         season: int | None = None,
+        interval: str = "conformal",
         adapt: float | None = None,
         block: int | None = None,
         draws: int = 1000,
@@ -444,6 +557,8 @@ class Forecaster:
             By default the horizon. Beyond it the known features are those of the frame.
         season : int, optional
             How many rows a season has: 24 for hours of a day.
+        interval : str
+            Which intervals are measured, as `forecast` has them.
         adapt : float, optional
             Measure intervals that adapt, as `stream` has them, from `start` on; some may be infinite.
         block : int, optional
@@ -467,7 +582,7 @@ class Forecaster:
         from cylstm.forecasting.roll import check_steps
 
         count = check_steps(self, steps)
-        return evaluate(self, frame, start, count, season, adapt, block, draws, seed, progress)
+        return evaluate(self, frame, start, count, season, interval, adapt, block, draws, seed, progress)
 
     def save(self, path: str | os.PathLike[str], *, packed: bool = False, check: Any = None) -> None:
         """Write the network and all of the forecaster to one ``.cylstm`` file.
@@ -523,13 +638,17 @@ class Forecaster:
         """All arguments of a forecaster but its model, for JSON."""
         return {
             "calibration": None if self._calibration is None else self._calibration.to_dict(),
+            "carry": self._carry,
             "change": self._change,
+            "dropout": None if self._dropout is None else self._dropout.to_dict(),
             "features": list(self._features),
             "feedback": dict(self._feedback),
             "horizon": self._horizon,
             "limits": list(self._limits),
+            "normalised": None if self._normalised is None else self._normalised.to_dict(),
             "outputs": list(self._outputs),
             "scaling": {name: scaling.to_list() for name, scaling in self._scaling.items()},
+            "shifted": {name: list(one) for name, one in self._sources.items() if one != (name, 0)},
             "target": self._target,
             "target_scaling": self._target_scaling.to_list(),
             "time": self._time,
@@ -550,17 +669,18 @@ class Forecaster:
             raise ArgumentError(f"{what}: {place}{name!r} of {units[tuple(found)]} cannot be scaled")
         return scaled
 
-    def _in_units(self, name: str, raw: np.ndarray, last: np.ndarray, first: int = 0) -> np.ndarray:
+    def _in_units(self, name: str, raw: np.ndarray, last: np.ndarray, scalings: Scalings | None = None) -> np.ndarray:
         """One output (batch, steps) of one call of the network in units, float64; not clipped.
 
-        `last` is the last known target (batch,).
+        `last` is the last known target (batch,), `scalings` are those of the windows.
         """
+        features, target = (self._scaling, self._target_scaling) if scalings is None else scalings
         y = raw.astype(np.float64)
         if name != self._target and not is_head(name):
-            return self._scaling[name].in_units(y)
+            return features[name].in_units(y)
         if name == "sigma":
-            return self._target_scaling.spread_in_units(y)
-        y = self._target_scaling.in_units(y)
+            return target.spread_in_units(y)
+        y = target.in_units(y)
         return last[:, None] + y if self._change else y
 
     def _clipped(self, name: str, y: np.ndarray) -> np.ndarray:

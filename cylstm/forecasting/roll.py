@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,7 +12,12 @@ from cylstm.forecasting.outputs import MU, SIGMA, quantile_of
 
 if TYPE_CHECKING:
     from cylstm.forecasting.forecaster import Forecaster
-    from cylstm.stream import Stream
+
+
+class Runs(Protocol):
+    """A stream of a network, perhaps of one with dropout left on."""
+
+    def run(self, x: Any, /) -> Any: ...
 
 
 def rows_needed(forecaster: Forecaster, steps: int) -> int:
@@ -22,7 +27,7 @@ def rows_needed(forecaster: Forecaster, steps: int) -> int:
 
 def roll(
     forecaster: Forecaster,
-    stream: Stream,
+    stream: Runs,
     raw: np.ndarray,
     last: np.ndarray,
     steps: int,
@@ -62,7 +67,7 @@ def roll(
     columns = [forecaster.features.index(name) for name in forecaster.known_features]
     for start in range(0, steps, horizon):
         if seed is not None:
-            raw = _drawn(names, raw, seed, start)
+            raw = drawn(names, raw, seed, start)
         units = {name: forecaster._in_units(name, raw[:, :, i], last) for i, name in enumerate(names)}
         for name in names:
             blocks[name].append(units[name])
@@ -80,8 +85,8 @@ def roll(
     return {name: np.concatenate(parts, axis=1)[:, :steps] for name, parts in blocks.items()}
 
 
-def _drawn(names: tuple[str, ...], raw: np.ndarray, seed: int, start: int) -> np.ndarray:
-    """What the network gave, with draws in the place of mu.
+def drawn(names: tuple[str, ...], raw: np.ndarray, seed: int, start: int) -> np.ndarray:
+    """What the network gave, with draws in the place of mu. Raises `ArgumentError` if a sigma is negative.
 
     A row draws by its place in the batch and a step by its place in the forecast, so that neither the number of samples
     nor that of steps changes a draw.

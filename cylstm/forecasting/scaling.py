@@ -11,14 +11,24 @@ from cylstm.errors import ArgumentError, described
 
 #: kind -> its numbers, and of some a default
 KINDS: dict[str, dict[str, float | None]] = {
+    "arcsinh": {},
     "log1p": {},
     "standard": {"mean": None, "std": None},
     "min_max": {"low": None, "high": None, "to_low": 0.0, "to_high": 1.0},
     "robust": {"median": None, "iqr": None},
+    # of the window that a forecast is made from, column by column; see `_local`
+    "local_standard": {"eps": 0.0, "variance_eps": 0.0, "ddof": 0.0, "offset": 0.0},
+    "local_robust": {"eps": 0.0, "offset": 0.0},
+    "local_min_max": {"eps": 0.0, "to_low": 0.0, "to_high": 1.0, "offset": 0.0},
 }
+#: functions without numbers, and their inverses
+_FUNCTIONS: dict[str, tuple[np.ufunc, np.ufunc]] = {"arcsinh": (np.arcsinh, np.sinh), "log1p": (np.log1p, np.expm1)}
+#: the quantile 0.75 of a standard normal number, which the median absolute deviation is of the standard deviation
+_MAD = 0.6744897501960817
 _MOST_PARTS = 8
 
-Numbers = float | tuple[float, ...]
+#: one number, one for each step of the horizon, or of a resolved local scaler one for each row of a batch
+Numbers = float | tuple[float, ...] | np.ndarray
 
 
 class Part(NamedTuple):
@@ -29,8 +39,8 @@ class Part(NamedTuple):
 
     def scaled(self, x: np.ndarray) -> np.ndarray:
         """Units to the network's numbers, float64."""
-        if self.kind == "log1p":
-            return np.asarray(np.log1p(x))
+        if self.kind in _FUNCTIONS:
+            return np.asarray(_FUNCTIONS[self.kind][0](x))
         if self.kind == "min_max":
             scale, offset = self._of_range()
             return np.asarray(x * scale + offset)
@@ -39,13 +49,23 @@ class Part(NamedTuple):
 
     def in_units(self, y: np.ndarray) -> np.ndarray:
         """The inverse of `scaled`."""
-        if self.kind == "log1p":
-            return np.asarray(np.expm1(y))
+        if self.kind in _FUNCTIONS:
+            return np.asarray(_FUNCTIONS[self.kind][1](y))
         if self.kind == "min_max":
             scale, offset = self._of_range()
             return np.asarray((y - offset) / scale)
         center, scale = self._of_center()
-        return np.asarray(y * scale + center)
+        y = y * scale + center
+        return np.asarray(y + self.numbers["offset"] if "offset" in self.numbers else y)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its numbers are those of the window that a forecast is made from."""
+        return self.kind.startswith("local_")
+
+    def at(self, window: np.ndarray) -> Part:
+        """Itself, or of a local one the scaler for windows (batch, time)."""
+        return _local(self, window) if self.is_local else self
 
     def spread_in_units(self, y: np.ndarray) -> np.ndarray:
         """A difference of two numbers of the network, in units; of a kind that is a straight line."""
@@ -67,6 +87,36 @@ class Part(NamedTuple):
     def _of_center(self) -> tuple[Any, Any]:
         center, scale = [_as_operand(self.numbers[name]) for name in KINDS[self.kind]]
         return center, scale
+
+
+def _local(part: Part, x: np.ndarray) -> Part:
+    """The center and the scale of each row of windows (batch, time), (batch, 1) each.
+
+    A scale of 0 is taken as 1 before `eps` is added. The median is the lower one of two in the middle. A median
+    absolute deviation of 0 is taken from the standard deviation.
+    """
+    numbers = {key: float(one) for key, one in part.numbers.items() if isinstance(one, float)}
+    if part.kind == "local_standard":
+        center = x.mean(axis=1, keepdims=True)
+        squares = ((x - center) ** 2).sum(axis=1, keepdims=True)
+        scale = np.sqrt(squares / (x.shape[1] - numbers["ddof"]) + numbers["variance_eps"])
+    elif part.kind == "local_robust":
+        center = _lower_median(x)
+        scale = _lower_median(np.abs(x - center))
+        scale = np.where(scale == 0, x.std(axis=1, keepdims=True) * _MAD, scale)
+    else:
+        center = x.min(axis=1, keepdims=True)
+        scale = x.max(axis=1, keepdims=True) - center
+    scale = np.where(scale == 0, 1.0, scale) + numbers["eps"]
+    if part.kind == "local_min_max":
+        scale = scale / (numbers["to_high"] - numbers["to_low"])
+        center = center - numbers["to_low"] * scale
+    return Part("standard", {"mean": center, "std": scale, "offset": numbers["offset"]})
+
+
+def _lower_median(x: np.ndarray) -> np.ndarray:
+    middle = (x.shape[1] - 1) // 2
+    return np.partition(x, middle, axis=1)[:, middle : middle + 1]
 
 
 def _as_operand(numbers: Numbers) -> float | np.ndarray:
@@ -99,7 +149,20 @@ class Scaling(NamedTuple):
     @property
     def is_linear(self) -> bool:
         """Whether it is a straight line."""
-        return all(part.kind != "log1p" for part in self.parts)
+        return all(part.kind not in _FUNCTIONS for part in self.parts)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it has numbers of the window that a forecast is made from."""
+        return any(part.is_local for part in self.parts)
+
+    def at(self, window: np.ndarray) -> Scaling:
+        """Itself, with the numbers of windows (batch, time) in units where it is local."""
+        parts = []
+        for part in self.parts:
+            parts.append(part.at(window))
+            window = parts[-1].scaled(window)
+        return Scaling(tuple(parts))
 
     def to_list(self) -> list[dict[str, object]]:
         """For JSON."""
@@ -114,8 +177,8 @@ def as_scaling(what: str, given: object, horizon: int = 1, name: str | None = No
     what : str
         For messages.
     given : object
-        None; ``"log1p"``; a dict such as ``{"kind": "standard", "mean": 3.0, "std": 2.0}``; a fitted scaler of
-        scikit-learn; or a list of these, applied in that order.
+        None; ``"log1p"`` or ``"arcsinh"``; a dict such as ``{"kind": "standard", "mean": 3.0, "std": 2.0}``; a fitted
+        scaler of scikit-learn; or a list of these, applied in that order.
     horizon : int
         If above 1, each number may also be a list of so many.
     name : str, optional
@@ -137,14 +200,15 @@ def as_scaling(what: str, given: object, horizon: int = 1, name: str | None = No
 
 
 def _part(what: str, given: object, horizon: int, name: str | None) -> Part:
-    if given == "log1p":
-        given = {"kind": "log1p"}
+    if isinstance(given, str) and given in _FUNCTIONS:
+        given = {"kind": given}
     if is_fitted_scaler(given):
         return _of_column(what, given, horizon, name)
     if not isinstance(given, Mapping):
         raise ArgumentError(
-            f"{what}: expected None, 'log1p', a dict with a kind ({', '.join(KINDS)}) and its numbers, a fitted "
-            f"StandardScaler, MinMaxScaler or RobustScaler, or a list of these, found {described(given)}"
+            f"{what}: expected None, 'log1p' or another kind without numbers, a dict with a kind ({', '.join(KINDS)}) "
+            "and its numbers, a fitted StandardScaler, MinMaxScaler or RobustScaler, "
+            f"or a list of these, found {described(given)}"
         )
     kind = given.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
@@ -159,6 +223,8 @@ def _part(what: str, given: object, horizon: int, name: str | None) -> Part:
     for key in {"standard": ["std"], "robust": ["iqr"]}.get(kind, []):
         if not (np.asarray(numbers[key]) > 0).all():
             raise ArgumentError(f"{what}: {key} expected above 0, found {described(given[key])}")
+    if kind.startswith("local_"):
+        _check_local(what, kind, numbers)
     for low, high in [("low", "high"), ("to_low", "to_high")] if kind == "min_max" else []:
         if not (np.asarray(numbers[low]) < np.asarray(numbers[high])).all():
             raise ArgumentError(f"{what}: expected {low} below {high}, found {numbers[low]} and {numbers[high]}")
@@ -168,6 +234,19 @@ def _part(what: str, given: object, horizon: int, name: str | None) -> Part:
         if not is_usable.all():
             raise ArgumentError(f"{what}: {low} and {high} are too close or too far apart to divide by")
     return Part(kind, numbers)
+
+
+def _check_local(what: str, kind: str, numbers: Mapping[str, Numbers]) -> None:
+    """Raises `ArgumentError` if a local scaler would divide by what is not above 0."""
+    for key, one in numbers.items():
+        if not isinstance(one, float) or (key in ("eps", "variance_eps") and one < 0):
+            raise ArgumentError(f"{what}: {key} of a {kind} expected a number of at least 0, found {described(one)}")
+        if key == "ddof" and one not in (0.0, 1.0):
+            raise ArgumentError(f"{what}: ddof expected 0 or 1, found {described(one)}")
+    if kind == "local_min_max" and not np.asarray(numbers["to_low"]) < np.asarray(numbers["to_high"]):
+        raise ArgumentError(
+            f"{what}: expected to_low below to_high, found {numbers['to_low']} and {numbers['to_high']}"
+        )
 
 
 def _numbers(what: str, given: Any, horizon: int) -> Numbers:

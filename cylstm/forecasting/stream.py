@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cylstm.arguments import check_flag
 from cylstm.errors import ArgumentError, ShapeError, described
 from cylstm.forecasting.conformal import Adaptive, Calibration, check_rate
+from cylstm.forecasting.dropout import NoisyWalk, check_interval, noisy_forecasts, noisy_interval
 from cylstm.forecasting.outputs import MU, SIGMA
 from cylstm.forecasting.roll import (
     check_outputs,
@@ -21,6 +21,7 @@ from cylstm.forecasting.roll import (
     rows_needed,
 )
 from cylstm.forecasting.tables import Table, read_table
+from cylstm.forecasting.windows import known_rows, roll_windows, rows_behind
 
 if TYPE_CHECKING:
     from cylstm.forecasting.forecaster import Forecaster
@@ -32,7 +33,7 @@ class ForecastStream:
     One thread at a time may use it; give each thread its own.
     """
 
-    __slots__ = ("_adaptive", "_forecaster", "_last", "_raw", "_stream", "_taken", "_time")
+    __slots__ = ("_adaptive", "_forecaster", "_last", "_noisy", "_past", "_raw", "_stream", "_taken", "_time")
 
     def __init__(self, forecaster: Forecaster, adapt: float | None = None) -> None:
         self._forecaster = forecaster
@@ -41,7 +42,12 @@ class ForecastStream:
             calibration = _calibration_of(forecaster)
             steps = min(calibration.steps, forecaster.horizon)
             self._adaptive = Adaptive(calibration, steps, check_rate(adapt))
-        self._stream = forecaster.model.stream(window=forecaster.window)
+        #: of a forecaster that is scaled anew at each window: its last rows in units, by column
+        self._past = {name: np.empty(0) for name in forecaster.columns} if forecaster._keeps_past else None
+        self._noisy = NoisyWalk(forecaster) if forecaster._dropout is not None and forecaster.window is None else None
+        if adapt is not None and forecaster._most_ahead:
+            raise ArgumentError("adapt: not with columns that are read some rows later, which each forecast is given")
+        self._stream = None if forecaster._is_windowed else forecaster.model.stream(window=forecaster.window)
         self._raw: np.ndarray | None = None
         self._last = np.full(1, np.nan)
         self._taken = 0
@@ -71,7 +77,7 @@ class ForecastStream:
             As `Forecaster.forecast` about its history; also if the times are not after those of earlier rows.
         """
         forecaster = self._forecaster
-        self._take(read_table("history", rows, forecaster.features, (forecaster.target,), forecaster._time))
+        self._take(read_table("history", rows, forecaster.columns, (forecaster.target,), forecaster._time))
 
     @property
     def alpha(self) -> np.ndarray:
@@ -88,8 +94,10 @@ class ForecastStream:
 
     def _take(self, table: Table) -> None:
         forecaster = self._forecaster
-        units = table.array(forecaster.features)
-        scaled = forecaster._scaled("history", units, forecaster.features)
+        units = table.array(forecaster.columns)
+        scaled = units
+        if not forecaster._is_windowed:
+            scaled = forecaster._scaled("history", units, forecaster.features)
         self._check_time(table, "history")
         if self._adaptive is None:
             self._advance(units, scaled)
@@ -99,22 +107,52 @@ class ForecastStream:
                 if truth is not None:
                     self._adaptive.compare(float(truth[row]))
                 self._advance(units[row : row + 1], scaled[row : row + 1])
-                self._adaptive.give(None if self._raw is None else self._interval(len(self._adaptive.alpha))[1:])
+                self._adaptive.give(self._interval(len(self._adaptive.alpha))[1:] if self._is_ready else None)
         if table.times is not None:
             self._time = table.times[-1]
 
     def _advance(self, units: np.ndarray, scaled: np.ndarray) -> None:
         forecaster = self._forecaster
-        found = forecaster._reader.read(self._stream.run(scaled[None]))
         self._taken += len(units)
-        is_whole = forecaster.window is None or self._taken >= forecaster.window
-        self._raw = found if is_whole else None
-        if forecaster.target in forecaster.features:
-            self._last = units[-1:, forecaster.features.index(forecaster.target)]
+        if self._past is not None:
+            assert forecaster.window is not None
+            most = rows_behind(forecaster) + forecaster.window
+            for i, name in enumerate(forecaster.columns):
+                self._past[name] = np.concatenate([self._past[name], units[-most:, i]])[-most:]
+        if self._noisy is not None:
+            self._noisy.run(scaled)
+        if self._stream is not None:
+            found = forecaster._reader.read(self._stream.run(scaled[None]))
+            is_whole = forecaster.window is None or self._taken >= forecaster.window
+            self._raw = found if is_whole else None
+            if forecaster.target in forecaster.features:
+                self._last = units[-1:, forecaster.features.index(forecaster.target)]
 
-    def _interval(self, steps: int, future: Any = None) -> np.ndarray:
+    @property
+    def _rows_needed(self) -> int:
+        """How many rows it must have taken to forecast."""
+        window = self._forecaster.window
+        if window is not None:
+            return window + rows_behind(self._forecaster)
+        assert self._stream is not None
+        return max(int(self._stream.warm_up) + 1, 1)
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._taken >= self._rows_needed if self._stream is None else self._raw is not None
+
+    def _check_ready(self) -> None:
+        """Raises `ShapeError` if there are too few rows yet."""
+        if not self._is_ready:
+            raise ShapeError(f"history: expected at least {_rows(self._rows_needed)}, found {self._taken}")
+
+    def _interval(self, steps: int, future: Any = None, kind: str = "conformal") -> np.ndarray:
         """Forecast, low and high, (3, steps). Raises `ShapeError` beyond what was calibrated."""
         forecaster = self._forecaster
+        if kind != "conformal":
+            mean, samples = self.forecast(steps, future), self._noisy_samples(steps, future)
+            ends = [end[0] for end in noisy_interval(forecaster, kind, mean[None], samples[:, None])]
+            return np.stack([mean, *ends])
         calibration = _calibration_of(forecaster)
         if steps > calibration.steps:
             raise ShapeError(
@@ -148,7 +186,7 @@ class ForecastStream:
         future: Any = None,
         *,
         outputs: Sequence[str] | None = None,
-        interval: bool = False,
+        interval: bool | str = False,
         samples: int | None = None,
         seed: int = 0,
     ) -> Any:
@@ -174,20 +212,20 @@ class ForecastStream:
         """
         forecaster = self._forecaster
         count = check_steps(forecaster, steps)
-        if check_flag("interval", interval):
-            if outputs is not None or samples is not None:
-                given = "outputs" if samples is None else "samples"
-                raise ArgumentError(f"{given}: an interval is that of the forecast; give one of the two")
-            return tuple(self._interval(count, future))
+        if interval is not False and (outputs is not None or samples is not None):
+            given = "outputs" if samples is None else "samples"
+            raise ArgumentError(f"{given}: an interval is that of the forecast; give one of the two")
+        kind = check_interval(forecaster, interval)
+        if kind is not None:
+            if kind != "conformal" and self._adaptive is not None:
+                raise ArgumentError("interval: a stream with adapt= follows conformal intervals alone")
+            return tuple(self._interval(count, future, kind))
         if samples is not None:
             if outputs is not None:
                 raise ArgumentError("samples: they are those of the target; give one of samples and outputs")
             return self._paths(count, future, check_samples(forecaster, samples), check_seed(seed))
         names = check_outputs(forecaster, outputs, count)
-        known = self._read_future(future, count)
-        raw = self._raw_now()
-        ahead = self._stream.copy() if count > forecaster.horizon else self._stream
-        rolled = roll(forecaster, ahead, raw, self._last, count, known)
+        rolled = self._rolled(count, future, 1, None)
         if SIGMA in names:
             check_sigma(rolled[SIGMA])
         found = {name: forecaster._clipped(name, rolled[name][0]) for name in names}
@@ -196,21 +234,44 @@ class ForecastStream:
     def _paths(self, steps: int, future: Any, samples: int, seed: int) -> np.ndarray:
         """Sample paths (samples, steps), each a row of one stream."""
         forecaster = self._forecaster
-        known = self._read_future(future, steps)
-        raw = np.repeat(self._raw_now(), samples, axis=0)
-        ahead = self._stream.copy([0] * samples) if steps > forecaster.horizon else self._stream
-        rolled = roll(forecaster, ahead, raw, np.repeat(self._last, samples), steps, known, seed)
-        return forecaster._clipped(forecaster.target, rolled[MU])
+        return forecaster._clipped(forecaster.target, self._rolled(steps, future, samples, seed)[MU])
 
-    def step(self, row: Any, *, interval: bool = False) -> Any:
+    def _rolled(self, steps: int, future: Any, paths: int, seed: int | None) -> dict[str, np.ndarray]:
+        """All outputs of so many paths, (paths, steps)."""
+        forecaster = self._forecaster
+        known = self._read_future(future, steps)
+        self._check_ready()
+        if self._stream is None:
+            return roll_windows(forecaster, forecaster.model, self._past_of(paths), known, steps, seed)
+        assert self._raw is not None
+        raw = np.repeat(self._raw, paths, axis=0)
+        ahead = self._stream.copy([0] * paths) if steps > forecaster.horizon else self._stream
+        return roll(
+            forecaster, ahead, raw, np.repeat(self._last, paths), steps, self._scaled_future(known, steps), seed
+        )
+
+    def _past_of(self, paths: int) -> dict[str, np.ndarray]:
+        assert self._past is not None
+        return {name: np.tile(column, (paths, 1)) for name, column in self._past.items()}
+
+    def _noisy_samples(self, steps: int, future: Any) -> np.ndarray:
+        """The forecast with dropout left on, (samples, steps); a sample keeps its masks."""
+        forecaster = self._forecaster
+        known = self._read_future(future, steps)
+        self._check_ready()
+        if self._noisy is not None:
+            return self._noisy.forecast(self._last, steps, self._scaled_future(known, steps))
+        return noisy_forecasts(forecaster, self._past_of(1), known, steps)[:, 0]
+
+    def step(self, row: Any, *, interval: bool | str = False) -> Any:
         """Take one new row and forecast.
 
         Parameters
         ----------
         row : array_like, dict or pandas.Series
             (features,), or numbers by name.
-        interval : bool
-            Give forecast, low and high.
+        interval : bool or str
+            Give forecast, low and high, as `Forecaster.forecast` does.
 
         Returns
         -------
@@ -222,10 +283,13 @@ class ForecastStream:
         ArgumentError, ShapeError
             As `run`.
         """
-        if check_flag("interval", interval):
-            _calibration_of(self._forecaster)
+        check_interval(self._forecaster, interval)
+        if known_rows(self._forecaster, self._forecaster.horizon):
+            raise ArgumentError(
+                "step: this forecaster reads columns of later rows; take the row with run, and give forecast the future"
+            )
         self._take(self._read_row(row))
-        return None if self._raw is None else self.forecast(interval=interval)
+        return self.forecast(interval=interval) if self._is_ready else None
 
     def _read_row(self, row: Any) -> Table:
         forecaster = self._forecaster
@@ -238,35 +302,45 @@ class ForecastStream:
             rows: Any = {name: [number] for name, number in row.items()}
         else:
             array = np.asarray(row)
-            if array.shape != (len(forecaster.features),):
-                raise ShapeError(f"row: expected ({len(forecaster.features)},), found shape {array.shape}")
+            if array.shape != (len(forecaster.columns),):
+                raise ShapeError(f"row: expected ({len(forecaster.columns)},), found shape {array.shape}")
             rows = array[None]
-        return read_table("row", rows, forecaster.features, (forecaster.target,), forecaster._time)
+        return read_table("row", rows, forecaster.columns, (forecaster.target,), forecaster._time)
 
-    def _raw_now(self) -> np.ndarray:
-        """What the network gave last. Raises `ShapeError`."""
-        if self._raw is None:
-            window = self._forecaster.window
-            needed = self._stream.warm_up + 1 if window is None else window
-            raise ShapeError(f"history: expected at least {max(needed, 1)} rows, found {self._taken}")
-        return self._raw
-
-    def _read_future(self, future: Any, steps: int) -> np.ndarray:
-        """The known features of the rows that the network reads beyond the history, scaled, (1, rows, features)."""
+    def _read_future(self, future: Any, steps: int) -> dict[str, np.ndarray]:
+        """The columns that a forecast reads beyond the history, in units, (1, rows)."""
         forecaster = self._forecaster
-        needed, names = rows_needed(forecaster, steps), forecaster.known_features
+        rows = known_rows(forecaster, steps)
         if future is None:
-            if needed and names:
+            if rows:
                 raise ArgumentError(
-                    f"future: a forecast of {steps} steps needs {needed} rows of the features that are not fed back: "
-                    f"{', '.join(names)}"
+                    f"future: a forecast of {steps} steps needs {_rows(max(rows.values()))} of the features that are "
+                    f"not fed back: {', '.join(rows)}"
                 )
-            return np.empty((1, needed, 0), forecaster.model.dtype)
+            return {}
+        names = forecaster.known_features
         if not names:
             raise ArgumentError("future: all features are fed back, so there are none to be known in advance")
-        table = read_table("future", future, names, time=forecaster._time, rows=needed)
+        if rows and set(rows) != set(names):  # those that are not read beyond the history may be left out
+            others = [name for name in names if name not in rows]
+            names = tuple(name for name in names if name in rows)
+            table = read_table("future", future, names, others, forecaster._time, max(rows.values()))
+        else:
+            table = read_table("future", future, names, time=forecaster._time, rows=max([0, *rows.values()]))
         self._check_time(table, "future")
-        return forecaster._scaled("future", table.array(names), names)[None]
+        return {name: table.columns[name][None] for name in names}
+
+    def _scaled_future(self, known: dict[str, np.ndarray], steps: int) -> np.ndarray:
+        """The known features as the network reads them, (1, rows, features)."""
+        forecaster = self._forecaster
+        if not known:
+            return np.empty((1, rows_needed(forecaster, steps), 0), forecaster.model.dtype)
+        names = forecaster.known_features
+        return forecaster._scaled("future", np.stack([known[name][0] for name in names], axis=1), names)[None]
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _calibration_of(forecaster: Forecaster) -> Calibration:

@@ -49,6 +49,7 @@ class Plan:
         self.builder = GraphBuilder()
         graph = drop_inert_layers(self._rewritten(model.graph, rates, times))
         del self.builder  # which has weights
+        self.graph = graph
         self.packed = packed_beside(model, graph, shares_weights=not self.has_own_weights)
 
     def run_bytes(self, times: Mapping[str, int]) -> int:
