@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m cylstm``: see `cylstm.cli`."""
 
 from cylstm.cli import main

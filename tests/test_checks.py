@@ -124,9 +124,9 @@ def test_a_file_without_a_check_says_so_and_how_to_add_one(tmp_path, rng, model,
     cylstm.load(tmp_path / "a.cylstm").save(tmp_path / "a.cylstm")  # it is not given again
     source = write_torch(tmp_path / "a.pt", linear_tensors(rng, "fc", 5, 2))
     for path in (tmp_path / "a.cylstm", source):
-        assert main(["verify", str(path)]) == 1
+        assert main(["verify", str(path)]) == 2
         assert "it keeps no check; model.save" in capsys.readouterr().err
-    assert main(["verify", str(tmp_path / "none.cylstm")]) == 1
+    assert main(["verify", str(tmp_path / "none.cylstm")]) == 2
 
 
 def test_a_check_that_does_not_fit_or_is_too_large_is_refused_and_nothing_is_written(tmp_path, model, x):
@@ -156,7 +156,7 @@ def test_convert_keeps_a_check_too(tmp_path, rng, x, capsys):
         assert main(arguments) == 0
         assert main(["verify", target]) == 0
         assert "input (4, 7, 3) gives" in capsys.readouterr().out
-    assert main([*arguments[:-1], str(source)]) == 1
+    assert main([*arguments[:-1], str(source)]) == 2
     wide = write_torch(tmp_path / "b.pt", lstm_tensors(rng, "lstm", 3, 5, dtype=np.float64))
     with pytest.raises(UnsupportedError, match="float64"):
         cylstm.convert(wide, target, layers=[L.LSTM("lstm")], check=x)

@@ -142,7 +142,7 @@ def test_a_summary_of_float64_weights_needs_no_option(tmp_path, rng, capsys):
     ],
 )
 def test_what_fails_is_told_in_one_message_without_a_traceback(source, arguments, message, capsys):
-    assert main([argument.replace("{source}", str(source)) for argument in arguments]) == 1
+    assert main([argument.replace("{source}", str(source)) for argument in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("cylstm: ")
     assert message in captured.err
@@ -200,7 +200,7 @@ def test_errors_name_the_path_that_was_given(tmp_path, source, monkeypatch, caps
         with pytest.raises(FileNotFoundError) as caught:
             write(path)
         assert str(caught.value.filename) == path and str(tmp_path) not in str(caught.value)
-    assert main(["convert", source.name, "none/a.cylstm", "--layers", LAYERS]) == 1
+    assert main(["convert", source.name, "none/a.cylstm", "--layers", LAYERS]) == 2
     err = capsys.readouterr().err
     assert "'none/a.cylstm'" in err and str(tmp_path) not in err
     (tmp_path / "bad.pt").write_bytes(b"nonsense")

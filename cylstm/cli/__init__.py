@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: ``python -m cylstm COMMAND ...``; docs/command-line.md has an example of each command."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NoReturn
 
 from cylstm.cli.commands import COMMANDS
 from cylstm.cli.source import parse_layers
-from cylstm.errors import CylstmError
+from cylstm.errors import CheckError, CylstmError
 
 __all__ = ["main", "parse_layers"]
 
@@ -22,9 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 or 2 (`Command.error_status`) if a file could not be read or written, or the bits are not as expected,
-        or cannot be checked; the reason goes to the standard error. ``predict --stream`` returns 1 if it refused some
-        lines.
+        0, or 2 if a file could not be read or written or does not fit; the reason goes to the standard error. 1 is for
+        what was found: other bits than expected (``verify``, ``bench``), or lines that ``predict --stream`` refused.
 
     Raises
     ------
@@ -43,13 +43,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = shown_lines(str(error)) or (
             "not enough memory" if isinstance(error, MemoryError) else type(error).__name__
         )
-        print(f"cylstm: {text if command.error_status == 1 else ' '.join(text.split())}", file=sys.stderr)
-        return command.error_status
+        print(f"cylstm: {text if command.several_lines else ' '.join(text.split())}", file=sys.stderr)
+        return 1 if isinstance(error, CheckError) else 2
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command and its options. Raises `SystemExit` if there are no such."""
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        try:
+            from argcomplete import autocomplete
+        except ImportError:
+            pass
+        else:
+            autocomplete(parser)
     options, rest = parser.parse_known_args(arguments)
     # argparse takes an input that may be left out only where it follows the model at once
     if len(rest) == 1 and not rest[0].startswith("-") and getattr(options, "input", "") is None:

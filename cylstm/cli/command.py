@@ -26,9 +26,8 @@ class Command(NamedTuple):
         Adds its arguments to a parser.
     run : callable
         Does what the arguments say; returns the exit status, or None for 0.
-    error_status : int
-        The exit status after an error: 1 of the oldest commands, whose messages may have several lines; 2 of all
-        others, whose messages have one.
+    several_lines : bool
+        Whether messages of errors keep their lines, such as those that propose layers; else they are one line.
     """
 
     name: str
@@ -36,7 +35,7 @@ class Command(NamedTuple):
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
-    error_status: int = 2
+    several_lines: bool = False
 
 
 def tell(text: str) -> None:

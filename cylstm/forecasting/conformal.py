@@ -42,6 +42,15 @@ class Calibration(NamedTuple):
         """How many steps of a forecast have intervals."""
         return len(self.residuals)
 
+    def alpha(self, steps: int, coverage: float | None = None) -> np.ndarray:
+        """With which probability each step may miss, of the coverage or of another one. Raises `ShapeError`."""
+        share = self.coverage if coverage is None else check_coverage(coverage)
+        if _rank(self.forecasts, share) > self.forecasts:
+            raise ShapeError(
+                f"coverage: {share} needs more than the {self.forecasts} forecasts that were calibrated on"
+            )
+        return np.full(steps, 1.0 - share)
+
     def half_widths(self, alpha: np.ndarray) -> np.ndarray:
         """Of intervals that miss with these probabilities, one for each of the first steps; infinite below 1 / (n + 1).
 

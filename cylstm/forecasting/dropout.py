@@ -190,19 +190,19 @@ class NoisyWalk:
             )
 
     def forecast(self, last: np.ndarray, steps: int, known: np.ndarray) -> np.ndarray:
-        """The forecast of each sample, (samples, steps), in units."""
+        """The forecast of each sample, (samples, steps), in units and not clipped."""
         forecaster = self._forecaster
         if self._raw is None:
             raise ShapeError("history: the network with dropout is still warming up; give it more rows")
         ahead = self._stream.copy() if steps > forecaster.horizon else self._stream
         found = roll(forecaster, ahead, self._raw, np.repeat(last, self._samples), steps, known)
-        return forecaster._clipped(forecaster.target, found[forecaster._point])
+        return found[forecaster._point]
 
 
 def noisy_forecasts(
     forecaster: Forecaster, past: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray], steps: int
 ) -> np.ndarray:
-    """The forecast of each sample from windows, (samples, origins, steps), in units; as `roll_windows` takes them."""
+    """The forecast of each sample from windows, (samples, origins, steps), not clipped; see `roll_windows`."""
     assert forecaster._dropout is not None
     samples = forecaster._dropout.samples
     network = NoisyNetwork(forecaster.model, forecaster._dropout)
@@ -220,7 +220,7 @@ def noisy_forecasts(
             },
             steps,
         )[forecaster._point]
-        parts.append(forecaster._clipped(forecaster.target, found).reshape(samples, -1, steps))
+        parts.append(found.reshape(samples, -1, steps))
     return np.concatenate(parts, axis=1)
 
 
@@ -231,13 +231,13 @@ def spreads(samples: np.ndarray) -> np.ndarray:
         row, step = np.argwhere(~(found > 0))[0]
         raise ArgumentError(
             f"interval='both': the samples with dropout are all the same (forecast {row}, step {step + 1}), so their "
-            "spread divides no residuals; the rates may be too small, or limits= clip all of them"
+            "spread divides no residuals; give larger rates or more samples"
         )
     return np.asarray(found)
 
 
 def noisy_interval(
-    forecaster: Forecaster, kind: str, mean: np.ndarray, samples: np.ndarray
+    forecaster: Forecaster, kind: str, mean: np.ndarray, samples: np.ndarray, coverage: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Low and high (forecasts, steps) of forecasts and of their samples (samples, forecasts, steps).
 
@@ -248,15 +248,16 @@ def noisy_interval(
     """
     assert forecaster._dropout is not None
     if kind == "dropout":
-        level = (1.0 - forecaster._dropout.coverage) / 2
+        share = forecaster._dropout.coverage if coverage is None else check_coverage(coverage)
+        level = (1.0 - share) / 2
         low, high = np.quantile(samples, [level, 1.0 - level], axis=0)
-        return low, high
+        return forecaster._clipped(forecaster.target, low), forecaster._clipped(forecaster.target, high)
     calibration: Calibration | None = forecaster._normalised
     assert calibration is not None
     steps = mean.shape[1]
     if steps > calibration.steps:
         raise ShapeError(f"interval: {calibration.steps} steps were calibrated, found {steps}; see calibrate(steps=)")
-    half = calibration.half_widths(np.full(steps, 1.0 - calibration.coverage)) * spreads(samples)
+    half = calibration.half_widths(calibration.alpha(steps, coverage)) * spreads(samples)
     return (
         forecaster._clipped(forecaster.target, mean - half),
         forecaster._clipped(forecaster.target, mean + half),

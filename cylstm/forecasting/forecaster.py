@@ -374,6 +374,11 @@ class Forecaster:
         return dict(self._feedback)
 
     @property
+    def time(self) -> str | None:
+        """The column of times in tables."""
+        return self._time
+
+    @property
     def units(self) -> Mapping[str, str]:
         """Of features and the target, those that are known."""
         return dict(self._units)
@@ -391,6 +396,7 @@ class Forecaster:
         *,
         outputs: Sequence[str] | None = None,
         interval: bool | str = False,
+        coverage: float | None = None,
         samples: int | None = None,
         seed: int = 0,
     ) -> Any:
@@ -413,6 +419,8 @@ class Forecaster:
             Give the forecast and an interval: True or ``"conformal"`` is that of `calibrate`; ``"dropout"`` lies
             between two quantiles of forecasts with dropout; ``"both"`` is as wide as they are apart, times what
             ``calibrate(interval="both")`` found.
+        coverage : float, optional
+            Of the interval, if it is not to be that of the calibration, or of `dropout`.
         samples : int, optional
             Give so many sample paths, drawn from ``"mu"`` and ``"sigma"``: beyond the horizon each goes on from its own
             draws. Within it the steps of a path are drawn one by one, as the network says nothing of their dependence.
@@ -435,7 +443,9 @@ class Forecaster:
         """
         stream = self.stream()
         stream.run(history)
-        return stream.forecast(steps, future, outputs=outputs, interval=interval, samples=samples, seed=seed)
+        return stream.forecast(
+            steps, future, outputs=outputs, interval=interval, coverage=coverage, samples=samples, seed=seed
+        )
 
     def stream(self, *, adapt: float | None = None) -> ForecastStream:
         """A forecaster that goes on row by row, at the start of a series.

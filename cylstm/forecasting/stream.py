@@ -146,19 +146,21 @@ class ForecastStream:
         if not self._is_ready:
             raise ShapeError(f"history: expected at least {_rows(self._rows_needed)}, found {self._taken}")
 
-    def _interval(self, steps: int, future: Any = None, kind: str = "conformal") -> np.ndarray:
+    def _interval(
+        self, steps: int, future: Any = None, kind: str = "conformal", coverage: float | None = None
+    ) -> np.ndarray:
         """Forecast, low and high, (3, steps). Raises `ShapeError` beyond what was calibrated."""
         forecaster = self._forecaster
         if kind != "conformal":
             mean, samples = self.forecast(steps, future), self._noisy_samples(steps, future)
-            ends = [end[0] for end in noisy_interval(forecaster, kind, mean[None], samples[:, None])]
+            ends = [end[0] for end in noisy_interval(forecaster, kind, mean[None], samples[:, None], coverage)]
             return np.stack([mean, *ends])
         calibration = _calibration_of(forecaster)
         if steps > calibration.steps:
             raise ShapeError(
                 f"interval: {calibration.steps} steps were calibrated, found {steps}; see calibrate(steps=)"
             )
-        alpha = np.full(steps, 1.0 - calibration.coverage)
+        alpha = calibration.alpha(steps, coverage)
         if self._adaptive is not None:
             followed = len(self._adaptive.alpha)
             if steps > followed:
@@ -187,6 +189,7 @@ class ForecastStream:
         *,
         outputs: Sequence[str] | None = None,
         interval: bool | str = False,
+        coverage: float | None = None,
         samples: int | None = None,
         seed: int = 0,
     ) -> Any:
@@ -194,7 +197,7 @@ class ForecastStream:
 
         Parameters
         ----------
-        steps, future, outputs, interval, samples, seed
+        steps, future, outputs, interval, coverage, samples, seed
             As `Forecaster.forecast` takes them.
 
         Returns
@@ -216,10 +219,12 @@ class ForecastStream:
             given = "outputs" if samples is None else "samples"
             raise ArgumentError(f"{given}: an interval is that of the forecast; give one of the two")
         kind = check_interval(forecaster, interval)
+        if coverage is not None and (kind is None or self._adaptive is not None):
+            raise ArgumentError("coverage: it is that of an interval=, of a stream without adapt=")
         if kind is not None:
             if kind != "conformal" and self._adaptive is not None:
                 raise ArgumentError("interval: a stream with adapt= follows conformal intervals alone")
-            return tuple(self._interval(count, future, kind))
+            return tuple(self._interval(count, future, kind, coverage))
         if samples is not None:
             if outputs is not None:
                 raise ArgumentError("samples: they are those of the target; give one of samples and outputs")

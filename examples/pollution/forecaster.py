@@ -19,8 +19,11 @@ import cylstm
 CONTEXT = 10 * 24
 
 
-def make_forecaster(kind: str) -> cylstm.Forecaster:
-    """A committed network with the scaling that its file keeps as text: it forecasts scaled changes of PM2.5."""
+def make_forecaster(kind: str, dropout: float = 0.0) -> cylstm.Forecaster:
+    """A committed network with the scaling that its file keeps as text: it forecasts scaled changes of PM2.5.
+
+    With `dropout` it forecasts with this share of the LSTM's state dropped too, one mask for a whole sample.
+    """
     model = cylstm.load(HERE / "weights" / f"{kind}.cylstm")
     scaling = Scaling.from_json(model.metadata["scaling"])
     scalers = {
@@ -38,6 +41,7 @@ def make_forecaster(kind: str) -> cylstm.Forecaster:
         horizon=LEADS,
         units={"pm2.5": "ug/m3"},
         time="hour",
+        dropout=None if not dropout else {"rates": {"lstm.l0": {"recurrent_dropout": dropout, "masks": "sequence"}}},
     )
 
 
@@ -45,6 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", help="the hourly series; default: the variable CSV, the real series, the sample")
     parser.add_argument("--kind", choices=FEATURES, default="multivariate", help="default: %(default)s")
+    parser.add_argument(
+        "--dropout", type=float, default=0.0, metavar="RATE", help="measure intervals with dropout too, in a minute"
+    )
     parser.add_argument("--save", type=Path, help="write the calibrated forecaster to this .cylstm file")
     given = parser.parse_args(arguments)
     path = find_csv(given.csv)
@@ -56,11 +63,19 @@ def main(arguments: list[str] | None = None) -> None:
     if not len(calibrated_on) or series.years()[-1] < TEST_YEAR:
         raise SystemExit(f"expected {CONTEXT} hours before {TEST_YEAR}, hours of {TEST_YEAR - 1} after them, and of it")
     before = {name: column[: calibrated_on[-1] + 1] for name, column in table.items()}
-    forecaster = make_forecaster(given.kind).calibrate(before, calibrated_on[0], coverage=0.9)
+    forecaster = make_forecaster(given.kind, given.dropout).calibrate(before, calibrated_on[0], coverage=0.9)
     print(f"Intervals of 90%, calibrated on {TEST_YEAR - 1}:")
     print(forecaster.evaluate(table, f"{TEST_YEAR}-01-01", season=24, block=168))
     print("\nIntervals that adapt:")
     print(forecaster.evaluate(table, f"{TEST_YEAR}-01-01", season=24, block=168, adapt=0.01))
+    if given.dropout:
+        forecaster = forecaster.calibrate(before, calibrated_on[0], coverage=0.9, interval="both")
+        for kind, title in {
+            "dropout": "Intervals between quantiles of 100 forecasts with dropout",
+            "both": f"Intervals as wide as these are apart, calibrated on {TEST_YEAR - 1}",
+        }.items():
+            print(f"\n{title}, rate {given.dropout:g}:")
+            print(forecaster.evaluate(table, f"{TEST_YEAR}-01-01", season=24, block=168, interval=kind))
     if given.save:
         forecaster.save(given.save)
         print(f"\nWritten: {given.save}")

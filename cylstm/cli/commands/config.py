@@ -19,5 +19,4 @@ COMMAND = Command(
     example="config",
     add_arguments=lambda parser: None,
     run=_config,
-    error_status=1,
 )

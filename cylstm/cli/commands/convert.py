@@ -72,5 +72,5 @@ COMMAND = Command(
     example="""convert weights.pt model.cylstm --layers 'LSTM("lstm"), Last(), Linear("fc")'""",
     add_arguments=_add_arguments,
     run=_convert,
-    error_status=1,
+    several_lines=True,
 )

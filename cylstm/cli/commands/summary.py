@@ -33,5 +33,5 @@ COMMAND = Command(
     example="summary model.cylstm",
     add_arguments=add_source,
     run=_summary,
-    error_status=1,
+    several_lines=True,
 )

@@ -24,5 +24,4 @@ COMMAND = Command(
     example="verify model.cylstm",
     add_arguments=_add_arguments,
     run=_verify,
-    error_status=1,
 )

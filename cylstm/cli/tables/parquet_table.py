@@ -14,7 +14,7 @@ from cylstm.errors import FormatError, UnsupportedError
 from cylstm.formats.whole_file import whole_file
 
 
-def _pyarrow(path: str) -> tuple[Any, Any]:
+def pyarrow_of(path: str) -> tuple[Any, Any]:
     """pyarrow and its module of parquet files. Raises `UnsupportedError` if they are not installed."""
     try:
         import pyarrow
@@ -36,7 +36,7 @@ def open_parquet(path: str, columns: Columns) -> Iterator[Table]:
     UnsupportedError
         If pyarrow is not installed.
     """
-    pyarrow, parquet = _pyarrow(path)
+    pyarrow, parquet = pyarrow_of(path)
     with open(path, "rb") as file:
         try:
             table = parquet.ParquetFile(file)
@@ -78,7 +78,7 @@ def _numbers(path: str, names: Sequence[str], place: int, column: np.ndarray, fi
 @contextlib.contextmanager
 def write_parquet(path: str, outputs: Sequence[Output]) -> Iterator[Callable[[Pieces], None]]:
     """Takes pieces of results, and writes them as rows: see `one_table`."""
-    pyarrow, parquet = _pyarrow(path)
+    pyarrow, parquet = pyarrow_of(path)
     with whole_file(path) as file, contextlib.ExitStack() as stack:
         rows = 0
         writer: Any = None
