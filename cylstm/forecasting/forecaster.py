@@ -102,11 +102,14 @@ class Forecaster:
     __slots__ = (
         "_calibration",
         "_carry",
+        "_centers",
         "_change",
+        "_columns",
         "_dropout",
         "_features",
         "_feedback",
         "_horizon",
+        "_is_windowed",
         "_limits",
         "_model",
         "_most_ahead",
@@ -156,6 +159,8 @@ class Forecaster:
         self._time = None if time is None else _name("time", time)
         self._carry = check_flag("carry", carry)
         self._sources = self._read_shifted(shifted)
+        #: of a history that it reads: the features, and those that shifted ones are read from
+        self._columns = tuple(dict.fromkeys(column for column, _ in self._sources.values()))
         self._most_ahead = max(0, *(rows for _, rows in self._sources.values()))
         self._check_input()
         self._check_names()
@@ -165,7 +170,14 @@ class Forecaster:
         self._target_scaling = self._read_target_scaling(target_scaling)
         self._feedback = self._read_feedback(feedback)
         self._window = self._read_window(window)
+        #: whether each forecast is scaled anew from a window in units
+        self._is_windowed = (
+            self._carry
+            or any(source != (name, 0) for name, source in self._sources.items())
+            or any(scaling.is_local for scaling in (*self._scaling.values(), self._target_scaling))
+        )
         self._check_windowed()
+        self._centers: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray] | None] = {}
         self._limits = _read_limits(limits)
         self._units = _read_units(units, {*self.columns, self._target})
         self._dropout: Dropout | None = read_dropout(dropout, model)
@@ -292,15 +304,6 @@ class Forecaster:
         return found
 
     @property
-    def _is_windowed(self) -> bool:
-        """Whether each forecast is scaled anew from a window in units."""
-        return (
-            self._carry
-            or any(source != (name, 0) for name, source in self._sources.items())
-            or any(scaling.is_local for scaling in (*self._scaling.values(), self._target_scaling))
-        )
-
-    @property
     def _keeps_past(self) -> bool:
         """Whether a stream keeps its last rows in units."""
         return self._is_windowed or (self._dropout is not None and self._window is not None)
@@ -346,7 +349,7 @@ class Forecaster:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of a history that it reads: the features, and those that shifted ones are read from."""
-        return tuple(dict.fromkeys(column for column, _ in self._sources.values()))
+        return self._columns
 
     @property
     def target(self) -> str:
@@ -668,9 +671,13 @@ class Forecaster:
 
     def _scaled(self, what: str, units: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """(..., names) in units as the network reads them. Raises `ArgumentError` about a number it cannot read."""
+        centers = self._centers_of(tuple(names))
         with np.errstate(all="ignore"):
-            columns = [self._scaling[name].scaled(units[..., i]) for i, name in enumerate(names)]
-            scaled = np.stack(columns, axis=-1).astype(self._model.dtype) if names else units.astype(self._model.dtype)
+            if centers is not None:
+                scaled: np.ndarray = ((units - centers[0]) / centers[1]).astype(self._model.dtype)
+            else:
+                columns = [self._scaling[name].scaled(units[..., i]) for i, name in enumerate(names)]
+                scaled = np.stack(columns, axis=-1).astype(self._model.dtype)
         is_finite = np.isfinite(scaled)
         if not is_finite.all():
             found = np.argwhere(~is_finite)[0]
@@ -678,6 +685,17 @@ class Forecaster:
             place = f"row {found[-2]}: " if len(found) > 1 else ""
             raise ArgumentError(f"{what}: {place}{name!r} of {units[tuple(found)]} cannot be scaled")
         return scaled
+
+    def _centers_of(self, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+        """What is subtracted from these columns and what they are divided by, if that is all: for all at once."""
+        if names not in self._centers:
+            pairs = [self._scaling[name].center for name in names]
+            found = [pair for pair in pairs if pair is not None]
+            self._centers[names] = None
+            if len(found) == len(pairs):
+                centers, scales = np.array(found, np.float64).reshape(-1, 2).T
+                self._centers[names] = centers, scales
+        return self._centers[names]
 
     def _in_units(self, name: str, raw: np.ndarray, last: np.ndarray, scalings: Scalings | None = None) -> np.ndarray:
         """One output (batch, steps) of one call of the network in units, float64; not clipped.

@@ -65,6 +65,10 @@ def roll(
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
     batch = len(raw)
     columns = [forecaster.features.index(name) for name in forecaster.known_features]
+    fed_back = [
+        (output, names.index(output), forecaster.features.index(feature))
+        for output, feature in forecaster._feedback.items()
+    ]
     for start in range(0, steps, horizon):
         if seed is not None:
             raw = drawn(names, raw, seed, start)
@@ -75,9 +79,8 @@ def roll(
             break
         rows = np.empty((batch, horizon, len(forecaster.features)), raw.dtype)
         rows[:, :, columns] = known[:, start : start + horizon]
-        for output, feature in forecaster._feedback.items():
-            fed = forecaster._fed_back(output, raw[:, :, names.index(output)], units[output])
-            rows[:, :, forecaster.features.index(feature)] = fed
+        for output, place, column in fed_back:
+            rows[:, :, column] = forecaster._fed_back(output, raw[:, :, place], units[output])
         last = units[forecaster._point][:, -1]
         found = forecaster._reader.read(stream.run(rows))
         assert found is not None

@@ -156,6 +156,14 @@ class Scaling(NamedTuple):
         """Whether it has numbers of the window that a forecast is made from."""
         return any(part.is_local for part in self.parts)
 
+    @property
+    def center(self) -> tuple[float, float] | None:
+        """What is subtracted and divided by, if that is all that it does."""
+        if len(self.parts) != 1 or self.parts[0].kind not in ("standard", "robust"):
+            return None
+        center, scale = self.parts[0].numbers.values()
+        return (center, scale) if isinstance(center, float) and isinstance(scale, float) else None
+
     def at(self, window: np.ndarray) -> Scaling:
         """Itself, with the numbers of windows (batch, time) in units where it is local."""
         parts = []

@@ -37,7 +37,10 @@ def rows_behind(forecaster: Forecaster) -> int:
 
 def known_rows(forecaster: Forecaster, steps: int) -> dict[str, int]:
     """Column -> how many rows beyond the history a forecast of so many steps reads of it, of those that are read."""
-    needed, fed = rows_needed(forecaster, steps), set(forecaster._feedback.values())
+    needed = rows_needed(forecaster, steps)
+    if needed + forecaster._most_ahead == 0:
+        return {}
+    fed = set(forecaster._feedback.values())
     found: dict[str, int] = {}
     for column, rows in forecaster._sources.values():
         if column not in fed and needed + rows > 0:

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from series import FEATURES, HERE, LEADS, SAMPLE, TEST_YEAR, Scaling, find_csv, read_csv
+from series import FEATURES, HERE, LEADS, SAMPLE, TEST_YEAR, Scaling, Series, find_csv, read_csv
 
 import cylstm
 
@@ -45,6 +45,26 @@ def make_forecaster(kind: str, dropout: float = 0.0) -> cylstm.Forecaster:
     )
 
 
+def table_of(series: Series, kind: str) -> dict[str, np.ndarray]:
+    """The columns that a network reads, by name, and the hours."""
+    return dict(zip(FEATURES[kind], series.select(kind).T, strict=True)) | {"hour": series.hours}
+
+
+def before_test_year(series: Series, kind: str) -> tuple[dict[str, np.ndarray], int]:
+    """The table up to `TEST_YEAR`, and the row of the year before from which on intervals are calibrated.
+
+    Raises
+    ------
+    SystemExit
+        If the series has not enough of both years.
+    """
+    years = series.years()
+    rows = np.flatnonzero((years == TEST_YEAR - 1) & (np.arange(len(years)) >= CONTEXT))
+    if not len(rows) or years[-1] < TEST_YEAR:
+        raise SystemExit(f"expected {CONTEXT} hours before {TEST_YEAR}, hours of {TEST_YEAR - 1} after them, and of it")
+    return {name: column[: rows[-1] + 1] for name, column in table_of(series, kind).items()}, int(rows[0])
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", help="the hourly series; default: the variable CSV, the real series, the sample")
@@ -58,18 +78,15 @@ def main(arguments: list[str] | None = None) -> None:
     series = read_csv(path)
     if path.resolve() == SAMPLE:
         print("This is the bundled SYNTHETIC sample: its errors say nothing about forecasts of real air.")
-    table = dict(zip(FEATURES[given.kind], series.select(given.kind).T, strict=True)) | {"hour": series.hours}
-    calibrated_on = np.flatnonzero((series.years() == TEST_YEAR - 1) & (np.arange(len(series.hours)) >= CONTEXT))
-    if not len(calibrated_on) or series.years()[-1] < TEST_YEAR:
-        raise SystemExit(f"expected {CONTEXT} hours before {TEST_YEAR}, hours of {TEST_YEAR - 1} after them, and of it")
-    before = {name: column[: calibrated_on[-1] + 1] for name, column in table.items()}
-    forecaster = make_forecaster(given.kind, given.dropout).calibrate(before, calibrated_on[0], coverage=0.9)
+    table = table_of(series, given.kind)
+    before, first = before_test_year(series, given.kind)
+    forecaster = make_forecaster(given.kind, given.dropout).calibrate(before, first, coverage=0.9)
     print(f"Intervals of 90%, calibrated on {TEST_YEAR - 1}:")
     print(forecaster.evaluate(table, f"{TEST_YEAR}-01-01", season=24, block=168))
     print("\nIntervals that adapt:")
     print(forecaster.evaluate(table, f"{TEST_YEAR}-01-01", season=24, block=168, adapt=0.01))
     if given.dropout:
-        forecaster = forecaster.calibrate(before, calibrated_on[0], coverage=0.9, interval="both")
+        forecaster = forecaster.calibrate(before, first, coverage=0.9, interval="both")
         for kind, title in {
             "dropout": "Intervals between quantiles of 100 forecasts with dropout",
             "both": f"Intervals as wide as these are apart, calibrated on {TEST_YEAR - 1}",

@@ -21,7 +21,7 @@ KINDS = {"univariate": 1, "multivariate": 8}
 def example(monkeypatch):
     """The example's modules, importable."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    for name in ("series", "synthetic", "recipe", "prune", "intervals", "explain"):
+    for name in ("series", "synthetic", "recipe", "prune", "intervals", "explain", "forecaster", "demo"):
         sys.modules.pop(name, None)
     import series
     import synthetic
@@ -71,6 +71,36 @@ def test_a_csv_that_is_not_the_series_is_refused_by_line_and_column(example, tmp
         path.write_text("\n".join(change(list(lines))) + "\n")
         with pytest.raises(series.DataError, match=message):
             series.read_csv(path)
+
+
+def test_the_demo_forecasts_with_the_file_that_it_wrote(example, capsys):
+    series, _ = example
+    import demo
+    import forecaster
+
+    found = series.read_csv(SAMPLE)
+    demo.show_forecaster(found)
+    text = capsys.readouterr().out
+    before, first = forecaster.before_test_year(found, "multivariate")
+    made = forecaster.make_forecaster("multivariate").calibrate(before, first, coverage=0.9)
+    mean, low, high = made.forecast(forecaster.table_of(found, "multivariate"), interval=True)
+    for lead in (1, 6, 12, 24):
+        numbers = f"{mean[lead - 1]:.0f} ug/m3, 90% between {low[lead - 1]:.0f} and {high[lead - 1]:.0f}\n"
+        assert re.search(rf" {lead} hours? +ahead +{re.escape(numbers)}", text)
+    assert "hour by hour and from the whole history: the same bits" in text
+
+
+def test_the_demo_says_first_what_the_sample_cannot_show(example, monkeypatch, capsys, tmp_path):
+    series, _ = example
+    import demo
+
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--csv", str(SAMPLE), "--out", str(tmp_path / "x.png")])
+    monkeypatch.setattr(demo, "forecast_all", lambda *given: (_ for _ in ()).throw(SystemExit("far enough")))
+    with pytest.raises(SystemExit, match="far enough"):
+        demo.main()
+    text = capsys.readouterr().out
+    cannot, shown = text.index("It cannot show how good"), text.index("A forecaster is one file")
+    assert text.index("SYNTHETIC") < cannot < shown
 
 
 def test_the_contributions_to_a_forecast_add_up_to_it_and_are_drawn(example, tmp_path, capsys):
