@@ -90,8 +90,8 @@ def test_the_demo_forecasts_with_the_file_that_it_wrote(example, capsys):
     assert "hour by hour and from the whole history: the same bits" in text
 
 
-def test_the_demo_says_first_what_the_sample_cannot_show(example, monkeypatch, capsys, tmp_path):
-    series, _ = example
+@pytest.mark.usefixtures("example")
+def test_the_demo_says_first_what_the_sample_cannot_show(monkeypatch, capsys, tmp_path):
     import demo
 
     monkeypatch.setattr(sys, "argv", ["demo.py", "--csv", str(SAMPLE), "--out", str(tmp_path / "x.png")])
