@@ -12,6 +12,7 @@
 # make test-armhf       on 32 bits,
 # make test-armv6       the first Pi's (C tests only),
 # make test-old-x86     and on x86 without AVX
+# make docs             these pages as a site, into build/site
 # make bench            every table of bench/results and docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
 # make lint             ruff, clang-format, which folder may import which (import-linter), mypy, pyright over a user's
@@ -24,8 +25,9 @@ PYTEST_ARGS ?=
 CSV ?=
 SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 
-.PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 test-debian-testing test-arm64 test-arm64-debian-12 \
-	test-armhf test-armv6 test-old-x86 bench csrc lint format clean
+.PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
+	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs csrc lint \
+	format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -54,6 +56,11 @@ test-old-x86: $(VENV)/test
 
 bench: $(VENV)/peers
 	$(BIN)/python bench/run_all.py
+
+docs: $(VENV)/docs
+	$(BIN)/python docs/generate.py --check
+	rm -rf build/site
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/site-trees -c docs . build/site
 
 csrc:
 	$(MAKE) -C csrc $(if $(BUILD),BUILD=$(BUILD)) $(if $(SANITIZE),SANITIZE=$(SANITIZE))
@@ -108,6 +115,10 @@ $(VENV)/peers: $(BIN)/python $(SOURCES)
 
 $(VENV)/lint: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['lint'])")
+	touch $@
+
+$(VENV)/docs: $(VENV)/test pyproject.toml
+	$(BIN)/python -m pip install --quiet $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
 	touch $@
 
 clean:

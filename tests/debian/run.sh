@@ -6,7 +6,7 @@
 #   run.sh testing [COMMAND...]  the release after it: Python 3.14 and GCC 16
 #
 # COMMAND runs in a copy of the tree; what it makes there is kept for the next run. Without one: make demo, make test,
-# and what the README says to install the package, in another copy. The root is kept in $EMULATION, build/emulation if
+# and what docs/install.md says to install the package, in another copy. The root is kept in $EMULATION, build/emulation if
 # not set, and made anew in another month.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -82,8 +82,8 @@ if [ $# -gt 0 ]; then
 else
     run_in cylstm make demo test
     rm -rf "$SYSTEM/srv/newcomer"
-    INSTALL=$(sed -n '/^<!-- begin install -->/,/^<!-- end install -->/{/^<!--/d; /^```/d; p}' README.md)
-    [ -n "$INSTALL" ] || fail "README.md has no section install"
+    INSTALL=$(sed -n '/^<!-- begin install -->/,/^<!-- end install -->/{/^<!--/d; /^```/d; p}' docs/install.md)
+    [ -n "$INSTALL" ] || fail "docs/install.md has no section install"
     run_in newcomer sh -ec "$INSTALL"
     # a machine where something is missing, which tmpfs hides, says what
     run_in newcomer .venv/bin/pip install --quiet 'setuptools>=77' cython

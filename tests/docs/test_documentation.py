@@ -11,9 +11,7 @@ import cylstm
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    page
-    for folder in ("", "docs", "docs/design", "bench", "bench/results", "examples/*", "tests")
-    for page in ROOT.glob(f"{folder}/*.md".lstrip("/"))
+    page for pattern in ("*.md", "docs/**/*.md", "bench/**/*.md", "examples/**/*.md") for page in ROOT.glob(pattern)
 )
 
 pytestmark = pytest.mark.skipif(not (ROOT / "bench").exists(), reason="the benchmarks are not in this copy")

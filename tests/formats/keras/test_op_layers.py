@@ -147,7 +147,7 @@ def test_an_operation_is_tensorflows(tmp_path, operation, constants, attributes,
 @pytest.mark.parametrize(
     ("operation", "constants", "attributes", "message"),
     [
-        ("Conv2D", {}, {}, "TensorFlow's operation Conv2D is not supported; docs/layers.md lists"),
+        ("Conv2D", {}, {}, "TensorFlow's operation Conv2D is not supported; docs/supported.md lists"),
         ("RandomUniform", {}, {}, "RandomUniform: random numbers, which differ"),
         ("While", {}, {}, "While: it calls a function that the file does not hold"),
         ("Where", {}, {}, "Where: its result's size depends on the numbers; use tf.where of three"),

@@ -143,7 +143,7 @@ def add_op_layer(operations: Operations, call: LayerCall, args: Sequence[Any]) -
     operation = OPERATIONS.get(name)
     if operation is None:
         raise UnsupportedError(
-            f"{call.what}: TensorFlow's operation {name:.60} is not supported; docs/layers.md lists the "
+            f"{call.what}: TensorFlow's operation {name:.60} is not supported; docs/supported.md lists the "
             f"{len(OPERATIONS)} that are. Use a layer of Keras's instead, or a Lambda, which custom_layers= reads"
         )
     inputs = _inputs(call, args)

@@ -41,7 +41,7 @@ def add_tensorflow(operations: Operations, call: LayerCall, args: Sequence[Any])
     function = next((FUNCTIONS[one] for one in (name, last, f"math.{last}") if one in FUNCTIONS), None)
     if function is None:
         raise UnsupportedError(
-            f"{call.what}: the function tf.{given:.60} is not supported; docs/layers.md lists the "
+            f"{call.what}: the function tf.{given:.60} is not supported; docs/supported.md lists the "
             f"{len(FUNCTIONS)} that are"
         )
     if name == "einsum" and len(args) < 2:

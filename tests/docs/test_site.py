@@ -1,0 +1,73 @@
+"""What the pages take from the code is as the code is, and every public name stands in the reference."""
+
+import importlib
+import re
+import sys
+
+import pytest
+
+import cylstm
+import cylstm.explain
+import cylstm.explain.plot
+import cylstm.forecasting
+
+from tests import ROOT
+
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def generate():
+    sys.path.insert(0, str(DOCS))
+    try:
+        yield importlib.import_module("generate")
+    finally:
+        sys.path.remove(str(DOCS))
+
+
+def test_what_the_pages_take_from_the_code_is_as_the_code_is(generate, capsys):
+    assert generate.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_page_that_differs_from_the_code_is_named(generate, monkeypatch, tmp_path, capsys):
+    for page in generate.SECTIONS:
+        (tmp_path / page).write_text((DOCS / page).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(generate, "DOCS", tmp_path)
+    stale = (tmp_path / "supported.md").read_text(encoding="utf-8").replace("`LSTM`", "")
+    (tmp_path / "supported.md").write_text(stale, encoding="utf-8")
+    assert generate.main(["--check"]) == 1
+    assert "not as the code is: supported.md;" in capsys.readouterr().err
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "pages"),
+    [
+        (cylstm, "*.rst"),
+        (cylstm.explain, "explain.rst"),
+        (cylstm.explain.plot, "explain.rst"),
+        (cylstm.forecasting, "forecasting.rst"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_public_name_stands_in_the_reference(module, pages):
+    text = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob(pages))
+    found = {name.rpartition(".")[2] for name in re.findall(r"^\.\. (?:auto\w+|data):: ([\w.]+)$", text, re.MULTILINE)}
+    assert set(module.__all__) - found == set()
+
+
+@pytest.mark.skipif(not (ROOT / "CONTRIBUTING.md").exists(), reason="not all pages are in this copy")
+def test_every_page_is_in_the_navigation_once():
+    """Each section's page lists its own; the site is built of these lists."""
+    listed = [(ROOT / "docs" / "index.md").resolve()]
+    for page in listed:
+        if page.suffix == ".md":
+            text = "".join(
+                re.findall(r"<!-- begin pages -->\n(.*?)<!-- end pages -->", page.read_text("utf-8"), re.DOTALL)
+            )
+            found = re.findall(r"^[-|] \[[^\]]*\]\(([\w./-]+)\)", text, re.MULTILINE)
+            listed += [(page.parent / path).resolve() for path in found]
+    assert len(listed) == len(set(listed))
+    pages = {page for pattern in ("*.md", "*.rst") for page in DOCS.rglob(pattern)}
+    assert pages - set(listed) == set()
