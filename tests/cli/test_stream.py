@@ -58,6 +58,22 @@ def test_names_in_a_first_line_say_where_the_features_are(sequence, rng):
     assert numbers(out).tobytes() == model.predict(x).tobytes()
 
 
+@pytest.mark.parametrize("features", [["rain", "sun", "wind"], ["rain"], 3, {"rain": 0}], ids=str)
+def test_names_may_be_any_value_of_json_and_count_where_they_are_a_list_of_as_many(sequence, tmp_path, rng, features):
+    model, _ = sequence
+    path = str(tmp_path / "named.cylstm")
+    model.save(path, metadata={"features": features, "targets": ["high", "low"]})
+    rain, sun, wind = x = rng.standard_normal(3).astype(np.float32)
+    given = json.dumps({"wind": float(wind), "rain": float(rain), "sun": float(sun)}) + "\n"
+    status, out, err = ran("predict", path, "--stream", given=given)
+    if features == ["rain", "sun", "wind"]:
+        assert (status, err) == (0, "")
+        assert np.array([*json.loads(out).values()], np.float32).tobytes() == model.stream().step(x).tobytes()
+        assert list(json.loads(out)) == ["high", "low"]
+    else:
+        assert status == 1 and "the file does not name its features" in err
+
+
 def test_names_that_are_others_refuse_all_lines_below(sequence):
     status, out, err = ran("predict", sequence[1], "--stream", given="rain,sun,snow\n1,2,3\n4,5,6\n")
     assert (status, out, err.count("\n")) == (1, "", 3)
