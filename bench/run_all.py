@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import _common
+import picture
 import summary
 
 HERE = Path(__file__).parent
@@ -68,6 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
             failed.append(name)
     if options.folder == summary.RESULTS:
         summary.main([])
+        picture.main([])
     print(f"{time.monotonic() - begin:.0f} s in all; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 

@@ -64,6 +64,32 @@ def test_the_tables_of_the_performance_page_are_those_of_the_results(tmp_path):
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
 
 
+def test_the_picture_of_the_readme_is_that_of_the_results(tmp_path):
+    subprocess.run([sys.executable, ROOT / "bench" / "picture.py", "--output", tmp_path / "step.svg"], check=True)
+    kept = (ROOT / "bench" / "results" / "step.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "step.svg").read_text(encoding="utf-8") == kept
+
+
+def test_the_figures_of_the_readme_are_those_of_the_performance_page():
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    steps = page[page.index("**One step") : page.index("**A sequence")]
+    rows = {}
+    for size, *times in re.findall(r"^\| (\d+, \d+) +\| +([\d.]+) .*?\| +[A-Za-z ]+ ([\d.]+) \(", steps, re.MULTILINE):
+        rows[size] = times
+    start = dict(re.findall(r"^\| (CyLSTM|PyTorch) +\| +([\d.]+ \| +[\d.]+) \|", page, re.MULTILINE))
+    ours, theirs = (re.split(r" \| +", start[name]) for name in ("CyLSTM", "PyTorch"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    small, large = rows["8, 32"], rows["128, 256"]
+    assert (
+        f"takes {small[0]} us, in the next engine {small[1]} us; of 128 and 256, {large[0]} us and {large[1]} us"
+        in text
+    )
+    assert (
+        f"{ours[0]} ms and {ours[1]} MB beyond NumPy to the first prediction, PyTorch {theirs[0]} ms and {theirs[1]} MB"
+        in text
+    )
+
+
 def test_the_citation_names_the_version():
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {cylstm.__version__}\n" in text

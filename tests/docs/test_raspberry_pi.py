@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "raspberry-pi.md"
 def service(tmp_path, rng):
     """Starts the program in a folder that has a model of 3 features."""
     text = PAGE.read_text(encoding="utf-8")
-    found = re.search(r"<!-- begin service program -->\n\n```python\n(.*?)```", text, re.DOTALL)
+    found = re.search(r"<!-- begin service program -->\n\n<!-- [^\n]* -->\n```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "forecast.py").write_text(found[1])
     lstm_model(rng, 3, 5).save(tmp_path / "model.cylstm")
 

@@ -69,7 +69,7 @@ def _logged() -> Iterator[None]:
 COMMAND = Command(
     name="convert",
     help="write a weights file as a native .cylstm, or as an ONNX model",
-    example="""convert weights.pt model.cylstm --layers 'LSTM("lstm"), Last(), Linear("fc")'""",
+    example="""convert weights.pt model.cylstm --layers 'LSTM("lstm"), Last(), Linear("fc")' --check x.npy""",
     add_arguments=_add_arguments,
     run=_convert,
     several_lines=True,
