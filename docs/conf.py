@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.util import logging
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -90,24 +91,44 @@ def add_navigation(app: Sphinx, name: str, content: list[str]) -> None:
         content[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n"
 
 
-def name_sources(app: Sphinx, document: nodes.document) -> None:
-    """A link to a file of the repository that is no page of the site becomes its path: the site holds no sources."""
+def name_links(app: Sphinx, document: nodes.document) -> None:
+    """What a link shows: of a page its title in the place of its path, and of another file its path alone.
+
+    The site holds no sources: a link to a file of the repository that is no page of the site becomes its path.
+    """
     page = ROOT / app.env.doc2path(app.env.docname, base=False)
-    for link in list(document.findall(addnodes.pending_xref)) + list(document.findall(addnodes.download_reference)):
-        target = link.get("reftarget", "")
+    links = [*document.findall(addnodes.pending_xref), *document.findall(addnodes.download_reference)]
+    for link in links:
+        target, text = link.get("reftarget", ""), link.astext()
         if link.get("reftype") != "myst" or target.startswith("#") or re.match(r"\w+:", target):
             continue
+        if link.get("refdomain") == "doc":
+            link["refexplicit"] = not re.fullmatch(r"[\w./-]+\.md", text)
+            continue
         path = (page.parent / target.split("#")[0]).resolve()
-        if not path.exists() or path.suffix in (".md", ".rst"):
-            continue  # a page, or a mistake, which Sphinx then names
-        name, text = str(path.relative_to(ROOT)), link.astext()
-        shown: list[nodes.Node] = [nodes.literal(text=name)]
-        if text not in name:
-            shown = [*link.children, nodes.Text(" ("), *shown, nodes.Text(")")]
-        link.replace_self(shown)
+        if path.exists():  # else a mistake, which Sphinx names
+            name = str(path.relative_to(ROOT))
+            shown: list[nodes.Node] = [nodes.literal(text=name)]
+            if text not in name:
+                shown = [*link.children, nodes.Text(" ("), *shown, nodes.Text(")")]
+            link.replace_self(shown)
+
+
+def refuse_other_hosts(app: Sphinx, error: Exception | None) -> None:
+    """The site works offline: no page of it loads anything from elsewhere. Links may lead there."""
+    if error is not None:
+        return
+    loads = re.compile(
+        r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b[^>]*\bhref=["']?(?:https?:)?//"""
+    )
+    for page in Path(app.outdir).rglob("*.html"):
+        found = loads.search(page.read_text(encoding="utf-8"))
+        if found:
+            logging.getLogger(__name__).warning("%s loads from another host: %s", page, found[0])
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", add_navigation)
-    app.connect("doctree-read", name_sources, priority=1)
+    app.connect("doctree-read", name_links, priority=1)
+    app.connect("build-finished", refuse_other_hosts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
