@@ -32,7 +32,15 @@ copyright = "the authors of CyLSTM; BSD-3 licence"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 root_doc = "docs/index"
 include_patterns = [
-    *("docs/**", "examples/*/README.md", "bench/*.md", "bench/results/*.md", "CONTRIBUTING.md", "CHANGELOG.md")
+    *(
+        "docs/**",
+        "examples/*/README.md",
+        "bench/*.md",
+        "bench/results/*.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    )
 ]
 # folders that need not be looked through
 exclude_patterns = [".*", "build", "csrc", "cylstm", "tests", "dist", "*.egg-info", "docs/site"]

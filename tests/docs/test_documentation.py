@@ -50,6 +50,14 @@ def test_every_path_of_the_repository_that_a_page_names_exists(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_says_is_in_a_file_is_in_it(page):
+    """As "`CYL_LAYER(reverse)`, in `csrc/layers/layers.def`" or "`RULES` of `cylstm/explain/channels.py`"."""
+    for name, path in re.findall(r"`([^`\n]+)`\**,? (?:in|of)\s+`([\w./-]+\.\w+)`", without_code(page)):
+        if (ROOT / path).is_file():
+            assert name in (ROOT / path).read_text(encoding="utf-8"), f"{name} is not in {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_function_of_c_that_a_page_names_exists(page):
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "csrc").rglob("*.[ch]"))
     named = re.findall(r"`(cyl_\w*[a-z0-9])`", without_code(page))
