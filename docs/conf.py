@@ -59,6 +59,9 @@ napoleon_use_ivar = True
 add_module_names = False
 maximum_signature_line_length = 100
 
+# docstrings and pages have values in quotes, which are to be copied
+smartquotes = False
+
 html_theme = "pydata_sphinx_theme"
 html_title = f"CyLSTM {release}"
 html_static_path = ["site/static"]

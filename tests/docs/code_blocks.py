@@ -22,8 +22,8 @@ import numpy as np
 
 from tests import ROOT
 
-#: how long a block of commands may take, in seconds; no more than the tests' own limit
-PATIENCE = 100
+#: how long a block of commands may take, in seconds, on an emulated CPU too
+PATIENCE = 1000
 RUN = ("python", "pycon", "sh", "console")
 _FENCE = re.compile(
     r"(?:^<!-- (?P<mark>not run|needs): (?P<said>[^\n]+) -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",

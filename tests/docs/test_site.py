@@ -1,8 +1,7 @@
 """What the pages take from the code is as the code is, and every public name stands in the reference."""
 
-import importlib
+import importlib.util
 import re
-import sys
 
 import pytest
 
@@ -18,11 +17,10 @@ DOCS = ROOT / "docs"
 
 @pytest.fixture(scope="module")
 def generate():
-    sys.path.insert(0, str(DOCS))
-    try:
-        yield importlib.import_module("generate")
-    finally:
-        sys.path.remove(str(DOCS))
+    specification = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def test_what_the_pages_take_from_the_code_is_as_the_code_is(generate, capsys):
