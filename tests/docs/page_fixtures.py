@@ -207,6 +207,20 @@ def pollution(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> 
     return {"Scaling": series.Scaling, "inputs_of_this_hour": read.inputs[100], "pm25_now": read.target[100]}
 
 
+def machine(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> dict[str, Any]:
+    model = cylstm.load(ROOT / "examples" / "machine" / "machine.cylstm")
+    x = rng.standard_normal((8, 256, 1)).astype(np.float32)
+    given = {"model": model, "stream": model.stream(batch=4), "x": x, "row": 2, "rows": [0, 3]}
+    return {**given, "has_message": np.arange(8) % 2 == 0}
+
+
+def sound_events(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> dict[str, Any]:
+    import frames
+
+    shutil.copy(ROOT / "examples" / "sound_events" / "sound_events.cylstm", folder)
+    return {"log_mel": frames.log_mel, "samples": rng.integers(-3000, 3000, 400).astype(np.int16)}
+
+
 #: page -> what it finds beside what every page does
 FIXTURES: dict[str, Callable[[Path, np.random.Generator, dict[str, Any]], dict[str, Any]]] = {
     "README.md": readme,
@@ -218,5 +232,7 @@ FIXTURES: dict[str, Callable[[Path, np.random.Generator, dict[str, Any]], dict[s
     "docs/quantise.md": quantise,
     "docs/streaming.md": streaming,
     "docs/use.md": use,
+    "examples/machine/README.md": machine,
     "examples/pollution/README.md": pollution,
+    "examples/sound_events/README.md": sound_events,
 }
