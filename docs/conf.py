@@ -59,8 +59,8 @@ napoleon_use_ivar = True
 add_module_names = False
 maximum_signature_line_length = 100
 
-# docstrings and pages have values in quotes, which are to be copied
-smartquotes = False
+# dashes, and no quotes: docstrings and pages have values in them, which are to be copied
+smartquotes_action = "D"
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"CyLSTM {release}"
