@@ -162,9 +162,9 @@ def formats() -> str:
 #: page -> section -> what writes it
 SECTIONS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "command-line.md": {"commands": command_line},
+    "files.md": {"formats": formats},
     "layers.md": {"keras operations": keras_operations},
     "supported.md": {
-        "formats": formats,
         "graph layers": graph_layers,
         "activations": activations,
         "functions": functions,

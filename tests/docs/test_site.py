@@ -39,6 +39,33 @@ def test_a_page_that_differs_from_the_code_is_named(generate, monkeypatch, tmp_p
     assert generate.main(["--check"]) == 0
 
 
+def section(page, title):
+    """The text below a heading of the second level."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[1]
+
+
+def without_rank(name):
+    return re.sub("[123]D", "", name)
+
+
+def test_the_table_of_kerass_layers_names_each_of_the_list():
+    from cylstm.formats.keras.layers.table import LAYERS
+
+    rows = [line for line in section("layers.md", "Layers of Keras").splitlines() if line.startswith("| ")]
+    named = set(re.findall(r"\b[A-Z]\w+", without_rank(" ".join(row.split("|")[1] for row in rows))))
+    elsewhere = {"GroupedQueryAttention", "Model", "Functional", "Sequential"}  # another name; models in models
+    assert {without_rank(name) for name in set(LAYERS) - elsewhere} - named == set()
+
+
+def test_the_tables_of_onnx_name_each_operator_of_the_list():
+    from cylstm.formats.onnx.operators import OPERATORS
+
+    titles = ("Operators of ONNX that are layers", "Operators of ONNX that compute and move numbers")
+    named = set(re.findall(r"\b[A-Z]\w+", " ".join(section("layers.md", title) for title in titles)))
+    assert {name.rpartition(".")[2] for name in OPERATORS} - named == set()
+
+
 @pytest.mark.parametrize(
     ("module", "pages"),
     [
