@@ -31,14 +31,14 @@ class Row:
     ----------
     steps : tuple of int
         Of the sequence that each caller predicts again and again.
-    threads : int
-        Of each call.
+    threads : int or None
+        Of each call; None: the default, which the package chooses.
     times_us : list of float
         Of all calls of the callers with the fewest steps.
     """
 
     steps: tuple[int, ...]
-    threads: int
+    threads: int | None
     times_us: list[float]
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ def table(rows: Sequence[Row]) -> str:
     body = [
         [
             str(row),
-            str(row.threads),
+            "default" if row.threads is None else str(row.threads),
             str(len(row.times_us)),
             *(_common.significant(np.percentile(row.times_us, percentile)) for percentile in PERCENTILES),
         ]
@@ -91,6 +91,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cell", type=cell_sizes, default=(40, 128, 1), metavar="I,H[,L]", help="default: 40,128")
     parser.add_argument("--callers", type=positive, default=4)
+    parser.add_argument("--many-callers", type=positive, default=32, help="far more than there are cores; default: 32")
     parser.add_argument("--threads", type=positive, default=2, help="of each call; default: 2")
     parser.add_argument("--steps", type=positive, default=50, help="of a sequence; default: 50")
     parser.add_argument("--long-steps", type=positive, default=5000, help="of one caller beside the others")
@@ -108,6 +109,9 @@ def main(args: Sequence[str] | None = None) -> int:
         ((short,) * options.callers, options.threads),
         ((short,) * options.callers, 1),
         ((short,) * (options.callers - 1) + (long,), options.threads),
+        ((short,), None),
+        ((short,) * options.many_callers, 1),
+        ((short,) * options.many_callers, None),
     ]
     rows = [Row(steps, threads, []) for steps, threads in callers]
     for row in rows:

@@ -350,7 +350,8 @@ void cyl_openmp_bind(CylRegion *region);
 /* What the library has itself: "pool" or "none". Exported, because threadpoolctl knows a library by its symbols. */
 CYL_EXPORT const char *cyl_threads_name(void);
 /* At least for how long a call waits for threads that sleep; 0 at first: then it is a small part of the time that the
-   call takes alone. For tests that mean the threads they ask for: results do not depend on it. */
+   call takes alone. And a call then takes its threads, however busy the cores are with other calls. For tests that mean
+   the threads they ask for: results do not depend on it. */
 void cyl_threads_patience(int64_t nanoseconds);
 
 #endif

@@ -6,6 +6,7 @@
 #include "kernels/kernels.h"
 #include "model/pack.h"
 #include "platform/ieee.h"
+#include "platform/tuning.h"
 #include "threads/team.h"
 
 #include <stdbool.h>
@@ -195,12 +196,12 @@ struct CylModel {
     bool can_stream;
 };
 
-/* cyl_parallel with a team of several threads, or a BLAS (threads.c) */
+/* cyl_parallel with a team of several threads, a BLAS, or so much work that it counts for others (threads.c) */
 void cyl_parallel_on_team(const CylModel *model, CylTask *task, void *context, int threads, double work);
 
 /* Runs a task on up to `threads` of the model's threads at once, on this one too, as cyl_team_run does. */
 static inline void cyl_parallel(const CylModel *model, CylTask *task, void *context, int threads, double work) {
-    if (threads == 1 && model->kernels->is_packed) {
+    if (threads == 1 && work < CYL_WORK_COUNTED && model->kernels->is_packed) {
         const CylTeam alone = {.threads = 1};
         task(context, &alone);
     } else {

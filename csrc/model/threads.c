@@ -3,6 +3,8 @@
 #include "platform/blas.h"
 #include "threads/team.h"
 
+#include <stdbool.h>
+
 void cyl_model_set_threads(CylModel *model, CylThreads threads) {
     model->threads = threads;
     /* now rather than at the first call, because another library may use the runtime before */
@@ -24,11 +26,16 @@ static void run_held(void *context, const CylTeam *team) {
 }
 
 static void run(const CylModel *model, CylTask *task, void *context, int threads, double work) {
-    if (threads <= 1) {
+    const bool counts = threads > 1 || work >= CYL_WORK_COUNTED;
+    threads = counts ? cyl_threads_enter(threads) : 1;
+    if (threads == 1) {
         const CylTeam alone = {.threads = 1};
         task(context, &alone);
     } else {
         cyl_team_run(model->threads, task, context, threads, work);
+    }
+    if (counts) {
+        cyl_threads_leave(threads);
     }
 }
 

@@ -54,6 +54,10 @@
    Threads that run rows apart meet at the end of the call, those that share rows at every step. */
 #define CYL_WORK_ROWS_APART 1e5
 #define CYL_WORK_ROWS_SHARED 32e3
+/* The multiply-adds of a call on one thread, some 20 us, from which it counts as one that others leave a core to. */
+#define CYL_WORK_COUNTED 1e6
+/* For so long after there were as many calls as cores, calls take one thread. */
+#define CYL_CROWD_NANOSECONDS 100000000
 /* A call of two layers in halves of a team: side by side, or one fed by the other, which waits for every step. */
 #define CYL_WORK_IN_HALVES (2.0 * CYL_WORK_ROWS_APART)
 #define CYL_WORK_FED (15.0 * CYL_WORK_ROWS_APART)

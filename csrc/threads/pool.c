@@ -47,7 +47,6 @@ static Worker workers[CYL_MAX_THREADS];
 static atomic_int started;
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 static atomic_llong last_call;
-static atomic_llong patience_of_tests;
 
 static void after_fork(void) {
     atomic_store(&started, 0);
@@ -55,8 +54,6 @@ static void after_fork(void) {
 }
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void watch_fork(void) { pthread_atfork(NULL, NULL, after_fork); }
-
-void cyl_threads_patience(int64_t nanoseconds) { atomic_store(&patience_of_tests, nanoseconds); }
 
 /* until a call starts this worker or its time awake is over */
 static bool is_started_while_awake(Worker *worker) {
@@ -198,7 +195,7 @@ static int gather_workers(Worker **taken, int wanted, double work) {
     int64_t now = cyl_nanoseconds(), before = atomic_exchange(&last_call, now);
     double patience = work / CYL_WORK_PER_NANOSECOND * CYL_PATIENCE;
     int64_t patient = patience < CYL_LEAST_PATIENCE_NANOSECONDS ? 0 : patience < 1e9 ? (int64_t)patience : 1000000000;
-    int64_t least = atomic_load_explicit(&patience_of_tests, memory_order_relaxed);
+    int64_t least = cyl_least_patience();
     patient = patient < least ? least : patient;
     if (count == wanted || (patient == 0 && now - before > CYL_SPIN_NANOSECONDS)) {
         return count;

@@ -21,8 +21,6 @@ const char *cyl_threads_name(void) { return "pool"; }
 #else
 const char *cyl_threads_name(void) { return "none"; }
 
-void cyl_threads_patience(int64_t nanoseconds) { (void)nanoseconds; }
-
 void cyl_pool_parallel(CylTask *task, void *context, int threads, double work) {
     (void)threads;
     (void)work;

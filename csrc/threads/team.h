@@ -29,6 +29,12 @@ typedef void CylTask(void *context, const CylTeam *team);
 void cyl_team_run(CylThreads whose, CylTask *task, void *context, int threads, double work);
 /* the same on the threads of our own pool */
 void cyl_pool_parallel(CylTask *task, void *context, int threads, double work);
+/* How many of `threads` threads a call may use beside the calls that run now, at least 1; they count until
+   cyl_threads_leave (crowd.c). */
+int cyl_threads_enter(int threads);
+void cyl_threads_leave(int threads);
+/* what cyl_threads_patience was given */
+int64_t cyl_least_patience(void);
 void cyl_meet(const CylTeam *team);
 /* all threads of the team, which may be one, have come here before any of them goes on */
 static inline void cyl_barrier(const CylTeam *team) {

@@ -7,6 +7,7 @@
 
 #include "cylstm.h"
 #include "model/model.h"
+#include "platform/waiting.h"
 #include "threads/team.h"
 #include "check.h"
 #include "network.h"
@@ -139,6 +140,94 @@ static void a_call_waits_for_its_own_part_of_a_workers_time_alone(void) {
     CHECK(atomic_load(&meeting.long_runs), "the long call got no worker");
     CHECK(!atomic_load(&meeting.is_late), "the short call waited for the worker of the long one");
     cyl_model_free((CylModel *)meeting.model);
+    data_free(data);
+    network_free(network);
+}
+
+/* ---- calls that find the cores busy ---- */
+
+typedef struct {
+    const CylModel *model;
+    atomic_int inside;
+    atomic_bool may_end;
+    int threads; /* of the call of `count_part` */
+} Crowd;
+
+static void stay_part(void *context, const CylTeam *team) {
+    Crowd *crowd = context;
+    (void)team;
+    atomic_fetch_add(&crowd->inside, 1);
+    wait_until(&crowd->may_end);
+}
+
+static void count_part(void *context, const CylTeam *team) {
+    Crowd *crowd = context;
+    if (team->thread == 0) {
+        crowd->threads = team->threads;
+    }
+}
+
+static void *call_and_stay(void *context) {
+    Crowd *crowd = context;
+    cyl_parallel(crowd->model, stay_part, crowd, 1, CYL_WORK_COUNTED);
+    return NULL;
+}
+
+/* of a call that may use two and waits up to a second for the other one */
+static int threads_of_call(Crowd *crowd) {
+    cyl_parallel(crowd->model, count_part, crowd, 2, 1e12);
+    return crowd->threads;
+}
+
+/* whether calls get two threads again after a while */
+static bool gets_two(Crowd *crowd) {
+    for (int turn = 0; turn < 100; turn++) {
+        if (threads_of_call(crowd) == 2) {
+            return true;
+        }
+        usleep(50000);
+    }
+    return false;
+}
+
+static void a_call_takes_one_thread_while_others_use_the_cores(void) {
+    Data *data;
+    Network *network = some_layers(&data, 1, 1);
+    Crowd crowd = {.model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best())};
+    enum { MOST_CORES = 256 };
+    pthread_t others[MOST_CORES];
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int count = cores > 0 && cores < MOST_CORES ? (int)cores : MOST_CORES;
+    CHECK(threads_of_call(&crowd) == 2, "a call alone");
+    for (int i = 0; i < count; i++) {
+        CHECK(pthread_create(&others[i], NULL, call_and_stay, &crowd) == 0, "thread %d", i);
+    }
+    for (int turn = 0; turn < 3000 && atomic_load(&crowd.inside) < count; turn++) {
+        usleep(1000);
+    }
+    CHECK(threads_of_call(&crowd) == 2, "tests mean the threads that they ask for");
+    cyl_threads_patience(0);
+    if (!getenv("EMULATED")) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(60);
+            _exit(gets_two(&crowd) ? CHILD_RIGHT : CHILD_WRONG); /* the others do not run there */
+        }
+        int status = 0;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child, "a child");
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_RIGHT, "the child's status is %#x", (unsigned)status);
+    }
+    int64_t start = cyl_nanoseconds();
+    CHECK(threads_of_call(&crowd) == 1, "%d threads beside %d callers", crowd.threads, count);
+    atomic_store(&crowd.may_end, true);
+    for (int i = 0; i < count; i++) {
+        pthread_join(others[i], NULL);
+    }
+    bool takes_one = threads_of_call(&crowd) == 1;
+    CHECK(takes_one || cyl_nanoseconds() - start > CYL_CROWD_NANOSECONDS, "the cores were busy just now");
+    CHECK(gets_two(&crowd), "the calls that are over still count");
+    cyl_threads_patience(INT64_MAX);
+    cyl_model_free((CylModel *)crowd.model);
     data_free(data);
     network_free(network);
 }
@@ -492,6 +581,7 @@ static void states_that_are_saved_are_of_one_moment(void) {
 int main(void) {
     cyl_threads_patience(INT64_MAX);
     RUN(a_call_waits_for_its_own_part_of_a_workers_time_alone); /* first: the pool has one worker only */
+    RUN(a_call_takes_one_thread_while_others_use_the_cores);
     RUN(every_thread_of_a_call_runs_the_blas_on_one_thread);
     /* qemu-user itself fails (cpu_exec: assertion failed) where a forked child makes threads */
     if (!getenv("EMULATED")) {
