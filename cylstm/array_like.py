@@ -141,10 +141,13 @@ def _of_list(given: Sequence[Any], what: str, ragged_hint: str) -> np.ndarray:
             shown = ", ".join(map(str, lengths[:_LISTED])) + (", ..." if len(lengths) > _LISTED else "")
             raise ShapeError(
                 f"{what}: expected an array of real numbers, found a list of items of different lengths: {shown}"
-                f"{ragged_hint}"
+                f"{_odd_item(lengths)}{ragged_hint}"
             ) from error
         grad = any([getattr(item, "requires_grad", False) is True for item in given])
         hint = "; tensors that require gradients are given as x.detach()" if grad else ""
+        if isinstance(error, ValueError) and any(map(_is_listed, given)) and not all(map(_is_listed, given)):
+            place = next(place for place, item in enumerate(given) if not _is_listed(item))
+            hint = f"; item {place} is {described(given[place])}"
         raise ShapeError(f"{what}: expected an array of real numbers: {error}{hint}") from error
     if array.dtype.kind in "OUSMm":
         _refuse_objects(np.array(given, object), what, str(array.dtype))
@@ -158,6 +161,19 @@ def _lengths(given: Sequence[Any]) -> list[int] | None:
     except TypeError:
         return None
     return found if len(set(found)) > 1 else None
+
+
+def _odd_item(lengths: Sequence[int]) -> str:
+    """Which item has another length than most."""
+    from collections import Counter
+
+    usual = Counter(lengths).most_common(1)[0][0]
+    place = next(place for place, length in enumerate(lengths) if length != usual)
+    return f"; item {place} has {lengths[place]}" if len(lengths) > 2 else ""
+
+
+def _is_listed(item: object) -> bool:
+    return isinstance(item, (list, tuple, np.ndarray))
 
 
 def _refuse_masked_items(given: Sequence[Any], what: str) -> None:

@@ -1,5 +1,9 @@
 """The exceptions of CyLSTM. Each says what was wrong, where, what was expected and what was found."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 #: characters of a line of a message that are shown
 _LONGEST_LINE = 10_000
 
@@ -30,6 +34,35 @@ class MissingFileError(FormatError, FileNotFoundError):
 
 class ShapeError(CylstmError, ValueError):
     """An array or a state has another shape, rank, size or dtype than the model needs."""
+
+
+class RowError(ShapeError):
+    """Numbers of some rows of a batch are wrong. The message is about the first; the other rows could be computed.
+
+    Attributes
+    ----------
+    rows : dict of int to ShapeError
+        Every row that was found to be wrong, and what is wrong with it.
+    """
+
+    def __init__(self, message: str, find: Callable[[], dict[int, ShapeError]]) -> None:
+        super().__init__(message)
+        self._find = find  # of a million rows, a million messages: made when they are asked for
+        self._rows: dict[int, ShapeError] | None = None
+
+    @property
+    def rows(self) -> dict[int, ShapeError]:
+        if self._rows is None:
+            self._rows = self._find()
+        return self._rows
+
+    def __reduce__(self) -> tuple[Callable[..., RowError], tuple[object, ...]]:
+        return _restore_row_error, (str(self), self.rows)
+
+
+def _restore_row_error(message: str, rows: dict[int, ShapeError]) -> RowError:
+    """What pickle calls."""
+    return RowError(message, lambda: rows)
 
 
 class ArgumentError(ShapeError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cylstm.array_like import check_dimensions, column_names, to_array
-from cylstm.errors import ArgumentError, ShapeError
+from cylstm.errors import ArgumentError, RowError, ShapeError
 
 if TYPE_CHECKING:
     from cylstm.graph.values import Value
@@ -253,7 +253,7 @@ def as_indices(array: object, what: str, *, is_alone: bool = False) -> np.ndarra
     Raises
     ------
     ShapeError
-        If it is not real, or a number is not whole or does not fit; says which.
+        If it is not real; a `RowError` if a number is not whole or does not fit, which says which.
     """
     array = to_array(array, what)
     if array.dtype.kind == "f":
@@ -265,27 +265,64 @@ def as_indices(array: object, what: str, *, is_alone: bool = False) -> np.ndarra
     is_wrong = (array < 0) | (array > np.iinfo(np.int32).max)
     if array.dtype.kind == "f":
         is_wrong |= array != np.floor(array)
-    if is_wrong.any():
-        place = tuple(int(i) for i in np.argwhere(is_wrong)[0])
+
+    def message(place: tuple[int, ...]) -> str:
         at = _place_text(place[1:])
         at = f"at {at}" if is_alone and at else f"in row {place[0]}{', ' if at else ''}{at}"
-        raise ShapeError(f"{what}: expected whole numbers of at least 0, found {array[place]} {at}")
+        return f"{what}: expected whole numbers of at least 0, found {array[place]} {at}"
+
+    refuse_rows(is_wrong, message)
     return np.ascontiguousarray(array, dtype=np.int32).reshape(array.shape)
 
 
 def check_index(name: str, array: np.ndarray, limit: int, active: np.ndarray | None) -> None:
-    """Raise `ShapeError` about the first index of (batch, ...), in the active rows, that is not in [0, limit)."""
+    """Raise `RowError` about the first index of (batch, ...), in each active row, that is not in [0, limit)."""
     is_wrong = (array < 0) | (array >= limit)
     if active is not None:
         is_wrong[~active] = False
-    places = np.argwhere(is_wrong)
-    if not places.size:
+
+    def message(place: tuple[int, ...]) -> str:
+        row, *position = place
+        return f"input {name!r}: index {array[place]} in row {row}, {_place_text(position)}: expected 0 to {limit - 1}"
+
+    refuse_rows(is_wrong, message)
+
+
+def refuse_rows(is_wrong: np.ndarray, message: Callable[[tuple[int, ...]], str]) -> None:
+    """Raise `RowError` if something is wrong in (batch, ...), with a message about the first place of each row."""
+    if not is_wrong.any():
         return
-    row, *position = (int(i) for i in places[0])
-    raise ShapeError(
-        f"input {name!r}: index {array[tuple(places[0])]} in row {row}, {_place_text(position)}: "
-        f"expected 0 to {limit - 1}"
-    )
+    if not is_wrong.ndim:
+        raise ShapeError(message((0,)))
+
+    def first_message(row: int) -> str:
+        place = np.unravel_index(int(is_wrong[row].argmax()), is_wrong.shape[1:])
+        return message((row, *map(int, place)))
+
+    rows = [int(row) for row in np.flatnonzero(is_wrong.reshape(len(is_wrong), -1).any(axis=1))]
+    raise RowError(first_message(rows[0]), lambda: {row: ShapeError(first_message(row)) for row in rows})
+
+
+def read_step(packed: PackedModel, x: Any, finite: bool) -> list[np.ndarray]:
+    """One step of one row, as `Model.check_step` returns it; a list in any case."""
+    with np.errstate(over="ignore"):
+        inputs, is_alone = read_inputs(packed, x, packed.inputs, {}, is_step=True, batch=None)
+    if not is_alone:
+        first = packed.inputs[0]
+        raise ShapeError(
+            f"input {first.name!r}: expected one row of shape {first.step_shape}, found {len(inputs[0])} rows"
+        )
+    packed.check_indices(inputs)
+    step = [array[0, 0] if value.has_time else array[0] for value, array in zip(packed.inputs, inputs)]
+    for value, array in zip(packed.inputs, step):
+        if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            at = f" at {_place_text(place)}" if place else ""
+            raise ShapeError(
+                f"input {value.name!r}: expected finite numbers within the range of {array.dtype}, "
+                f"found {array[place]}{at}"
+            )
+    return step
 
 
 def _place_text(position: Sequence[int]) -> str:

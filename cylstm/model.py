@@ -535,6 +535,37 @@ class Model:
         self._warn_of_windows(window)
         return Stream(self, batch, threads)
 
+    def check_step(self, x: Any, *, finite: bool = False) -> Any:
+        """One step of one row, checked and converted, with nothing computed: what a client sent, say.
+
+        A server that advances many clients in one `stream` refuses a wrong one here, before it queues it.
+
+        Parameters
+        ----------
+        x : array_like
+            (features,), as `Stream.step` takes it for a stream of batch 1. Several inputs: all of them, as a list in
+            the order of `inputs` or a dict by name.
+        finite : bool
+            Whether to refuse NaN and infinity too, and numbers beyond the range of `dtype`. In a running state they
+            would stay.
+
+        Returns
+        -------
+        ndarray
+            (features,) of `dtype`, or int32 for indices: a row of what a stream's `step` takes. A list for several
+            inputs.
+
+        Raises
+        ------
+        ShapeError
+            If it has another shape, rank or dtype, or an index is out of range.
+        """
+        from cylstm.arguments import check_flag
+        from cylstm.inputs import read_step
+
+        step = read_step(self._packed, x, check_flag("finite", finite))
+        return step if len(step) > 1 else step[0]
+
     def _warn_of_windows(self, window: EllipsisType | None) -> None:
         """Say once that a running state is not what the network was trained with."""
         graph = self._graph

@@ -244,7 +244,7 @@ class PackedModel(EngineModel):
         return shapes
 
     def check_indices(self, inputs: Sequence[np.ndarray], active: np.ndarray | None = None) -> None:
-        """Raise `ShapeError` about the first index out of range of the inputs, in the active rows; None: all."""
+        """Raise `RowError` about the indices out of range of an input, in the active rows; None: all."""
         from cylstm.inputs import check_index
 
         for value, array in zip(self.inputs, inputs):

@@ -10,8 +10,8 @@ import numpy as np
 from cylstm.arguments import check_batch, check_threads, check_window
 from cylstm.array_like import to_array
 from cylstm.engine._engine import EngineStream
-from cylstm.errors import ArgumentError, CylstmError, ShapeError, UnsupportedError
-from cylstm.inputs import as_active, as_rows, as_state, read_inputs
+from cylstm.errors import ArgumentError, CylstmError, RowError, ShapeError, UnsupportedError, described
+from cylstm.inputs import as_active, as_rows, as_state, read_inputs, refuse_rows
 from cylstm.packing import PackedModel
 from cylstm.prediction import result_arrays, to_users
 
@@ -60,7 +60,9 @@ class Stream(EngineStream):
 
     # `step` is in `EngineStream`: a call from Python to Python alone would take longer than all of it may
 
-    def run(self, chunk: Any, *, out: Any = None, active: Any = None) -> Any:
+    def run(
+        self, chunk: Any, *, out: Any = None, active: Any = None, errors: dict[int, ShapeError] | None = None
+    ) -> Any:
         """Advance by the steps of a chunk.
 
         Parameters
@@ -72,6 +74,8 @@ class Stream(EngineStream):
             As in `step`.
         active : array_like of bool, optional
             (batch,): which rows advance, by the whole chunk; as in `step`.
+        errors : dict, optional
+            As in `step`: a row advances by the whole chunk or not at all.
 
         Returns
         -------
@@ -83,18 +87,24 @@ class Stream(EngineStream):
 
         Raises
         ------
-        ShapeError, StreamBusyError
+        ShapeError, RowError, StreamBusyError
             As in `step`.
         KeyboardInterrupt
             Or whatever else the handler of a signal raises, after at most 0.1 s on the main thread: `steps` says how
             many steps the stream has taken then, and the rest of `out` is unspecified.
         """
-        result = self._run_array(chunk, out, active)
+        if errors is not None:
+            _clear(errors)
+        result = self._run_array(chunk, out, active, False)
         if result is not None:
             return result
         if not any(value.has_time for value in self.model._packed.inputs):
+            if errors is not None:
+                raise ArgumentError(
+                    "errors: a chunk of a network without time takes none; give step(errors=...) one for each"
+                )
             return self._run_calls(chunk, active, out)
-        return self._run_any(chunk, active, out, is_step=False)
+        return self._run_any(chunk, active, out, is_step=False, errors=errors)
 
     def trace(
         self,
@@ -215,11 +225,44 @@ class Stream(EngineStream):
         results = [result[0] for result in results] if alone else results
         return results if several else results[0]
 
-    def _step_any(self, x: Any, active: Any, out: Any) -> Any:
+    def _step_any(self, x: Any, active: Any, out: Any, errors: dict[int, ShapeError] | None = None) -> Any:
         """`step` for what is not one array that C can read: lists, several inputs and outputs, wrong ones."""
-        return self._run_any(x, active, out, is_step=True)
+        if errors is not None:
+            _clear(errors)
+            result = self._run_array(x, out, active, True)
+            if result is not None:
+                return result
+        return self._run_any(x, active, out, is_step=True, errors=errors)
 
-    def _run_any(self, x: Any, active: Any, out: Any, is_step: bool, tracer: StreamTracer | None = None) -> Any:
+    def _run_any(
+        self,
+        x: Any,
+        active: Any,
+        out: Any,
+        is_step: bool,
+        tracer: StreamTracer | None = None,
+        errors: dict[int, ShapeError] | None = None,
+    ) -> Any:
+        """`step` and `run` in general. Rows that are wrong go to `errors`, and the others advance, if it is given."""
+        if errors is None:
+            return self._run_rows(x, active, out, is_step, tracer)
+        rows = np.ones(self.batch, bool) if active is None else as_active(active, self.batch).copy()
+        wrong: dict[int, ShapeError] = {}
+        while True:  # at most once for each thing that can be wrong with a row
+            try:
+                results = self._run_rows(x, rows if wrong or active is not None else None, out, is_step, tracer)
+                break
+            except RowError as error:
+                wrong |= error.rows
+                rows[list(error.rows)] = False
+        if wrong:
+            for array in results if isinstance(results, list) else [results]:
+                if array is not None:
+                    array[... if self.batch == 1 else list(wrong)] = np.nan
+        errors.update(sorted(wrong.items()))
+        return results
+
+    def _run_rows(self, x: Any, active: Any, out: Any, is_step: bool, tracer: StreamTracer | None) -> Any:
         packed = self.model._packed if tracer is None else tracer.packed
         run: Run = self._run_arrays if tracer is None else tracer.run
         if active is not None:
@@ -304,8 +347,8 @@ class Stream(EngineStream):
             if value.has_time:
                 continue
             kept, known = standing.get(value.name, (np.zeros_like(array), np.zeros(self.batch, bool)))
-            for row in np.flatnonzero(rows & ~known)[: value.name in last]:
-                raise ShapeError(f"input {value.name!r}: row {row} was given none yet, which None would stand for")
+            if value.name in last:
+                _refuse_unknown(value.name, rows & ~known)
             kept, known = kept.copy(), known.copy()
             kept[rows] = array[rows]
             known[rows] = True
@@ -672,6 +715,20 @@ class WindowStream(Stream):
             counts,
             *self._saved_standing(),
         )
+
+
+def _refuse_unknown(name: str, is_unknown: np.ndarray) -> None:
+    """Raise `RowError` about the rows for which None stands for what they were never given."""
+    refuse_rows(
+        is_unknown, lambda place: f"input {name!r}: row {place[0]} was given none yet, which None would stand for"
+    )
+
+
+def _clear(errors: object) -> None:
+    """Empty the dict that is to hold the errors of a call. Raises `ArgumentError` if it is none."""
+    if not isinstance(errors, dict):
+        raise ArgumentError(f"errors: expected a dict to put the error of each wrong row in, found {described(errors)}")
+    errors.clear()
 
 
 def _packed_of(model: object) -> PackedModel:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from cylstm.engine.blas import Blas
 from cylstm.engine.openmp import OpenMP
-from cylstm.errors import CylstmError
+from cylstm.errors import CylstmError, ShapeError
 from cylstm.graph.graph import Layer
 from cylstm.graph.weights import StoredTensor
 from cylstm.model import Model
@@ -90,7 +90,14 @@ class EngineStream:
     def threads(self) -> int: ...
     @property
     def window(self) -> int | None: ...
-    def step(self, x: Any, *, out: Any = None, active: ArrayLike | None = None) -> Any: ...
+    def step(
+        self,
+        x: Any,
+        *,
+        out: Any = None,
+        active: ArrayLike | None = None,
+        errors: dict[int, ShapeError] | None = None,
+    ) -> Any: ...
     def _create(
         self,
         model: Model,
@@ -101,7 +108,7 @@ class EngineStream:
         carried: bytes | None,
         plain: tuple[tuple[int, ...], tuple[int, ...], int] | None,
     ) -> None: ...
-    def _run_array(self, x: Any, out: Any, active: ArrayLike | None) -> np.ndarray | None: ...
+    def _run_array(self, x: Any, out: Any, active: ArrayLike | None, is_step: bool) -> np.ndarray | None: ...
     def _run_arrays(
         self,
         inputs: list[np.ndarray],

@@ -789,7 +789,7 @@ cdef class EngineStream:
             return cyl_stream_run_settled(self.stream, call, active)
         return cyl_stream_run_active(self.stream, call, active)
 
-    def step(self, x, *, out=None, active=None):
+    def step(self, x, *, out=None, active=None, errors=None):
         """Advance by one step.
 
         Parameters
@@ -804,6 +804,11 @@ cdef class EngineStream:
             (batch,): rows to advance; results match separate streams. The others keep their whole running
             state, their x is not looked at (it may be NaN), and their outputs are zeros. The cost is that of the
             active rows. Default: all.
+        errors : dict, optional
+            Rows whose numbers are wrong, such as an index that is out of range, do not keep the others from advancing:
+            they keep their running state, give NaN, and ``errors[row]`` is the `ShapeError` about each; the dict is
+            emptied first. Without it, a `RowError` is raised and no row advances. NaN and infinity are numbers, and
+            what they give stays in their row; `Model.check_step` finds them before.
 
         Returns
         -------
@@ -816,15 +821,20 @@ cdef class EngineStream:
         ------
         ShapeError
             If x, active or out has another shape, rank or dtype.
+        RowError
+            A `ShapeError` too: if numbers of some rows are wrong; ``error.rows`` has all of them.
         StreamBusyError
             If another thread is inside this stream.
         """
-        result = self.advance(x, out, active, True)
-        return self._step_any(x, active, out) if result is None else result
+        if errors is None:
+            result = self.advance(x, out, active, True)
+            if result is not None:
+                return result
+        return self._step_any(x, active, out, errors)
 
-    def _run_array(self, x, out, active):
-        """The common call of `run`: as `advance`."""
-        return self.advance(x, out, active, False)
+    def _run_array(self, x, out, active, bint is_step):
+        """The common call of `run`, and of a `step` with errors: as `advance`."""
+        return self.advance(x, out, active, is_step)
 
     @cython.final
     cdef inline advance(self, x, out, active, bint is_step):
