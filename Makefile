@@ -102,7 +102,7 @@ $(VENV)/examples: $(BIN)/python $(SOURCES)
 	touch $@
 
 $(VENV)/frameworks: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks,service]"
 	touch $@
 
 $(VENV)/forecasting-libraries: $(BIN)/python $(SOURCES)

@@ -214,6 +214,11 @@ def machine(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> di
     return {**given, "has_message": np.arange(8) % 2 == 0}
 
 
+def server(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> dict[str, Any]:
+    x = rng.standard_normal((512, FEATURES)).astype(np.float32)
+    return {"x": x, "has_sent": rng.random(512) < 0.5, "body": {"x": [0.5, "text", 1.5]}}
+
+
 def sound_events(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> dict[str, Any]:
     import frames
 
@@ -230,6 +235,7 @@ FIXTURES: dict[str, Callable[[Path, np.random.Generator, dict[str, Any]], dict[s
     "docs/forecasting.md": forecasting,
     "docs/look-inside.md": look_inside,
     "docs/quantise.md": quantise,
+    "docs/server.md": server,
     "docs/streaming.md": streaming,
     "docs/use.md": use,
     "examples/machine/README.md": machine,
