@@ -85,6 +85,14 @@ def test_rows_of_different_lengths_are_to_be_padded(rng):
     assert model.predict([[[1.0], [2.0]], [[1.0], [0.0]]], lengths=[2, 1]).shape == (2, 2, 3)
 
 
+def test_the_row_that_is_unlike_the_others_is_named(rng):
+    stream = lstm_model(rng, 3, 5).stream(20)
+    rows = rng.normal(size=(20, 3)).tolist()
+    for wrong, message in (([1.0], "; item 17 has 1$"), (None, "; item 17 is None$"), (2.0, "; item 17 is 2.0$")):
+        with pytest.raises(ShapeError, match=message):
+            stream.step([*rows[:17], wrong, *rows[18:]])
+
+
 def test_masked_values_are_refused_and_not_dropped(rng, x):
     model = lstm_model(rng, 3, 5)
     masked = np.ma.array(x, mask=np.zeros(x.shape, bool))
