@@ -25,13 +25,12 @@ def target_names(graph: Graph) -> tuple[str, ...] | None:
 
 
 def _listed(graph: Graph, entry: str, count: int) -> tuple[str, ...] | None:
-    """So many names in an entry of the metadata: a list, as a text of JSON too, or a text with commas between them."""
+    """So many names in an entry of the metadata: a list, the text of one in JSON, or names with commas between them."""
     found = graph.metadata.get(entry)
     if isinstance(found, str):
         try:
             found = json.loads(found)
         except (ValueError, RecursionError):
             found = [name.strip() for name in found.split(",")]
-    if not isinstance(found, (list, tuple)) or not all(isinstance(name, str) and name for name in found):
-        return None
-    return tuple(found) if len(set(found)) == len(found) == count else None
+    is_list = isinstance(found, (list, tuple)) and all(isinstance(name, str) and name for name in found)
+    return tuple(found) if is_list and len(set(found)) == len(found) == count else None
