@@ -5,6 +5,7 @@
 # make test-forecasting-libraries
 #                       the recipes of docs/forecasting-recipes.md beside Darts, NeuralForecast and pytorch-forecasting,
 #                       which take 1 GB beside PyTorch
+# make test-distributed cylstm.distributed on Dask, Ray and Spark, each with two workers; Spark needs Java 17 or later
 # make test-debian-13   make demo and make test in a root of Debian 13 (Python 3.13), as root: tests/debian/run.sh;
 #                       test-debian-12 of that before, test-debian-testing of that after (Python 3.14, GCC 16)
 # make test-arm64       the tests on emulated CPUs, see tests/emulation/run.sh: a Raspberry Pi's on 64 bits (Debian 13;
@@ -26,8 +27,8 @@ CSV ?=
 SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 
 .PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
-	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs csrc lint \
-	format clean
+	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs \
+	test-distributed csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -41,6 +42,10 @@ test-frameworks: $(VENV)/frameworks
 
 test-forecasting-libraries: $(VENV)/forecasting-libraries
 	$(BIN)/python -m pytest -m frameworks tests/forecasting/test_recipes.py tests/forecasting/test_recipes_live.py $(PYTEST_ARGS)
+
+test-distributed: $(VENV)/distributed
+	@command -v java >/dev/null || { echo "Spark needs Java: apt-get install default-jre-headless" >&2; exit 1; }
+	$(BIN)/python -m pytest -o faulthandler_timeout=600 tests/distributed $(PYTEST_ARGS)
 
 test-debian-12 test-debian-13 test-debian-testing:
 	PYTEST_ARGS="$(PYTEST_ARGS)" tests/debian/run.sh $(@:test-debian-%=%)
@@ -102,11 +107,15 @@ $(VENV)/examples: $(BIN)/python $(SOURCES)
 	touch $@
 
 $(VENV)/frameworks: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks,service]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks,service,dask]"
 	touch $@
 
 $(VENV)/forecasting-libraries: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --editable ".[test,frameworks,forecasting-libraries]"
+	touch $@
+
+$(VENV)/distributed: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[test,dask,ray,spark]"
 	touch $@
 
 $(VENV)/peers: $(BIN)/python $(SOURCES)

@@ -32,5 +32,6 @@ def _listed(graph: Graph, entry: str, count: int) -> tuple[str, ...] | None:
             found = json.loads(found)
         except (ValueError, RecursionError):
             found = [name.strip() for name in found.split(",")]
-    is_list = isinstance(found, (list, tuple)) and all(isinstance(name, str) and name for name in found)
-    return tuple(found) if is_list and len(set(found)) == len(found) == count else None
+    if not isinstance(found, (list, tuple)) or not all(isinstance(name, str) and name for name in found):
+        return None
+    return tuple(found) if len(set(found)) == len(found) == count else None

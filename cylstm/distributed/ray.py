@@ -1,0 +1,153 @@
+"""Predictions with Ray: of a dataset of Ray Data, and of files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import ray.data
+
+from cylstm.arguments import check_count
+from cylstm.distributed.files import file_tasks, finish, predict_file
+from cylstm.distributed.place import at
+from cylstm.distributed.rows import Request
+from cylstm.distributed.source import Source, network_of, source_of
+from cylstm.errors import ArgumentError, CylstmWarning, described
+from cylstm.model import Model
+
+
+def predict_table(
+    model: str | os.PathLike[str] | Model,
+    dataset: Any,
+    *,
+    columns: Sequence[str] | str | None = None,
+    time: int | None = None,
+    keep: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    threads: int = 1,
+    batch_size: int = 4096,
+    workers: int | tuple[int, int] | None = None,
+) -> Any:
+    """Predictions for the rows of a dataset, each of which is a sample.
+
+    Parameters
+    ----------
+    model : path or Model
+        A file that `load` reads without more arguments and that every worker has under the same path, best a packed
+        one, which they map; or a network, which goes to each worker once.
+    dataset : ray.data.Dataset
+        Of columns of numbers, or with a column of tensors, as `ray.data.from_numpy` makes them.
+    columns : list of str or str, optional
+        The columns that the network reads, in its order; by default the ``features`` in its metadata, or else all. Or
+        the name of one column whose cells are whole samples, such as ``"data"``.
+    time : int, optional
+        How many steps a row has, one after the other: ``time * features`` columns. By default as many as the network
+        fixes.
+    keep : list of str, optional
+        The columns that the result has before the predictions; by default those that the network does not read.
+    names : list of str, optional
+        Of the columns of predictions; by default the ``targets`` in the metadata, or else the name of the output,
+        ``"fc"`` or ``"fc.0"``, ``"fc.1"``. An output at each step is one column, whose cells are arrays.
+    threads : int
+        Of one worker, for which Ray sets aside as many CPUs.
+    batch_size : int
+        Rows of one call of `predict`. The bits do not depend on it.
+    workers : int or (int, int), optional
+        How many actors predict, or at least and at most how many; by default as Ray chooses. They keep their CPUs to
+        the end: what reads and writes the rows needs others.
+
+    Returns
+    -------
+    ray.data.Dataset
+        Computed when it is read. What `predict` refuses is then an error of Ray, whose text is ours and shows where the
+        batch begins; what is known of the columns before is refused here.
+
+    Raises
+    ------
+    ArgumentError
+        If a column is missing, there are too few, or an argument has a value that it cannot have.
+    UnsupportedError
+        If the network has several inputs.
+    CylstmError, OSError
+        If the file cannot be loaded here.
+
+    Warns
+    -----
+    CylstmWarning
+        If the actors would take all CPUs that the cluster has now: Ray then waits, until it has more.
+    """
+    source, network = source_of(model)
+    request = Request(columns, time, keep, names, threads).checked(network)
+    if not isinstance(dataset, ray.data.Dataset):
+        raise ArgumentError(f"dataset: expected a ray.data.Dataset, found {described(dataset)}")
+    schema = dataset.schema(fetch_if_missing=False)  # which may be known only when the rows are read
+    if schema is not None:
+        request.of_table(network, schema.names)
+    _warn_of_waiting(workers, threads)
+    return dataset.map_batches(
+        Predictor,
+        fn_constructor_args=(source, request),
+        batch_size=check_count("batch_size", batch_size),
+        batch_format="pyarrow",
+        num_cpus=threads,
+        concurrency=workers,
+        udf_modifying_row_count=False,
+    )
+
+
+def _warn_of_waiting(workers: object, threads: int) -> None:
+    least = workers[0] if isinstance(workers, tuple) and workers else workers
+    if not isinstance(least, int) or not ray.is_initialized():
+        return
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if least * threads >= cpus:
+        warnings.warn(
+            f"{least} workers of {threads} threads take all {cpus} CPUs of the cluster, and none is left to read and "
+            "write rows: Ray waits until it has more; give fewer workers",
+            CylstmWarning,
+            stacklevel=3,
+        )
+
+
+class Predictor:
+    """What an actor of Ray Data does; it has the network from its start."""
+
+    def __init__(self, source: Source, request: Request) -> None:
+        self._model, self._request = network_of(source), request
+
+    def __call__(self, table: Any) -> Any:
+        with at(self._place_of(table)):
+            return self._request.predict_arrow(self._model, table)
+
+    def _place_of(self, table: Any) -> str:
+        """Ray does not tell which block this is; its first row does, by the columns that are not features."""
+        try:
+            kept = self._request.of_table(self._model, table.column_names).kept
+        except ArgumentError:  # which is raised again
+            kept = table.column_names
+        first = ", ".join(f"{name}={str(table.column(name)[0])[:60]}" for name in kept[:4] if len(table))
+        return f"the batch of {len(table)} rows" + (f" that begins with {first}" if first else "")
+
+
+def predict_files(
+    model: str | os.PathLike[str] | Model,
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    *,
+    columns: Sequence[str] | None = None,
+    window: int | None = None,
+    ending: str | None = None,
+    threads: int = 1,
+) -> list[str]:
+    """Predict file by file; each file is a task, which Ray repeats up to three times if its process dies.
+
+    Everything else is as `cylstm.distributed.dask.predict_files` says.
+    """
+    source, network = source_of(model)
+    tasks = file_tasks(network, inputs, folder, columns, window, ending, threads)
+    sent = ray.put(source)
+    predict = ray.remote(num_cpus=threads)(predict_file)
+    return finish(tasks, ray.get([predict.remote(sent, task) for task in tasks]))

@@ -1,0 +1,306 @@
+"""Dask with two worker processes of one thread each."""
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cylstm
+from cylstm.errors import ArgumentError, FormatError, ShapeError, UnsupportedError
+
+from tests.distributed.builders import (
+    FEATURES,
+    TARGETS,
+    KilledOnce,
+    check_predictions,
+    check_results,
+    check_table,
+    dense,
+    files_in,
+    input_files,
+    prepare,
+    recipes,
+    recurrent,
+    run_recipe,
+    saved,
+    stepwise,
+    table,
+)
+
+pytest.importorskip("dask.dataframe")
+distributed = pytest.importorskip("distributed")
+
+import dask  # noqa: E402
+import dask.array as da  # noqa: E402
+import dask.dataframe as dd  # noqa: E402
+
+from cylstm.distributed.dask import predict_array, predict_files, predict_table  # noqa: E402
+
+# Dask uses what newer versions of pandas warn about
+pytestmark = pytest.mark.filterwarnings("ignore:.*inplace keyword")
+
+
+def two_workers():
+    return distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
+    )
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Of a cluster that is used by every computation of these tests."""
+    with two_workers() as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture
+def mortals():
+    """The client of a cluster of its own, of which a test kills a worker."""
+    with two_workers() as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture
+def in_this_process():
+    """Tasks run here, one after the other: a test sees what they do."""
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.fixture(params=["path", "model"])
+def network(request, tmp_path, rng):
+    """What is given as the network, and the network."""
+    model = recurrent(rng)
+    return saved(model, tmp_path / "net.cylstm") if request.param == "path" else model, model
+
+
+def test_an_array_has_the_bits_of_predict_whatever_its_blocks(client, network, rng):
+    given, model = network
+    x = rng.standard_normal((23, 6, 3)).astype(np.float32)
+    expected = model.predict(x).tobytes()
+    for chunks in ((23, 6, 3), (5, 6, 3), (7, 4, 2)):
+        found = predict_array(given, da.from_array(x, chunks=chunks))
+        assert found.shape == (23, 2) and found.dtype == np.float32 and found.chunks[0][0] == chunks[0]
+        assert found.compute().tobytes() == expected
+
+
+def test_an_output_at_each_step_keeps_its_axes(client, rng):
+    model = stepwise(rng)
+    x = rng.standard_normal((9, 6, 3)).astype(np.float32)
+    found = predict_array(model, da.from_array(x, chunks=(4, 3, 3)))
+    assert found.shape == (9, 6, 2) and found.chunks == ((4, 4, 1), (6,), (2,))
+    assert found.compute().tobytes() == model.predict(x).tobytes()
+    assert found[3:5, 2].compute().tobytes() == model.predict(x)[3:5, 2].tobytes()
+
+
+def test_rows_whose_number_is_not_known_are_predicted(in_this_process, rng):
+    model = dense(rng)
+    x = rng.standard_normal((20, 3)).astype(np.float32)
+    lazy = da.from_array(x, chunks=(6, 3))
+    found = predict_array(model, lazy[lazy[:, 0] > 0])
+    assert found.compute().tobytes() == model.predict(x[x[:, 0] > 0]).tobytes()
+    none = predict_array(model, lazy[lazy[:, 0] > 99])
+    assert none.compute().shape == (0, 2)
+
+
+def test_a_table_keeps_its_partitions_and_its_index(client, rng, tmp_path):
+    model = dense(rng)
+    path = saved(model, tmp_path / "net.cylstm")
+    x, frame = table(rng, 23)
+    for given in (path, cylstm.load(path)):
+        for count in (1, 5):
+            lazy = dd.from_pandas(frame, npartitions=count)
+            found = predict_table(given, lazy)
+            assert list(found.columns) == ["id", *TARGETS] and found.divisions == lazy.divisions
+            computed = found.compute()
+            assert computed.index.equals(frame.index) and list(computed["id"]) == list(frame["id"])
+            assert dict(computed.dtypes) == dict(found.dtypes) and computed["low"].dtype == np.float32
+            assert computed[list(TARGETS)].to_numpy().tobytes() == model.predict(x).tobytes()
+
+
+def test_partitions_that_are_empty_stay_empty(in_this_process, rng):
+    model = dense(rng)
+    x, frame = table(rng, 12)
+    lazy = dd.from_pandas(frame, npartitions=4)
+    found = predict_table(model, lazy[lazy["rain"] > 0], columns=FEATURES, keep=[]).compute()
+    assert found.to_numpy().tobytes() == model.predict(x[x[:, 0] > 0]).tobytes()
+    assert len(predict_table(model, lazy[lazy["rain"] > 99], columns=FEATURES).compute()) == 0
+
+
+def test_workers_map_a_packed_file_and_load_it_once(client, rng, tmp_path):
+    path = saved(recurrent(rng), tmp_path / "net.cylstm")
+
+    def count_loads():
+        from cylstm.distributed import source
+
+        source.loads = 0
+        load = source._load_file
+
+        def counted(given):
+            source.loads += 1
+            return load(given)
+
+        source._load_file = counted
+
+    def loads_and_maps():
+        from cylstm.distributed import source
+
+        return source.loads, path in Path("/proc/self/maps").read_text()
+
+    client.run(count_loads)
+    predict_array(path, da.random.random((40, 6, 3), chunks=(2, 6, 3))).compute()
+    if sys.platform == "linux":
+        assert list(client.run(loads_and_maps).values()) == [(1, True), (1, True)]
+
+
+def test_a_pickled_network_goes_to_a_worker_once_and_not_with_each_block(rng):
+    model = recurrent(rng, hidden=100)  # 160 KB
+    for lazy in (
+        predict_array(model, da.zeros((50, 6, 3), chunks=(1, 6, 3))),
+        predict_table(dense(rng), dd.from_pandas(table(rng, 50)[1], npartitions=50), columns=FEATURES),
+    ):
+        holders = [one for one in dask.core.flatten(lazy.__dask_graph__().values()) if b"pickled" in repr(one).encode()]
+        assert len(holders) <= 1
+
+
+def test_each_task_takes_one_thread_or_as_many_as_are_asked_for(in_this_process, monkeypatch, rng, tmp_path):
+    taken = []
+    predict = cylstm.Model.predict
+
+    def recorded(self, x, **options):
+        taken.append(options["threads"])
+        return predict(self, x, **options)
+
+    monkeypatch.setattr(cylstm.Model, "predict", recorded)
+    model = dense(rng)
+    _, frame = table(rng, 8)
+    arrays = input_files(rng, tmp_path / "in", 2)
+    (tmp_path / "out").mkdir()
+    for options, expected in (({}, 1), ({"threads": 2}, 2)):
+        taken.clear()
+        predict_array(model, da.zeros((8, 3), chunks=(4, 3)), **options).compute()
+        predict_table(model, dd.from_pandas(frame, npartitions=2), columns=FEATURES, **options).compute()
+        predict_files(recurrent(rng), tmp_path / "in", tmp_path / "out", **options)
+        assert len(taken) >= 4 + len(arrays) and set(taken) == {expected}
+
+
+def test_files_become_files_of_the_same_names(client, network, rng, tmp_path):
+    given, model = network
+    arrays = input_files(rng, tmp_path / "in", 7)
+    (tmp_path / "out").mkdir()
+    found = predict_files(given, tmp_path / "in", tmp_path / "out")
+    assert found == [str(tmp_path / "out" / name) for name in sorted(arrays)]
+    check_results(tmp_path / "out", arrays, model)
+
+
+def test_tables_in_files_are_read_by_name_and_windows_are_those_of_the_command(in_this_process, rng, tmp_path):
+    model = recurrent(rng)
+    path = saved(model, tmp_path / "net.cylstm")
+    x, frame = table(rng, 9)
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    (tmp_path / "out").mkdir()
+    (found,) = predict_files(path, [tmp_path / "x.csv"], tmp_path / "out", window=4, ending=".npy")
+    windows = np.lib.stride_tricks.sliding_window_view(x, 4, axis=0).transpose(0, 2, 1)
+    assert np.load(found)[3:].tobytes() == model.predict(windows).tobytes()
+
+
+def test_an_array_survives_the_death_of_a_worker(mortals, rng):
+    model = recurrent(rng, hidden=60)
+    x = rng.standard_normal((400, 500, 3)).astype(np.float32)
+    lazy = predict_array(model, da.from_array(x, chunks=(5, 500, 3)))
+    pid = next(iter(mortals.run(os.getpid).values()))
+    (running,) = mortals.persist([lazy])
+    blocks = distributed.futures_of(running)
+    distributed.wait(blocks, return_when="FIRST_COMPLETED")
+    os.kill(pid, signal.SIGKILL)
+    assert not all(block.done() for block in blocks)
+    assert running.compute().tobytes() == model.predict(x).tobytes()
+
+
+def test_files_survive_the_death_of_a_worker_and_none_is_lost_or_doubled(mortals, rng, tmp_path):
+    model = recurrent(rng, hidden=60)
+    arrays = input_files(rng, tmp_path / "in", 40, steps=3000)
+    (tmp_path / "out").mkdir()
+    pids = list(mortals.run(os.getpid).values())
+    with KilledOnce(lambda: files_in(tmp_path / "out"), 5, len(arrays), lambda: pids):
+        predict_files(model, tmp_path / "in", tmp_path / "out")
+    check_results(tmp_path / "out", arrays, model)
+
+
+def test_an_error_says_in_which_block_partition_or_file_it_is(client, rng, tmp_path):
+    model = recurrent(rng)
+    indices = cylstm.from_state_dict(
+        {"e.weight": rng.standard_normal((5, 3)).astype(np.float32)}, [cylstm.Embedding("e"), cylstm.Last()]
+    )
+    x = np.ones((12, 4), np.int64)
+    x[7, 2] = 9
+    with pytest.raises(ShapeError, match=r"^block 1 \(rows 5 to 9\): input .*index 9 in row 2"):
+        predict_array(indices, da.from_array(x, chunks=(5, 4))).compute()
+    _, frame = table(rng, 12)
+    lazy = dd.from_pandas(frame.assign(sun=frame["sun"].astype("Float32").where(frame["id"] != "row 7")), npartitions=3)
+    with pytest.raises(ShapeError, match="^partition 1: the table: column 'sun' has 1 missing values"):
+        predict_table(dense(rng), lazy, columns=FEATURES).compute()
+    arrays = input_files(rng, tmp_path / "in", 4)
+    np.save(tmp_path / "in" / "part 000.npy", np.zeros((2, 5, 4)))
+    (tmp_path / "in" / "part 002.npy").write_text("text")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        FormatError, match=r"2 of 4 files could not be predicted.*000\.npy: .*expected 3 feat.*part 002"
+    ):
+        predict_files(model, tmp_path / "in", tmp_path / "out")
+    del arrays["part 000.npy"], arrays["part 002.npy"]
+    check_results(tmp_path / "out", arrays, model)
+
+
+def test_a_file_that_workers_cannot_see_is_told(client, rng, tmp_path):
+    path = Path(saved(recurrent(rng, hidden=9), tmp_path / "net.cylstm"))
+    lazy = predict_array(str(path), da.zeros((8, 6, 3), chunks=(4, 6, 3)))
+    path.rename(tmp_path / "elsewhere.cylstm")
+    with pytest.raises(FormatError, match=r"^block \d .*net\.cylstm: the worker on .* cannot read this file"):
+        lazy.compute()
+
+
+def test_what_can_be_known_before_is_refused_before(rng):
+    model = recurrent(rng)
+    ok = da.zeros((8, 6, 3), chunks=(4, 6, 3))
+    two = cylstm.from_state_dict(
+        {"a.weight": rng.standard_normal((2, 3)), "b.weight": rng.standard_normal((2, 3))},
+        [cylstm.Heads([cylstm.Linear("a")], [cylstm.Linear("b")])],
+        dtype="float32",
+    )
+    for given, x, error, message in (
+        (model, np.zeros((8, 6, 3)), ArgumentError, "x: expected a dask.array.Array"),
+        (model, ok[..., :2], ShapeError, "expected 3 features, found 2"),
+        (model, ok[0], ShapeError, r"expected rank 3, the rows first, found shape \(0, 3\)"),
+        (model, ok.astype("datetime64[s]"), ShapeError, "expected real numbers, found dtype datetime64"),
+        (two, ok[:, 0], UnsupportedError, "one input and one output, found input and a, b"),
+        (3, ok, ArgumentError, "model: expected a path or a Model"),
+    ):
+        with pytest.raises(error, match=message):
+            predict_array(given, x)
+    with pytest.raises(ArgumentError, match="threads: expected a whole number"):
+        predict_array(model, ok, threads=0)
+    _, frame = table(rng, 8)
+    lazy = dd.from_pandas(frame, npartitions=2)
+    for given, error, message in (
+        (frame, ArgumentError, "frame: expected a dask.dataframe.DataFrame"),
+        (lazy.drop(columns="sun"), ArgumentError, "the column 'sun' is missing"),
+        (lazy.assign(sun="text"), ShapeError, "expected columns of real numbers, found 'sun'"),
+    ):
+        with pytest.raises(error, match=message):
+            predict_table(dense(rng), given, columns=FEATURES)
+
+
+def test_the_recipe_of_the_page_predicts_what_predict_does(client, rng, tmp_path):
+    prepare(rng, tmp_path)
+    (program,) = recipes("Dask")
+    names = run_recipe(program, tmp_path, "tcp://scheduler:8786", client.scheduler.address)
+    names["client"].close()
+    model = cylstm.load(tmp_path / "model.cylstm")
+    assert names["y"].tobytes() == model.predict(np.load(tmp_path / "windows.npy")).tobytes()
+    check_table(dd.read_parquet(tmp_path / "scores").compute(), tmp_path)
+    check_predictions(tmp_path)
