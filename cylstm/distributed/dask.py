@@ -14,8 +14,10 @@ from cylstm.arguments import check_threads
 from cylstm.distributed.files import file_tasks, finish, predict_file
 from cylstm.distributed.place import at
 from cylstm.distributed.rows import Request, predict_rows
+from cylstm.distributed.series import SeriesRequest
 from cylstm.distributed.source import Source, network_of, source_of
 from cylstm.errors import ArgumentError, UnsupportedError, described
+from cylstm.forecasting import Forecaster
 from cylstm.model import Model
 
 
@@ -140,11 +142,7 @@ def predict_table(
     """
     source, network = source_of(model)
     request = Request(columns, time, keep, names, threads).checked(network)
-    if not hasattr(frame, "map_partitions") or not hasattr(frame, "columns"):
-        raise ArgumentError(
-            f"frame: expected a dask.dataframe.DataFrame, found {described(frame)}; dask.dataframe.from_pandas makes "
-            "one"
-        )
+    _check_frame(frame)
     meta = request.predict_frame(network, frame._meta)
     return frame.map_partitions(_predict_partition, source=_once(source), request=request, meta=meta)
 
@@ -201,6 +199,66 @@ def predict_files(
     tasks = file_tasks(network, inputs, folder, columns, window, ending, threads)
     sent, predict = _once(source), dask.delayed(predict_file, pure=False)
     return finish(tasks, dask.compute(*[predict(sent, task) for task in tasks]))
+
+
+def forecast_table(
+    forecaster: str | os.PathLike[str] | Forecaster,
+    frame: Any,
+    *,
+    by: str,
+    order: str | None = None,
+    steps: int | None = None,
+) -> Any:
+    """Forecast many series, each of which is some rows of a table, as `Forecaster.forecast` does.
+
+    The rows are shuffled, so that those of a series come together.
+
+    Parameters
+    ----------
+    forecaster : path or Forecaster
+        A file of `Forecaster.save` that every worker has under the same path, or a forecaster.
+    frame : dask.dataframe.DataFrame
+        The histories.
+    by : str
+        The column that says to which series a row belongs.
+    order : str, optional
+        The column that its rows are sorted by; by default the forecaster's ``time``.
+    steps : int, optional
+        By default the horizon. Beyond it all features must be fed back.
+
+    Returns
+    -------
+    dask.dataframe.DataFrame
+        With the columns `by`, ``"step"`` (from 1 on) and the target, `steps` rows for each series. Computed when it is
+        asked for. An error of the forecaster says of which series.
+
+    Raises
+    ------
+    ArgumentError
+        If a column is missing, or an argument has a value that it cannot have.
+    CylstmError, OSError
+        If the file cannot be loaded here.
+    """
+    source, found = source_of(forecaster, Forecaster)
+    _check_frame(frame)
+    request = SeriesRequest(by, order, steps).checked(found, list(frame.columns))
+    together = frame.shuffle(by)
+    meta = request.forecast(found, frame._meta)
+    return together.map_partitions(
+        _forecast_partition, source=_once(source), request=request, meta=meta
+    ).clear_divisions()
+
+
+def _forecast_partition(frame: Any, source: Source, request: SeriesRequest) -> Any:
+    return request.forecast(network_of(source), frame)
+
+
+def _check_frame(frame: Any) -> None:
+    if not hasattr(frame, "map_partitions") or not hasattr(frame, "columns"):
+        raise ArgumentError(
+            f"frame: expected a dask.dataframe.DataFrame, found {described(frame)}; dask.dataframe.from_pandas makes "
+            "one"
+        )
 
 
 def _once(source: Source) -> Any:

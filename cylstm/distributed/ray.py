@@ -14,8 +14,10 @@ from cylstm.arguments import check_count
 from cylstm.distributed.files import file_tasks, finish, predict_file
 from cylstm.distributed.place import at
 from cylstm.distributed.rows import Request
+from cylstm.distributed.series import SeriesRequest
 from cylstm.distributed.source import Source, network_of, source_of
 from cylstm.errors import ArgumentError, CylstmWarning, described
+from cylstm.forecasting import Forecaster
 from cylstm.model import Model
 
 
@@ -86,23 +88,28 @@ def predict_table(
     schema = dataset.schema(fetch_if_missing=False)  # which may be known only when the rows are read
     if schema is not None:
         request.of_table(network, schema.names)
-    _warn_of_waiting(workers, threads)
     return dataset.map_batches(
         Predictor,
         fn_constructor_args=(source, request),
         batch_size=check_count("batch_size", batch_size),
         batch_format="pyarrow",
         num_cpus=threads,
-        concurrency=workers,
+        compute=_actors(workers, threads),
         udf_modifying_row_count=False,
     )
 
 
-def _warn_of_waiting(workers: object, threads: int) -> None:
-    least = workers[0] if isinstance(workers, tuple) and workers else workers
-    if not isinstance(least, int) or not ray.is_initialized():
-        return
-    cpus = int(ray.cluster_resources().get("CPU", 0))
+def _actors(workers: Any, threads: int) -> Any:
+    """What Ray calls so many actors. Raises `ArgumentError`."""
+    if workers is None:
+        return None
+    counts = workers if isinstance(workers, (tuple, list)) else (workers, workers)
+    if len(counts) != 2:
+        raise ArgumentError(f"workers: expected a number or (least, most), found {described(workers)}")
+    least, most = (check_count("workers", count) for count in counts)
+    if least > most:
+        raise ArgumentError(f"workers: expected (least, most), found {described(workers)}")
+    cpus = int(ray.cluster_resources().get("CPU", 0)) if ray.is_initialized() else least * threads + 1
     if least * threads >= cpus:
         warnings.warn(
             f"{least} workers of {threads} threads take all {cpus} CPUs of the cluster, and none is left to read and "
@@ -110,6 +117,7 @@ def _warn_of_waiting(workers: object, threads: int) -> None:
             CylstmWarning,
             stacklevel=3,
         )
+    return ray.data.ActorPoolStrategy(min_size=least, max_size=most)
 
 
 class Predictor:
@@ -151,3 +159,31 @@ def predict_files(
     sent = ray.put(source)
     predict = ray.remote(num_cpus=threads)(predict_file)
     return finish(tasks, ray.get([predict.remote(sent, task) for task in tasks]))
+
+
+def forecast_table(
+    forecaster: str | os.PathLike[str] | Forecaster,
+    dataset: Any,
+    *,
+    by: str,
+    order: str | None = None,
+    steps: int | None = None,
+) -> Any:
+    """Forecast many series, each of which is some rows of a table; all rows of one come together.
+
+    Everything else is as `cylstm.distributed.dask.forecast_table` says, but for the names of columns:
+    where Ray does not know them before, a worker checks them.
+    """
+    source, found = source_of(forecaster, Forecaster)
+    if not isinstance(dataset, ray.data.Dataset):
+        raise ArgumentError(f"dataset: expected a ray.data.Dataset, found {described(dataset)}")
+    request = SeriesRequest(by, order, steps)
+    schema = dataset.schema(fetch_if_missing=False)
+    if schema is not None:
+        request.checked(found, schema.names)
+    return dataset.groupby(by).map_groups(_forecast_group, fn_args=(source, request), batch_format="pandas", num_cpus=1)
+
+
+def _forecast_group(group: Any, source: Source, request: SeriesRequest) -> Any:
+    forecaster = network_of(source)
+    return request.checked(forecaster, list(group.columns)).forecast(forecaster, group)

@@ -12,13 +12,15 @@ from pyspark import TaskContext
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import pandas_udf
 from pyspark.sql.pandas.types import from_arrow_type, to_arrow_schema
-from pyspark.sql.types import DoubleType, FloatType, StructField, StructType
+from pyspark.sql.types import DoubleType, FloatType, LongType, StructField, StructType
 
 from cylstm.distributed.files import Done, file_tasks, finish, predict_file
 from cylstm.distributed.place import at
 from cylstm.distributed.rows import Request
+from cylstm.distributed.series import STEP, SeriesRequest
 from cylstm.distributed.source import Source, network_of, source_of
 from cylstm.errors import ArgumentError, UnsupportedError, described
+from cylstm.forecasting import Forecaster
 from cylstm.model import Model
 
 #: tasks of `predict_files` at most; beyond, a task has several files
@@ -78,8 +80,7 @@ def predict_table(
     """
     source, network = source_of(model)
     request = Request(columns, time, keep, names, threads).checked(network)
-    if not hasattr(frame, "mapInArrow"):
-        raise ArgumentError(f"frame: expected a pyspark.sql.DataFrame, found {described(frame)}")
+    _check_frame(frame)
     chosen = request.of_table(network, frame.columns)
     empty = request.predict_arrow(network, to_arrow_schema(frame.schema).empty_table())
     made = [StructField(name, from_arrow_type(empty.schema.field(name).type)) for name in chosen.made]
@@ -188,6 +189,35 @@ def predict_files(
     numbers = session.range(0, len(tasks), 1, min(len(tasks), _MOST_TASKS))
     done = numbers.mapInArrow(predict, "number long, problem string, host string").collect()
     return finish(tasks, [Done(*row) for row in done])
+
+
+def forecast_table(
+    forecaster: str | os.PathLike[str] | Forecaster,
+    frame: Any,
+    *,
+    by: str,
+    order: str | None = None,
+    steps: int | None = None,
+) -> Any:
+    """Forecast many series, each of which is some rows of a table; all rows of one come together.
+
+    Everything else is as `cylstm.distributed.dask.forecast_table` says.
+    """
+    source, found = source_of(forecaster, Forecaster)
+    _check_frame(frame)
+    request = SeriesRequest(by, order, steps).checked(found, frame.columns)
+    sent = _sent(source, frame.sparkSession)
+
+    def forecast(group: pd.DataFrame) -> pd.DataFrame:
+        return request.forecast(network_of(sent()), group)
+
+    made = [StructField(STEP, LongType()), StructField(found.target, DoubleType())]
+    return frame.groupBy(by).applyInPandas(forecast, StructType([frame.schema[by], *made]))
+
+
+def _check_frame(frame: Any) -> None:
+    if not hasattr(frame, "mapInArrow"):
+        raise ArgumentError(f"frame: expected a pyspark.sql.DataFrame, found {described(frame)}")
 
 
 def _sent(source: Source, session: Any) -> Callable[[], Source]:

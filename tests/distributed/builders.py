@@ -14,6 +14,7 @@ import cylstm
 from cylstm.formats.state_dict import wiring as L
 
 from tests.builders.weight_files import linear_tensors, lstm_tensors
+from tests.forecasting.builders import series
 
 FEATURES = ("rain", "sun", "wind")
 TARGETS = ("high", "low")
@@ -183,3 +184,15 @@ def run_recipe(program, folder, cluster, here):
     names = {}
     exec(compile(program.replace("/data/", f"{folder}/").replace(cluster, here), PAGE.name, "exec"), names)
     return names
+
+
+def many_series(rng):
+    """Series of different lengths in one frame, mixed, and their histories by name."""
+    import pandas
+
+    histories = {name: series(rng, time) for name, time in (("b", 20), ("a", 13), ("c", 31))}
+    frames = [
+        pandas.DataFrame({"shop": name, "hour": np.arange(len(history["load"])), **history})
+        for name, history in histories.items()
+    ]
+    return pandas.concat(frames, ignore_index=True).sort_values("hour", kind="stable"), histories

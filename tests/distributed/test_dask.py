@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import signal
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.distributed.builders import (
     dense,
     files_in,
     input_files,
+    many_series,
     prepare,
     recipes,
     recurrent,
@@ -30,6 +32,7 @@ from tests.distributed.builders import (
     stepwise,
     table,
 )
+from tests.forecasting.builders import one_shot
 
 pytest.importorskip("dask.dataframe")
 distributed = pytest.importorskip("distributed")
@@ -38,7 +41,7 @@ import dask  # noqa: E402
 import dask.array as da  # noqa: E402
 import dask.dataframe as dd  # noqa: E402
 
-from cylstm.distributed.dask import predict_array, predict_files, predict_table  # noqa: E402
+from cylstm.distributed.dask import forecast_table, predict_array, predict_files, predict_table  # noqa: E402
 
 # Dask uses what newer versions of pandas warn about
 pytestmark = pytest.mark.filterwarnings("ignore:.*inplace keyword")
@@ -157,14 +160,19 @@ def test_workers_map_a_packed_file_and_load_it_once(client, rng, tmp_path):
         assert list(client.run(loads_and_maps).values()) == [(1, True), (1, True)]
 
 
-def test_a_pickled_network_goes_to_a_worker_once_and_not_with_each_block(rng):
-    model = recurrent(rng, hidden=100)  # 160 KB
-    for lazy in (
-        predict_array(model, da.zeros((50, 6, 3), chunks=(1, 6, 3))),
-        predict_table(dense(rng), dd.from_pandas(table(rng, 50)[1], npartitions=50), columns=FEATURES),
+def test_a_pickled_network_is_a_task_and_no_part_of_each_block(rng):
+    cloudpickle = pytest.importorskip("cloudpickle")
+    model, flat = recurrent(rng, hidden=100), dense(rng)
+    for network, lazy in (
+        (model, predict_array(model, da.zeros((50, 6, 3), chunks=(1, 6, 3)))),
+        (flat, predict_table(flat, dd.from_pandas(table(rng, 50)[1], npartitions=50), columns=FEATURES)),
     ):
-        holders = [one for one in dask.core.flatten(lazy.__dask_graph__().values()) if b"pickled" in repr(one).encode()]
-        assert len(holders) <= 1
+        # each task is sent by itself
+        tasks = dict(dask.optimize(lazy)[0].__dask_graph__())
+        size = len(pickle.dumps(network)) // 2
+        assert len(tasks) > 50
+        holders = [key for key, one in tasks.items() if b"Model" in cloudpickle.dumps(one)]
+        assert len(holders) == 1 and len(cloudpickle.dumps(tasks[holders[0]])) > size
 
 
 def test_each_task_takes_one_thread_or_as_many_as_are_asked_for(in_this_process, monkeypatch, rng, tmp_path):
@@ -206,6 +214,18 @@ def test_tables_in_files_are_read_by_name_and_windows_are_those_of_the_command(i
     (found,) = predict_files(path, [tmp_path / "x.csv"], tmp_path / "out", window=4, ending=".npy")
     windows = np.lib.stride_tricks.sliding_window_view(x, 4, axis=0).transpose(0, 2, 1)
     assert np.load(found)[3:].tobytes() == model.predict(windows).tobytes()
+
+
+def test_series_are_forecast_one_by_one(client, rng, tmp_path):
+    frame, histories = many_series(rng)
+    forecaster = one_shot(rng, time="hour")
+    forecaster.save(tmp_path / "load.cylstm", packed=True)
+    for given in (tmp_path / "load.cylstm", forecaster):
+        found = forecast_table(given, dd.from_pandas(frame, npartitions=4, sort=False), by="shop").compute()
+        assert sorted(set(found["shop"])) == ["a", "b", "c"] and len(found) == 12
+        for name, history in histories.items():
+            y = found["load"][found["shop"] == name].to_numpy()
+            assert y.tobytes() == forecaster.forecast(history).tobytes()
 
 
 def test_an_array_survives_the_death_of_a_worker(mortals, rng):

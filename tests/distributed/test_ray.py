@@ -20,6 +20,7 @@ from tests.distributed.builders import (
     dense,
     files_in,
     input_files,
+    many_series,
     prepare,
     processes,
     recipes,
@@ -29,11 +30,12 @@ from tests.distributed.builders import (
     stepwise,
     table,
 )
+from tests.forecasting.builders import one_shot
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
 
-from cylstm.distributed.ray import predict_files, predict_table  # noqa: E402
+from cylstm.distributed.ray import forecast_table, predict_files, predict_table  # noqa: E402
 
 # Ray's own warnings say how it could be faster
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -87,6 +89,16 @@ def test_features_are_found_by_name_and_outputs_of_each_step_are_arrays(rng, tmp
     found = predict_table(steps, dataset_of(x, 2), columns="x").take_all()
     found = np.array([row["fc"] for row in sorted(found, key=lambda row: row["id"])], np.float32)
     assert found.tobytes() == steps.predict(x).tobytes()
+
+
+def test_series_are_forecast_one_by_one(rng):
+    frame, histories = many_series(rng)
+    forecaster = one_shot(rng)
+    found = forecast_table(forecaster, ray.data.from_pandas([frame[:30], frame[30:]]), by="shop", order="hour")
+    found = found.to_pandas().sort_values(["shop", "step"])
+    assert list(found["shop"]) == [name for name in "abc" for _ in range(4)]
+    expected = np.concatenate([forecaster.forecast(histories[name]) for name in "abc"])
+    assert found["load"].to_numpy().tobytes() == expected.tobytes()
 
 
 def test_a_dataset_survives_the_death_of_an_actor(rng):
@@ -156,6 +168,9 @@ def test_what_can_be_known_before_is_refused_before(rng):
         predict_table(dense(rng), ray.data.from_pandas(frame.drop(columns="sun")), columns=FEATURES)
     with pytest.warns(CylstmWarning, match="3 workers of 1 threads take all 3 CPUs"):
         predict_table(dense(rng), ray.data.from_pandas(frame), columns=FEATURES, workers=(3, 4))
+    for workers in (0, (2, 1), (1, 2, 3), "two"):
+        with pytest.raises(ArgumentError, match="workers: expected"):
+            predict_table(dense(rng), ray.data.from_pandas(frame), columns=FEATURES, workers=workers)
     with pytest.raises(ArgumentError, match="batch_size: expected a whole number"):
         predict_table(dense(rng), ray.data.from_pandas(frame), columns=FEATURES, batch_size=0)
 

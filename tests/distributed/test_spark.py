@@ -19,6 +19,7 @@ from tests.distributed.builders import (
     dense,
     files_in,
     input_files,
+    many_series,
     prepare,
     processes,
     recipes,
@@ -28,6 +29,7 @@ from tests.distributed.builders import (
     stepwise,
     table,
 )
+from tests.forecasting.builders import one_shot
 
 sql = pytest.importorskip("pyspark.sql")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -136,6 +138,18 @@ def test_null_is_refused_in_tables_and_nan_to_functions_of_columns(spark, distri
     rows = rows_of(frame.withColumn("y", distributed.predict_udf(model)(*FEATURES)).select("id", "y.*"))
     x[17, 1] = np.nan
     np.testing.assert_array_equal(numbers(rows, ["second.0", "second.1"]), model.predict(x))
+
+
+def test_series_are_forecast_one_by_one(spark, distributed, rng, tmp_path):
+    frame, histories = many_series(rng)
+    forecaster = one_shot(rng)
+    parquet.write_table(pyarrow.Table.from_pandas(frame, preserve_index=False), tmp_path / "series.parquet")
+    rows = spark.read.parquet(str(tmp_path / "series.parquet")).repartition(3)
+    found = distributed.forecast_table(forecaster, rows, by="shop", order="hour").collect()
+    found = sorted(found, key=lambda row: (row["shop"], row["step"]))
+    assert [row["shop"] for row in found] == [name for name in "abc" for _ in range(4)]
+    expected = np.concatenate([forecaster.forecast(histories[name]) for name in "abc"])
+    assert np.array([row["load"] for row in found]).tobytes() == expected.tobytes()
 
 
 def test_a_table_survives_the_death_of_an_executor(spark, distributed, rng, tmp_path):
