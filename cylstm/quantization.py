@@ -173,7 +173,27 @@ def quantized_graph(
                 types[place] = kind
             if reason:
                 reasons[place] = reason
+        if kind_of_layer.has_one_type:
+            _share_type(layer.name, kind_of_layer.matrices_of(layer.weights, layer.options), types, reasons)
     return graph._replace(weight_types=types), reasons
+
+
+#: types that a matrix may get, the widest last
+_WIDTHS = ("int8a8", "int8a16", "float16", "bfloat16", "float32")
+
+
+def _share_type(
+    layer: str, roles: Sequence[str], types: dict[tuple[str, str], str], reasons: dict[tuple[str, str], str]
+) -> None:
+    """Give matrices that have to be of one type the widest of theirs."""
+    found = {role: types.get((layer, role), "float32") for role in roles}
+    widest = max(found.values(), key=_WIDTHS.index)
+    for role, kind in found.items():
+        if kind != widest:
+            types[layer, role] = widest
+            reasons[layer, role] = f"of one type with {next(one for one in roles if found[one] == widest)}"
+            if widest == "float32":
+                del types[layer, role]
 
 
 def _activations(weights: str, activations: object, target: object) -> str:

@@ -368,10 +368,10 @@ def pool1d(options, x):
         places = [i * options["stride"] - before + k * options["dilation"] for k in range(options["pool"])]
         inside = [t for t in places if 0 <= t < time]
         if options["mode"] == "max":
-            y[:, i] = x[:, inside].max(axis=1)
+            y[:, i] = x[:, inside].max(axis=1, initial=-np.inf)
         else:
             counted = [t for t in places if t < time + after] if options["count_include_pad"] else inside
-            y[:, i] = x[:, inside].sum(axis=1) / len(counted)
+            y[:, i] = x[:, inside].sum(axis=1) / (len(counted) or np.nan)
     return y
 
 

@@ -87,6 +87,31 @@ def test_what_is_kept_stays_as_it_is(rng):
         assert same(small.graph.tensors[name], model.graph.tensors[name])
 
 
+@pytest.mark.filterwarnings("ignore:int8 is not faster")
+@pytest.mark.parametrize("weights", ["float16", "int8"])
+def test_the_matrices_of_a_convolutional_lstm_are_of_one_type(rng, weights):
+    filters, channels = 11, 2
+    tensors = {
+        "conv.weight_ih": rng.normal(size=(4 * filters, channels, 3, 3)).astype(np.float32) / 6,
+        "conv.weight_hh": rng.normal(size=(4 * filters, filters, 3, 3)).astype(np.float32) / 12,
+        "fc.weight": rng.normal(size=(3, filters)).astype(np.float32),
+    }
+    wiring = [cylstm.ConvLSTM("conv", (4, 5), conv_padding="same"), cylstm.Linear("fc")]
+    model = cylstm.from_state_dict(tensors, wiring)
+    x = rng.normal(size=(2, 5, 4, 5, channels)).astype(np.float32)
+    name = model.graph.layers[0].name
+    small = model.quantize(weights, keep_float32=[f"{name}.weight_ih"])
+    assert not any(place[0] == name for place in small.graph.weight_types)
+    assert same(small.predict(x), model.quantize(weights, keep_float32=[name]).predict(x))
+    # of int8, weight_ih is too small to be worth it
+    asked = model.quantize(weights)
+    kinds = {kind for place, kind in asked.graph.weight_types.items() if place[0] == name}
+    assert kinds == ({"float16"} if weights == "float16" else set())
+    reasons = {part.role: part.reason for part in asked.quantization if part.layer == name}
+    assert weights == "float16" or reasons["weight_hh"] == "of one type with weight_ih"
+    assert np.isfinite(asked.predict(x)).all()
+
+
 def test_a_small_matrix_keeps_its_bits_and_a_small_network_is_told(rng):
     model = lstm_model(rng, 3, 24)
     with pytest.warns(CylstmWarning, match="int8 is not faster than float32 below 8,192 weights, and 0 of this"):

@@ -1,7 +1,8 @@
 /*
  * Pooling along one axis, which is called time here: the maximum or the average of windows of `pool` steps. Steps of
  * the padding never win a maximum; they count in an average if `counts_padding`. Sums are taken in ascending order of
- * time.
+ * time. With a dilation a window may have steps of the padding alone: its maximum is -infinity, and its average 0, or
+ * NaN where the padding does not count.
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
@@ -15,6 +16,8 @@
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
+
+#include <math.h>
 
 typedef struct {
     CylTime1d time;
@@ -87,6 +90,9 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
         int mode = !count ? CYL_MERGE_COPY : pool->is_max ? CYL_MERGE_MAX : CYL_MERGE_SUM;
         kernels->merge(mode, cyl_at(model, x, t * features), 1, y, features, 1.0);
         count++;
+    }
+    for (int64_t n = 0; n < features && !count; n++) {
+        cyl_set(model, y, n, pool->is_max ? -(double)INFINITY : 0.0);
     }
     if (!pool->is_max) {
         const CylReal divisor = cyl_real(model, (double)(count + (pool->counts_padding ? padded : 0)));

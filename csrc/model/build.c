@@ -144,11 +144,12 @@ static CylStatus check_ports(const CylModel *model, const CylPort *ports, int32_
     return CYL_OK;
 }
 
-/* Checks that every size fits in 32 bits, so that layers may multiply two of them in 64. */
-static CylStatus check_sizes(const CylLayerSpec *spec) {
+/* Checks that every size fits in 32 bits, so that layers may multiply two of them in 64; and that no tensor is there
+   twice, since its numbers would be taken for those of the first, which has another shape. */
+static CylStatus check_tensors(const CylLayerSpec *spec) {
     for (int32_t i = 0; i < spec->tensor_count; i++) {
         const CylTensor *tensor = &spec->tensors[i];
-        if (tensor->rank < 1 || tensor->rank > CYL_MAX_RANK) {
+        if (tensor->rank < 1 || tensor->rank > CYL_MAX_RANK || cyl_spec_tensor(spec, tensor->role) != tensor) {
             return CYL_E_TENSOR;
         }
         for (int32_t axis = 0; axis < tensor->rank; axis++) {
@@ -294,7 +295,7 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
     }
     CYL_TRY(check_ports(model, spec->inputs, spec->input_count));
     CYL_TRY(check_ports(model, spec->outputs, spec->output_count));
-    CYL_TRY(check_sizes(spec));
+    CYL_TRY(check_tensors(spec));
     const CylLayerKind *kind = cyl_layer_kind(spec->kind);
     if (!kind) {
         return CYL_E_LAYER;

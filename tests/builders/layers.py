@@ -184,6 +184,11 @@ POOLS = [
     ("pool1d", (T, 9, 2), {"axis": -2, "pool": 2, "stride": 4, "ceil_mode": True, "mode": "average"}),
     ("pool1d", (None, 9, 2), {"axis": 1, "pool": 3, "dilation": 2, "padding": "explicit", "pad_before": 2}),
     ("pool1d", (None, 5, 18), {"stride": 2, "mode": "average"}),
+    # windows of the padding alone
+    ("pool1d", (None, 2, 3), {"axis": 1, "dilation": 3, "padding": "explicit", "pad_before": 1, "pad_after": 1}),
+    ("pool1d", (2, 5), {"mode": "average", "dilation": 3, "padding": "explicit", "pad_before": 1, "pad_after": 1,
+                        "count_include_pad": True}),
+    ("pool1d", (2, 5), {"mode": "average", "dilation": 3, "padding": "explicit", "pad_before": 1, "pad_after": 1}),
 ]  # fmt: skip
 
 

@@ -196,6 +196,19 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
     }
 }
 
+static void a_tensor_that_is_there_twice_is_refused(void) {
+    static const float one[1];
+    for (int k = 0; k <= RECURRENT_KINDS; k++) {
+        Network *network = one_layer(k);
+        Layer *layer = &network->layers[0];
+        CylTensor *more = &layer->tensors[layer->spec.tensor_count++];
+        *more = (CylTensor){layer->tensors[0].role, one, 1, {1}, NULL};
+        CHECK(build(network) == CYL_E_TENSOR, "%s with %s twice", layer_name(k), more->role);
+        layer->spec.tensor_count--;
+        network_free(network);
+    }
+}
+
 static void weights_that_their_type_cannot_hold_are_refused(void) {
     Network *network = one_layer(RECURRENT_KINDS); /* dense */
     network->layers[0].tensors[0].type = "float16";
@@ -699,6 +712,7 @@ int main(void) {
     RUN(options_missing_or_unknown_are_refused);
     RUN(a_bias_that_the_layer_has_no_place_for_is_refused);
     RUN(tensors_missing_or_of_another_shape_are_refused);
+    RUN(a_tensor_that_is_there_twice_is_refused);
     RUN(weights_that_their_type_cannot_hold_are_refused);
     RUN(a_refused_layer_leaves_the_model_as_it_was);
     RUN(packed_arrays_of_another_size_are_refused);

@@ -414,6 +414,22 @@ def test_a_wrong_file_is_refused(rng, tmp_path, change, error, message):
         cylstm.load(join(tmp_path / "b.cylstm", header, data))
 
 
+def test_a_convolutional_lstm_of_two_types_is_refused(rng, tmp_path):
+    tensors = {
+        "c.weight_ih": rng.normal(size=(20, 2, 3)).astype(np.float32),
+        "c.weight_hh": rng.normal(size=(20, 5, 3)).astype(np.float32),
+    }
+    model = cylstm.from_state_dict(tensors, [L.ConvLSTM("c", (7,), conv_padding="same")], weights="float16")
+    model.save(tmp_path / "a.cylstm")
+    header, data = split(tmp_path / "a.cylstm")
+    graph = json.loads(header["__metadata__"]["graph"])
+    (name,) = graph["weight_types"]
+    graph["weight_types"] = {name: {"weight_ih": "float16"}}
+    header["__metadata__"]["graph"] = json.dumps(graph)
+    with pytest.raises(UnsupportedError, match="weight_ih, weight_hh of different types, found"):
+        cylstm.load(join(tmp_path / "b.cylstm", header, data))
+
+
 def test_loading_stays_exact_where_nothing_is_asked_for(rng):
     assert not lstm_model(rng, 3, 5).graph.weight_types
 

@@ -88,6 +88,11 @@ def _weight_types(path: str, types: object, graph: Graph) -> dict[tuple[str, str
             if not isinstance(one, str) or one not in WEIGHT_TYPES or one == "float32" or role not in able:
                 raise UnsupportedError(f"{path}: layer {name!r}: {role} of {one!r:.80} is not supported")
             found[name, role] = one
+        if LAYER_KINDS[layers[name].kind].has_one_type and len({found.get((name, role)) for role in matrices}) > 1:
+            raise UnsupportedError(
+                f"{path}: layer {name!r}: {', '.join(matrices)} of different types, found {by_role!r:.80}; those of a "
+                f"{layers[name].kind} are of one type"
+            )
     return found
 
 

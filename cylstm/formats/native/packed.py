@@ -82,7 +82,10 @@ def _read(file: SafetensorsFile, name: str) -> np.ndarray:
 
 
 def _map(file: SafetensorsFile, names: Sequence[str]) -> list[np.ndarray]:
-    """Packed arrays as they lie in the file, which is mapped into memory, read-only."""
+    """Packed arrays as they lie in the file, which is mapped into memory, read-only.
+
+    One that does not fill whole blocks of 64 bytes is copied: no two such can lie one after the other and be aligned.
+    """
     import mmap
 
     if not np.dtype("<f4").isnative:
@@ -97,6 +100,9 @@ def _map(file: SafetensorsFile, names: Sequence[str]) -> list[np.ndarray]:
     arrays = []
     for name in names:
         begin, end, *_ = _entry(file, name)
+        if (end - begin) % ALIGNMENT:
+            arrays.append(_read(file, name))
+            continue
         if begin % ALIGNMENT:
             raise FormatError(
                 f"{file.path}: packed array {name!r} lies at byte {begin}, not at a multiple of {ALIGNMENT}; "

@@ -42,6 +42,8 @@ class LayerKind:
         `cylstm.graph.weights.WEIGHT_TYPES`; those of one layer are `matrices_of`.
     int8_matrices : tuple of str
         Those of `matrices` that it can hold in int8: what they multiply has one scale.
+    has_one_type : bool
+        Whether all its matrices have to be of one type, since one product takes them.
     defaults : dict
         Every option with its default; a layer's options have exactly these keys.
     reads_mask : bool
@@ -61,6 +63,7 @@ class LayerKind:
     optional_weights: tuple[str, ...] = ()
     matrices: tuple[str, ...] = ()
     int8_matrices: tuple[str, ...] = ()
+    has_one_type = False
     defaults: Mapping[str, Option] = {}
     reads_mask = False
     is_inert = False

@@ -48,6 +48,7 @@ class ConvLstmLayer(RecurrentLayer):
     optional_inputs = ("mask", "h0", "c0")
     optional_weights = ("bias",)
     int8_matrices = ()
+    has_one_type = True
     slots = ("activation", "recurrent_activation")
     defaults = {
         **RECURRENT_DEFAULTS,

@@ -16,6 +16,7 @@ from cylstm.engine._engine import isa_names, layout_version
 from cylstm.errors import CylstmError, FormatError, UnsupportedError
 from cylstm.formats.native.packed import LAYOUT_VERSION
 from cylstm.formats.state_dict import wiring as L
+from cylstm.graph.builder import GraphBuilder
 from cylstm.loading import read
 from cylstm.summary import summary_text
 
@@ -69,6 +70,23 @@ def test_every_array_of_a_packed_file_is_aligned_to_64_bytes(rng, tmp_path):
     offsets = [start + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"]
     assert len(offsets) > 10
     assert not any(offset % 64 for offset in offsets)
+
+
+def test_arrays_that_fill_no_whole_blocks_are_copied_where_a_file_is_mapped(rng, tmp_path):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    for name in ("first", "second"):
+        table = {"table": rng.normal(size=(41, 3)).astype(np.float32)}
+        steps = builder.add("step_table", name, {"x": x}, table)["y"]
+        x = builder.add("merge", f"{name} sum", {"x": x, "x1": steps}, options={"mode": "sum"})["y"]
+    builder.output(x)
+    model = cylstm.Model(builder.build())
+    model.save(tmp_path / "a.cylstm", packed=True)
+    header, _ = split(tmp_path / "a.cylstm")
+    assert [header[f"{name}/0"]["data_offsets"][0] % 64 for name in ("first", "second")] != [0, 0]
+    again = cylstm.load(tmp_path / "a.cylstm", mmap=True)
+    x = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    np.testing.assert_array_equal(bits(again.predict(x)), bits(model.predict(x)))
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("float64", 1e-6)])
