@@ -16,6 +16,9 @@
 # make docs             these pages as a site, into build/site
 # make bench            every table of bench/results and docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
+# make fuzz             changed files and arguments for every reader, RUNS=2000 of each; ATHERIS=1 guides them by coverage;
+#                       make fuzz-c fuzz-differential networks in C under sanitizers (with clang), and random networks run
+#                       in every way, for SECONDS=600; make fuzz-figures what has been done so far: tests/fuzz/__main__.py
 # make lint             ruff, clang-format, which folder may import which (import-linter), mypy, pyright over a user's
 #                       sample, and what runs on GitHub (its schemas, zizmor)
 
@@ -28,7 +31,7 @@ SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.
 
 .PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
 	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs \
-	test-distributed csrc lint format clean
+	test-distributed fuzz fuzz-c fuzz-differential fuzz-figures csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -66,6 +69,20 @@ docs: $(VENV)/docs
 	$(BIN)/python docs/generate.py --check
 	rm -rf build/site
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d build/site-trees -c docs . build/site
+
+RUNS ?= 2000
+SECONDS ?= 600
+SEED ?= 1
+FUZZ = $(BIN)/python -W ignore -m tests.fuzz
+fuzz: $(VENV)/test
+	$(if $(ATHERIS),$(BIN)/python -m pip install --quiet atheris)
+	$(FUZZ) readers $(TARGETS) --runs $(RUNS) --seconds $(SECONDS) --seed $(SEED) $(if $(ATHERIS),--atheris)
+
+fuzz-c fuzz-differential: $(VENV)/test
+	$(FUZZ) $(@:fuzz-%=%) --seconds $(SECONDS) --seed $(SEED)
+
+fuzz-figures: $(VENV)/test
+	$(FUZZ) figures
 
 csrc:
 	$(MAKE) -C csrc $(if $(BUILD),BUILD=$(BUILD)) $(if $(SANITIZE),SANITIZE=$(SANITIZE))

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import io
 import json
+import math
 import os
 import shutil
 import struct
@@ -28,19 +29,23 @@ from cylstm.formats.torch.tensors import FUNCTIONS, storage_of
 from cylstm.formats.untrusted.json import parse_json
 from cylstm.formats.untrusted.pickle import load_pickle
 from cylstm.formats.untrusted.zip import Archive
+from cylstm.graph.weights import as_stored
 from cylstm.loading import read
+from cylstm.model import Model
 from cylstm.program.size import Size
 
 from tests import DATA
 from tests.builders import onnx_files, pt2_files
 from tests.builders import weight_files as made
 from tests.builders.audio_models import guitarml, guitarml_tensors, rtneural_layer
+from tests.fuzz import containers, given
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 _LAYERS = [LSTM("lstm"), Last(), Linear("fc")]
 _ONE = [Linear("fc")]
 _READ_LIMIT = 1 << 16
+_MOST_WEIGHTS = 1 << 20
 
 
 def run(name: str, data: bytes) -> None:
@@ -71,13 +76,20 @@ def _zip_of(members: dict[str, bytes]) -> bytes:
     return body + directory + b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, count, count, len(directory), len(body), 0)
 
 
+def _read_model(path: str, **options: object) -> None:
+    """Read a file and make a model of it, as `cylstm.load` does."""
+    graph = read(path, **options)
+    if sum(math.prod(tensor.shape) for tensor in as_stored(graph.tensors).values()) < _MOST_WEIGHTS:
+        Model(graph)
+
+
 def _read_both(path: str, layers: list[Layer]) -> None:
     """Read without a wiring, for the sake of the proposal, and with one."""
     try:
-        read(path)
+        _read_model(path)
     except CylstmError as error:
         str(error)
-    read(path, layers=layers)
+    _read_model(path, layers=layers)
 
 
 # Targets: bytes -> None
@@ -118,7 +130,7 @@ def fuzz_pt2(data: bytes) -> None:
 
 
 def fuzz_pt2_network(data: bytes) -> None:
-    read(_file(".pt2", _zip_with_checksums(_program() | {"net/models/model.json": data})))
+    _read_model(_file(".pt2", _zip_with_checksums(_program() | {"net/models/model.json": data})))
 
 
 def fuzz_pt2_config(data: bytes) -> None:
@@ -146,7 +158,7 @@ def fuzz_cylstm(data: bytes) -> None:
     header["__metadata__"]["graph"] = data.decode("utf-8", "replace")
     text = json.dumps(header).encode()
     del graph
-    read(_file(".cylstm", len(text).to_bytes(8, "little"), text, rest))
+    _read_model(_file(".cylstm", len(text).to_bytes(8, "little"), text, rest))
 
 
 def fuzz_check(data: bytes) -> None:
@@ -178,11 +190,11 @@ def fuzz_index(data: bytes) -> None:
 
 def fuzz_keras_config(data: bytes) -> None:
     members = {"metadata.json": b'{"keras_version": "3.0"}', "config.json": data, "model.weights.h5": _hdf5_archive()}
-    read(_file(".keras", _zip_with_checksums(members)))
+    _read_model(_file(".keras", _zip_with_checksums(members)))
 
 
 def fuzz_keras_config_2(data: bytes) -> None:
-    read(_file(".weights.h5", _hdf5_archive()), architecture=data, keras_version="2.1.5")
+    _read_model(_file(".weights.h5", _hdf5_archive()), architecture=data, keras_version="2.1.5")
 
 
 def fuzz_keras_op_layer(data: bytes) -> None:
@@ -193,44 +205,44 @@ def fuzz_keras_op_layer(data: bytes) -> None:
 
 
 def fuzz_keras_hdf5(data: bytes) -> None:
-    read(_file(".weights.h5", data), architecture=_KERAS_MODEL)
+    _read_model(_file(".weights.h5", data), architecture=_KERAS_MODEL)
 
 
 def fuzz_keras_hdf5_layers(data: bytes) -> None:
-    read(_file(".weights.h5", data), layers=[LSTM("lstm"), Last(), Linear("dense")])
+    _read_model(_file(".weights.h5", data), layers=[LSTM("lstm"), Last(), Linear("dense")])
 
 
 def fuzz_keras_h5(data: bytes) -> None:
-    read(_file(".h5", data))
+    _read_model(_file(".h5", data))
 
 
 def fuzz_keras_index(data: bytes) -> None:
     shard = _FOLDER / "a.weights.h5"
     if not shard.exists():
         shard.write_bytes(_hdf5_archive())
-    read(_file(".weights.json", data), architecture=_KERAS_MODEL)
+    _read_model(_file(".weights.json", data), architecture=_KERAS_MODEL)
 
 
 def fuzz_guitarml(data: bytes) -> None:
     state = json.dumps(guitarml(_amp(), hidden=2)["state_dict"]).encode()
-    read(_file(".json", b'{"state_dict": ', state, b', "model_data": ', data, b"}"))
+    _read_model(_file(".json", b'{"state_dict": ', state, b', "model_data": ', data, b"}"))
 
 
 def fuzz_guitarml_state(data: bytes) -> None:
-    read(_file(".json", b'{"model_data": {"hidden_size": 2}, "state_dict": ', data, b"}"))
+    _read_model(_file(".json", b'{"model_data": {"hidden_size": 2}, "state_dict": ', data, b"}"))
 
 
 def fuzz_rtneural(data: bytes) -> None:
-    read(_file(".json", b'{"in_shape": [null, null, 2], "layers": ', data, b"}"))
+    _read_model(_file(".json", b'{"in_shape": [null, null, 2], "layers": ', data, b"}"))
 
 
 def fuzz_onnx(data: bytes) -> None:
-    read(_file(".onnx", b"\x08\x08\x42\x02\x10\x11", data))
+    _read_model(_file(".onnx", b"\x08\x08\x42\x02\x10\x11", data))
 
 
 def fuzz_onnx_graph(data: bytes) -> None:
     # The sizes of the messages around are right; what a change makes of them dies at once elsewhere.
-    read(_file(".onnx", onnx_files.model(data)), constants={"rate": 2}, states={"h1": "h"})
+    _read_model(_file(".onnx", onnx_files.model(data)), constants={"rate": 2}, states={"h1": "h"})
 
 
 def fuzz_file(data: bytes) -> None:
@@ -259,7 +271,15 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "onnx_graph": fuzz_onnx_graph,
     "file": fuzz_file,
 }
-if importlib.util.find_spec("h5py"):
+_GIVEN = given.targets(_FOLDER)
+_CONTAINERS = containers.targets(_FOLDER, _read_both, _read_model)
+TARGETS |= _GIVEN | _CONTAINERS
+#: those that read HDF5
+_OF_H5PY = ("keras_archive", "custom_layers")
+if not importlib.util.find_spec("h5py"):
+    for name in _OF_H5PY:
+        del TARGETS[name]
+else:
     TARGETS |= {
         "keras_config": fuzz_keras_config,
         "keras_config_2": fuzz_keras_config_2,
@@ -456,6 +476,10 @@ def _quantised_program() -> bytes:
 
 def seeds(name: str) -> list[bytes]:
     """A few files as they should be, in the form that target `name` takes."""
+    if name in _CONTAINERS:
+        return containers.seeds(name, _FOLDER)
+    if name in _GIVEN:
+        return given.seeds(name, _FOLDER)
     if name.startswith("keras"):
         return _keras_seeds(name)
     import pickle

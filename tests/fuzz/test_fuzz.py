@@ -1,44 +1,27 @@
-"""A short, seeded slice of the fuzzing in tests/fuzz, and every input that once went wrong."""
+"""A short, seeded slice of the fuzzing in tests/fuzz, and every input that once went wrong.
+
+That of networks in C is tests/csrc/fuzz_test.c, which `make test-c` runs.
+"""
 
 import numpy as np
 import pytest
 
+from cylstm.graph.layers import LAYER_KINDS
+
 from tests import DATA
 from tests.builders.configurations import seed
-from tests.fuzz import targets
+from tests.fuzz import differential, networks, observe, targets
+from tests.fuzz.mutate import changed
 
-_RUNS = 150
+#: of each target
+_RUNS = 60
 _FOUND = sorted((DATA / "fuzz").glob("*/*"))
-
-
-def changed(data, others, rng):
-    """`data` with one to four random changes: bits, bytes, pieces removed, repeated or taken from `others`."""
-    data = bytearray(data)
-    for _ in range(int(rng.integers(1, 5))):
-        start = int(rng.integers(len(data) + 1))
-        end = min(len(data), start + int(rng.integers(1, 9)))
-        match int(rng.integers(6)):
-            case 0 if end > start:
-                data[start] ^= 1 << int(rng.integers(8))
-            case 1:
-                data[start:end] = rng.bytes(end - start)
-            case 2:
-                del data[start:end]
-            case 3:
-                data[start:start] = data[start:end] * int(rng.integers(1, 4))
-            case 4:
-                other = others[int(rng.integers(len(others)))]
-                place = int(rng.integers(len(other)))
-                data[start:end] = other[place : place + int(rng.integers(1, 33))]
-            case 5:
-                data[start:end] = [b"\xff" * 8, bytes(8), b"9" * 30, b"[" * 200, b"-1", b"\x7f"][int(rng.integers(6))]
-    return bytes(data)
 
 
 @pytest.mark.parametrize("name", list(targets.TARGETS))
 def test_changed_files_give_a_graph_or_our_own_error(name):
     rng = np.random.default_rng(seed("fuzz", name))
-    seeds = targets.seeds(name)
+    seeds = observe.seeds(name)
     for i in range(_RUNS):
         targets.run(name, changed(seeds[i % len(seeds)], seeds, rng))
 
@@ -58,3 +41,49 @@ def test_what_once_went_wrong_is_read_or_refused(path):
     if path.parent.name not in targets.TARGETS:
         pytest.skip("without h5py there is nothing that reads it")
     targets.run(path.parent.name, path.read_bytes())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_random_networks_give_the_same_bits_however_they_are_run():
+    checked, different = differential.run(60.0, 2026, most=30)
+    assert (checked, different) == (30, 0)
+
+
+def test_a_network_that_differs_is_told(monkeypatch, capsys):
+    case = differential.case_of(2026, 0)
+    monkeypatch.setattr(differential, "case_of", lambda seed, number: case)
+    predict, calls = case.predict, []
+
+    def wrong(model, *arguments, **options):
+        calls.append(model)
+        found = predict(model, *arguments, **options)
+        for array in differential._arrays(found) if len(calls) == 3 else ():
+            array += 1.0
+        return found
+
+    monkeypatch.setattr(case, "predict", wrong)
+    assert differential.run(60.0, 2026, most=1) == (1, 1)
+    assert "Difference: sse2" in capsys.readouterr().err or "scalar" not in differential.isa_names()[1:2]
+
+
+def test_the_words_of_networks_in_c_are_those_of_the_layers():
+    words = networks.words()
+    kinds = {name: kind for name, kind in LAYER_KINDS.items() if name != "dropout"}
+    assert set(words["KIND"]) >= set(kinds)
+    for kind in kinds.values():
+        roles = (*kind.inputs, *kind.optional_inputs, *kind.weights, *kind.optional_weights)
+        assert set(words["ROLE"]) >= set(roles) and set(words["OPTION"]) >= set(kind.defaults), kind.name
+
+
+def test_the_observer_keeps_what_goes_wrong_and_goes_on(monkeypatch, tmp_path):
+    def wrong(data):
+        raise {b"a": KeyError("a"), b"b": observe.Hang("b"), b"c": targets.CylstmError("c")}.get(data, ValueError())
+
+    monkeypatch.setattr(observe, "FINDS", tmp_path)
+    monkeypatch.setattr(observe.resource, "setrlimit", lambda *limits: None)
+    monkeypatch.setitem(targets.TARGETS, "json", wrong)
+    observer = observe.Observer("json", has_timer=False)
+    for data in (b"a", b"b", b"c", b"a"):
+        observer(data)
+    assert observer.runs == 4 and len(observer.finds) == 2
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"a", b"b"]
