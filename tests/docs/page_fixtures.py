@@ -78,7 +78,26 @@ def command_line(folder: Path, rng: np.random.Generator, found: dict[str, Any]) 
     parquet.write_table(pyarrow.table(dict(zip("abc", x.T))), folder / "series.parquet")
     lines = ["time,wind,dew point,pressure", *(f"{hour},{a},{b},{c}" for hour, (a, b, c) in enumerate(x.tolist()))]
     (folder / "log.csv").write_text("\n".join([*lines, ""]))
+    _write_series(folder, rng)
     return {}
+
+
+def _write_series(folder: Path, rng: np.random.Generator) -> None:
+    """A forecaster of 24 hours with intervals for 48, a history of its columns, and the weather after it."""
+    import pyarrow
+    from pyarrow import parquet
+
+    tensors = {**lstm_tensors(rng, "lstm", 2, 5), **linear_tensors(rng, "fc", 5, 24)}
+    model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Linear("fc")])
+    forecaster = cylstm.Forecaster(
+        model, features=["load", "temperature"], target="load", horizon=24, feedback={"load": "load"}
+    )
+    columns = {name: rng.standard_normal(300) for name in ("load", "temperature")}
+    forecaster.calibrate(columns, 100, coverage=0.9, steps=48).save(folder / "load.cylstm")
+    rows = [f"{a},{b}" for a, b in zip(*columns.values())]
+    (folder / "history.csv").write_text("\n".join(["load,temperature", *rows, ""]))
+    parquet.write_table(pyarrow.table(columns), folder / "history.parquet")
+    parquet.write_table(pyarrow.table({"temperature": rng.standard_normal(24)}), folder / "weather.parquet")
 
 
 def use(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +181,7 @@ def forecasting(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -
 
     tensors = {**lstm_tensors(rng, "lstm", 3, 8), **linear_tensors(rng, "fc", 8, 1)}
     write_torch(folder / "model.pt", tensors)
+    model = cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Linear("fc")])
     hours = pandas.date_range("2024-12-20", "2025-07-08", freq="h")
     n = np.arange(len(hours))
     frame = pandas.DataFrame(
@@ -175,6 +195,7 @@ def forecasting(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -
     known = frame[["temperature", "holiday"]]
     tensors = {**lstm_tensors(rng, "lstm", 3, 8), **linear_tensors(rng, "fc", 8, 2)}
     return {
+        "model": model,
         "fitted_standard_scaler": StandardScaler().fit(frame[["temperature"]]),
         "normal": cylstm.from_state_dict(tensors, [cylstm.LSTM("lstm"), cylstm.Linear("fc"), cylstm.Softplus()]),
         "history": frame[:500],
