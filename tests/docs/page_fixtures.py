@@ -28,6 +28,7 @@ from tests.builders.weight_files import (
     write_keras,
     write_torch,
 )
+from tests.docs.code_blocks import blocks_of
 
 FEATURES, UNITS = 3, 5
 
@@ -205,6 +206,27 @@ def forecasting(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -
     }
 
 
+def custom_layers(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> dict[str, Any]:
+    """A network with a layer of its user, whose function the page has further down, and the example that is split."""
+    own = {**keras_layer("AttentionWeightedAverage", "average", return_attention=False), "module": None}
+    own["registered_name"] = "own>AttentionWeightedAverage"
+    config = keras_model(keras_input(None, FEATURES), keras_lstm("lstm", UNITS, return_sequences=True), own)
+    arrays = keras_lstm_weights(rng, FEATURES, UNITS), [rng.standard_normal((UNITS, 1)).astype(np.float32)]
+    groups = {"layers/lstm/cell": arrays[0], "layers/attention_weighted_average": arrays[1]}
+    write_keras(folder / "model.keras", config, groups)
+    shutil.copy(ROOT / "examples" / "translation" / "numbers.keras", folder)
+    shown: dict[str, Any] = {}
+    for block in blocks_of(ROOT / "docs" / "custom-layers.md"):
+        if block.text.startswith(("from ", "def attention_weighted_average")):
+            exec(block.text, shown)
+    return {
+        "attention_weighted_average": shown["attention_weighted_average"],
+        "words": np.array([[3, 29]]),
+        "last": np.array([[11]]),
+        "longest": 4,
+    }
+
+
 def files(folder: Path, rng: np.random.Generator, found: dict[str, Any]) -> dict[str, Any]:
     """A voice detector of two tensors and a rate of samples that never changes."""
     data = onnx_files.fields((DATA / "onnx" / "detector.onnx").read_bytes())
@@ -252,6 +274,7 @@ FIXTURES: dict[str, Callable[[Path, np.random.Generator, dict[str, Any]], dict[s
     "README.md": readme,
     "docs/batches.md": batches,
     "docs/command-line.md": command_line,
+    "docs/custom-layers.md": custom_layers,
     "docs/files.md": files,
     "docs/forecasting.md": forecasting,
     "docs/look-inside.md": look_inside,
