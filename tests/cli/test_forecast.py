@@ -187,6 +187,10 @@ def test_other_files_are_refused_and_no_input_is_overwritten(forecaster, files, 
     ):
         assert main(["forecast", *arguments]) == 2
         assert message in capsys.readouterr().err
+    low = cylstm.Forecaster(forecaster[0].model, features=["low", "x"], target="low", horizon=2)
+    low.save(tmp_path / "low.cylstm")
+    assert main(["forecast", str(tmp_path / "low.cylstm"), history]) == 2
+    assert "'low' is the name of a column of the result too" in capsys.readouterr().err
     empty = tmp_path / "empty.csv"
     for text, message in (("", "expected a first line with the names"), ("load,temperature\n", "at least one line of")):
         empty.write_text(text)

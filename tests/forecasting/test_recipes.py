@@ -51,6 +51,16 @@ def test_each_library_is_kept():
     assert all(path.stat().st_size < 40_000 for path in FILES)
 
 
+def test_a_gaussian_likelihood_draws_paths():
+    case = kept(next(path for path in FILES if path.stem == "darts_rnn_gaussian"))
+    forecaster = forecaster_of(case)
+    paths = forecaster.forecast(case["history"], 5, case["future"], samples=4000, seed=1)
+    heads = forecaster.forecast(case["history"], 1, case["future"], outputs=["mu", "sigma"])
+    assert paths.shape == (4000, 5)
+    assert abs(paths[:, 0].mean() - heads["mu"][0]) < 0.1 * heads["sigma"][0]
+    assert paths[:, 0].std() == pytest.approx(heads["sigma"][0], rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [

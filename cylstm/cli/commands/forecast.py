@@ -41,6 +41,9 @@ def _forecast(options: argparse.Namespace) -> None:
         raise ArgumentError(f"--steps: expected a number of at least 1, found {options.steps}")
     _check_output(options)
     forecaster = Forecaster.load(options.source)
+    for name in (forecaster.target, forecaster.time):
+        if name in ("step", "low", "high"):
+            raise ArgumentError(f"{options.source}: {name!r} is the name of a column of the result too")
     time = forecaster.time
     also = [] if forecaster.target in forecaster.columns else [forecaster.target]
     history = read_series(options.history, forecaster.columns, also, time)
