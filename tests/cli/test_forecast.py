@@ -145,6 +145,20 @@ def test_what_is_wrong_in_a_history_is_told_with_line_and_column(forecaster, fil
     assert out == "" and err.count("\n") == 1 and err.startswith("cylstm: ") and message in err
 
 
+def test_times_with_a_time_zone_are_those_of_utc(forecaster, files, capsys):
+    path = files[2][0]
+    lines = path.read_text().splitlines()
+    # the clock of the second half is an hour ahead
+    lines[1:21] = [line.replace(":00:00,", ":00:00+01:00,") for line in lines[1:21]]
+    lines[21:] = [
+        f"2025-01-{1 + (hour + 1) // 24:02}T{(hour + 1) % 24:02}:00:00+02:00,{line.split(',', 1)[1]}"
+        for hour, line in enumerate(lines[21:], 20)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    assert main(["forecast", forecaster[1], str(path)]) == 0
+    assert read(capsys.readouterr().out)["hour"] == ("2025-01-02T15:00:00", "2025-01-02T16:00:00")
+
+
 def test_a_gap_may_be_allowed_and_one_before_the_future_is_one_too(forecaster, files, capsys):
     edited(files[2][1], 2, "2025-01-02T16:00:00", "2025-01-02T16:30:00")
     assert main(call(forecaster, files, "--steps", "6")) == 0

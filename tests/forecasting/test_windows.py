@@ -120,6 +120,16 @@ def test_a_window_without_any_change_is_not_divided_by_0(rng):
         assert np.isfinite(forecaster.forecast({"load": np.full(WINDOW, 7.0)})).all()
 
 
+def test_a_median_deviation_of_0_is_taken_from_the_standard_deviation(rng):
+    model, window = lstm_model(rng, 1, 4, 1), np.array([7.0, 7.0, 9.5, 7.0, 7.0])
+    forecaster = cylstm.Forecaster(
+        model, features=["load"], target="load", scaling={"load": {"kind": "local_robust"}}, window=WINDOW
+    )
+    scale = window.std() * 0.6744897501960817
+    y = model.predict(((window - 7.0) / scale).astype(np.float32)[None, :, None])[0, -1]
+    np.testing.assert_allclose(forecaster.forecast({"load": window}), y * scale + 7.0, rtol=2e-6)
+
+
 def test_an_offset_is_added_to_what_comes_back_alone(rng):
     options = {"features": ["load"], "target": "load", "window": WINDOW}
     model, history = lstm_model(rng, 1, 4, 1), series(rng, 9, ["load"])
