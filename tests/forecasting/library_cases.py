@@ -178,14 +178,7 @@ def neuralforecast_case(
         expected = {"mu": found["m-loc"], "sigma": found["m-scale"]}
     else:
         expected = {"y": found["m"]}
-    scalers = {}
-    if local_scaler_type == "standard":
-        for name, one in nf.scalers_.items():
-            mean, std = one.stats_[0]
-            scalers[name] = {"kind": "standard", "mean": float(mean), "std": float(std)}
-    config = recipes().neuralforecast_config(
-        nf.models[0], static={"size": 1.5, "age": -0.5} if static else None, scalers=scalers
-    )
+    config = recipes().neuralforecast_config(nf, static={"size": 1.5, "age": -0.5} if static else None)
     return _case("neuralforecast", nf.models[0].state_dict(), config, ["y", *hist, *futr], list(futr), steps, expected)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import cylstm
+import cylstm.forecasting.scaling
 
 from tests import ROOT
 
@@ -76,3 +77,26 @@ def test_what_is_not_supported_is_refused_by_name(file, change, message):
     case = kept(next(path for path in FILES if path.stem == file))
     with pytest.raises(ValueError, match=message):
         forecaster_of({**case, "config": {**case["config"], **change}})
+
+
+def test_scalers_are_read_as_they_scale_or_refused():
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    from tests.forecasting.recipes import recipes
+
+    rng = np.random.default_rng(3)
+    x = rng.normal(5.0, 2.0, (40, 2))
+    for scaler in (preprocessing.StandardScaler(), preprocessing.RobustScaler(), preprocessing.MinMaxScaler((-1, 2))):
+        found = recipes().cylstm_scalings(scaler.fit(x), ["a", "b"])
+        for i, name in enumerate("ab"):
+            scaled = cylstm.forecasting.scaling.as_scaling("x", found[name]).scaled(x[:, i])
+            np.testing.assert_allclose(scaled, scaler.transform(x)[:, i], rtol=1e-12)
+    for scaler, message in [
+        (preprocessing.StandardScaler(with_mean=False), "leave a part out"),
+        (preprocessing.RobustScaler(with_scaling=False), "leave a part out"),
+        (preprocessing.MinMaxScaler(clip=True), "clip=True"),
+        (preprocessing.MaxAbsScaler(), "expected StandardScaler, MinMaxScaler, RobustScaler, found MaxAbsScaler"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            recipes().cylstm_scalings(scaler.fit(x), ["a", "b"])
+    with pytest.raises(ValueError, match="fitted on 2 columns, expected a"):
+        recipes().cylstm_scalings(preprocessing.StandardScaler().fit(x), ["a"])
