@@ -17,6 +17,9 @@
 #define group_tile NAMED(group_tile)
 #define group_of NAMED(group_of)
 #define product_of_column NAMED(product_of_column)
+#define tiles_of_block NAMED(tiles_of_block)
+#define widen NAMED(widen)
+#define panels_of_block NAMED(panels_of_block)
 #define product_of_block NAMED(product_of_block)
 #define w_load_first NAMED(w_load_first)
 #define w_load_second NAMED(w_load_second)
@@ -31,7 +34,7 @@
 #endif
 #define W_NUMBERS (16 * W_COLUMNS)
 
-#ifdef W_PAIRS
+#if defined(W_PAIRS) && (GROUP_BLOCKS > 0 || !defined(WIDENED_COLUMNS) || WIDENED_COLUMNS > 1)
 /* one half of 16 pairs */
 static inline V w_load_first(const W *p) {
     V first, second;
@@ -43,6 +46,11 @@ static inline V w_load_second(const W *p) {
     w_load_pair(p, &first, &second);
     return second;
 }
+#endif
+
+/* where all columns are widened there are no tiles of another type */
+#if !defined(W_WIDENED) || !defined(WIDENED_COLUMNS) || WIDENED_COLUMNS > 1
+#define W_TILES
 #endif
 
 /* columns times vectors at most: fewer where registers are few */
@@ -63,6 +71,7 @@ static inline V w_load_second(const W *p) {
 typedef enum { END_SUMS = 0, END_FLUSHED, END_RELU } TileEnd;
 #endif
 
+#ifdef W_TILES
 /* acc[c][v] for `vectors` vectors, the last of `lanes` numbers, and `columns` columns; constants after inlining */
 static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k_stride] */, int64_t k_stride,
                                                        const CylOperand *operands, int32_t operand_count, int64_t first,
@@ -148,6 +157,8 @@ static inline __attribute__((always_inline)) void tile(const W *weights /* [k][k
 #undef LANES
 #undef TILE_COLUMN
 }
+
+#endif
 
 #if GROUP_BLOCKS > 0
 
@@ -323,12 +334,15 @@ static void product_of_column(const CylMatrix *m, const CylOperand *operands, in
 
 #endif
 
+#ifdef W_TILES
+
 #define TILE_ARGUMENTS w, k_stride, operands, operand_count, first, start, start_stride, acc, acc_stride, lanes, end
 
 /* a tile of a run-time size */
-static void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, int32_t operand_count, int64_t first,
-                    const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride, int32_t lanes, TileEnd end,
-                    int vectors, int columns) {
+static __attribute__((noinline, noclone)) void tile_of(const W *w, int64_t k_stride, const CylOperand *operands,
+                                                       int32_t operand_count, int64_t first, const REAL *start,
+                                                       int64_t start_stride, REAL *acc, int64_t acc_stride,
+                                                       int32_t lanes, TileEnd end, int vectors, int columns) {
     switch (columns * 8 + vectors) {
     case 1 * 8 + 1:
         tile(TILE_ARGUMENTS, 1, 1);
@@ -420,14 +434,12 @@ static void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, in
     }
 }
 
-/* The first `numbers` sums of a block, of all columns; start and acc are at the block's first. Apart from `product`, so
-   that the one column of a step passes none of its registers. */
-static __attribute__((noinline)) void product_of_block(const CylMatrix *m, int32_t block, const CylOperand *operands,
-                                                       int32_t operand_count, int64_t n, const REAL *start,
-                                                       int64_t start_stride, REAL *acc, int64_t acc_stride,
-                                                       int32_t numbers, TileEnd end) {
-    const int64_t k_stride = ((int64_t)m->gates * cyl_block_width(m, block) + 15) / 16 * 16;
-    const W *w = (const W *)m->weights + cyl_block_offset(m, block) * m->stored_columns;
+/* The first `numbers` sums of a block whose weights are at w, of all columns; start and acc are at the block's first.
+   Apart from `product`, so that the one column of a step passes none of its registers. */
+static __attribute__((noinline, noclone)) void tiles_of_block(const W *w, int64_t k_stride, const CylOperand *operands,
+                                                              int32_t operand_count, int64_t n, const REAL *start,
+                                                              int64_t start_stride, REAL *acc, int64_t acc_stride,
+                                                              int32_t numbers, TileEnd end) {
     int64_t done = 0;
 #if TILE_WIDE > TILE_COLUMNS
     for (; numbers <= 16 && n - done >= TILE_WIDE; done += TILE_WIDE) {
@@ -449,6 +461,78 @@ static __attribute__((noinline)) void product_of_block(const CylMatrix *m, int32
         }
         first += columns;
     }
+}
+
+#endif
+
+#if defined(WIDENED_COLUMNS) && defined(W_WIDENED)
+/* Columns [first, first + count) of a block's weights as real numbers. */
+static void widen(const W *weights, int64_t k_stride, int32_t first, int32_t count, REAL *panel) {
+#ifdef W_PAIRS
+    for (int32_t k = 0; k < count;) {
+        const W *w = weights + (first + k) / 2 * 2 * k_stride;
+        const bool has_first = (first + k) % 2 == 0, has_second = k + has_first < count;
+        for (int64_t v = 0; v < k_stride; v += 16) {
+            V one, other;
+            w_load_pair(w + 2 * v, &one, &other);
+            if (has_first) {
+                v_store(panel + k * k_stride + v, one);
+            }
+            if (has_second) {
+                v_store(panel + (k + has_first) * k_stride + v, other);
+            }
+        }
+        k += has_first + has_second;
+    }
+#else
+    const W *w = weights + first * k_stride;
+    for (int64_t i = 0; i < count * k_stride; i += 16) {
+        v_store(panel + i, w_load(w + i));
+    }
+#endif
+}
+
+/* tiles_of_block for many columns: the weights are widened once for all of them, a panel that stays in the first cache
+   after the other */
+static __attribute__((noinline)) void panels_of_block(const W *w, int64_t k_stride, const CylOperand *operands,
+                                                      int32_t operand_count, int64_t n, const REAL *start,
+                                                      int64_t start_stride, REAL *acc, int64_t acc_stride,
+                                                      int32_t numbers, TileEnd end) {
+    REAL panel[WIDENED_NUMBERS];
+    const int32_t most = (int32_t)(WIDENED_NUMBERS / k_stride);
+    for (int32_t o = 0; o < operand_count; o++) {
+        const CylOperand *all = &operands[o];
+        int32_t k = 0;
+        do {
+            const int32_t count = all->count - k < most ? all->count - k : most;
+            const CylOperand part = {.x = (const REAL *)all->x + k, .stride = all->stride, .count = count};
+            const bool is_last = o == operand_count - 1 && k + count == all->count;
+            widen(w, k_stride, all->first + k, count, panel);
+            tiles_of_block_real(panel, k_stride, &part, 1, n, start, start_stride, acc, acc_stride, numbers,
+                                is_last ? end : END_SUMS);
+            start = acc;
+            start_stride = acc_stride;
+            k += count;
+        } while (k < all->count);
+    }
+}
+#endif
+
+/* the same of a matrix */
+static void product_of_block(const CylMatrix *m, int32_t block, const CylOperand *operands, int32_t operand_count,
+                             int64_t n, const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride,
+                             int32_t numbers, TileEnd end) {
+    const int64_t k_stride = ((int64_t)m->gates * cyl_block_width(m, block) + 15) / 16 * 16;
+    const W *w = (const W *)m->weights + cyl_block_offset(m, block) * m->stored_columns;
+#if defined(WIDENED_COLUMNS) && defined(W_WIDENED)
+    if (n >= WIDENED_COLUMNS) {
+        panels_of_block(w, k_stride, operands, operand_count, n, start, start_stride, acc, acc_stride, numbers, end);
+        return;
+    }
+#endif
+#ifdef W_TILES
+    tiles_of_block(w, k_stride, operands, operand_count, n, start, start_stride, acc, acc_stride, numbers, end);
+#endif
 }
 
 static void product(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
@@ -503,6 +587,7 @@ static void product_output(const CylModel *model, const CylMatrix *m, const CylO
 
 #undef W_COLUMNS
 #undef W_NUMBERS
+#undef W_TILES
 #undef w_load_first
 #undef w_load_second
 #undef tile
@@ -511,6 +596,9 @@ static void product_output(const CylModel *model, const CylMatrix *m, const CylO
 #undef group_tile
 #undef group_of
 #undef product_of_column
+#undef tiles_of_block
+#undef widen
+#undef panels_of_block
 #undef product_of_block
 #undef product
 #undef product_output

@@ -16,6 +16,10 @@ typedef V M; /* all bits set where true */
 #define TILE_VECTORS 2
 /* full blocks of one column taken together */
 #define GROUP_BLOCKS 1
+/* From so many columns on, weights of 16 bits are made floats once for all, this many on the stack at a time: the tiles
+   are so narrow that they would widen each weight for every three columns. */
+#define WIDENED_COLUMNS 6
+#define WIDENED_NUMBERS 4096
 
 static inline V v_set1(float x) { return (V){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 static inline V v_zero(void) { return (V){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
