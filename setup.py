@@ -19,13 +19,16 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
 
 #: -ffp-contract=off: a fused multiply-add stands where the code says so and nowhere else, so that bits agree
-FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
-#: csrc/layers: its loops call the kernels, so that -O3 would make its code half as large again and no faster
-LAYER_FLAGS = ["-O2"]
-#: The products of the BLAS engine are the BLAS's; in float32 its other loops are as fast with -O2, in less code.
-BLAS_FLAGS = {"blas32": ["-O2"]}
+FLAGS = ["-std=c11", "-O2", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+#: csrc/isa, but for the sets that are as fast without, in less code; what is around the kernels gains nothing from it
+KERNEL_FLAGS = ["-O3"]
+SMALL_SETS = ("avx512", "sse2", "blas32")
 #: Where another instruction set is always there, the scalar one runs only if asked for: in a quarter of the code.
 SPARE_FLAGS = ["-Os"]
+#: No exception passes through csrc. Windows needs these tables, and so do tools that show where a program is.
+LINUX_FLAGS = ["-fno-asynchronous-unwind-tables"]
+#: of the Cython module on Linux, which has few loops
+UNALIGNED = ["-fno-align-functions", "-fno-align-loops", "-fno-align-jumps", "-fno-align-labels"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 #: The lines of this list: name, NAME, machine, flags, flags of 32 bits.
 ISA_LIST = Path("csrc/include/cylstm_isa.def")
@@ -105,26 +108,30 @@ class BuildExtension(build_ext):
         if not self.is_msvc:
             macros.append(("CYL_HAVE_POOL", "1"))
         keeps_symbols = os.environ.get("CYLSTM_SYMBOLS")  # for tools that say which function an address is in
-        link = ["-s"] if sys.platform == "linux" and not keeps_symbols else []
+        is_stripped = sys.platform == "linux" and not keeps_symbols
+        core = common + (LINUX_FLAGS if is_stripped else [])
         objects = []
         for source in sorted(Path("csrc").glob("**/*.c")):
-            flags = LAYER_FLAGS if source.parent.name == "layers" else []
+            flags = []
             if source.parent.name == "isa":
-                flags = (BLAS_FLAGS | sets).get(source.stem, [])
+                flags = sets.get(source.stem, [])
             if flags is None or source == Path(OPENMP_SOURCE):
                 continue
+            if source.parent.name == "isa" and source.stem not in SMALL_SETS:
+                flags = [*KERNEL_FLAGS, *flags]
             objects += self.compiler.compile(
                 [str(source)],
                 output_dir=self.build_temp,
                 macros=macros,
                 include_dirs=["csrc", "csrc/include"],
-                extra_postargs=self.spelled(common + flags),
+                extra_postargs=self.spelled(core + flags),
                 depends=[str(path) for path in Path("csrc").glob("**/*.[hd]*")],
             )
         ext.extra_objects = objects
         ext.depends = objects  # linked again when one of them is newer
-        ext.extra_compile_args = self.spelled([flag for flag in common if flag not in WARNINGS])
-        ext.extra_link_args = link
+        module = [flag for flag in common if flag not in WARNINGS]
+        ext.extra_compile_args = self.spelled(module + (UNALIGNED if sys.platform == "linux" else []))
+        ext.extra_link_args = ["-s"] if is_stripped else []
         super().build_extension(ext)
 
     def can_compile(self, flags):

@@ -11,8 +11,12 @@ static inline V v_where_positive(V x, V y) { return v_select(v_less(v_zero(), x)
 /* x sigmoid(k); x not below -1000, since -inf times 0 would be NaN */
 static inline V v_gated(V x, V k) { return v_mul(v_max(v_set1(-1000), x), v_sigmoid(k)); }
 
+#ifndef ACTIVATE_INLINED
+#define ACTIVATE_INLINED inline __attribute__((always_inline))
+#endif
+
 /* f(x) for every activation but softmax; a call for each 16 numbers would cost as much as the function */
-static inline __attribute__((always_inline)) V v_activate_inline(int id, V x, REAL alpha, REAL beta) {
+static ACTIVATE_INLINED V v_activate_inline(int id, V x, REAL alpha, REAL beta) {
     const V zero = v_zero(), one = v_set1(1), a = v_set1(alpha), b = v_set1(beta);
     switch (id) {
     case CYL_ACT_TANH:

@@ -58,6 +58,13 @@ typedef struct {
 #include "cylstm_isa.def"
 extern const CylKernels cyl_kernels_blas64;
 
+/* Of these machines all have another set too: scalar code runs where it is asked for, and is to be small. */
+#if defined(__x86_64__) || defined(__aarch64__)
+#define CYL_SCALAR_IS_SPARE 1
+#else
+#define CYL_SCALAR_IS_SPARE 0
+#endif
+
 #define CYL_PRODUCT(name, arguments)                                                                                   \
     void cyl_blas32_##name arguments;                                                                                  \
     void cyl_blas64_##name arguments;

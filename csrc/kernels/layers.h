@@ -77,7 +77,7 @@ static void gated(const CylActivationSpec *spec, const void *a_data, const void 
 /* Outputs that depthwise convolution computes at once: their chains share each weight that is loaded. */
 #if defined(TILE_COLUMNS) && TILE_COLUMNS > 4
 #define DEPTHWISE_COLUMNS 8
-#else
+#elif !defined(DEPTHWISE_COLUMNS)
 #define DEPTHWISE_COLUMNS 4
 #endif
 

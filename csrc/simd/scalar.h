@@ -25,8 +25,14 @@ typedef struct {
 /* columns and vectors of one register tile of a product, see kernels/product.h */
 #define TILE_COLUMNS 2
 #define TILE_VECTORS 2
-/* full blocks of one column taken together */
-#define GROUP_BLOCKS 1
+/* one column is a tile as well */
+#define GROUP_BLOCKS 0
+/* outputs of a depthwise convolution at once: more of them are code and no gain */
+#define DEPTHWISE_COLUMNS 1
+/* Weights of 16 bits are made floats once for all columns, this many on the stack at a time: a multiply-add takes so
+   long that tiles of their own would be code and no gain. */
+#define WIDENED_COLUMNS 1
+#define WIDENED_NUMBERS 4096
 
 #define EACH_LANE for (int lane = 0; lane < 16; lane++)
 

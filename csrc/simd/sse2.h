@@ -15,6 +15,10 @@ typedef __m128 QM; /* all bits set where true */
 #define TILE_CHAINS 2 /* one column of two vectors, or two of one */
 /* one column is a tile as well: its 16 chains would take all registers */
 #define GROUP_BLOCKS 0
+#define DEPTHWISE_COLUMNS 1
+/* as in scalar.h */
+#define WIDENED_COLUMNS 1
+#define WIDENED_NUMBERS 4096
 
 static inline Q q_set1(float x) { return _mm_set1_ps(x); }
 static inline Q q_load(const float *p) { return _mm_loadu_ps(p); }
