@@ -263,6 +263,14 @@ static CylLayer make_layer(const CylModel *model, const CylLayerKind *kind, cons
     return layer;
 }
 
+/* whether the layer writes what a port says: what it does not know would stay as the memory was */
+static bool writes(const CylLayer *layer, const CylPort *port) {
+    const bool is_state = strcmp(port->role, "h") == 0 || strcmp(port->role, "c") == 0;
+    return is_state ? layer->recurrent && (port->value == layer->states_out[0] || port->value == layer->states_out[1])
+                    : strcmp(port->role, "y") == 0 || strcmp(port->role, "mask") == 0 ||
+                          (strcmp(port->role, "indices") == 0 && layer->kind == cyl_layer_kind("topk"));
+}
+
 static CylStatus prepare_layer(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     if (!layer->inputs || !layer->outputs) {
         return CYL_E_MEMORY;
@@ -284,6 +292,11 @@ static CylStatus prepare_layer(CylModel *model, CylLayer *layer, const CylLayerS
     for (int32_t i = 0; i < spec->tensor_count; i++) {
         if (!has_type(model, layer, &spec->tensors[i])) {
             return CYL_E_OPTION;
+        }
+    }
+    for (int32_t i = 0; i < spec->output_count; i++) {
+        if (!writes(layer, &spec->outputs[i])) {
+            return CYL_E_VALUE;
         }
     }
     return layer->recurrent || layer->history_size ? add_states(model, layer) : CYL_OK;

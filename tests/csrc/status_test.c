@@ -196,6 +196,20 @@ static void tensors_missing_or_of_another_shape_are_refused(void) {
     }
 }
 
+static void an_output_that_the_layer_does_not_write_is_refused(void) {
+    static const char *const roles[] = {"h", "c", "indices", "bias", "z"};
+    for (int k = RECURRENT_KINDS; k < NODE_KINDS; k++) {
+        for (size_t r = 0; r < sizeof roles / sizeof *roles; r++) {
+            Network *network = one_layer(k);
+            int32_t more = network_value(network, CYL_STATE, 4);
+            layer_output(&network->layers[0], roles[r], more);
+            network_output(network, more);
+            CHECK(build(network) == CYL_E_VALUE, "%s that writes %s", layer_name(k), roles[r]);
+            network_free(network);
+        }
+    }
+}
+
 static void a_tensor_that_is_there_twice_is_refused(void) {
     static const float one[1];
     for (int k = 0; k <= RECURRENT_KINDS; k++) {
@@ -712,6 +726,7 @@ int main(void) {
     RUN(options_missing_or_unknown_are_refused);
     RUN(a_bias_that_the_layer_has_no_place_for_is_refused);
     RUN(tensors_missing_or_of_another_shape_are_refused);
+    RUN(an_output_that_the_layer_does_not_write_is_refused);
     RUN(a_tensor_that_is_there_twice_is_refused);
     RUN(weights_that_their_type_cannot_hold_are_refused);
     RUN(a_refused_layer_leaves_the_model_as_it_was);

@@ -17,9 +17,9 @@ class Pool1dLayer(WindowLayer):
     Inputs: ``x`` (sequence). Outputs: ``y``, without mask unless the time stays. Options: those of `WindowLayer` but
     "causal"; ``mode`` "max" or "average"; ``pool``, the steps of a window; ``count_include_pad``: an average counts the
     padding (PyTorch's default; Keras does not); ``ceil_mode``: a last window that is not full (PyTorch), which has to
-    begin within x; ``axis`` (batch not counted). Pooling of images is one layer for each axis. With ``dilation`` a window
-    may lie in the padding alone: its maximum is -infinity, as PyTorch's, its average 0, or NaN if the padding does not
-    count.
+    begin within x; ``axis`` (batch not counted). Pooling of images is one layer for each axis. With ``dilation`` a
+    window may lie in the padding alone: its maximum is -infinity, as PyTorch's, its average 0, or NaN if the padding
+    does not count.
     """
 
     name = "pool1d"
