@@ -37,6 +37,10 @@ static CylStatus prepare_taps(CylModel *model, CylLayer *layer, const CylLayerSp
 CylStatus cyl_group_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m, int32_t units,
                             int64_t first_row) {
     const CylPart part = {"weight", first_row};
+    const int type = cyl_weight_type_from_name(cyl_spec_tensor(spec, "weight")->type, model->kernels->real_size);
+    if (type >= 0 && cyl_weight_formats[type].has_scales) {
+        return CYL_E_OPTION; /* the taps of a window are several operands, and these types have one scale for all */
+    }
     CYL_TRY(cyl_matrix_prepare(model, layer, spec, m, units, 1, &part, 1, NULL));
     if (!cyl_spec_tensor(spec, "bias")) {
         return CYL_OK;
