@@ -50,6 +50,8 @@ myst_heading_anchors = 4
 
 # in docstrings `x` is a name of Python's, a link if the site has it, or an argument
 default_role = "py:obj"
+# what reads the docstrings of cylstm.distributed need not have the engines
+autodoc_mock_imports = ["dask", "distributed", "ray", "pyspark", "pyarrow", "pandas"]
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
