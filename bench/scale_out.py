@@ -8,6 +8,7 @@ turns. The predictions are compared first: they must be the bits of one process.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -26,9 +27,9 @@ import cylstm
 WORKERS = 2
 STEPS = 24
 #: input, hidden, layers; rows
-CELLS = (((8, 50, 1), 160_000), ((64, 128, 2), 16_000))
-QUICK_CELLS = (((8, 16, 1), 320),)
-BLOCKS = 32
+CELLS = (((8, 50, 1), 48_000), ((64, 128, 2), 9_600))
+QUICK_CELLS = (((8, 16, 1), 160),)
+BLOCKS = 16
 
 
 class Dask:
@@ -82,6 +83,7 @@ class Ray:
         ray.init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     def prepare(self, path: str, x: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
         from cylstm.distributed.ray import predict_table
@@ -89,7 +91,8 @@ class Ray:
         size = len(x) // BLOCKS
         rows = self._ray.data.from_numpy([x[first : first + size] for first in range(0, len(x), size)])
         found = predict_table(path, rows, columns="data", batch_size=size, workers=WORKERS)
-        nothing = rows.map_batches(RayNothing, batch_size=size, batch_format="pyarrow", concurrency=WORKERS)
+        actors = self._ray.data.ActorPoolStrategy(size=WORKERS)
+        nothing = rows.map_batches(RayNothing, batch_size=size, batch_format="pyarrow", compute=actors)
 
         def predictions() -> np.ndarray:
             batches = found.iter_batches(batch_format="numpy", batch_size=None)
