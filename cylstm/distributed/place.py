@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from cylstm.errors import CylstmError
+from cylstm.errors import CylstmError, RowError, ShapeError
 
 
 @contextlib.contextmanager
@@ -14,4 +14,6 @@ def at(place: str) -> Iterator[None]:
     try:
         yield
     except CylstmError as error:
-        raise type(error)(f"{place}: {error}") from error
+        # the rows of a `RowError` are those of the block, and there may be a million
+        kind = ShapeError if isinstance(error, RowError) else type(error)
+        raise kind(f"{place}: {error}") from error
