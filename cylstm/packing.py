@@ -16,7 +16,7 @@ from cylstm.graph.weights import PACKED_DTYPES, StoredTensor, StoredTensors, as_
 if TYPE_CHECKING:
     from cylstm.engine.blas import Blas
     from cylstm.graph.graph import Graph
-    from cylstm.graph.values import Axis, Value
+    from cylstm.graph.values import Axis
 
 
 class PackedModel(EngineModel):
@@ -58,9 +58,6 @@ class PackedModel(EngineModel):
     shared : set of str
         Layers that use the packed weights of an earlier layer: the same call of the same tensors, as of a loop that was
         written out.
-    features : tuple of (int, int) or None
-        Numbers of a step or row of the only input and the only output, where both are plain vectors or sequences of
-        vectors.
 
     Raises
     ------
@@ -74,7 +71,6 @@ class PackedModel(EngineModel):
         "_limited",
         "axes",
         "carried",
-        "features",
         "inputs",
         "layouts",
         "limits",
@@ -123,7 +119,6 @@ class PackedModel(EngineModel):
             from cylstm.graph.streaming import index_limits, limited_axes
 
             self._limited, self.limits = limited_axes(graph), index_limits(graph)
-        self.features = self._plain_features()
         self.shared: set[str] = set()
         self._build(graph, arrays, engine == "packed")
         self.stream_groups = self.state_groups
@@ -135,12 +130,13 @@ class PackedModel(EngineModel):
             self.stream_groups += kept_groups(graph, kept, self.warms_up)
         self.axes = tuple({value.axis for value in special if value.axis is not None})
 
-    def _plain_features(self) -> tuple[int, int] | None:
-        values = [*self.inputs, *self.outputs]
-        is_plain = len(values) == 2 and not self.layouts and not self._limited and self.inputs[0].kind != "index"
-        if not is_plain or not all([_is_plain(value) for value in values]):
+    def _plain_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """What `_finish` takes as `plain`."""
+        x, y = self.inputs[0], self.outputs[0]
+        is_plain = len(self.inputs) == len(self.outputs) == 1 and x.kind in ("sequence", "vector") and not self.layouts
+        if not is_plain or not x.shape or any([most for *_, most in self._limited]):
             return None
-        return self.inputs[0].size, self.outputs[0].size
+        return tuple([size or 0 for size in x.shape]), tuple([size or 0 for size in y.shape])
 
     def stream_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
         """What `EngineStream._create` takes as `plain` of a stream without window."""
@@ -181,7 +177,7 @@ class PackedModel(EngineModel):
             [-1 if value.mask is None else indices[value.mask] for value in self.inputs],
             [indices[value.name] for value in self.outputs],
             [value.has_time for value in self.inputs],
-            None if self.features is None else (*self.features, self.outputs[0].has_time),
+            self._plain_shapes(),
         )
         if not is_finished:
             self._refuse_numbers(graph)
@@ -270,11 +266,6 @@ def _beyond(rows: np.ndarray, weights: str | None) -> str:
     if is_int8(weights) and not np.isfinite(rows).all():
         return "NaN or infinity is nothing that"
     return f"{np.abs(rows[np.isfinite(rows)]).max():,} is beyond what"
-
-
-def _is_plain(value: Value) -> bool:
-    """Whether its arrays are (batch, features), or (batch, time, features) of any time."""
-    return len(value.step_shape) == 1 and (value.axis is not None) == value.has_time
 
 
 def _check_packed(graph: Graph, arrays: Mapping[str, Sequence[object]], is_packed: bool) -> None:

@@ -461,6 +461,50 @@ def test_the_short_way_of_one_array_gives_the_long_ways_bits_and_errors(rng, las
         model.predict(x, threads=True)
 
 
+@pytest.mark.parametrize(
+    "shape, options",
+    [
+        pytest.param((None, 6, 2), {"padding": "same"}, id="rows as time"),
+        pytest.param((None, 6, 2), {"stride_rows": 2}, id="strided"),
+        pytest.param((11, 6, 2), {"stride_rows": 3, "padding": "causal"}, id="so many rows"),
+        pytest.param((None, 7, 6, 2), {"padding": "same", "stride_rows": 2}, id="an image a step"),
+    ],
+)
+def test_the_short_way_of_an_image_gives_the_long_ways_shapes_bits_and_errors(rng, shape, options):
+    builder = GraphBuilder()
+    weights = {"weight": rng.normal(size=(5, 3, 2, 2)).astype("f")}
+    image = builder.add("conv2d", "conv", {"x": builder.input("x", shape)}, weights, options)["y"]
+    builder.output(builder.add("activation", "f", {"x": image}, options={"activation": "tanh"})["y"])
+    model = cylstm.Model(builder.build())
+    x = rng.normal(size=(3, *[size or 11 for size in shape])).astype(np.float32)
+    whole = model.predict({"x": x})  # never the short way
+    for same in (x, np.asfortranarray(x), x.astype(np.float64)):
+        for threads in (None, 1, 2):
+            found = model.predict(same, threads=threads)
+            assert found.shape == whole.shape
+            np.testing.assert_array_equal(bits(found), bits(whole))
+    np.testing.assert_array_equal(bits(model.predict(x[1])), bits(whole[1]))
+    out = np.empty_like(whole)
+    assert model.predict(x, out=out) is out
+    np.testing.assert_array_equal(bits(out), bits(whole))
+    with pytest.raises(ShapeError, match="out: expected a writable C-contiguous"):
+        model.predict(x, out=out[:2])
+    rank = len(shape) + 1
+    steps = f"expected {shape[0]} steps" if shape[0] else "at least one sample"
+    for wrong, message in [
+        (x[0, 0], f"expected rank {rank}"),
+        (x[np.newaxis], f"expected rank {rank}"),
+        (x[:, :0], steps if not shape[0] else "at least one sample"),
+        (x[..., :1], "expected 2 features"),
+        (x[..., :5, :], "expected .*columns"),
+    ]:
+        with pytest.raises(ShapeError, match=message):
+            model.predict(wrong)
+    if options == {"stride_rows": 2}:
+        with pytest.raises(ShapeError, match="2 steps are too few for layer 'conv'"):
+            model.predict(x[:, :2])
+
+
 def test_a_long_network_is_shown_in_short():
     builder = cylstm.graph.builder.GraphBuilder()
     x = builder.input("x", (30,))

@@ -179,6 +179,9 @@ int32_t cyl_model_kept_size(const CylModel *model, int32_t index, int32_t *layer
 int64_t cyl_model_work(const CylModel *model);
 /* bytes of packed weights */
 int64_t cyl_model_bytes(const CylModel *model);
+/* The steps that an output of cyl_predict has where the inputs have so many, 1 if it has no time. CYL_E_ARGUMENT and
+   CYL_E_TIME as cyl_predict has them. */
+CylStatus cyl_model_steps(const CylModel *model, const int64_t *times /* (inputs) */, int32_t output, int64_t *steps);
 /* Bytes of values, states and scratch of a run of one row on one thread: of a stream with `times` NULL, else of
    cyl_predict with so many steps. CYL_E_STREAM, CYL_E_ARGUMENT and CYL_E_TIME as those have them. */
 CylStatus cyl_model_run_bytes(const CylModel *model, const int64_t *times /* (inputs) */, int64_t *bytes);

@@ -8,9 +8,10 @@
  * columns, channels). Where the rows are time, a causal convolution carries those before as its state, and others keep
  * them, so that a sequence may come in pieces.
  *
- * Threads share bands of rows of the output, or parts of rows. Windows are read where x lies, or, if some reach into
- * the padding, from a copy of all that the band reads. A depthwise convolution takes little more time than such a copy:
- * its bands are single rows, of which only the first and the last columns are computed from copies.
+ * Threads share the rows of the output, or parts of rows. Windows are read where x lies, or, if some reach into the
+ * padding of the columns or the filters are as many vectors of channels, from copies of the rows: each is copied once,
+ * when the first window needs it, over one that no window needs any more. What is copied is copied with the subnormal
+ * rule, so that an input need not be looked through before.
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
@@ -33,58 +34,44 @@ typedef struct {
     CylConvolution convolution; /* first */
     CylTime1d rows, columns;
     bool is_framed;                                  /* the rows are not the time */
+    bool is_copied;                                  /* windows are read from copies of rows */
     int32_t input_rows, output_rows;                 /* 0 where the rows are the time */
     int32_t input_columns, output_columns, row_size; /* row_size: the numbers of a row of x */
-    int32_t inner_begin, inner_end; /* the columns of the output whose windows lie within those of x; none: both 0 */
-    int32_t band;                   /* the most rows of a band */
 } Conv;
 
 /* one row of the batch, or one frame of it */
 typedef struct {
     const char *x, *kept; /* kept: the `kept_rows` rows before x */
-    char *y;
     int64_t rows, kept_rows;
     int64_t before; /* rows from the beginning of the first window to x */
 } Image;
 
-/* outputs that are computed together: rows and columns of the output */
+/* A thread's copies of the rows of an image, from its first window on: row r is copy r % reach of the rows. Each has
+   the columns that some outputs side by side reach over. */
 typedef struct {
-    int64_t row, rows, column, columns;
-} Block;
+    char *data;                 /* real (reach, row_size) */
+    int64_t row_size;           /* reals */
+    int64_t zeros, from, count; /* columns before those of x, the first of those, and how many they are */
+    int64_t image, begin, next; /* whose rows they are, for outputs from which column on, and the row to come */
+} Copies;
 
 /* the rows or columns of x that `count` windows side by side reach over */
 static int64_t reach_of(const CylTime1d *windows, int64_t count) {
     return (count - 1) * windows->stride + windows->reach;
 }
 
-/* the numbers of the copy of a block, at most */
-static uint64_t copied_of(const Conv *conv) {
-    const uint64_t columns = (uint64_t)reach_of(&conv->columns, conv->output_columns);
-    const uint64_t row = cyl_size_mul(columns, (uint64_t)conv->convolution.channels);
-    return cyl_size_mul((uint64_t)reach_of(&conv->rows, conv->band), row);
+/* the numbers of a copy of the columns of so many outputs: no power of two apart, since a cache has few places for
+   rows that are */
+static uint64_t copied_of(const Conv *conv, int64_t outputs) {
+    const uint64_t columns = (uint64_t)reach_of(&conv->columns, outputs);
+    const uint64_t size = cyl_size_mul(columns, (uint64_t)conv->convolution.channels);
+    return size % 1024 ? size : cyl_size_add(size, 16);
 }
 
-/* Finds the columns of the output whose windows lie within x. */
-static void find_inner(Conv *conv) {
-    const CylTime1d *columns = &conv->columns;
-    const int64_t begin = (columns->before + columns->stride - 1) / columns->stride;
-    const int64_t last = conv->input_columns + columns->before - columns->reach;
-    const int64_t end = last < 0 ? 0 : last / columns->stride + 1;
-    const int64_t most = conv->output_columns;
-    if (begin < end && begin < most) {
-        conv->inner_begin = (int32_t)begin;
-        conv->inner_end = (int32_t)(end < most ? end : most);
-    }
-}
-
-/* Sets how many rows of the output a band has: their copy stays in a cache, and they are not more than one look. */
-static void find_band(Conv *conv) {
-    const int64_t row = cyl_convolution_work(&conv->convolution) * conv->output_columns;
-    const int64_t most = conv->convolution.is_depthwise ? 1 : CYL_WORK_OF_A_LOOK / row;
-    conv->band = most < 1 ? 1 : most < CYL_CONV_ROWS ? (int32_t)most : CYL_CONV_ROWS;
-    while (conv->band > 1 && copied_of(conv) > CYL_CONV_COPIED) {
-        conv->band--;
-    }
+/* the numbers of a thread's copies, or of the one row of zeros where there are none */
+static uint64_t scratch_of(const Conv *conv) {
+    return conv->is_copied ? cyl_size_mul(copied_of(conv, conv->output_columns), (uint64_t)conv->rows.reach)
+                           : (uint64_t)conv->row_size;
 }
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -107,19 +94,22 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     if (cyl_time1d_windows(&conv->columns, conv->input_columns) != conv->output_columns) {
         return CYL_E_VALUE;
     }
-    find_inner(conv);
-    find_band(conv);
+    const bool is_inside =
+        conv->columns.before == 0 && reach_of(&conv->columns, conv->output_columns) <= conv->input_columns;
+    conv->is_copied = !is_inside || conv->convolution.is_depthwise;
     layer->work = cyl_convolution_work(&conv->convolution) * conv->output_columns;
     if (is_framed) {
         conv->input_rows = x->shape[0];
         conv->output_rows = y->shape[0];
         layer->work *= conv->output_rows;
+        layer->flushes_x = conv->is_copied;
         return cyl_time1d_windows(&conv->rows, conv->input_rows) == conv->output_rows ? CYL_OK : CYL_E_VALUE;
     }
     layer->work = layer->work / conv->rows.stride + 1;
     cyl_time1d_set_rule(layer, &conv->rows);
     const int64_t history = conv->rows.padding == CYL_PAD_CAUSAL ? (conv->rows.reach - 1) * conv->row_size : 0;
     layer->history_size = (int32_t)history;
+    layer->flushes_x = conv->is_copied && !history;
     return history > (1 << 28) ? CYL_E_OPTION : CYL_OK;
 }
 
@@ -128,7 +118,7 @@ static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *w
     size_t used = 0, real = model->kernels->real_size;
     CylLayerState state = {0};
     state.h[0] = cyl_kept_place(model, layer, workspace, memory, &used);
-    state.scratch = cyl_place(memory, &used, workspace->threads, copied_of(conv), real);
+    state.scratch = cyl_place(memory, &used, workspace->threads, scratch_of(conv), real);
     state.bound = cyl_place(memory, &used, workspace->threads, (uint64_t)conv->convolution.kernel_rows, sizeof(void *));
     if (memory) {
         workspace->states[layer->index] = state;
@@ -145,82 +135,61 @@ static const char *row_of(const CylModel *model, const Conv *conv, const Image *
     return is_kept ? cyl_at(model, image->kept, (image->kept_rows + at) * conv->row_size) : NULL;
 }
 
-/* Copies `rows` rows of an image from row `first` on, and of each `columns` columns from column `left` on, with zeros
-   outside of it. */
-static void copy_region(const CylModel *model, const Conv *conv, const Image *image, int64_t first, int64_t rows,
-                        int64_t left, int64_t columns, char *to) {
-    const size_t pixel = (size_t)conv->convolution.channels * model->kernels->real_size;
-    const int64_t end = left + columns < conv->input_columns ? left + columns : conv->input_columns;
-    const int64_t begin = left > 0 ? left : 0, inside = end > begin ? end - begin : 0;
-    const int64_t zeros = inside ? begin - left : columns;
-    for (int64_t i = 0; i < rows; i++, to += (size_t)columns * pixel) {
-        const char *from = row_of(model, conv, image, first + i);
-        if (!from) {
-            memset(to, 0, (size_t)columns * pixel);
-            continue;
-        }
-        memset(to, 0, (size_t)zeros * pixel);
-        memcpy(to + (size_t)zeros * pixel, from + (size_t)begin * pixel, (size_t)inside * pixel);
-        memset(to + (size_t)(zeros + inside) * pixel, 0, (size_t)(columns - zeros - inside) * pixel);
+/* Begins the copies of an image, for the outputs of the columns [begin, end). */
+static void begin_copies(const CylModel *model, const Conv *conv, Copies *copies, int64_t image, int64_t begin,
+                         int64_t end) {
+    const int64_t left = begin * conv->columns.stride - conv->columns.before;
+    const int64_t right = left + reach_of(&conv->columns, end - begin), most = conv->input_columns;
+    copies->row_size = (int64_t)copied_of(conv, end - begin);
+    copies->from = left > 0 ? left : 0;
+    copies->zeros = copies->from - left;
+    copies->count = (right < most ? right : most) - copies->from;
+    copies->image = image;
+    copies->next = 0;
+    if (copies->begin == begin) {
+        return; /* the padding is there */
     }
+    copies->begin = begin;
+    memset(copies->data, 0, (size_t)(conv->rows.reach * copies->row_size) * model->kernels->real_size);
 }
 
-/* the outputs of a block; taps: (kernel_rows); copy: room for what it reads */
-static void run_block(const CylModel *model, const Conv *conv, const Image *image, const Block *block,
-                      const void **taps, char *copy) {
-    const CylConvolution *convolution = &conv->convolution;
-    const int64_t channels = convolution->channels, filters = convolution->filters;
-    const int64_t first = block->row * conv->rows.stride - image->before, rows = reach_of(&conv->rows, block->rows);
-    const int64_t left = block->column * conv->columns.stride - conv->columns.before;
-    const int64_t columns = reach_of(&conv->columns, block->columns);
-    const bool is_inside =
-        first >= 0 && first + rows <= image->rows && left >= 0 && left + columns <= conv->input_columns;
-    const char *from = copy;
-    int64_t row_size = columns * channels;
-    if (is_inside) {
-        row_size = conv->row_size;
-        from = cyl_at(model, image->x, first * row_size + left * channels);
-    } else {
-        copy_region(model, conv, image, first, rows, left, columns, copy);
+/* Copies the rows up to `end` that are not there yet, from row `first` on. */
+static void copy_rows(const CylModel *model, const Conv *conv, const Image *image, Copies *copies, int64_t first,
+                      int64_t end) {
+    const int64_t channels = conv->convolution.channels, size = copies->count * channels;
+    if (copies->count <= 0) {
+        return; /* all in the padding */
     }
-    const CylWindows windows = {taps, convolution->kernel_rows, convolution->kernel_columns,
-                                conv->columns.dilation * channels, conv->columns.stride * channels};
-    for (int64_t r = 0; r < block->rows; r++) {
-        for (int32_t i = 0; i < convolution->kernel_rows; i++) {
-            taps[i] = cyl_at(model, from, (r * conv->rows.stride + (int64_t)i * conv->rows.dilation) * row_size);
-        }
-        const int64_t at = (block->row + r) * conv->output_columns + block->column;
-        cyl_convolve(model, convolution, &windows, cyl_at(model, image->y, at * filters), filters, block->columns);
-    }
-}
-
-/* columns [begin, end) of one row of a depthwise convolution: apart those whose windows are read where they are */
-static void run_row(const CylModel *model, const Conv *conv, const Image *image, int64_t row, int64_t begin,
-                    int64_t end, const void **taps, char *copy) {
-    const int64_t cuts[] = {begin, conv->inner_begin, conv->inner_end, end};
-    for (int part = 0; part < 3; part++) {
-        const int64_t from = cuts[part] > begin ? cuts[part] : begin, to = cuts[part + 1] < end ? cuts[part + 1] : end;
-        if (from < to) {
-            run_block(model, conv, image, &(Block){row, 1, from, to - from}, taps, copy);
+    for (int64_t row = copies->next > first ? copies->next : first; row < end; row++) {
+        char *to = cyl_at(model, copies->data, row % conv->rows.reach * copies->row_size + copies->zeros * channels);
+        const char *from = row_of(model, conv, image, row - image->before);
+        if (from) {
+            model->kernels->flush(cyl_at(model, from, copies->from * channels), to, size);
+        } else {
+            memset(to, 0, (size_t)size * model->kernels->real_size);
         }
     }
+    copies->next = end;
 }
 
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     const Conv *conv = layer->data;
+    const CylConvolution *convolution = &conv->convolution;
     const bool is_framed = conv->is_framed;
     CylLayerState *state = &workspace->states[layer->index];
-    const int64_t steps = cyl_steps(workspace, layer->x);
+    const int64_t steps = cyl_steps(workspace, layer->x), channels = convolution->channels;
     const int64_t outputs = is_framed ? conv->output_rows : cyl_steps(workspace, layer->y);
-    const int64_t frames = is_framed ? steps : 1, images = workspace->rows * frames;
-    const int64_t bands = (outputs + conv->band - 1) / conv->band;
-    /* parts of rows only where there are too few bands for the threads */
-    const int64_t all = images * bands; /* 0 for a piece that ends no window */
+    const int64_t frames = is_framed ? steps : 1, all = workspace->rows * frames * outputs;
+    /* parts of rows only where there are too few rows for the threads; 0 rows of a piece that ends no window */
     int64_t parts = all > 0 && all < team->threads ? (team->threads + all - 1) / all : 1;
     parts = parts < conv->output_columns ? parts : conv->output_columns;
     const int64_t width = (conv->output_columns + parts - 1) / parts;
-    const void **taps = (const void **)state->bound + (int64_t)team->thread * conv->convolution.kernel_rows;
-    char *copy = cyl_at(model, state->scratch, team->thread * (int64_t)copied_of(conv));
+    const void **taps = (const void **)state->bound + (int64_t)team->thread * convolution->kernel_rows;
+    char *scratch =
+        cyl_at(model, state->scratch, team->thread * (int64_t)scratch_of(conv)); /* a row of zeros at first */
+    const CylWindows windows = {taps, convolution->kernel_rows, convolution->kernel_columns,
+                                conv->columns.dilation * channels, conv->columns.stride * channels};
+    Copies copies = {.data = scratch, .image = -1, .begin = -1};
     Image image = {.rows = is_framed ? conv->input_rows : steps,
                    .kept_rows = is_framed ? 0 : cyl_kept_steps(model, layer)};
     int64_t after;
@@ -229,21 +198,32 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         image.before = -cyl_first_window(layer, workspace);
     }
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, all * parts,
-                               conv->band * width * cyl_convolution_work(&conv->convolution));
+    for (int64_t j = cyl_items(&items, workspace, team, all * parts, width * cyl_convolution_work(convolution));
          cyl_goes_on(&items, j); j++) {
-        const int64_t n = j / parts / bands, row = n / frames, frame = n % frames;
-        const int64_t first = j / parts % bands * conv->band, begin = j % parts * width;
+        const int64_t n = j / parts / outputs, row = n / frames, frame = n % frames, r = j / parts % outputs;
+        const int64_t begin = j % parts * width, first = r * conv->rows.stride;
         const int64_t end = begin + width < conv->output_columns ? begin + width : conv->output_columns;
-        image.x = cyl_step_at(workspace, layer->x, row, frame);
-        image.y = cyl_step_at(workspace, layer->y, row, frame);
-        image.kept = cyl_kept_row(model, layer, workspace, row);
-        if (conv->convolution.is_depthwise) {
-            run_row(model, conv, &image, first, begin, end, taps, copy);
-        } else if (begin < end) {
-            const int64_t rows = outputs - first < conv->band ? outputs - first : conv->band;
-            run_block(model, conv, &image, &(Block){first, rows, begin, end - begin}, taps, copy);
+        if (begin >= end) {
+            continue;
         }
+        image.x = cyl_step_at(workspace, layer->x, row, frame);
+        image.kept = cyl_kept_row(model, layer, workspace, row);
+        if (conv->is_copied) {
+            if (copies.image != n || copies.begin != begin) {
+                begin_copies(model, conv, &copies, n, begin, end);
+            }
+            copy_rows(model, conv, &image, &copies, first, first + conv->rows.reach);
+        }
+        for (int32_t i = 0; i < convolution->kernel_rows; i++) {
+            const int64_t tap = first + (int64_t)i * conv->rows.dilation;
+            const char *from = conv->is_copied ? NULL : row_of(model, conv, &image, tap - image.before);
+            taps[i] = conv->is_copied ? cyl_at(model, copies.data, tap % conv->rows.reach * copies.row_size)
+                      : from          ? cyl_at(model, from, begin * windows.stride)
+                                      : scratch;
+        }
+        char *y = cyl_step_at(workspace, layer->y, row, frame);
+        y = cyl_at(model, y, (r * conv->output_columns + begin) * convolution->filters);
+        cyl_convolve(model, convolution, &windows, y, convolution->filters, end - begin);
     }
     if (image.kept_rows > 0 && cyl_has_later_run(layer, workspace)) {
         int64_t begin, end;

@@ -338,8 +338,10 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
         }
     }
     for (int32_t i = 0; i < spec->input_count; i++) {
-        model->values[spec->inputs[i].value].is_read = true;
-        model->values[spec->inputs[i].value].feeds_layer = true;
+        CylValue *value = &model->values[spec->inputs[i].value];
+        value->may_be_raw = layer->flushes_x && (value->may_be_raw || !value->feeds_layer);
+        value->is_read = true;
+        value->feeds_layer = true;
     }
     if (!layer->recurrent && layer->y >= 0) {
         model->values[layer->y].is_read = true; /* these layers write their output whether or not it is used */

@@ -46,6 +46,7 @@ typedef struct {
     int32_t limit;    /* of indices: all must be below this */
     bool is_read;     /* a layer reads it, or it is an output of the model */
     bool feeds_layer; /* a layer reads it, so it is stored with the subnormal rule */
+    bool may_be_raw;  /* all layers that read it apply the subnormal rule themselves */
     bool is_given;    /* while planning: it is an input, or a layer planned before writes it */
     bool is_chunked;  /* its length depends on an input's, so each piece of a sequence has a piece of it */
     bool is_late;     /* it is known only after the last step */
@@ -142,6 +143,7 @@ struct CylLayer {
     bool mixes_times;  /* its inputs may have different lengths */
     bool repeats_time; /* an input with one step is repeated for all steps */
     bool is_whole;     /* it needs all steps at once */
+    bool flushes_x;    /* it reads x with the subnormal rule, and keeps nothing of it as a state */
     int64_t reach;     /* step t of y is of x's steps [t*rule.divide - pads_before, + reach), which may lie in earlier
                           pieces; 0 where it is of one step of x */
     int64_t pads_before;

@@ -43,10 +43,6 @@
 #define CYL_DENSE_COLUMNS_GEMM 96
 /* The steps of a convolution that are computed at once. */
 #define CYL_CONV_COLUMNS 24
-/* The rows of a convolution over rows and columns that are computed from one copy of what they read, and the numbers of
-   that copy: it stays in the second cache beside the weights. */
-#define CYL_CONV_ROWS 16
-#define CYL_CONV_COPIED 16384
 
 /* ---- threads ---- */
 

@@ -52,17 +52,19 @@ static void bind_input(CylWorkspace *w, const CylCall *call, const CylPiece *pie
     const int64_t item = (int64_t)(value->kind == CYL_INDEX ? sizeof(int32_t) : w->model->kernels->real_size);
     w->times[i] = in_pieces ? piece->steps : time;
     w->mask_strides[i] = time;
+    const bool is_raw = value->may_be_raw && !w->is_stream; /* a stream shows what it keeps of an input */
     w->views[v].row_stride = (value->kind == CYL_INDEX ? time : w->times[i]) * value->features;
-    w->sources[i] =
-        (CylSource){.view = &w->views[v],
-                    .own = w->own[v].data,
-                    .skipped = skipped,
-                    .offset = skipped * value->features * item,
-                    .row_stride = time * value->features * item,
-                    .count = w->times[i] * value->features,
-                    .is_loaded = w->own[v].data && (value->is_chunked || piece->first_step == 0),
-                    .may_stay = (w->loads_alone || w->threads == 1) && (piece->rows == 1 || w->times[i] == time) &&
-                                (value->is_chunked || piece->steps == piece->total)};
+    w->sources[i] = (CylSource){.view = &w->views[v],
+                                .own = w->own[v].data,
+                                .skipped = skipped,
+                                .offset = skipped * value->features * item,
+                                .row_stride = time * value->features * item,
+                                .count = w->times[i] * value->features,
+                                .is_loaded = w->own[v].data && (value->is_chunked || piece->first_step == 0),
+                                .may_stay = (w->loads_alone || w->threads == 1 || is_raw) &&
+                                            (piece->rows == 1 || w->times[i] == time) &&
+                                            (value->is_chunked || piece->steps == piece->total),
+                                .is_raw = is_raw};
 }
 
 static void bind_output(CylWorkspace *w, const CylCall *call, const CylPiece *piece, int32_t o) {
@@ -239,8 +241,8 @@ static CYL_SELDOM bool finds_tiny(const CylWorkspace *w, const char *numbers, in
 }
 
 /* The piece's places in the arrays of this call. A thread that loads the inputs alone looks whether the subnormal rule
-   leaves all numbers as they are, and then they are read where they are: looking takes less time than copying, and a
-   kernel that reads what was just written waits. */
+   leaves all numbers as they are, unless the layers that read them do, and then they are read where they are: looking
+   takes less time than copying, and a kernel that reads what was just written waits. */
 static inline __attribute__((always_inline)) void begin_piece(CylWorkspace *w, const CylCall *call) {
     const CylModel *model = w->model;
     const CylSource *source = w->sources, *const last_source = source + model->input_count;
@@ -255,7 +257,7 @@ static inline __attribute__((always_inline)) void begin_piece(CylWorkspace *w, c
         char *rows = from + w->first_row * source->row_stride;
         const int64_t count = w->rows * source->count;
         if (source->may_stay && !w->order &&
-            !(w->loads_alone ? has_tiny(model, rows, count) : finds_tiny(w, rows, count))) {
+            (source->is_raw || !(w->loads_alone ? has_tiny(model, rows, count) : finds_tiny(w, rows, count)))) {
             source->view->data = rows;
             continue;
         }

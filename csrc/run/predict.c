@@ -1,6 +1,7 @@
 /* Whole calls: cyl_predict, and the predictions of windows. Rows are divided among threads, or all threads share them.
  */
 #include "cylstm.h"
+#include "model/axes.h"
 #include "model/model.h"
 #include "platform/ieee.h"
 #include "model/status.h"
@@ -154,6 +155,19 @@ CylStatus cyl_predict(const CylModel *model, const CylCall *call) {
         cyl_idle_keep(model->idle, all[--made]);
     }
     return status;
+}
+
+CylStatus cyl_model_steps(const CylModel *model, const int64_t *times, int32_t output, int64_t *steps) {
+    *steps = 1;
+    if (!model->is_finished || output < 0 || output >= model->output_count) {
+        return CYL_E_ARGUMENT;
+    }
+    CYL_TRY(cyl_check_times(model, times));
+    const int32_t axis = model->values[model->outputs[output]].axis;
+    if (axis >= 0) {
+        *steps = cyl_axis_length(model, axis, times);
+    }
+    return CYL_OK;
 }
 
 CylStatus cyl_model_run_bytes(const CylModel *model, const int64_t *times, int64_t *bytes) {

@@ -67,6 +67,7 @@ typedef struct {
     int64_t count;      /* numbers of one row */
     bool is_loaded;     /* for this piece */
     bool may_stay;      /* in the call's array, as far as its shape goes */
+    bool is_raw;        /* and as far as its numbers go: the layers that read it look at them */
 } CylSource;
 
 /* an output of the call: how many bytes before the piece */

@@ -101,6 +101,7 @@ cdef extern from "cylstm.h" nogil:
     int32_t cyl_model_kept_size(const CylModel *model, int32_t index, int32_t *layer)
     int64_t cyl_model_work(const CylModel *model)
     int64_t cyl_model_bytes(const CylModel *model)
+    CylStatus cyl_model_steps(const CylModel *model, const int64_t *times, int32_t output, int64_t *steps)
     CylStatus cyl_model_run_bytes(const CylModel *model, const int64_t *times, int64_t *bytes)
     int32_t cyl_model_state_count(const CylModel *model)
     int32_t cyl_model_state_size(const CylModel *model, int32_t index)

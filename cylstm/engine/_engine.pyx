@@ -193,9 +193,13 @@ cdef class EngineModel:
     cdef readonly object dtype
     cdef int real_type
     cdef bint input_is_sequence[MAX_PORTS]
-    # one input and one output of one vector a row or a step, of so many numbers: `predict_array` looks at nothing else
-    cdef bint is_plain, output_is_sequence
-    cdef int64_t input_features, output_features
+    # one input of real numbers and one output: the shapes of a row of either, where 0 is any time and, of the output,
+    # what follows from it, and how many numbers those are of each step; `predict_array` looks at nothing else
+    cdef bint is_plain
+    cdef int x_rank, y_rank
+    cdef cnp.npy_intp x_shape[CYL_MAX_RANK]
+    cdef cnp.npy_intp y_shape[CYL_MAX_RANK]
+    cdef int64_t x_numbers, y_numbers
     # loads what calls on several threads need of OpenMP; None once it has, and for our own pool
     cdef object load_openmp
     cdef object __weakref__
@@ -387,7 +391,15 @@ cdef class EngineModel:
         self.input_count, self.output_count = len(inputs), len(outputs)
         self.is_plain = plain is not None
         if plain is not None:
-            self.input_features, self.output_features, self.output_is_sequence = plain
+            x_shape, y_shape = plain
+            self.x_rank, self.y_rank = len(x_shape), len(y_shape)
+            self.x_numbers = self.y_numbers = 1
+            for i, size in enumerate(x_shape):
+                self.x_shape[i] = size
+                self.x_numbers *= max(1, <int64_t>size)
+            for i, size in enumerate(y_shape):
+                self.y_shape[i] = size
+                self.y_numbers *= max(1, <int64_t>size)
         status = cyl_model_finish(
             self.model, input_indices, mask_indices, self.input_count, output_indices, self.output_count
         )
@@ -471,24 +483,25 @@ cdef class EngineModel:
         cdef CylCall call
         cdef const void *in_data
         cdef void *out_data
-        cdef int64_t time = 1
+        cdef int64_t time = 1, steps = 1
         cdef cnp.ndarray array, result
-        cdef cnp.npy_intp shape[3]
-        cdef int rank = 2 if self.input_is_sequence[0] else 1, first, out_rank, overflow = 0
+        cdef cnp.npy_intp shape[CYL_MAX_RANK + 1]
+        cdef int first, axis, overflow = 0
         cdef long most
         if not self.is_plain:
             return None
         array = as_readable(x, self.real_type, True)
         if array is None:
             return None
-        first = cnp.PyArray_NDIM(array) - rank
+        first = cnp.PyArray_NDIM(array) - self.x_rank
         # with a batch axis or without it
         if first != 0 and first != 1 or cnp.PyArray_SIZE(array) == 0:
             return None
-        if array.shape[first + rank - 1] != self.input_features:
-            return None
+        for axis in range(self.x_rank):
+            if array.shape[first + axis] != self.x_shape[axis] and self.x_shape[axis] != 0:
+                return None
         call.rows = array.shape[0] if first else 1
-        if rank == 2:
+        if self.input_is_sequence[0]:
             time = array.shape[first]
         if threads is None:
             most = CYL_MAX_THREADS if is_long(self.work, call.rows, time) else 1
@@ -499,17 +512,18 @@ cdef class EngineModel:
         else:
             return None
         shape[0] = call.rows
-        out_rank = first
-        if self.output_is_sequence:
-            shape[out_rank] = time
-            out_rank += 1
-        shape[out_rank] = self.output_features
-        out_rank += 1
-        if <double>call.rows * <double>time * <double>self.output_features > MOST_NUMBERS:
+        for axis in range(self.y_rank):
+            shape[first + axis] = self.y_shape[axis]
+        if self.y_rank > 0 and self.y_shape[0] == 0:
+            if cyl_model_steps(self.model, &time, 0, &steps) != CYL_OK:
+                return None
+            shape[first] = steps
+        if <double>call.rows * <double>steps * <double>self.y_numbers > MOST_NUMBERS:
             return None
+        # of a fixed number of steps these are among the numbers of a row
         result = as_writable(
-            out, out_rank, shape, call.rows * (time if self.output_is_sequence else 1) * self.output_features,
-            self.real_type, array, call.rows * time * self.input_features,
+            out, first + self.y_rank, shape, call.rows * steps * self.y_numbers, self.real_type, array,
+            call.rows * (time if self.x_shape[0] == 0 else 1) * self.x_numbers,
         )
         if result is None:
             return None

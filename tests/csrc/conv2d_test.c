@@ -177,6 +177,9 @@ static float *predict_case(const Case *c, const CylModel *model, int threads) {
     const CylCall call = {.rows = BATCH, .times = &time, .inputs = &input, .outputs = &output, .threads = threads};
     CylStatus status = cyl_predict(model, &call);
     CHECK(status == CYL_OK, "%s", cyl_status_text(status));
+    int64_t steps = 0;
+    CHECK(cyl_model_steps(model, &time, 0, &steps) == CYL_OK && steps == (c->is_framed ? BATCH : c->output[0]),
+          "%d steps", (int)steps);
     return y;
 }
 
@@ -302,8 +305,31 @@ static void hostile_sizes_are_refused(void) {
     CHECK(add(wide, wide_y, 3, 1, 1, "valid") == CYL_OK, "none");
 }
 
+static void steps_of_an_output_are_refused_where_there_are_none(void) {
+    int64_t steps, time = 0, too_few = 0;
+    Case c;
+    for (int number = 1; too_few < 1; number += 12) { /* whose rows are the time, and not causal */
+        if (number > 1) {
+            case_free(&c);
+        }
+        random_seed((uint64_t)number);
+        c = case_create(number);
+        too_few = (c.kernel[0] - 1) * c.dilation[0] - c.before[0] - c.after[0];
+    }
+    CylModel *model = build(&c, CYL_ENGINE_PACKED, cyl_isa_best());
+    CHECK(cyl_model_steps(model, &time, 0, &steps) == CYL_E_ARGUMENT, "an input without steps");
+    CHECK(cyl_model_steps(model, &too_few, 0, &steps) == CYL_E_TIME, "%d steps", (int)too_few);
+    time = c.input[0];
+    CHECK(cyl_model_steps(model, &time, 0, &steps) == CYL_OK && steps == c.output[0], "%d steps", (int)steps);
+    CHECK(cyl_model_steps(model, &time, 1, &steps) == CYL_E_ARGUMENT, "no such output");
+    CHECK(cyl_model_steps(model, &time, -1, &steps) == CYL_E_ARGUMENT, "no output");
+    cyl_model_free(model);
+    case_free(&c);
+}
+
 int main(void) {
     RUN(they_are_right_and_the_same_bits_everywhere);
+    RUN(steps_of_an_output_are_refused_where_there_are_none);
     RUN(hostile_sizes_are_refused);
     return check_result();
 }

@@ -89,6 +89,36 @@ def test_a_stream_by_rows_carries_the_rows_before(rng):
     np.testing.assert_array_equal(few.state[0][0], np.concatenate([np.zeros((2, 1, 4, 3)), x[:, :3]], axis=1))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("is_framed", [False, True], ids=["rows", "images"])
+@pytest.mark.parametrize("groups", [1, 5])
+@pytest.mark.parametrize("padding", ["same", "valid", "causal"])
+def test_numbers_of_an_image_below_the_threshold_count_as_zero(rng, padding, groups, is_framed, threads):
+    shape = (None, 13, 17, 5) if is_framed else (None, 17, 5)
+    options = {"padding": padding, "groups": groups, "pad_left": int(padding == "causal")}
+    graph = graph_between(rng, shape, (5, 3, 2, 5 // groups), **options)
+    # so large that a number which is no zero shows
+    graph.tensors["conv.weight"][:, 1, 1] *= np.float32(1e38)
+    model = cylstm.Model(graph)
+    x = rng.normal(size=(3, *[size or 61 for size in shape])).astype("f")
+    x[rng.random(x.shape) < 0.1] = np.float32(2.0**-41)
+    x[rng.random(x.shape) < 0.1] = np.float32(-1e-42)
+    x[rng.random(x.shape) < 0.1] = np.float32(-0.0)
+    zeroed = np.where(np.abs(x) < 2.0**-40, np.float32(0), x)
+    before = x.copy()
+    expected = model.predict(zeroed, threads=threads)
+    np.testing.assert_array_equal(bits(model.predict(x, threads=threads)), bits(expected))
+    np.testing.assert_array_equal(bits(x), bits(before))
+    if model.can_stream:
+        stream, other = model.stream(3), model.stream(3)
+        stream.run(x[:, :3])
+        other.run(zeroed[:, :3])
+        for kept, wanted in zip(stream.state, other.state, strict=True):
+            for one, another in zip(kept, wanted, strict=True):
+                np.testing.assert_array_equal(bits(one), bits(another))
+        np.testing.assert_array_equal(bits(stream.run(x[:, 3:])), bits(other.run(zeroed[:, 3:])))
+
+
 @pytest.mark.parametrize(
     "shape, weight_shape, options, error, message",
     [
