@@ -136,7 +136,8 @@ class PackedModel(EngineModel):
         is_plain = len(self.inputs) == len(self.outputs) == 1 and x.kind in ("sequence", "vector") and not self.layouts
         if not is_plain or not x.shape or any([most for *_, most in self._limited]):
             return None
-        return tuple([size or 0 for size in x.shape]), tuple([size or 0 for size in y.shape])
+        time = -1 if y.axis is not None and y.axis.rules else 0
+        return tuple([size or 0 for size in x.shape]), tuple([size or time for size in y.shape])
 
     def stream_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
         """What `EngineStream._create` takes as `plain` of a stream without window."""

@@ -81,12 +81,8 @@ static void gated(const CylActivationSpec *spec, const void *a_data, const void 
 #define DEPTHWISE_COLUMNS 4
 #endif
 
-/* where one tap of a depthwise convolution lies, of whose channels each has `multiplier` units: units from `at` on */
-static inline __attribute__((always_inline)) V depthwise_input(const REAL *x, int64_t multiplier, int64_t at,
-                                                               const int32_t lanes, const bool is_single) {
-    if (is_single) {
-        return load_lanes(x + at, lanes);
-    }
+/* units from `at` on of a tap at x, of whose channels each has `multiplier` units */
+static __attribute__((noinline)) V repeated_channels(const REAL *x, int64_t multiplier, int64_t at, int32_t lanes) {
     REAL lane[16] = {0};
     for (int32_t i = 0; i < lanes; i++) {
         lane[i] = x[(at + i) / multiplier];
@@ -95,11 +91,11 @@ static inline __attribute__((always_inline)) V depthwise_input(const REAL *x, in
 }
 
 /* `lanes` units from `at` on of `columns` outputs from `first` on. Constants after inlining: columns, lanes where they
-   are 16, whether there is one unit to a channel, and whether neighbours share the inputs of three taps. */
+   are 16, the multiplier where it is 1, and whether neighbours share the inputs of three taps. */
 static inline __attribute__((always_inline)) void
-depthwise_tile(const REAL *weight, const REAL *bias, const CylWindows *windows, int64_t multiplier, int64_t first,
+depthwise_tile(const REAL *weight, const REAL *bias, const CylWindows *windows, const int64_t multiplier, int64_t first,
                REAL *y, int64_t y_stride, int64_t units, int64_t at, CylActivation id, const int32_t lanes,
-               const bool is_single, const bool is_shared, const int columns) {
+               const bool is_shared, const int columns) {
     const int64_t stride = windows->stride, tap_stride = windows->tap_stride;
     const V start = load_lanes(bias + at, lanes);
     V sum[DEPTHWISE_COLUMNS];
@@ -111,7 +107,7 @@ depthwise_tile(const REAL *weight, const REAL *bias, const CylWindows *windows, 
             const V w0 = load_lanes(weight, lanes), w1 = load_lanes(weight + units, lanes);
             const V w2 = load_lanes(weight + 2 * units, lanes);
             UNROLLED for (int c = 0; c < columns + 2; c++) {
-                const V a = load_lanes(x + c * stride + at, lanes);
+                const V a = v_kept(load_lanes(x + c * stride + at, lanes));
                 if (c >= 2) {
                     sum[c - 2] = v_fma(w2, a, sum[c - 2]);
                 }
@@ -128,7 +124,9 @@ depthwise_tile(const REAL *weight, const REAL *bias, const CylWindows *windows, 
         for (int32_t j = 0; j < windows->kernel_columns; j++, x += tap_stride, weight += units) {
             const V w = load_lanes(weight, lanes);
             UNROLLED for (int c = 0; c < columns; c++) {
-                sum[c] = v_fma(w, depthwise_input(x + c * stride, multiplier, at, lanes, is_single), sum[c]);
+                const V a = multiplier == 1 ? load_lanes(x + c * stride + at, lanes)
+                                            : repeated_channels(x + c * stride, multiplier, at, lanes);
+                sum[c] = v_fma(w, a, sum[c]);
             }
         }
     }
@@ -144,25 +142,13 @@ depthwise_tile(const REAL *weight, const REAL *bias, const CylWindows *windows, 
 
 /* all n outputs, in tiles of which the last overlaps where n is no multiple */
 static inline __attribute__((always_inline)) void depthwise_span(const REAL *weight, const REAL *bias,
-                                                                 const CylWindows *windows, int64_t multiplier,
+                                                                 const CylWindows *windows, const int64_t multiplier,
                                                                  int64_t n, REAL *y, int64_t y_stride, int64_t units,
                                                                  int64_t at, CylActivation id, const int32_t lanes,
-                                                                 const bool is_single, const bool is_shared) {
-    const int columns = n >= DEPTHWISE_COLUMNS       ? DEPTHWISE_COLUMNS
-                        : n >= DEPTHWISE_COLUMNS / 2 ? DEPTHWISE_COLUMNS / 2
-                                                     : 1;
+                                                                 const bool is_shared, const int columns) {
     for (int64_t first = 0; first < n; first += columns) {
         const int64_t from = first + columns > n ? n - columns : first;
-        if (columns == DEPTHWISE_COLUMNS) {
-            depthwise_tile(weight, bias, windows, multiplier, from, y, y_stride, units, at, id, lanes, is_single,
-                           is_shared, DEPTHWISE_COLUMNS);
-        } else if (columns == DEPTHWISE_COLUMNS / 2) {
-            depthwise_tile(weight, bias, windows, multiplier, from, y, y_stride, units, at, id, lanes, is_single,
-                           is_shared, DEPTHWISE_COLUMNS / 2);
-        } else {
-            depthwise_tile(weight, bias, windows, multiplier, from, y, y_stride, units, at, id, lanes, is_single,
-                           is_shared, 1);
-        }
+        depthwise_tile(weight, bias, windows, multiplier, from, y, y_stride, units, at, id, lanes, is_shared, columns);
     }
 }
 
@@ -177,15 +163,18 @@ static void depthwise(const CylActivationSpec *spec, const void *weight, const v
     const CylActivation id = spec->id;
     const bool is_shared = windows->kernel_columns == 3 && windows->tap_stride == windows->stride;
     EACH_SPAN(units) {
-        if (multiplier != 1) {
+        if (n < DEPTHWISE_COLUMNS / 2) {
+            depthwise_span(weight, bias, windows, multiplier, n, y, y_stride, units, at, id, (int32_t)lanes, false, 1);
+        } else if (n < DEPTHWISE_COLUMNS) {
             depthwise_span(weight, bias, windows, multiplier, n, y, y_stride, units, at, id, (int32_t)lanes, false,
-                           false);
-        } else if (lanes != 16) {
-            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, id, (int32_t)lanes, true, false);
+                           DEPTHWISE_COLUMNS / 2);
+        } else if (multiplier != 1 || lanes != 16) {
+            depthwise_span(weight, bias, windows, multiplier, n, y, y_stride, units, at, id, (int32_t)lanes, false,
+                           DEPTHWISE_COLUMNS);
         } else if (is_shared) {
-            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, id, 16, true, true);
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, id, 16, true, DEPTHWISE_COLUMNS);
         } else {
-            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, id, 16, true, false);
+            depthwise_span(weight, bias, windows, 1, n, y, y_stride, units, at, id, 16, false, DEPTHWISE_COLUMNS);
         }
         for (int64_t o = 0; o < n && id != CYL_ACT_SOFTMAX && id != CYL_ACT_RELU && id != CYL_ACT_LINEAR; o++) {
             activate(spec, y + o * y_stride + at, y + o * y_stride + at, lanes, true);
@@ -193,6 +182,23 @@ static void depthwise(const CylActivationSpec *spec, const void *weight, const v
     }
 }
 #undef DEPTHWISE_COLUMNS
+
+/* the maxima of n windows, of `size` numbers each */
+static void largest(const void *x_data, int32_t taps, int64_t tap_stride, int64_t n, int64_t stride, void *y_data,
+                    int64_t size) {
+    const REAL *x = x_data;
+    REAL *y = y_data;
+    for (int64_t o = 0; o < n; o++, x += stride, y += size) {
+        EACH_SPAN(size) {
+            V most = load_lanes(x + at, (int32_t)lanes);
+            for (int32_t k = 1; k < taps; k++) {
+                const V a = load_lanes(x + k * tap_stride + at, (int32_t)lanes);
+                most = v_add(v_max(a, most), nan_of(a));
+            }
+            store_lanes(y + at, v_flush(most), (int32_t)lanes);
+        }
+    }
+}
 
 /* sum of a * b */
 static double dot(const void *a_data, const void *b_data, int64_t size) {

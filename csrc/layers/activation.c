@@ -39,4 +39,13 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     }
 }
 
-const CylLayerKind cyl_layer_activation = {.data_size = sizeof(CylActivationSpec), .prepare = prepare, .run = run};
+static bool may_follow(const CylLayer *layer) {
+    return ((const CylActivationSpec *)layer->data)->id != CYL_ACT_SOFTMAX;
+}
+
+static void follow(const CylModel *model, const CylLayer *layer, void *y, int64_t count) {
+    model->kernels->activate(layer->data, y, y, count, model->values[layer->y].feeds_layer);
+}
+
+const CylLayerKind cyl_layer_activation = {
+    .data_size = sizeof(CylActivationSpec), .prepare = prepare, .run = run, .may_follow = may_follow, .follow = follow};

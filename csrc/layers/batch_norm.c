@@ -77,20 +77,37 @@ static CylStatus finish(const CylModel *model, CylLayer *layer) {
     return CYL_OK;
 }
 
-static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
+/* y may be x */
+static void normalise(const CylModel *model, const CylLayer *layer, const void *x, void *y, int64_t count) {
     const BatchNorm *norm = layer->data;
     const void *scale = layer->derived, *offset = cyl_at(model, layer->derived, cyl_state_stride(norm->features));
+    for (int64_t at = 0; at < count; at += norm->features) {
+        model->kernels->scale_shift(cyl_at(model, x, at), scale, offset, cyl_at(model, y, at), norm->features);
+    }
+}
+
+static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     int64_t steps = cyl_steps(workspace, layer->y), features = model->values[layer->x].features;
     CylItems items;
     for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * steps, layer->work); cyl_goes_on(&items, j);
          j++) {
-        const char *x = cyl_step_at(workspace, layer->x, j / steps, j % steps);
-        char *y = cyl_step_at(workspace, layer->y, j / steps, j % steps);
-        for (int64_t at = 0; at < features; at += norm->features) {
-            model->kernels->scale_shift(cyl_at(model, x, at), scale, offset, cyl_at(model, y, at), norm->features);
-        }
+        normalise(model, layer, cyl_step_at(workspace, layer->x, j / steps, j % steps),
+                  cyl_step_at(workspace, layer->y, j / steps, j % steps), features);
     }
 }
 
-const CylLayerKind cyl_layer_batch_norm = {
-    .data_size = sizeof(BatchNorm), .prepare = prepare, .finish = finish, .run = run};
+static bool may_follow(const CylLayer *layer) {
+    (void)layer;
+    return true;
+}
+
+static void follow(const CylModel *model, const CylLayer *layer, void *y, int64_t count) {
+    normalise(model, layer, y, y, count);
+}
+
+const CylLayerKind cyl_layer_batch_norm = {.data_size = sizeof(BatchNorm),
+                                           .prepare = prepare,
+                                           .finish = finish,
+                                           .run = run,
+                                           .may_follow = may_follow,
+                                           .follow = follow};

@@ -35,6 +35,8 @@ typedef struct {
     CylTime1d rows, columns;
     bool is_framed;                                  /* the rows are not the time */
     bool is_copied;                                  /* windows are read from copies of rows */
+    CylActivationSpec activation;                    /* its own: that of the convolution may be a follower's */
+    const CylLayer *follower;                        /* the first one that is left to follow */
     int32_t input_rows, output_rows;                 /* 0 where the rows are the time */
     int32_t input_columns, output_columns, row_size; /* row_size: the numbers of a row of x */
 } Conv;
@@ -88,6 +90,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     CYL_TRY(cyl_window_read(spec, &rows, conv->convolution.kernel_rows, &conv->rows));
     CYL_TRY(cyl_window_read(spec, &columns, conv->convolution.kernel_columns, &conv->columns));
     conv->is_framed = is_framed;
+    conv->activation = conv->convolution.activation;
     conv->input_columns = x->shape[x->rank - 2];
     conv->output_columns = y->shape[y->rank - 2];
     conv->row_size = conv->input_columns * conv->convolution.channels;
@@ -111,6 +114,23 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     layer->history_size = (int32_t)history;
     layer->flushes_x = conv->is_copied && !history;
     return history > (1 << 28) ? CYL_E_OPTION : CYL_OK;
+}
+
+/* A relu that follows ends the product, which gives the same bits: of what the subnormal rule leaves it makes nothing
+   that the rule would change. */
+static CylStatus finish(const CylModel *model, CylLayer *layer) {
+    (void)model;
+    Conv *conv = layer->data;
+    conv->follower = layer->follower;
+    conv->convolution.activation = conv->activation;
+    if (conv->activation.id == CYL_ACT_LINEAR && conv->follower && conv->follower->kind == &cyl_layer_activation) {
+        const CylActivationSpec *next = conv->follower->data;
+        if (next->id == CYL_ACT_RELU) {
+            conv->convolution.activation = *next;
+            conv->follower = conv->follower->follower;
+        }
+    }
+    return CYL_OK;
 }
 
 static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, char *memory) {
@@ -224,6 +244,9 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         char *y = cyl_step_at(workspace, layer->y, row, frame);
         y = cyl_at(model, y, (r * conv->output_columns + begin) * convolution->filters);
         cyl_convolve(model, convolution, &windows, y, convolution->filters, end - begin);
+        for (const CylLayer *next = conv->follower; next; next = next->follower) {
+            next->kind->follow(model, next, y, (end - begin) * convolution->filters);
+        }
     }
     if (image.kept_rows > 0 && cyl_has_later_run(layer, workspace)) {
         int64_t begin, end;
@@ -235,4 +258,5 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     }
 }
 
-const CylLayerKind cyl_layer_conv2d = {.prepare = prepare, .bind = bind, .run = run};
+const CylLayerKind cyl_layer_conv2d = {
+    .prepare = prepare, .finish = finish, .bind = bind, .run = run, .is_followed = true};

@@ -100,6 +100,12 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
     }
 }
 
+/* how many of `count` windows, the first of which begins at step `start`, end before step `steps`; 0 if none */
+static int64_t windows_within(const CylTime1d *time, int64_t start, int64_t steps, int64_t count) {
+    const int64_t room = steps - start - time->reach, within = room < 0 ? 0 : room / time->stride + 1;
+    return within < count ? within : count;
+}
+
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     const Pool *pool = layer->data;
     const CylAlong *along = &pool->along;
@@ -115,12 +121,21 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
     const int64_t earliest = !is_joined ? 0 : begun < kept ? -begun : -kept;
     const CylView from = cyl_kept_read(model, layer, workspace, team, is_joined);
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces * outputs, inner * pool->time.kernel);
-         cyl_goes_on(&items, j); j++) {
+    int64_t j = cyl_items(&items, workspace, team, workspace->rows * pieces * outputs, inner * pool->time.kernel);
+    for (int64_t count; cyl_goes_on(&items, j); j += count) {
         const int64_t row = j / outputs / pieces, piece = j / outputs % pieces, t = j % outputs;
+        const int64_t start = window + t * pool->time.stride;
         const char *x = cyl_at(model, from.data, row * from.row_stride + piece * size * inner);
         char *y = cyl_at(model, cyl_step_at(workspace, layer->y, row, 0), (piece * outputs + t) * inner);
-        pool_step(model, pool, x, earliest, size, window + t * pool->time.stride, y, inner);
+        count = outputs - t < items.end - j ? outputs - t : items.end - j;
+        count = pool->is_max && start >= earliest ? windows_within(&pool->time, start, size, count) : 0;
+        if (count > 0) {
+            model->kernels->largest(cyl_at(model, x, start * inner), pool->time.kernel, pool->time.dilation * inner,
+                                    count, pool->time.stride * inner, y, inner);
+        } else {
+            pool_step(model, pool, x, earliest, size, start, y, inner);
+            count = 1;
+        }
     }
 }
 

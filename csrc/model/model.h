@@ -51,6 +51,7 @@ typedef struct {
     bool is_chunked;  /* its length depends on an input's, so each piece of a sequence has a piece of it */
     bool is_late;     /* it is known only after the last step */
     bool is_constant; /* its layer keeps its numbers, the same for all rows and calls */
+    bool is_passed;   /* it is never stored: its only reader follows the layer that writes it */
     int32_t first_layer, last_layer; /* from and to which layer it is needed; first is -1 for an input */
 } CylValue;
 
@@ -117,6 +118,14 @@ typedef struct {
      * reads late values but nothing chunked runs once, after the last piece; one that reads neither, with the first.
      */
     void (*run)(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team);
+    /* The layer writes y in parts, and lets each be followed by `follow` of its followers, in their order. It has one
+       output. */
+    bool is_followed;
+    /* Whether a layer with one input and one output computes each number from the same number of x and its place in the
+       last axis, so that it may follow the layer that writes x; and what `run` does, in place, for `count` numbers that
+       begin and end with a last axis. Both NULL for other kinds. */
+    bool (*may_follow)(const CylLayer *layer);
+    void (*follow)(const CylModel *model, const CylLayer *layer, void *y, int64_t count);
 } CylLayerKind;
 
 /* The kind of this name, or NULL (layers/layers.c). */
@@ -154,7 +163,10 @@ struct CylLayer {
     bool runs_beside_next;  /* the next layer reads nothing of it and costs the same, like the two directions of a
                                bidirectional layer */
     bool feeds_next; /* the next layer reads its steps in the order in which they are written, like stacked layers */
-    int32_t history_size;    /* reals per row that hold earlier steps and are carried as a state; 0 for none */
+    const struct CylLayer *follower; /* computes its y from what this layer would write, which then writes that y; or
+                                        NULL */
+    bool is_follower;                /* it does not run itself */
+    int32_t history_size;            /* reals per row that hold earlier steps and are carried as a state; 0 for none */
     int32_t kept_size;       /* the same, kept for the pieces of one sequence alone, and no state of a call; planned */
     int64_t work;            /* multiply-adds of one row at one step */
     CylRecurrent *recurrent; /* NULL unless the layer is recurrent; part of data */

@@ -22,7 +22,7 @@ static CylStatus plan_inputs(CylModel *model) {
     for (int32_t v = 0; v < model->value_count; v++) {
         CylValue *value = &model->values[v];
         value->axis = value->output = value->slot = -1;
-        value->is_given = value->is_chunked = value->is_late = false;
+        value->is_given = value->is_chunked = value->is_late = value->is_passed = false;
         value->first_layer = value->last_layer = -1;
     }
     model->axes = cyl_alloc(model->input_count, sizeof *model->axes);
@@ -266,8 +266,54 @@ static void plan_pairs(CylModel *model) {
     }
 }
 
+/* the only layer that reads a value which is not an output of the model; NULL if there are none or several */
+static CylLayer *only_reader(CylModel *model, int32_t value) {
+    CylLayer *found = NULL;
+    for (int32_t n = 0; n < model->layer_count; n++) {
+        CylLayer *layer = &model->layers[n];
+        for (int32_t i = 0; i < layer->input_count; i++) {
+            if (layer->inputs[i] != value) {
+                continue;
+            }
+            if (found) {
+                return NULL;
+            }
+            found = layer;
+        }
+    }
+    return model->values[value].output < 0 ? found : NULL;
+}
+
+/* Finds the layers that follow others: what lies between them is never stored. */
+static void plan_followers(CylModel *model) {
+    for (int32_t n = 0; n < model->layer_count; n++) {
+        CylLayer *layer = &model->layers[n], *last = layer, *next;
+        if (!layer->kind->is_followed) {
+            continue;
+        }
+        while ((next = only_reader(model, last->outputs[0])) && next->kind->may_follow && next->input_count == 1 &&
+               next->output_count == 1 && next->kind->may_follow(next) &&
+               model->values[next->outputs[0]].axis == model->values[last->outputs[0]].axis) {
+            model->values[last->outputs[0]].is_passed = true;
+            last->follower = next;
+            next->is_follower = true;
+            last = next;
+        }
+        layer->y = last->outputs[0];
+        if (last != layer) {
+            model->values[layer->y].first_layer = n;
+        }
+    }
+}
+
 CylStatus cyl_model_plan(CylModel *model) {
     CYL_TRY(plan_inputs(model));
+    for (int32_t i = 0; i < model->layer_count; i++) { /* as they are if this is not the first attempt */
+        CylLayer *layer = &model->layers[i];
+        layer->follower = NULL;
+        layer->is_follower = false;
+        layer->y = layer->kind->is_followed ? layer->outputs[0] : layer->y;
+    }
     int32_t chunked = 0, constant = 0; /* inputs without time, which each call of a stream has as a whole */
     model->input_reals = 0;
     model->has_pairs = model->has_fed_pairs = model->has_indices = false;
@@ -297,5 +343,7 @@ CylStatus cyl_model_plan(CylModel *model) {
         model->layers[i].kept_size = in_pieces ? model->layers[i].kept_size : 0;
     }
     plan_pairs(model);
-    return plan_outputs(model);
+    CYL_TRY(plan_outputs(model));
+    plan_followers(model);
+    return CYL_OK;
 }

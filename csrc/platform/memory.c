@@ -5,6 +5,7 @@
 #endif
 #include "platform/memory.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,14 +23,15 @@ void *cyl_resize(void *memory, int64_t count, size_t bytes) {
     return size < CYL_SIZE_LIMIT ? realloc(memory, size) : NULL;
 }
 
-void *cyl_aligned_alloc(size_t bytes) {
+static void *aligned(size_t bytes, bool is_zeroed) {
     const size_t alignment = bytes < HUGE_PAGE ? CYL_ALIGNMENT : HUGE_PAGE;
     if (bytes > CYL_SIZE_LIMIT - 2 * alignment) {
         return NULL;
     }
     /* calloc returns large blocks untouched, because the system's memory is zero already; clearing them here would
        allocate every page before the call could be stopped */
-    char *raw = calloc(1, bytes + alignment + sizeof(void *));
+    const size_t size = bytes + alignment + sizeof(void *);
+    char *raw = is_zeroed ? calloc(1, size) : malloc(size);
     if (!raw) {
         return NULL;
     }
@@ -44,6 +46,10 @@ void *cyl_aligned_alloc(size_t bytes) {
 #endif
     return (void *)at;
 }
+
+void *cyl_aligned_alloc(size_t bytes) { return aligned(bytes, true); }
+
+void *cyl_aligned_alloc_unset(size_t bytes) { return aligned(bytes, false); }
 
 void cyl_aligned_free(void *memory) {
     if (memory) {

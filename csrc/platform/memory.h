@@ -37,6 +37,7 @@ static inline size_t cyl_size_round(uint64_t a, uint64_t multiple) {
 void *cyl_alloc(int64_t count, size_t bytes);                /* zeroed; freed with free */
 void *cyl_resize(void *memory, int64_t count, size_t bytes); /* as realloc, to `count` elements */
 void *cyl_aligned_alloc(size_t bytes);                       /* zeroed; freed with cyl_aligned_free */
+void *cyl_aligned_alloc_unset(size_t bytes);                 /* the same of any content */
 void cyl_aligned_free(void *memory);
 
 /* places the next `rows` rows of `count` elements of `bytes` in a region that starts at `memory` (NULL while only

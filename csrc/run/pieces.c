@@ -117,8 +117,8 @@ static void plan_layers(CylWorkspace *w) {
     w->planned = 0;
     for (int32_t n = 0; n < w->model->layer_count; n++) {
         const CylLayer *layer = &w->model->layers[n];
-        if (layer->y >= 0 && cyl_is_shared(&w->model->values[layer->y])) {
-            continue; /* its numbers are there */
+        if (layer->is_follower || (layer->y >= 0 && cyl_is_shared(&w->model->values[layer->y]))) {
+            continue; /* its numbers are there, or come with another layer's */
         }
         if (layer->is_chunked ? has_steps(w, layer) : layer->is_late ? w->is_last_chunk : w->is_first_chunk) {
             w->plan[w->planned++] = (CylPlanned){layer, layer->kind->run, &w->states[n]};

@@ -47,7 +47,7 @@ static size_t value_bytes(const CylWorkspace *w, const CylValue *value) {
 /* whether a value has memory in the arena */
 static bool is_stored(const CylValue *value) {
     return value->kind != CYL_MASK && value->kind != CYL_INDEX && value->output < 0 && value->is_read &&
-           value->is_given && !value->is_constant;
+           value->is_given && !value->is_constant && !value->is_passed;
 }
 
 /* Places the values: one may take the place of another that no later layer reads. What is carried from one piece of a
@@ -57,6 +57,9 @@ static size_t place_values(CylWorkspace *w, char *memory, Region *regions) {
     bool in_pieces = model->is_chunkable || (model->can_stream && !model->is_timeless);
     size_t arena = 0;
     int32_t count = 0;
+    for (int32_t v = 0; v < model->value_count; v++) {
+        w->own[v] = (CylView){NULL, model->values[v].features, model->values[v].features};
+    }
     for (int32_t layer = -1; layer < model->layer_count; layer++) {
         for (int32_t v = 0; v < model->value_count; v++) {
             const CylValue *value = &model->values[v];
@@ -78,14 +81,10 @@ static size_t place_values(CylWorkspace *w, char *memory, Region *regions) {
     return arena;
 }
 
-/* places everything; with memory NULL only counts the bytes, which may reach CYL_SIZE_LIMIT */
-static size_t place(CylWorkspace *w, char *memory, Region *regions) {
+/* places all but the values; with memory NULL only counts the bytes, which may reach CYL_SIZE_LIMIT */
+static size_t place(CylWorkspace *w, char *memory) {
     const CylModel *model = w->model;
-    for (int32_t v = 0; v < model->value_count; v++) {
-        const CylValue *value = &model->values[v];
-        w->own[v] = (CylView){NULL, value->features, value->features};
-    }
-    size_t used = place_values(w, memory, regions);
+    size_t used = 0;
     for (int32_t v = 0; v < model->value_count; v++) {
         const CylValue *value = &model->values[v];
         if (value->slot >= model->input_count) {
@@ -189,14 +188,19 @@ CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_
         return CYL_E_MEMORY;
     }
     take_arrays(w, w->arrays, &regions);
-    size_t bytes = plan_capacities(w, times) == CYL_OK ? place(w, NULL, regions) : CYL_SIZE_LIMIT;
-    w->memory = cyl_aligned_alloc(bytes);
-    if (!w->memory) {
+    const bool is_planned = plan_capacities(w, times) == CYL_OK;
+    const size_t arena = is_planned ? place_values(w, NULL, regions) : CYL_SIZE_LIMIT;
+    const size_t bytes = is_planned ? place(w, NULL) : CYL_SIZE_LIMIT;
+    w->bytes = cyl_size_add(cyl_size_add(sizeof *w + arrays, arena), bytes);
+    /* calls find in their values what earlier ones left, too */
+    w->memory = w->bytes < CYL_SIZE_LIMIT ? cyl_aligned_alloc(bytes) : NULL;
+    w->arena = !w->memory ? NULL : times ? cyl_aligned_alloc_unset(arena) : cyl_aligned_alloc(arena);
+    if (!w->arena) {
         cyl_workspace_free(w);
         return CYL_E_MEMORY;
     }
-    w->bytes = cyl_size_add(sizeof *w + arrays, bytes);
-    place(w, w->memory, regions);
+    place_values(w, w->arena, regions);
+    place(w, w->memory);
     *out = w;
     return CYL_OK;
 }
@@ -206,6 +210,7 @@ void cyl_workspace_free(CylWorkspace *w) {
         return;
     }
     free(w->arrays);
+    cyl_aligned_free(w->arena);
     cyl_aligned_free(w->memory);
     free(w);
 }

@@ -115,7 +115,8 @@ struct CylWorkspace {
     uint8_t **own_masks;        /* (slots): memory of the computed ones */
     CylLayerState *states;      /* (layers) */
     char *arrays;               /* where the arrays above lie */
-    char *memory;               /* of values, states and scratch */
+    char *arena;                /* memory of values */
+    char *memory;               /* of masks, states and scratch */
     size_t bytes;               /* of all of it */
     CylHandover handover;       /* between the halves of the team; 0 given while there are none */
     CylStop *stop;              /* of the current call, where it may end anywhere; else NULL */

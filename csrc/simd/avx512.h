@@ -50,6 +50,11 @@ static inline V v_zero_below(V a, float least) {
     return _mm512_maskz_mov_ps(_mm512_cmpge_epi32_mask(magnitude, threshold), a);
 }
 static inline V v_select(M m, V a, V b) { return _mm512_mask_blend_ps(m, b, a); }
+#define HAVE_KEPT
+static inline V v_kept(V a) {
+    __asm__("" : "+v"(a));
+    return a;
+}
 
 #include "common.h"
 

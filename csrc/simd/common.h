@@ -24,6 +24,11 @@ static inline __attribute__((always_inline)) V v_clamp(V x, float low, float hig
 }
 #endif
 
+#ifndef HAVE_KEPT
+/* a, which is not loaded again at each use where the compiler would do so */
+static inline V v_kept(V a) { return a; }
+#endif
+
 /* +0 below the threshold of the subnormal rule (see CYL_TINY in platform/ieee.h); NaN stays */
 static inline V v_flush(V a) { return v_zero_below(a, CYL_TINY); }
 /* the same of max(0, a) */

@@ -85,6 +85,7 @@ static inline V v_select(M m, V a, V b) {
     EACH_LANE r.lane[lane] = m.lane[lane] ? a.lane[lane] : b.lane[lane];
     return r;
 }
+static inline V v_kept(V a) { return a; }
 /* the subnormal rule is one of float */
 static inline V v_flush(V a) { return a; }
 static inline V v_relu_flushed(V a) { return v_max(v_zero(), a); }

@@ -78,7 +78,7 @@ class EngineModel:
         masks: list[int],
         outputs: list[int],
         are_sequences: list[bool],
-        plain: tuple[int, int, bool] | None,
+        plain: tuple[tuple[int, ...], tuple[int, ...]] | None,
     ) -> bool: ...
 
 class EngineStream:

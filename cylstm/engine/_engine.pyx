@@ -193,8 +193,8 @@ cdef class EngineModel:
     cdef readonly object dtype
     cdef int real_type
     cdef bint input_is_sequence[MAX_PORTS]
-    # one input of real numbers and one output: the shapes of a row of either, where 0 is any time and, of the output,
-    # what follows from it, and how many numbers those are of each step; `predict_array` looks at nothing else
+    # one input of real numbers and one output: the shapes of a row of either, where 0 is any time and -1 what follows
+    # from it by rules, and how many numbers those are of each step; `predict_array` looks at nothing else
     cdef bint is_plain
     cdef int x_rank, y_rank
     cdef cnp.npy_intp x_shape[CYL_MAX_RANK]
@@ -371,9 +371,9 @@ cdef class EngineModel:
             Indices of values; a mask is -1 where an input has none.
         are_sequences : list of bool
             Of the inputs, whether they have time.
-        plain : tuple of int or None
-            Numbers of a row or step of the only input and of the only output, and whether the output has time; None
-            for all networks that are not so plain.
+        plain : tuple or None
+            The shapes of a row of the only input and of the only output, with 0 for any time and -1 for what follows from
+            it by rules; None for networks whose calls must go through `cylstm.prediction.predict_any`.
         """
         cdef int32_t input_indices[MAX_PORTS]
         cdef int32_t mask_indices[MAX_PORTS]
@@ -514,8 +514,9 @@ cdef class EngineModel:
         shape[0] = call.rows
         for axis in range(self.y_rank):
             shape[first + axis] = self.y_shape[axis]
-        if self.y_rank > 0 and self.y_shape[0] == 0:
-            if cyl_model_steps(self.model, &time, 0, &steps) != CYL_OK:
+        if self.y_rank > 0 and self.y_shape[0] <= 0:
+            steps = time
+            if self.y_shape[0] < 0 and cyl_model_steps(self.model, &time, 0, &steps) != CYL_OK:
                 return None
             shape[first] = steps
         if <double>call.rows * <double>steps * <double>self.y_numbers > MOST_NUMBERS:

@@ -119,6 +119,71 @@ def test_numbers_of_an_image_below_the_threshold_count_as_zero(rng, padding, gro
         np.testing.assert_array_equal(bits(stream.run(x[:, 3:])), bits(other.run(zeroed[:, 3:])))
 
 
+#: layers in a row behind a convolution: an activation, a batch normalisation, or a second reader
+FOLLOWING = [
+    ("relu",),
+    ("tanh",),
+    ("batch_norm", "relu"),
+    ("relu", "batch_norm", "elu"),
+    ("batch_norm", "batch_norm"),
+    ("softmax", "relu"),
+    ("sum", "relu"),
+]
+
+
+def following_graph(rng, kinds, has_all, activation):
+    """Two convolutions, both with the layers `kinds` behind them; their values are outputs too if `has_all`."""
+    builder = GraphBuilder()
+    y = builder.input("x", (None, 19, 3))
+    for stage, channels in enumerate((3, 17)):
+        weights = {"weight": weight(rng, 17, 3, 3, channels)}
+        options = {"padding": "causal", "pad_left": 1, "pad_right": 1, "activation": activation}
+        values = [builder.add("conv2d", f"conv{stage}", {"x": y}, weights, options)["y"]]
+        for number, kind in enumerate(kinds):
+            name = f"{kind}{stage}{number}"
+            if kind == "batch_norm":
+                numbers = {role: rng.normal(size=17).astype("f") for role in ("gain", "shift", "mean")}
+                numbers["variance"] = rng.uniform(0.5, 2.0, 17).astype("f")
+                layer = builder.add("batch_norm", name, {"x": values[-1]}, numbers)
+            elif kind == "sum":
+                half = builder.add("activation", f"half{stage}", {"x": values[-1]}, options={"activation": "sigmoid"})
+                layer = builder.add("merge", name, {"x": values[-1], "x1": half["y"]}, options={"mode": "sum"})
+            else:
+                layer = builder.add("activation", name, {"x": values[-1]}, options={"activation": kind})
+            values.append(layer["y"])
+        y = values[-1]
+        for value in values[:-1] if has_all else ():
+            builder.output(value)
+    builder.output(y)
+    return builder.build()
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize("kinds", FOLLOWING, ids="-".join)
+def test_layers_that_follow_a_convolution_give_the_bits_of_each_by_itself(kinds, activation, engine):
+    models = [
+        cylstm.Model(following_graph(np.random.default_rng(3), kinds, has_all, activation), engine=engine)
+        for has_all in (False, True)
+    ]
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(3, 29, 19, 3)).astype("f")
+    x[0, 5:9] = np.float32(2.0**-39)  # some sums are below the threshold
+    x[1, 20, 7, 1] = np.nan
+    together = models[0].predict(x, threads=1)
+    *_, apart = models[1].predict(x, threads=1)
+    assert np.isnan(together[1]).any()
+    assert not np.isnan(together[[0, 2]]).any()
+    np.testing.assert_array_equal(bits(together), bits(apart))
+    np.testing.assert_array_equal(bits(models[0].predict(x, threads=3)), bits(together))
+    (*_, expected), _ = reference.predict(models[1].graph, np.nan_to_num(x))
+    atol = 1e-5 * max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(models[0].predict(np.nan_to_num(x)), expected, rtol=0, atol=atol)
+    stream = models[0].stream(3)
+    pieces = [stream.run(x[:, at : at + 4]) for at in range(0, 29, 4)]
+    np.testing.assert_array_equal(bits(np.concatenate(pieces, axis=1)), bits(together))
+
+
 @pytest.mark.parametrize(
     "shape, weight_shape, options, error, message",
     [
