@@ -52,6 +52,12 @@ static inline V w_load_second(const W *p) {
 #if !defined(W_WIDENED) || !defined(WIDENED_COLUMNS) || WIDENED_COLUMNS > 1
 #define W_TILES
 #endif
+/* a clone for constant arguments is worth its code where weights are real, for convolutions of few columns */
+#ifdef W_WIDENED
+#define TILES __attribute__((noinline, noclone))
+#else
+#define TILES __attribute__((noinline))
+#endif
 
 /* columns times vectors at most: fewer where registers are few */
 #ifndef TILE_CHAINS
@@ -339,10 +345,9 @@ static void product_of_column(const CylMatrix *m, const CylOperand *operands, in
 #define TILE_ARGUMENTS w, k_stride, operands, operand_count, first, start, start_stride, acc, acc_stride, lanes, end
 
 /* a tile of a run-time size */
-static __attribute__((noinline, noclone)) void tile_of(const W *w, int64_t k_stride, const CylOperand *operands,
-                                                       int32_t operand_count, int64_t first, const REAL *start,
-                                                       int64_t start_stride, REAL *acc, int64_t acc_stride,
-                                                       int32_t lanes, TileEnd end, int vectors, int columns) {
+static TILES void tile_of(const W *w, int64_t k_stride, const CylOperand *operands, int32_t operand_count,
+                          int64_t first, const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride,
+                          int32_t lanes, TileEnd end, int vectors, int columns) {
     switch (columns * 8 + vectors) {
     case 1 * 8 + 1:
         tile(TILE_ARGUMENTS, 1, 1);
@@ -436,10 +441,9 @@ static __attribute__((noinline, noclone)) void tile_of(const W *w, int64_t k_str
 
 /* The first `numbers` sums of a block whose weights are at w, of all columns; start and acc are at the block's first.
    Apart from `product`, so that the one column of a step passes none of its registers. */
-static __attribute__((noinline, noclone)) void tiles_of_block(const W *w, int64_t k_stride, const CylOperand *operands,
-                                                              int32_t operand_count, int64_t n, const REAL *start,
-                                                              int64_t start_stride, REAL *acc, int64_t acc_stride,
-                                                              int32_t numbers, TileEnd end) {
+static TILES void tiles_of_block(const W *w, int64_t k_stride, const CylOperand *operands, int32_t operand_count,
+                                 int64_t n, const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride,
+                                 int32_t numbers, TileEnd end) {
     int64_t done = 0;
 #if TILE_WIDE > TILE_COLUMNS
     for (; numbers <= 16 && n - done >= TILE_WIDE; done += TILE_WIDE) {
@@ -588,6 +592,7 @@ static void product_output(const CylModel *model, const CylMatrix *m, const CylO
 #undef W_COLUMNS
 #undef W_NUMBERS
 #undef W_TILES
+#undef TILES
 #undef w_load_first
 #undef w_load_second
 #undef tile
