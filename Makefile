@@ -14,6 +14,8 @@
 # make test-armv6       the first Pi's (C tests only),
 # make test-old-x86     and on x86 without AVX
 # make docs             these pages as a site, into build/site
+# make mutants          plants faults in a copy, one at a time, and says which no test notices: hours; some of them with
+#                       MUTANTS="forecasting kernels --jobs 2", see tests/mutants/run.py
 # make bench            every table of bench/results and docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
 # make fuzz             changed files and arguments for every reader, RUNS=2000 of each; ATHERIS=1 guides them by coverage;
@@ -27,11 +29,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 CSV ?=
+MUTANTS ?=
 SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.pyx' -o -name '*.pxd') setup.py pyproject.toml
 
 .PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
 	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs \
-	test-distributed fuzz fuzz-c fuzz-differential fuzz-figures csrc lint format clean
+	test-distributed fuzz fuzz-c fuzz-differential fuzz-figures mutants csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -61,6 +64,10 @@ test-arm64-debian-12:
 
 test-old-x86: $(VENV)/test
 	PYTHON=$(BIN)/python PYTEST_ARGS="$(PYTEST_ARGS)" tests/emulation/run.sh old-x86
+
+mutants: $(VENV)/frameworks
+	$(BIN)/python -m pip install --quiet "cython>=3.0"
+	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 bench: $(VENV)/peers
 	$(BIN)/python bench/run_all.py

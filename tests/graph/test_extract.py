@@ -96,6 +96,14 @@ def test_a_part_has_its_own_weights_metadata_and_options_alone(tmp_path):
     assert (again.predict([words, *encoder.predict(x)])[0] == model.predict([x, words])).all()
 
 
+def test_a_part_keeps_what_is_said_of_its_own_layers_alone():
+    graph = translator().graph
+    noise = {"encoder": {"dropout": 0.25}, "decoder": {"recurrent_dropout": 0.5}}
+    model = cylstm.Model(graph._replace(stateful=("encoder", "decoder"), noise=noise))
+    encoder = model.extract("x", ["encoder.h", "encoder.c"]).graph
+    assert (encoder.stateful, dict(encoder.noise)) == (("encoder",), {"encoder": noise["encoder"]})
+
+
 def test_a_part_of_a_double_model_is_double():
     model = cylstm.Model(translator().graph, dtype="float64")
     encoder, decoder = split(model)

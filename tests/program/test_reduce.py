@@ -187,6 +187,14 @@ def test_vectors_are_made_as_long_as_one():
     program.check(reduce.normalize(program.net, tensor, -1), array / np.linalg.norm(array, axis=-1, keepdims=True))
 
 
+def test_the_epsilon_of_a_vector_as_long_as_one_is_of_its_length():
+    """That of PyTorch: 1e-12 changes nothing in a vector of length 1e-6, whose squares are as small as that."""
+    program = TensorProgram(13)
+    tensor, array = program.tensor(STEPS, FEATURES, is_open=True)
+    small = el.multiply(program.net, tensor, np.float32(1e-6))
+    program.check(reduce.normalize(program.net, small, -1), array / np.linalg.norm(array, axis=-1, keepdims=True))
+
+
 def test_a_logarithm_of_a_sum_of_large_constants_is_finite():
     program = TensorProgram(11)
     found = reduce.reduce(program.net, np.array([[100.0, 101.0]], np.float32), "logsumexp", 1)

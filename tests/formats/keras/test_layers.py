@@ -1,5 +1,6 @@
 """Layers of Keras that are not recurrent: what their options become, and which are refused."""
 
+import numpy as np
 import pytest
 
 from cylstm.errors import CylstmError
@@ -12,6 +13,8 @@ from tests.builders.weight_files import (
     keras_layer,
     keras_lstm,
     keras_lstm_weights,
+    keras_model,
+    write_keras,
 )
 
 h5py = pytest.importorskip("h5py")
@@ -214,3 +217,25 @@ def test_an_option_that_is_not_computed_is_refused_by_name(path, rng, options, m
     with pytest.raises(CylstmError, match=message) as caught:
         read(write_lstm(path, keras_lstm_weights(rng, 3, 5), **options))
     assert "'rnn'" in str(caught.value)
+
+
+@pytest.mark.parametrize(("groups", "expected"), [(-1, 6), (2, 2), (None, 32)])
+def test_a_group_normalisation_of_minus_one_has_a_group_for_each_channel(tmp_path, rng, groups, expected):
+    size = max(6, expected) if groups is None else 6
+    options = {} if groups is None else {"groups": groups}
+    model = keras_model(keras_input(None, size), keras_layer("GroupNormalization", "l", axis=-1, **options))
+    weights = [rng.normal(size=size).astype(np.float32) for _ in range(2)]
+    graph = read(write_keras(tmp_path / "a.keras", model, {"layers/group_normalization": weights}))
+    assert (graph.layers[0].options["groups"], graph.layers[0].options["epsilon"]) == (expected, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "epsilon"),
+    [("BatchNormalization", 4, 1e-3), ("LayerNormalization", 2, 1e-3), ("RMSNormalization", 1, 1e-6)],
+)
+def test_the_epsilon_of_a_config_that_says_none_is_that_of_keras(tmp_path, rng, name, count, epsilon):
+    model = keras_model(keras_input(None, 3), keras_layer(name, "l", axis=-1))
+    weights = [rng.uniform(0.5, 2.0, 3).astype(np.float32) for _ in range(count)]
+    group = {"BatchNormalization": "batch", "LayerNormalization": "layer", "RMSNormalization": "rms"}[name]
+    graph = read(write_keras(tmp_path / "a.keras", model, {f"layers/{group}_normalization": weights}))
+    assert graph.layers[0].options["epsilon"] == epsilon

@@ -1,0 +1,94 @@
+"""The lists of planted faults fit the code, and the runner tells what is noticed from what is not.
+
+All of them are run by `make mutants`, which takes hours.
+"""
+
+import shutil
+
+import pytest
+
+from .run import ROOT, Checker, Fault, main, problems_of, read_faults
+
+if not list((ROOT / "cylstm" / "engine").glob("_engine*.so")) or not (ROOT / "csrc").is_dir():
+    pytest.skip("needs the source tree with a built extension", allow_module_level=True)
+
+SCALING = "cylstm/forecasting/scaling.py"
+INVERSE = "tests/forecasting/test_scaling.py::test_the_inverse_of_a_scaling_gives_the_units_back"
+
+
+def fault(old, new, *tests, file=SCALING, explained=""):
+    return Fault("here", f"{old} becomes {new}", file, old, new, tests, explained)
+
+
+def test_every_fault_stands_once_in_the_code_and_names_tests_that_are_there():
+    assert problems_of(read_faults()) == []
+
+
+def test_there_are_at_least_150_faults_in_all_parts_of_the_code():
+    faults = read_faults()
+    assert len(faults) >= 150
+    assert sum(one.is_native for one in faults) >= 60
+    assert sum(not one.is_native for one in faults) >= 90
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (fault("x", "y", INVERSE), "its text stands"),
+        (fault("no such text", "y", INVERSE), "its text stands 0 times"),
+        (fault("np.expm1(y)", "np.expm1(y)", INVERSE), "it changes nothing"),
+        (fault("np.expm1(y)", "np.exp(y)"), "no tests are named"),
+        (fault("np.expm1(y)", "np.exp(y)", "tests/test_nothing.py"), "there are no tests tests/test_nothing.py"),
+        (fault("np.expm1(y)", "np.exp(y)", "c:nothing"), "there are no tests c:nothing"),
+        (fault("np.expm1(y)", "np.exp(y)", INVERSE, file="cylstm/nothing.py"), "there is no cylstm/nothing.py"),
+    ],
+)
+def test_an_entry_that_does_not_fit_is_said(wrong, message):
+    (problem,) = problems_of([wrong])
+    assert message in problem
+
+
+def test_two_faults_of_one_name_are_said():
+    one = fault("np.expm1(y)", "np.exp(y)", INVERSE)
+    assert problems_of([one, one]) == [f"{one.name}: there are two of this name"]
+
+
+def test_a_fault_is_caught_and_another_survives_and_both_are_taken_back(tmp_path):
+    before = (ROOT / SCALING).read_bytes()
+    checker = Checker(tmp_path)
+    wrong_inverse = checker.check(fault("np.expm1(y)", "np.exp(y)", INVERSE))
+    assert (
+        wrong_inverse.kind == "caught" and "test_the_inverse_of_a_scaling_gives_the_units_back" in wrong_inverse.detail
+    )
+    # the tests that are named do not look at it
+    unseen = fault("expected at most {_MOST_PARTS} scalers", "expected {_MOST_PARTS} scalers", INVERSE)
+    assert checker.check(unseen).kind == "survived"
+    assert checker.check(unseen._replace(explained="a message alone")).kind == "explained"
+    # the copy is as it was, and nothing here has changed
+    assert (tmp_path / "copy1" / SCALING).read_bytes() == before == (ROOT / SCALING).read_bytes()
+
+
+def test_an_explained_fault_that_is_noticed_and_a_test_that_fails_anyway_are_errors_of_the_list(tmp_path):
+    root = tmp_path / "root"
+    for name in ("cylstm", "tests"):
+        (root / name).mkdir(parents=True)
+    (root / "cylstm" / "number.py").write_text("NUMBER = 4\n")
+    (root / "tests" / "test_number.py").write_text("from cylstm.number import NUMBER\ndef test(): assert NUMBER == 4\n")
+    (root / "tests" / "test_always.py").write_text("def test(): assert False\n")
+    shutil.copy(ROOT / "pyproject.toml", root)
+    checker = Checker(tmp_path / "work", root)
+    seen = fault("4", "5", "tests/test_number.py", file="cylstm/number.py")
+    assert checker.check(seen).kind == "caught"
+    explained = checker.check(seen._replace(explained="nobody can tell"))
+    assert (explained.kind, explained.detail[:24]) == ("wrong", "is explained, and noticed"[:24])
+    always = checker.check(seen._replace(tests=("tests/test_always.py",)))
+    assert always.kind == "wrong" and "fails without the fault too" in always.detail
+
+
+def test_the_list_is_shown_by_area_and_name(capsys):
+    assert main(["forecasting", "--name", "log1p", "--list"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == "forecasting: the inverse of log1p is exp (cylstm/forecasting/scaling.py)"
+    assert main(["--name", "no fault is called so"]) == 1
+    with pytest.raises(SystemExit):
+        main(["nothing"])
