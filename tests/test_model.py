@@ -346,6 +346,19 @@ def test_an_output_may_be_the_value_behind_a_dropout(rng):
     assert only.predict(x[0]).shape == (4, 3)
 
 
+def test_a_value_and_the_one_behind_its_dropout_may_both_be_outputs(rng):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    y = builder.add("activation", "y", {"x": x}, options={"activation": "relu"})["y"]
+    builder.output(y)
+    builder.output(builder.add("dropout", "dropped", {"x": y})["y"])
+    model = cylstm.Model(builder.build())
+    assert model.outputs == ("y", "dropped")
+    x = rng.normal(size=(2, 4, 3)).astype(np.float32)
+    for found in model.predict(x):
+        np.testing.assert_array_equal(found, np.maximum(x, 0))
+
+
 def test_several_inputs_and_outputs_are_given_by_list_or_name(rng):
     tensors = {name.removeprefix("lstm."): w for name, w in lstm_state_dict(rng, 3, 9).items()}
     roles = {

@@ -65,6 +65,14 @@ def test_shared_weights_of_every_type_give_the_bits_of_copies(rng, models, isa, 
     assert shared._packed.nbytes * STEPS == copies._packed.nbytes
 
 
+def test_layers_of_one_matrix_in_two_types_do_not_share_its_packing(rng, models):
+    """What a file may say; `Model.quantize` gives all layers of a matrix one type."""
+    types = {("lstm1", "weight_hh"): "float16", ("head2", "weight"): "bfloat16"}
+    shared, copies = (cylstm.Model(model.graph._replace(weight_types=types)) for model in models)
+    x = steps(rng)
+    np.testing.assert_array_equal(bits(shared.predict(x)), bits(copies.predict(x)))
+
+
 def test_shared_weights_are_saved_once_and_read_again(rng, models, tmp_path):
     shared, copies = models
     x = steps(rng)

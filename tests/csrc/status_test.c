@@ -706,6 +706,36 @@ static void indices_and_steps_that_do_not_fit_are_refused(void) {
     cyl_model_free(model);
 }
 
+/* a group normalisation of six channels: `number` for the option at `place` */
+static CylStatus add_group_norm(CylModel *model, int place, double number) {
+    CylPort x = {"x", 0}, y = {"y", 1};
+    CylOption options[2] = {{"groups", NULL, 3}, {"epsilon", NULL, 1e-3}};
+    options[place].number = number;
+    const CylLayerSpec spec = {"group_norm", &x, &y, options, NULL, 1, 1, 2, 0, NULL, 0};
+    return cyl_model_add_layer(model, &spec);
+}
+
+static void numbers_of_options_that_make_no_sense_are_refused(void) {
+    CylModel *model;
+    CHECK_STATUS(cyl_model_create(CYL_ENGINE_PACKED, CYL_ISA_SCALAR, NULL, &model), CYL_OK);
+    const int32_t shape[2] = {0, 6};
+    int32_t index;
+    for (int v = 0; v < 2; v++) {
+        CHECK_STATUS(cyl_model_add_tensor(model, CYL_SEQUENCE, shape, 2, &index), CYL_OK);
+    }
+    const double no_groups[] = {2.5, 0.0, -3.0, 1e18, INFINITY, NAN};
+    for (int k = 0; k < 6; k++) {
+        CHECK(add_group_norm(model, 0, no_groups[k]) == CYL_E_OPTION, "%g groups", no_groups[k]);
+    }
+    const double no_epsilon[] = {-1e-3, 1e31, INFINITY, NAN};
+    for (int k = 0; k < 4; k++) {
+        CHECK(add_group_norm(model, 1, no_epsilon[k]) == CYL_E_OPTION, "an epsilon of %g", no_epsilon[k]);
+    }
+    CHECK_STATUS(add_group_norm(model, 0, 4.0), CYL_E_VALUE); /* which six channels do not divide into */
+    CHECK_STATUS(add_group_norm(model, 0, 3.0), CYL_OK);
+    cyl_model_free(model);
+}
+
 /* last: the others have met what can be met */
 static void every_code_has_words_and_was_met(void) {
     for (int status = 0; status < CYL_STATUS_COUNT; status++) {
@@ -742,6 +772,7 @@ int main(void) {
     RUN(models_that_cannot_stream_say_so);
     RUN(a_stream_that_is_running_is_busy);
     RUN(indices_and_steps_that_do_not_fit_are_refused);
+    RUN(numbers_of_options_that_make_no_sense_are_refused);
     RUN(every_code_has_words_and_was_met);
     return check_result();
 }

@@ -248,19 +248,22 @@ class Workspace:
         self._needs_build = False
         build = self.folder / BUILT / "plain"
         self._make("$(BUILD)/libcylstm.a")
-        source, made = self.folder / "cylstm/engine/_engine.pyx", build / "_engine.c"
-        sources = [source, source.with_name("_cylstm.pxd")]
-        if not made.exists() or any(path.stat().st_mtime >= made.stat().st_mtime for path in sources):
-            self._checked([sys.executable, "-m", "cython", "-3", str(source), "-o", str(made)])
-        suffix = sysconfig.get_config_var("EXT_SUFFIX")
-        target = source.with_name(f"_engine{suffix}")
+        source, object_ = self.folder / "cylstm/engine/_engine.pyx", build / "_engine.o"
+        compiler = [*sysconfig.get_config_var("CC").split(), *C_FLAGS.split(), "-w"]
+        if _is_older(object_, [source, source.with_name("_cylstm.pxd")]):
+            made = str(build / "_engine.c")
+            self._checked([sys.executable, "-m", "cython", "-3", str(source), "-o", made])
+            headers = [f"-I{sysconfig.get_path('include')}", f"-I{numpy.get_include()}", "-Icsrc/include"]
+            macro = "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION"
+            self._checked([*compiler, macro, *headers, "-c", made, "-o", str(object_)])
+        target = source.with_name(f"_engine{sysconfig.get_config_var('EXT_SUFFIX')}")
         target.unlink(missing_ok=True)  # one that is loaded somewhere must not change
-        compiler = sysconfig.get_config_var("CC").split()
-        headers = [f"-I{sysconfig.get_path('include')}", f"-I{numpy.get_include()}", "-Icsrc/include"]
-        macro = "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION"
-        library = str(build / "libcylstm.a")
-        self._checked([*compiler, "-shared", *C_FLAGS.split(), "-w", macro, *headers, str(made), library, "-lm",
-                       "-lpthread", "-o", str(target)])  # fmt: skip
+        libraries = [str(build / "libcylstm.a"), "-lm", "-lpthread"]
+        self._checked([*compiler, "-shared", str(object_), *libraries, "-o", str(target)])
+
+
+def _is_older(made: Path, sources: list[Path]) -> bool:
+    return not made.exists() or any(path.stat().st_mtime >= made.stat().st_mtime for path in sources)
 
 
 def _last_line(text: str) -> str:
