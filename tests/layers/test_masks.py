@@ -130,3 +130,15 @@ def test_a_fill_of_values_that_do_not_match_is_refused(rng):
         one_layer(rng, "mask_fill", (None, 3))
     with pytest.raises(UnsupportedError, match="option value expected a number"):
         one_layer(rng, "mask_fill", (None, 3), {"value": np.inf}, masks=[("mask", "x")])
+
+
+@pytest.mark.parametrize(("engine", "dtype"), [("packed", "float32"), ("blas", "float64")])
+def test_the_last_step_of_a_row_of_which_none_counts_is_zero(rng, engine, dtype):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    builder.output(builder.add("last", "last", {"x": x})["y"])
+    model = cylstm.Model(builder.build(), engine=engine, dtype=dtype)
+    x = rng.normal(size=(3, 5, 3)).astype(dtype)
+    mask = np.array([[True] * 4 + [False], [False] * 5, [True] + [False] * 4])
+    found = model.predict(x, mask=mask)
+    np.testing.assert_array_equal(found, [x[0, 3], np.zeros(3), x[2, 0]])

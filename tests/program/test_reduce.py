@@ -7,7 +7,7 @@ from cylstm.errors import CylstmError
 from cylstm.program.operations import elementwise as el
 from cylstm.program.operations import reduce
 from cylstm.program.operations.softmax import softmax
-from cylstm.program.tensor import dtype_of
+from cylstm.program.tensor import constant, dtype_of
 
 from tests.builders.tensor_programs import FEATURES, FORMS, ROWS, STEPS, TensorProgram, axis_of, in_form
 
@@ -193,6 +193,16 @@ def test_the_epsilon_of_a_vector_as_long_as_one_is_of_its_length():
     tensor, array = program.tensor(STEPS, FEATURES, is_open=True)
     small = el.multiply(program.net, tensor, np.float32(1e-6))
     program.check(reduce.normalize(program.net, small, -1), array / np.linalg.norm(array, axis=-1, keepdims=True))
+
+
+def test_the_sum_of_a_constant_over_any_number_of_steps_is_so_many_times_the_constant():
+    program = TensorProgram(14)
+    tensor, array = program.tensor(STEPS, FEATURES, is_open=True)
+    number, wide = program.constant(1, 1, FEATURES)
+    steps = constant(number, [1, tensor.shape[1], FEATURES])
+    net = program.net
+    found = [el.multiply(net, tensor, reduce.reduce(net, steps, mode, 1, True)) for mode in ("sum", "mean", "max")]
+    program.check(found, [array * STEPS * wide, array * wide, array * wide])
 
 
 def test_a_logarithm_of_a_sum_of_large_constants_is_finite():
