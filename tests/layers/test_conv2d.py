@@ -147,7 +147,8 @@ def following_graph(rng, kinds, has_all, activation):
                 layer = builder.add("batch_norm", name, {"x": values[-1]}, numbers)
             elif kind == "sum":
                 half = builder.add("activation", f"half{stage}", {"x": values[-1]}, options={"activation": "sigmoid"})
-                layer = builder.add("merge", name, {"x": values[-1], "x1": half["y"]}, options={"mode": "sum"})
+                other = builder.add("activation", f"other{stage}", {"x": values[-1]}, options={"activation": "elu"})
+                layer = builder.add("merge", name, {"x": half["y"], "x1": other["y"]}, options={"mode": "sum"})
             else:
                 layer = builder.add("activation", name, {"x": values[-1]}, options={"activation": kind})
             values.append(layer["y"])
