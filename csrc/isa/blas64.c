@@ -8,6 +8,7 @@
 #define PRODUCT cyl_blas64_product
 #define PRODUCT_OUTPUT cyl_blas64_product_output
 #define CYL_PRODUCT_BODY "kernels/product_blas.h"
+#define CYL_SMALL
 #include "isa/bodies.h"
 
 #define CYL_TABLE cyl_kernels_blas64

@@ -17,8 +17,17 @@
 
 #include CYL_PRODUCT_BODY
 
+/* what double precision seldom needs takes a third of the code there, and up to half as much time again */
+#if defined(CYL_SMALL) && defined(__GNUC__) && !defined(__clang__)
+#define CYL_SELDOM __attribute__((cold))
+#else
+#define CYL_SELDOM
+#endif
 #include "kernels/cells.h"
 
+#if defined(CYL_SMALL) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("Os")
+#endif
 #include "kernels/elementwise.h"
 
 #include "kernels/layers.h"

@@ -259,7 +259,7 @@ static inline V normalise(const CylNorm *norm, int64_t index, V a, Statistics s)
 }
 
 /* scratch per row: see layers/lstm.c. Writes o's pre-activation and the new cell before its norm. */
-static void lstm_norm_gates(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end) {
+static CYL_SELDOM void lstm_norm_gates(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end) {
     const CylMatrix *m = &lstm->gates;
     const CylActivationSpec *f1 = &lstm->recurrent_activation, *f2 = &lstm->activation;
     const int64_t stride = cyl_state_stride(m->units), size = (int64_t)m->units * m->gates;
@@ -291,7 +291,7 @@ static void lstm_norm_gates(const CylLstm *lstm, const CylStep *step, int32_t be
 }
 
 /* c = LN(c) and h = o*output_activation(c), the carried c being the normalised one or the one before */
-static void lstm_norm_cell(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end) {
+static CYL_SELDOM void lstm_norm_cell(const CylLstm *lstm, const CylStep *step, int32_t begin, int32_t end) {
     const CylMatrix *m = &lstm->gates;
     const CylActivationSpec *f1 = &lstm->recurrent_activation, *f3 = &lstm->output_activation;
     const int64_t stride = cyl_state_stride(m->units);
@@ -399,7 +399,7 @@ static inline __attribute__((always_inline)) V gru_gate(const CylActivationSpec 
  * GRU, reset-before, first half. x gates in acc, h gates (r z) in the scratch behind [z, r*h]:
  * r, z = recurrent_activation(x part + h part); scratch = [z, r*h]
  */
-static void gru_gates(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
+static CYL_SELDOM void gru_gates(const CylGru *gru, const CylStep *step, int32_t begin, int32_t end) {
     const CylMatrix *x = &gru->input, *m = &gru->gates;
     const CylActivationSpec *f1 = &gru->recurrent_activation;
     const int64_t stride = cyl_state_stride(m->units);
