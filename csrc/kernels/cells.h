@@ -193,8 +193,8 @@ static inline __attribute__((always_inline)) void lstm_cell_body(const CylLstm *
 }
 
 /* apart from the others, whose code and registers it would take */
-static __attribute__((noinline, cold)) void lstm_cell_traced(const CylLstm *lstm, const CylStep *step, int32_t begin,
-                                                             int32_t end, bool is_plain) {
+static CYL_SELDOM __attribute__((noinline)) void lstm_cell_traced(const CylLstm *lstm, const CylStep *step,
+                                                                  int32_t begin, int32_t end, bool is_plain) {
     if (is_plain) {
         lstm_cell_body(lstm, step, begin, end, true, true);
     } else {
@@ -343,8 +343,8 @@ static inline __attribute__((always_inline)) void rnn_cell_body(const CylRnn *rn
     }
 }
 
-static __attribute__((noinline, cold)) void rnn_cell_traced(const CylRnn *rnn, const CylStep *step, int32_t begin,
-                                                            int32_t end) {
+static CYL_SELDOM __attribute__((noinline)) void rnn_cell_traced(const CylRnn *rnn, const CylStep *step, int32_t begin,
+                                                                 int32_t end) {
     if (rnn->activation.id == CYL_ACT_TANH) {
         rnn_cell_body(rnn, step, begin, end, CYL_ACT_TANH, true);
     } else {
@@ -479,8 +479,8 @@ static inline __attribute__((always_inline)) void gru_cell_body(const CylGru *gr
     }
 }
 
-static __attribute__((noinline, cold)) void gru_cell_traced(const CylGru *gru, const CylStep *step, int32_t begin,
-                                                            int32_t end, bool is_plain) {
+static CYL_SELDOM __attribute__((noinline)) void gru_cell_traced(const CylGru *gru, const CylStep *step, int32_t begin,
+                                                                 int32_t end, bool is_plain) {
     if (is_plain) {
         gru_cell_body(gru, step, begin, end, CYL_ACT_SIGMOID, CYL_ACT_TANH, true);
     } else {
