@@ -85,7 +85,7 @@ class File:
         if self.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{" or self.size > _MAX_TEXT_BYTES:
             return b""
         with open(self.path, "rb") as file:
-            return file.read(_MAX_TEXT_BYTES).removeprefix(b"\xef\xbb\xbf")
+            return file.read(self.size).removeprefix(b"\xef\xbb\xbf")
 
     def __enter__(self) -> Self:
         return self

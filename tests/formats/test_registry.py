@@ -160,7 +160,7 @@ def test_the_command_line_refuses_the_same(folder, capsys, command, name, option
     status = main([command, str(folder / name), *target, option, given])
     is_refused = f"leave out {python}= (" in capsys.readouterr().err
     assert is_refused == (python not in FILES[name][1])
-    assert status == 1 or not is_refused
+    assert status == 2 or not is_refused
 
 
 def test_a_folder_of_tensorflow_is_told_whatever_lies_beside(tmp_path):
