@@ -114,6 +114,9 @@ def check_export(graph, inputs, folder, *, mask=None, lengths=None, state=None, 
         for name, (y, single) in wanted.items():
             assert found[name].dtype == model.dtype
             assert found[name].shape == y.shape, (name, found[name].shape, y.shape)
+            if "MaxPool" in operators(load(path).graph.node):
+                # ONNX Runtime gives the lowest finite number for a window that holds no number
+                found[name] = np.where(found[name] == np.finfo(model.dtype).min, -np.inf, found[name])
             finite = np.isfinite(y)
             rest = [np.where(finite, 0, array) for array in (found[name], y)]
             np.testing.assert_array_equal(*rest, err_msg=name)
