@@ -215,8 +215,8 @@ static bool has_type(const CylModel *model, const CylLayer *layer, const CylTens
     return is_found;
 }
 
-/* whether an earlier layer uses the same packed weights, which count once */
-static bool is_shared(const CylModel *model, const CylLayer *layer, const CylArray *array) {
+/* whether these packed weights have been counted, as those of an earlier layer */
+static bool is_counted(const CylModel *model, const CylLayer *layer, const CylArray *array) {
     for (int32_t n = 0; layer->keeps_arrays && n < layer->index; n++) {
         const CylLayer *other = &model->layers[n];
         for (int32_t i = 0; i < other->array_count; i++) {
@@ -333,7 +333,7 @@ CylStatus cyl_model_add_layer(CylModel *model, const CylLayerSpec *spec) {
         return status;
     }
     for (int32_t i = 0; i < layer->array_count; i++) {
-        if (!is_shared(model, layer, &layer->arrays[i])) {
+        if (!is_counted(model, layer, &layer->arrays[i])) {
             model->bytes += bytes_of(model, &layer->arrays[i]);
         }
     }
