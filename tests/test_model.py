@@ -445,6 +445,7 @@ def test_the_short_way_of_one_array_gives_the_long_ways_bits_and_errors(rng, las
         for threads in (None, 1, np.int64(1), 2):
             np.testing.assert_array_equal(bits(model.predict(same, threads=threads)), bits(whole))
     np.testing.assert_array_equal(bits(model.predict(x[1])), bits(whole[1]))
+    assert model.predict(x[:0]).shape == (0, *whole.shape[1:])
     out = np.empty_like(whole)
     assert model.predict(x, out=out) is out
     np.testing.assert_array_equal(bits(out), bits(whole))
@@ -516,6 +517,22 @@ def test_the_short_way_of_an_image_gives_the_long_ways_shapes_bits_and_errors(rn
     if options == {"stride_rows": 2}:
         with pytest.raises(ShapeError, match="2 steps are too few for layer 'conv'"):
             model.predict(x[:, :2])
+
+
+def test_the_short_way_of_vectors_gives_the_long_ways_bits_and_errors(rng):
+    model = cylstm.from_state_dict(linear_state_dict(rng, 5, 7), [cylstm.Linear("fc")])
+    x = rng.normal(size=(3, 5)).astype(np.float32)
+    whole = model.predict({"input": x})  # never the short way
+    np.testing.assert_array_equal(bits(model.predict(x)), bits(whole))
+    np.testing.assert_array_equal(bits(model.predict(x[1])), bits(whole[1]))
+    assert model.predict(x[:0]).shape == (0, 7)
+    for wrong, message in [
+        (x[:, :4], "expected 5 features"),
+        (x[1, :4], "expected 5 features"),
+        (x[np.newaxis], "expected rank 2"),
+    ]:
+        with pytest.raises(ShapeError, match=message):
+            model.predict(wrong)
 
 
 def test_a_long_network_is_shown_in_short():

@@ -495,14 +495,13 @@ cdef class EngineModel:
             return None
         first = cnp.PyArray_NDIM(array) - self.x_rank
         # with a batch axis or without it
-        if first != 0 and first != 1 or cnp.PyArray_SIZE(array) == 0:
+        if first != 0 and first != 1 or not has_shape(array.shape + first, self.x_shape, self.x_rank):
             return None
-        for axis in range(self.x_rank):
-            if array.shape[first + axis] != self.x_shape[axis] and self.x_shape[axis] != 0:
-                return None
         call.rows = array.shape[0] if first else 1
         if self.input_is_sequence[0]:
             time = array.shape[first]
+        if call.rows == 0 or time == 0:
+            return None
         if threads is None:
             most = CYL_MAX_THREADS if is_long(self.work, call.rows, time) else 1
         elif type(threads) is int:
@@ -512,7 +511,9 @@ cdef class EngineModel:
         else:
             return None
         shape[0] = call.rows
-        for axis in range(self.y_rank):
+        # there is room for more than most results have, and a loop costs a step more
+        shape[first], shape[first + 1], shape[first + 2] = self.y_shape[0], self.y_shape[1], self.y_shape[2]
+        for axis in range(3, self.y_rank):
             shape[first + axis] = self.y_shape[axis]
         if self.y_rank > 0 and self.y_shape[0] <= 0:
             steps = time
@@ -616,6 +617,21 @@ cdef inline cnp.ndarray as_readable(x, int real_type, bint converts):
     if not converts or not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
         return None
     return cnp.PyArray_FROM_OTF(x, real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
+
+
+cdef inline bint has_shape(const cnp.npy_intp *shape, const cnp.npy_intp *expected, int rank) noexcept:
+    """Whether these are the sizes expected, where a first one of 0 is any; up to an image's rank without a loop."""
+    cdef int axis
+    if rank > 0 and shape[0] != expected[0] and expected[0] != 0:
+        return False
+    if rank == 2:
+        return shape[1] == expected[1]
+    if rank == 3:
+        return shape[1] == expected[1] and shape[2] == expected[2]
+    for axis in range(1, rank):
+        if shape[axis] != expected[axis]:
+            return False
+    return True
 
 
 cdef inline cnp.ndarray as_writable(
@@ -885,9 +901,8 @@ cdef class EngineStream:
             time = array.shape[first]
         if first != 0 and first != 1 or (array.shape[0] if first else 1) != self.batch:
             return None
-        for axis in range(self.x_rank):
-            if array.shape[first + axis + (0 if is_step else 1)] != self.x_shape[axis]:
-                return None
+        if not has_shape(array.shape + first + (0 if is_step else 1), self.x_shape, self.x_rank):
+            return None
         shape, rank, numbers = self.result_shape, self.result_rank, self.result_numbers
         if is_step:
             if self.multiple != 1:
