@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -25,8 +25,10 @@ def predict_table(
     model: str | os.PathLike[str] | Model,
     dataset: Any,
     *,
-    columns: Sequence[str] | str | None = None,
-    time: int | None = None,
+    columns: Sequence[str] | str | Mapping[str, Any] | None = None,
+    time: int | Mapping[str, int] | None = None,
+    lengths: Any = None,
+    mask: Any = None,
     keep: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     threads: int = 1,
@@ -42,12 +44,15 @@ def predict_table(
         one, which they map; or a network, which goes to each worker once.
     dataset : ray.data.Dataset
         Of columns of numbers, or with a column of tensors, as `ray.data.from_numpy` makes them.
-    columns : list of str or str, optional
+    columns : list of str, str or dict, optional
         The columns that the network reads, in its order; by default the ``features`` in its metadata, or else all. Or
-        the name of one column whose cells are whole samples, such as ``"data"``.
-    time : int, optional
+        the name of one column whose cells are whole samples, such as ``"data"``. Cells of
+        different lengths, and a dict for several inputs: as `cylstm.distributed.dask.predict_table` says.
+    time : int or dict, optional
         How many steps a row has, one after the other: ``time * features`` columns. By default as many as the network
         fixes.
+    lengths, mask : column or dict of them, optional
+        The column of lengths or of masks, as `cylstm.distributed.dask.predict_table` says.
     keep : list of str, optional
         The columns that the result has before the predictions; by default those that the network does not read.
     names : list of str, optional
@@ -71,8 +76,6 @@ def predict_table(
     ------
     ArgumentError
         If a column is missing, there are too few, or an argument has a value that it cannot have.
-    UnsupportedError
-        If the network has several inputs.
     CylstmError, OSError
         If the file cannot be loaded here.
 
@@ -82,7 +85,7 @@ def predict_table(
         If the actors would take all CPUs that the cluster has now: Ray then waits, until it has more.
     """
     source, network = source_of(model)
-    request = Request(columns, time, keep, names, threads).checked(network)
+    request = Request(columns, time, keep, names, threads, lengths, mask).checked(network)
     if not isinstance(dataset, ray.data.Dataset):
         raise ArgumentError(f"dataset: expected a ray.data.Dataset, found {described(dataset)}")
     schema = dataset.schema(fetch_if_missing=False)  # which may be known only when the rows are read

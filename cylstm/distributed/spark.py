@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -31,8 +31,10 @@ def predict_table(
     model: str | os.PathLike[str] | Model,
     frame: Any,
     *,
-    columns: Sequence[str] | str | None = None,
-    time: int | None = None,
+    columns: Sequence[str] | str | Mapping[str, Any] | None = None,
+    time: int | Mapping[str, int] | None = None,
+    lengths: Any = None,
+    mask: Any = None,
     keep: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     threads: int = 1,
@@ -47,12 +49,15 @@ def predict_table(
         A file that `load` reads without more arguments and that every worker has under the same path, best a packed
         one, which they map; or a network, which is broadcast.
     frame : pyspark.sql.DataFrame
-    columns : list of str or str, optional
+    columns : list of str, str or dict, optional
         The columns that the network reads, in its order; by default the ``features`` in its metadata, or else all. Or
-        the name of one column whose cells are whole samples, arrays of arrays.
-    time : int, optional
+        the name of one column whose cells are whole samples, arrays of arrays. Cells of
+        different lengths, and a dict for several inputs: as `cylstm.distributed.dask.predict_table` says.
+    time : int or dict, optional
         How many steps a row has, one after the other: ``time * features`` columns. By default as many as the network
         fixes.
+    lengths, mask : column or dict of them, optional
+        The column of lengths or of masks, as `cylstm.distributed.dask.predict_table` says.
     keep : list of str, optional
         The columns that the result has before the predictions; by default those that the network does not read.
     names : list of str, optional
@@ -73,13 +78,11 @@ def predict_table(
         If a column is missing, there are too few, or an argument has a value that it cannot have.
     ShapeError
         If a column is not of numbers.
-    UnsupportedError
-        If the network has several inputs.
     CylstmError, OSError
         If the file cannot be loaded here.
     """
     source, network = source_of(model)
-    request = Request(columns, time, keep, names, threads).checked(network)
+    request = Request(columns, time, keep, names, threads, lengths, mask).checked(network)
     _check_frame(frame)
     chosen = request.of_table(network, frame.columns)
     empty = request.predict_arrow(network, to_arrow_schema(frame.schema).empty_table())
@@ -129,6 +132,10 @@ def predict_udf(
         If the file cannot be loaded here.
     """
     source, network = source_of(model)
+    if len(network.inputs) > 1:
+        raise UnsupportedError(
+            f"predict_udf takes a network with one input, found {', '.join(network.inputs)}; predict_table takes any"
+        )
     request = Request(None, time, [], names, threads).checked(network)
     made = request.made(network)
     if len(network.outputs) > 1 or network.graph.values[network.outputs[0]].has_time:

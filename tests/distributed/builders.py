@@ -12,6 +12,7 @@ import numpy as np
 
 import cylstm
 from cylstm.formats.state_dict import wiring as L
+from cylstm.graph.builder import GraphBuilder
 
 from tests.builders.weight_files import linear_tensors, lstm_tensors
 from tests.forecasting.builders import series
@@ -37,6 +38,44 @@ def dense(rng):
     """Three features -> two numbers."""
     tensors = linear_tensors(rng, "first", 3, 5) | linear_tensors(rng, "second", 5, 2)
     return cylstm.from_state_dict(tensors, [L.Linear("first"), L.Tanh(), L.Linear("second")])
+
+
+def with_several_inputs(rng):
+    """Two sequences, of three features and of one, each with an LSTM, and two knobs -> two numbers."""
+    builder = GraphBuilder()
+    signal, notes = builder.input("signal", (None, 3)), builder.input("notes", (None, 1))
+    knobs = builder.input("knobs", (2,))
+    ends = []
+    for name, x, size in (("long", signal, 3), ("short", notes, 1)):
+        weights = {
+            "weight_ih": rng.standard_normal((16, size)).astype("f"),
+            "weight_hh": rng.standard_normal((16, 4)).astype("f"),
+            "bias": rng.standard_normal(16).astype("f"),
+        }
+        ends.append(builder.add("lstm", name, {"x": x}, weights)["h"])
+    both = builder.add("merge", "both", {"x": ends[0], "x1": ends[1], "x2": knobs}, options={"mode": "concat"})["y"]
+    dense = {"weight": rng.standard_normal((2, 10)).astype("f"), "bias": rng.standard_normal(2).astype("f")}
+    builder.output(builder.add("dense", "fc", {"x": both}, dense)["y"])
+    return cylstm.Model(builder.build())
+
+
+def arrays_of_several_inputs(rng, rows):
+    """For `with_several_inputs`, padded, and the lengths of its sequences."""
+    arrays = {"signal": (rows, 6, 3), "notes": (rows, 4, 1), "knobs": (rows, 2)}
+    x = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in arrays.items()}
+    return x, {"signal": rng.integers(1, 7, rows), "notes": rng.integers(1, 5, rows)}
+
+
+#: which columns of `columns_of_several_inputs` are of which input
+SEVERAL_COLUMNS = {"knobs": ["low", "high"], "signal": "s", "notes": [f"note {step}" for step in range(4)]}
+
+
+def columns_of_several_inputs(x, lengths):
+    """The columns of a table: cells, steps one after the other, numbers, and lengths."""
+    columns = {"id": list(range(len(x["knobs"]))), "s": x["signal"].tolist()}
+    columns |= {f"note {step}": x["notes"][:, step, 0] for step in range(4)}
+    columns |= {"high": x["knobs"][:, 1], "low": x["knobs"][:, 0]}
+    return columns | {f"{name} steps": lengths[name] for name in lengths}
 
 
 def saved(model, path, *, packed=True):

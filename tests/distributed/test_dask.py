@@ -15,11 +15,14 @@ from cylstm.errors import ArgumentError, FormatError, ShapeError, UnsupportedErr
 
 from tests.distributed.builders import (
     FEATURES,
+    SEVERAL_COLUMNS,
     TARGETS,
     KilledOnce,
+    arrays_of_several_inputs,
     check_predictions,
     check_results,
     check_table,
+    columns_of_several_inputs,
     dense,
     files_in,
     input_files,
@@ -31,6 +34,7 @@ from tests.distributed.builders import (
     saved,
     stepwise,
     table,
+    with_several_inputs,
 )
 from tests.forecasting.builders import one_shot
 
@@ -123,6 +127,74 @@ def test_a_table_keeps_its_partitions_and_its_index(client, rng, tmp_path):
             assert computed.index.equals(frame.index) and list(computed["id"]) == list(frame["id"])
             assert dict(computed.dtypes) == dict(found.dtypes) and computed["low"].dtype == np.float32
             assert computed[list(TARGETS)].to_numpy().tobytes() == model.predict(x).tobytes()
+
+
+def test_several_inputs_lengths_and_masks_are_divided_as_the_first_input(client, rng, tmp_path):
+    model = with_several_inputs(rng)
+    x, lengths = arrays_of_several_inputs(rng, 23)
+    mask = rng.random((23, 6)) < 0.6
+    path = saved(model, tmp_path / "net.cylstm")
+    lazy = {
+        "knobs": da.from_array(x["knobs"], chunks=(4, 1)),
+        "signal": da.from_array(x["signal"], chunks=(7, 4, 2)),
+        "notes": da.from_array(x["notes"], chunks=(23, 4, 1)),
+    }
+    found = predict_array(path, lazy)
+    assert found.shape == (23, 2) and found.chunks[0] == (7, 7, 7, 2)
+    assert found.compute().tobytes() == model.predict(x).tobytes()
+    listed = [lazy[name] for name in model.inputs]
+    for options, expected in (
+        ({"lengths": lengths}, {"lengths": lengths}),
+        (
+            {"lengths": {"notes": da.from_array(lengths["notes"], chunks=3)}},
+            {"lengths": {"notes": lengths["notes"]}},
+        ),
+        ({"mask": {"signal": da.from_array(mask, chunks=(5, 2))}}, {"mask": {"signal": mask}}),
+    ):
+        found = predict_array(model, listed, **options).compute()
+        assert found.tobytes() == model.predict(x, **expected).tobytes() != model.predict(x).tobytes()
+    steps = stepwise(rng)
+    for options in ({"lengths": lengths["signal"]}, {"mask": mask}):
+        found = predict_array(steps, lazy["signal"], **options)
+        assert found.compute().tobytes() == steps.predict(x["signal"], **options).tobytes()
+
+
+def test_inputs_whose_numbers_of_rows_are_not_known_go_together(in_this_process, rng):
+    model = with_several_inputs(rng)
+    x, lengths = arrays_of_several_inputs(rng, 20)
+    kept = x["knobs"][:, 0] > 0
+    chosen = da.from_array(kept, chunks=6)
+    lazy = {name: da.from_array(array, chunks=(6, *array.shape[1:]))[chosen] for name, array in x.items()}
+    known = {name: array[kept] for name, array in x.items()}
+    assert predict_array(model, lazy).compute().tobytes() == model.predict(known).tobytes()
+    given = {"notes": da.from_array(lengths["notes"], chunks=6)[chosen]}
+    expected = model.predict(known, lengths={"notes": lengths["notes"][kept]})
+    assert predict_array(model, lazy, lengths=given).compute().tobytes() == expected.tobytes()
+    with pytest.raises(ArgumentError, match=r"lengths\['notes'\]: how many rows the blocks of x have is not known"):
+        predict_array(model, lazy, lengths={"notes": lengths["notes"][kept]})
+    with pytest.raises(ShapeError, match=r"x\['notes'\]: expected 4 blocks of rows as x\['signal'\] has"):
+        predict_array(model, lazy | {"notes": da.from_array(x["notes"], chunks=(10, 4, 1))})
+
+
+def test_a_table_has_columns_for_each_input_and_cells_of_any_length(client, rng, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    model = with_several_inputs(rng)
+    x, lengths = arrays_of_several_inputs(rng, 23)
+    frame = pandas.DataFrame(columns_of_several_inputs(x, lengths))
+    named = {name: f"{name} steps" for name in lengths}
+    with pytest.raises(ArgumentError, match="the column 's': expected cells that are arrays, found text, which Dask"):
+        predict_table(model, dd.from_pandas(frame, npartitions=4), columns=SEVERAL_COLUMNS, time=4)
+    monkeypatch.setitem(dask.config.config["dataframe"], "convert-string", False)
+    lazy = dd.from_pandas(frame, npartitions=4)
+    found = predict_table(model, lazy, columns=SEVERAL_COLUMNS, time=4, lengths=named, names=TARGETS)
+    assert list(found.columns) == ["id", *TARGETS]
+    computed = found.compute()[list(TARGETS)].to_numpy()
+    assert computed.tobytes() == model.predict(x, lengths=lengths).tobytes()
+    steps = stepwise(rng)
+    cells = [rng.standard_normal((int(n), 3)).astype(np.float32) for n in lengths["signal"]]
+    lazy = dd.from_pandas(pandas.DataFrame({"x": [cell.tolist() for cell in cells]}), npartitions=3)
+    found = predict_table(steps, lazy, columns="x").compute()
+    assert [y.tobytes() for y in found["fc"]] == [steps.predict(cell).tobytes() for cell in cells]
 
 
 def test_partitions_that_are_empty_stay_empty(in_this_process, rng):
@@ -297,7 +369,7 @@ def test_what_can_be_known_before_is_refused_before(rng):
         (model, ok[..., :2], ShapeError, "expected 3 features, found 2"),
         (model, ok[0], ShapeError, r"expected rank 3, the rows first, found shape \(0, 3\)"),
         (model, ok.astype("datetime64[s]"), ShapeError, "expected real numbers, found dtype datetime64"),
-        (two, ok[:, 0], UnsupportedError, "one input and one output, found input and a, b"),
+        (two, ok[:, 0], UnsupportedError, "a network with one output, found a, b"),
         (3, ok, ArgumentError, "model: expected a path or a Model"),
     ):
         with pytest.raises(error, match=message):
@@ -313,6 +385,38 @@ def test_what_can_be_known_before_is_refused_before(rng):
     ):
         with pytest.raises(error, match=message):
             predict_table(dense(rng), given, columns=FEATURES)
+
+
+def test_arrays_that_do_not_go_together_are_refused_by_name(rng):
+    model = with_several_inputs(rng)
+    x, lengths = arrays_of_several_inputs(rng, 8)
+    lazy = {name: da.from_array(array, chunks=(3, *array.shape[1:])) for name, array in x.items()}
+    for given, options, error, message in (
+        (lazy["signal"], {}, ArgumentError, r"x: the network has 3 inputs; .*\(signal, notes, knobs\) or a dict"),
+        ({"signal": lazy["signal"]}, {}, ArgumentError, "x: expected a dict of 'signal', 'notes', 'knobs'"),
+        (lazy | {"notes": x["notes"]}, {}, ArgumentError, r"x\['notes'\]: expected a dask.array.Array"),
+        (lazy | {"knobs": lazy["knobs"][:7]}, {}, ShapeError, r"x\['knobs'\]: expected 8 rows as x\['signal'\] has"),
+        ([*lazy.values()][::-1], {}, ShapeError, "input 'signal': expected rank 3"),
+        (lazy, {"lengths": lengths["signal"]}, ShapeError, "lengths: the network has 2 sequence inputs"),
+        (lazy, {"lengths": {"signal": lengths["signal"][:7]}}, ShapeError, r"lengths\['signal'\]: expected 8 rows"),
+        (lazy, {"lengths": {"knobs": lengths["signal"]}}, ShapeError, "lengths: no sequence input is named knobs"),
+        (lazy, {"mask": {"notes": np.ones((8, 5), bool)}}, ShapeError, r"mask: expected bool of shape \(0, 4\)"),
+        (
+            lazy,
+            {"mask": {"notes": np.ones((8, 4), bool)}, "lengths": lengths},
+            ArgumentError,
+            "give lengths or mask, not both",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            predict_array(model, given, **options)
+    wrong = lengths["signal"].copy()
+    wrong[4] = 9
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.raises(ShapeError, match=r"block 1 \(rows 3 to 5\): lengths: .*found 9 in row 1"),
+    ):
+        predict_array(model, lazy, lengths={"signal": wrong}).compute()
 
 
 def test_the_recipe_of_the_page_predicts_what_predict_does(client, rng, tmp_path):

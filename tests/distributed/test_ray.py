@@ -12,11 +12,14 @@ from cylstm.errors import ArgumentError, CylstmWarning, FormatError
 
 from tests.distributed.builders import (
     FEATURES,
+    SEVERAL_COLUMNS,
     TARGETS,
     KilledOnce,
+    arrays_of_several_inputs,
     check_predictions,
     check_results,
     check_table,
+    columns_of_several_inputs,
     dense,
     files_in,
     input_files,
@@ -29,6 +32,7 @@ from tests.distributed.builders import (
     saved,
     stepwise,
     table,
+    with_several_inputs,
 )
 from tests.forecasting.builders import one_shot
 
@@ -89,6 +93,23 @@ def test_features_are_found_by_name_and_outputs_of_each_step_are_arrays(rng, tmp
     found = predict_table(steps, dataset_of(x, 2), columns="x").take_all()
     found = np.array([row["fc"] for row in sorted(found, key=lambda row: row["id"])], np.float32)
     assert found.tobytes() == steps.predict(x).tobytes()
+
+
+def test_each_input_has_columns_and_sequences_have_lengths_of_their_own(rng):
+    model = with_several_inputs(rng)
+    x, lengths = arrays_of_several_inputs(rng, 11)
+    columns = columns_of_several_inputs(x, lengths)
+    lazy = ray.data.from_items([dict(zip(columns, row)) for row in zip(*columns.values())], override_num_blocks=2)
+    named = {name: f"{name} steps" for name in lengths}
+    found = rows_of(predict_table(model, lazy, columns=SEVERAL_COLUMNS, time=4, lengths=named, batch_size=3))
+    assert list(found) == ["id", "fc.0", "fc.1"]
+    expected = model.predict(x, lengths=lengths)
+    assert np.stack([found["fc.0"], found["fc.1"]], 1).tobytes() == expected.tobytes()
+    steps = stepwise(rng)
+    cells = [rng.standard_normal((int(n), 3)).astype(np.float32) for n in lengths["signal"]]
+    found = predict_table(steps, dataset_of(cells, 3), columns="x").take_all()
+    found = [np.array(row["fc"], np.float32) for row in sorted(found, key=lambda row: row["id"])]
+    assert [y.tobytes() for y in found] == [steps.predict(cell).tobytes() for cell in cells]
 
 
 def test_series_are_forecast_one_by_one(rng):

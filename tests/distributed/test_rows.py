@@ -5,11 +5,23 @@ import pytest
 
 import cylstm
 from cylstm.distributed.rows import Request
-from cylstm.errors import ArgumentError, ShapeError, UnsupportedError
+from cylstm.errors import ArgumentError, ShapeError
 from cylstm.formats.state_dict import wiring as L
 
 from tests.builders.weight_files import linear_tensors
-from tests.distributed.builders import FEATURES, TARGETS, dense, recurrent, saved, stepwise, table
+from tests.distributed.builders import (
+    FEATURES,
+    SEVERAL_COLUMNS,
+    TARGETS,
+    arrays_of_several_inputs,
+    columns_of_several_inputs,
+    dense,
+    recurrent,
+    saved,
+    stepwise,
+    table,
+    with_several_inputs,
+)
 
 
 @pytest.fixture
@@ -146,10 +158,10 @@ def test_bad_cells_are_refused(rng, pandas, pyarrow):
     asked = Request("x").checked(model)
     good = [[1.0, 2.0, 3.0]]
     for cells, message in (
-        ([good, good * 2], r"the column 'x': expected .*1, 2.*pad them to one length"),
+        ([good, [[1.0, 2.0]]], "the column 'x': expected steps of one length|expected 3 features, found 2"),
         ([good, None], "the column 'x'.*(missing|NoneType|None)"),
         ([good, [[1.0, None, 3.0]]], "the column 'x'.*(missing|NoneType|None)"),
-        ([[["a", "b", "c"]]], "the column 'x': expected real numbers, found"),
+        ([[["a", "b", "c"]]], "the column 'x'.*: expected real numbers, found"),
         ([[[1.0, 2.0]]], "expected 3 features, found 2"),
         ([1.0, 2.0], "expected rank 3, the rows first"),
     ):
@@ -157,6 +169,10 @@ def test_bad_cells_are_refused(rng, pandas, pyarrow):
             asked.predict_frame(model, pandas.DataFrame({"x": cells}))
         with pytest.raises(ShapeError, match=message):
             asked.predict_arrow(model, pyarrow.table({"x": cells}))
+    with pytest.raises(ShapeError, match=r"the column 'x', row 1: expected an array, found text, '\[\[1.0"):
+        asked.predict_frame(model, pandas.DataFrame({"x": [good, str(good)]}))
+    with pytest.raises(ShapeError, match="the column 'x': expected real numbers, found"):
+        asked.predict_arrow(model, pyarrow.table({"x": [str(good)]}))
 
 
 def test_bad_arguments_are_refused_before_the_work_begins(rng):
@@ -186,10 +202,145 @@ def test_several_outputs_are_side_by_side(rng, pandas):
     assert columns_of(found, ["b"]).tobytes() == model.predict(x)[1].tobytes()
 
 
-def test_several_inputs_are_refused_with_what_takes_them(rng):
-    tensors = linear_tensors(rng, "a", 3, 2) | linear_tensors(rng, "b", 3, 1)
-    heads = L.Heads([L.Linear("a"), L.Tanh()], [L.Linear("b"), L.Sigmoid()])
-    whole = cylstm.from_state_dict(tensors, [heads])
-    model = whole.extract(["a", "b"], whole.outputs)
-    with pytest.raises(UnsupportedError, match=r"a table has one input, and the network has 2 .*predict_files takes"):
-        Request().checked(model)
+def test_each_input_has_columns_of_its_own(rng, pandas, pyarrow):
+    model = with_several_inputs(rng)
+    x, lengths = arrays_of_several_inputs(rng, 9)
+    columns = columns_of_several_inputs(x, lengths)
+    named = {"signal": "signal steps", "notes": "notes steps"}
+    for asked, expected in (
+        (Request(SEVERAL_COLUMNS, time=4), model.predict(x)),
+        (Request(SEVERAL_COLUMNS, time={"notes": 4}, lengths=named), model.predict(x, lengths=lengths)),
+        (
+            Request(SEVERAL_COLUMNS, time=4, lengths={"notes": "notes steps"}),
+            model.predict(x, lengths={"notes": lengths["notes"]}),
+        ),
+    ):
+        asked = asked.checked(model)
+        for found in (
+            asked.predict_frame(model, pandas.DataFrame(columns)),
+            asked.predict_arrow(model, pyarrow.table(columns)).to_pandas(),
+        ):
+            read = [] if asked.lengths is None else list(asked.lengths.values())
+            left = [name for name in named.values() if name not in read]
+            assert list(found.columns) == ["id", *left, "fc.0", "fc.1"]
+            assert columns_of(found, ["fc.0", "fc.1"]).tobytes() == expected.tobytes()
+    assert not np.array_equal(model.predict(x), model.predict(x, lengths=lengths))
+
+
+def test_lengths_and_masks_are_columns(rng, pandas, pyarrow):
+    model = stepwise(rng)
+    x, lengths = rng.standard_normal((7, 5, 3)).astype(np.float32), rng.integers(1, 6, 7)
+    mask = rng.random((7, 5)) < 0.6
+    columns = {"x": x.tolist(), "n": lengths, "counts": mask.tolist(), "id": range(7)}
+    flat = pandas.DataFrame(x.reshape(7, 15)).assign(n=lengths)
+    for asked, expected in (
+        (Request("x", lengths="n", keep=["id"]), model.predict(x, lengths=lengths)),
+        (Request("x", mask="counts", keep=["id"]), model.predict(x, mask=mask)),
+    ):
+        asked = asked.checked(model)
+        found = asked.predict_frame(model, pandas.DataFrame(columns))
+        assert np.stack(found["fc"]).tobytes() == expected.tobytes()
+        found = asked.predict_arrow(model, pyarrow.table(columns))
+        assert np.array(found["fc"].to_pylist(), np.float32).tobytes() == expected.tobytes()
+    # the lengths are no feature
+    found = Request(time=5, lengths="n").checked(model).predict_frame(model, flat)
+    assert list(found.columns) == ["fc"]
+    assert np.stack(found["fc"]).tobytes() == model.predict(x, lengths=lengths).tobytes()
+
+
+def test_cells_of_different_lengths_have_the_bits_of_each_by_itself(rng, pandas, pyarrow):
+    model = stepwise(rng)
+    cells = [rng.standard_normal((steps, 3)).astype(np.float32) for steps in (4, 2, 7, 2, 4, 1)]
+    expected = [model.predict(cell) for cell in cells]
+    lengths = [3, 2, 5, 1, 4, 1]
+    lists = pyarrow.array([cell.tolist() for cell in cells], pyarrow.list_(pyarrow.list_(pyarrow.float32())))
+    table = pyarrow.table({"x": lists, "n": lengths, "m": [[True, False] * 3 + [True]] * 2 + [[True] * 7] * 4})
+    split = pyarrow.concat_tables([table.slice(0, 3), table.slice(3)])
+    asked, with_lengths = Request("x", keep=[]).checked(model), Request("x", keep=[], lengths="n").checked(model)
+    for frame in (pandas.DataFrame({"x": cells, "n": lengths}), table.to_pandas()):
+        found = asked.predict_frame(model, frame)["fc"]
+        assert [y.tobytes() for y in found] == [y.tobytes() for y in expected]
+        found = with_lengths.predict_frame(model, frame)["fc"]
+        for y, cell, length in zip(found, cells, lengths):
+            assert y.tobytes() == model.predict(cell[np.newaxis], lengths=[length])[0].tobytes()
+    for given in (table, split):
+        found = asked.predict_arrow(model, given)["fc"].to_pylist()
+        assert [np.array(y, np.float32).tobytes() for y in found] == [y.tobytes() for y in expected]
+    last = recurrent(rng)
+    found = Request("x", keep=[]).checked(last).predict_arrow(last, split).to_pandas()
+    assert columns_of(found, ["fc.0", "fc.1"]).tobytes() == np.stack([last.predict(cell) for cell in cells]).tobytes()
+
+
+def test_what_is_wrong_with_one_of_several_inputs_names_it(rng, pandas):
+    model = with_several_inputs(rng)
+    columns = SEVERAL_COLUMNS
+    for asked, message in (
+        (
+            Request(["s"]),
+            "columns: the network has 3 inputs; expected a dict of 'signal', 'notes', 'knobs'.*found \\['s'\\]",
+        ),
+        (Request({"signal": "s"}), "columns: expected a dict of 'signal', 'notes', 'knobs'.*found 'signal'"),
+        (Request(columns | {"x": "s"}), "columns: expected a dict of .*'x'"),
+        (Request(columns), "time of 'notes': each row of the table is one sample"),
+        (Request(columns, time={"notes": 4, "knobs": 2}), "time of 'knobs': expected None, because this input has no"),
+        (Request(columns, time={"notes": 4, "signal": 6}), "time of 'signal': expected None, because cells"),
+        (Request(columns | {"knobs": 3}, time=4), "columns of 'knobs': expected a list of names, found 3"),
+        (
+            Request(columns, time=4, lengths="signal steps"),
+            r"lengths: the network has 2 sequences; .*\(signal, notes\)",
+        ),
+        (Request(columns, time=4, lengths={"knobs": "id"}), "lengths: no layer reads which steps of the input 'knobs'"),
+        (Request(columns, time=4, mask={"signal": ["a"]}), r"mask: expected the name of one column, found \['a'\]"),
+        (Request(columns, time=4, mask={"notes": "m"}, lengths={"signal": "n"}), "give lengths or mask, not both"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            asked.checked(model)
+    with pytest.raises(ArgumentError, match="lengths: no layer of the network reads which steps"):
+        Request(lengths="n").checked(dense(rng))
+    x, lengths = arrays_of_several_inputs(rng, 5)
+    frame = pandas.DataFrame(columns_of_several_inputs(x, lengths))
+    wrong = lengths["signal"].copy()
+    wrong[3] = 7
+    by_name = {"signal": "signal steps"}
+    cut = frame["s"].copy()
+    cut[2] = cut[2][:5]
+    for asked, given, message in (
+        (Request(columns, 4), frame.drop(columns="high"), "input 'knobs': the column 'high' is missing"),
+        (Request(columns | {"knobs": ["low"]}, 4), frame, "input 'knobs': expected 2 columns, the features, found 1"),
+        (Request(columns, 4, lengths={"signal": "n"}), frame, "lengths: the column 'n' is missing"),
+        (
+            Request(columns, 4, lengths=by_name),
+            frame.assign(**{"signal steps": wrong}),
+            "the column 'signal steps': expected a length of 1 to 6 in row 3, found 7",
+        ),
+        (
+            Request(columns, 4, lengths=by_name),
+            frame.assign(**{"signal steps": lengths["signal"], "s": cut}).assign(**{"signal steps": [1, 1, 6, 1, 1]}),
+            "the column 'signal steps': expected a length of 1 to 5 in row 2, found 6",
+        ),
+        (
+            Request(columns, 4, lengths=by_name),
+            frame.assign(**{"signal steps": lengths["signal"] + 0.5}),
+            "the column 'signal steps': expected lengths, whole numbers, found float64",
+        ),
+        (
+            Request(columns, 4, mask={"signal": "m"}),
+            frame.assign(m=[[True] * 6] * 4 + [[True] * 5]),
+            r"the column 'm': expected 6 bools in row 4, found bool of shape \(5,\)",
+        ),
+        (
+            Request(columns, 4, mask={"signal": "low"}),
+            frame,
+            "the column 'low': expected 6 bools in row 0, found float64",
+        ),
+    ):
+        with pytest.raises((ArgumentError, ShapeError), match=message):
+            asked.checked(model).predict_frame(model, given)
+
+
+def test_an_error_in_a_row_of_another_length_says_which_rows_it_is_among(rng, pandas):
+    weights = {"e.weight": rng.standard_normal((5, 3)).astype(np.float32)}
+    model = cylstm.from_state_dict(weights, [L.Embedding("e"), L.Last()])
+    frame = pandas.DataFrame({"x": [[1, 2], [3], [4, 9], [0]]})
+    with pytest.raises(ShapeError, match=r"^the rows 0, 2, of shape \(2,\): input .*index 9 in row 1"):
+        Request("x").checked(model).predict_frame(model, frame)

@@ -11,11 +11,14 @@ from cylstm.errors import ArgumentError, FormatError, ShapeError, UnsupportedErr
 
 from tests.distributed.builders import (
     FEATURES,
+    SEVERAL_COLUMNS,
     TARGETS,
     KilledOnce,
+    arrays_of_several_inputs,
     check_predictions,
     check_results,
     check_table,
+    columns_of_several_inputs,
     dense,
     files_in,
     input_files,
@@ -28,6 +31,7 @@ from tests.distributed.builders import (
     saved,
     stepwise,
     table,
+    with_several_inputs,
 )
 from tests.forecasting.builders import one_shot
 
@@ -110,6 +114,27 @@ def test_cells_that_are_sequences_and_outputs_of_each_step_are_arrays(spark, dis
     found = distributed.predict_table(model, frame, columns="x")
     assert dict(found.dtypes)["fc"] == "array<array<float>>"
     assert np.array([row["fc"] for row in rows_of(found)], np.float32).tobytes() == model.predict(x).tobytes()
+
+
+def test_each_input_has_columns_and_sequences_have_lengths_of_their_own(spark, distributed, rng, tmp_path):
+    model = with_several_inputs(rng)
+    x, lengths = arrays_of_several_inputs(rng, 20)
+    columns = columns_of_several_inputs(x, lengths)
+    columns["s"] = pyarrow.array(columns["s"], pyarrow.list_(pyarrow.list_(pyarrow.float32())))
+    named = {name: f"{name} steps" for name in lengths}
+    frame = frame_of(spark, tmp_path, columns, 3)
+    found = distributed.predict_table(model, frame, columns=SEVERAL_COLUMNS, time=4, lengths=named, names=TARGETS)
+    assert found.columns == ["id", *TARGETS]
+    assert numbers(rows_of(found), TARGETS).tobytes() == model.predict(x, lengths=lengths).tobytes()
+    steps = stepwise(rng)
+    cells = [rng.standard_normal((int(n), 3)).astype(np.float32) for n in lengths["signal"]]
+    lists = pyarrow.array([cell.tolist() for cell in cells], pyarrow.list_(pyarrow.list_(pyarrow.float32())))
+    frame = frame_of(spark, tmp_path, {"id": range(20), "x": lists}, 3)
+    found = rows_of(distributed.predict_table(steps, frame, columns="x"))
+    found = [np.array(row["fc"], np.float32) for row in found]
+    assert [y.tobytes() for y in found] == [steps.predict(cell).tobytes() for cell in cells]
+    with pytest.raises(UnsupportedError, match="predict_udf takes a network with one input, found signal, notes"):
+        distributed.predict_udf(model)
 
 
 def test_a_function_of_columns_gives_a_struct_or_a_number(spark, distributed, rng, tmp_path):
