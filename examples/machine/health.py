@@ -16,6 +16,8 @@ import cylstm
 class Monitor:
     """Answers messages on ``machines/ID/vibration`` with others on ``machines/ID/health`` or ``machines/ID/error``.
 
+    Those on ``machines/ID/vibration/float32`` and ``machines/ID/vibration/int16`` are bytes.
+
     A message that says "stopped" on ``machines/ID/status`` ends a machine. A machine of which messages are missing, or
     which counts from 0 again, starts again; one that is sent twice counts once.
 
@@ -36,13 +38,13 @@ class Monitor:
         """Answer messages, topic and payload of each: those of different machines together, where they can be."""
         together: dict[str, Vibration] = {}
         for topic, payload in messages:
-            _, machine, what = topic.split("/")
+            _, machine, what, *form = topic.split("/")
             if machine in together:
                 self._answer(together)
                 together = {}
             if what == "vibration":
                 try:
-                    vibration = decode(payload)
+                    vibration = decode(payload, *form)
                 except BadMessage as error:
                     self._refuse(machine, str(error))
                     continue

@@ -1,4 +1,7 @@
-"""What is sent: a chunk of vibration as JSON, ``{"sequence": 17, "acceleration": [0.0312, ...]}``.
+"""What is sent: a chunk of vibration as JSON, or as the bytes that a sensor has.
+
+JSON is ``{"sequence": 17, "acceleration": [0.0312, ...]}``. Bytes are the sequence, an unsigned number of 32 bits, and
+the samples: float32 in g, or the int16 of an accelerometer that reaches from -16 to 16 g. All are little-endian.
 
 Nothing that a machine sends is trusted: what is not exactly such a message is refused with a sentence that says why.
 """
@@ -15,6 +18,15 @@ _FIELDS = {"sequence", "acceleration"}
 _LONGEST = 64 * CHUNK
 
 
+#: what a message may be -> the type of its samples, if it is bytes
+FORMS = {"json": None, "float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
+#: steps of an int16 in one g
+INT16_PER_G = 2048
+_SEQUENCE = np.dtype("<u4")
+#: g; NaN, infinity and what float32 cannot hold are not smaller than this
+_MOST = 1e6
+
+
 class BadMessage(ValueError):
     """A message that is not what a machine should send."""
 
@@ -26,21 +38,31 @@ class Vibration(NamedTuple):
     acceleration: np.ndarray
 
 
-def encode(vibration: Vibration) -> bytes:
-    """The message as it is sent."""
-    # so many digits that each float32 is read back as it was
-    numbers = [float(str(number)) for number in vibration.acceleration]
-    return json.dumps({"sequence": vibration.sequence, "acceleration": numbers}).encode()
+def encode(vibration: Vibration, form: str = "json") -> bytes:
+    """The message as it is sent, in one of `FORMS`. What int16 cannot hold becomes the nearest that it can."""
+    samples = vibration.acceleration
+    if form == "json":
+        # so many digits that each float32 is read back as it was
+        numbers = [float(str(number)) for number in samples]
+        return json.dumps({"sequence": vibration.sequence, "acceleration": numbers}).encode()
+    if form == "int16":
+        samples = np.clip(np.rint(samples * INT16_PER_G), -(2**15), 2**15 - 1)
+    return np.array(vibration.sequence, _SEQUENCE).tobytes() + samples.astype(FORMS[form]).tobytes()
 
 
-def decode(payload: bytes) -> Vibration:
-    """The message that was sent.
+def decode(payload: bytes, form: str = "json") -> Vibration:
+    """The message that was sent, in one of `FORMS`.
 
     Raises
     ------
     BadMessage
         If it is none.
     """
+    if form not in FORMS:
+        raise BadMessage(f"expected the topic machines/ID/vibration, or below it float32 or int16, found {form[:40]!r}")
+    kind = FORMS[form]
+    if kind is not None:
+        return _decode_samples(payload, kind)
     if len(payload) > _LONGEST:
         raise BadMessage(f"expected at most {_LONGEST:,} bytes, found {len(payload):,}")
     try:
@@ -66,7 +88,22 @@ def _acceleration(found: Any) -> np.ndarray:
         what = f"{len(found)} of them" if isinstance(found, list) else type(found).__name__
         raise BadMessage(f"acceleration: expected a list of {CHUNK} numbers, found {what}")
     for n, number in enumerate(found):
-        # NaN, infinity and what float32 cannot hold are not smaller than this
-        if type(number) not in (int, float) or not abs(number) < 1e6:
+        if type(number) not in (int, float) or not abs(number) < _MOST:
             raise BadMessage(f"acceleration[{n}]: expected a number of g, found {repr(number)[:40]}")
     return np.array(found, np.float32)
+
+
+def _decode_samples(payload: bytes, kind: np.dtype) -> Vibration:
+    expected = _SEQUENCE.itemsize + CHUNK * kind.itemsize
+    if len(payload) != expected:
+        raise BadMessage(
+            f"expected {expected:,} bytes, {_SEQUENCE.itemsize} of the sequence and {CHUNK} samples of "
+            f"{kind.itemsize}, found {len(payload):,}"
+        )
+    sequence = int(np.frombuffer(payload, _SEQUENCE, 1)[0])
+    samples = np.frombuffer(payload, kind, offset=_SEQUENCE.itemsize).astype(np.float32)
+    if kind.kind == "i":
+        return Vibration(sequence, samples / np.float32(INT16_PER_G))
+    for n in np.flatnonzero(~(np.abs(samples) < _MOST)):
+        raise BadMessage(f"acceleration[{n}]: expected a number of g, found {samples[n]}")
+    return Vibration(sequence, samples)

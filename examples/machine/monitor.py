@@ -104,7 +104,7 @@ class Service:
             print(f"the broker refuses the connection: {reason}", flush=True)
             return
         # each time, for a broker that has forgotten the session
-        client.subscribe([("machines/+/vibration", 1), ("machines/+/status", 1)])
+        client.subscribe([(f"machines/+/{what}", 1) for what in ("vibration", "vibration/+", "status")])
 
     def _on_disconnect(self, client: mqtt.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:

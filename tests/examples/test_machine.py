@@ -75,10 +75,10 @@ class Answers:
             self.errors.setdefault(machine, []).append(content["error"])
 
 
-def alone(model, messages, payloads):
+def alone(model, messages, payloads, form="json"):
     """What a stream of its own says to messages: their numbers, and probabilities."""
     stream, found = model.stream(), []
-    for sequence, acceleration in map(messages.decode, payloads):
+    for sequence, acceleration in (messages.decode(payload, form) for payload in payloads):
         found.append((sequence, stream.run(acceleration[:, np.newaxis])[-1]))
     return found
 
@@ -111,6 +111,24 @@ def test_a_message_is_read_as_it_was_written(messages, vibration):
     found = messages.decode(messages.encode(messages.Vibration(7, chunk)))
     assert found.sequence == 7
     np.testing.assert_array_equal(bits(found.acceleration), bits(chunk))
+
+
+def test_bytes_are_read_as_they_were_written(messages, vibration):
+    chunk = vibration.Machine("bearing fault", 3).chunk()
+    payload = messages.encode(messages.Vibration(2**32 - 1, chunk), "float32")
+    assert payload == b"\xff" * 4 + chunk.astype("<f4").tobytes()
+    found = messages.decode(payload, "float32")
+    assert found.sequence == 2**32 - 1
+    np.testing.assert_array_equal(bits(found.acceleration), bits(chunk))
+    steps = np.rint(chunk * 2048).astype("<i2")
+    payload = messages.encode(messages.Vibration(258, chunk), "int16")
+    assert payload == b"\x02\x01\x00\x00" + steps.tobytes()
+    found = messages.decode(payload, "int16")
+    assert found.sequence == 258 and found.acceleration.dtype == np.float32
+    np.testing.assert_array_equal(found.acceleration, steps / np.float32(2048))
+    loud = messages.Vibration(0, np.linspace(-40, 40, 256, dtype=np.float32))
+    found = messages.decode(messages.encode(loud, "int16"), "int16").acceleration
+    assert found[0] == -16 and found[-1] == 32767 / 2048
 
 
 def test_machines_go_on_in_chunks_and_differ(vibration):
@@ -157,6 +175,59 @@ def test_a_bad_message_is_refused_with_what_is_wrong(messages, case):
     payload, error = BAD[case]
     with pytest.raises(messages.BadMessage, match=error):
         messages.decode(payload if isinstance(payload, bytes) else payload.encode())
+
+
+FLOATS, INTEGERS = b"\0" * 1028, b"\0" * 516
+BAD_BYTES = {
+    "a byte too few": (
+        "float32",
+        FLOATS[1:],
+        "1,028 bytes, 4 of the sequence and 256 samples of 4, found 1,027",
+    ),
+    "a sample too many": ("int16", INTEGERS + b"\0\0", "expected 516 bytes, .* 256 samples of 2, found 518"),
+    "floats as integers": ("int16", FLOATS, "expected 516 bytes, .*found 1,028"),
+    "no bytes": ("float32", b"", "found 0"),
+    "text": ("int16", json.dumps(GOOD).encode(), "expected 516 bytes"),
+    "nan": ("float32", FLOATS[:8] + b"\0\0\xc0\x7f" + FLOATS[12:], r"acceleration\[1\]: .* found nan"),
+    "infinite": ("float32", FLOATS[:-4] + b"\0\0\x80\xff", r"acceleration\[255\]: .* found -inf"),
+    "too large": (
+        "float32",
+        FLOATS[:4] + np.float32(2e6).tobytes() + FLOATS[8:],
+        r"acceleration\[0\]: .* found 2000000",
+    ),
+    "bytes as text": ("json", FLOATS, "expected JSON"),
+    "unknown form": ("int24", INTEGERS, "or below it float32 or int16, found 'int24'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BYTES)
+def test_bad_bytes_are_refused_with_what_is_wrong(messages, case):
+    form, payload, error = BAD_BYTES[case]
+    with pytest.raises(messages.BadMessage, match=error):
+        messages.decode(payload, form)
+
+
+def test_machines_that_send_bytes_have_the_results_of_streams_of_their_own(health, messages, model, vibration):
+    forms, answers = ("json", "float32", "int16"), Answers()
+    machines = {form: vibration.machine(number) for number, form in enumerate(forms)}
+    payloads = {
+        form: [messages.encode(messages.Vibration(sequence, one.chunk()), form) for sequence in range(6)]
+        for form, one in machines.items()
+    }
+    below = {"json": "vibration", "float32": "vibration/float32", "int16": "vibration/int16"}
+    monitor = health.Monitor(model, answers.add)
+    for sequence in range(6):
+        # between good messages a bad one of each
+        monitor.take((topic(form, below[form]), payloads[form][sequence]) for form in forms)
+        monitor.take((topic(form, below[form]), payloads[form][sequence][:-1]) for form in forms)
+        monitor.take([(topic("json", "vibration/int8"), b"")])
+    for form in forms:
+        assert_same(answers.health[form], alone(model, messages, payloads[form], form))
+    assert (
+        answers.errors["float32"] == [answers.errors["float32"][0]] * 6
+        and "found 1,027" in answers.errors["float32"][0]
+    )
+    assert "found 515" in answers.errors["int16"][0] and "found 'int8'" in answers.errors["json"][1]
 
 
 def test_any_bytes_are_a_message_or_refused(messages):
@@ -402,6 +473,20 @@ def test_bad_messages_at_the_broker_are_answered_with_what_is_wrong_and_harm_no_
     plant.close()
 
 
+def test_bytes_at_the_broker_are_answered_like_text(at_broker, messages, model, vibration):
+    _, program, plant = at_broker()
+    one = vibration.machine(2)
+    payloads = [messages.encode(messages.Vibration(sequence, one.chunk()), "int16") for sequence in range(4)]
+    for payload in payloads:
+        plant.send([(topic("m1", "vibration/int16"), payload[:100]), (topic("m1", "vibration/int16"), payload)])
+    plant.collect(2 * len(payloads))
+    assert_same(plant.answers.health["m1"], alone(model, messages, payloads, "int16"))
+    assert len(plant.answers.errors["m1"]) == len(payloads)
+    assert all("expected 516 bytes" in error for error in plant.answers.errors["m1"])
+    assert program.end() == 0
+    plant.close()
+
+
 @pytest.mark.parametrize("keeps_sessions", [True, False])
 def test_the_monitor_goes_on_after_the_broker_was_restarted(at_broker, messages, model, sent, keeps_sessions):
     broker, program, plant = at_broker(keeps_sessions=keeps_sessions)
@@ -439,9 +524,11 @@ def test_the_monitor_goes_on_where_it_ended(request, at_broker, messages, model,
     plant.close()
 
 
-def test_the_simulator_publishes_what_the_monitor_finds_out(at_broker, vibration):
+@pytest.mark.parametrize("form", ["json", "int16"])
+def test_the_simulator_publishes_what_the_monitor_finds_out(at_broker, vibration, form):
     broker, program, plant = at_broker()
     arguments = ["--broker", f"127.0.0.1:{broker.port}", "--machines", "3", "--seconds", "4", "--speed", "4"]
+    arguments += ["--form", form]
     done = subprocess.run(
         [sys.executable, str(FOLDER / "simulate.py"), *arguments],
         env=environment(), capture_output=True, text=True, timeout=100,
