@@ -238,6 +238,8 @@ SHAPES = [
     ("upsample", (None, 4), {"size": 3}),
     ("upsample", (None, 2, 3), {"axis": 1, "size": 2}),
     ("repeat_vector", (6,), {"count": 4}),
+    ("reverse", (None, 5), {}),
+    ("reverse", (T, 3), {}),
 ]
 
 

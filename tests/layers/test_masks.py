@@ -142,3 +142,20 @@ def test_the_last_step_of_a_row_of_which_none_counts_is_zero(rng, engine, dtype)
     mask = np.array([[True] * 4 + [False], [False] * 5, [True] + [False] * 4])
     found = model.predict(x, mask=mask)
     np.testing.assert_array_equal(found, [x[0, 3], np.zeros(3), x[2, 0]])
+
+
+@pytest.mark.parametrize(("engine", "dtype"), [("packed", "float32"), ("blas", "float64")])
+def test_steps_that_a_number_marks_become_zero_and_do_not_count(rng, engine, dtype):
+    builder = GraphBuilder()
+    masked = builder.add("masking", "masking", {"x": builder.input("x", (None, 3))}, options={"mask_value": -1.5})
+    builder.output(masked["y"])
+    builder.output(builder.add("last", "last", {"x": masked["y"]})["y"])
+    model = cylstm.Model(builder.build(), engine=engine, dtype=dtype)
+    x = rng.normal(size=(3, 5, 3)).astype(dtype)
+    x[0, 1] = x[1, 3:] = -1.5
+    x[2, 4, :2] = -1.5  # a step of which one number is another counts
+    expected = x.copy()
+    expected[0, 1] = expected[1, 3:] = 0.0
+    y, last = model.predict(x)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(last, [x[0, 4], x[1, 2], x[2, 4]])

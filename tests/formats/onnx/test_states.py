@@ -319,3 +319,28 @@ def test_a_backward_layer_within_a_call_carries_its_state_on_too(rng):
         y, state = before.predict([data, state])
         np.testing.assert_array_equal(stream.step(data), y)
         np.testing.assert_array_equal(stream.state[0][0], state)
+
+
+def test_the_last_states_of_a_row_of_no_steps_are_zero_whatever_it_started_from(cell, rng, tmp_path):
+    """As ONNX Runtime has it; a row of some steps keeps the states of its last one."""
+    nodes = [
+        node(
+            "LSTM",
+            ["steps", "w", "r", "b", "lengths", "h0", "c0"],
+            ["all", "h_out", "c_out"],
+            hidden_size=HIDDEN,
+        ),
+        node("Squeeze", ["h_out", "axis0"], ["hn"]),
+        node("Squeeze", ["c_out", "axis0"], ["cn"]),
+    ]
+    inputs = [value("steps", ("time", "batch", FEATURES)), value("lengths", ("batch",), "int32")]
+    inputs += [value(name, (1, "batch", HIDDEN)) for name in ("h0", "c0")]
+    net = load(tmp_path, graph(nodes, inputs, [value(name, None) for name in ("hn", "cn")], cell.tensors))
+    x = rng.standard_normal((3, 5, FEATURES)).astype("f4")
+    h0, c0 = rng.standard_normal((2, 3, HIDDEN)).astype("f4")
+    mask = np.arange(5) < np.array([[4], [0], [1]])
+    hn, cn = net.predict({"steps": x, "h0": h0[:, np.newaxis], "c0": c0[:, np.newaxis]}, mask={"steps": mask})
+    for row, length in enumerate(mask.sum(1)):
+        _, h, c = expected(cell, x[row : row + 1, :length], h0[row : row + 1], c0[row : row + 1]) if length else [0] * 3
+        np.testing.assert_allclose(hn[row], np.broadcast_to(h, (1, HIDDEN))[0], rtol=0, atol=2e-6)
+        np.testing.assert_allclose(cn[row], np.broadcast_to(c, (1, HIDDEN))[0], rtol=0, atol=2e-6)
