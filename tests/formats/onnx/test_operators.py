@@ -680,3 +680,18 @@ def test_what_onnx_runtimes_attention_cannot_do_is_refused(tmp_path, inputs, opt
     nodes = [("com.microsoft.Attention", inputs, "y", {"num_heads": 2} | options)]
     with pytest.raises(UnsupportedError, match=message):
         loaded(tmp_path / "net.onnx", nodes, {"W": wide(FEATURES, 18), "b": wide(18), "m": i(1, 2, 3)})
+
+
+@pytest.mark.parametrize(("mode", "before"), [("SAME_UPPER", 1), ("SAME_LOWER", 2)])
+def test_the_odd_step_of_a_padding_lies_where_auto_pad_says(tmp_path, mode, before):
+    weight = wide(5, FEATURES, 4)
+    nodes = [
+        ("Transpose", "x", "turned", {"perm": [0, 2, 1]}),
+        ("Conv", "turned w", "found", {"auto_pad": mode, "kernel_shape": [4]}),
+        ("Transpose", "found", "y", {"perm": [0, 2, 1]}),
+    ]
+    x = wide(ROWS, STEPS, FEATURES, seed=4)
+    padded = np.pad(x.astype("f8"), ((0, 0), (before, 3 - before), (0, 0)))
+    wanted = sum(padded[:, k : k + STEPS] @ weight[:, :, k].T for k in range(4))
+    found = loaded(tmp_path / "net.onnx", nodes, {"w": weight}).predict(x)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
