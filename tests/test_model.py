@@ -579,3 +579,20 @@ def test_the_shapes_of_inputs_and_outputs_are_as_predict_takes_and_gives_them(rn
     one = GraphBuilder()
     one.output(one.add("last", "last", {"x": one.input("x", (7, 3))})["y"])
     assert cylstm.Model(one.build()).input_shapes == {"x": (None, 7, 3)}
+
+
+@pytest.mark.parametrize("engine, dtype", [("packed", "float32"), ("blas", "float64")])
+@pytest.mark.parametrize("order", ["102", "120", "201", "210"])
+def test_the_users_order_of_axes_gives_the_numbers_of_the_models_own(rng, order, engine, dtype):
+    builder = GraphBuilder()
+    weight = rng.uniform(-0.9, 0.9, (2, 3)).astype(np.float32)
+    builder.output(builder.add("dense", "dense", {"x": builder.input("x", (None, 5, 3))}, {"weight": weight})["y"])
+    model = cylstm.Model(builder.build(), engine=engine, dtype=dtype)
+    turned = cylstm.Model(
+        model.graph._replace(layouts={"x": order, model.outputs[0]: order}), engine=engine, dtype=dtype
+    )
+    axes = [0, *(1 + int(axis) for axis in order)]
+    x = rng.normal(size=(4, 7, 5, 3)).astype(dtype)
+    y = model.predict(x)
+    np.testing.assert_array_equal(turned.predict(x.transpose(axes)), y.transpose(axes))
+    np.testing.assert_array_equal(turned.predict(x.transpose(axes)[2]), y.transpose(axes)[2])
