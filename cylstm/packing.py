@@ -130,14 +130,21 @@ class PackedModel(EngineModel):
             self.stream_groups += kept_groups(graph, kept, self.warms_up)
         self.axes = tuple({value.axis for value in special if value.axis is not None})
 
-    def _plain_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    def _plain_shapes(
+        self,
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None, tuple[int, ...] | None] | None:
         """What `_finish` takes as `plain`."""
         x, y = self.inputs[0], self.outputs[0]
-        is_plain = len(self.inputs) == len(self.outputs) == 1 and x.kind in ("sequence", "vector") and not self.layouts
+        is_plain = len(self.inputs) == len(self.outputs) == 1 and x.kind in ("sequence", "vector")
         if not is_plain or not x.shape or any([most for *_, most in self._limited]):
             return None
+        x_layout, y_layout = self.layouts.get(x.name), self.layouts.get(y.name)
+        if any([layout and len(layout) != len(value.shape) for value, layout in ((x, x_layout), (y, y_layout))]):
+            return None  # an axis that the user has not
         time = -1 if y.axis is not None and y.axis.rules else 0
-        return tuple([size or 0 for size in x.shape]), tuple([size or time for size in y.shape])
+        shapes = tuple([size or 0 for size in x.shape]), tuple([size or time for size in y.shape])
+        x_order = tuple([x_layout.index(str(axis)) for axis in range(len(x_layout))]) if x_layout else None
+        return *shapes, x_order, tuple([int(axis) for axis in y_layout]) if y_layout else None
 
     def stream_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
         """What `EngineStream._create` takes as `plain` of a stream without window."""

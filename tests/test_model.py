@@ -535,6 +535,47 @@ def test_the_short_way_of_vectors_gives_the_long_ways_bits_and_errors(rng):
             model.predict(wrong)
 
 
+@pytest.mark.parametrize("layouts", [{"x": "120"}, {"y": "201"}, {"x": "201", "y": "120"}, {"x": "02"}], ids=str)
+def test_the_short_way_of_other_axis_orders_gives_the_long_ways_bits_and_errors(rng, layouts):
+    builder = GraphBuilder()
+    columns, channels = (1, 3) if layouts == {"x": "02"} else (6, 2)
+    weights = {"weight": rng.normal(size=(5, 3, 1, channels)).astype("f")}
+    image = builder.input("x", (None, columns, channels))
+    builder.output(builder.add("conv2d", "y", {"x": image}, weights, {"stride_rows": 2})["y"])
+    plain = cylstm.Model(builder.build())
+    model = cylstm.Model(plain.graph._replace(layouts=layouts))
+    axes = [1 + int(axis) for axis in layouts.get("x", "012")]
+    x = rng.normal(size=(3, 11, columns, channels)).astype(np.float32)
+    given = np.ascontiguousarray(
+        x.transpose(0, *axes, *({1, 2, 3} - set(axes))).reshape(3, *[x.shape[i] for i in axes])
+    )
+    whole = model.predict({"x": given})  # never the short way
+    axes = [1 + int(axis) for axis in layouts.get("y", "012")]
+    np.testing.assert_array_equal(bits(whole), bits(np.ascontiguousarray(plain.predict(x).transpose(0, *axes))))
+    assert (model._packed.predict_array(given, None, 1) is None) == (layouts == {"x": "02"})
+    for same in (given, np.asfortranarray(given), given.astype(np.float64), given.astype(">f4"), given.tolist()):
+        for threads in (None, 1, 2):
+            found = model.predict(same, threads=threads)
+            assert found.shape == whole.shape and found.strides == whole.strides
+            np.testing.assert_array_equal(bits(found), bits(whole))
+    np.testing.assert_array_equal(bits(model.predict(given[1])), bits(whole[1]))
+    out = np.empty(whole.shape, np.float32)
+    assert model.predict(given, out=out) is out
+    np.testing.assert_array_equal(bits(out), bits(whole))
+    with pytest.raises(ShapeError, match="out: expected a writable C-contiguous"):
+        model.predict(given, out=out[:2])
+    rank = given.ndim
+    for wrong, message in [
+        (given[0, 0], f"expected rank {rank}"),
+        (given[np.newaxis], f"expected rank {rank}"),
+        (given[..., :0], "expected"),
+        (given.astype(complex), "real numbers"),
+        (given.swapaxes(1, 2), "expected"),
+    ]:
+        with pytest.raises(ShapeError, match=message):
+            model.predict(wrong)
+
+
 def test_a_long_network_is_shown_in_short():
     builder = cylstm.graph.builder.GraphBuilder()
     x = builder.input("x", (30,))

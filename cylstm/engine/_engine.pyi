@@ -78,7 +78,7 @@ class EngineModel:
         masks: list[int],
         outputs: list[int],
         are_sequences: list[bool],
-        plain: tuple[tuple[int, ...], tuple[int, ...]] | None,
+        plain: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None, tuple[int, ...] | None] | None,
     ) -> bool: ...
 
 class EngineStream:

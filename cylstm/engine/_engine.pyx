@@ -200,6 +200,11 @@ cdef class EngineModel:
     cdef cnp.npy_intp x_shape[CYL_MAX_RANK]
     cdef cnp.npy_intp y_shape[CYL_MAX_RANK]
     cdef int64_t x_numbers, y_numbers
+    # where the user has other orders of axes: the user's axis that each axis of a row of x is, and the axis of a row of
+    # y that each axis of the user's is
+    cdef bint x_is_turned, y_is_turned
+    cdef cnp.npy_intp x_order[CYL_MAX_RANK]
+    cdef cnp.npy_intp y_order[CYL_MAX_RANK]
     # loads what calls on several threads need of OpenMP; None once it has, and for our own pool
     cdef object load_openmp
     cdef object __weakref__
@@ -373,7 +378,9 @@ cdef class EngineModel:
             Of the inputs, whether they have time.
         plain : tuple or None
             The shapes of a row of the only input and of the only output, with 0 for any time and -1 for what follows from
-            it by rules; None for networks whose calls must go through `cylstm.prediction.predict_any`.
+            it by rules, and of each the order of axes, if the user has another: of the input the user's axis that each
+            axis is, of the output the axis that each of the user's is, else None. None for networks whose calls must go
+            through `cylstm.prediction.predict_any`.
         """
         cdef int32_t input_indices[MAX_PORTS]
         cdef int32_t mask_indices[MAX_PORTS]
@@ -391,7 +398,12 @@ cdef class EngineModel:
         self.input_count, self.output_count = len(inputs), len(outputs)
         self.is_plain = plain is not None
         if plain is not None:
-            x_shape, y_shape = plain
+            x_shape, y_shape, x_order, y_order = plain
+            self.x_is_turned, self.y_is_turned = x_order is not None, y_order is not None
+            for i, axis in enumerate(x_order or ()):
+                self.x_order[i] = axis
+            for i, axis in enumerate(y_order or ()):
+                self.y_order[i] = axis
             self.x_rank, self.y_rank = len(x_shape), len(y_shape)
             self.x_numbers = self.y_numbers = 1
             for i, size in enumerate(x_shape):
@@ -490,8 +502,10 @@ cdef class EngineModel:
         cdef long most
         if not self.is_plain:
             return None
+        if self.x_is_turned:
+            x = turned(x, self.x_rank, self.x_order)
         array = as_readable(x, self.real_type, True)
-        if array is None:
+        if array is None or (self.y_is_turned and out is not None):
             return None
         first = cnp.PyArray_NDIM(array) - self.x_rank
         # with a batch axis or without it
@@ -541,7 +555,7 @@ cdef class EngineModel:
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state, call.traces = NULL, NULL, NULL
         self.run(&call, time)
-        return result
+        return turned(result, self.y_rank, self.y_order) if self.y_is_turned else result
 
     def predict(self, list inputs, list masks, list outputs, initial_state, final_state, int threads, list traces=None):
         """Run a whole call; every array is checked, C-contiguous and of the right dtype already.
@@ -603,6 +617,23 @@ cdef class EngineModel:
             PyMem_Free(initial)
             PyMem_Free(final)
             PyMem_Free(traced)
+
+
+cdef turned(x, int rank, const cnp.npy_intp *order):
+    """A view of an array whose axis i is axis order[i] of x, behind a batch axis if x has one; None if x is no such."""
+    cdef cnp.npy_intp axes[CYL_MAX_RANK + 1]
+    cdef cnp.PyArray_Dims dims
+    cdef int first, axis
+    if not cnp.PyArray_CheckExact(x):
+        return None
+    first = cnp.PyArray_NDIM(x) - rank
+    if first != 0 and first != 1:
+        return None
+    axes[0] = 0
+    for axis in range(rank):
+        axes[first + axis] = first + order[axis]
+    dims.ptr, dims.len = axes, first + rank
+    return cnp.PyArray_Transpose(x, &dims)
 
 
 cdef inline cnp.ndarray as_readable(x, int real_type, bint converts):
