@@ -12,6 +12,7 @@ import numpy as np
 
 from cylstm.engine.choose import chosen_isa
 from cylstm.errors import ArgumentError, FormatError, ShapeError, UnsupportedError, described
+from cylstm.formats.numpy_file import load_arrays
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.layers.lstm import lstm_gates
 from cylstm.graph.passes import drop_inert_layers
@@ -225,8 +226,9 @@ class Trace(Mapping[str, LayerTrace]):
             if os.path.isdir(text):
                 folder = FolderReader(text)
                 return _trace_of(text, folder.head, folder.__getitem__)
-            with open(text, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = load_arrays(text, what="a trace that Trace.save wrote")
+            if isinstance(arrays, np.ndarray):
+                raise FormatError(f"{text}: expected a trace that Trace.save wrote, found one array")
             return _trace_of(text, json.loads(arrays.pop("trace").tobytes()), arrays.__getitem__)
         except (OSError, FormatError):
             raise

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cylstm.errors import ArgumentError, FormatError
+from cylstm.formats.numpy_file import load_arrays
 from cylstm.formats.whole_file import naming
 
 #: of the folder; it is written last
@@ -138,10 +139,12 @@ class FolderReader:
             raise FormatError(f"{self._path}: {name!r:.40} is no name of an array")
         path = os.path.join(self._path, f"{name}.npy")
         try:
-            found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError:
+            found = load_arrays(path, is_mapped=True)
+        except FormatError:
             # nothing can be mapped of an array without numbers
-            found = np.load(path, allow_pickle=False)
-            if found.size:
+            found = load_arrays(path)
+            if isinstance(found, np.ndarray) and found.size:
                 raise
+        if not isinstance(found, np.ndarray):
+            raise FormatError(f"{path}: expected an array, found an archive")
         return found

@@ -6,8 +6,8 @@ import argparse
 import ast
 from typing import TYPE_CHECKING, Any
 
-from cylstm.cli.tables.arrays import read_arrays
 from cylstm.errors import FormatError
+from cylstm.formats.numpy_file import load_arrays
 
 if TYPE_CHECKING:
     from cylstm.model import Model
@@ -119,7 +119,7 @@ def _constant(text: str) -> tuple[str, Any]:
     """An input and its value: a number, a list of numbers, or what a .npy file holds."""
     name, value = _pair(text)
     if value.endswith(".npy"):
-        return name, read_arrays(value)
+        return name, load_arrays(value)
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):

@@ -3,9 +3,9 @@
  * leak or hang, and what runs must give the same bits on two instruction sets, on several threads, in every row alone,
  * from its packed arrays, in pieces, in streams whose rows come and go, and in windows.
  *
- * As a test it runs the networks of tests/fuzz/corpora/network.txt, and seeded changes of them. `make fuzz-c` builds it
- * with -DCYL_LIBFUZZER for libFuzzer, which looks for changes that reach new code. tests/fuzz/networks.py writes
- * such bytes; the words are in fuzz_words.def.
+ * As a test it runs the networks of tests/fuzz/corpora/network, and seeded changes of them. `make fuzz-c` builds it with
+ * -DCYL_LIBFUZZER for libFuzzer, which looks for changes that reach new code. tests/fuzz/networks.py writes such bytes;
+ * the words are in fuzz_words.def.
  */
 #include "check.h"
 #include "cylstm.h"
@@ -1131,6 +1131,10 @@ static void run_bytes(const uint8_t *data, size_t size) {
 
 #ifdef CYL_LIBFUZZER
 
+#if !__has_feature(address_sanitizer) || !__has_feature(undefined_behavior_sanitizer)
+#error "fuzzing without sanitizers finds little: build with `make fuzz`"
+#endif
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -1189,16 +1193,18 @@ static size_t change(uint8_t *data, size_t size) {
     return size;
 }
 
-static const char *corpus = "../tests/fuzz/corpora/network.txt";
+static const char *corpus = "../tests/fuzz/corpora/network";
 static int changes = 8;
 static uint64_t seed = 20261130;
 
-static void networks_that_were_kept_and_changed_ones_run_alike_or_are_refused(void) {
-    static char line[LONGEST * 2];
+/* the networks of one file of the corpus */
+static void run_file(const char *name, int least) {
+    static char line[LONGEST * 2], path[4096];
     static uint8_t data[LONGEST], changed[LONGEST];
-    FILE *file = fopen(corpus, "r");
     int count = 0;
-    CHECK(file != NULL, "%s can be read", corpus);
+    snprintf(path, sizeof path, "%s/%s", corpus, name);
+    FILE *file = fopen(path, "r");
+    CHECK(file != NULL, "%s can be read", path);
     random_seed(seed);
     while (file && fgets(line, sizeof line, file)) {
         const size_t size = decode(line, data);
@@ -1210,17 +1216,31 @@ static void networks_that_were_kept_and_changed_ones_run_alike_or_are_refused(vo
         count++;
         GO_ON();
     }
-    CHECK(count > 100, "%d networks", count);
+    CHECK(count >= least, "%d networks in %s", count, name);
     if (file) {
         fclose(file);
     }
+}
+
+static void networks_as_the_package_builds_them_and_changed_ones_run_alike_or_are_refused(void) {
+    run_file("built.txt", 100);
+}
+
+static void networks_that_reached_new_code_and_changed_ones_run_alike_or_are_refused(void) {
+    run_file("inputs.txt", 50);
+}
+
+static void networks_that_once_went_wrong_and_changed_ones_run_alike_or_are_refused(void) {
+    run_file("finds.txt", 3);
 }
 
 int main(int count, char **arguments) {
     corpus = count > 1 ? arguments[1] : corpus;
     changes = count > 2 ? atoi(arguments[2]) : changes; /* of each network */
     seed = count > 3 ? strtoull(arguments[3], NULL, 10) : seed;
-    RUN(networks_that_were_kept_and_changed_ones_run_alike_or_are_refused);
+    RUN(networks_as_the_package_builds_them_and_changed_ones_run_alike_or_are_refused);
+    RUN(networks_that_reached_new_code_and_changed_ones_run_alike_or_are_refused);
+    RUN(networks_that_once_went_wrong_and_changed_ones_run_alike_or_are_refused);
     return check_result();
 }
 

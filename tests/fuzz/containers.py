@@ -76,6 +76,13 @@ def targets(folder: Path, read_both: Callable, read_model: Callable) -> dict[str
     def keras_archive(data: bytes) -> None:
         read_model(write("archive.keras", archive(data)))
 
+    def trace_archive(data: bytes) -> None:
+        trace = cylstm.Trace.load(write("trace.npz", archive(data)))
+        repr(trace)
+        for name in trace:
+            for part in trace[name].parts:
+                assert trace[name][part].ndim < 65
+
     def packed(data: bytes) -> None:
         """A native file whose first line is its header, and the rest its arrays: packed ones are mapped and run."""
         header, _, rest = data.partition(b"\n")
@@ -88,7 +95,7 @@ def targets(folder: Path, read_both: Callable, read_model: Callable) -> dict[str
                 str(error)
 
     found = {"torch_archive": torch_archive, "npz_archive": npz_archive, "pt2_archive": pt2_archive, "packed": packed}
-    return found | {"keras_archive": keras_archive}
+    return found | {"keras_archive": keras_archive, "trace_archive": trace_archive}
 
 
 def run(model: cylstm.Model) -> None:
@@ -124,6 +131,10 @@ def seeds(name: str, folder: Path) -> list[bytes]:
         return [joined(pt2_files.members(*pt2_files.document(rng)))]
     if name == "keras_archive":
         return _keras_seeds(folder)
+    if name == "trace_archive":
+        model = cylstm.from_state_dict(tensors, _LAYERS)
+        model.trace(rng.standard_normal((2, 3, 1)).astype(np.float32)).save(folder / "seed.npz")
+        return [members_in((folder / "seed.npz").read_bytes())]
     return _packed_seeds(folder)
 
 

@@ -30,6 +30,7 @@ from cylstm.errors import CylstmError
 from cylstm.graph.graph import Graph
 
 from tests.builders.networks import reloaded
+from tests.fuzz import memory_folder
 from tests.fuzz.networks import random_graph
 
 #: kinds, and options of kinds, whose results jump or grow without bound
@@ -229,7 +230,7 @@ def case_of(seed: int, number: int) -> _Case:
 
 def run(seconds: float, seed: int, most: int | None = None) -> tuple[int, int]:
     """Check networks until the time is over; how many, and how many of them differ."""
-    folder = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    folder = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir=memory_folder()))
     until = time.monotonic() + seconds
     number = finds = 0
     try:

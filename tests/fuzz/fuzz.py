@@ -1,48 +1,57 @@
-"""Coverage-guided fuzzing of one target with atheris: ``python -m tests.fuzz.fuzz torch corpus -runs=100000``.
+"""Coverage-guided fuzzing with atheris, for `python -m tests.fuzz`; imported before anything of the package is.
 
-What follows goes to libFuzzer. Inputs that reached new code are kept in a folder of the one named second; what goes
-wrong is kept in ``build/fuzz/finds``, told, and passed over. `python -m tests.fuzz` calls this for all targets.
+Inputs that reached new code are kept in a folder for each target; what goes wrong is kept in ``build/fuzz/finds``,
+told, and passed over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import pkgutil
-import sys
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import atheris
-import numpy as np
 
-with atheris.instrument_imports(include=["cylstm"], exclude=["cylstm.explain", "cylstm.bench"]):
+# it tells of every module
+with (
+    contextlib.redirect_stderr(io.StringIO()),
+    atheris.instrument_imports(include=["cylstm"], exclude=["cylstm.explain", "cylstm.bench"]),
+):
     import cylstm.formats
 
-    from tests.fuzz import mutate, observe
+    from tests.fuzz import corpora, mutate, observe, targets
 
     # Readers are imported when first used, which would be too late.
     for found in pkgutil.walk_packages(cylstm.formats.__path__, "cylstm.formats."):
         importlib.import_module(found.name)
 
+#: one change in so many is one that knows of JSON, messages and members
+_EVERY = 4
 
-def main() -> None:
-    name, corpus, *options = sys.argv[1], sys.argv[2], *sys.argv[3:]
-    folder = Path(corpus, name)
+
+def run(name: str, folder: Path, options: Sequence[str]) -> None:
+    """Fuzz a target; libFuzzer takes the options, and ends the process."""
     folder.mkdir(parents=True, exist_ok=True)
     seeds = observe.seeds(name)
     for i, seed in enumerate(seeds):
         (folder / f"seed-{i}").write_bytes(seed)
+    longest = min(16384, max(512, 2 * max(map(len, targets.seeds(name)))))
     # the limits of time and memory are the observer's; a hang within one call of C would end the process here
-    limits = ["-max_len=16384", "-timeout=60", "-rss_limit_mb=4096", "-seed=1", f"-artifact_prefix={corpus}/{name}-"]
+    limits = [f"-max_len={longest}", "-timeout=300", "-rss_limit_mb=4096", "-seed=1"]
+    limits.append(f"-artifact_prefix={observe.FINDS}/{name}-")
+    if corpora.words(name):
+        limits.append(f"-dict={corpora.words_path(name)}")
     observer = observe.Observer(name, has_timer=False)
+    changes = mutate.Changes(seeds, corpora.words(name), random.Random(1))
 
     def change(data: bytes, most: int, seed: int) -> bytes:
-        if seed % 2:
+        if seed % _EVERY:
             return bytes(atheris.Mutate(data, most))
-        return mutate.changed(data, seeds, np.random.default_rng(seed))[:most]
+        return changes.changed(data, 2)[:most]
 
-    atheris.Setup([sys.argv[0], *limits, *options, str(folder)], observer, custom_mutator=change)
+    atheris.Setup(["fuzz", *limits, *options, str(folder)], observer, custom_mutator=change)
     atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()

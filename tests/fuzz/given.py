@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ from cylstm.cli.tables.csv_table import open_csv
 from cylstm.cli.tables.table import Columns
 from cylstm.errors import CylstmError
 from cylstm.forecasting.description import KEY
+from cylstm.formats.numpy_file import load_arrays
 from cylstm.formats.state_dict import wiring
 from cylstm.formats.state_dict.wiring.layer import Layer
 from cylstm.graph.builder import GraphBuilder
+from cylstm.shown import html_table, shown_lines, shown_name, table_lines
 
 from tests.builders import weight_files as made
 from tests.builders.networks import lstm_model
@@ -181,6 +185,61 @@ def _metadata(header: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+# names and texts from files, as they are shown
+
+#: what acts on a terminal or turns the writing
+_ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def _demand_harmless(text: str) -> None:
+    found = _ACTS.search(text)
+    assert not found, f"{text!r:.200} has {found[0]!r}"
+    assert max(map(len, text.split("\n"))) < 12_000
+
+
+def _demand_harmless_page(page: str) -> None:
+    """Nothing of a name is a tag or an entity other than those that escape it."""
+    _demand_harmless(page)
+    tags = set(re.findall("<[^>]*>?", page))
+    allowed = {f"<{end}{tag}>" for tag in ("p", "b", "table", "thead", "tbody", "tr", "th", "td") for end in ("", "/")}
+    assert tags <= allowed, sorted(tags - allowed)
+    assert not re.search("&(?!(amp|lt|gt|quot|#x27);)", page)
+
+
+def fuzz_shown(data: bytes) -> None:
+    """Any text, as a name, as lines and in a table."""
+    text = data.decode("utf-8", "surrogateescape")
+    _demand_harmless(shown_name(text))
+    assert "\n" not in shown_name(text)
+    _demand_harmless(shown_lines(text))
+    _demand_harmless("\n".join(table_lines([["a", "b"], [text, "1"]])))
+    _demand_harmless_page(html_table(text, [["a", text], [text, "1"]], [text]))
+
+
+def fuzz_names(data: bytes, folder: Path) -> None:
+    """Names of layers, of inputs and in metadata, of a file that is written, read and shown."""
+    names = [part.decode("utf-8", "surrogateescape") for part in (*data.split(b"\n", 3), b"", b"", b"")][:4]
+    rng = np.random.default_rng(1)
+    builder = GraphBuilder()
+    x = builder.input(names[0] or "x", (None, 2))
+    weights = {"weight_ih": rng.normal(size=(12, 2)), "weight_hh": rng.normal(size=(12, 3))}
+    builder.output(builder.add("lstm", names[1] or "lstm", {"x": x}, weights)["y"])
+    model = cylstm.Model(builder.build({names[2]: names[3], "more": [names[2]]}))
+    path = folder / "names.cylstm"
+    model.save(path)
+    read = cylstm.load(path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        read.summary()
+    _demand_harmless(printed.getvalue())
+    _demand_harmless(repr(read))
+    _demand_harmless_page(read._repr_html_())
+    try:
+        cylstm.load(path, layers=[wiring.LSTM(names[1])])
+    except CylstmError as error:
+        _demand_harmless(str(error))
+
+
 def targets(folder: Path) -> dict[str, Callable[[bytes], None]]:
     """By name; files are written to `folder`."""
 
@@ -220,7 +279,18 @@ def targets(folder: Path) -> dict[str, Callable[[bytes], None]]:
             predictor = LinePredictor(model, None, Columns())
             predict_lines(predictor, lines_of(io.BytesIO(data)), str, str, False)
 
-    found = {"wiring": fuzz_wiring, "forecaster": forecaster, "csv": csv, "lines": lines}
+    def arrays(data: bytes) -> None:
+        path = folder / "table.npy"
+        for start in (b"", b"\x93NUMPY\x01\x00"):
+            path.write_bytes(start + data)
+            for is_mapped in (False, True):
+                try:
+                    load_arrays(str(path), is_mapped=is_mapped)
+                except CylstmError as error:
+                    str(error)
+
+    found = {"wiring": fuzz_wiring, "forecaster": forecaster, "csv": csv, "lines": lines, "arrays": arrays}
+    found |= {"shown": fuzz_shown, "names": lambda data: fuzz_names(data, folder)}
     return found | {"custom_layers": custom_layers}
 
 
@@ -247,6 +317,15 @@ def seeds(name: str, folder: Path) -> list[bytes]:
             return [known, *(rng.bytes(60) for _ in range(40))]
         case "forecaster":
             return [_metadata(_forecaster(folder)[0])[KEY].encode()]
+        case "arrays":
+            whole, zipped = io.BytesIO(), io.BytesIO()
+            np.save(whole, rng.standard_normal((2, 3)).astype(np.float32))
+            np.savez(zipped, a=np.ones(3), b=np.arange(2))
+            return [whole.getvalue(), whole.getvalue()[8:], zipped.getvalue()]
+        case "shown":
+            return [b"lstm.weight", "right \u202e to <b>left</b>\nü".encode(), b"\x1b[2J\x00" + b"n" * 200]
+        case "names":
+            return [b"x\nlstm\nnote\ntext", "\x1b[2J\n<script>\n\u202ea\nb".encode()]
         case "csv":
             named = b"load,wind\n1,2\n# no\n3.5,-4e3\n"
             return [named, b"1;2\n", b'"a b",c\r\n1,"2"\r\n', b"\xef\xbb\xbfload,x,wind\n1,2,3\n"]

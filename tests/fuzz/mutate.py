@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from tests.fuzz.containers import BETWEEN
 
@@ -20,101 +19,141 @@ _PIECES = (b"\xff" * 8, bytes(8), b"9" * 30, b"[" * 200, b"-1", b"\x7f", b'{"a":
 _DEEPEST = 12
 
 
-def changed(data: bytes, others: Sequence[bytes], rng: np.random.Generator) -> bytes:
-    """`data` with one to four random changes; `others` are what pieces are taken from."""
-    for _ in range(int(rng.integers(1, 5))):
-        data = _changed_once(data, others, rng)
-    return data
+class Changes:
+    """Changes drawn by chance.
+
+    Parameters
+    ----------
+    others : sequence of bytes
+        What pieces are taken from.
+    words : sequence of bytes
+        What is written into the bytes, or in the place of a text of JSON, as it is.
+    rng : random.Random
+    """
+
+    def __init__(self, others: Sequence[bytes], words: Sequence[bytes], rng: random.Random) -> None:
+        self.others, self.rng = others, rng
+        self.words = [*words, *_PIECES]
+        self.odd = [*_ODD, *(word.decode("utf-8", "replace") for word in words)]
+
+    def changed(self, data: bytes, most: int = 4) -> bytes:
+        """`data` with one to `most` changes."""
+        for _ in range(self.rng.randint(1, most)):
+            data = self._once(data, self.others)
+        return data
+
+    def _once(self, data: bytes, others: Sequence[bytes]) -> bytes:
+        if self.rng.random() < 0.5:
+            return self._bytes(data, others)
+        if BETWEEN in data:
+            return self._member(data, others)
+        first = data[:1]
+        head, end, rest = data.partition(b"\n")
+        for text, after in ((data, b""), (head, end + rest)):
+            if first in (b"{", b"["):
+                try:
+                    return json.dumps(self._json(json.loads(text))).encode("utf-8", "replace") + after
+                except (ValueError, RecursionError):
+                    continue
+        fields = _fields(data)
+        return _message(self._fields(fields, 0)) if fields else self._bytes(data, others)
+
+    def _bytes(self, data: bytes, others: Sequence[bytes]) -> bytes:
+        """Bits, bytes, or pieces removed, repeated or taken from elsewhere."""
+        rng = self.rng
+        found = bytearray(data)
+        start = rng.randrange(len(found) + 1)
+        end = min(len(found), start + rng.randint(1, 8))
+        match rng.randrange(6):
+            case 0 if end > start:
+                found[start] ^= 1 << rng.randrange(8)
+            case 1:
+                found[start:end] = rng.randbytes(end - start)
+            case 2:
+                del found[start:end]
+            case 3:
+                found[start:start] = found[start:end] * rng.randint(1, 3)
+            case 4:
+                other = rng.choice(others)
+                place = rng.randrange(len(other) + 1)
+                found[start:end] = other[place : place + rng.randint(1, 32)]
+            case 5:
+                found[start : end if rng.random() < 0.5 else start] = rng.choice(self.words)
+        return bytes(found)
+
+    def _member(self, data: bytes, others: Sequence[bytes]) -> bytes:
+        """A member of a container changed, removed, or there twice."""
+        members = data.split(BETWEEN)
+        place = self.rng.randrange(len(members))
+        name, end, content = members[place].partition(b"\n")
+        match self.rng.randrange(8):
+            case 0:
+                del members[place]
+            case 1:
+                members.append(members[place])
+            case 2:
+                members[place] = self._bytes(name, [b"*../a/data.pkl"]) + end + content
+            case 3:
+                members[place] = name + end + self.rng.choice(members).partition(b"\n")[2]
+            case _:
+                members[place] = name + end + self._once(content, [content, *others])
+        return BETWEEN.join(members)
+
+    def _json(self, found: Any) -> Any:
+        """One place of it changed."""
+        rng = self.rng
+        places = _places(found)
+        if not places:
+            return rng.choice(self.odd)
+        holder, key = rng.choice(places)
+        other, other_key = rng.choice(places)
+        match rng.randrange(7):
+            case 0:
+                del holder[key]
+            case 1:
+                holder[key] = _copy(other[other_key])
+            case 2 if isinstance(holder, list):
+                holder.insert(key, _copy(other[other_key]))
+            case 2 | 3 if isinstance(holder, dict):
+                holder[str(other_key)] = _copy(holder.pop(key))
+            case 4 if isinstance(holder[key], (int, float)) and not isinstance(holder[key], bool):
+                holder[key] += rng.randint(-3, 3)
+            case 5 if isinstance(holder[key], str) and holder[key]:
+                text = holder[key]
+                at = rng.randrange(len(text))
+                holder[key] = text[:at] + rng.choice("09-*/(), aé") + text[at + rng.randrange(2) :]
+            case _:
+                holder[key] = rng.choice(self.odd)
+        return found
+
+    def _fields(self, fields: list[tuple[int, int, Any]], depth: int) -> list[tuple[int, int, Any]]:
+        """One field of a message changed, at any depth; the lengths around it stay right."""
+        rng = self.rng
+        place = rng.randrange(len(fields))
+        number, kind, value = fields[place]
+        inner = _fields(value) if kind == 2 and depth < _DEEPEST else None
+        if inner and rng.random() < 0.85:
+            fields[place] = (number, kind, _message(self._fields(inner, depth + 1)))
+            return fields
+        match rng.randrange(7):
+            case 0:
+                del fields[place]
+            case 1:
+                fields.insert(place, rng.choice(fields))
+            case 2:
+                fields[place] = (max(1, number + rng.randint(-2, 2)), kind, value)
+            case 3 if kind == 2:
+                taken = rng.choice(fields)[2]
+                fields[place] = (number, kind, taken if isinstance(taken, bytes) else b"")
+            case _ if kind == 0:
+                fields[place] = (number, kind, rng.choice([0, 1, 2, -1, 7, 1 << 31, 1 << 62, value + 1, value - 1]))
+            case _:
+                other = self._bytes(value, [value])
+                fields[place] = (number, kind, other if kind == 2 else (other + bytes(8))[: len(value)])
+        return fields
 
 
-def _changed_once(data: bytes, others: Sequence[bytes], rng: np.random.Generator) -> bytes:
-    if rng.random() < 0.5:
-        return _changed_bytes(data, others, rng)
-    if BETWEEN in data:
-        return _changed_member(data, others, rng)
-    first = data[:1]
-    head, end, rest = data.partition(b"\n")
-    for text, after in ((data, b""), (head, end + rest)):
-        if first in (b"{", b"["):
-            try:
-                return json.dumps(_changed_json(json.loads(text), rng)).encode("utf-8", "replace") + after
-            except (ValueError, RecursionError):
-                continue
-    fields = _fields(data)
-    return _message(_changed_fields(fields, rng, 0)) if fields else _changed_bytes(data, others, rng)
-
-
-def _changed_bytes(data: bytes, others: Sequence[bytes], rng: np.random.Generator) -> bytes:
-    """Bits, bytes, or pieces removed, repeated or taken from elsewhere."""
-    found = bytearray(data)
-    start = int(rng.integers(len(found) + 1))
-    end = min(len(found), start + int(rng.integers(1, 9)))
-    match int(rng.integers(6)):
-        case 0 if end > start:
-            found[start] ^= 1 << int(rng.integers(8))
-        case 1:
-            found[start:end] = rng.bytes(end - start)
-        case 2:
-            del found[start:end]
-        case 3:
-            found[start:start] = found[start:end] * int(rng.integers(1, 4))
-        case 4:
-            other = others[int(rng.integers(len(others)))]
-            place = int(rng.integers(len(other) + 1))
-            found[start:end] = other[place : place + int(rng.integers(1, 33))]
-        case 5:
-            found[start:end] = _PIECES[int(rng.integers(len(_PIECES)))]
-    return bytes(found)
-
-
-def _changed_member(data: bytes, others: Sequence[bytes], rng: np.random.Generator) -> bytes:
-    """A member of a container changed, removed, or there twice."""
-    members = data.split(BETWEEN)
-    place = int(rng.integers(len(members)))
-    name, end, content = members[place].partition(b"\n")
-    match int(rng.integers(8)):
-        case 0:
-            del members[place]
-        case 1:
-            members.append(members[place])
-        case 2:
-            members[place] = _changed_bytes(name, [b"*../a/data.pkl"], rng) + end + content
-        case 3:
-            other = members[int(rng.integers(len(members)))].partition(b"\n")[2]
-            members[place] = name + end + other
-        case _:
-            members[place] = name + end + _changed_once(content, [content, *others], rng)
-    return BETWEEN.join(members)
-
-
-# JSON
-
-
-def _changed_json(found: Any, rng: np.random.Generator) -> Any:
-    """One place of it changed."""
-    places = _places(found)
-    if not places:
-        return _ODD[int(rng.integers(len(_ODD)))]
-    holder, key = places[int(rng.integers(len(places)))]
-    other, other_key = places[int(rng.integers(len(places)))]
-    match int(rng.integers(7)):
-        case 0:
-            del holder[key]
-        case 1:
-            holder[key] = _copy(other[other_key])
-        case 2 if isinstance(holder, list):
-            holder.insert(key, _copy(other[other_key]))
-        case 2 | 3 if isinstance(holder, dict):
-            holder[str(other_key)] = _copy(holder.pop(key))
-        case 4 if isinstance(holder[key], (int, float)) and not isinstance(holder[key], bool):
-            holder[key] += int(rng.integers(-3, 4))
-        case 5 if isinstance(holder[key], str) and holder[key]:
-            text = holder[key]
-            at = int(rng.integers(len(text)))
-            holder[key] = text[:at] + "09-*/(), aé"[int(rng.integers(11))] + text[at + int(rng.integers(2)) :]
-        case _:
-            holder[key] = _ODD[int(rng.integers(len(_ODD)))]
-    return found
+# values of JSON
 
 
 def _copy(found: Any) -> Any:
@@ -137,7 +176,7 @@ def _places(found: Any) -> list[tuple[Any, Any]]:
 # messages of protobuf: (number, kind, value) for each field, a value that is a message again in turn
 
 
-def _fields(data: bytes, depth: int = 0) -> list[tuple[int, int, Any]] | None:
+def _fields(data: bytes) -> list[tuple[int, int, Any]] | None:
     """The fields of a message; None if the bytes are none."""
     found: list[tuple[int, int, Any]] = []
     at = 0
@@ -188,33 +227,3 @@ def _written(number: int) -> bytes:
         found.append(number & 127 | 128)
         number >>= 7
     return bytes(found) + bytes([number])
-
-
-def _changed_fields(
-    fields: list[tuple[int, int, Any]], rng: np.random.Generator, depth: int
-) -> list[tuple[int, int, Any]]:
-    """One field changed, at any depth; the lengths around it stay right."""
-    place = int(rng.integers(len(fields)))
-    number, kind, value = fields[place]
-    inner = _fields(value) if kind == 2 and depth < _DEEPEST else None
-    if inner and rng.random() < 0.85:
-        fields[place] = (number, kind, _message(_changed_fields(inner, rng, depth + 1)))
-        return fields
-    match int(rng.integers(7)):
-        case 0:
-            del fields[place]
-        case 1:
-            fields.insert(place, fields[int(rng.integers(len(fields)))])
-        case 2:
-            fields[place] = (max(1, number + int(rng.integers(-2, 3))), kind, value)
-        case 3 if kind == 2:
-            fields[place] = (number, kind, fields[int(rng.integers(len(fields)))][2])
-            if not isinstance(fields[place][2], bytes):
-                fields[place] = (number, kind, b"")
-        case _ if kind == 0:
-            odd = [0, 1, 2, -1, 7, 1 << 31, 1 << 62, value + 1, value - 1]
-            fields[place] = (number, kind, odd[int(rng.integers(len(odd)))])
-        case _:
-            changed_value = _changed_bytes(value, [value], rng)
-            fields[place] = (number, kind, changed_value if kind == 2 else (changed_value + bytes(8))[: len(value)])
-    return fields

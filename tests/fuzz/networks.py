@@ -1,13 +1,13 @@
 """Random networks of every kind of layer, and how they become the bytes that tests/csrc/fuzz_test.c reads.
 
-``python -m tests.fuzz.networks`` writes ``corpora/network.txt``: the networks of the builders of tests and random ones,
-one a line. It never changes by itself; write it again when there is a new kind of layer or option, whose words go to
-the end of their kind in tests/csrc/fuzz_words.def.
+``python -m tests.fuzz.networks`` writes ``corpora/network/built.txt``: the networks of the builders of tests and random
+ones, one a line. It never changes by itself; write it again when there is a new kind of layer or option, whose words go
+to the end of their kind in tests/csrc/fuzz_words.def.
 """
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import functools
 import math
 import re
@@ -28,9 +28,9 @@ from cylstm.graph.weights import WEIGHT_TYPES
 
 from tests.builders import layers as made_layers
 from tests.builders import recurrent as made_recurrent
+from tests.fuzz import corpora
 
 ROOT = Path(__file__).resolve().parents[2]
-CORPUS = Path(__file__).parent / "corpora" / "network.txt"
 WORDS = ROOT / "tests" / "csrc" / "fuzz_words.def"
 MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "mod", "atan2", "hypot", "less", "equal", "and", "pow")
 
@@ -479,14 +479,11 @@ def _graphs(rng: np.random.Generator) -> list[Graph]:
 
 def main() -> None:
     rng = np.random.default_rng(20261130)
-    lines = {}
+    found = {}
     for graph in _graphs(rng):
-        try:
-            lines[base64.b64encode(bytes_of(graph, rng)).decode().rstrip("=")] = None
-        except TooLargeError:
-            continue
-    CORPUS.parent.mkdir(exist_ok=True)
-    CORPUS.write_text("".join(f"{line}\n" for line in lines if len(line) < 2000))
+        with contextlib.suppress(TooLargeError):
+            found[bytes_of(graph, rng)] = None
+    corpora.write_inputs("network", [data for data in found if len(data) < 1500], "built.txt")
 
 
 if __name__ == "__main__":

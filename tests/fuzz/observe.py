@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import functools
 import hashlib
 import os
 import resource
@@ -14,12 +12,11 @@ from pathlib import Path
 from types import FrameType
 
 from tests import DATA, ROOT
-from tests.fuzz import targets
+from tests.fuzz import corpora, targets
 
-CORPORA = Path(__file__).parent / "corpora"
 FINDS = ROOT / "build" / "fuzz" / "finds"
-#: until an execution counts as one that hangs, in seconds
-MOST_SECONDS = 20
+#: until an execution counts as one that hangs: seconds of work, and of waiting, long enough for a busy machine
+MOST_SECONDS, MOST_WAIT = 20, 300
 #: of address space, in bytes: what a small file asks for beyond is a `MemoryError`
 MOST_MEMORY = 6 << 30
 #: what an execution may take beyond what there was before, in bytes
@@ -31,22 +28,19 @@ class Hang(BaseException):
 
 
 def _hangs(number: int, frame: FrameType | None) -> None:
-    raise Hang(f"more than {MOST_SECONDS} s")
+    raise Hang(f"more than {MOST_SECONDS if number == signal.SIGPROF else MOST_WAIT} s")
 
 
-@functools.cache
-def kept(name: str) -> list[bytes]:
-    """The inputs of ``corpora/<name>.txt``, one a line in base64: each reached code that the others do not."""
-    path = CORPORA / f"{name}.txt"
-    lines = path.read_text().split() if path.exists() else []
-    return [base64.b64decode(line + "=" * (-len(line) % 4)) for line in lines]
+def _set_timers(work: float, wait: float) -> None:
+    signal.setitimer(signal.ITIMER_PROF, work)
+    signal.setitimer(signal.ITIMER_REAL, wait)
 
 
 def seeds(name: str) -> list[bytes]:
     """All that fuzzing of a target starts from: files as they should be, what was kept, and what once went wrong."""
     return [
         *targets.seeds(name),
-        *kept(name),
+        *corpora.inputs(name),
         *(path.read_bytes() for path in sorted((DATA / "fuzz" / name).glob("*"))),
     ]
 
@@ -67,6 +61,7 @@ class Observer:
         self._has_timer = has_timer
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
         if has_timer:
+            signal.signal(signal.SIGPROF, _hangs)
             signal.signal(signal.SIGALRM, _hangs)
 
     def __call__(self, data: bytes) -> None:
@@ -74,13 +69,13 @@ class Observer:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         try:
             if self._has_timer:
-                signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+                _set_timers(MOST_SECONDS, MOST_WAIT)
             targets.run(self.name, data)
         except (Exception, Hang) as error:
             self._keep(data, error)
         finally:
             if self._has_timer:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                _set_timers(0, 0)
         growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
         if growth > MOST_GROWTH:
             self._keep(data, MemoryError(f"{growth:,} bytes more than before"))

@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from cylstm.errors import CylstmError
+from cylstm.formats.onnx.read import model_of
+from cylstm.formats.onnx.tensors import read_array
 from cylstm.formats.state_dict.wiring import LSTM, Dropout, Last, Layer, Linear
 from cylstm.formats.torch.tensors import FUNCTIONS, storage_of
 from cylstm.formats.untrusted.json import parse_json
@@ -38,9 +40,9 @@ from tests import DATA
 from tests.builders import onnx_files, pt2_files
 from tests.builders import weight_files as made
 from tests.builders.audio_models import guitarml, guitarml_tensors, rtneural_layer
-from tests.fuzz import containers, given
+from tests.fuzz import containers, given, memory_folder
 
-_FOLDER = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+_FOLDER = Path(tempfile.mkdtemp(prefix="cylstm-fuzz-", dir=memory_folder()))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 _LAYERS = [LSTM("lstm"), Last(), Linear("fc")]
 _ONE = [Linear("fc")]
@@ -152,6 +154,16 @@ def fuzz_safetensors(data: bytes) -> None:
     _read_both(_file(".safetensors", len(header).to_bytes(8, "little"), header, rest), _LAYERS)
 
 
+def fuzz_safetensors_header(data: bytes) -> None:
+    from cylstm.formats.untrusted.safetensors import SafetensorsFile
+
+    header, _, rest = data.partition(b"\n")
+    file = SafetensorsFile(_file(".safetensors", len(header).to_bytes(8, "little"), header, rest))
+    for name in file.entries:
+        stored = file.stored(name)
+        assert file.rows(name, 0, stored.shape[0] if stored.shape else 1).shape[1:] == stored.shape[1:]
+
+
 def fuzz_cylstm(data: bytes) -> None:
     # The header holds the graph as escaped text; here the graph itself is the fuzzer's.
     header, graph, rest = _native()
@@ -182,9 +194,9 @@ def fuzz_npz(data: bytes) -> None:
 
 
 def fuzz_index(data: bytes) -> None:
-    shard = _FOLDER / "a.safetensors"
-    if not shard.exists():
-        made.write_safetensors(shard, _tensors())
+    if not (_FOLDER / "a.safetensors").exists():
+        made.write_safetensors(_FOLDER / "a.safetensors", _tensors())
+        made.write_torch(_FOLDER / "a.bin", _tensors())
     _read_both(_file(".index.json", data), _LAYERS)
 
 
@@ -245,6 +257,19 @@ def fuzz_onnx_graph(data: bytes) -> None:
     _read_model(_file(".onnx", onnx_files.model(data)), constants={"rate": 2}, states={"h1": "h"})
 
 
+def fuzz_onnx_message(data: bytes) -> None:
+    """Messages alone, and the numbers of their tensors, some of which lie in a file beside."""
+    beside = _FOLDER / "beside.bin"
+    if not beside.exists():
+        beside.write_bytes(bytes(range(256)))
+    path = str(_FOLDER / "fuzz.onnx")
+    for tensor in model_of(b"\x08\x08\x42\x02\x10\x11" + data, path).graph.initializers.values():
+        try:
+            assert read_array(tensor, path, "fuzz").shape == tensor.shape
+        except CylstmError as error:
+            str(error)
+
+
 def fuzz_file(data: bytes) -> None:
     _read_both(_file(".bin", data), _LAYERS)
 
@@ -260,6 +285,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "pt2_config": fuzz_pt2_config,
     "pt2_size": fuzz_pt2_size,
     "safetensors": fuzz_safetensors,
+    "safetensors_header": fuzz_safetensors_header,
     "cylstm": fuzz_cylstm,
     "check": fuzz_check,
     "npz": fuzz_npz,
@@ -269,6 +295,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "rtneural": fuzz_rtneural,
     "onnx": fuzz_onnx,
     "onnx_graph": fuzz_onnx_graph,
+    "onnx_message": fuzz_onnx_message,
     "file": fuzz_file,
 }
 _GIVEN = given.targets(_FOLDER)
@@ -430,6 +457,17 @@ def _onnx_graphs() -> list[bytes]:
     return [recurrent, sizes, onnx_files.graph(conv, [value("x", (1, 3, 8))], [value("y", None)], [kernel])]
 
 
+def _tensors_of_onnx() -> bytes:
+    """A graph of tensors of several types, within the file and beside it."""
+    tensor = onnx_files.tensor
+    beside = [onnx_files.field(13, onnx_files.message([(1, key), (2, text)])) for key, text in
+              (("location", "beside.bin"), ("offset", "16"), ("length", "24"))]  # fmt: skip
+    kinds = ("float32", "float64", "int8", "uint8", "int32", "int64", "bool", "float16")
+    tensors = [tensor(kind, np.ones((2, 3)), kind) for kind in kinds]
+    tensors.append(onnx_files.message([(1, 2), (1, 3), (2, 1), (8, "beside"), (14, 1)]) + b"".join(beside))
+    return onnx_files.graph([], [], [], tensors)
+
+
 def _zip_with_checksums(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -521,11 +559,12 @@ def seeds(name: str) -> list[bytes]:
             b"(s0 - 1)//2 % 3",
             b"Add(Mul(Integer(-2), Symbol('s0', positive=True)), max(s1, 4))",
         ],
+        "safetensors_header": [safetensors[8 : 8 + length] + b"\n" + safetensors[8 + length :]],
         "safetensors": [safetensors[8 : 8 + length] + b"\n" + safetensors[8 + length :]],
         "cylstm": [graph],
         "check": [json.dumps(check).encode()],
         "npz": [npy.getvalue()[10:], b"{'descr': '>f8', 'fortran_order': True, 'shape': (1,), }\n" + bytes(8)],
-        "index": [index],
+        "index": [index, index.replace(b"a.safetensors", b"a.bin")],
         "guitarml": [json.dumps(guitarml(_amp(), hidden=2)["model_data"]).encode()],
         "guitarml_state": [json.dumps(guitarml(_amp(), hidden=2)["state_dict"]).encode()],
         "rtneural": [json.dumps(_chain()).encode()],
@@ -534,5 +573,9 @@ def seeds(name: str) -> list[bytes]:
             *(onnx_files.field(7, onnx_files.fields(path.read_bytes())[7][0]) for path in sorted(_ONNX.glob("*.onnx"))),
         ],
         "onnx_graph": _onnx_graphs(),
+        "onnx_message": [
+            *(onnx_files.field(7, one) for one in _onnx_graphs()),
+            onnx_files.field(7, _tensors_of_onnx()),
+        ],
         "file": [whole, safetensors, npz, _STREAM_START + stream + struct.pack("<q", 1) + b"abcd", index],
     }[name]

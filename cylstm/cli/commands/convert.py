@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from cylstm.cli.command import Command
 from cylstm.cli.source import add_source, given
-from cylstm.cli.tables.arrays import read_arrays
 from cylstm.errors import FormatError
+from cylstm.formats.numpy_file import load_arrays
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def _convert(options: argparse.Namespace) -> None:
             dtype=options.dtype,
             weights=options.weights,
             metadata=metadata,
-            check=None if options.check is None else read_arrays(options.check),
+            check=None if options.check is None else load_arrays(options.check),
             **given(options),
         )
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cylstm.cli.tables.arrays import read_arrays, write_npy, write_npz
+from cylstm.cli.tables.arrays import write_npy, write_npz
 from cylstm.cli.tables.csv_table import open_csv, write_csv
 from cylstm.cli.tables.parquet_table import open_parquet, write_parquet
 from cylstm.cli.tables.results import Output, Pieces
 from cylstm.cli.tables.table import Columns, Table, as_input
 from cylstm.errors import FormatError, ShapeError
+from cylstm.formats.numpy_file import load_arrays
 from cylstm.inputs import input_list, to_layout
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def open_inputs(path: str, model: Model, columns: Columns) -> Iterator[Inputs]:
     """
     opened = _TABLES.get(os.path.splitext(path)[1].lower())
     if opened is None:
-        yield _of_arrays(read_arrays(path, is_mapped=True), model)
+        yield _of_arrays(load_arrays(path, is_mapped=True), model)
         return
     if len(model.inputs) > 1:
         raise FormatError(

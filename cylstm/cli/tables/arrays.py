@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -18,15 +18,6 @@ from cylstm.formats.whole_file import whole_file
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = 512  # bytes, with room for any number of rows
-
-
-def read_arrays(path: str, *, is_mapped: bool = False) -> Any:
-    """The array of a .npy file, perhaps mapped into memory, or those of a .npz by name."""
-    try:
-        found = np.load(path, mmap_mode="r" if is_mapped else None, allow_pickle=False)
-        return {name: found[name] for name in found} if hasattr(found, "files") else found
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path}: expected a .npy or .npz file of numbers: {error}") from error
 
 
 class _GrowingArray:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cylstm.cli.tables.arrays import read_arrays
 from cylstm.cli.tables.parquet_table import pyarrow_of
 from cylstm.errors import FormatError
+from cylstm.formats.numpy_file import load_arrays
 
 #: a step that is so many times the median one is a gap
 _GAP = 1.5
@@ -50,7 +50,7 @@ def read_series(path: str, names: Sequence[str], also: Sequence[str] = (), time:
     """
     ending = os.path.splitext(path)[1].lower()
     if ending in (".npy", ".npz"):
-        found = read_arrays(path)
+        found = load_arrays(path)
         return Series(found, None, lambda row: f"row {row}")
     if ending not in (".csv", ".parquet"):
         raise FormatError(f"{path}: series are read from .csv, .parquet, .npy and .npz files")
