@@ -67,6 +67,14 @@ def test_activations_of_8_bits_are_for_what_is_bounded(rng):
         model.quantize("int8", "int16", target="pi3")
 
 
+def test_what_a_projection_gives_has_no_bound(rng):
+    """Its numbers are those of a matrix, so that a layer that reads them has activations of 16 bits."""
+    tensors = lstm_state_dict(rng, 40, 90, num_layers=2, proj_size=48) | linear_tensors(rng, "fc", 48, 90)
+    found = types(cylstm.from_state_dict(tensors, WIRING[1:]).quantize("int8", "int8", target="x86"))
+    assert found["lstm.l1.weight_ih"] == found["fc.weight"] == "int8a16"
+    assert found["lstm.l0.weight_hr"] == found["lstm.l1.weight_hr"] == "int8a8"
+
+
 @pytest.mark.parametrize("weights", ["float16", "bfloat16"])
 def test_half_the_bytes_are_for_every_matrix(rng, weights):
     model = network(rng)
