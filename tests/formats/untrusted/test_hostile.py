@@ -325,6 +325,16 @@ def test_a_directory_that_lies_is_refused(tmp_path, refused, entry, message):
     refused(raw_zip(tmp_path / "a.npz", [zip_local(b"a.npy", b"x"), bytes(9)], [entry]), message)
 
 
+@pytest.mark.parametrize("at", [4, 6, 8], ids=["this volume", "the directory's volume", "entries on this volume"])
+def test_one_of_several_volumes_is_refused(tmp_path, refused, at):
+    path = raw_zip(tmp_path / "a.npz", [zip_local(b"a.npy", b"x")], [zip_entry(b"a.npy", 0, 1)])
+    data = bytearray(path.read_bytes())
+    place = len(data) - 22 + at
+    data[place : place + 2] = struct.pack("<H", 2)
+    path.write_bytes(data)
+    refused(path, "one of several volumes")
+
+
 def test_a_compressed_storage_of_a_checkpoint_is_refused(tmp_path, refused):
     import zipfile
 
@@ -374,6 +384,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8), **other):
         (entry(shape=(1 << 62, 4)), "natural numbers|too large"),
         (entry(shape=(0, 1 << 62), offsets=(0, 0)), "natural numbers|too large"),
         (entry(shape=(3,)), "takes 12 bytes, found 8"),
+        (entry(shape=(1,)), "takes 4 bytes, found 8"),
         (entry(shape=(-2,)), "natural numbers"),
         (entry(shape=(2.0,)), "natural numbers"),
         (entry(shape=(1,) * 10_000), "natural numbers"),
