@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from .run import ROOT, Checker, Fault, main, problems_of, read_faults
+from . import run
+from .run import ROOT, Checker, Fault, Outcome, keep, left_of, main, problems_of, read_faults, read_judged
 
 if not list((ROOT / "cylstm" / "engine").glob("_engine*.so")) or not (ROOT / "csrc").is_dir():
     pytest.skip("needs the source tree with a built extension", allow_module_level=True)
@@ -98,3 +99,39 @@ def test_the_list_is_shown_by_area_and_name(capsys):
     assert main(["--name", "no fault is called so"]) == 1
     with pytest.raises(SystemExit):
         main(["nothing"])
+
+
+def test_at_least_150_faults_have_been_judged_and_what_is_kept_of_them_is_good():
+    names = {one.name for one in read_faults()}
+    judged = read_judged()
+    assert len(names & set(judged)) >= 150
+    assert [line for line in judged.values() if line.kind not in run.GOOD] == []
+
+
+def test_what_comes_of_a_fault_is_kept_until_its_entry_changes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "JUDGED", tmp_path / "judged.csv")
+    first, second, third, *_ = faults = read_faults(["forecasting"])
+    assert left_of(faults) == faults
+    keep(Outcome(second, "caught", 2, 'by a ring: "FAILED", in words', 1.0))
+    keep(Outcome(first, "survived", 0, "1 rings of tests", 1.0))
+    keep(Outcome(third, "explained", 0, "why", 1.0))
+    assert [line.name for line in read_judged().values()] == [first.name, second.name, third.name]
+    assert read_judged()[second.name].detail == 'by a ring: "FAILED", in words'
+    # the test that noticed is the first to be run again
+    keep(Outcome(second, "caught", 1, f"by {second.tests[0]}: FAILED {second.tests[0]}::test_one[a - b]", 1.0))
+    assert run.noticed_by(second) == [(1, f"{second.tests[0]}::test_one[a - b]")]
+    assert run.noticed_by(first) == run.noticed_by(faults[4]) == []
+    # one that survived is run again, and so is one that is another now
+    assert left_of(faults) == [first, *faults[3:]]
+    changed = second._replace(new="something else")
+    assert left_of([changed, third]) == [changed]
+    assert main(["--figures"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("forecasting")]
+    assert line.split()[1:] == [str(len(faults)), "3", "1", "1", "0", "0", "0", "1", "1"]
+
+
+def test_a_ring_of_c_ends_at_its_first_failure(tmp_path):
+    workspace = run.Workspace(tmp_path / "copy")
+    ended = workspace._call(["sh", "-c", "echo ok one; echo 'x.c:3: FAILED: a == b'; sleep 600"], until="FAILED")
+    assert ended.returncode == 1 and ended.stdout.splitlines()[-1] == "x.c:3: FAILED: a == b"
+    assert workspace._call(["sh", "-c", "echo fine"], until="FAILED").returncode == 0
