@@ -114,6 +114,7 @@ def test_the_metadata_of_a_state_dict_is_accepted_as_its_state():
         (b"(N.", "2 objects|1 objects|objects"),
         (b"0.", "nothing on the stack"),
         (b"(0.", "nothing on the stack"),
+        (b"N(0t.", "nothing on the stack"),  # what lies below a mark
         (b"t.", "no mark"),
         (b"u.", "no mark"),
         (b"K\x01(K\x01K\x02u.", "setting items of a int"),
