@@ -13,6 +13,8 @@
 # make test-armhf       on 32 bits,
 # make test-armv6       the first Pi's (C tests only),
 # make test-old-x86     and on x86 without AVX
+# make test-reproducible
+#                       builds the wheel of the last commit twice, in different folders: the same bytes, see .ci/reproducible
 # make docs             these pages as a site, into build/site
 # make mutants          plants faults in a copy, one at a time, and says which no test notices: hours; some of them with
 #                       MUTANTS="forecasting kernels --jobs 2", see tests/mutants/run.py
@@ -34,7 +36,7 @@ SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.
 
 .PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
 	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs \
-	test-distributed fuzz fuzz-c fuzz-differential fuzz-figures mutants csrc lint format clean
+	test-reproducible test-distributed fuzz fuzz-c fuzz-differential fuzz-figures mutants csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -64,6 +66,9 @@ test-arm64-debian-12:
 
 test-old-x86: $(VENV)/test
 	PYTHON=$(BIN)/python PYTEST_ARGS="$(PYTEST_ARGS)" tests/emulation/run.sh old-x86
+
+test-reproducible:
+	.ci/reproducible
 
 mutants: $(VENV)/frameworks
 	$(BIN)/python -m pip install --quiet "cython>=3.0"
