@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
 import cylstm
@@ -134,18 +135,23 @@ def check_chunks(rng, model, total, batch=2, threads=1, tolerance=None):
             assert np.allclose(joined, expected, rtol=0, atol=tolerance)
 
 
-@settings(max_examples=400)
-@given(LAYERS, SEEDS, st.sampled_from(["sequence", "vector", "all sequence", "all vector"]), st.integers(1, 3))
-def test_all_chunks_together_give_the_bits_of_one_prediction(layers, seed, ends, threads):
-    rng = np.random.default_rng(seed)
-    model = cylstm.Model(chain(rng, layers, ends))
-    if not model.can_stream:
-        assert "multiple of" in model._why_no_stream()
-        return
-    multiple = model._packed.step_multiple
-    assert model._packed.settles == settles(model.graph) and multiple == step_multiple(model.graph)
-    least = model._packed.settles + multiple
-    check_chunks(rng, model, least + multiple * int(rng.integers(0, 12)), 2, threads)
+@pytest.mark.parametrize("part", range(8))  # each takes a while beside other programs, as its threads meet often
+def test_all_chunks_together_give_the_bits_of_one_prediction(part):
+    @hypothesis_seed(part)
+    @settings(max_examples=50)
+    @given(LAYERS, SEEDS, st.sampled_from(["sequence", "vector", "all sequence", "all vector"]), st.integers(1, 3))
+    def check(layers, seed, ends, threads):
+        rng = np.random.default_rng(seed)
+        model = cylstm.Model(chain(rng, layers, ends))
+        if not model.can_stream:
+            assert "multiple of" in model._why_no_stream()
+            return
+        multiple = model._packed.step_multiple
+        assert model._packed.settles == settles(model.graph) and multiple == step_multiple(model.graph)
+        least = model._packed.settles + multiple
+        check_chunks(rng, model, least + multiple * int(rng.integers(0, 12)), 2, threads)
+
+    check()
 
 
 @settings(max_examples=60)
@@ -163,35 +169,59 @@ def test_all_chunks_together_agree_with_one_prediction_of_the_blas_engine(layers
 IMAGES = st.sampled_from(["valid", "causal", "front", "same", "max", "pool same", "crop", "every", "columns"])
 
 
-@settings(max_examples=120)
-@given(
-    st.lists(st.tuples(IMAGES, st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=4), SEEDS, st.integers(1, 3)
-)
-def test_chunks_of_images_whose_rows_are_the_time_give_the_bits_of_one_prediction(layers, seed, threads):
-    rng = np.random.default_rng(seed)
+@pytest.mark.parametrize("part", range(4))
+def test_chunks_of_images_whose_rows_are_the_time_give_the_bits_of_one_prediction(part):
+    layers_of_images = st.tuples(IMAGES, st.integers(1, 4), st.integers(1, 3))
+
+    @hypothesis_seed(part)
+    @settings(max_examples=30)
+    @given(st.lists(layers_of_images, min_size=1, max_size=4), SEEDS, st.integers(1, 3))
+    def check(layers, seed, threads):
+        rng = np.random.default_rng(seed)
+        builder = GraphBuilder()
+        x = builder.input("input", (None, 4, 3))
+        for n, (kind, a, b) in enumerate(layers):
+            name, rows = f"{kind}.{n}", min(a, b) if kind == "same" else a
+            if kind in ("valid", "causal", "front", "same"):
+                options = {
+                    "padding": "explicit" if kind == "front" else kind,
+                    "stride_rows": 1 if kind == "front" else b,
+                }
+                options |= {"pad_before": min(b, a - 1)} if kind == "front" else {}
+                options |= {} if kind == "same" else {"pad_left": 1, "pad_right": 1}
+                weight = rng.normal(size=(3, rows, 3, 3)).astype("f")
+                x = builder.add("conv2d", name, {"x": x}, {"weight": weight}, options | {"activation": "tanh"})["y"]
+            elif kind == "columns":
+                options = {"pool": 2, "stride": 1, "axis": 1, "padding": "same"}
+                x = builder.add("pool1d", name, {"x": x}, options=options)["y"]
+            else:
+                x = layer_of(rng, builder, name, x, kind, a, b)
+        flat = builder.add("reshape", "flat", {"x": x}, options={"shape": "time,-1"})["y"]
+        builder.output(lstm(rng, builder, "end", flat)["y"])
+        model = cylstm.Model(builder.build())
+        if not model.can_stream:
+            assert "multiple of" in model._why_no_stream()
+            return
+        multiple = model._packed.step_multiple
+        check_chunks(rng, model, model._packed.settles + multiple * int(rng.integers(1, 12)), 2, threads)
+
+    check()
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_windows_of_one_row_behind_a_crop_begin_where_they_do_in_a_prediction(rng, stride):
     builder = GraphBuilder()
     x = builder.input("input", (None, 4, 3))
-    for n, (kind, a, b) in enumerate(layers):
-        name, rows = f"{kind}.{n}", min(a, b) if kind == "same" else a
-        if kind in ("valid", "causal", "front", "same"):
-            options = {"padding": "explicit" if kind == "front" else kind, "stride_rows": 1 if kind == "front" else b}
-            options |= {"pad_before": min(b, a - 1)} if kind == "front" else {}
-            options |= {} if kind == "same" else {"pad_left": 1, "pad_right": 1}
-            weight = rng.normal(size=(3, rows, 3, 3)).astype("f")
-            x = builder.add("conv2d", name, {"x": x}, {"weight": weight}, options | {"activation": "tanh"})["y"]
-        elif kind == "columns":
-            options = {"pool": 2, "stride": 1, "axis": 1, "padding": "same"}
-            x = builder.add("pool1d", name, {"x": x}, options=options)["y"]
-        else:
-            x = layer_of(rng, builder, name, x, kind, a, b)
-    flat = builder.add("reshape", "flat", {"x": x}, options={"shape": "time,-1"})["y"]
-    builder.output(lstm(rng, builder, "end", flat)["y"])
+    x = builder.add("slice", "crop", {"x": x}, options={"start": 0, "before_end": 1})["y"]
+    weight = rng.normal(size=(2, 1, 3, 3)).astype("f")
+    options = {"padding": "same", "stride_rows": stride}
+    builder.output(builder.add("conv2d", "same", {"x": x}, {"weight": weight}, options)["y"])
     model = cylstm.Model(builder.build())
-    if not model.can_stream:
-        assert "multiple of" in model._why_no_stream()
-        return
-    multiple = model._packed.step_multiple
-    check_chunks(rng, model, model._packed.settles + multiple * int(rng.integers(1, 12)), 2, threads)
+    x = rng.normal(size=(1, 6 * stride, 4, 3)).astype("f")
+    wanted, stream = model.predict(x), model.stream()
+    found = [stream.run(x[:, at : at + stride]) for at in range(0, 6 * stride, stride)]
+    assert same(np.concatenate(found, 1), wanted)
+    assert np.allclose(wanted, reference.predict(model.graph, x)[0][0], rtol=0, atol=1e-5)
 
 
 def test_a_long_prediction_in_pieces_is_that_of_the_whole(rng):

@@ -214,8 +214,9 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
                    .kept_rows = is_framed ? 0 : cyl_kept_steps(model, layer)};
     int64_t after;
     cyl_time1d_pads(&conv->rows, image.rows, &image.before, &after);
-    if (!is_framed && conv->rows.padding != CYL_PAD_SAME) {
-        image.before = -cyl_first_window(layer, workspace);
+    if (!is_framed) {
+        /* the padding of "same" depends on the number of rows, and then all of it is here */
+        image.before = (conv->rows.padding == CYL_PAD_SAME ? image.before : 0) - cyl_first_window(layer, workspace);
     }
     CylItems items;
     for (int64_t j = cyl_items(&items, workspace, team, all * parts, width * cyl_convolution_work(convolution));
