@@ -50,6 +50,13 @@ def archive(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def npy_of(array: np.ndarray) -> bytes:
+    """An array as a .npy file."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
 def members_in(content: bytes) -> bytes:
     """`joined` of the members of a zip."""
     with zipfile.ZipFile(io.BytesIO(content)) as file:
@@ -125,7 +132,7 @@ def seeds(name: str, folder: Path) -> list[bytes]:
         return [members_in(made.write_torch(folder / "seed.pt", tensors).read_bytes())]
     if name == "npz_archive":
         np.savez(folder / "seed.npz", **tensors)
-        compressed = {f"*{key}.npy": _npy(array) for key, array in tensors.items()}
+        compressed = {f"*{key}.npy": npy_of(array) for key, array in tensors.items()}
         return [members_in((folder / "seed.npz").read_bytes()), joined(compressed)]
     if name == "pt2_archive":
         return [joined(pt2_files.members(*pt2_files.document(rng)))]
@@ -136,12 +143,6 @@ def seeds(name: str, folder: Path) -> list[bytes]:
         model.trace(rng.standard_normal((2, 3, 1)).astype(np.float32)).save(folder / "seed.npz")
         return [members_in((folder / "seed.npz").read_bytes())]
     return _packed_seeds(folder)
-
-
-def _npy(array: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    np.save(content, array)
-    return content.getvalue()
 
 
 def _keras_seeds(folder: Path) -> list[bytes]:

@@ -121,6 +121,7 @@ _OF: dict[str, tuple[list[bytes], list[str]]] = {
     "keras_hdf5": (_HDF5, []),
     "keras_hdf5_layers": (_HDF5, []),
     "keras_h5": (_HDF5, _KERAS[:1]),
+    "keras_ordered": (_NUMPY, []),
     "keras_index": (_JSON, ["formats/keras/alone.py", "formats/keras/files.py"]),
 }
 

@@ -33,7 +33,7 @@ class Changes:
 
     def __init__(self, others: Sequence[bytes], words: Sequence[bytes], rng: random.Random) -> None:
         self.others, self.rng = others, rng
-        self.words = [*words, *_PIECES]
+        self.words = words
         self.odd = [*_ODD, *(word.decode("utf-8", "replace") for word in words)]
 
     def changed(self, data: bytes, most: int = 4) -> bytes:
@@ -64,7 +64,7 @@ class Changes:
         found = bytearray(data)
         start = rng.randrange(len(found) + 1)
         end = min(len(found), start + rng.randint(1, 8))
-        match rng.randrange(6):
+        match rng.randrange(7 if self.words else 6):
             case 0 if end > start:
                 found[start] ^= 1 << rng.randrange(8)
             case 1:
@@ -78,6 +78,8 @@ class Changes:
                 place = rng.randrange(len(other) + 1)
                 found[start:end] = other[place : place + rng.randint(1, 32)]
             case 5:
+                found[start:end] = rng.choice(_PIECES)
+            case 6:
                 found[start : end if rng.random() < 0.5 else start] = rng.choice(self.words)
         return bytes(found)
 

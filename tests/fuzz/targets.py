@@ -235,6 +235,15 @@ def fuzz_keras_index(data: bytes) -> None:
     _read_model(_file(".weights.json", data), architecture=_KERAS_MODEL)
 
 
+def fuzz_keras_ordered(data: bytes) -> None:
+    path = _file(".npz", containers.archive(data))
+    for options in ({"architecture": _KERAS_MODEL}, {"layers": _LAYERS}):
+        try:
+            _read_model(path, **options)
+        except CylstmError as error:
+            str(error)
+
+
 def fuzz_guitarml(data: bytes) -> None:
     state = json.dumps(guitarml(_amp(), hidden=2)["state_dict"]).encode()
     _read_model(_file(".json", b'{"state_dict": ', state, b', "model_data": ', data, b"}"))
@@ -315,6 +324,7 @@ else:
         "keras_hdf5_layers": fuzz_keras_hdf5_layers,
         "keras_h5": fuzz_keras_h5,
         "keras_index": fuzz_keras_index,
+        "keras_ordered": fuzz_keras_ordered,
     }
 
 
@@ -327,6 +337,10 @@ _KERAS_MODEL = made.keras_model(made.keras_input(None, 1), made.keras_lstm("rnn"
 def _keras_weights() -> list[list[np.ndarray]]:
     rng = np.random.default_rng(3)
     return [made.keras_lstm_weights(rng, 1, 1), made.keras_dense_weights(rng, 1, 1)]
+
+
+def _in_order() -> list[np.ndarray]:
+    return [array for arrays in _keras_weights() for array in arrays]
 
 
 @functools.cache
@@ -373,6 +387,9 @@ def _keras_seeds(name: str) -> list[bytes]:
         "keras_hdf5": archives,
         "keras_hdf5_layers": archives,
         "keras_h5": [_older_h5(_KERAS_MODEL, fixed=fixed) for fixed in (True, False)],
+        "keras_ordered": [
+            containers.joined({f"arr_{i}.npy": containers.npy_of(array) for i, array in enumerate(_in_order())})
+        ],
         "keras_index": [json.dumps(index).encode()],
     }[name]
 
@@ -532,11 +549,10 @@ def seeds(name: str) -> list[bytes]:
     made.write_safetensors(path, tensors)
     safetensors = path.read_bytes()
     length = int.from_bytes(safetensors[:8], "little")
-    npy = io.BytesIO()
-    np.save(npy, np.ones((1, 1), np.float32))
+    npy = containers.npy_of(np.ones((1, 1), np.float32))
     whole = made.write_torch(_FOLDER / "seed.pt", tensors).read_bytes()
     index = json.dumps({"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(tensors, "a.safetensors")}).encode()
-    npz = _zip_with_checksums({"fc.weight.npy": npy.getvalue()})
+    npz = _zip_with_checksums({"fc.weight.npy": npy})
     graph = _native()[1].encode()
     output = {"name": "fc", "sha256": "0f" * 32, "shape": [1, 1]}
     programs = (pt2_files.rich_document, pt2_files.document)
@@ -563,7 +579,7 @@ def seeds(name: str) -> list[bytes]:
         "safetensors": [safetensors[8 : 8 + length] + b"\n" + safetensors[8 + length :]],
         "cylstm": [graph],
         "check": [json.dumps(check).encode()],
-        "npz": [npy.getvalue()[10:], b"{'descr': '>f8', 'fortran_order': True, 'shape': (1,), }\n" + bytes(8)],
+        "npz": [npy[10:], b"{'descr': '>f8', 'fortran_order': True, 'shape': (1,), }\n" + bytes(8)],
         "index": [index, index.replace(b"a.safetensors", b"a.bin")],
         "guitarml": [json.dumps(guitarml(_amp(), hidden=2)["model_data"]).encode()],
         "guitarml_state": [json.dumps(guitarml(_amp(), hidden=2)["state_dict"]).encode()],
