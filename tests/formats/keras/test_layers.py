@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import cylstm
 from cylstm.errors import CylstmError
 from cylstm.loading import read
 
@@ -239,3 +240,24 @@ def test_the_epsilon_of_a_config_that_says_none_is_that_of_keras(tmp_path, rng, 
     group = {"BatchNormalization": "batch", "LayerNormalization": "layer", "RMSNormalization": "rms"}[name]
     graph = read(write_keras(tmp_path / "a.keras", model, {f"layers/{group}_normalization": weights}))
     assert graph.layers[0].options["epsilon"] == epsilon
+
+
+def test_a_batch_normalisation_subtracts_the_mean_and_divides_by_the_root_of_the_variance(tmp_path, rng):
+    model = keras_model(keras_input(None, 3), keras_layer("BatchNormalization", "l", axis=-1, epsilon=0.01))
+    gamma, beta, mean = rng.normal(size=(3, 3)).astype(np.float32)
+    variance = rng.uniform(0.5, 2.0, 3).astype(np.float32)
+    weights = {"layers/batch_normalization": [gamma, beta, mean, variance]}
+    found = cylstm.load(write_keras(tmp_path / "a.keras", model, weights))
+    x = rng.normal(size=(4, 6, 3)).astype(np.float32)
+    expected = (x.astype("f8") - mean) / np.sqrt(variance.astype("f8") + 0.01) * gamma + beta
+    np.testing.assert_allclose(found.predict(x), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("strides", [1, 3])
+@pytest.mark.parametrize(("name", "of"), [("MaxPooling1D", np.max), ("AveragePooling1D", np.mean)])
+def test_a_pooling_moves_on_by_its_strides(tmp_path, rng, name, of, strides):
+    layer = keras_layer(name, "l", pool_size=[2], strides=[strides], padding="valid")
+    found = cylstm.load(write_keras(tmp_path / "a.keras", keras_model(keras_input(None, 3), layer), {}))
+    x = rng.normal(size=(4, 9, 3)).astype(np.float32)
+    expected = [of(x[:, t : t + 2].astype("f8"), axis=1) for t in range(0, 8, strides)]
+    np.testing.assert_allclose(found.predict(x), np.stack(expected, 1), rtol=0, atol=1e-6)
