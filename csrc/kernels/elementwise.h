@@ -90,6 +90,11 @@ static inline V nan_of(V a) {
     return v_sub(bounded, bounded);
 }
 
+#ifndef HAVE_LARGER
+/* the larger of a and b, or NaN if either is; of zeros of both signs either, which the subnormal rule makes +0 */
+static inline V v_larger(V a, V b) { return v_add(v_max(a, b), nan_of(a)); }
+#endif
+
 static inline __attribute__((always_inline)) void merge_body(const int mode, const REAL *x, int step, REAL *y,
                                                              int64_t size, double scale) {
     EACH_SPAN(size) {
@@ -108,7 +113,7 @@ static inline __attribute__((always_inline)) void merge_body(const int mode, con
             a = v_sub(b, a);
             break;
         case CYL_MERGE_MAX: /* NaN if either is */
-            a = v_add(v_max(a, b), nan_of(a));
+            a = v_larger(a, b);
             break;
         case CYL_MERGE_MIN:
             a = v_add(v_min(a, b), nan_of(a));

@@ -183,19 +183,37 @@ static void depthwise(const CylActivationSpec *spec, const void *weight, const v
 }
 #undef DEPTHWISE_COLUMNS
 
-/* the maxima of n windows, of `size` numbers each */
-static void largest(const void *x_data, int32_t taps, int64_t tap_stride, int64_t n, int64_t stride, void *y_data,
-                    int64_t size) {
-    const REAL *x = x_data;
-    REAL *y = y_data;
-    for (int64_t o = 0; o < n; o++, x += stride, y += size) {
-        EACH_SPAN(size) {
-            V most = load_lanes(x + at, (int32_t)lanes);
-            for (int32_t k = 1; k < taps; k++) {
-                const V a = load_lanes(x + k * tap_stride + at, (int32_t)lanes);
-                most = v_add(v_max(a, most), nan_of(a));
+/* `lanes` maxima from `at` on of n windows; the lanes are constant after inlining where they are 16, the sizes of the
+   windows where they are usual */
+static inline __attribute__((always_inline)) void largest_span(const CylWindows *windows, int64_t n, REAL *y,
+                                                               int64_t size, int64_t at, const int32_t lanes,
+                                                               const int32_t rows, const int32_t columns) {
+    const int64_t stride = windows->stride, tap_stride = windows->tap_stride;
+    for (int64_t o = 0; o < n; o++) {
+        V most = load_lanes((const REAL *)windows->rows[0] + o * stride + at, lanes);
+        UNROLLED for (int32_t i = 0; i < rows; i++) {
+            const REAL *x = (const REAL *)windows->rows[i] + o * stride + at;
+            UNROLLED for (int32_t j = i == 0; j < columns; j++) {
+                most = v_larger(load_lanes(x + j * tap_stride, lanes), most);
             }
-            store_lanes(y + at, v_flush(most), (int32_t)lanes);
+        }
+        store_lanes(y + o * size + at, v_flush(most), lanes);
+    }
+}
+
+/* the maxima of n windows, of `size` numbers each */
+static void largest(const CylWindows *windows, int64_t n, void *y_data, int64_t size) {
+    REAL *y = y_data;
+    const int32_t rows = windows->kernel_rows, columns = windows->kernel_columns;
+    EACH_SPAN(size) {
+        if (lanes != 16) {
+            largest_span(windows, n, y, size, at, (int32_t)lanes, rows, columns);
+        } else if (rows == 1 && columns == 2) {
+            largest_span(windows, n, y, size, at, 16, 1, 2);
+        } else if (rows == 2 && columns == 2) {
+            largest_span(windows, n, y, size, at, 16, 2, 2);
+        } else {
+            largest_span(windows, n, y, size, at, 16, rows, columns);
         }
     }
 }

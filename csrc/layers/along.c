@@ -10,8 +10,8 @@
 
 CylStatus cyl_along_read(const CylModel *model, const CylLayer *layer, const CylLayerSpec *spec, CylAlong *along) {
     const CylValue *x = &model->values[layer->x];
-    int32_t axis;
-    CYL_TRY(cyl_spec_whole(spec, "axis", 0, x->rank + x->has_time - 1, &axis));
+    CYL_TRY(cyl_spec_whole(spec, "axis", 0, x->rank + x->has_time - 1, &along->axis));
+    const int32_t axis = along->axis;
     along->over_time = x->has_time && axis == 0;
     along->outer = along->inner = 1;
     for (int32_t i = 0; i < x->rank; i++) {

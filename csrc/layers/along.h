@@ -16,6 +16,7 @@ enum { CYL_LINES = 16 };
    numbers along it. */
 typedef struct {
     bool over_time;
+    int32_t axis;               /* of x, the time counted */
     int64_t outer, size, inner; /* over time the size is the number of steps of the run, and not known here */
 } CylAlong;
 

@@ -12,11 +12,17 @@
  * padding of the columns or the filters are as many vectors of channels, from copies of the rows: each is copied once,
  * when the first window needs it, over one that no window needs any more. What is copied is copied with the subnormal
  * rule, so that an input need not be looked through before.
+ *
+ * What follows is computed as soon as the rows are there that it needs, which lie in the first cache, so that what lies
+ * between is never stored as a whole: a pooling that takes maxima of windows side by side, of rows, of columns or of
+ * both, if each window lies within a piece; and the exchange of columns and filters.
  */
 #include "cylstm.h"
 #include "kernels/kernels.h"
 #include "layers/convolution.h"
 #include "layers/layers.h"
+#include "layers/pool1d.h"
+#include "layers/rearrange.h"
 #include "model/model.h"
 #include "model/spec.h"
 #include "model/status.h"
@@ -37,6 +43,10 @@ typedef struct {
     bool is_copied;                                  /* windows are read from copies of rows */
     CylActivationSpec activation;                    /* its own: that of the convolution may be a follower's */
     const CylLayer *follower;                        /* the first one that is left to follow */
+    const CylLayer *pool, *pooled;                   /* the first pooling, and the first layer behind one; NULL */
+    const CylLayer *moved;                           /* the first layer that moves numbers; NULL */
+    bool is_turned;                                  /* y has columns and filters exchanged */
+    int32_t pool_rows, pool_columns;                 /* of a window; 1 and 1 without a pooling */
     int32_t input_rows, output_rows;                 /* 0 where the rows are the time */
     int32_t input_columns, output_columns, row_size; /* row_size: the numbers of a row of x */
 } Conv;
@@ -70,10 +80,19 @@ static uint64_t copied_of(const Conv *conv, int64_t outputs) {
     return size % 1024 ? size : cyl_size_add(size, 16);
 }
 
+/* the numbers of a row of outputs, before a pooling */
+static int64_t line_of(const Conv *conv) { return (int64_t)conv->output_columns * conv->convolution.filters; }
+
 /* the numbers of a thread's copies, or of the one row of zeros where there are none */
-static uint64_t scratch_of(const Conv *conv) {
+static uint64_t copies_of(const Conv *conv) {
     return conv->is_copied ? cyl_size_mul(copied_of(conv, conv->output_columns), (uint64_t)conv->rows.reach)
                            : (uint64_t)conv->row_size;
+}
+
+/* the numbers of a thread's scratch: those, the rows of a pooling's window, and a row that is turned */
+static uint64_t scratch_of(const Conv *conv) {
+    const uint64_t lines = (uint64_t)(conv->pool ? conv->pool_rows : 0) + (uint64_t)conv->is_turned;
+    return cyl_size_add(copies_of(conv), cyl_size_mul((uint64_t)line_of(conv), lines));
 }
 
 static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
@@ -116,11 +135,72 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     return history > (1 << 28) ? CYL_E_OPTION : CYL_OK;
 }
 
+/* what a layer behind a convolution does with its rows */
+typedef enum { OTHER = 0, NUMBER_BY_NUMBER, POOLS_ROWS, POOLS_COLUMNS, TURNS, RESHAPES } Role;
+
+/* The role of a layer; of a pooling the size of its windows, which lie side by side. */
+static Role role_of(const CylModel *model, const CylLayer *layer, const CylLayer *next, int32_t *size) {
+    const CylValue *y = &model->values[layer->outputs[0]], *values = model->values;
+    const int32_t rows = y->rank - 3 + y->has_time; /* the axis of the rows */
+    int32_t axis = -1;
+    if (next->kind->may_follow) {
+        const bool is_one_axis = values[next->inputs[0]].axis == values[next->outputs[0]].axis;
+        return is_one_axis && next->kind->may_follow(next) ? NUMBER_BY_NUMBER : OTHER;
+    }
+    if (next->kind == &cyl_layer_pool1d) {
+        *size = cyl_pool_maxima(next, &axis);
+        /* each window lies within a piece, and its rows in the first cache */
+        const bool is_short = *size > 0 && !next->kept_size && (axis != rows || *size <= 8);
+        return !is_short ? OTHER : axis == rows ? POOLS_ROWS : axis == rows + 1 ? POOLS_COLUMNS : OTHER;
+    }
+    if (next->kind == &cyl_layer_permute) {
+        return cyl_is_transposition(next) && !((const Conv *)layer->data)->is_framed ? TURNS : OTHER;
+    }
+    return next->kind == &cyl_layer_reshape && cyl_is_in_place(model, next) ? RESHAPES : OTHER;
+}
+
+/* Behind each other: layers number by number, a pooling of rows and one of columns, layers number by number, columns
+   and filters the other way round, and other axes for the same numbers. */
+static bool may_take(const CylModel *model, const CylLayer *layer, const CylLayer *next) {
+    int32_t size;
+    const Role role = role_of(model, layer, next, &size);
+    bool is_pooled = false, is_changed = false;
+    if (role == OTHER) {
+        return false;
+    }
+    for (const CylLayer *other = layer->follower; other; other = other->follower) {
+        const Role before = role_of(model, layer, other, &size);
+        if (before >= TURNS && role <= before) {
+            return false;
+        }
+        is_changed = is_changed || (is_pooled && before == NUMBER_BY_NUMBER);
+        is_pooled = is_pooled || before == POOLS_ROWS || before == POOLS_COLUMNS;
+        if ((role == POOLS_ROWS || role == POOLS_COLUMNS) && (before == role || is_changed)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A relu that follows ends the product, which gives the same bits: of what the subnormal rule leaves it makes nothing
    that the rule would change. */
 static CylStatus finish(const CylModel *model, CylLayer *layer) {
-    (void)model;
     Conv *conv = layer->data;
+    int32_t size;
+    conv->pool = conv->pooled = conv->moved = NULL;
+    conv->pool_rows = conv->pool_columns = 1;
+    conv->is_turned = false;
+    for (const CylLayer *next = layer->follower; next; next = next->follower) {
+        const Role role = role_of(model, layer, next, &size);
+        if (role == POOLS_ROWS || role == POOLS_COLUMNS) {
+            conv->pool = conv->pool ? conv->pool : next;
+            conv->pooled = next->follower;
+            *(role == POOLS_ROWS ? &conv->pool_rows : &conv->pool_columns) = size;
+        } else if (role >= TURNS) {
+            conv->moved = conv->moved ? conv->moved : next;
+            conv->is_turned = conv->is_turned || role == TURNS;
+        }
+    }
     conv->follower = layer->follower;
     conv->convolution.activation = conv->activation;
     if (conv->activation.id == CYL_ACT_LINEAR && conv->follower && conv->follower->kind == &cyl_layer_activation) {
@@ -139,7 +219,8 @@ static size_t bind(const CylModel *model, const CylLayer *layer, CylWorkspace *w
     CylLayerState state = {0};
     state.h[0] = cyl_kept_place(model, layer, workspace, memory, &used);
     state.scratch = cyl_place(memory, &used, workspace->threads, scratch_of(conv), real);
-    state.bound = cyl_place(memory, &used, workspace->threads, (uint64_t)conv->convolution.kernel_rows, sizeof(void *));
+    const uint64_t taps = (uint64_t)conv->convolution.kernel_rows + (uint64_t)conv->pool_rows;
+    state.bound = cyl_place(memory, &used, workspace->threads, taps, sizeof(void *));
     if (memory) {
         workspace->states[layer->index] = state;
     }
@@ -192,23 +273,40 @@ static void copy_rows(const CylModel *model, const Conv *conv, const Image *imag
     copies->next = end;
 }
 
+/* `count` numbers that begin and end with a last axis, by the followers from `first` to before `end` */
+static void follow(const CylModel *model, const CylLayer *first, const CylLayer *end, char *y, int64_t count) {
+    for (const CylLayer *next = first; next != end; next = next->follower) {
+        next->kind->follow(model, next, y, count);
+    }
+}
+
 static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team) {
     const Conv *conv = layer->data;
     const CylConvolution *convolution = &conv->convolution;
     const bool is_framed = conv->is_framed;
     CylLayerState *state = &workspace->states[layer->index];
     const int64_t steps = cyl_steps(workspace, layer->x), channels = convolution->channels;
-    const int64_t outputs = is_framed ? conv->output_rows : cyl_steps(workspace, layer->y);
+    const int64_t filters = convolution->filters, pool_rows = conv->pool_rows, pool_columns = conv->pool_columns;
+    /* of y; the rows and columns that fill no window of a pooling are not computed */
+    const int64_t outputs = (is_framed ? conv->output_rows : cyl_steps(workspace, layer->outputs[0])) / pool_rows;
+    const int64_t output_columns = conv->output_columns / pool_columns * pool_columns;
     const int64_t frames = is_framed ? steps : 1, all = workspace->rows * frames * outputs;
     /* parts of rows only where there are too few rows for the threads; 0 rows of a piece that ends no window */
-    int64_t parts = all > 0 && all < team->threads ? (team->threads + all - 1) / all : 1;
-    parts = parts < conv->output_columns ? parts : conv->output_columns;
-    const int64_t width = (conv->output_columns + parts - 1) / parts;
-    const void **taps = (const void **)state->bound + (int64_t)team->thread * convolution->kernel_rows;
+    int64_t parts = all > 0 && all < team->threads && !conv->is_turned ? (team->threads + all - 1) / all : 1;
+    parts = parts < output_columns / pool_columns ? parts : output_columns / pool_columns;
+    const int64_t width = (output_columns / pool_columns + parts - 1) / parts * pool_columns;
+    const void **taps = (const void **)state->bound + (int64_t)team->thread * (convolution->kernel_rows + pool_rows);
+    const void **lines = taps + convolution->kernel_rows;
     char *scratch =
         cyl_at(model, state->scratch, team->thread * (int64_t)scratch_of(conv)); /* a row of zeros at first */
     const CylWindows windows = {taps, convolution->kernel_rows, convolution->kernel_columns,
                                 conv->columns.dilation * channels, conv->columns.stride * channels};
+    const CylWindows pooled = {lines, conv->pool_rows, conv->pool_columns, filters, pool_columns * filters};
+    char *turned = cyl_at(model, scratch, (int64_t)copies_of(conv));
+    char *line = cyl_at(model, turned, conv->is_turned ? line_of(conv) : 0);
+    for (int64_t k = 0; k < pool_rows; k++) {
+        lines[k] = cyl_at(model, line, k * line_of(conv));
+    }
     Copies copies = {.data = scratch, .image = -1, .begin = -1};
     Image image = {.rows = is_framed ? conv->input_rows : steps,
                    .kept_rows = is_framed ? 0 : cyl_kept_steps(model, layer)};
@@ -219,34 +317,45 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         image.before = (conv->rows.padding == CYL_PAD_SAME ? image.before : 0) - cyl_first_window(layer, workspace);
     }
     CylItems items;
-    for (int64_t j = cyl_items(&items, workspace, team, all * parts, width * cyl_convolution_work(convolution));
-         cyl_goes_on(&items, j); j++) {
+    const int64_t work = width * cyl_convolution_work(convolution) * pool_rows;
+    for (int64_t j = cyl_items(&items, workspace, team, all * parts, work); cyl_goes_on(&items, j); j++) {
         const int64_t n = j / parts / outputs, row = n / frames, frame = n % frames, r = j / parts % outputs;
-        const int64_t begin = j % parts * width, first = r * conv->rows.stride;
-        const int64_t end = begin + width < conv->output_columns ? begin + width : conv->output_columns;
+        const int64_t begin = j % parts * width;
+        const int64_t end = begin + width < output_columns ? begin + width : output_columns;
         if (begin >= end) {
             continue;
         }
         image.x = cyl_step_at(workspace, layer->x, row, frame);
         image.kept = cyl_kept_row(model, layer, workspace, row);
-        if (conv->is_copied) {
-            if (copies.image != n || copies.begin != begin) {
-                begin_copies(model, conv, &copies, n, begin, end);
-            }
-            copy_rows(model, conv, &image, &copies, first, first + conv->rows.reach);
-        }
-        for (int32_t i = 0; i < convolution->kernel_rows; i++) {
-            const int64_t tap = first + (int64_t)i * conv->rows.dilation;
-            const char *from = conv->is_copied ? NULL : row_of(model, conv, &image, tap - image.before);
-            taps[i] = conv->is_copied ? cyl_at(model, copies.data, tap % conv->rows.reach * copies.row_size)
-                      : from          ? cyl_at(model, from, begin * windows.stride)
-                                      : scratch;
+        if (conv->is_copied && (copies.image != n || copies.begin != begin)) {
+            begin_copies(model, conv, &copies, n, begin, end);
         }
         char *y = cyl_step_at(workspace, layer->y, row, frame);
-        y = cyl_at(model, y, (r * conv->output_columns + begin) * convolution->filters);
-        cyl_convolve(model, convolution, &windows, y, convolution->filters, end - begin);
-        for (const CylLayer *next = conv->follower; next; next = next->follower) {
-            next->kind->follow(model, next, y, (end - begin) * convolution->filters);
+        y = cyl_at(model, y, (r * output_columns + begin) / pool_columns * filters);
+        char *whole = conv->is_turned ? turned : y;
+        for (int64_t k = 0; k < pool_rows; k++) {
+            const int64_t first = (r * pool_rows + k) * conv->rows.stride;
+            if (conv->is_copied) {
+                copy_rows(model, conv, &image, &copies, first, first + conv->rows.reach);
+            }
+            for (int32_t i = 0; i < convolution->kernel_rows; i++) {
+                const int64_t tap = first + (int64_t)i * conv->rows.dilation;
+                const char *from = conv->is_copied ? NULL : row_of(model, conv, &image, tap - image.before);
+                taps[i] = conv->is_copied ? cyl_at(model, copies.data, tap % conv->rows.reach * copies.row_size)
+                          : from          ? cyl_at(model, from, begin * windows.stride)
+                                          : scratch;
+            }
+            char *to = conv->pool ? cyl_at(model, line, k * line_of(conv)) : whole;
+            cyl_convolve(model, convolution, &windows, to, filters, end - begin);
+            follow(model, conv->follower, conv->pool ? conv->pool : conv->moved, to, (end - begin) * filters);
+        }
+        const int64_t count = (end - begin) / pool_columns;
+        if (conv->pool) {
+            model->kernels->largest(&pooled, count, whole, filters);
+            follow(model, conv->pooled, conv->moved, whole, count * filters);
+        }
+        if (conv->is_turned) {
+            cyl_transpose(model, turned, count, filters, y);
         }
     }
     if (image.kept_rows > 0 && cyl_has_later_run(layer, workspace)) {
@@ -260,4 +369,4 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
 }
 
 const CylLayerKind cyl_layer_conv2d = {
-    .prepare = prepare, .finish = finish, .bind = bind, .run = run, .is_followed = true};
+    .prepare = prepare, .finish = finish, .bind = bind, .run = run, .may_take = may_take};

@@ -8,6 +8,7 @@
 #include "kernels/kernels.h"
 #include "layers/along.h"
 #include "layers/layers.h"
+#include "layers/pool1d.h"
 #include "model/model.h"
 #include "model/spec.h"
 #include "model/status.h"
@@ -100,6 +101,15 @@ static void pool_step(const CylModel *model, const Pool *pool, const char *x, in
     }
 }
 
+int32_t cyl_pool_maxima(const CylLayer *layer, int32_t *axis) {
+    const Pool *pool = layer->data;
+    const CylTime1d *time = &pool->time;
+    *axis = pool->along.axis;
+    const bool is_side_by_side = time->dilation == 1 && time->stride == time->kernel && !time->before && !time->after &&
+                                 time->padding != CYL_PAD_SAME;
+    return pool->is_max && is_side_by_side ? time->kernel : 0;
+}
+
 /* how many of `count` windows, the first of which begins at step `start`, end before step `steps`; 0 if none */
 static int64_t windows_within(const CylTime1d *time, int64_t start, int64_t steps, int64_t count) {
     const int64_t room = steps - start - time->reach, within = room < 0 ? 0 : room / time->stride + 1;
@@ -130,8 +140,10 @@ static void run(const CylModel *model, const CylLayer *layer, CylWorkspace *work
         count = outputs - t < items.end - j ? outputs - t : items.end - j;
         count = pool->is_max && start >= earliest ? windows_within(&pool->time, start, size, count) : 0;
         if (count > 0) {
-            model->kernels->largest(cyl_at(model, x, start * inner), pool->time.kernel, pool->time.dilation * inner,
-                                    count, pool->time.stride * inner, y, inner);
+            const void *taps = cyl_at(model, x, start * inner);
+            const CylWindows windows = {&taps, 1, pool->time.kernel, pool->time.dilation * inner,
+                                        pool->time.stride * inner};
+            model->kernels->largest(&windows, count, y, inner);
         } else {
             pool_step(model, pool, x, earliest, size, start, y, inner);
             count = 1;

@@ -7,6 +7,7 @@
  */
 #include "cylstm.h"
 #include "layers/layers.h"
+#include "layers/rearrange.h"
 #include "model/model.h"
 #include "model/spec.h"
 #include "model/status.h"
@@ -276,10 +277,57 @@ typedef struct {
     int32_t plain; /* axes from this one on are copied as they are */
 } Move;
 
+#ifdef __clang__
+#define SHUFFLED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLED(a, b, ...) __builtin_shuffle(a, b, (FourPlaces){__VA_ARGS__})
+#endif
+
+typedef float Four __attribute__((vector_size(16)));
+typedef int32_t FourPlaces __attribute__((vector_size(16)));
+
+static inline Four load_four(const float *x) {
+    Four four;
+    memcpy(&four, x, sizeof four);
+    return four;
+}
+
+static inline void store_four(float *y, Four four) { memcpy(y, &four, sizeof four); }
+
+/* y[j*count + i] = x[j + i*inner], 4 x 4 of them */
+static inline void transpose_block(const float *x, int64_t inner, float *y, int64_t count) {
+    const Four x0 = load_four(x), x1 = load_four(x + inner), x2 = load_four(x + 2 * inner);
+    const Four x3 = load_four(x + 3 * inner);
+    const Four low0 = SHUFFLED(x0, x1, 0, 4, 1, 5), low2 = SHUFFLED(x2, x3, 0, 4, 1, 5);
+    const Four high0 = SHUFFLED(x0, x1, 2, 6, 3, 7), high2 = SHUFFLED(x2, x3, 2, 6, 3, 7);
+    store_four(y, SHUFFLED(low0, low2, 0, 1, 4, 5));
+    store_four(y + count, SHUFFLED(low0, low2, 2, 3, 6, 7));
+    store_four(y + 2 * count, SHUFFLED(high0, high2, 0, 1, 4, 5));
+    store_four(y + 3 * count, SHUFFLED(high0, high2, 2, 3, 6, 7));
+}
+#undef SHUFFLED
+
+/* y[j][i] = x[j + i*inner], of (rows, count) */
+static void transpose(const float *x, int64_t inner, float *y, int64_t rows, int64_t count) {
+    const int64_t blocks = rows / 4 * 4, columns = count / 4 * 4;
+    for (int64_t j = 0; j < blocks; j += 4) {
+        for (int64_t i = 0; i < columns; i += 4) {
+            transpose_block(x + j + i * inner, inner, y + j * count + i, count);
+        }
+    }
+    for (int64_t j = 0; j < rows; j++) {
+        for (int64_t i = j < blocks ? columns : 0; i < count; i++) {
+            y[j * count + i] = x[j + i * inner];
+        }
+    }
+}
+
 /* y[j][i] = x[j*outer + i*inner], of (rows, count) */
 static void gather(const CylModel *model, const char *x, int64_t outer, int64_t inner, char *y, int64_t rows,
                    int64_t count) {
-    if (model->kernels->real_size == sizeof(float)) {
+    if (model->kernels->real_size == sizeof(float) && outer == 1 && count >= 4) {
+        transpose((const float *)x, inner, (float *)y, rows, count);
+    } else if (model->kernels->real_size == sizeof(float)) {
         for (int64_t j = 0; j < rows; j++) {
             for (int64_t i = 0; i < count; i++) {
                 ((float *)y)[j * count + i] = ((const float *)x)[j * outer + i * inner];
@@ -292,6 +340,21 @@ static void gather(const CylModel *model, const char *x, int64_t outer, int64_t 
             }
         }
     }
+}
+
+void cyl_transpose(const CylModel *model, const char *x, int64_t rows, int64_t columns, char *y) {
+    gather(model, x, 1, columns, y, columns, rows);
+}
+
+bool cyl_is_transposition(const CylLayer *layer) {
+    const Map *map = layer->data;
+    return layer->kind == &cyl_layer_permute && layer->time_kind == CYL_TIME_KEPT && map->rank == 3 &&
+           map->from[0] == 0 && map->from[1] == 2;
+}
+
+bool cyl_is_in_place(const CylModel *model, const CylLayer *layer) {
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
+    return layer->kind == &cyl_layer_reshape && x->axis == y->axis && x->features == y->features;
 }
 
 /* The first number of x that an axis of the result takes if it takes all of them one after the other, else -1. */

@@ -310,15 +310,17 @@ static void run_softmax(const CylModel *model, const CylLayer *layer, CylWorkspa
         char *y = cyl_step_at(workspace, layer->y, j / pieces, j % pieces);
         for (int64_t at = 0; at < softmax->along.outer * inner; at++) {
             int64_t first = cyl_along_first(&softmax->along, size, at);
-            for (int64_t i = 0; i < size; i++) {
+            const char *from = inner == 1 ? cyl_at(model, x, first) : line;
+            char *to = inner == 1 ? cyl_at(model, y, first) : line;
+            for (int64_t i = 0; i < size && inner != 1; i++) {
                 memcpy(cyl_at(model, line, i), cyl_at(model, x, first + i * inner), real);
             }
             if (softmax->is_log) {
-                model->kernels->log_softmax(line, line, size);
+                model->kernels->log_softmax(from, to, size);
             } else {
-                model->kernels->activate(&spec, line, line, size, false);
+                model->kernels->activate(&spec, from, to, size, false);
             }
-            for (int64_t i = 0; i < size; i++) {
+            for (int64_t i = 0; i < size && inner != 1; i++) {
                 memcpy(cyl_at(model, y, first + i * inner), cyl_at(model, line, i), real);
             }
         }

@@ -118,9 +118,9 @@ typedef struct {
      * reads late values but nothing chunked runs once, after the last piece; one that reads neither, with the first.
      */
     void (*run)(const CylModel *model, const CylLayer *layer, CylWorkspace *workspace, const CylTeam *team);
-    /* The layer writes y in parts, and lets each be followed by `follow` of its followers, in their order. It has one
-       output. */
-    bool is_followed;
+    /* Whether the layer can compute `next` too, which reads its output or that of its last follower so far, and then is
+       a follower as well. The layer writes y in parts, and has one output. NULL for kinds that nothing follows. */
+    bool (*may_take)(const CylModel *model, const CylLayer *layer, const CylLayer *next);
     /* Whether a layer with one input and one output computes each number from the same number of x and its place in the
        last axis, so that it may follow the layer that writes x; and what `run` does, in place, for `count` numbers that
        begin and end with a last axis. Both NULL for other kinds. */

@@ -288,12 +288,11 @@ static CylLayer *only_reader(CylModel *model, int32_t value) {
 static void plan_followers(CylModel *model) {
     for (int32_t n = 0; n < model->layer_count; n++) {
         CylLayer *layer = &model->layers[n], *last = layer, *next;
-        if (!layer->kind->is_followed) {
+        if (!layer->kind->may_take) {
             continue;
         }
-        while ((next = only_reader(model, last->outputs[0])) && next->kind->may_follow && next->input_count == 1 &&
-               next->output_count == 1 && next->kind->may_follow(next) &&
-               model->values[next->outputs[0]].axis == model->values[last->outputs[0]].axis) {
+        while ((next = only_reader(model, last->outputs[0])) && next->input_count == 1 && next->output_count == 1 &&
+               layer->kind->may_take(model, layer, next)) {
             model->values[last->outputs[0]].is_passed = true;
             last->follower = next;
             next->is_follower = true;
@@ -312,7 +311,7 @@ CylStatus cyl_model_plan(CylModel *model) {
         CylLayer *layer = &model->layers[i];
         layer->follower = NULL;
         layer->is_follower = false;
-        layer->y = layer->kind->is_followed ? layer->outputs[0] : layer->y;
+        layer->y = layer->kind->may_take ? layer->outputs[0] : layer->y;
     }
     int32_t chunked = 0, constant = 0; /* inputs without time, which each call of a stream has as a whole */
     model->input_reals = 0;

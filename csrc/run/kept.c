@@ -22,7 +22,8 @@ int64_t cyl_kept_steps(const CylModel *model, const CylLayer *layer) {
 
 int64_t cyl_first_window(const CylLayer *layer, const CylWorkspace *workspace) {
     const CylValue *values = workspace->model->values;
-    const int64_t x = workspace->begins[values[layer->x].axis], y = workspace->begins[values[layer->y].axis];
+    const int32_t y_value = layer->follower ? layer->outputs[0] : layer->y; /* what follows may have another time */
+    const int64_t x = workspace->begins[values[layer->x].axis], y = workspace->begins[values[y_value].axis];
     return y * layer->rule.divide - layer->pads_before - x;
 }
 

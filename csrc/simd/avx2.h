@@ -87,6 +87,10 @@ static inline V v_zero_below(V x, float least) { return (V){zero_below_half(x.a,
 static inline V v_select(M m, V x, V y) {
     return (V){_mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b)};
 }
+#define HAVE_LARGER
+/* the second operand is the result where either is NaN, and NaN stays so with more bits set */
+static inline __m256 larger_half(__m256 x, __m256 y) { return _mm256_or_ps(_mm256_max_ps(x, y), _mm256_max_ps(y, x)); }
+static inline V v_larger(V x, V y) { return (V){larger_half(x.a, y.a), larger_half(x.b, y.b)}; }
 
 #include "common.h"
 

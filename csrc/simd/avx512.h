@@ -50,6 +50,10 @@ static inline V v_zero_below(V a, float least) {
     return _mm512_maskz_mov_ps(_mm512_cmpge_epi32_mask(magnitude, threshold), a);
 }
 static inline V v_select(M m, V a, V b) { return _mm512_mask_blend_ps(m, b, a); }
+#define HAVE_LARGER
+static inline V v_larger(V a, V b) {
+    return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
+}
 #define HAVE_KEPT
 static inline V v_kept(V a) {
     __asm__("" : "+v"(a));

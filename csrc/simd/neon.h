@@ -88,6 +88,10 @@ static inline Q q_sqrt(Q x) {
 #include "quarters.h"
 
 #ifdef __aarch64__
+#define HAVE_LARGER
+static inline V v_larger(V x, V y) {
+    return (V){vmaxq_f32(x.a, y.a), vmaxq_f32(x.b, y.b), vmaxq_f32(x.c, y.c), vmaxq_f32(x.d, y.d)};
+}
 /* vminq_f32 and vmaxq_f32 choose otherwise between -0 and +0, which are not asked for here */
 static inline Q q_clamp(Q x, Q low, Q high) { return vmaxq_f32(low, vminq_f32(high, x)); }
 static inline V v_clamp(V x, float low, float high) {

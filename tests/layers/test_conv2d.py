@@ -185,6 +185,92 @@ def test_layers_that_follow_a_convolution_give_the_bits_of_each_by_itself(kinds,
     np.testing.assert_array_equal(bits(np.concatenate(pieces, axis=1)), bits(together))
 
 
+ROWS, COLUMNS = {"axis": 0, "pool": 2, "stride": 2}, {"axis": 1, "pool": 2, "stride": 2}
+RELU, TURN, FLAT = {"activation": "relu"}, {"order": "021"}, {"shape": "time,-1"}
+
+#: layers behind a convolution that pool its rows or move its numbers: some of them it computes itself
+MOVING = {
+    "rows": [("pool1d", ROWS)],
+    "columns": [("pool1d", COLUMNS)],
+    "rows and columns": [("pool1d", ROWS), ("pool1d", COLUMNS)],
+    "columns and rows": [("pool1d", COLUMNS), ("pool1d", ROWS)],
+    "three rows and five columns": [
+        ("pool1d", {"axis": 0, "pool": 3, "stride": 3}), ("pool1d", {"axis": 1, "pool": 5, "stride": 5})
+    ],
+    "nine rows": [("pool1d", {"axis": 0, "pool": 9, "stride": 9})],
+    "rows twice": [("pool1d", ROWS), ("pool1d", ROWS)],
+    "filters": [("pool1d", {"axis": 2, "pool": 2, "stride": 2})],
+    "windows that overlap": [("pool1d", {"axis": 1, "pool": 3, "stride": 2})],
+    "windows apart": [("pool1d", {"axis": 0, "pool": 2, "stride": 3})],
+    "windows with gaps": [("pool1d", {"axis": 1, "pool": 2, "stride": 2, "dilation": 2})],
+    "the average": [("pool1d", {**COLUMNS, "mode": "average"})],
+    "padded columns": [("pool1d", {**COLUMNS, "padding": "same"})],
+    "one column more": [("pool1d", {**COLUMNS, "ceil_mode": True})],
+    "between activations": [("activation", RELU), ("pool1d", COLUMNS), ("activation", {"activation": "tanh"})],
+    "an activation between": [("pool1d", ROWS), ("activation", {"activation": "elu"}), ("pool1d", COLUMNS)],
+    "turned": [("permute", TURN)],
+    "turned and flat": [("activation", RELU), ("permute", TURN), ("reshape", FLAT)],
+    "pooled, turned and flat": [
+        ("pool1d", ROWS), ("pool1d", COLUMNS), ("activation", {"activation": "sigmoid"}), ("permute", TURN),
+        ("reshape", FLAT),
+    ],
+    "flat": [("pool1d", COLUMNS), ("reshape", FLAT)],
+    "turned twice": [("permute", TURN), ("permute", TURN)],
+    "pooled when turned": [("permute", TURN), ("pool1d", COLUMNS)],
+    "a softmax when flat": [("reshape", FLAT), ("activation", {"activation": "softmax"})],
+    "an activation when turned": [("permute", TURN), ("activation", RELU)],
+}  # fmt: skip
+
+
+def moving_graph(layers, has_all, is_framed):
+    """A convolution with `layers` behind it; what lies between is an output too if `has_all`."""
+    rng = np.random.default_rng(3)
+    builder = GraphBuilder()
+    weights = {"weight": weight(rng, 17, 3, 3, 3), "bias": weight(rng, 17)}
+    padding = {"pad_left": 1, "pad_right": 1, "padding": "same" if is_framed else "causal"}
+    y = builder.input("x", (None, *([11] if is_framed else []), 19, 3))
+    y = builder.add("conv2d", "conv", {"x": y}, weights, padding)["y"]
+    for number, (kind, options) in enumerate(layers):
+        if has_all:
+            builder.output(y)
+        if is_framed and "axis" in options:
+            options = {**options, "axis": options["axis"] + 1}
+        elif is_framed and kind == "permute":
+            options = {"order": "0132"}
+        y = builder.add(kind, f"{kind}{number}", {"x": y}, options=options)["y"]
+    builder.output(y)
+    return builder.build()
+
+
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("is_framed", [False, True], ids=["rows", "images"])
+@pytest.mark.parametrize("layers", MOVING.values(), ids=list(MOVING))
+def test_poolings_and_moves_behind_a_convolution_give_the_bits_of_each_by_itself(layers, is_framed, engine):
+    models = [cylstm.Model(moving_graph(layers, has_all, is_framed), engine=engine) for has_all in (False, True)]
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(3, 6, 11, 19, 3) if is_framed else (3, 37, 19, 3)).astype("f")
+    x[0, 2:5] = np.float32(2.0**-39)  # some sums are below the threshold
+    wrong = x.copy()
+    wrong[1, 3, 7, 1] = np.nan
+    wrong[2, 4, 6] = np.inf
+    for given in (x, wrong):
+        together = models[0].predict(given, threads=1)
+        *_, apart = models[1].predict(given, threads=1)
+        np.testing.assert_array_equal(bits(together), bits(apart))
+        for threads in (2, 5):
+            np.testing.assert_array_equal(bits(models[0].predict(given, threads=threads)), bits(together))
+        np.testing.assert_array_equal(bits(models[0].predict(given[:1], threads=3)), bits(together[:1]))
+    assert np.isnan(together[1]).any()
+    (*_, expected), _ = reference.predict(models[1].graph, x)
+    together = models[0].predict(x)
+    np.testing.assert_allclose(together, expected, rtol=0, atol=1e-5 * max(1.0, np.abs(expected).max()))
+    if models[0].can_stream:
+        stream, multiple = models[0].stream(3), models[0]._packed.step_multiple
+        pieces = [stream.run(x[:, at : at + multiple]) for at in range(0, x.shape[1] - multiple + 1, multiple)]
+        found = np.concatenate(pieces, axis=1)
+        np.testing.assert_array_equal(bits(found), bits(together[:, : found.shape[1]]))
+
+
 @pytest.mark.parametrize(
     "shape, weight_shape, options, error, message",
     [
@@ -212,3 +298,15 @@ def test_a_convolution_that_looks_ahead_says_why_it_does_not_stream(rng):
         model.stream()
     model = cylstm.Model(graph_of(rng, conv2d(kernel=(3, 1), stride_rows=2)))
     assert model.stream().warm_up == 2
+
+
+def test_a_pooling_whose_windows_lie_in_two_chunks_of_a_stream_gives_the_bits_of_the_whole(rng):
+    builder = GraphBuilder()
+    weights = {"weight": weight(rng, 17, 2, 3, 3)}
+    y = builder.add("conv2d", "conv", {"x": builder.input("x", (None, 19, 3))}, weights)["y"]
+    builder.output(builder.add("pool1d", "pool", {"x": y}, options=ROWS)["y"])
+    model = cylstm.Model(builder.build())
+    x = rng.normal(size=(3, 24, 19, 3)).astype("f")
+    stream = model.stream(3)
+    found = np.concatenate([stream.run(x[:, at : at + 4]) for at in range(0, 24, 4)], axis=1)
+    np.testing.assert_array_equal(bits(found), bits(model.predict(x)))
