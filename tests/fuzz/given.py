@@ -222,7 +222,7 @@ def fuzz_names(data: bytes, folder: Path) -> None:
     rng = np.random.default_rng(1)
     builder = GraphBuilder()
     x = builder.input(names[0] or "x", (None, 2))
-    weights = {"weight_ih": rng.normal(size=(12, 2)), "weight_hh": rng.normal(size=(12, 3))}
+    weights = {role: rng.normal(size=(12, k)).astype(np.float32) for role, k in (("weight_ih", 2), ("weight_hh", 3))}
     builder.output(builder.add("lstm", names[1] or "lstm", {"x": x}, weights)["y"])
     model = cylstm.Model(builder.build({names[2]: names[3], "more": [names[2]]}))
     path = folder / "names.cylstm"

@@ -36,6 +36,11 @@ def _set_timers(work: float, wait: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, wait)
 
 
+def _most_memory() -> int:
+    """The most memory that this process has had at one time, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def seeds(name: str) -> list[bytes]:
     """All that fuzzing of a target starts from: files as they should be, what was kept, and what once went wrong."""
     return [
@@ -59,6 +64,7 @@ class Observer:
         self.name, self.runs = name, 0
         self.finds: dict[str, Path] = {}
         self._has_timer = has_timer
+        self._most = _most_memory()
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
         if has_timer:
             signal.signal(signal.SIGPROF, _hangs)
@@ -66,7 +72,6 @@ class Observer:
 
     def __call__(self, data: bytes) -> None:
         self.runs += 1
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         try:
             if self._has_timer:
                 _set_timers(MOST_SECONDS, MOST_WAIT)
@@ -76,7 +81,8 @@ class Observer:
         finally:
             if self._has_timer:
                 _set_timers(0, 0)
-        growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+        before, self._most = self._most, _most_memory()
+        growth = self._most - before
         if growth > MOST_GROWTH:
             self._keep(data, MemoryError(f"{growth:,} bytes more than before"))
 
