@@ -261,3 +261,13 @@ def test_a_pooling_moves_on_by_its_strides(tmp_path, rng, name, of, strides):
     x = rng.normal(size=(4, 9, 3)).astype(np.float32)
     expected = [of(x[:, t : t + 2].astype("f8"), axis=1) for t in range(0, 8, strides)]
     np.testing.assert_allclose(found.predict(x), np.stack(expected, 1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_a_normalization_and_its_way_back_are_of_the_root_of_the_variance(tmp_path, rng, invert):
+    mean, variance = [0.5, -1.25, 2.0], [4.0, 0.25, 2.25]
+    layer = keras_layer("Normalization", "l", axis=[-1], mean=mean, variance=variance, invert=invert)
+    found = cylstm.load(write_keras(tmp_path / "a.keras", keras_model(keras_input(None, 3), layer), {}))
+    x = rng.normal(size=(4, 6, 3)).astype(np.float32)
+    expected = x * np.sqrt(variance) + mean if invert else (x - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(found.predict(x), expected, rtol=0, atol=4e-6)
