@@ -190,6 +190,25 @@ static void rows_of_int8_are_whole_numbers_with_a_scale(void) {
     }
 }
 
+/* of scales of few bits, whose halves are floats */
+static void a_number_between_two_whole_ones_becomes_the_even_one(void) {
+    static const float halves[] = {127.0f, 0.5f, 1.5f, 2.5f, 62.5f, 63.5f, -0.5f, -1.5f, -2.5f, 125.5f, 126.5f};
+    static const int expected[] = {127, 0, 2, 2, 62, 64, 0, -2, -2, 126, 126};
+    enum { COUNT = sizeof halves / sizeof *halves };
+    static const float scales[] = {1.0f, 0x1.8p-20f, 0x1.4p9f};
+    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+        Int8Row row;
+        float x[COUNT];
+        for (int k = 0; k < COUNT; k++) {
+            x[k] = halves[k] * scales[s];
+        }
+        CHECK(pack_int8(&row, x, COUNT) == CYL_OK && row.scale == scales[s], "a scale of %a", (double)row.scale);
+        for (int k = 0; k < COUNT; k++) {
+            CHECK(int8_at(&row, k) == expected[k], "%g becomes %d", (double)halves[k], int8_at(&row, k));
+        }
+    }
+}
+
 /* one layer of `units`, over more features than units, so that no two sizes are equal */
 static Network *one_layer(int kind, int32_t units) {
     Network *network = network_create();
@@ -542,6 +561,7 @@ static void what_has_no_such_weights_refuses_them(void) {
 int main(void) {
     RUN(floats_are_rounded_to_the_nearest_number_of_their_type);
     RUN(rows_of_int8_are_whole_numbers_with_a_scale);
+    RUN(a_number_between_two_whole_ones_becomes_the_even_one);
     RUN(the_rounding_mode_of_the_caller_changes_nothing);
     RUN(matrices_take_the_bytes_of_their_type_and_all_else_stays_real);
     RUN(packed_arrays_keep_their_type);
