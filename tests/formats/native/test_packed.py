@@ -20,9 +20,12 @@ from cylstm.graph.builder import GraphBuilder
 from cylstm.loading import read
 from cylstm.summary import summary_text
 
+from tests import DATA
 from tests.builders.networks import bits, lstm_model, lstm_state_dict, reloaded
 from tests.builders.weight_files import linear_tensors, write_safetensors, write_stream, write_torch
 from tests.formats.test_safetensors import join, split
+
+_KEPT = sorted((DATA / "native").glob("layout-*/*.cylstm"))
 
 
 def recurrent_model(rng, kind):
@@ -35,6 +38,19 @@ def recurrent_model(rng, kind):
     tensors |= linear_tensors(rng, "fc", 38, 38)
     layers = [getattr(L, kind)("rnn"), L.Linear("fc"), L.Dropout(0.5), L.Linear("fc", "tanh"), L.Last()]
     return cylstm.from_state_dict(tensors, layers)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("path", _KEPT, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_packed_file_of_every_layout_is_read_and_predicts_what_it_did(path, mmap):
+    with np.load(path.with_suffix(".npz")) as arrays:
+        x, y = arrays["x"], arrays["y0"]
+    np.testing.assert_array_equal(bits(cylstm.load(path, mmap=mmap).predict(x)), bits(y))
+
+
+def test_packed_files_of_every_layout_are_kept():
+    layouts = {int(path.parent.name.removeprefix("layout-")) for path in _KEPT}
+    assert layouts == set(range(1, LAYOUT_VERSION + 1))
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
