@@ -284,6 +284,7 @@ def _value(name, /, **changed):
     ("change", "message"),
     [
         (_metadata(format_version="2"), "newer CyLSTM: format_version 2, this one reads up to 1"),
+        (_metadata(format_version="0"), "format_version expected 1 or more, found 0"),
         (_metadata(format_version="x"), "format_version expected a number, found 'x'"),
         (_metadata(format_version=None), "format_version expected a number"),
         (_metadata(mood="good"), "unknown entries in __metadata__: mood"),

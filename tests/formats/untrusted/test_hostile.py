@@ -315,6 +315,7 @@ def test_too_many_members_are_refused(tmp_path, refused):
         (zip_entry(b"a.npy", 0, 1, method=12), "compressed by method 12"),
         (zip_entry(b"a.npy", 0, 5, stored=1), "is stored in 1 bytes and has 5"),
         (zip_entry(b"a.npy", 3, 1), "no local header"),
+        (zip_entry(b"\xff.npy", 0, 1, flags=0x800), "a member's name is not UTF-8"),
         (zip_entry(b"a.npy", 0, 1, crc=5), "checksum is wrong"),
         (zip_entry(b"a.npy", 0, 1, method=8), "is damaged|expands to another size"),
         (zip_entry(b"a.npy", 0, 1)[:-2], "an entry of its directory"),
@@ -323,6 +324,28 @@ def test_too_many_members_are_refused(tmp_path, refused):
 )
 def test_a_directory_that_lies_is_refused(tmp_path, refused, entry, message):
     refused(raw_zip(tmp_path / "a.npz", [zip_local(b"a.npy", b"x"), bytes(9)], [entry]), message)
+
+
+def test_a_directory_with_fewer_entries_than_it_says_is_refused(tmp_path, refused):
+    path = raw_zip(tmp_path / "a.npz", [zip_local(b"a.npy", b"x")], [zip_entry(b"a.npy", 0, 1)], count=2)
+    refused(path, "its directory ends before its 2 entries do")
+
+
+@pytest.mark.parametrize(
+    ("signature", "shift", "disks", "message"),
+    [
+        (b"PK\x06\x05", 0, 1, "its 64-bit directory has no signature"),
+        (b"PK\x06\x06", 1, 1, "its 64-bit directory is not where it should be"),
+        (b"PK\x06\x06", 0, 2, "its 64-bit directory is not where it should be"),
+    ],
+)
+def test_a_64_bit_directory_that_lies_is_refused(tmp_path, refused, signature, shift, disks, message):
+    body, directory = zip_local(b"a.npy", b"x"), zip_entry(b"a.npy", 0, 1)
+    wide = signature + struct.pack("<Q2H2I4Q", 44, 45, 45, 0, 0, 1, 1, len(directory), len(body))
+    locator = b"PK\x06\x07" + struct.pack("<IQI", 0, len(body) + len(directory) + shift, disks)
+    path = tmp_path / "a.npz"
+    path.write_bytes(body + directory + wide + locator + zip_end(0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF))
+    refused(path, message)
 
 
 @pytest.mark.parametrize("at", [4, 6, 8], ids=["this volume", "the directory's volume", "entries on this volume"])
