@@ -1,7 +1,8 @@
 """How long a call takes where several Python threads predict at once, each on several threads of its own.
 
 The callers share one model. What a call waits for shows in its slowest calls: the median and the 99th, 99.9th
-percentile and maximum of all, beside those of one caller alone and of callers on one thread each.
+percentile and maximum of all, beside those of one caller alone and of callers on one thread each. In the last row the
+callers hand their calls to a pool of as many threads as there are cores, and wait for them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import _common
@@ -33,13 +35,22 @@ class Row:
         Of the sequence that each caller predicts again and again.
     threads : int or None
         Of each call; None: the default, which the package chooses.
+    pool : int
+        How many threads call for all callers; 0: each caller calls by itself.
     times_us : list of float
         Of all calls of the callers with the fewest steps.
     """
 
     steps: tuple[int, ...]
     threads: int | None
+    pool: int
     times_us: list[float]
+
+    @property
+    def threads_text(self) -> str:
+        """Of each call, and of the pool."""
+        text = "default" if self.threads is None else str(self.threads)
+        return f"{text}, in a pool of {self.pool}" if self.pool else text
 
     def __str__(self) -> str:
         counts = {steps: self.steps.count(steps) for steps in sorted(set(self.steps))}
@@ -52,14 +63,21 @@ def measure(model: cylstm.Model, row: Row, seconds: float) -> None:
     start = threading.Barrier(len(row.steps))
     found: list[list[float]] = [[] for _ in row.steps]
 
+    pool = ThreadPoolExecutor(row.pool) if row.pool else None
+
+    def call(x: np.ndarray) -> object:
+        if pool is None:
+            return model.predict(x, threads=row.threads)
+        return pool.submit(model.predict, x, threads=row.threads).result()
+
     def predict(index: int) -> None:
         x = np.random.default_rng(index).normal(size=(1, row.steps[index], features)).astype(np.float32)
-        model.predict(x, threads=row.threads)
+        call(x)
         start.wait()
         end = time.perf_counter() + seconds
         before = time.perf_counter()
         while before < end:
-            model.predict(x, threads=row.threads)
+            call(x)
             now = time.perf_counter()
             found[index].append(1e6 * (now - before))
             before = now
@@ -69,6 +87,8 @@ def measure(model: cylstm.Model, row: Row, seconds: float) -> None:
         caller.start()
     for caller in callers:
         caller.join()
+    if pool is not None:
+        pool.shutdown()
     row.times_us = [us for steps, times in zip(row.steps, found) if steps == min(row.steps) for us in times]
 
 
@@ -77,7 +97,8 @@ def table(rows: Sequence[Row]) -> str:
     body = [
         [
             str(row),
-            "default" if row.threads is None else str(row.threads),
+            ("default" if row.threads is None else str(row.threads))
+            + (f", in a pool of {row.pool}" if row.pool else ""),
             str(len(row.times_us)),
             *(_common.significant(np.percentile(row.times_us, percentile)) for percentile in PERCENTILES),
         ]
@@ -113,7 +134,8 @@ def main(args: Sequence[str] | None = None) -> int:
         ((short,) * options.many_callers, 1),
         ((short,) * options.many_callers, None),
     ]
-    rows = [Row(steps, threads, []) for steps, threads in callers]
+    rows = [Row(steps, threads, 0, []) for steps, threads in callers]
+    rows.append(Row((short,) * options.many_callers, 1, facts["cpus_usable"], []))
     for row in rows:
         measure(model, row, 0.2 if options.quick else options.seconds)
     sizes = ", ".join(map(str, options.cell))

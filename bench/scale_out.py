@@ -8,6 +8,7 @@ turns. The predictions are compared first: they must be the bits of one process.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -190,9 +191,9 @@ class Row:
     whole_s: dict[str, list[float]] = field(default_factory=dict)
     alone_s: dict[str, list[float]] = field(default_factory=dict)
 
-    def gain(self, name: str) -> float:
-        """How many times as fast as one process on one thread: the median of the rounds' ratios."""
-        return _common.median([one / other for one, other in zip(self.whole_s["one process"], self.whole_s[name])])
+    def gains(self, name: str) -> list[float]:
+        """How many times as fast as one process on one thread, in each round."""
+        return [one / other for one, other in zip(self.whole_s["one process"], self.whole_s[name])]
 
 
 def measure(row: Row, engines: Sequence[Any], folder: Path, rounds: int) -> None:
@@ -236,18 +237,21 @@ def _seconds(turn: Callable[[], Any]) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A line for each cell and engine."""
+    """A line for each cell and engine, of all runs."""
     body = []
-    for row in rows:
-        for name, times in row.whole_s.items():
-            alone = min(row.alone_s[name]) if name in row.alone_s else None
+    for cell, count in dict.fromkeys((tuple(row.cell), row.rows) for row in rows):
+        runs = [row for row in rows if (tuple(row.cell), row.rows) == (cell, count)]
+        for name in dict.fromkeys(name for row in runs for name in row.whole_s):
+            times = [seconds for row in runs for seconds in row.whole_s.get(name, ())]
+            gains = [gain for row in runs if name in row.whole_s for gain in row.gains(name)]
+            alone = min((seconds for row in runs for seconds in row.alone_s.get(name, ())), default=None)
             body.append(
                 [
-                    f"{', '.join(map(str, row.cell))}; {row.rows:,}",
+                    f"{', '.join(map(str, cell))}; {count:,}",
                     name,
-                    f"{row.rows / _common.median(times):,.0f} ({row.rows / min(times):,.0f})",
-                    f"{row.gain(name):.2f}",
-                    "-" if alone is None else f"{alone / row.rows * 1e6:.2f}",
+                    f"{count / _common.median(times):,.0f} ({count / min(times):,.0f})",
+                    f"{_common.median(gains):.2f}",
+                    "-" if alone is None else f"{alone / count * 1e6:.2f}",
                     "-" if alone is None else f"{alone / BLOCKS * 1e3:.1f}",
                 ]
             )
@@ -263,7 +267,11 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [engine.name.lower() for engine in ENGINES]
     parser.add_argument("--engines", nargs="+", choices=names, default=names, help="default: those that are installed")
+    parser.add_argument(
+        "--cells", nargs="+", type=int, choices=range(len(CELLS)), metavar="N", help="0, 1; default: all"
+    )
     parser.add_argument("--rounds", type=positive, help="default: 5")
+    parser.add_argument("--add", nargs="+", metavar="FILE", default=[], help="what --json wrote of parts of the whole")
     parser.add_argument("--json", metavar="FILE", help="also write everything, every round included")
     parser.add_argument(
         "--markdown", metavar="FILE", help="also write the table into the section scale-out of this file"
@@ -271,7 +279,9 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke test; ignore the timings")
     options = parser.parse_args(args)
     facts = _common.machine_facts()
-    rows = [Row(*cell) for cell in (QUICK_CELLS if options.quick else CELLS)]
+    chosen = [CELLS[number] for number in options.cells] if options.cells else CELLS
+    rows = [Row(*cell) for cell in (QUICK_CELLS if options.quick else chosen)]
+    earlier = [Row(**row) for path in options.add for row in json.loads(Path(path).read_text())["results"]]
     engines, left_out = [], []
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -289,7 +299,7 @@ def main(args: Sequence[str] | None = None) -> int:
                 engine.close()
     text = (
         f"{_common.machine_text(facts)}. Sequences of {STEPS} steps, {BLOCKS} blocks, {WORKERS} workers of one thread. "
-        "Median (best round).\n\n" + table(rows)
+        "Median (best round).\n\n" + table([*earlier, *rows])
     )
     if left_out:
         text += f"\n\nLeft out: {', '.join(left_out)}."

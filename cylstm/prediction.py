@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_flag, check_threads
+from cylstm.engine._engine import threads_are_taken
 from cylstm.engine.threads import THREADS_WORK, available_threads
 from cylstm.errors import ShapeError
 from cylstm.inputs import as_masks, as_state, check_out, new_array, read_inputs, to_layout
@@ -61,7 +62,7 @@ def threads_of_call(packed: PackedModel, batch: int, time: int, threads: object)
     """How many threads a call of so many rows and steps uses, of at most `threads`. Raises `ArgumentError`."""
     if threads is not None:
         most = check_threads(threads)
-    elif packed.work * batch * time < THREADS_WORK:
+    elif packed.work * batch * time < THREADS_WORK or threads_are_taken():
         most = 1
     else:
         most = available_threads()

@@ -324,9 +324,12 @@ def _warn_if_small(graph: Graph) -> None:
     }
     count = sum(stored[name].size for name in whole)
     if count < _LEAST:
+        found = (
+            f"int8 is not faster than float32 below {_LEAST:,} weights, and {count:,} of this network have it; "
+            "it saves memory only"
+        )
         warnings.warn(
-            f"int8 is not faster than float32 below {_LEAST:,} weights, and {count:,} of this network could have it; "
-            "it saves memory only",
+            found if count else "no matrix of this network becomes int8; the report has the reasons",
             CylstmWarning,
             stacklevel=4,
         )

@@ -356,5 +356,8 @@ CYL_EXPORT const char *cyl_threads_name(void);
    call takes alone. And a call then takes its threads, however busy the cores are with other calls. For tests that mean
    the threads they ask for: results do not depend on it. */
 void cyl_threads_patience(int64_t nanoseconds);
+/* Whether a call that comes now takes one thread, whatever it asks for, because other calls use all cores or did so a
+   moment ago: known in less time than it takes to ask how many threads there are. */
+int cyl_threads_are_taken(void);
 
 #endif

@@ -54,15 +54,29 @@ static int usable_cores(void) {
 #endif
 }
 
-/* of `threads` threads of a call that comes when so many other calls run, on so many threads */
-static int left_by_others(int threads, int calls, int others) {
-    const int cores = usable_cores(), left = cores - others;
+/* whether there are, with so many other calls, as many calls as cores, or were a moment ago */
+static int is_crowded(int calls, int cores) {
     const int64_t now = cyl_nanoseconds();
     if (calls >= cores) {
         atomic_store(&crowded, now);
     }
     const int64_t last = atomic_load(&crowded);
-    if (last != 0 && now - last < CYL_CROWD_NANOSECONDS) {
+    return last != 0 && now - last < CYL_CROWD_NANOSECONDS;
+}
+
+int cyl_threads_are_taken(void) {
+    const int calls = atomic_load_explicit(&calls_running, memory_order_relaxed);
+    if ((calls == 0 && atomic_load_explicit(&crowded, memory_order_relaxed) == 0) || cyl_least_patience() != 0) {
+        return 0;
+    }
+    /* the cores are counted where there are calls to compare them with */
+    return is_crowded(calls, calls ? usable_cores() : CYL_MAX_THREADS);
+}
+
+/* of `threads` threads of a call that comes when so many other calls run, on so many threads */
+static int left_by_others(int threads, int calls, int others) {
+    const int cores = usable_cores(), left = cores - others;
+    if (is_crowded(calls, cores)) {
         return 1;
     }
     /* a call by itself has what it asks for, also if that is more than there are cores */

@@ -182,3 +182,4 @@ cdef extern from "cylstm.h" nogil:
     void cyl_openmp_bind(CylRegion *region)
     const char *cyl_threads_name()
     void cyl_threads_patience(int64_t nanoseconds)
+    bint cyl_threads_are_taken()

@@ -167,6 +167,11 @@ def wait_for_threads(double seconds):
     cyl_threads_patience(<int64_t>(seconds * 1e9))
 
 
+def threads_are_taken():
+    """Whether a call that comes now takes one thread, because other calls use all cores."""
+    return cyl_threads_are_taken()
+
+
 def use_all_threads(bint yes):
     """Whether calls use every thread that they may, where fewer would be faster too; for tests, like the above."""
     global uses_all_threads
@@ -547,7 +552,9 @@ cdef class EngineModel:
         out_data = cnp.PyArray_DATA(result)
         if most > 1:
             most = self.useful(call.rows, time, <int>most)
-        if most > 1 and threads is None:  # asked last: it takes microseconds
+        if most > 1 and threads is None and cyl_threads_are_taken():
+            most = 1
+        if most > 1 and threads is None:  # asked last: it takes microseconds, in which no other thread runs Python
             from cylstm.engine.threads import available_threads
 
             most = min(most, <long>available_threads())
