@@ -46,7 +46,7 @@ CONV1D, LINEAR, KERNEL = (40, 64), (128, 64), 3
 #: where instructions are spent; of the kernels' functions, those of csrc/kernels/product.h and product_int8.h are the
 #: product, behind their names the type of the weights
 PARTS = ("product", "other kernels", "other C", "binding", "Python")
-PRODUCT = ("group_of", "product", "product_of_column", "tile_of", "chunk_of", "block_of")
+PRODUCT = ("group_of", "product", "product_of_column", "tile_of", "chunk_of", "blocks_of", "block_of")
 #: allowed to an innermost loop: instructions over multiply-adds of four numbers plus weight bytes / 16
 MOST_RATIO = 1.15
 

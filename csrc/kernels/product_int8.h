@@ -16,6 +16,7 @@
 #define column_scale NAMED(column_scale)
 #define block_tile NAMED(block_tile)
 #define block_of NAMED(block_of)
+#define blocks_of NAMED(blocks_of)
 #define chunk_of NAMED(chunk_of)
 #define product NAMED(product)
 #define product_output NAMED(product_output)
@@ -25,13 +26,14 @@
 #define COLUMNS_OF_TILE (IS_WIDE ? D(DOT_WIDE_COLUMNS) : D(DOT_COLUMNS))
 
 #ifndef CYL_INT8_CHUNK
-/* columns whose digits are made at once, and lie on the stack */
+/* pieces of columns whose digits are made at once, and lie on the stack */
 #define CYL_INT8_CHUNK 24
 
 /* what a product is about, and where its columns go */
 typedef struct {
     const CylMatrix *matrix;
-    const CylOperand *x;
+    const CylOperand *operands; /* a second one is multiplied by matrix->next */
+    int32_t operand_count;
     const REAL *start; /* accumulators of column 0 of what the sums are added to */
     int64_t start_stride;
     REAL *acc;
@@ -40,6 +42,15 @@ typedef struct {
     bool descending;
     bool is_exact; /* what is written ends at the last unit, not at a whole vector */
 } WholeProduct;
+
+/* CYL_INT8_PIECE columns of a matrix, or the last of them, with what multiplies these */
+typedef struct {
+    const int8_t *weights; /* of the matrix, as stored_columns and scales are */
+    const float *scales, *sums;
+    const uint8_t *digits; /* of the first column of the product */
+    const float *t;
+    int32_t stored_columns, first, quads;
+} WholePiece;
 #endif
 
 /* t of one column; *factor is what makes whole numbers of its numbers */
@@ -101,9 +112,11 @@ static inline __attribute__((always_inline)) void block_tile(const int8_t *w, co
     }
 
 /* a tile of a run-time size: its columns are 1, 2, 3 or, where tiles are that wide, all of a tile */
-static void block_of(const int8_t *w, const uint8_t *digits, int32_t quads, const float *sums, const float *scales,
-                     const float *t, const REAL *start, int64_t start_stride, REAL *acc, int64_t acc_stride,
-                     int32_t lanes, int vectors, int columns) {
+static inline __attribute__((always_inline)) void block_of(const int8_t *w, const uint8_t *digits, int32_t quads,
+                                                           const float *sums, const float *scales, const float *t,
+                                                           const REAL *start, int64_t start_stride, REAL *acc,
+                                                           int64_t acc_stride, int32_t lanes, int vectors,
+                                                           int columns) {
     if (columns == 1) {
         BLOCK_TILES(1)
     } else if (COLUMNS_OF_TILE > 1 && columns == 2) {
@@ -115,41 +128,74 @@ static void block_of(const int8_t *w, const uint8_t *digits, int32_t quads, cons
     }
 }
 
-/* columns [first, first + n) of a product, at most CYL_INT8_CHUNK */
-static void chunk_of(const WholeProduct *p, int64_t first, int32_t n) {
-    uint8_t digits[CYL_INT8_CHUNK * DOT_BYTES];
-    float t[CYL_INT8_CHUNK], factor[CYL_INT8_CHUNK];
+/* Some pieces of the columns [first, first + n) of a product, block after block, so that a step that takes the blocks
+   the other way round finds in the cache all that the step before read last. Apart from chunk_of, which would take
+   registers from the sums. */
+static __attribute__((noinline)) void blocks_of(const WholeProduct *p, int64_t first, int32_t n,
+                                                const WholePiece *pieces, int32_t count, bool is_first) {
     const CylMatrix *m = p->matrix;
-    const float *x = (const float *)p->x->x + first * p->x->stride;
-    for (int32_t c = 0; c < n; c++) {
-        t[c] = column_scale(x + c * p->x->stride, p->x->count, &factor[c]);
-    }
-    for (int32_t k = 0; k < m->stored_columns; k += CYL_INT8_PIECE) {
-        const int32_t count = p->x->count - k < CYL_INT8_PIECE ? p->x->count - k : CYL_INT8_PIECE;
-        const int32_t quads = (count + 3) / 4;
-        for (int32_t c = 0; c < n; c++) {
-            D(dot_round)(x + c * p->x->stride + k, count, factor[c], IS_WIDE, digits + c * DOT_BYTES);
-        }
-        for (int32_t i = p->begin; i < p->end; i++) {
-            const int32_t block = p->descending ? p->begin + p->end - 1 - i : i;
-            const int64_t at = cyl_block_offset(m, block);
-            const int32_t rows = m->gates * cyl_block_width(m, block), vectors = (rows + 15) / 16;
-            const int32_t lanes = p->is_exact && (block + 1) * m->width > m->units
-                                      ? m->units - block * m->width - (vectors - 1) * 16
-                                      : 16;
-            const int8_t *w = (const int8_t *)m->weights + at * m->stored_columns + (int64_t)k * vectors * 16;
-            const float *sums = (const float *)m->sums + k / CYL_INT8_PIECE * m->row_size + at;
-            const float *scales = (const float *)m->scales + at;
-            const bool is_first = k == 0;
+    for (int32_t i = p->begin; i < p->end; i++) {
+        const int32_t block = p->descending ? p->begin + p->end - 1 - i : i;
+        const int64_t at = cyl_block_offset(m, block);
+        const int32_t rows = m->gates * cyl_block_width(m, block), vectors = (rows + 15) / 16;
+        const int32_t lanes =
+            p->is_exact && (block + 1) * m->width > m->units ? m->units - block * m->width - (vectors - 1) * 16 : 16;
+        const REAL *start = (is_first ? p->start : p->acc) + at;
+        int64_t start_stride = is_first ? p->start_stride : p->acc_stride;
+        for (const WholePiece *piece = pieces; piece < pieces + count; piece++) {
+            const int8_t *w = piece->weights + at * piece->stored_columns + (int64_t)piece->first * vectors * 16;
             for (int32_t c = 0; c < n;) {
                 const int32_t left = n - c;
                 const int32_t columns = left >= COLUMNS_OF_TILE ? COLUMNS_OF_TILE : left < 3 ? left : 3;
                 const int64_t column = first + c;
-                const REAL *start = is_first ? p->start + column * p->start_stride : p->acc + column * p->acc_stride;
-                block_of(w, digits + c * DOT_BYTES, quads, sums, scales, t + c, start + at,
-                         is_first ? p->start_stride : p->acc_stride, p->acc + column * p->acc_stride + at,
-                         p->acc_stride, lanes, vectors, columns);
+                block_of(w, piece->digits + c * DOT_BYTES, piece->quads, piece->sums + at, piece->scales + at,
+                         piece->t + c, start + column * start_stride, start_stride,
+                         p->acc + column * p->acc_stride + at, p->acc_stride, lanes, vectors, columns);
                 c += columns;
+            }
+            start = p->acc + at;
+            start_stride = p->acc_stride;
+        }
+    }
+}
+
+/* columns [first, first + n) of a product, at most CYL_INT8_CHUNK */
+static void chunk_of(const WholeProduct *p, int64_t first, int32_t n) {
+    uint8_t digits[CYL_INT8_CHUNK * DOT_BYTES];
+    float t[2][CYL_INT8_CHUNK], factor[2][CYL_INT8_CHUNK];
+    WholePiece pieces[CYL_INT8_CHUNK];
+    const int32_t most = CYL_INT8_CHUNK / n;
+    int32_t count = 0;
+    bool is_first = true;
+    for (int32_t o = 0; o < p->operand_count; o++) {
+        const CylOperand *all = &p->operands[o];
+        const float *x = (const float *)all->x + first * all->stride;
+        for (int32_t c = 0; c < n; c++) {
+            t[o][c] = column_scale(x + c * all->stride, all->count, &factor[o][c]);
+        }
+    }
+    for (int32_t o = 0; o < p->operand_count; o++) {
+        const CylMatrix *m = o ? p->matrix->next : p->matrix;
+        const CylOperand *all = &p->operands[o];
+        const float *x = (const float *)all->x + first * all->stride;
+        for (int32_t k = 0; k < m->stored_columns; k += CYL_INT8_PIECE) {
+            const int32_t numbers = all->count - k < CYL_INT8_PIECE ? all->count - k : CYL_INT8_PIECE;
+            uint8_t *to = digits + count * n * DOT_BYTES;
+            for (int32_t c = 0; c < n; c++) {
+                D(dot_round)(x + c * all->stride + k, numbers, factor[o][c], IS_WIDE, to + c * DOT_BYTES);
+            }
+            pieces[count++] = (WholePiece){.weights = m->weights,
+                                           .scales = m->scales,
+                                           .sums = (const float *)m->sums + k / CYL_INT8_PIECE * m->row_size,
+                                           .digits = to,
+                                           .t = t[o],
+                                           .stored_columns = m->stored_columns,
+                                           .first = k,
+                                           .quads = (numbers + 3) / 4};
+            if (count == most || (o == p->operand_count - 1 && k + CYL_INT8_PIECE >= m->stored_columns)) {
+                blocks_of(p, first, n, pieces, count, is_first);
+                is_first = false;
+                count = 0;
             }
         }
     }
@@ -158,9 +204,10 @@ static void chunk_of(const WholeProduct *p, int64_t first, int32_t n) {
 static void product(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
                     int64_t n, void *acc, int64_t acc_stride, bool continued, bool descending, int32_t begin,
                     int32_t end) {
-    (void)model, (void)operand_count; /* a matrix of int8 has one operand: see cyl_matrix_prepare */
+    (void)model;
     const WholeProduct p = {.matrix = m,
-                            .x = operands,
+                            .operands = operands,
+                            .operand_count = operand_count,
                             .start = continued ? acc : m->bias,
                             .start_stride = continued ? acc_stride : 0,
                             .acc = acc,
@@ -175,9 +222,9 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
 
 static void product_output(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
                            int64_t n, const CylActivationSpec *activation, bool continued, void *y, int64_t y_stride) {
-    (void)operand_count;
     const WholeProduct p = {.matrix = m,
-                            .x = operands,
+                            .operands = operands,
+                            .operand_count = operand_count,
                             .start = continued ? y : m->bias,
                             .start_stride = continued ? y_stride : 0,
                             .acc = y,
@@ -196,6 +243,7 @@ static void product_output(const CylModel *model, const CylMatrix *m, const CylO
 #undef column_scale
 #undef block_tile
 #undef block_of
+#undef blocks_of
 #undef chunk_of
 #undef product
 #undef product_output

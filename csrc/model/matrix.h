@@ -29,6 +29,8 @@ typedef struct CylMatrix {
     void *weights;                     /* weights and bias are arrays of the layer */
     void *bias;                        /* real (row_size), zeros where there is none */
     void *scales, *sums; /* of a type with scales: real (row_size) and (pieces, row_size), see CylPackedRow */
+    /* of a type with scales: a matrix of the same type and rows, which in one product multiplies the second operand */
+    const struct CylMatrix *next;
 } CylMatrix;
 
 static inline int32_t cyl_block_width(const CylMatrix *m, int32_t block) {

@@ -85,8 +85,11 @@ CylStatus cyl_gates_prepare(const CylModel *model, CylLayer *layer, const CylLay
     }
     const bool is_apart = of_x != of_h || cyl_weight_formats[of_x].has_scales;
     CYL_TRY(cyl_matrix_prepare(model, layer, spec, gates, units, gate_count, parts, is_apart ? 1 : 2, "bias"));
-    return is_apart ? cyl_matrix_prepare(model, layer, spec, hidden_gates, units, gate_count, parts + 1, 1, NULL)
-                    : CYL_OK;
+    if (!is_apart) {
+        return CYL_OK;
+    }
+    gates->next = of_x == of_h ? hidden_gates : NULL;
+    return cyl_matrix_prepare(model, layer, spec, hidden_gates, units, gate_count, parts + 1, 1, NULL);
 }
 
 CylStatus cyl_recurrent_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylRecurrent *recurrent) {

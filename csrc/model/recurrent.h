@@ -99,15 +99,15 @@ void cyl_recurrent_mask(const CylModel *model, const CylLayer *layer, const CylS
 static inline int32_t cyl_recurrent_mask_blocks(int64_t output) { return (int32_t)((output + 15) / 16); }
 /*
  * The matrices of the gates over x and h: of the tensors weight_ih and weight_hh, and of bias if there is one. Both are
- * in `gates` where one product can take them; where their types differ, or have scales, `gates` is over x alone and
- * `hidden_gates` over h. It has no units otherwise.
+ * in `gates` where they can lie in one matrix; where their types differ, or have scales, `gates` is over x alone and
+ * `hidden_gates` over h. It has no units otherwise. Where both have the same scaled type, one product takes both.
  */
 CylStatus cyl_gates_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *gates,
                             CylMatrix *hidden_gates, int32_t units, int32_t gate_count);
 /* acc = bias + W x + R h of one step, for the blocks [begin, end); one chain of multiply-adds in any case */
 static inline void cyl_gates_product(const CylModel *model, const CylMatrix *gates, const CylMatrix *hidden_gates,
                                      const CylStep *step, int32_t begin, int32_t end) {
-    if (!hidden_gates->units) {
+    if (!hidden_gates->units || (gates->next && !step->continued)) {
         cyl_product(model, gates, step->operands + step->continued, 2 - step->continued, step->rows, step->acc,
                     step->acc_stride, step->continued, step->descending, begin, end);
         return;

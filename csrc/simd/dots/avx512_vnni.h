@@ -42,10 +42,17 @@ static inline void dot_round_avx512_vnni(const float *x, int32_t count, float fa
     }
 }
 
-/* By hand: the set is compiled without VNNI, and GCC 12 moves registers about its function. */
-#define ADD_DOTS(sum, digits, weights) __asm__("vpdpbusd %2,%1,%0" : "+v"(sum) : "v"(digits), "v"(weights))
+/* By hand: the set is compiled without VNNI, and GCC 12 moves registers about its function. Volatile, so that the
+   weights are read in the order in which they lie: a CPU fetches them in advance only then. */
+#define ADD_DOTS(sum, digits, weights) __asm__ volatile("vpdpbusd %2,%1,%0" : "+v"(sum) : "v"(digits), "v"(weights))
+#define ADD_DOTS_AT(sum, digits, p)                                                                                    \
+    __asm__ volatile("vpdpbusd %2,%1,%0" : "+v"(sum) : "v"(digits), "m"(*(const __m512i_u *)(const void *)(p)))
 
-static inline __m512i load_avx512(const int8_t *p) { return _mm512_loadu_si512(p); }
+static inline __m512i load_avx512(const int8_t *p) {
+    __m512i weights;
+    __asm__ volatile("vmovdqu64 %1,%0" : "=v"(weights) : "m"(*(const __m512i_u *)(const void *)p));
+    return weights;
+}
 static inline __m512i spread_avx512(const uint8_t *p) { return _mm512_set1_epi32(load_32(p)); }
 
 /* one column: several sums of each row hide the latency */
@@ -55,21 +62,22 @@ DOT_INLINE void column_sums_avx512_vnni(const int8_t *w, const uint8_t *digits, 
     const int chains = vectors > 2 ? 2 : MOST;
     __m512i sum[MOST][4];
     UNROLLED for (int u = 0; u < chains; u++) {
-        UNROLLED for (int v = 0; v < vectors; v++) { sum[u][v] = _mm512_setzero_si512(); }
+        UNROLLED for (int v = 0; v < vectors; v++) { sum[u][v] = u == 0 ? sums[v] : _mm512_setzero_si512(); }
     }
     int32_t k = 0;
     for (; k + chains <= quads; k += chains, digits += 4 * chains) {
         UNROLLED for (int u = 0; u < chains; u++, w += vectors * 64) {
             const __m512i x = spread_avx512(digits + 4 * u);
-            UNROLLED for (int v = 0; v < vectors; v++) { ADD_DOTS(sum[u][v], x, load_avx512(w + v * 64)); }
+            UNROLLED for (int v = 0; v < vectors; v++) { ADD_DOTS_AT(sum[u][v], x, w + v * 64); }
         }
     }
     for (; k < quads; k++, w += vectors * 64, digits += 4) {
         const __m512i x = spread_avx512(digits);
-        UNROLLED for (int v = 0; v < vectors; v++) { ADD_DOTS(sum[0][v], x, load_avx512(w + v * 64)); }
+        UNROLLED for (int v = 0; v < vectors; v++) { ADD_DOTS_AT(sum[0][v], x, w + v * 64); }
     }
     UNROLLED for (int v = 0; v < vectors; v++) {
-        UNROLLED for (int u = 0; u < chains; u++) { sums[v] = _mm512_add_epi32(sums[v], sum[u][v]); }
+        sums[v] = sum[0][v];
+        UNROLLED for (int u = 1; u < chains; u++) { sums[v] = _mm512_add_epi32(sums[v], sum[u][v]); }
     }
 }
 
@@ -78,7 +86,10 @@ DOT_INLINE void wide_column_sums_avx512_vnni(const int8_t *w, const uint8_t *dig
                                              const int vectors) {
     __m512i low[2][4], high[2][4];
     UNROLLED for (int u = 0; u < 2; u++) {
-        UNROLLED for (int v = 0; v < vectors; v++) { low[u][v] = high[u][v] = _mm512_setzero_si512(); }
+        UNROLLED for (int v = 0; v < vectors; v++) {
+            high[u][v] = _mm512_setzero_si512();
+            low[u][v] = u == 0 ? sums[v] : high[u][v];
+        }
     }
     int32_t k = 0;
     for (; k + 2 <= quads; k += 2, digits += 8) {
@@ -102,7 +113,7 @@ DOT_INLINE void wide_column_sums_avx512_vnni(const int8_t *w, const uint8_t *dig
     UNROLLED for (int v = 0; v < vectors; v++) {
         const __m512i all_low = _mm512_add_epi32(low[0][v], low[1][v]);
         const __m512i all_high = _mm512_add_epi32(high[0][v], high[1][v]);
-        sums[v] = _mm512_add_epi32(sums[v], _mm512_add_epi32(all_low, _mm512_slli_epi32(all_high, 8)));
+        sums[v] = _mm512_add_epi32(all_low, _mm512_slli_epi32(all_high, 8));
     }
 }
 
@@ -129,7 +140,10 @@ DOT_INLINE void dot_sums_avx512_vnni(const int8_t *w, const uint8_t *digits, int
     }
     __m512i low[DOT_WIDE_COLUMNS_avx512_vnni][4], high[DOT_WIDE_COLUMNS_avx512_vnni][4];
     UNROLLED for (int c = 0; c < columns; c++) {
-        UNROLLED for (int v = 0; v < vectors; v++) { low[c][v] = high[c][v] = _mm512_setzero_si512(); }
+        UNROLLED for (int v = 0; v < vectors; v++) {
+            low[c][v] = sums[c][v];
+            high[c][v] = _mm512_setzero_si512();
+        }
     }
     for (int32_t k = 0; k < quads; k++, w += vectors * 64, digits += 4) {
         __m512i x[DOT_WIDE_COLUMNS_avx512_vnni], y[DOT_WIDE_COLUMNS_avx512_vnni];
@@ -147,12 +161,12 @@ DOT_INLINE void dot_sums_avx512_vnni(const int8_t *w, const uint8_t *digits, int
     }
     UNROLLED for (int c = 0; c < columns; c++) {
         UNROLLED for (int v = 0; v < vectors; v++) {
-            const __m512i shifted = _mm512_slli_epi32(high[c][v], 8);
-            sums[c][v] = _mm512_add_epi32(sums[c][v], _mm512_add_epi32(low[c][v], shifted));
+            sums[c][v] = _mm512_add_epi32(low[c][v], _mm512_slli_epi32(high[c][v], 8));
         }
     }
 }
 
 #undef ADD_DOTS
+#undef ADD_DOTS_AT
 
 #endif
