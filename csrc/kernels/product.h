@@ -219,12 +219,12 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
             V row, second;
             UNROLLED for (int b = 0; b < blocks; b++) {
                 UNROLLED for (int v = 0; v < vectors; v++) {
-                    w_load_pair(w + b * block_size + v * 32, &row, &second);
+                    w_load_pair_once(w + b * block_size + v * 32, &row, &second);
                     sum[b][v] = v_fma(second, next, v_fma(row, xk, sum[b][v]));
                 }
             }
             UNROLLED for (int v = 0; v < tail; v++) {
-                w_load_pair(tail_w + v * 32, &row, &second);
+                w_load_pair_once(tail_w + v * 32, &row, &second);
                 tail_sum[v] = v_fma(second, next, v_fma(row, xk, tail_sum[v]));
             }
         }

@@ -30,12 +30,14 @@
 #define W_WIDENED
 #define W_PAIRS
 #define w_load_pair v_load_bfloat_pair
+#define w_load_pair_once v_load_bfloat_pair_once
 #include "kernels/product.h"
 #undef W_NAME
 #undef W
 #undef W_WIDENED
 #undef W_PAIRS
 #undef w_load_pair
+#undef w_load_pair_once
 
 /* weights of int8, with the whole-number sums of CYL_DOTS and, in a set beside this one, of CYL_DOTS_SET */
 #include CYL_DOTS_HEADER

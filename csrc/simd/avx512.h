@@ -27,6 +27,13 @@ static inline void v_load_bfloat_pair(const uint16_t *p, V *first, V *second) {
     *first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
     *second = _mm512_castsi512_ps(_mm512_and_epi32(pairs, _mm512_set1_epi32((int)0xffff0000u)));
 }
+#define HAVE_LOAD_BFLOAT_PAIR_ONCE
+static inline void v_load_bfloat_pair_once(const uint16_t *p, V *first, V *second) {
+    __m512i pairs = _mm512_loadu_si512(p);
+    __asm__("" : "+v"(pairs));
+    *first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    *second = _mm512_castsi512_ps(_mm512_and_epi32(pairs, _mm512_set1_epi32((int)0xffff0000u)));
+}
 static inline void v_store(float *p, V a) { _mm512_storeu_ps(p, a); }
 static inline V v_load_part(const float *p, int n) { return _mm512_maskz_loadu_ps((M)(0xffffu >> (16 - n)), p); }
 static inline void v_store_part(float *p, V a, int n) { _mm512_mask_storeu_ps(p, (M)(0xffffu >> (16 - n)), a); }

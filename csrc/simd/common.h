@@ -24,6 +24,11 @@ static inline __attribute__((always_inline)) V v_clamp(V x, float low, float hig
 }
 #endif
 
+/* v_load_bfloat_pair, where the compiler would read the pairs twice and one column of weights waits for these reads */
+#ifndef HAVE_LOAD_BFLOAT_PAIR_ONCE
+#define v_load_bfloat_pair_once v_load_bfloat_pair
+#endif
+
 #ifndef HAVE_KEPT
 /* a, which is not loaded again at each use where the compiler would do so */
 static inline V v_kept(V a) { return a; }
