@@ -82,7 +82,12 @@ def graph_from_onnx(
         return graph._replace(provenance={**graph.provenance, **provenance})
     likeliest = next(iter(failures.values()))
     # that a number of steps is needed is no answer where it is not open
-    raise next((one for one in likeliest if not isinstance(one, StaticTimeNeeded)), likeliest[-1])
+    other = next((one for one in likeliest if not isinstance(one, StaticTimeNeeded)), None)
+    if other is None and not isinstance(time, int):
+        raise StaticTimeNeeded(
+            f"{likeliest[-1]}; load(path, time=24) says that there are 24, a model for each number of steps"
+        ) from likeliest[-1]
+    raise other or likeliest[-1]
 
 
 def _build(model: OnnxModel, reading: Reading, known: Mapping[str, np.ndarray], outputs: list[str]) -> Graph:

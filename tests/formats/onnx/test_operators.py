@@ -494,6 +494,48 @@ def test_the_first_step_of_a_time_of_any_length_is_a_part_of_it(tmp_path):
     np.testing.assert_array_equal(fixed.predict(x), x[:, 0])
 
 
+#: a skip of so many steps as are left behind strided and transposed convolutions: its first, or those in the middle
+TRIMMED = {
+    "first": [("Slice", "x zero left axis", "p", {})],
+    "middle": [
+        ("Sub", "steps left", "more", {}),
+        ("Div", "more two", "from", {}),
+        ("Add", "from left", "to", {}),
+        ("Slice", "x from to axis", "p", {}),
+    ],
+}
+
+
+@pytest.mark.parametrize("trim", TRIMMED.values(), ids=list(TRIMMED))
+def test_a_skip_that_is_trimmed_by_two_lengths_asks_for_the_number_of_steps_and_is_then_right(tmp_path, trim):
+    weight, back = wide(5, FEATURES, 4), wide(5, FEATURES, 4, seed=4)
+    constants = {"weight": weight, "back": back, "zero": i(0), "two": i(2), "axis": i(2)}
+    nodes = [
+        ("Conv", "x weight", "c", {"strides": [2]}),
+        ("ConvTranspose", "c back", "u", {"strides": [2]}),
+        ("Shape", "x", "x_shape", {}),
+        ("Gather", "x_shape axis", "steps", {"axis": 0}),
+        ("Shape", "u", "u_shape", {}),
+        ("Gather", "u_shape axis", "left", {"axis": 0}),
+        *trim,
+        ("Add", "p u", "y", {}),
+    ]
+    shape = ("batch", FEATURES, "time")
+    for options in ({}, {"time": "T"}):
+        with pytest.raises(StaticTimeNeeded, match=r"number of steps in advance; load\(path, time=24\) says"):
+            loaded(tmp_path / "net.onnx", nodes, constants, shape, **options)
+    for steps in range(4, 13):
+        x = wide(ROWS, FEATURES, steps)
+        left = (steps - 4) // 2 * 2 + 4
+        first = (steps - left) // 2 if len(trim) > 1 else 0
+        expected = x[:, :, first : first + left].astype(np.float64)
+        for t in range(0, left - 3, 2):
+            inner = np.einsum("fck,nck->nf", weight, x[:, :, t : t + 4], dtype=np.float64)
+            expected[:, :, t : t + 4] += np.einsum("fck,nf->nck", back, inner)
+        net = loaded(tmp_path / "net.onnx", nodes, constants, shape, time=steps)
+        np.testing.assert_allclose(net.predict(x), expected, rtol=0, atol=1e-5)
+
+
 def test_one_of_two_steps_may_be_all_but_the_last(tmp_path):
     nodes = [("Slice", "x zero one axis", "y", {})]
     with pytest.raises(StaticTimeNeeded, match="whether a part up to step 1 ends there, or 1 steps before the end"):
