@@ -462,3 +462,33 @@ def test_a_transposed_convolution_of_images_spreads_each_pixel(rng, time):
     model = Model(from_state_dict({"up.weight": weight, "up.bias": bias}, layers))
     found = model.predict(np.ascontiguousarray(x.transpose(turned)))
     np.testing.assert_allclose(found, expected.transpose(turned), rtol=0, atol=1e-5)
+
+
+def test_the_two_biases_of_a_gru_are_those_of_its_input_and_of_its_state(rng):
+    """PyTorch's equations: r multiplies the state's half of the candidate, with its bias, and no other."""
+    sizes = {"weight_ih": (15, 3), "weight_hh": (15, 5), "bias_ih": (15,), "bias_hh": (15,)}
+    w, u, b, c = arrays = [rng.uniform(-0.9, 0.9, size).astype(np.float32) for size in sizes.values()]
+    model = Model(from_state_dict({f"gru.{role}_l0": one for role, one in zip(sizes, arrays)}, [L.GRU("gru")]))
+    x, h = rng.normal(size=(4, 6, 3)).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
+    found, (state,) = model.predict(x, initial_state=[(h,)], return_state=True)
+    for t in range(6):
+        from_x, from_h = x[:, t] @ w.T.astype("f8") + b, h @ u.T.astype("f8") + c
+        r, z = (1 / (1 + np.exp(-from_x[:, k] - from_h[:, k])) for k in (slice(0, 5), slice(5, 10)))
+        h = (1 - z) * np.tanh(from_x[:, 10:] + r * from_h[:, 10:]) + z * h
+        np.testing.assert_allclose(found[:, t], h, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(state[0], h, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "roles", "default"),
+    [
+        (L.BatchNorm1d, ("weight", "bias", "running_mean", "running_var"), 1e-5),
+        (L.LayerNorm, ("weight", "bias"), 1e-5),
+        (L.RMSNorm, ("weight",), 2.0**-23),
+    ],
+)
+def test_the_epsilon_of_a_normalisation_is_the_one_that_is_given_or_pytorchs(rng, layer, roles, default):
+    tensors = {f"norm.{role}": rng.uniform(0.5, 2.0, 3).astype(np.float32) for role in roles}
+    for given, expected in (({}, default), ({"eps": 0.125}, 0.125)):
+        graph = from_state_dict(tensors, [L.Input((None, 3)), layer("norm", **given)])
+        assert graph.layers[0].options["epsilon"] == expected
