@@ -42,6 +42,7 @@ import tempfile
 import threading
 import time
 import tomllib
+import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -192,10 +193,13 @@ def keep(outcome: Outcome) -> None:
     fault = outcome.fault
     detail = "" if outcome.kind == "explained" else outcome.detail.partition("\n")[0]
     judged[fault.name] = Judged(fault.area, fault.name, fault.sum, outcome.kind, outcome.ring, detail)
-    with open(JUDGED, "w", encoding="utf-8", newline="") as file:
+    # at once, since the file is read meanwhile
+    part = JUDGED.with_suffix(".part")
+    with open(part, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Judged._fields)
         writer.writerows(judged[one.name] for one in read_faults() if one.name in judged)
+    os.replace(part, JUDGED)
 
 
 def left_of(faults: list[Fault]) -> list[Fault]:
@@ -553,12 +557,17 @@ def main(arguments: list[str] | None = None) -> int:
         # those that need no build first
         faults.sort(key=lambda fault: fault.is_native)
         with ThreadPoolExecutor(given.jobs) as pool:
-            for done in as_completed([pool.submit(checker.check, fault) for fault in faults]):
-                outcome = done.result()
-                outcomes.append(outcome)
-                keep(outcome)
-                print(f"{outcome.kind:<9} {outcome.fault.area}: {outcome.fault.name} [{outcome.seconds:.0f} s]")
-                print(f"          {outcome.detail}", flush=True)
+            try:
+                for done in as_completed([pool.submit(checker.check, fault) for fault in faults]):
+                    outcome = done.result()
+                    outcomes.append(outcome)
+                    keep(outcome)
+                    print(f"{outcome.kind:<9} {outcome.fault.area}: {outcome.fault.name} [{outcome.seconds:.0f} s]")
+                    print(f"          {outcome.detail}", flush=True)
+            except BaseException:
+                traceback.print_exc()
+                pool.shutdown(wait=False, cancel_futures=True)  # else the others would be run first, for nothing
+                raise
     counts = {kind: sum(one.kind == kind for one in outcomes) for kind in ("caught", "explained", "survived", "wrong")}
     print(f"{len(outcomes)} faults: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
     for outcome in outcomes:
