@@ -15,6 +15,13 @@
 # make test-old-x86     and on x86 without AVX
 # make test-reproducible
 #                       builds the wheel of the last commit twice, in different folders: the same bytes, see .ci/reproducible
+# make test-free-threaded
+#                       the tests on CPython without GIL, which is built from Debian's source package; PYTHON=python3.14t
+#                       takes one that is there: tests/free_threaded/run.sh
+# make test-memory      each allocation that fails in each call, one after the other, and a thousand loads, predictions,
+#                       streams and errors: an hour
+# make test-c-threads   the C core's threads, our own and OpenMP's, under ThreadSanitizer (clang, libomp);
+#                       make test-c-valgrind its tests under valgrind's memcheck: half an hour
 # make docs             these pages as a site, into build/site
 # make mutants          plants faults in a copy, one at a time, and says which no test notices: hours; some of them with
 #                       MUTANTS="forecasting kernels --jobs 2", see tests/mutants/run.py
@@ -36,7 +43,8 @@ SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.
 
 .PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
 	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs \
-	test-reproducible test-distributed fuzz fuzz-c fuzz-differential fuzz-figures mutants csrc lint format clean
+	test-reproducible test-distributed test-free-threaded test-memory test-c-threads test-c-valgrind fuzz fuzz-c \
+	fuzz-differential fuzz-figures mutants csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -70,6 +78,15 @@ test-old-x86: $(VENV)/test
 test-reproducible:
 	.ci/reproducible
 
+# PYTHON counts only where it is given
+test-free-threaded:
+	$(if $(filter-out file default undefined,$(origin PYTHON)),,PYTHON=) PYTEST_ARGS="$(PYTEST_ARGS)" tests/free_threaded/run.sh
+
+test-memory: $(VENV)/test
+	$(BIN)/python -W ignore -m tests.memory.failures
+	$(BIN)/python -W ignore -m tests.memory.failures --of python
+	$(BIN)/python -W ignore -m tests.memory.leaks
+
 mutants: $(VENV)/frameworks
 	$(BIN)/python -m pip install --quiet "cython>=3.0"
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
@@ -101,6 +118,9 @@ csrc:
 
 test-c:
 	$(MAKE) -C csrc test $(foreach name,BUILD SANITIZE SIZE_LIMIT,$(if $($(name)),$(name)=$($(name))))
+
+test-c-threads test-c-valgrind:
+	$(MAKE) -C csrc $(@:test-c-%=test-under-%) $(if $(BUILD),BUILD=$(BUILD))
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

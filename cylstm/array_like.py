@@ -106,6 +106,8 @@ def _read(given: Any, what: str) -> np.ndarray:
         ):
             return np.from_dlpack(given)
         return np.asarray(given)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever another library raises
         hint = ""
         if getattr(given, "requires_grad", False) is True:
@@ -135,6 +137,8 @@ def _of_list(given: Sequence[Any], what: str, ragged_hint: str) -> np.ndarray:
     _refuse_masked_items(given, what)
     try:
         array = np.asarray(given)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the items raise
         lengths = _lengths(given)
         if lengths is not None:
@@ -254,6 +258,8 @@ def _arrow_table(given: Any, what: str) -> Any:
         return pyarrow.table(given)
     except ImportError:
         pass
+    except MemoryError:
+        raise
     except Exception as error:  # what is no table
         raise ShapeError(f"{what}: expected a table of numbers: {' '.join(str(error).split())[:200]}") from error
     try:

@@ -188,14 +188,16 @@ class Stream(EngineStream):
 
     def _other_of(self, packed: PackedModel) -> EngineStream:
         """The stream of a model with the same layers and other outputs, to run this one on."""
-        if packed not in self._others:
-            if len(self._others) >= 4:
-                self._others.clear()
-            other = EngineStream()
-            carried = packed.carried if self.window is None else None
-            other._create(self.model, packed, self.batch, self.threads, self.window, carried, None)
-            self._others[packed] = other
-        return self._others[packed]
+        known = self._others.get(packed)
+        if known is not None:
+            return known
+        if len(self._others) >= 4:
+            self._others.clear()
+        other = EngineStream()
+        carried = packed.carried if self.window is None else None
+        other._create(self.model, packed, self.batch, self.threads, self.window, carried, None)
+        self._others[packed] = other
+        return other
 
     def _run_calls(self, chunk: Any, active: Any, out: Any) -> Any:
         """`run` of a network without time, each of whose calls is a step: the chunk has a time before its features."""

@@ -232,6 +232,8 @@ class Trace(Mapping[str, LayerTrace]):
             return _trace_of(text, json.loads(arrays.pop("trace").tobytes()), arrays.__getitem__)
         except (OSError, FormatError):
             raise
+        except MemoryError:
+            raise
         except Exception as error:
             raise FormatError(f"{text}: expected a trace that Trace.save wrote ({type(error).__name__})") from error
 
@@ -837,9 +839,9 @@ def _key(layers: Any, what: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...
 def plan_of(model: Model, layers: Any, what: Any) -> Plan:
     """The plan of these layers and parts, kept with the model."""
     key, plans = _key(layers, what), model._plans
-    if key not in plans:
+    found: Plan | None = plans.get(key)  # another thread may clear them
+    if found is None:
         if len(plans) >= 16:
             plans.clear()
-        plans[key] = Plan(model, layers, what)
-    found: Plan = plans[key]
+        found = plans[key] = Plan(model, layers, what)
     return found

@@ -210,8 +210,11 @@ cdef class EngineModel:
     cdef bint x_is_turned, y_is_turned
     cdef cnp.npy_intp x_order[CYL_MAX_RANK]
     cdef cnp.npy_intp y_order[CYL_MAX_RANK]
-    # loads what calls on several threads need of OpenMP; None once it has, and for our own pool
+    # loads what calls on several threads need of OpenMP; None for our own pool. It is never set again: without a GIL
+    # another thread could read a reference that is being given up
     cdef object load_openmp
+    # whether it is still to be called; a number, which threads may set at once
+    cdef bint needs_openmp
     cdef object __weakref__
 
     def __dealloc__(self):
@@ -242,7 +245,7 @@ cdef class EngineModel:
             if cyl_isa_name(<CylIsa>index).decode() == isa:
                 c_isa = <CylIsa>index
         check(cyl_model_create(c_engine, c_isa, &c_blas, &self.model), "model")
-        self.load_openmp = load_openmp
+        self.load_openmp, self.needs_openmp = load_openmp, load_openmp is not None
         cyl_model_set_threads(self.model, CYL_THREADS_POOL if load_openmp is None else CYL_THREADS_OPENMP)
 
     def _add_value(self, str name, str kind, tuple shape):
@@ -464,9 +467,9 @@ cdef class EngineModel:
     @cython.final
     cdef int prepare_threads(self) except -1:
         """Before the first call on several threads."""
-        if self.load_openmp is not None:
+        if self.needs_openmp:
             self.load_openmp()
-            self.load_openmp = None
+            self.needs_openmp = False
         return 0
 
     @cython.final

@@ -50,7 +50,18 @@ class Blas:
     is_int64: bool
 
 
+_lock = threading.RLock()
 _found: Blas | None = None
+
+
+def _release_in_child() -> None:
+    """A thread that is searching has no part in a forked child, which would wait for it for ever."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_child)
 
 
 def find_blas() -> Blas:
@@ -62,16 +73,17 @@ def find_blas() -> Blas:
         If none works; the message lists what was tried and why it was not taken.
     """
     global _found
-    if _found is None:
-        tried: list[str] = []
-        for path, origin in _candidates(tried):
-            blas = _bind(path, origin, tried)
-            if blas is not None:
-                _found = blas
-                break
-        else:
-            raise BlasNotFoundError('engine="blas": no BLAS found; tried ' + "; ".join(tried))
-    return _found
+    with _lock:  # trying one sets its number of threads for a moment
+        if _found is None:
+            tried: list[str] = []
+            for path, origin in _candidates(tried):
+                blas = _bind(path, origin, tried)
+                if blas is not None:
+                    _found = blas
+                    break
+            else:
+                raise BlasNotFoundError('engine="blas": no BLAS found; tried ' + "; ".join(tried))
+        return _found
 
 
 def _candidates(tried: list[str]) -> Iterator[tuple[str, str]]:

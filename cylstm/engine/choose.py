@@ -19,6 +19,8 @@ def real_dtype(dtype: object) -> np.dtype:
     """The dtype that is meant, float32 or float64. Raises `ArgumentError`."""
     try:
         real: np.dtype = np.dtype(dtype)  # type: ignore[call-overload]
+    except MemoryError:
+        raise
     except Exception as error:  # whatever an object raises when NumPy looks at it
         raise ArgumentError(f"dtype: expected float32 or float64, found {described(dtype)}") from error
     if real not in (np.float32, np.float64):

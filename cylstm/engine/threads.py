@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from cylstm.errors import ArgumentError
 
@@ -12,6 +13,17 @@ THREADS_WORK = 1e6
 #: set through threadpoolctl; None means no limit
 _limit: int | None = None
 _registered = False
+_lock = threading.RLock()
+
+
+def _release_in_child() -> None:
+    """A thread that is registering has no part in a forked child, which would wait for it for ever."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _from_environment(name: str) -> int | None:
@@ -47,8 +59,9 @@ def available_threads() -> int:
 
 def _available() -> int:
     """As `available_threads`; also where an error would be one of other libraries, which threadpoolctl asks too."""
-    if _limit is not None:
-        return _limit
+    limit = _limit  # read once: another thread may lift it
+    if limit is not None:
+        return limit
     for name in ("CYLSTM_NUM_THREADS", "OMP_NUM_THREADS"):
         number = _from_environment(name)
         if number is not None:
@@ -64,10 +77,16 @@ def register() -> None:
     Once: with the first model if threadpoolctl is imported by then; else, because importing it costs 3 ms, at the first
     call that may be parallel.
     """
+    if _registered:
+        return
+    with _lock:
+        _register()
+
+
+def _register() -> None:
     global _registered
     if _registered:
         return
-    _registered = True
     import threadpoolctl
 
     from cylstm._version import __version__
@@ -93,11 +112,13 @@ def register() -> None:
             pass
 
     threadpoolctl.register(CylstmController)
+    _registered = True
 
 
 def set_limit(threads: int) -> None:
     """Set the maximum number of threads. Setting it to the number that is used without a limit removes the limit."""
     global _limit
-    _limit = None
-    if threads != _available():
-        _limit = threads
+    with _lock:
+        _limit = None
+        if threads != _available():
+            _limit = threads

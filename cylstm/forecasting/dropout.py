@@ -98,7 +98,8 @@ class NoisyNetwork:
     def __init__(self, model: Model, dropout: Dropout) -> None:
         self._rates = rates_of(model.graph, dropout.rates)
         key = ("forecasts", repr(sorted(self._rates.items())))
-        if key not in model._plans:
+        known = model._plans.get(key)  # another thread may clear them
+        if known is None:
             try:
                 plan = Plan(model, self._rates, None)
             except FixedTimeNeeded:
@@ -106,8 +107,10 @@ class NoisyNetwork:
                     "dropout: the network drops at steps that are not those of its input, which a forecaster does not "
                     "support; Model.predict_mc does"
                 ) from None
-            model._plans[key] = Model(plan.graph, engine=model.engine, dtype=str(model.dtype)), plan.draws
-        self._model, self._draws = model._plans[key]
+            known = Model(plan.graph, engine=model.engine, dtype=str(model.dtype)), plan.draws
+            model._plans[key] = known
+        self._model: Model = known[0]
+        self._draws: list[Draw] = known[1]
         self._dropout, self._name = dropout, model.graph.inputs[0]
         #: the masks without a time, (samples, ...), and those of the first steps
         self._standing = {

@@ -33,6 +33,8 @@ def path_text(what: str, path: object, otherwise: str = "") -> str:
     """A path as a text. Raises `UnsupportedError` about what is none, and `FormatError` about one that no file has."""
     try:
         found = os.fspath(path)  # type: ignore[call-overload]
+    except MemoryError:
+        raise
     except Exception:  # whatever an object's own method raises
         kind = type(path)
         raise UnsupportedError(

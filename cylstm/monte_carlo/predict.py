@@ -142,8 +142,8 @@ def _plan_of(model: Model, rates: Mapping[str, Mapping[str, Any]], times: Mappin
     form, steps = tuple(sorted(entries)), tuple(sorted(times.items()))
     plans = model._plans
     for key in (("monte carlo", form), ("monte carlo", form, steps)):
-        if key in plans:
-            found: Plan = plans[key]
+        found: Plan | None = plans.get(key)  # another thread may clear them
+        if found is not None:
             return found
     if len(plans) >= 16:
         plans.clear()

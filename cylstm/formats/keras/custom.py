@@ -495,6 +495,8 @@ def _guarded(what: str, name: str, function: Callable[[], Any]) -> Any:
             raise type(error)(f"{text}{place}") from error
         kind = type(error) if type(error) in (FormatError, UnsupportedError) else ArgumentError
         raise kind(f"{text}{place}") from error
+    except MemoryError:
+        raise
     except Exception as error:
         raise ArgumentError(
             f"{what}: the function given for {name!r} raised {type(error).__name__}: {error!s:.300}{_place(error)}"

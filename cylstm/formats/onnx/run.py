@@ -162,6 +162,8 @@ class Run:
             if self.net.name in str(error) or "layer " in str(error)[:6] or "node " in str(error)[:5]:
                 raise
             raise type(error)(f"{self.net.place_name}: {error}") from error
+        except MemoryError:
+            raise
         except Exception as error:  # an argument that an operator is not written for
             raise self.net.refuse(
                 f"{node.key} with these inputs and attributes is not supported ({type(error).__name__}: {error})"

@@ -102,6 +102,8 @@ def _recorded(module: Any, arguments: Mapping[str, Any], kept: Kept) -> tuple[Pr
             changes = [change for change in kept.changes() if not _is_same_state(change)]
         except (UnsupportedError, _Endless):
             raise
+        except MemoryError:
+            raise
         except Exception as error:  # whatever the module's own code raises
             changes = [change for change in kept.changes() if not _is_same_state(change)]
             besides = f"; its forward changes {describe(changes)}" if changes else ""

@@ -224,6 +224,8 @@ def _called(
             failures.append(error)
     except _SingleRow:
         pass
+    except MemoryError:
+        raise
     except Exception as error:
         if failures is not None and not failures:
             shapes = ", ".join(f"{one.name} {one.shape}" for one in given)

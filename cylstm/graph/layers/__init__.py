@@ -74,10 +74,12 @@ class _LayerKinds(Mapping[str, "LayerKind"]):
         self._made: dict[str, LayerKind] = {}
 
     def __getitem__(self, name: str) -> LayerKind:
-        if name not in self._made:
+        made = self._made.get(name)
+        if made is None:
             kind = "".join(part.capitalize() for part in name.split("_")) + "Layer"
-            self._made[name] = cast("LayerKind", getattr(import_module(f"{__name__}.{_MODULES[name]}"), kind)())
-        return self._made[name]
+            made = cast("LayerKind", getattr(import_module(f"{__name__}.{_MODULES[name]}"), kind)())
+            made = self._made.setdefault(name, made)  # there may be another thread's
+        return made
 
     def __contains__(self, name: object) -> bool:
         return name in _MODULES

@@ -88,6 +88,8 @@ def _from_end(size: Any, place: Any) -> Any:
     if isinstance(size, Dim) and isinstance(place, Dim):
         try:
             short = size - place
+        except MemoryError:
+            raise
         except Exception:
             return place
         if isinstance(short, int) and short >= 0:

@@ -294,6 +294,8 @@ class Run:
             if self.net.name in str(error) or "layer " in str(error)[:6]:
                 raise
             raise type(error)(f"{self.net.place_name}: {error}") from error
+        except MemoryError:
+            raise
         except Exception as error:  # an argument that an operation is not written for
             raise self.net.refuse(
                 f"{operation.target.removeprefix('aten.')} called with {', '.join(operation.arguments)} like this is "
