@@ -164,14 +164,19 @@ def test_a_limit_that_is_set_and_lifted_meanwhile_is_a_number_at_any_moment(monk
     monkeypatch.setattr(rules, "_limit", None)
     free = rules.available_threads()
 
-    def run(index):
-        for turn in range(3000):
-            if index == 0:
-                rules.set_limit(free + 1 if turn % 2 else free)
-            else:
-                assert rules.available_threads() in (free, free + 1)
+    looking = threading.Semaphore(3)
 
-    at_once(run, 4)
+    def run(index):
+        if index == 0:
+            while looking._value:  # changed until nobody looks any more
+                rules.set_limit(free + 1)
+                rules.set_limit(free)
+            return set()
+        found = {rules._available() for _ in range(40_000)}
+        looking.acquire()
+        return found
+
+    assert set().union(*at_once(run, 4)) <= {free, free + 1}
 
 
 def test_plans_that_other_threads_drop_are_made_again(rng):
