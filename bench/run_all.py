@@ -33,6 +33,8 @@ PARTS: dict[str, list[str]] = {
     "product": ["product.py"],
     "parallel": ["parallel.py"],
     "contention": ["contention.py"],
+    "busy": ["busy.py"],
+    "long-runs": ["long_runs.py"],
     "streams": ["streams.py"],
     "trace": ["trace.py"],
     "models": ["models.py"],

@@ -359,5 +359,12 @@ void cyl_threads_patience(int64_t nanoseconds);
 /* Whether a call that comes now takes one thread, whatever it asks for, because other calls use all cores or did so a
    moment ago: known in less time than it takes to ask how many threads there are. */
 int cyl_threads_are_taken(void);
+/* Sets the floating-point mode of this thread that everything here computes in (round to nearest, subnormal numbers, no
+   traps), for what a caller computes before and after; returns what cyl_mode_leave puts back. */
+uint64_t cyl_mode_enter(void);
+void cyl_mode_leave(uint64_t mode);
+/* For tests: the other threads of a call leave it to the first after so many steps and layers that they share, as they
+   do where they have lost their cores to other processes; 0: only there. */
+void cyl_threads_leave_after(int64_t checkpoints);
 
 #endif

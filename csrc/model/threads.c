@@ -1,6 +1,7 @@
 /* Running a call of a model on the threads it asks for, while its BLAS uses one thread in each of them. */
 #include "model/model.h"
 #include "platform/blas.h"
+#include "threads/late.h"
 #include "threads/team.h"
 
 #include <stdbool.h>
@@ -26,6 +27,7 @@ static void run_held(void *context, const CylTeam *team) {
 }
 
 static void run(const CylModel *model, CylTask *task, void *context, int threads, double work) {
+    threads = threads > 1 && cyl_takes_one_thread() ? 1 : threads;
     const bool counts = threads > 1 || work >= CYL_WORK_COUNTED;
     threads = counts ? cyl_threads_enter(threads) : 1;
     if (threads == 1) {

@@ -1,6 +1,8 @@
 /* The floating-point mode of the calling thread. */
 #include "platform/ieee.h"
 
+#include "cylstm.h"
+
 #if defined(__x86_64__) || defined(_M_X64) || defined(__SSE2__)
 /* ieee.h has these */
 
@@ -59,3 +61,6 @@ CylIeee cyl_ieee_enter(void) {
 void cyl_ieee_leave(CylIeee saved) { fesetround((int)saved.control); }
 
 #endif
+
+uint64_t cyl_mode_enter(void) { return cyl_ieee_enter().control; }
+void cyl_mode_leave(uint64_t mode) { cyl_ieee_leave((CylIeee){mode}); }

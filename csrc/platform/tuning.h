@@ -74,6 +74,17 @@
 #define CYL_PATIENCE 0.25
 #define CYL_LEAST_PATIENCE_NANOSECONDS 20000
 
+/* Where threads lose their cores to other processes. A call is left to its first thread when that has waited for at
+   least so long; */
+#define CYL_LATE_LEAST_NANOSECONDS 1000000
+/* calls take one thread when they have waited for so much more than their threads have lately saved; */
+#define CYL_LATE_CREDIT_NANOSECONDS 20000000
+/* the first time for so long, then for twice as long each time, up to this. */
+#define CYL_LATE_PERIOD_NANOSECONDS 20000000
+#define CYL_LATE_MOST_NANOSECONDS 1280000000
+/* No call saves more than so many times what its work tells, on a small CPU: the rest is its own core that was lost. */
+#define CYL_LATE_SAVED_MOST 10
+
 /* ---- ending a call early ---- */
 
 /* Between two questions: one may have to wait for a lock of the caller's, and then comes less often. */

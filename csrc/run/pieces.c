@@ -380,7 +380,13 @@ static inline __attribute__((always_inline)) bool run_layers(CylWorkspace *w, co
             n++;
         } else {
             layer->kind->run(w->model, layer, w, team);
+            if (team->has_left) {
+                return false;
+            }
             end_layers(w, layer, 1, team);
+        }
+        if (cyl_checkpoint(team) && team->has_left) {
+            return false;
         }
     }
     return true;

@@ -376,6 +376,12 @@ static inline int64_t run_steps(const CylModel *model, const CylLayer *layer, Cy
             cyl_barrier(team);
             cyl_give_steps(team, n);
         }
+        if (n < time && cyl_checkpoint(team)) {
+            if (team->has_left) {
+                return n;
+            }
+            parts = bound->parts; /* all of them */
+        }
         if (n == until && (n == time || !goes_on(layer, workspace, team, &until))) {
             return n;
         }

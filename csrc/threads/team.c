@@ -11,6 +11,7 @@
 
 #include "platform/ieee.h"
 #include "threads/barrier.h"
+#include "threads/late.h"
 #include "threads/team.h"
 #include "platform/waiting.h"
 
@@ -52,11 +53,13 @@ typedef struct {
     CylTask *task;
     void *context;
     CylBarrier *barriers;
+    CylLate *late;
 } Region;
 
 static void run_in_region(void *context, int thread, int threads) {
     const Region *region = context;
-    CylTeam team = {.thread = thread, .threads = threads, .barrier = region->barriers};
+    CylTeam team = {
+        .thread = thread, .threads = threads, .barrier = region->barriers, .late = region->late, .own = &team};
     CylIeee saved = cyl_ieee_enter();
     region->task(region->context, &team);
     cyl_ieee_leave(saved);
@@ -71,9 +74,12 @@ void cyl_team_run(CylThreads whose, CylTask *task, void *context, int threads, d
         return;
     }
     CylBarrier barriers[CYL_TEAM_BARRIERS];
-    Region region = {task, context, barriers};
+    CylLate late;
+    Region region = {task, context, barriers, &late};
     cyl_barriers_start(barriers);
+    cyl_late_start(&late, threads, work);
     openmp(run_in_region, &region, threads);
+    cyl_late_end(&late);
     cyl_barriers_end(barriers);
 }
 
@@ -107,7 +113,8 @@ int cyl_team_half(const CylTeam *team, CylTeam *half) {
     int first = team->threads / 2, which = team->thread >= first;
     *half = (CylTeam){.thread = which ? team->thread - first : team->thread,
                       .threads = which ? team->threads - first : first,
-                      .barrier = team->barrier + 1 + which};
+                      .barrier = team->barrier + 1 + which,
+                      .late = which ? NULL : team->late};
     return which;
 }
 
@@ -146,6 +153,19 @@ static void sleep_until_passed(CylBarrier *barrier, unsigned generation) {
 #endif
 }
 
+/* the fast half; `*start` stays 0 where it took no time */
+static bool is_passed_while_awake(const CylBarrier *barrier, unsigned generation, int64_t *start) {
+    do {
+        for (int spin = 0; spin < CYL_SPINS_PER_LOOK; spin++) {
+            if (atomic_load_explicit(&barrier->generation, memory_order_acquire) != generation) {
+                return true;
+            }
+            cyl_pause();
+        }
+    } while (cyl_keeps_waiting(start));
+    return false;
+}
+
 void cyl_meet(const CylTeam *team) {
     CylBarrier *barrier = team->barrier;
     unsigned generation = atomic_load_explicit(&barrier->generation, memory_order_relaxed);
@@ -163,13 +183,11 @@ void cyl_meet(const CylTeam *team) {
         return;
     }
     int64_t start = 0;
-    do {
-        for (int spin = 0; spin < CYL_SPINS_PER_LOOK; spin++) {
-            if (atomic_load_explicit(&barrier->generation, memory_order_acquire) != generation) {
-                return;
-            }
-            cyl_pause();
-        }
-    } while (cyl_keeps_waiting(&start));
-    sleep_until_passed(barrier, generation);
+    const bool is_passed = is_passed_while_awake(barrier, generation, &start);
+    if (!is_passed) {
+        sleep_until_passed(barrier, generation);
+    }
+    if (start != 0 && team->thread == 0 && team->late) {
+        cyl_late_waited(team->late, start, cyl_nanoseconds());
+    }
 }

@@ -5,9 +5,11 @@
 #include "cylstm.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct CylBarrier CylBarrier;
+typedef struct CylLate CylLate;
 
 /* steps that one half of a team has given the other so far, and how many of them the other's threads take next */
 typedef struct {
@@ -16,11 +18,16 @@ typedef struct {
 } CylHandover;
 
 /* one thread's place among those that run one call */
-typedef struct {
+typedef struct CylTeam CylTeam;
+struct CylTeam {
     int thread, threads;
     CylBarrier *barrier;
     CylHandover *gives_to, *takes_from; /* in halves of a team of which the second reads what the first writes */
-} CylTeam;
+    CylLate *late;                      /* of the call; NULL where nobody looks */
+    CylTeam *own;                       /* itself, to be changed when threads leave; NULL in halves of a team */
+    int64_t passed;                     /* checkpoints */
+    bool has_left;
+};
 
 typedef void CylTask(void *context, const CylTeam *team);
 
@@ -41,6 +48,13 @@ static inline void cyl_barrier(const CylTeam *team) {
     if (team->threads > 1) {
         cyl_meet(team);
     }
+}
+/* Between two of these all threads of the team have met. True where the others leave the first, which may have waited
+   too long for them (late.c): the first one's team is then of one thread, and the others have `has_left` and must
+   return without touching what the call shares. */
+bool cyl_late_pass(CylTeam *own);
+static inline bool cyl_checkpoint(const CylTeam *team) {
+    return team->threads > 1 && team->own && cyl_late_pass(team->own);
 }
 /* The half of a team of at least two, not a half itself, to which this thread belongs: 0 or 1. */
 int cyl_team_half(const CylTeam *team, CylTeam *half);

@@ -183,3 +183,6 @@ cdef extern from "cylstm.h" nogil:
     const char *cyl_threads_name()
     void cyl_threads_patience(int64_t nanoseconds)
     bint cyl_threads_are_taken()
+    uint64_t cyl_mode_enter()
+    void cyl_mode_leave(uint64_t mode)
+    void cyl_threads_leave_after(int64_t checkpoints)

@@ -172,6 +172,21 @@ def threads_are_taken():
     return cyl_threads_are_taken()
 
 
+def enter_standard_mode():
+    """Round to nearest and keep subnormal numbers on this thread; returns what `leave_standard_mode` puts back."""
+    return cyl_mode_enter()
+
+
+def leave_standard_mode(uint64_t mode):
+    """Put back what the thread had."""
+    cyl_mode_leave(mode)
+
+
+def leave_threads_after(int64_t checkpoints):
+    """After how many steps and layers the threads of a call leave it to the first; 0: where they have lost their cores."""
+    cyl_threads_leave_after(checkpoints)
+
+
 def use_all_threads(bint yes):
     """Whether calls use every thread that they may, where fewer would be faster too; for tests, like the above."""
     global uses_all_threads
@@ -657,7 +672,11 @@ cdef inline cnp.ndarray as_readable(x, int real_type, bint converts):
     # NumPy's default is float64
     if not converts or not (cnp.PyArray_ISFLOAT(array) or cnp.PyArray_ISINTEGER(array)):
         return None
-    return cnp.PyArray_FROM_OTF(x, real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
+    cdef uint64_t mode = cyl_mode_enter()
+    try:
+        return cnp.PyArray_FROM_OTF(x, real_type, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
+    finally:
+        cyl_mode_leave(mode)
 
 
 cdef inline bint has_shape(const cnp.npy_intp *shape, const cnp.npy_intp *expected, int rank) noexcept:

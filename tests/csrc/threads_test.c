@@ -235,6 +235,89 @@ static void a_call_takes_one_thread_while_others_use_the_cores(void) {
     network_free(network);
 }
 
+/* ---- threads that lose their cores ---- */
+
+enum { CHECKPOINTS = 100 };
+
+/* a call whose second thread loses its core before each checkpoint */
+typedef struct {
+    int threads;
+    atomic_int met, alone; /* checkpoints at which the first thread had company, and had none any more */
+    bool sleeps;
+} Late;
+
+static void pass_checkpoints(void *context, const CylTeam *team) {
+    Late *late = context;
+    if (team->thread == 0) {
+        late->threads = team->threads;
+    }
+    for (int n = 0; n < CHECKPOINTS; n++) {
+        if (late->sleeps && team->thread == 1) {
+            usleep(5000);
+        }
+        if (team->thread == 0) {
+            atomic_fetch_add(team->threads > 1 ? &late->met : &late->alone, 1);
+        }
+        cyl_barrier(team);
+        if (cyl_checkpoint(team) && team->has_left) {
+            return;
+        }
+    }
+}
+
+static void threads_that_lose_their_cores_leave_the_call_and_later_ones(void) {
+    Data *data;
+    Network *network = some_layers(&data, 1, 1);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    Late late = {.sleeps = true};
+    cyl_parallel(model, pass_checkpoints, &late, 2, 1e6);
+    CHECK(late.threads == 2 && late.alone == 0, "tests mean the threads that they ask for");
+    cyl_threads_patience(0);
+    int most = 0, turns = 0, calls = 0;
+    for (bool is_alone = false; !is_alone && turns < 1000; turns++) {
+        late = (Late){.sleeps = true};
+        cyl_parallel(model, pass_checkpoints, &late, 2, 1e6);
+        is_alone = calls > 0 && late.threads == 1;
+        calls += late.threads == 2;
+        most = late.threads == 2 && late.met > most ? late.met : most;
+        CHECK(late.met + late.alone == CHECKPOINTS, "%d and %d", late.met, late.alone);
+    }
+    /* after one of 5 ms, or a few where this machine is as busy */
+    CHECK(calls > 0 && turns < 1000, "all of %d calls took two threads", turns);
+    CHECK(most < CHECKPOINTS / 2, "the first thread waited at %d checkpoints", most);
+    /* where there is nothing to wait for any more, calls take both again */
+    late = (Late){0};
+    for (int turn = 0; turn < 10000 && late.threads < 2; turn++) {
+        usleep(1000);
+        cyl_parallel(model, pass_checkpoints, &late, 2, 1e6);
+    }
+    CHECK(late.threads == 2, "calls take one thread for ever");
+    cyl_threads_patience(INT64_MAX);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
+static void a_call_that_threads_leave_has_the_same_bits(void) {
+    Data *data;
+    Network *network = some_layers(&data, 2, 20);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    Result wanted = predict(network, model, data, 1);
+    for (int64_t checkpoints = 1; checkpoints < 90; checkpoints++) {
+        cyl_threads_leave_after(checkpoints);
+        for (int threads = 3; threads <= 5; threads++) {
+            Result found = predict(network, model, data, threads);
+            CHECK(result_same(&found, &wanted), "%d threads leave after %d", threads, (int)checkpoints);
+            result_free(&found);
+        }
+    }
+    cyl_threads_leave_after(0);
+    result_free(&wanted);
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
 /* ---- the threads of a BLAS library ---- */
 
 enum { BLAS_THREADS = 6 };
@@ -585,6 +668,8 @@ int main(void) {
     cyl_threads_patience(INT64_MAX);
     RUN(a_call_waits_for_its_own_part_of_a_workers_time_alone); /* first: the pool has one worker only */
     RUN(a_call_takes_one_thread_while_others_use_the_cores);
+    RUN(threads_that_lose_their_cores_leave_the_call_and_later_ones);
+    RUN(a_call_that_threads_leave_has_the_same_bits);
     RUN(every_thread_of_a_call_runs_the_blas_on_one_thread);
     /* qemu-user itself fails (cpu_exec: assertion failed) where a forked child makes threads */
     if (!getenv("EMULATED")) {
