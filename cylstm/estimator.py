@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_count
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.graph.names import feature_names
 from cylstm.inputs import as_real
@@ -57,6 +58,7 @@ class CylstmRegressor:
         self.time = time
         self.threads = threads
 
+    @in_standard_mode
     def predict(self, X: Any) -> np.ndarray:
         """Predict each sample.
 
@@ -82,6 +84,7 @@ class CylstmRegressor:
         y: np.ndarray = model.predict(self._samples(X, model), threads=self.threads)
         return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
+    @in_standard_mode
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The coefficient of determination R^2 of the predictions, as the regressors of scikit-learn have it.
 
@@ -124,6 +127,7 @@ class CylstmRegressor:
         np.subtract(1.0, rest / np.where(whole == 0, 1.0, whole), out=scores, where=whole != 0)
         return float(scores.mean())
 
+    @in_standard_mode
     def fit(self, X: Any, y: Any = None) -> CylstmRegressor:
         """Raises `UnsupportedError`: the network is trained."""
         raise UnsupportedError(

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cylstm.engine.mode import in_standard_mode
 from cylstm.graph.graph import Graph
 from cylstm.loading import warn_stateful
 from cylstm.model import Model
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cylstm.formats.state_dict.wiring import Layer
 
 
+@in_standard_mode
 def from_state_dict(
     mapping: Mapping[str, Any],
     layers: Sequence[Layer] | None = None,
@@ -28,6 +30,7 @@ def from_state_dict(
     return Model(build(mapping, layers), engine=engine, dtype=dtype, weights=weights)
 
 
+@in_standard_mode
 def from_keras(
     keras_model: Any,
     *,
@@ -77,6 +80,7 @@ def from_keras(
     return _again(graph, engine, dtype, weights, found)
 
 
+@in_standard_mode
 def from_torch(
     module: Any,
     example: Any = None,

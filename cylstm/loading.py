@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.engine.choose import real_dtype
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import CylstmWarning, FormatError, UnsupportedError
 from cylstm.graph.graph import Graph, read_only
 from cylstm.model import Model
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cylstm.formats.state_dict.wiring import Layer
 
 
+@in_standard_mode
 def load(
     path: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes],
     *,
@@ -163,6 +165,7 @@ def read(path: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[byte
         return graph._replace(tensors=dict(graph.tensors), provenance=read_only(graph.provenance))
 
 
+@in_standard_mode
 def convert(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes],
     target: str | os.PathLike[str],
@@ -291,7 +294,7 @@ def warn_stateful(graph: Graph, where: str) -> None:
     warnings.warn(
         f"{where}{found} every call of predict starts from zero: {how_states_go_on(graph)}",
         CylstmWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

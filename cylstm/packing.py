@@ -10,6 +10,7 @@ import numpy as np
 
 from cylstm.engine._engine import EngineModel
 from cylstm.engine.choose import backend_of
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import FormatError, UnsupportedError
 from cylstm.graph.weights import PACKED_DTYPES, StoredTensor, StoredTensors, as_stored, is_int8
 
@@ -81,6 +82,7 @@ class PackedModel(EngineModel):
         "warms_up",
     )  # fmt: skip
 
+    @in_standard_mode
     def __init__(
         self,
         graph: Graph,

@@ -9,6 +9,7 @@ import numpy as np
 
 from cylstm.arguments import check_flag, check_threads
 from cylstm.engine._engine import threads_are_taken
+from cylstm.engine.mode import in_standard_mode
 from cylstm.engine.threads import THREADS_WORK, available_threads
 from cylstm.errors import ShapeError
 from cylstm.inputs import as_masks, as_state, check_out, new_array, read_inputs, to_layout
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cylstm.packing import PackedModel
 
 
+@in_standard_mode
 def predict_any(
     packed: PackedModel,
     x: Any,

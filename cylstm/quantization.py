@@ -210,7 +210,7 @@ def _activations(weights: str, activations: object, target: object) -> str:
             "int8 weights with int16 activations take more instructions than float32 on a machine without dot "
             'products, such as a Raspberry Pi 3 or 4; activations="int8" takes fewer, and weights="float16" is exact',
             CylstmWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     return str(activations) if activations is not None else "int8" if without_dots else "int16"
 
@@ -331,7 +331,7 @@ def _warn_if_small(graph: Graph) -> None:
         warnings.warn(
             found if count else "no matrix of this network becomes int8; the report has the reasons",
             CylstmWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from cylstm.arguments import check_batch, check_threads, check_window
 from cylstm.array_like import to_array
 from cylstm.engine._engine import EngineStream
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, CylstmError, RowError, ShapeError, UnsupportedError, described
 from cylstm.inputs import as_active, as_rows, as_state, read_inputs, refuse_rows
 from cylstm.packing import PackedModel
@@ -106,6 +107,7 @@ class Stream(EngineStream):
             return self._run_calls(chunk, active, out)
         return self._run_any(chunk, active, out, is_step=False, errors=errors)
 
+    @in_standard_mode
     def trace(
         self,
         x: Any,
@@ -147,6 +149,7 @@ class Stream(EngineStream):
 
         return trace_stream(self, x, layers, what, out, active, is_step=True)
 
+    @in_standard_mode
     def trace_run(
         self,
         chunk: Any,
@@ -199,6 +202,7 @@ class Stream(EngineStream):
         self._others[packed] = other
         return other
 
+    @in_standard_mode
     def _run_calls(self, chunk: Any, active: Any, out: Any) -> Any:
         """`run` of a network without time, each of whose calls is a step: the chunk has a time before its features."""
         if out is not None:
@@ -227,6 +231,7 @@ class Stream(EngineStream):
         results = [result[0] for result in results] if alone else results
         return results if several else results[0]
 
+    @in_standard_mode
     def _step_any(self, x: Any, active: Any, out: Any, errors: dict[int, ShapeError] | None = None) -> Any:
         """`step` for what is not one array that C can read: lists, several inputs and outputs, wrong ones."""
         if errors is not None:
@@ -236,6 +241,7 @@ class Stream(EngineStream):
                 return result
         return self._run_any(x, active, out, is_step=True, errors=errors)
 
+    @in_standard_mode
     def _run_any(
         self,
         x: Any,
@@ -416,6 +422,7 @@ class Stream(EngineStream):
     def state(self, state: Sequence[Sequence[Any]]) -> None:
         self._restore_state(*self._as_state(state, self.batch), None)
 
+    @in_standard_mode
     def _as_state(self, state: Any, batch: int) -> tuple[list[np.ndarray], np.ndarray]:
         """The arrays of a state, and the steps taken."""
         packed = self.model._packed
@@ -518,6 +525,7 @@ class Stream(EngineStream):
         """A stream of the same kind, at its start."""
         return Stream(self.model, batch, self.threads)
 
+    @in_standard_mode
     def replace(self, rows: Any, source: Stream | Sequence[Sequence[Any]]) -> None:
         """Let some rows go on from another running state, or from the steps of another window: the opposite of `copy`.
 
@@ -562,6 +570,7 @@ class Stream(EngineStream):
         self._copy_rows(indices, other, as_rows(None, len(indices)))
         self._copy_standing(indices, other, as_rows(None, len(indices)))
 
+    @in_standard_mode
     def _restore(self, state: Any, flags: object) -> None:
         """Go on from what `__reduce__` saved; everything is checked before anything changes."""
         arrays, taken = self._as_state(state, self.batch)

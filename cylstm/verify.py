@@ -7,6 +7,7 @@ import warnings
 
 from cylstm._version import __version__
 from cylstm.checks import bits_of, describe_inputs, predictions
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import CheckError, CylstmWarning, FormatError
 from cylstm.formats import File
 from cylstm.formats.native import is_native
@@ -16,6 +17,7 @@ from cylstm.loading import load
 _LISTED = 16
 
 
+@in_standard_mode
 def verify(path: str | os.PathLike[str]) -> str:
     """Predict the input that a file keeps, and compare the bits with those where it was saved.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.array_like import to_array
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import BlasNotFoundError, CheckError, ShapeError, UnsupportedError, described
 from cylstm.formats.native.check import MOST_BYTES, Check
 from cylstm.inputs import input_list
@@ -22,6 +23,7 @@ TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "float16": 2e-2, "bfloat16": 1e
 _AMPLIFIED = 8
 
 
+@in_standard_mode
 def compare(
     model: Model, arrays: Sequence[np.ndarray], theirs: Sequence[tuple[np.ndarray, str]], slack: float = 1.0
 ) -> dict[str, object]:
@@ -136,6 +138,7 @@ def describe_inputs(model: Model, arrays: Sequence[np.ndarray]) -> str:
     return ", ".join(f"{name} {array.shape}" for name, array in zip(model.inputs, arrays))
 
 
+@in_standard_mode
 def record(model: Model, x: Any) -> Check:
     """What `Model.save` keeps of ``check=x``.
 

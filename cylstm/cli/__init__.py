@@ -12,11 +12,13 @@ from typing import NoReturn
 
 from cylstm.cli.commands import COMMANDS
 from cylstm.cli.source import parse_layers
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import CheckError, CylstmError
 
 __all__ = ["main", "parse_layers"]
 
 
+@in_standard_mode
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` are those after the program's name.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, UnsupportedError, described
 from cylstm.explain.backward.network import Backward, Found, Given
 from cylstm.explain.backward.rule import Relevance
@@ -82,6 +83,7 @@ class InputGradients:
         return f"<InputGradients by {self.method}: {', '.join(str(array.shape) for array in arrays)}>"
 
 
+@in_standard_mode
 def gradients(model: Model, x: Any, output: Any = None, **given: Any) -> InputGradients:
     """The gradient of a prediction with respect to the input: how it changes with each number, by a small change.
 
@@ -121,6 +123,7 @@ def gradients(model: Model, x: Any, output: Any = None, **given: Any) -> InputGr
     return _result(way, "gradients", read, _in_pieces(way, read), None)
 
 
+@in_standard_mode
 def integrated_gradients(
     model: Model, x: Any, output: Any = None, baseline: Any = 0.0, steps: int = 32, **given: Any
 ) -> InputGradients:
@@ -174,6 +177,7 @@ def integrated_gradients(
     return _result(way, "integrated_gradients", read, Found(prediction, inputs, []), base)
 
 
+@in_standard_mode
 def lrp(
     model: Model, x: Any, output: Any = None, epsilon: float = 1e-3, bias_factor: float = 0.0, **given: Any
 ) -> InputGradients:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Memory:
         return f"<Memory of layer {self.layer!r} at step {self.step}: left {self.left.shape}>"
 
 
+@in_standard_mode
 def memory(trace: Trace, layer: str, step: int = -1) -> Memory:
     """How much of each past step is left in the state of a recurrent layer, and what it contributed.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cylstm.engine.mode import in_standard_mode
 from cylstm.explain.coalitions import Explained
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cylstm.model import Model
 
 
+@in_standard_mode
 def occlusion(
     model: Model | Callable[[np.ndarray], Any],
     x: Any,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_flag
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.explain.channels import CONV_LSTM, KEEPS, RULES, Network
 from cylstm.explain.units import LayerUnits, UnitReport, batches, fingerprint, units
@@ -156,6 +157,7 @@ class Pruning(Mapping[str, LayerPruning]):
         return Pruning(layers, found["is_exact"], found["sizes"], found["figures"])
 
 
+@in_standard_mode
 def prune(
     model: Model,
     make: Make,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, UnsupportedError, described
 from cylstm.explain.coalitions import is_model
 from cylstm.graph.builder import GraphBuilder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _OF_A_STEP = ("activation", "batch_norm", "dense", "dropout", "function", "glu", "layer_norm", "prelu", "softmax")
 
 
+@in_standard_mode
 def readouts(
     model: Model, trace: Trace, layers: list[str] | str | None = None, *, output: str | None = None
 ) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, described
 from cylstm.explain.coalitions import Explained
 from cylstm.explain.groups import Groups
@@ -29,6 +30,7 @@ _PAIRS = 64
 _MOST_NUMBERS = 1 << 23
 
 
+@in_standard_mode
 def shapley(
     model: Model | Callable[[np.ndarray], Any],
     x: Any,

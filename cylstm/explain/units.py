@@ -10,6 +10,7 @@ import numpy as np
 
 from cylstm.arguments import check_flag
 from cylstm.array_like import to_array
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, ShapeError, UnsupportedError, described
 from cylstm.graph.layers import LAYER_KINDS
 from cylstm.graph.weights import StoredTensor, as_stored
@@ -251,6 +252,7 @@ def fingerprint(model: Model) -> str:
     return found.hexdigest()
 
 
+@in_standard_mode
 def units(
     model: Model,
     data: Any,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cylstm.arguments import check_count, check_flag, check_window
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, CylstmError, FormatError, UnsupportedError, described
 from cylstm.forecasting.conformal import Calibration, calibrated, check_coverage, read_calibration
 from cylstm.forecasting.description import KEY, read_description, write_description
@@ -126,6 +127,7 @@ class Forecaster:
         "_window",
     )
 
+    @in_standard_mode
     def __init__(
         self,
         model: Model,
@@ -391,6 +393,7 @@ class Forecaster:
         """The columns that are not fed back: beyond the horizon a forecast needs them in advance, in this order."""
         return tuple(name for name in self.columns if name not in self._feedback.values())
 
+    @in_standard_mode
     def forecast(
         self,
         history: Any,
@@ -472,6 +475,7 @@ class Forecaster:
 
         return ForecastStream(self, adapt)
 
+    @in_standard_mode
     def calibrate(
         self,
         frame: Any,
@@ -541,6 +545,7 @@ class Forecaster:
             entries["normalised"] = calibrated(residuals, share)
         return Forecaster(self._model, **entries)
 
+    @in_standard_mode
     def evaluate(
         self,
         frame: Any,
@@ -597,6 +602,7 @@ class Forecaster:
         count = check_steps(self, steps)
         return evaluate(self, frame, start, count, season, interval, adapt, block, draws, seed, progress)
 
+    @in_standard_mode
     def save(self, path: str | os.PathLike[str], *, packed: bool = False, check: Any = None) -> None:
         """Write the network and all of the forecaster to one ``.cylstm`` file.
 
@@ -616,6 +622,7 @@ class Forecaster:
         self._model.save(path, metadata=metadata, packed=packed, check=check)
 
     @classmethod
+    @in_standard_mode
     def load(
         cls,
         path: str | os.PathLike[str],

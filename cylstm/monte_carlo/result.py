@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, described
 from cylstm.graph.graph import read_only
 
@@ -47,6 +48,7 @@ class MonteCarlo:
         self.seed = seed
         self.rates = read_only(dict(rates))
 
+    @in_standard_mode
     def quantile(self, q: Any) -> Any:
         """Quantiles over the samples, as ``numpy.quantile`` gives them: ``quantile([0.05, 0.95])`` is (2, batch, ...).
 

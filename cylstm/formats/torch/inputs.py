@@ -387,7 +387,7 @@ def _of_samples(module: Any, kept: Kept, given: Mapping[str, Shape], dtype: np.d
                 f"{type(module).__name__}: with these shapes it computes one sample without a batch; the model has a "
                 f"batch besides: {shapes}",
                 UserWarning,
-                stacklevel=9,
+                stacklevel=10,
             )
             yield inputs
             return

@@ -106,7 +106,7 @@ def graph_from_module(module: Any, inputs: Any, example: Any = None) -> tuple[Gr
         warnings.warn(
             f"{kind} is in training mode; it is taken as after module.eval(): no dropout, fixed statistics",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     with evaluating(module):
         kept = Kept(module)
