@@ -22,6 +22,10 @@
 #                       streams and errors: an hour
 # make test-c-threads   the C core's threads, our own and OpenMP's, under ThreadSanitizer (clang, libomp);
 #                       make test-c-valgrind its tests under valgrind's memcheck: half an hour
+# make test-load        a thousand streams for an hour of virtual time, threads and processes at once: some minutes
+# make test-processes   fork, forkserver, spawn, pools, servers and pickles, with both kinds of threads and engines
+# make test-neighbours  beside NumPy, SciPy, scikit-learn, PyTorch and TensorFlow, imported in every order
+# make test-long        a million steps, ten million steps at once, the largest sizes, Ctrl-C at random moments
 # make docs             these pages as a site, into build/site
 # make mutants          plants faults in a copy, one at a time, and says which no test notices: hours; some of them with
 #                       MUTANTS="forecasting kernels --jobs 2", see tests/mutants/run.py
@@ -44,7 +48,7 @@ SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.
 .PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
 	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs \
 	test-reproducible test-distributed test-free-threaded test-memory test-c-threads test-c-valgrind fuzz fuzz-c \
-	fuzz-differential fuzz-figures mutants csrc lint format clean
+	fuzz-differential fuzz-figures test-load test-processes test-neighbours test-long mutants csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -62,6 +66,17 @@ test-forecasting-libraries: $(VENV)/forecasting-libraries
 test-distributed: $(VENV)/distributed
 	@command -v java >/dev/null || { echo "Spark needs Java: apt-get install default-jre-headless" >&2; exit 1; }
 	$(BIN)/python -m pytest -o faulthandler_timeout=600 tests/distributed $(PYTEST_ARGS)
+
+ENDURE = CYLSTM_TEST_WHOLE=1 $(BIN)/python -m pytest -o faulthandler_timeout=3600
+test-load test-long: $(VENV)/test
+	$(ENDURE) tests/endurance/$(subst -,_,$@).py $(PYTEST_ARGS)
+
+test-processes: $(VENV)/frameworks
+	$(ENDURE) tests/endurance/test_processes.py tests/endurance/test_pickles.py tests/engine/test_prefork.py $(PYTEST_ARGS)
+
+test-neighbours: $(VENV)/frameworks
+	$(BIN)/python -m pip install --quiet scipy
+	$(ENDURE) tests/endurance/test_neighbours.py tests/engine/test_beside_other_libraries.py $(PYTEST_ARGS)
 
 test-debian-12 test-debian-13 test-debian-testing:
 	PYTEST_ARGS="$(PYTEST_ARGS)" tests/debian/run.sh $(@:test-debian-%=%)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import cylstm.forks  # noqa: F401  (it watches forks)
 from cylstm.engine.choose import check_engine, choose_engine, chosen_isa, real_dtype
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, CylstmWarning, UnsupportedError
 from cylstm.graph.weights import as_stored
 from cylstm.packing import PackedModel
+from cylstm.pickles import Layout
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -121,7 +124,7 @@ class Model:
             warnings.warn(
                 f"{len(wide)} float64 weights ({wide[0]}, ...) are converted to float32; "
                 'dtype="float64" keeps them, dtype="float32" says that this is meant',
-                stacklevel=4,
+                stacklevel=5,
             )
         isa = chosen_isa()
         if "CYLSTM_NUM_THREADS" in os.environ:
@@ -280,6 +283,7 @@ class Model:
 
         return predict_any(self._packed, x, initial_state, return_state, lengths, mask, threads, out)
 
+    @in_standard_mode
     def trace(
         self,
         x: Any,
@@ -350,6 +354,7 @@ class Model:
 
         return trace_model(self, x, layers, what, out, initial_state, return_state, lengths, mask, threads)
 
+    @in_standard_mode
     def predict_mc(
         self,
         x: Any,
@@ -408,6 +413,7 @@ class Model:
             self, x, samples, seed, rates, initial_state, lengths, mask, keep_samples, threads
         )  # fmt: skip
 
+    @in_standard_mode
     def quantize(
         self,
         weights: str = "int8",
@@ -466,6 +472,7 @@ class Model:
         """Of a model that `quantize` made: its matrices, with their types, bytes and errors. Empty for all others."""
         return self._quantization
 
+    @in_standard_mode
     def compare(self, other: Model, x: Any, target: Any = None) -> Comparison:
         """How the predictions of another model, a quantised or pruned one, differ from those of this one.
 
@@ -535,6 +542,7 @@ class Model:
         self._warn_of_windows(window)
         return Stream(self, batch, threads)
 
+    @in_standard_mode
     def check_step(self, x: Any, *, finite: bool = False) -> Any:
         """One step of one row, checked and converted, with nothing computed: what a client sent, say.
 
@@ -590,6 +598,7 @@ class Model:
         """The label of every state array, in the form of a state: ``[("lstm.h", "lstm.c"), ...]``."""
         return [tuple(f"{name}.{label}" for label, _ in parts) for name, parts in self.graph.states()]
 
+    @in_standard_mode
     def save(
         self,
         path: str | os.PathLike[str],
@@ -643,6 +652,7 @@ class Model:
             graph = graph._replace(metadata=check_metadata(metadata))
         write(graph, path, self._packed.arrays_of_files() if packed else None, kept)
 
+    @in_standard_mode
     def export_onnx(
         self,
         path: str | os.PathLike[str],
@@ -687,6 +697,7 @@ class Model:
         flags = {"states": states, "lengths": lengths, "mask": mask}
         export(self.graph, path, self.dtype, **{name: check_flag(name, flag) for name, flag in flags.items()})
 
+    @in_standard_mode
     def extract(self, inputs: Sequence[str] | str | None = None, outputs: Sequence[str] | str | None = None) -> Model:
         """A part of the network as a model of its own, whose results have the same bits as in the whole.
 
@@ -729,10 +740,11 @@ class Model:
                 f"which steps of {name!r} count is found by layer {layer!r}, which the part has not: give predict the "
                 "mask of those steps, or lengths",
                 CylstmWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return Model(part, engine=self.engine, dtype=str(self.dtype))
 
+    @in_standard_mode
     def prune(
         self,
         report: UnitReport | None = None,
@@ -846,7 +858,7 @@ class Model:
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[object, ...]]:
         # "auto" chooses anew where the model is loaded
         engine = self.engine if self._reason is None else "auto"
-        return _rebuild, (self.graph, engine, str(self.dtype))
+        return _rebuild_checked, (Layout(), self.graph, engine, str(self.dtype))
 
     def _why_no_stream(self) -> str | None:
         try:
@@ -869,5 +881,10 @@ class Model:
             return reason
 
 
+def _rebuild_checked(layout: object, graph: Graph, engine: str, dtype: str) -> Model:
+    return Model(graph, engine=engine, dtype=dtype)
+
+
 def _rebuild(graph: Graph, engine: str, dtype: str) -> Model:
+    """What pickles call that older versions wrote."""
     return Model(graph, engine=engine, dtype=dtype)

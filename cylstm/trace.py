@@ -126,6 +126,10 @@ class Trace(Mapping[str, LayerTrace]):
         self._has_batch = has_batch
         self._memory: _Memory | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what another trace into the same arrays would use stays here
+        return self.__dict__ | {"_memory": None}
+
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             if key not in self._layers:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cylstm.engine.mode import in_standard_mode
 from cylstm.errors import ArgumentError, ShapeError, described
 from cylstm.forecasting.conformal import Adaptive, Calibration, check_rate
 from cylstm.forecasting.dropout import NoisyWalk, check_interval, noisy_forecasts, noisy_interval
@@ -35,6 +37,7 @@ class ForecastStream:
 
     __slots__ = ("_adaptive", "_forecaster", "_last", "_noisy", "_past", "_raw", "_stream", "_taken", "_time")
 
+    @in_standard_mode
     def __init__(self, forecaster: Forecaster, adapt: float | None = None) -> None:
         self._forecaster = forecaster
         self._adaptive: Adaptive | None = None
@@ -53,6 +56,9 @@ class ForecastStream:
         self._taken = 0
         self._time: Any = None
 
+    def __copy__(self) -> ForecastStream:
+        return deepcopy(self, {id(self._forecaster): self._forecaster})
+
     @property
     def forecaster(self) -> Forecaster:
         """Whose stream it is."""
@@ -63,6 +69,7 @@ class ForecastStream:
         """How many rows it has taken."""
         return self._taken
 
+    @in_standard_mode
     def run(self, rows: Any) -> None:
         """Take rows without a forecast: a history to warm up on, or what came in meanwhile.
 
@@ -182,6 +189,7 @@ class ForecastStream:
         if not table.times[0] > self._time:
             raise ArgumentError(f"{what}: row 0: the time {table.times[0]} is not after {self._time}, the last one")
 
+    @in_standard_mode
     def forecast(
         self,
         steps: int | None = None,
@@ -268,6 +276,7 @@ class ForecastStream:
             return self._noisy.forecast(self._last, steps, self._scaled_future(known, steps))
         return noisy_forecasts(forecaster, self._past_of(1), known, steps)[:, 0]
 
+    @in_standard_mode
     def step(self, row: Any, *, interval: bool | str = False) -> Any:
         """Take one new row and forecast.
 
