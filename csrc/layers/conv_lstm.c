@@ -149,6 +149,7 @@ static CylStatus prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *s
     r->state_count = 2;
     r->gate_count = 4;
     r->positions = outputs;
+    r->is_spatial = true;
     r->input_matrix = &lstm->gates;
     r->phases[0] = (CylPhase){positions, (int32_t)outputs, true};
     r->phase_count = 1;

@@ -30,6 +30,7 @@ struct CylRecurrent {
     int32_t h_copies, h_mask; /* h_mask: the value */
     bool is_reverse, repeats_padding;
     bool zeroes_empty;  /* a row whose mask excludes every step ends with states of 0 instead of its initial ones */
+    bool is_spatial;    /* a convolution, each of whose positions reads a part of x: the input has no half of its own */
     int32_t gate_count; /* of a trace */
     int64_t positions;  /* rows of accumulators for one row of a step: 1, or the spatial positions of a convolution */
     const CylMatrix *input_matrix; /* whose columns 0..input_size multiply x; its accumulators start a step */

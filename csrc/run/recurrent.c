@@ -31,7 +31,7 @@ static int64_t block_steps(const CylModel *model, const CylRecurrent *recurrent,
                                                          : CYL_BLOCK_COLUMNS_LARGE;
     const int64_t small = is_packed ? CYL_BLOCK_LEAST_WEIGHTS : 0;
     const int64_t batch = is_packed ? CYL_BLOCK_MOST_ROWS : CYL_BLOCK_MOST_ROWS_GEMM;
-    if (rows >= batch || weights <= small || time == 1 || recurrent->positions > 1) {
+    if (rows >= batch || weights <= small || time == 1 || recurrent->is_spatial) {
         return 1;
     }
     int64_t steps = columns / rows;

@@ -67,8 +67,7 @@ struct CylWindow {
 /* The input that a recurrent layer reads and whose halves are kept, -1 for none: those of a few features take no longer
    to compute than to fetch. */
 static int32_t kept_input(const CylModel *model, const CylLayer *layer) {
-    if (!layer->recurrent || layer->recurrent->positions > 1 ||
-        layer->recurrent->input_size < CYL_KEPT_LEAST_FEATURES) {
+    if (!layer->recurrent || layer->recurrent->is_spatial || layer->recurrent->input_size < CYL_KEPT_LEAST_FEATURES) {
         return -1;
     }
     for (int32_t i = 0; i < model->input_count; i++) {

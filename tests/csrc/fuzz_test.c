@@ -3,9 +3,9 @@
  * leak or hang, and what runs must give the same bits on two instruction sets, on several threads, in every row alone,
  * from its packed arrays, in pieces, in streams whose rows come and go, and in windows.
  *
- * As a test it runs the networks of tests/fuzz/corpora/network, and seeded changes of them. `make fuzz-c` builds it with
- * -DCYL_LIBFUZZER for libFuzzer, which looks for changes that reach new code. tests/fuzz/networks.py writes such bytes;
- * the words are in fuzz_words.def.
+ * As a test it runs the networks of tests/fuzz/corpora/network, and seeded changes of them. `make fuzz-c` builds it
+ * with -DCYL_LIBFUZZER for libFuzzer, which looks for changes that reach new code. tests/fuzz/networks.py writes such
+ * bytes; the words are in fuzz_words.def.
  */
 #include "check.h"
 #include "cylstm.h"
@@ -1230,9 +1230,7 @@ static void networks_that_reached_new_code_and_changed_ones_run_alike_or_are_ref
     run_file("inputs.txt", 50);
 }
 
-static void networks_that_once_went_wrong_and_changed_ones_run_alike_or_are_refused(void) {
-    run_file("finds.txt", 3);
-}
+static void networks_that_once_went_wrong_and_changed_ones_run_alike_or_are_refused(void) { run_file("finds.txt", 7); }
 
 int main(int count, char **arguments) {
     corpus = count > 1 ? arguments[1] : corpus;
