@@ -4,6 +4,7 @@ That of networks in C is tests/csrc/fuzz_test.c, which `make test-c` runs.
 """
 
 import functools
+import os
 import random
 
 import pytest
@@ -136,6 +137,14 @@ def test_a_network_that_differs_is_told(monkeypatch, capsys):
     monkeypatch.setattr(case, "predict", wrong)
     assert differential.run(60.0, 2026, most=1) == (1, 1)
     assert "Difference: sse2" in capsys.readouterr().err or "scalar" not in differential.isa_names()[1:2]
+
+
+def test_a_library_that_complains_is_told(monkeypatch, capsys):
+    case = differential.case_of(2026, 0)
+    monkeypatch.setattr(differential, "case_of", lambda seed, number: case)
+    monkeypatch.setattr(case, "check", lambda folder, with_files: os.write(2, b" ** On entry to DGEMM\n"))
+    assert differential.run(60.0, 2026, most=1) == (1, 1)
+    assert "a library says: ** On entry to DGEMM" in capsys.readouterr().err
 
 
 def test_the_words_of_networks_in_c_are_those_of_the_layers():
