@@ -183,9 +183,30 @@ static void traps_of_the_caller_do_not_fire_inside(void) {
     network_free(network);
 }
 
+/* a caller that looks at the flags sees those of the call, whatever its mode is */
+static void flags_that_a_call_raises_stay_raised(void) {
+    Data *data;
+    Network *network = every_layer(&data);
+    CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
+    for (int m = 0; m < MODE_COUNT; m++) {
+        const uint64_t before = control();
+        feclearexcept(FE_ALL_EXCEPT);
+        set_control((before & ~MODES[m].clear) | MODES[m].set);
+        Result result = predict(network, model, data, 1);
+        const int raised = fetestexcept(FE_INEXACT);
+        set_control(before);
+        CHECK(raised, "%s: nothing was rounded", MODES[m].name);
+        result_free(&result);
+    }
+    cyl_model_free(model);
+    data_free(data);
+    network_free(network);
+}
+
 int main(void) {
     cyl_threads_patience(INT64_MAX);
     RUN(modes_change_nothing_and_are_restored);
     RUN(traps_of_the_caller_do_not_fire_inside);
+    RUN(flags_that_a_call_raises_stay_raised);
     return check_result();
 }
