@@ -57,7 +57,7 @@ fi
     fail "$PYTHON was built with a GIL"
 "$PYTHON" --version
 
-VENV=$FOLDER/venv-$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+VENV=$FOLDER/venv-$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("SOABI"))')
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 step "the package"
 "$VENV/bin/python" -m pip install --quiet --upgrade pip
