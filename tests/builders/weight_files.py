@@ -8,6 +8,7 @@ import struct
 import zipfile
 
 import numpy as np
+import pytest
 
 STORAGES = {"f4": "Float", "f8": "Double", "f2": "Half", "i8": "Long", "u2": "BFloat16", "b1": "Bool"}
 
@@ -278,7 +279,7 @@ def write_keras(path, config, weights, *, version="3.15.1", edit=None, members=(
     `weights` maps a group such as ``layers/lstm/cell`` to its arrays; `edit` changes the HDF5 file; a member of
     `config` that is bytes stands for itself.
     """
-    import h5py
+    h5py = pytest.importorskip("h5py")
 
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -300,7 +301,7 @@ def write_keras(path, config, weights, *, version="3.15.1", edit=None, members=(
 
 def write_h5(path, config, weights, *, version="2.15.0", edit=None, fixed=False, split=False):
     """Write a legacy ``.h5``; `weights` maps a layer's name to ``{weight name: array}``."""
-    import h5py
+    h5py = pytest.importorskip("h5py")
 
     def names(found):
         return np.array([name.encode() for name in found], "S") if fixed and found else list(found)

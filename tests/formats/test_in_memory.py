@@ -39,7 +39,7 @@ def prediction(model):
 
 @pytest.mark.parametrize("name", sorted(set(FILES) - SEVERAL))
 def test_bytes_and_open_files_are_read_as_the_file_is(folder, name):
-    if name.endswith("h5"):
+    if name.endswith(("h5", ".keras")):
         pytest.importorskip("h5py")
     path, options = folder / name, OPTIONS.get(name, {})
     if "architecture" in options and not options["architecture"].exists():
@@ -79,7 +79,7 @@ def test_errors_name_what_was_given_and_not_the_copy(make):
     for data, message in (
         (b"", "the file is empty"),
         (b"nonsense" * 100, "an unknown kind of file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5|needs h5py"),
         (b"PK\x03\x04" + bytes(100), "zip"),
         (b'{"weight_map": {"w": "3"}}', "the file 3 is missing beside it"),
     ):

@@ -23,6 +23,8 @@ from tests.builders.weight_files import (
     write_keras,
 )
 
+pytest.importorskip("h5py")
+
 FOLDER = DATA / "keras2_stateful"
 
 
