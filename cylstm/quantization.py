@@ -248,7 +248,8 @@ def _int8_type(graph: Graph, layer: Layer, role: str, tensor: Tensor, activation
         return half, "weights that are not finite"
     if spread > _SPREAD and not _is_bounded(graph, _read_by(layer, role)):
         return half, f"columns that differ {spread:.0f} times in size, as those of inputs in raw units do"
-    if activations == "int8" and not _is_bounded(graph, _read_by(layer, role)):
+    read = _read_by(layer, role)
+    if activations == "int8" and not (_is_bounded(graph, read) if read is not None else _has_bound(layer, role)):
         return "int8a16", "what it multiplies has no bound: activations of 16 bits"
     return ("int8a8" if activations == "int8" else "int8a16"), ""
 
@@ -267,6 +268,13 @@ def _read_by(layer: Layer, role: str) -> str | None:
     return None if role in ("weight_hh", "weight_hr") else layer.inputs["x"]
 
 
+def _has_bound(layer: Layer, role: str) -> bool:
+    """Whether the state of a recurrent layer, or what its projection reads, is at most about 1 in size."""
+    option = "output_activation" if layer.kind == "lstm" else "activation"
+    is_projected = "weight_hr" in layer.weights and role != "weight_hr"
+    return not is_projected and layer.options[option] in _BOUNDED_ACTIVATIONS
+
+
 def _is_bounded(graph: Graph, value: str | None) -> bool:
     """Whether the numbers of a value are at most about 1 in size."""
     while value is not None:
@@ -280,8 +288,7 @@ def _is_bounded(graph: Graph, value: str | None) -> bool:
             data = [name for role, name in maker.inputs.items() if role.startswith("x")]
             return all(_is_bounded(graph, name) for name in data)
         if maker.kind in _BOUNDED:
-            option = "output_activation" if maker.kind == "lstm" else "activation"
-            return "weight_hr" not in maker.weights and maker.options[option] in _BOUNDED_ACTIVATIONS
+            return _has_bound(maker, "")
         return maker.options.get("activation") in _BOUNDED_ACTIVATIONS
     return True
 

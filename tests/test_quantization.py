@@ -73,6 +73,22 @@ def test_what_a_projection_gives_has_no_bound(rng):
     found = types(cylstm.from_state_dict(tensors, WIRING[1:]).quantize("int8", "int8", target="x86"))
     assert found["lstm.l1.weight_ih"] == found["fc.weight"] == "int8a16"
     assert found["lstm.l0.weight_hr"] == found["lstm.l1.weight_hr"] == "int8a8"
+    assert found["lstm.l0.weight_hh"] == found["lstm.l1.weight_hh"] == "int8a16"  # which read the projected state
+
+
+def test_a_state_without_a_bound_has_activations_of_16_bits(rng):
+    tensors = {
+        name: 0.1 * rng.normal(size=shape).astype(np.float32)
+        for name, shape in {
+            "rnn.weight_ih_l0": (130, 70),
+            "rnn.weight_hh_l0": (130, 130),
+            "rnn.bias_ih_l0": (130,),
+            "rnn.bias_hh_l0": (130,),
+        }.items()
+    }
+    for nonlinearity, expected in {"tanh": "int8a8", "relu": "int8a16"}.items():
+        model = cylstm.from_state_dict(tensors, [L.RNN("rnn", activation=nonlinearity)])
+        assert types(model.quantize("int8", "int8", target="x86"))["rnn.l0.weight_hh"] == expected
 
 
 @pytest.mark.parametrize("weights", ["float16", "bfloat16"])
@@ -95,7 +111,7 @@ def test_what_is_kept_stays_as_it_is(rng):
         assert same(small.graph.tensors[name], model.graph.tensors[name])
 
 
-@pytest.mark.filterwarnings("ignore:int8 is not faster")
+@pytest.mark.filterwarnings("ignore:no matrix of this network becomes int8")
 @pytest.mark.parametrize("weights", ["float16", "int8"])
 def test_the_matrices_of_a_convolutional_lstm_are_of_one_type(rng, weights):
     filters, channels = 11, 2
