@@ -29,7 +29,6 @@ typedef enum {
     WAKING, /* woken or just made, not on a core yet */
     AWAKE,  /* spins, free */
     TAKEN,  /* a call has taken it and says what there is to do */
-    TOLD,   /* it may begin, and the call may still take that back */
     RUNNING
 } WorkerState;
 
@@ -57,14 +56,12 @@ static void after_fork(void) {
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void watch_fork(void) { pthread_atfork(NULL, NULL, after_fork); }
 
-/* until this worker begins a call's task or its time awake is over */
+/* until a call starts this worker or its time awake is over */
 static bool is_started_while_awake(Worker *worker) {
     int64_t start = 0;
     do {
         for (int spin = 0; spin < CYL_SPINS_PER_LOOK; spin++) {
-            int told = TOLD;
-            if (atomic_load_explicit(&worker->state, memory_order_relaxed) == TOLD &&
-                atomic_compare_exchange_strong(&worker->state, &told, RUNNING)) {
+            if (atomic_load_explicit(&worker->state, memory_order_acquire) == RUNNING) {
                 return true;
             }
             cyl_pause();
@@ -212,17 +209,6 @@ static int gather_workers(Worker **taken, int wanted, double work) {
     return count;
 }
 
-/* Workers that have not begun, which may have lost their cores, need not begin any more: all that is to do is done. */
-static void take_back(Worker **taken, int count, atomic_int *unfinished) {
-    for (int i = 0; i < count; i++) {
-        int told = TOLD;
-        if (atomic_load_explicit(&taken[i]->state, memory_order_relaxed) == TOLD &&
-            atomic_compare_exchange_strong(&taken[i]->state, &told, AWAKE)) {
-            atomic_fetch_sub_explicit(unfinished, 1, memory_order_relaxed);
-        }
-    }
-}
-
 /* For this call's workers alone: what they do next, for other calls, is no matter. */
 static void wait_for_none(const atomic_int *unfinished, CylLate *late) {
     int64_t start = 0;
@@ -261,11 +247,10 @@ void cyl_pool_parallel(CylTask *task, void *context, int threads, double work) {
         CylTeam *own = &taken[i]->team;
         *own = (CylTeam){.thread = i + 1, .threads = count + 1, .barrier = barriers, .late = &late, .own = own};
         taken[i]->unfinished = &unfinished;
-        atomic_store_explicit(&taken[i]->state, TOLD, memory_order_release);
+        atomic_store_explicit(&taken[i]->state, RUNNING, memory_order_release);
     }
     CylTeam team = {.threads = count + 1, .barrier = barriers, .late = &late, .own = &team};
     task(context, &team);
-    take_back(taken, count, &unfinished);
     wait_for_none(&unfinished, &late);
     cyl_late_end(&late);
     cyl_barriers_end(barriers);
