@@ -28,6 +28,10 @@ class FormatError(CylstmError, ValueError):
 class MissingFileError(FormatError, FileNotFoundError):
     """There is no such file; a `FileNotFoundError` too, as `open` raises."""
 
+    def __new__(cls, *args: object) -> MissingFileError:
+        # that of ValueError, the first of its bases, refuses to make an OSError; libraries that copy errors call it
+        return FileNotFoundError.__new__(cls, *args)
+
     def __str__(self) -> str:
         return _cut(str(self.args[0]))  # without the number that an `OSError` puts before it
 

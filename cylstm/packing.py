@@ -141,7 +141,9 @@ class PackedModel(EngineModel):
         if not is_plain or not x.shape or any([most for *_, most in self._limited]):
             return None
         x_layout, y_layout = self.layouts.get(x.name), self.layouts.get(y.name)
-        if any([layout and len(layout) != len(value.shape) for value, layout in ((x, x_layout), (y, y_layout))]):
+        if any(
+            [layout is not None and len(layout) != len(value.shape) for value, layout in ((x, x_layout), (y, y_layout))]
+        ):
             return None  # an axis that the user has not
         time = -1 if y.axis is not None and y.axis.rules else 0
         shapes = tuple([size or 0 for size in x.shape]), tuple([size or time for size in y.shape])

@@ -20,10 +20,10 @@ def test_a_first_prediction_imports_what_it_needs_alone(rng, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", code, tmp_path / "a.cylstm"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    engine = {f"engine{name}" for name in ("", "._engine", ".choose")}
+    engine = {f"engine{name}" for name in ("", "._engine", ".choose", ".mode")}
     graph = {f"graph{name}" for name in ("", ".activations", ".builder", ".graph", ".values", ".weights")}
     layers = {f"graph.layers{name}" for name in ("", "._layer", ".dense", ".lstm")}
     readers = (".native", ".native.read", ".registry", ".untrusted", ".untrusted.json", ".untrusted.safetensors")
     formats = {f"formats{name}" for name in ("", *readers)}
-    expected = {"errors", "loading", "model", "packing"} | engine | graph | layers | formats
+    expected = {"errors", "forks", "loading", "model", "packing", "pickles"} | engine | graph | layers | formats
     assert set(done.stdout.split()) == {f"cylstm.{name}" for name in expected}
