@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _MAX_HEADER = 10_000
 _MAX_RANK = 32
-#: bytes; brackets that are as deep as Python's parser allows are longer
-_SHORT_HEADER = 256
+#: of a header that is not blamed for a lack of memory: bytes, and brackets that open
+_SHORT_HEADER, _FEW_BRACKETS = 256, 16
 _DESCR = re.compile(r"[<>|=](?:f[248]|[iu][1248]|b1)")
 
 
@@ -109,8 +109,9 @@ def _header(what: str, text: bytes) -> tuple[np.dtype, bool, tuple[int, ...]]:
             warnings.simplefilter("ignore")  # the parser's warnings about odd literals
             found = ast.literal_eval(text.decode("utf-8").strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        # Python's parser calls deep nesting a lack of memory, for which a short text is no reason
-        if isinstance(error, MemoryError) and len(text) < _SHORT_HEADER:
+        # Python's parser calls deep nesting a lack of memory, for which a short and flat text is no reason
+        brackets = sum(map(text.count, (b"(", b"[", b"{")))
+        if isinstance(error, MemoryError) and len(text) < _SHORT_HEADER and brackets < _FEW_BRACKETS:
             raise
         raise FormatError(f"{what}: a header that is no Python literal") from error
     if not isinstance(found, dict) or set(found) != {"descr", "fortran_order", "shape"}:

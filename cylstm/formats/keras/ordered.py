@@ -123,9 +123,10 @@ def read_ordered(
     path = file.path
     found = read_npz_tensors(path)
     layouts = found.provenance["layouts"]
-    names = sorted(found.arrays, key=lambda name: int(name[4:]))
-    if names != [f"arr_{i}" for i in range(len(names))]:
-        raise FormatError(f"{path}: expected arr_0 to arr_{len(names) - 1}, found {', '.join(names[:_LISTED])}")
+    names = [f"arr_{i}" for i in range(len(found.arrays))]
+    if set(names) != found.arrays.keys():
+        listed = ", ".join(sorted(found.arrays)[:_LISTED])
+        raise FormatError(f"{path}: expected arr_0 to arr_{len(names) - 1}, found {listed}")
     arrays = [Array(name, layouts[name], np.asarray(found.arrays[name])) for name in names]
     provenance = {"format": "npz, in order", "source": path}
     if layers is not None and architecture is not None:
