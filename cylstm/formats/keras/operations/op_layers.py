@@ -120,7 +120,7 @@ def _number(what: str, kind: str, value: Any) -> Any:
             return float(value)
         if kind == "type":
             return value if isinstance(value, str) else _TYPES.get(int(value), f"type {value}")
-        if kind == "s":  # in JSON in base 64
+        if kind == "s" and isinstance(value, (str, bytes, memoryview)):  # in JSON in base 64
             return (b64decode(value, validate=True) if isinstance(value, str) else bytes(value)).decode("ascii")
     except (ValueError, TypeError, OverflowError):
         pass
