@@ -33,7 +33,8 @@ def test_an_allocation_of_the_core_that_fails_is_a_memory_error_and_nothing_else
 
 def test_an_allocation_of_python_that_fails_is_a_memory_error_and_nothing_else():
     calls = ("predict", "predict_lists", "stream", "step_lists", "trace")
-    assert refusals(run("failures", *calls, "--of", "python", "--first", 5, "--every", 41)) > 20
+    # Python 3.13 asks less often than 3.11
+    assert refusals(run("failures", *calls, "--of", "python", "--first", 5, "--every", 41)) > 5
 
 
 def test_what_is_done_again_and_again_takes_no_more_memory():
