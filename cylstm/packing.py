@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from cylstm.graph.values import Axis
 
 
+def _is_order(layout: object, rank: int) -> bool:
+    """Whether a layout has each axis of a row once, or is None."""
+    return layout is None or (isinstance(layout, str) and "".join(sorted(layout)) == "0123456789"[:rank])
+
+
 class PackedModel(EngineModel):
     """A graph in C: immutable, shared by any number of threads and streams.
 
@@ -141,9 +146,7 @@ class PackedModel(EngineModel):
         if not is_plain or not x.shape or any([most for *_, most in self._limited]):
             return None
         x_layout, y_layout = self.layouts.get(x.name), self.layouts.get(y.name)
-        if any(
-            [layout is not None and len(layout) != len(value.shape) for value, layout in ((x, x_layout), (y, y_layout))]
-        ):
+        if not _is_order(x_layout, len(x.shape)) or not _is_order(y_layout, len(y.shape)):
             return None  # an axis that the user has not
         time = -1 if y.axis is not None and y.axis.rules else 0
         shapes = tuple([size or 0 for size in x.shape]), tuple([size or time for size in y.shape])
