@@ -234,9 +234,7 @@ class Trace(Mapping[str, LayerTrace]):
             if isinstance(arrays, np.ndarray):
                 raise FormatError(f"{text}: expected a trace that Trace.save wrote, found one array")
             return _trace_of(text, json.loads(arrays.pop("trace").tobytes()), arrays.__getitem__)
-        except (OSError, FormatError):
-            raise
-        except MemoryError:
+        except (OSError, FormatError, MemoryError):
             raise
         except Exception as error:
             raise FormatError(f"{text}: expected a trace that Trace.save wrote ({type(error).__name__})") from error

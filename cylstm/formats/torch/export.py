@@ -100,9 +100,7 @@ def _recorded(module: Any, arguments: Mapping[str, Any], kept: Kept) -> tuple[Pr
             exported = torch.export.export(module, (), dict(arguments), strict=False)
             drew = kept.drew_random_numbers()
             changes = [change for change in kept.changes() if not _is_same_state(change)]
-        except (UnsupportedError, _Endless):
-            raise
-        except MemoryError:
+        except (UnsupportedError, _Endless, MemoryError):
             raise
         except Exception as error:  # whatever the module's own code raises
             changes = [change for change in kept.changes() if not _is_same_state(change)]
