@@ -584,6 +584,8 @@ def plain_layer(layer, weights, values):
         y = normalise(kind, weights, options, x)
     elif kind in ("reshape", "permute", "slice", "pad", "upsample", "repeat_vector"):
         y = rearrange(kind, options, x)
+    elif kind == "slice_like":
+        y = x[:, options["start"] :][:, : given["x1"].shape[1]]
     elif kind == "step_table":
         table = weights["table"][: x.shape[1]]
         y = np.broadcast_to(table, (len(x), *table.shape))

@@ -197,6 +197,29 @@ static CylStatus prepare_slice(CylModel *model, CylLayer *layer, const CylLayerS
     return CYL_OK;
 }
 
+/* Takes as many steps of x as x1 has, from `start` on. */
+static CylStatus prepare_slice_like(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
+    Map *map = layer->data;
+    CYL_TRY(start(model, layer));
+    CYL_TRY(read_whole(spec, "start", 0, &map->start[0]));
+    layer->time_from = cyl_spec_input(spec, "x1");
+    if (layer->time_from < 0) {
+        return CYL_E_VALUE;
+    }
+    const CylValue *x = &model->values[layer->x], *y = &model->values[layer->y];
+    const CylValue *like = &model->values[layer->time_from];
+    int64_t a[CYL_MAX_RANK], b[CYL_MAX_RANK];
+    const int32_t rank = sizes_of(x, 0, a);
+    if (!x->has_time || !y->has_time || !like->has_time || like->kind != CYL_SEQUENCE || sizes_of(y, 0, b) != rank ||
+        memcmp(a, b, (size_t)rank * sizeof *a) != 0) {
+        return CYL_E_VALUE;
+    }
+    map->is_cropped = layer->is_led = layer->mixes_times = true;
+    layer->rule = (CylTimeRule){0, 1, 1};
+    layer->pads_before = -map->start[0];
+    return CYL_OK;
+}
+
 static CylStatus prepare_pad(CylModel *model, CylLayer *layer, const CylLayerSpec *spec) {
     static const char *const fills[] = {"zero", "reflect", "replicate", "circular", NULL};
     Map *map = layer->data;
@@ -481,6 +504,8 @@ const CylLayerKind cyl_layer_reshape = {.data_size = sizeof(Map), .prepare = pre
 const CylLayerKind cyl_layer_permute = {.data_size = sizeof(Map), .prepare = prepare_permute, .run = run};
 const CylLayerKind cyl_layer_slice = {
     .data_size = sizeof(Map), .prepare = prepare_slice, .bind = bind_slice, .run = run};
+const CylLayerKind cyl_layer_slice_like = {
+    .data_size = sizeof(Map), .prepare = prepare_slice_like, .bind = bind_slice, .run = run};
 const CylLayerKind cyl_layer_pad = {.data_size = sizeof(Map), .prepare = prepare_pad, .run = run};
 const CylLayerKind cyl_layer_upsample = {.data_size = sizeof(Map), .prepare = prepare_upsample, .run = run};
 const CylLayerKind cyl_layer_repeat_vector = {.data_size = sizeof(Map), .prepare = prepare_repeat, .run = run};

@@ -22,6 +22,11 @@ int64_t cyl_axis_settles(const CylModel *model, int32_t axis);
    CYL_E_VALUE or CYL_E_OPTION if there is no such axis or its numbers are too large. */
 CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
 CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32_t *axis);
+/* Finds by how many steps an axis leads another, at least where the other has any, and at most. Gives CYL_E_VALUE if
+   that grows or shrinks without end, or if it would take too long to find out. */
+CylStatus cyl_axis_lead(const CylModel *model, int32_t axis, int32_t other, int64_t *least, int64_t *most);
+/* Returns the greatest common divisor of two numbers of at least 1. */
+int64_t cyl_common_divisor(int64_t a, int64_t b);
 /* Returns whether two axes always have the same number of steps. */
 bool cyl_axis_same(const CylModel *model, int32_t a, int32_t b);
 

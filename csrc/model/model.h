@@ -153,6 +153,7 @@ struct CylLayer {
     bool repeats_time; /* an input with one step is repeated for all steps */
     bool is_whole;     /* it needs all steps at once */
     bool flushes_x;    /* it reads x with the subnormal rule, and keeps nothing of it as a state */
+    bool is_led;       /* y has the steps of time_from, and x may be ahead of them; `reach` is planned */
     int64_t reach;     /* step t of y is of x's steps [t*rule.divide - pads_before, + reach), which may lie in earlier
                           pieces; 0 where it is of one step of x */
     int64_t pads_before;

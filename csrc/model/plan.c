@@ -160,16 +160,6 @@ static CylStatus plan_outputs(CylModel *model) {
     return CYL_OK;
 }
 
-static int64_t common_multiple(int64_t a, int64_t b) {
-    int64_t p = a, q = b;
-    while (q) {
-        int64_t rest = p % q;
-        p = q;
-        q = rest;
-    }
-    return a / p * b;
-}
-
 /* Finds the smallest number of steps of the inputs after which every strided axis has a whole number of steps too, and
    the multiple of it after which all axes have settled. */
 static CylStatus plan_steps(CylModel *model) {
@@ -184,7 +174,7 @@ static CylStatus plan_steps(CylModel *model) {
                 return CYL_E_OPTION;
             }
         }
-        model->step_multiple = common_multiple(model->step_multiple, divide);
+        model->step_multiple = model->step_multiple / cyl_common_divisor(model->step_multiple, divide) * divide;
         if (model->step_multiple > (1 << 24)) {
             return CYL_E_OPTION;
         }
@@ -193,6 +183,15 @@ static CylStatus plan_steps(CylModel *model) {
     }
     model->settles = (settles + model->step_multiple - 1) / model->step_multiple * model->step_multiple;
     return CYL_OK;
+}
+
+/* Plans how far x may be ahead of a y that has the steps of another value, which must never have more than x has behind
+   those that are left out in front. */
+static CylStatus plan_lead(const CylModel *model, CylLayer *layer) {
+    int64_t least, most;
+    CYL_TRY(cyl_axis_lead(model, model->values[layer->x].axis, model->values[layer->y].axis, &least, &most));
+    layer->reach = most + layer->pads_before + 1;
+    return least + layer->pads_before < 0 ? CYL_E_VALUE : CYL_OK;
 }
 
 /* Plans what a layer keeps of x for the windows that reach into earlier pieces: nothing where each lies within a piece,
@@ -335,6 +334,9 @@ CylStatus cyl_model_plan(CylModel *model) {
     model->can_stream = model->can_stream || model->is_timeless;
     CYL_TRY(plan_steps(model));
     for (int32_t i = 0; i < model->layer_count; i++) {
+        if (model->layers[i].is_led) {
+            CYL_TRY(plan_lead(model, &model->layers[i]));
+        }
         plan_kept(model, &model->layers[i]);
     }
     for (int32_t i = 0; i < model->layer_count; i++) {

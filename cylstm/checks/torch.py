@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: batch and time of the random inputs that a recorded module is tried with: those of its examples, and others, for a
 #: choice by the time, by the batch, or a division without its rest, that happens to be the same in both
-_TRIED = ((2, 61), (3, 64), (4, 23), (2, 134), (33, 7))
+_TRIED = ((2, 61), (3, 64), (4, 23), (2, 134), (33, 7), (2, 30), (3, 41), (2, 108))
 #: beyond what rounding does: two networks differ by more
 _SLACK = 100.0
 _REFUSED = "which is not supported: its result has to depend on its arguments alone"

@@ -16,6 +16,8 @@ Option: TypeAlias = str | float | int | bool
 MAX_RANK = 8
 #: the largest number of rules of an `Axis`
 MAX_TIME_RULES = 4
+#: the most steps of an input up to which the lengths of two axes are compared
+MOST_COMPARED = 1 << 17
 
 
 class StaticTimeNeeded(ShapeError):
@@ -60,8 +62,8 @@ class Axis(ReadOnly):
 
     A rule ``(add, divide, multiply)`` makes ``floor((length + add) / divide) * multiply`` of a length. A convolution or
     pooling with stride s whose window reaches over r steps, with p steps of padding, has ``(p - r + s, s, 1)``;
-    cropping n steps ``(-n, 1, 1)``; upsampling ``(0, 1, k)``. Consecutive rules with multiply 1 are joined into one, so
-    that two axes of the same length are equal however they came about.
+    cropping n steps ``(-n, 1, 1)``; upsampling ``(0, 1, k)``. `after` joins consecutive rules, so that two axes of the
+    same length are equal however they came about.
 
     Attributes
     ----------
@@ -77,17 +79,26 @@ class Axis(ReadOnly):
         self._set(source=source, rules=rules)
 
     def after(self, add: int, divide: int, multiply: int) -> Axis:
-        """The axis with one more rule."""
-        if (add, divide, multiply) == (0, 1, 1):
-            return self
+        """The axis with one more rule, joined with those before it as far as one rule can say the same as two."""
         rules = self.rules
-        if rules and rules[-1][2] == 1:
-            last_add, last_divide, _ = rules[-1]
-            add, divide = last_add + add * last_divide, last_divide * divide
+        while (add, divide, multiply) != (0, 1, 1):
+            if not rules:
+                return Axis(self.source, ((add, divide, multiply),))
+            last_add, last_divide, last_multiply = rules[-1]
             rules = rules[:-1]
-            if (add, divide, multiply) == (0, 1, 1):
-                return Axis(self.source, rules)
-        return Axis(self.source, (*rules, (add, divide, multiply)))
+            # floor((n * m + add) / divide) of a whole number n, without the factors that m and divide share
+            shared = math.gcd(last_multiply, divide)
+            last_multiply, divide, add = last_multiply // shared, divide // shared, add // shared
+            # n * m + add is (n + add // m) * m + add % m
+            last_add, add = last_add + add // last_multiply * last_divide, add % last_multiply
+            if last_multiply == 1:
+                add, divide = last_add, last_divide * divide
+                continue
+            if divide == 1:
+                last_multiply, add, multiply = last_multiply * multiply, add * multiply, 1
+            rules = (*rules, (last_add, last_divide, last_multiply))
+            return Axis(self.source, rules if (add, divide) == (0, 1) else (*rules, (add, divide, multiply)))
+        return Axis(self.source, rules)
 
     def settles(self) -> int:
         """How many steps the input must have so that no rule has too few of them."""
@@ -99,8 +110,24 @@ class Axis(ReadOnly):
     def length(self, time: int) -> int:
         """Number of steps where the input has `time`; 0 if the input has too few."""
         for add, divide, multiply in self.rules:
-            time = max(time + add, 0) // divide * multiply
+            time = (time + add) // divide * multiply
+            if time < 1:
+                return 0
         return time
+
+    def least_lead(self, other: Axis) -> int | None:
+        """How many more steps this axis has than `other` at least, wherever `other` has any; None if the lead grows or
+        shrinks without end, or if it would take too long to find out.
+        """
+        period = math.lcm(*[math.prod([rule[1] for rule in axis.rules]) for axis in (self, other)])
+        end = max(self.settles(), other.settles()) + 2 * period
+        if self.source != other.source or end > MOST_COMPARED:
+            return None
+        lengths = [(self.length(time), other.length(time)) for time in range(end + 1)]
+        leads = [own - of_other for own, of_other in lengths]
+        if leads[end] != leads[end - period]:
+            return None
+        return min([lead for lead, (_, of_other) in zip(leads, lengths) if of_other])
 
 
 class Value(ReadOnly):

@@ -38,6 +38,10 @@ MIXES = "mixes the rows of a batch, which are predicted each for itself"
 _MOST_REPEATED = 1 << 16
 
 
+class TimesAlike(StaticTimeNeeded):
+    """Several times have the same numbers of steps in all examples: it takes more examples to tell them apart."""
+
+
 class Network:
     """Adds the layers of one program.
 
@@ -181,7 +185,7 @@ class Network:
         which is an error and no wrong result.
         """
         if isinstance(found, Varying):
-            return self._size_of_varying(found)
+            return self.size_of_varying(found)
         if self.examples and type(found) is int and found > 1 and found not in self.static_sizes:
             sizes = [BATCH_SIZE]
             if len(self.examples) == 1:
@@ -191,17 +195,24 @@ class Network:
                     return size
         return found
 
-    def _size_of_varying(self, found: Varying) -> Any:
-        """The size that gives these numbers in the examples. Raises `StaticTimeNeeded`."""
+    def size_of_varying(self, found: Varying, near: Axis | None = None) -> Any:
+        """The size that gives these numbers in the examples, rather one of the same input as `near`.
+
+        Raises `StaticTimeNeeded`, or `TimesAlike` if several do.
+        """
         if min(found.values) < 0:
-            negative = self._size_of_varying(-found)
+            negative = self.size_of_varying(-found)
             raise self.needs_time(f"a place counted from the end by the time ({negative!r})")
         axes = dict.fromkeys(value.axis for value in self.builder.values() if value.axis is not None)
         sizes = [BATCH_SIZE, *map(time_size, axes)]
         sizes += [BATCH_SIZE * size for size in sizes[1:]]
-        for size in sizes:
-            if self.numbers(size) == found.values:
-                return size
+        same = [size for size in sizes if self.numbers(size) == found.values]
+        same = [size for size in same if near is not None and size.axis and size.axis.source == near.source] or same
+        if same:
+            axis = same[0].axis
+            if axis is not None and any(one.axis and one.axis.source == axis.source for one in same[1:]):
+                raise TimesAlike(f"{self.place_name}: which time {found.values} are the steps of cannot be told")
+            return same[0]
         for size in sizes:
             numbers = self.numbers(size)
             quotients = {value / number for value, number in zip(found.values, numbers)}
@@ -666,4 +677,4 @@ def describe(found: object) -> str:
     return repr(found)[:80] if isinstance(found, (int, float, str, Dim, type(None))) else type(found).__name__
 
 
-__all__ = ["MIXES", "Network", "describe", "time_size"]
+__all__ = ["MIXES", "Network", "TimesAlike", "describe", "time_size"]

@@ -7,6 +7,7 @@ joining and dropping axes cost nothing until an operation needs another order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -96,6 +97,12 @@ class Dim:
             return NotImplemented if shift is None else shift
         return self + -other if type(other) is int else NotImplemented
 
+    def as_time(self) -> Dim:
+        """A multiple of one time as the time of so many steps; any other size as it is."""
+        if len(self.factors) == 1 and self.factors[0] != "batch":
+            return Dim((self._time(),))
+        return self
+
     def _time(self) -> Axis:
         if len(self.factors) != 1 or self.factors[0] == "batch":
             raise UnsupportedError(f"the size {self!r} is used in arithmetic that depends on the number of rows")
@@ -110,20 +117,9 @@ Size: TypeAlias = int | Dim
 
 def _shift(a: Axis, b: Axis) -> int | None:
     """How many more steps `b` always has than `a`; None if that is no number."""
-    if a.source != b.source:
-        return None
-    if a.rules == b.rules:
-        return 0
-    for first, second, sign in ((a, b, 1), (b, a, -1)):
-        head, tail = second.rules[: len(first.rules)], second.rules[len(first.rules) :]
-        if head == first.rules and len(tail) == 1 and tail[0][1:] == (1, 1):
-            return sign * tail[0][0]
-        if (
-            first.rules and len(head) == len(first.rules) and not tail
-            and head[:-1] == first.rules[:-1] and head[-1][1:] == first.rules[-1][1:] == (1, 1)
-        ):  # fmt: skip
-            return sign * (head[-1][0] - first.rules[-1][0])
-    return None
+    time = max(a.settles(), b.settles()) + math.prod([rule[1] for rule in (*a.rules, *b.rules)])
+    shift = b.length(time) - a.length(time)
+    return shift if a.after(shift, 1, 1) == b else None
 
 
 def time_size(axis: Axis) -> Dim:

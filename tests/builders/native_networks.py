@@ -223,6 +223,13 @@ def layer_networks(rng):
         steps = builder.add("step_table", "steps", {"x": x}, {"table": random(rng, (9, 4))})["y"]
         return builder.add("merge", "placed", {"x": x, "x1": steps}, options={"mode": "sum"})["y"]
 
+    def skips(builder, x):
+        weight = {"weight": random(rng, (3, 2, 4))}
+        y = builder.add("conv1d", "halved", {"x": x}, weight, {"stride": 2})["y"]
+        y = builder.add("upsample", "doubled", {"x": y}, options={"size": 2})["y"]
+        skip = builder.add("slice_like", "skip", {"x": x, "x1": y}, options={"start": 0})["y"]
+        return builder.add("merge", "both", {"x": y, "x1": skip}, options={"mode": "concat"})["y"]
+
     def build(make, x, shape=None, indices=False):
         builder = GraphBuilder()
         builder.output(make(builder, builder.input("input", shape or (None, *x.shape[2:]), indices=indices)))
@@ -243,6 +250,7 @@ def layer_networks(rng):
         "layers_along": build(along, x),
         "layers_tables": build(tables, x),
         "layers_images": build(images, x),
+        "layers_skips": build(skips, random(rng, (3, 7, 4))),
     }
 
 

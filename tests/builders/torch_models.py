@@ -205,6 +205,33 @@ class TCN(nn.Module):
         return F.relu(y + self.down(x))
 
 
+class Denoiser(nn.Module):
+    """Strided and transposed convolutions around an LSTM, and skips that are cut to what came back, as Demucs has."""
+
+    def __init__(self, channels=4, depth=2, kernel=4, stride=2):
+        super().__init__()
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        inner, outer = 1, channels
+        for level in range(depth):
+            ahead = [nn.Conv1d(inner, outer, kernel, stride), nn.ReLU(), nn.Conv1d(outer, 2 * outer, 1), nn.GLU(1)]
+            back = [nn.Conv1d(outer, 2 * outer, 1), nn.GLU(1), nn.ConvTranspose1d(outer, inner, kernel, stride)]
+            self.encoder.append(nn.Sequential(*ahead))
+            self.decoder.insert(0, nn.Sequential(*back, *([nn.ReLU()] if level else [])))
+            inner, outer = outer, 2 * outer
+        self.lstm = nn.LSTM(inner, inner, 2)
+
+    def forward(self, mix):
+        scale = mix.std(dim=-1, keepdim=True)
+        x, skips = mix / (1e-3 + scale), []
+        for encode in self.encoder:
+            x = encode(x)
+            skips.append(x)
+        x = self.lstm(x.permute(2, 0, 1))[0].permute(1, 2, 0)
+        for decode in self.decoder:
+            x = decode(x + skips.pop()[..., : x.shape[-1]])
+        return x * scale
+
+
 class SelfAttention(nn.Module):
     """Attention by hand, in heads."""
 
@@ -391,6 +418,7 @@ CASES: dict[str, Case] = {
     "wavenet": Case(WaveNet, ((N, 3, T),), streams=True),
     "voice detector": Case(VoiceDetector, ((N, 8, 4 * T),), streams=True),
     "voice cell": Case(VoiceCell, ((N, 8, T), (N, 14), (N, 14))),
+    "denoiser": Case(Denoiser, ((N, 1, 38),), streams=False),
     "attention pooling": Case(AttentionPooling, SEQUENCE),
     "crnn": Case(CRNN, ((N, 1, 8, 2 * T),), inputs=("N", 1, 8, "T")),
     "crnn of one size": Case(CRNN, ((N, 1, 8, 2 * T),), inputs=("N", 1, 8, 2 * T)),

@@ -268,6 +268,7 @@ def _pairs(d: _Drawing, x: Value) -> None:
             ("merge", {"x": x, "x1": other}, {"mode": d.one_of(MODES)}),
             ("merge", {"x": x, "x1": other, "x2": third}, {"mode": d.one_of(MODES[:4])}),
             ("where", {"condition": third, "x": x, "x1": other}, {}),
+            ("slice_like", {"x": x, "x1": d.one_of(d.values)}, {"start": d.whole(0, 2)}),
             ("dot", {"x": x, "x1": other}, {"normalize": d.often()}),
             ("matmul", {"x": x, "x1": other}, {"transpose_x": d.often(), "transpose_x1": d.often()}),
             ("attention", {"x": x, "key": other, "value": third},

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import random
 
 import pytest
 
@@ -55,3 +56,57 @@ def test_a_changed_copy_keeps_the_rest():
 
 def test_the_text_of_an_item_names_what_it_holds():
     assert repr(AXIS) == "Axis(source='x', rules=((-2, 1, 1),))"
+
+
+def length_by(rules, time):
+    """The length that rules, none of them joined, make of a time; they may pass through less than nothing."""
+    for add, divide, multiply in rules:
+        time = (time + add) // divide * multiply
+    return time
+
+
+def test_joined_rules_make_the_same_lengths():
+    drawn = random.Random(0)
+    for _ in range(500):
+        rules = [(drawn.randint(-6, 6), drawn.choice((1, 2, 3, 4, 6)), drawn.randint(1, 4)) for _ in range(4)]
+        axis = Axis("x")
+        for rule in rules:
+            axis = axis.after(*rule)
+        times = range(4000, 4000 + 300)
+        assert [axis.length(time) for time in times] == [length_by(rules, time) for time in times], rules
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([(-2, 2, 1), (-2, 2, 1)], [(-6, 4, 1)]),
+        ([(-6, 4, 2), (2, 1, 1)], [(-2, 4, 2)]),
+        ([(0, 1, 2), (-2, 1, 1)], [(-1, 1, 2)]),
+        ([(0, 1, 4), (3, 2, 1)], [(0, 1, 2), (1, 1, 1)]),
+        ([(0, 1, 2), (5, 4, 1)], [(2, 2, 1)]),
+        ([(-1, 3, 4), (1, 1, 1), (0, 1, 2)], [(-1, 3, 8), (2, 1, 1)]),
+        ([(0, 1, 2), (-3, 3, 1)], [(-2, 1, 2), (1, 3, 1)]),
+        ([(0, 1, 6), (0, 6, 1)], []),
+    ],
+)
+def test_axes_of_the_same_length_are_equal_however_they_came_about(one, other):
+    axes = [Axis("x"), Axis("x")]
+    for k, rules in enumerate((one, other)):
+        for rule in rules:
+            axes[k] = axes[k].after(*rule)
+    assert axes[0] == axes[1]
+
+
+def test_an_axis_with_too_few_steps_has_none_whatever_is_added_later():
+    axis = Axis("x", ((-6, 4, 2), (1, 1, 1)))
+    assert [axis.length(time) for time in (1, 5, 9, 10, 13, 14)] == [0, 0, 0, 3, 3, 5]
+
+
+def test_the_lead_of_an_axis_is_that_of_the_times_where_the_other_has_steps():
+    once, twice = Axis("x", ((-2, 2, 1),)), Axis("x", ((-6, 4, 2), (1, 1, 1)))
+    leads = [once.length(time) - twice.length(time) for time in range(10, 200)]
+    assert once.least_lead(twice) == min(leads) == 1
+    assert twice.least_lead(once) == -3  # where it has none yet
+    assert Axis("x").least_lead(Axis("x", ((0, 2, 1),))) is None  # without end
+    assert Axis("x").least_lead(Axis("y")) is None
+    assert Axis("x").least_lead(Axis("x", ((0, 1 << 20, 1 << 20),))) is None  # too long to find out

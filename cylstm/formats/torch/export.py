@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,7 +92,8 @@ def _recorded(module: Any, arguments: Mapping[str, Any], kept: Kept) -> tuple[Pr
         _EXPORTING,
         stand_ins(torch, module),
         limited(torch, module),
-        _quiet(),
+        _whole_parts(torch),
+        quiet(),
         _attributes_may_change(),
         _whole_layers(torch),
         torch.no_grad(),
@@ -144,6 +146,56 @@ def limited(torch: Any, module: Any) -> Iterator[None]:
             f"{type(module).__name__}: its forward calls more than {_MOST_OPERATIONS} operations, perhaps a loop that "
             f"does not end, which is not supported{_line(error)}"
         ) from None
+
+
+def _whole_parts(torch: Any) -> Any:
+    """Records ``x[..., :stop]`` where `stop` is the size or beyond, which PyTorch leaves out: with another number of
+    steps it may be less.
+    """
+
+    class Recording(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.Tensor.__getitem__ and _takes_whole(*args):
+                return _part(torch, *args)
+            return function(*args, **(kwargs or {}))
+
+    return Recording()
+
+
+def _places(x: Any, index: Any) -> list[Any]:
+    """What an index takes of each axis, None for a new one; empty if it has anything but numbers and parts."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if not all(item is None or item is Ellipsis or type(item) in (int, slice) for item in items):
+        return []
+    axes = len([item for item in items if item is not None and item is not Ellipsis])
+    at = items.index(Ellipsis) if Ellipsis in items else len(items)
+    return [*items[:at], *[slice(None)] * (x.ndim - axes), *items[at + 1 :]]
+
+
+def _takes_whole(x: Any, index: Any) -> bool:
+    """Whether an index takes an axis as a part that ends at its size or beyond."""
+    sizes = iter(x.shape)
+    for item in _places(x, index):
+        size = 0 if item is None else next(sizes, 0)
+        if type(item) is slice and type(item.stop) is int and item.stop >= size and item.start in (None, 0):
+            return item.step in (None, 1)
+    return False
+
+
+def _part(torch: Any, x: Any, index: Any) -> Any:
+    """``x[index]`` in the operations of which PyTorch makes it, none of them left out."""
+    axis = 0
+    for item in _places(x, index):
+        if type(item) is int:
+            x = torch.select(x, axis, item)
+            continue
+        if item is None:
+            x = torch.unsqueeze(x, axis)
+        elif item != slice(None):
+            stop = sys.maxsize if item.stop is None else item.stop
+            x = torch.ops.aten.slice.Tensor(x, axis, item.start or 0, stop, item.step or 1)
+        axis += 1
+    return x
 
 
 @contextlib.contextmanager
@@ -220,7 +272,7 @@ def _is_library(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without PyTorch's warnings and reports about what it exports."""
     logger = logging.getLogger("torch")
     level = logger.level

@@ -174,7 +174,7 @@ def _called(
     """What a call runs; None if the module cannot be called so."""
     import torch
 
-    from cylstm.formats.torch.export import EndlessError, limited, stand_ins, told
+    from cylstm.formats.torch.export import EndlessError, limited, quiet, stand_ins, told
 
     seen = _Called([], set(), set())
     lengths: list[Any] = []
@@ -202,7 +202,7 @@ def _called(
         if "key_padding_mask" in str(inspect.signature(part.forward)) and type(part).__module__.startswith("torch.nn.")
     ]  # fmt: skip
     try:
-        with torch.no_grad(), stand_ins(torch, module, lengths), limited(torch, module):
+        with torch.no_grad(), quiet(), stand_ins(torch, module, lengths), limited(torch, module):
             result = module(**tensors)
         seen.lengths.update(name for name, tensor in tensors.items() if any(tensor is one for one in lengths))
         found = list(leaves(result))

@@ -22,11 +22,14 @@ from cylstm.formats.torch.state import Kept
 from cylstm.graph.graph import Graph
 from cylstm.graph.values import StaticTimeNeeded
 from cylstm.program.interface import Given
+from cylstm.program.network import TimesAlike
 from cylstm.program.program import Program
 
 #: batch and time of the examples that a module is exported with: one time is even and the other odd, so that strides
 #: and pooling show
 EXAMPLES = ((3, 61), (5, 64))
+#: more of them, where times that follow from the input's by different strides are as long as each other in these
+_MORE = ((7, 71), (9, 78))
 #: for layers that reach farther
 _LONG = ((3, 1021), (5, 1024))
 
@@ -201,15 +204,20 @@ def _graph(module: Any, kept: Kept, given: Sequence[Input], dtype: np.dtype) -> 
     does_run = runs(module, kept, given, *EXAMPLES[0], dtype)
     if not does_run and any(one.has_time for one in given):
         examples = _LONG
-    programs: list[Program] = []
-    for batch, time in examples:
-        programs.append(export(module, {one.name: one.tensor(batch, time, dtype) for one in given}, kept))
     places = [Given(one.name, one.shape, one.kind, one.of) for one in given]
-    kind = type(module).__name__
+    programs: list[Program] = []
+
+    def build(examples: Sequence[tuple[int, int]], *, one_time: bool = False) -> tuple[Graph, tuple[int, ...]]:
+        for batch, time in examples[len(programs) :]:
+            programs.append(export(module, {one.name: one.tensor(batch, time, dtype) for one in given}, kept))
+        return build_graph(programs, places, examples, dtype, type(module).__name__, one_time=one_time)
+
     try:
-        return build_graph(programs, places, examples, dtype, kind)
+        return build(examples)
+    except TimesAlike:
+        return build([*examples, *((batch, time + examples[0][1] - EXAMPLES[0][1]) for batch, time in _MORE)])
     except StaticTimeNeeded:
         # such as a mask of steps beside the sequence that it is about
         if sum(one.has_time and one.is_input for one in given) < 2:
             raise
-        return build_graph(programs, places, examples, dtype, kind, one_time=True)
+        return build(examples, one_time=True)

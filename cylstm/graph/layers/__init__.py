@@ -57,6 +57,7 @@ _MODULES = {
     "reverse": "reverse",
     "rnn": "rnn",
     "slice": "rearrange",
+    "slice_like": "rearrange",
     "softmax": "reduce",
     "step_table": "step_table",
     "take": "take",

@@ -161,6 +161,35 @@ class SliceLayer(LayerKind):
         return "a part of the time needs to know where the sequence begins or ends" if over_time else None
 
 
+class SliceLikeLayer(LayerKind):
+    """The steps of a sequence from ``start`` on, as many as another sequence has: what a skip connection cuts off.
+
+    Inputs: ``x`` (sequence) and ``x1`` (sequence), of which only the time is read; it must follow from the same input's
+    as that of ``x`` and never be longer than what is left of it. Outputs: ``y``, without mask. Option ``start``.
+    """
+
+    name = "slice_like"
+    inputs = ("x", "x1")
+    defaults = {"start": 0}
+
+    def infer(self, where: str, inputs: Inputs, weights: Weights, options: Options) -> Outputs:
+        x, other = inputs["x"], inputs["x1"]
+        check_kind(where, x, ("sequence",))
+        check_kind(where, other, ("sequence",))
+        start = check_whole_number(where, options, "start", 0)
+        lead: int | None = None
+        if x.axis is not None and other.axis is not None:
+            lead = x.axis.least_lead(other.axis)
+        elif x.shape[0] is not None and other.shape[0] is not None:
+            lead = x.shape[0] - other.shape[0]
+        if lead is None or lead < start:
+            raise ShapeError(
+                f"layer {where!r}: {x.name!r} of {x.shape} may have fewer steps after the first {start} than "
+                f"{other.name!r} of {other.shape}, as many as which it is to take"
+            )
+        return {"y": Value("", "sequence", (other.shape[0], *x.step_shape), None, other.axis)}
+
+
 class PadLayer(LayerKind):
     """Numbers before and after one axis.
 

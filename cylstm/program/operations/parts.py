@@ -39,7 +39,11 @@ def slice_axis(net: Network, x: Any, dim: int, start: Any = None, stop: Any = No
     size = shape[axis]
     if isinstance(stop, (int, np.integer)) and stop >= _END:
         stop = None
-    if stop is not None and net.numbers(stop) == net.numbers(size):
+    if isinstance(size, Dim) and size.axis is not None:
+        stop = net.size_of_varying(stop, size.axis) if isinstance(stop, Varying) else stop
+        stop = stop.as_time() if isinstance(stop, Dim) else stop
+    is_time = isinstance(size, Dim) and isinstance(stop, Dim) and size.axis is not None and stop.axis is not None
+    if stop is not None and (stop == size if is_time else net.numbers(stop) == net.numbers(size)):
         if _is_unsure(net, size) and type(stop) is int and not getattr(x, "cropped", 0):
             raise net.needs_time(f"whether a part up to step {stop} ends with the time")
         stop = None
@@ -75,6 +79,8 @@ def slice_axis(net: Network, x: Any, dim: int, start: Any = None, stop: Any = No
     is_first = start in (None, 0) and type(stop) is int and stop == 1 and step == 1
     if is_first and not (_is_unsure(net, size) and net.numbers(size)[0] <= 2):
         return unsqueeze(net, select(net, x, axis, 0), axis)
+    if is_time and not isinstance(size.__sub__(stop), int):  # NotImplemented where that is no number
+        x, stop = _as_many_steps(net, x, axis, stop), None
     begin, before_end = of_time(net, size, start, stop)
     if x.cropped and begin == 0 and step == 1 and before_end == x.cropped:
         return Tensor(x.value, x.axes, x.dtype)
@@ -109,6 +115,23 @@ def of_time(net: Network, size: Dim, start: Any, stop: Any) -> tuple[int, int]:
         if left >= 0:
             raise net.needs_time(f"whether a part up to step {stop} ends there, or {left} steps before the end,")
     raise net.needs_time("a part that ends after a number of steps")
+
+
+def _as_many_steps(net: Network, x: Tensor, axis: int, stop: Dim) -> Tensor:
+    """The first steps of `x`, as many as another time has, or all where that has more."""
+    own, other = x.value.axis, stop.axis
+    if own is None or other is None or other.source != own.source:
+        raise net.needs_time("a part that ends after a number of steps")
+    lead = own.least_lead(other)
+    if lead is not None and lead >= 0:
+        x, _ = net.stored_axis(x, axis)
+        over = [value for value in net.builder.values() if value.axis == other and value.kind == "sequence"]
+        like = over[-1] if over else net.sequence_of(other)
+        return Tensor(net.add_layer("slice_like", x.value, x1=like), x.axes, x.dtype)
+    short = other.least_lead(own)
+    if short is None or short < 0:
+        raise net.needs_time("which of two times is shorter, where a part ends after the steps of the other,")
+    return x
 
 
 def _slice_constant(net: Network, x: Any, axis: int, start: Any, stop: Any, step: int) -> Any:

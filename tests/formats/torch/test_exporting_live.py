@@ -423,8 +423,9 @@ def test_a_loop_that_does_not_end_is_refused(monkeypatch):
     ],
 )
 def test_random_numbers_are_refused_and_the_generators_are_put_back(forward):
+    module = made(Net, forward)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    assert_refused(made(Net, forward), "random numbers")
+    assert_refused(module, "random numbers")
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
 

@@ -10,6 +10,7 @@ from cylstm.errors import CylstmError, ShapeError, UnsupportedError
 from cylstm.formats.torch.live import convert_module
 
 torch = pytest.importorskip("torch")
+Denoiser = pytest.importorskip("tests.builders.torch_models").Denoiser
 nn = torch.nn
 F = nn.functional
 
@@ -252,6 +253,63 @@ def test_what_depends_on_the_time_in_another_way_than_two_lengths_show_is_refuse
     module = Net(lambda x: function(gru(x)[0]), gru=gru)
     with pytest.raises(CylstmError, match="recording its forward does not see|changes with the time"):
         cylstm.from_torch(module, inputs=("N", "T", 4))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_skips_that_are_cut_to_what_came_back_are_right_for_every_length(depth):
+    torch.manual_seed(depth)
+    module = Denoiser(depth=depth).eval()
+    model = cylstm.from_torch(module)
+    for time in (*range(22, 42), 150, 151):
+        assert_like(model, module, numbers(3, 1, time))
+
+
+def test_times_that_are_alike_in_the_examples_are_told_apart():
+    one, two = nn.Conv1d(4, 3, 3, stride=3, padding=1), nn.Conv1d(4, 5, 3, stride=3, padding=2)
+
+    def function(x):
+        y = one(x)
+        return torch.cat([two(x)[..., : y.shape[-1]], y], 1)
+
+    module = Net(function, one=one, two=two)
+    model = cylstm.from_torch(module, inputs=("N", 4, "T"))
+    for time in range(20, 32):
+        assert_like(model, module, numbers(3, 4, time))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda y, n: y[:, :n],
+        lambda y, n: y[:, 0:n:1, 1:],
+        lambda y, n: y[..., :n, :5],
+        lambda y, n: y[:, None, :n, 2],
+        lambda y, n: y[:, :n, -1, None],
+    ],
+)
+def test_parts_that_are_whole_in_an_example_are_those_of_every_length(part):
+    up = nn.Sequential(nn.MaxPool1d(4), nn.Upsample(scale_factor=4))
+
+    def function(x):
+        y = up(x.mT)
+        return part(x, y.shape[-1]), y
+
+    module = Net(function, up=up)
+    model = cylstm.from_torch(module, inputs=("N", "T", 5))
+    for time in (8, 13, 15, 16, 24, 61, 64):
+        assert_like(model, module, numbers(3, time, 5))
+
+
+def test_a_part_is_refused_where_the_steps_say_which_of_two_times_is_shorter():
+    short, long = nn.Conv1d(4, 3, 3, stride=2), nn.Conv1d(4, 3, 4)
+
+    def function(x):
+        y = long(x[..., 20:])
+        return short(x)[..., : y.shape[-1]].mean(-1) + y.mean(-1)
+
+    module = Net(function, short=short, long=long)
+    with pytest.raises(CylstmError, match="which of two times is shorter"):
+        cylstm.from_torch(module, inputs=("N", 4, "T"))
 
 
 def test_truths_are_compared_as_truths():

@@ -49,6 +49,7 @@ EXPORTERS: Mapping[str, Callable[[Call], None]] = {
     "reverse": rearrange.reverse,
     "rnn": recurrent.rnn,
     "slice": rearrange.slice_,
+    "slice_like": rearrange.slice_like,
     "softmax": reduce.softmax,
     "step_table": rearrange.step_table,
     "take": rearrange.take,

@@ -41,6 +41,12 @@ def slice_(call: Call) -> None:
     call.give(call.nodes.slice(call.input(), 1 + axis, start, end, step))
 
 
+def slice_like(call: Call) -> None:
+    nodes, start = call.nodes, call.whole("start")
+    end = nodes.op("Add", nodes.size(call.input("x1"), 1), nodes.ints(start))
+    call.give(nodes.op("Slice", call.input(), nodes.ints(start), end, nodes.ints(1)))
+
+
 def pad(call: Call) -> None:
     nodes, x, mode = call.nodes, call.input(), call.text("mode")
     axis, before, after = 1 + call.whole("axis"), call.whole("before"), call.whole("after")
