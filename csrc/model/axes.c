@@ -4,8 +4,8 @@
  * A rule makes floor((length + add) / divide) * multiply of a length. A convolution or pooling with stride s that
  * reaches over r steps, p of padding added, has (p - r + s, s, 1); cropping n steps (-n, 1, 1); upsampling (0, 1, k).
  * Rules in a row are joined as far as one can say the same as two, so that axes of the same length are the same axis,
- * however they came about. (a, s, m) and (b, t, k) are, with u = floor(b / m), (a + u s, s, m) and (b - u m, t, k); and
- * if g divides m and t, (a, s, m/g) and (floor(b / g), t/g, k).
+ * however they came about. (a, s, m) and (b, t, k) are (a + u s, s, m) and (b - u m, t, k) for any u; with u = ceil(b /
+ * m) nothing stays nothing between them. If g divides m and t, they are (a, s, m/g) and (floor(b / g), t/g, k).
  */
 #include "cylstm.h"
 #include "model/axes.h"
@@ -146,9 +146,8 @@ CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis) {
 static bool is_identity(const CylTimeRule *rule) { return rule->add == 0 && rule->divide == 1 && rule->multiply == 1; }
 
 static bool fits(const CylTimeRule *rule) {
-    const int64_t most = 1 << 24;
-    return rule->divide >= 1 && rule->divide <= most && rule->multiply >= 1 && rule->multiply <= most &&
-           rule->add <= most && rule->add >= -most;
+    return rule->divide >= 1 && rule->divide <= (1 << 24) && rule->multiply >= 1 && rule->multiply <= CYL_LONGEST &&
+           rule->add <= CYL_LONGEST && rule->add >= -CYL_LONGEST;
 }
 
 /* floor(a / b) of a positive b */
@@ -169,11 +168,14 @@ CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32
     while (derived.rule_count > 0 && !is_identity(&rule)) {
         CylTimeRule *last = &derived.rules[derived.rule_count - 1];
         const int64_t shared = cyl_common_divisor(last->multiply, rule.divide), multiply = last->multiply / shared;
-        const int64_t add = floor_divided(rule.add, shared), more = floor_divided(add, multiply);
+        const int64_t add = floor_divided(rule.add, shared), more = -floor_divided(-add, multiply);
+        if (more > CYL_LONGEST / last->divide || more < -CYL_LONGEST / last->divide) {
+            return CYL_E_OPTION;
+        }
         *last = (CylTimeRule){last->add + more * last->divide, last->divide, multiply};
         rule = (CylTimeRule){add - more * multiply, rule.divide / shared, rule.multiply};
         if (multiply > 1) {
-            if (rule.divide == 1) {
+            if (rule.divide == 1 && last->multiply <= CYL_LONGEST / rule.multiply) {
                 last->multiply *= rule.multiply;
                 rule = (CylTimeRule){rule.add * rule.multiply, 1, 1};
             }

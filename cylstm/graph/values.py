@@ -89,8 +89,9 @@ class Axis(ReadOnly):
             # floor((n * m + add) / divide) of a whole number n, without the factors that m and divide share
             shared = math.gcd(last_multiply, divide)
             last_multiply, divide, add = last_multiply // shared, divide // shared, add // shared
-            # n * m + add is (n + add // m) * m + add % m
-            last_add, add = last_add + add // last_multiply * last_divide, add % last_multiply
+            # n * m + add is (n + k) * m + add - k * m; with the k for which -m < add - k * m <= 0, none stays none
+            more = -(-add // last_multiply)
+            last_add, add = last_add + more * last_divide, add - more * last_multiply
             if last_multiply == 1:
                 add, divide = last_add, last_divide * divide
                 continue

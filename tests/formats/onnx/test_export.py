@@ -248,6 +248,8 @@ def one_of(rng, kind):
         inputs = {"x": x, "mask": mask}
     elif kind == "number_mask":
         inputs = {"x": builder.input("number", (None, 1))}
+    elif kind == "slice_like":
+        inputs = {"x": x, "x1": x}
     elif kind == "constant":
         inputs, weights = {}, {"value": L.weight(rng, 3)}
     outputs = builder.add(kind, "tested", inputs, weights, options)
