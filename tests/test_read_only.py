@@ -1,6 +1,7 @@
 """A model, its graph and what hangs on them never change; C is given what the packed model holds."""
 
 import copy
+import gc
 import json
 import pickle
 import types
@@ -417,3 +418,18 @@ def test_packed_arrays_are_handed_out_read_only(rng, options):
             array[0] = 1
         with pytest.raises(ValueError, match="WRITEABLE"):
             array.setflags(write=True)
+
+
+def test_packed_arrays_keep_the_weights_that_they_lie_in(rng):
+    model = lstm_model(rng, 3, 9)
+    packed = weakref.ref(model._packed)
+    arrays = next(iter(model._packed.arrays().values()))
+    before = [array.copy() for array in arrays]
+    del model
+    gc.collect()
+    assert packed() is not None
+    for array, kept in zip(arrays, before):
+        np.testing.assert_array_equal(bits(array), bits(kept))
+    del arrays, array
+    gc.collect()
+    assert packed() is None

@@ -4,7 +4,9 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -50,6 +52,14 @@ static inline void check_watch(const char *test, unsigned seconds) {
 
 /* in a test of many parts, each of which may take as long as a whole one */
 #define GO_ON() alarm(MOST_SECONDS)
+
+/* whether this one of many cases is run: each, or where a tool makes all of them take hours, with EVERY=n in the
+   environment every n-th */
+static inline bool check_is_due(int number) {
+    const char *every = getenv("EVERY");
+    const int n = every ? atoi(every) : 1;
+    return n < 2 || number % n == 0;
+}
 
 /* runs a test, a function whose name is a sentence; the time is that of all its threads */
 #define RUN(test)                                                                                                      \

@@ -33,6 +33,10 @@ typedef struct {
 /* everything that is promised of one network and its data; scalar code is slow, so it is asked for */
 static void check_network(const Network *network, const Data *data, const Kind *kind, bool with_scalar,
                           const char *name) {
+    static int number;
+    if (!check_is_due(number++)) {
+        return;
+    }
     GO_ON();
     Result truth = reference(network, data);
     CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
@@ -102,6 +106,9 @@ static void calls_in_any_order_are_those_of_a_fresh_model(void) {
     CylModel *model = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
     for (int c = 0; c < 48; c++) {
         int turn = c % 24;
+        if (!check_is_due(c)) {
+            continue;
+        }
         GO_ON();
         Data *data = data_create(network, rows[turn / 8], &times[turn % 4], turn / 4 % 2);
         CylModel *fresh = network_model(network, CYL_ENGINE_PACKED, cyl_isa_best());
@@ -420,6 +427,9 @@ static void the_blas_engine_is_right(void) {
                    {CYL_ENGINE_BLAS32, cyl_isa_best(), 5e-6},
                    {CYL_ENGINE_BLAS64, CYL_ISA_SCALAR, 1e-13}};
     for (int c = 0; c < RECURRENT_KINDS * SIZE_COUNT; c++) {
+        if (!check_is_due(c)) {
+            continue;
+        }
         random_seed((uint64_t)c);
         RecurrentOptions options = PLAIN;
         RecurrentKind kind = (RecurrentKind)(c % RECURRENT_KINDS);
@@ -701,6 +711,7 @@ int main(void) {
     RUN(rows_of_a_stream_run_reset_and_move_as_streams_of_their_own);
     RUN(a_stream_keeps_its_states_until_a_step_counts);
     RUN(a_layer_follows_the_one_that_feeds_it);
-    CHECK(hash_of_all == EXPECTED_HASH, "the bits of all results are %#llx", (unsigned long long)hash_of_all);
+    CHECK(!check_is_due(1) || hash_of_all == EXPECTED_HASH, "the bits of all results are %#llx",
+          (unsigned long long)hash_of_all);
     return check_result();
 }

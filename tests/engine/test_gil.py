@@ -72,13 +72,9 @@ SHORT_CALLS = {
 }
 
 
-@pytest.mark.skipif(not has_gil, reason="a Python without GIL")
-@pytest.mark.parametrize("call", SHORT_CALLS.values(), ids=SHORT_CALLS)
-def test_short_calls_keep_the_gil_beside_a_busy_thread(rng, call):
-    """Given up, it would come back after the whole of another thread's turn."""
-    model = lstm_model(rng, 3, 200)
-    stream, x = model.stream(2), np.ones((2, 3), np.float32)
-    call(model, stream, x)
+def check_gil_is_kept(call):
+    """Given up beside a busy thread, it would come back after the whole of the other thread's turn."""
+    call()
     turns, done = [0], threading.Event()
 
     def spin():
@@ -97,7 +93,7 @@ def test_short_calls_keep_the_gil_beside_a_busy_thread(rng, call):
         end = time.perf_counter() + 0.2
         while changes < 2 and time.perf_counter() < end:
             before = turns[0]
-            call(model, stream, x)
+            call()
             if turns[0] != before:
                 changes += 1
                 end = time.perf_counter() + 0.2
@@ -106,6 +102,20 @@ def test_short_calls_keep_the_gil_beside_a_busy_thread(rng, call):
         sys.setswitchinterval(interval)
         worker.join()
     assert changes < 2
+
+
+@pytest.mark.skipif(not has_gil, reason="a Python without GIL")
+@pytest.mark.parametrize("call", SHORT_CALLS.values(), ids=SHORT_CALLS)
+def test_short_calls_keep_the_gil_beside_a_busy_thread(rng, call):
+    model = lstm_model(rng, 3, 200)
+    stream, x = model.stream(2), np.ones((2, 3), np.float32)
+    check_gil_is_kept(lambda: call(model, stream, x))
+
+
+@pytest.mark.skipif(not has_gil, reason="a Python without GIL")
+def test_rows_that_rest_do_not_make_a_call_a_long_one(rng):
+    stream, x, active = lstm_model(rng, 3, 200).stream(30), np.ones((30, 3), np.float32), np.arange(30) == 7
+    check_gil_is_kept(lambda: stream.step(x, active=active))
 
 
 def test_a_long_write_of_weights_lets_other_threads_run(rng):

@@ -172,6 +172,19 @@ def test_nan_and_infinity_give_nan_in_their_row_alone(rng, monkeypatch, weights,
 
 
 @pytest.mark.parametrize("weights", ["int8a16", "int8a8"])
+@pytest.mark.parametrize("isa", isa_names())
+def test_an_infinite_input_gives_nan_in_every_unit_whatever_it_is_multiplied_by(rng, monkeypatch, weights, isa):
+    monkeypatch.setenv("CYLSTM_ISA", isa)
+    weight = rng.uniform(0.5, 1, (37, 6)).astype(np.float32) * rng.choice([-1, 1], (37, 6))
+    builder = GraphBuilder()
+    builder.output(builder.add("dense", "fc", {"x": builder.input("x", (6,))}, {"weight": weight.astype("f")})["y"])
+    x = rng.normal(size=(4, 6)).astype(np.float32)
+    x[1, 3], x[2, 5] = np.inf, -np.inf
+    y = cylstm.Model(builder.build(), weights=weights).predict(x)
+    assert np.isnan(y[1:3]).all() and np.isfinite(y[[0, 3]]).all()
+
+
+@pytest.mark.parametrize("weights", ["int8a16", "int8a8"])
 def test_rows_of_zeros_and_columns_of_very_different_size_are_quantised(rng, weights):
     graph = recurrent_graph(rng, "lstm")
     tensors = dict(graph.tensors)

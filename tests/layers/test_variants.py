@@ -157,6 +157,24 @@ def test_a_gru_with_reset_before_adds_its_biases(rng):
     assert np.abs(other.predict(x) - exact).max() > 1e-3
 
 
+@pytest.mark.parametrize("engine", ["packed", "blas"])
+@pytest.mark.parametrize("kind, options", [("RNN", {}), ("GRU", {}), ("GRU", {"reset_after": False})])
+def test_other_cells_than_the_lstm_limit_what_goes_into_their_activations_too(rng, kind, options, engine):
+    gates = {"GRU": 3, "RNN": 1}[kind]
+    shapes = {"weight_ih_l0": (gates * 21, 5), "weight_hh_l0": (gates * 21, 21), "bias_ih_l0": (gates * 21,)}
+    tensors = {key: rng.uniform(-0.5, 0.5, shape).astype(np.float32) for key, shape in shapes.items()}
+    tensors["bias_hh_l0"] = rng.uniform(-0.5, 0.5, gates * 21).astype(np.float32)
+    x = rng.normal(size=(4, 9, 5)).astype(np.float32)
+    limited, plain = (
+        cylstm.from_state_dict(tensors, [getattr(cylstm, kind)("", gate_clip=clip, **options)], engine=engine)
+        for clip in (0.4, None)
+    )
+    state = random_states(rng, plain, 4)
+    (exact,), _ = reference.predict(limited.graph, x, initial_state=state)
+    np.testing.assert_allclose(limited.predict(x, initial_state=state), exact, rtol=0, atol=2e-6)
+    assert np.abs(plain.predict(x, initial_state=state) - exact).max() > 0.1
+
+
 def test_nan_and_infinity_stay_in_their_row_of_every_cell(rng):
     for layer, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
         tensors = {
