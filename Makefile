@@ -21,7 +21,7 @@
 # make test-memory      each allocation that fails in each call, one after the other, and a thousand loads, predictions,
 #                       streams and errors: an hour
 # make test-c-threads   the C core's threads, our own and OpenMP's, under ThreadSanitizer (clang, libomp);
-#                       make test-c-valgrind its tests under valgrind's memcheck: half an hour
+#                       make test-c-valgrind its tests under valgrind's memcheck: a quarter of an hour
 # make test-load        a thousand streams for an hour of virtual time, threads and processes at once: some minutes
 # make test-processes   fork, forkserver, spawn, pools, servers and pickles, with both kinds of threads and engines
 # make test-neighbours  beside NumPy, SciPy, scikit-learn, PyTorch and TensorFlow, imported in every order
