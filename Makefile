@@ -24,7 +24,8 @@
 #                       make test-c-valgrind its tests under valgrind's memcheck: a quarter of an hour
 # make test-load        a thousand streams for an hour of virtual time, threads and processes at once: some minutes
 # make test-processes   fork, forkserver, spawn, pools, servers and pickles, with both kinds of threads and engines
-# make test-neighbours  beside NumPy, SciPy, scikit-learn, PyTorch and TensorFlow, imported in every order
+# make test-neighbours  beside NumPy, SciPy, scikit-learn, PyTorch and TensorFlow, each four of the six imported in every
+#                       order; all 720 orders, which takes hours, with CYLSTM_TEST_ORDERS=all
 # make test-long        a million steps, ten million steps at once, the largest sizes, Ctrl-C at random moments
 # make docs             these pages as a site, into build/site
 # make mutants          plants faults in a copy, one at a time, and says which no test notices: hours; some of them with
@@ -76,6 +77,8 @@ test-processes: $(VENV)/frameworks
 
 test-neighbours: $(VENV)/frameworks
 	$(BIN)/python -m pip install --quiet scipy
+	$(BIN)/python -m pip install --quiet --only-binary :all: tensorflow-cpu || \
+		echo "TensorFlow has no wheel for this Python: the orders are those of the others" >&2
 	$(ENDURE) tests/endurance/test_neighbours.py tests/engine/test_beside_other_libraries.py $(PYTEST_ARGS)
 
 test-debian-12 test-debian-13 test-debian-testing:

@@ -1,6 +1,7 @@
 """Memory that is not there, and memory that is not given back: slices of `make test-memory`, in processes apart."""
 
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def run(program, *arguments):
 
 def refusals(output):
     """How many allocations failed in a call that raised."""
-    return sum(int(line.split()[-7]) for line in output.splitlines() if "raised MemoryError" in line)
+    return sum(int(count) for count in re.findall(r"(\d+) raised MemoryError", output))
 
 
 def test_an_allocation_of_the_core_that_fails_is_a_memory_error_and_nothing_else():
