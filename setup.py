@@ -25,10 +25,15 @@ KERNEL_FLAGS = ["-O3"]
 SMALL_SETS = ("avx512", "sse2", "blas32")
 #: Where another instruction set is always there, the scalar one runs only if asked for: in a quarter of the code.
 SPARE_FLAGS = ["-Os"]
-#: No exception passes through csrc. Windows needs these tables, and so do tools that show where a program is.
+#: No exception passes through csrc or Cython's module. Windows needs these tables, and so do tools that show where a
+#: program is.
 LINUX_FLAGS = ["-fno-asynchronous-unwind-tables"]
-#: of the Cython module on Linux, which has few loops
-UNALIGNED = ["-fno-align-functions", "-fno-align-loops", "-fno-align-jumps", "-fno-align-labels"]
+#: csrc without the kernels on Linux
+UNALIGNED = ["-fno-align-loops", "-fno-align-jumps", "-fno-align-labels"]
+#: Cython's module on Linux, which has few loops
+MODULE_FLAGS = [*UNALIGNED, "-fno-align-functions"]
+#: of it too, where the compiler is GCC: what makes code longer, and calls no faster
+SHORT_FLAGS = ["-freorder-blocks-algorithm=simple", "-fno-thread-jumps", "-fno-tree-pre", "-fno-tree-vectorize"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 #: The lines of this list: name, NAME, machine, flags, flags of 32 bits.
 ISA_LIST = Path("csrc/include/cylstm_isa.def")
@@ -109,10 +114,10 @@ class BuildExtension(build_ext):
             macros.append(("CYL_HAVE_POOL", "1"))
         keeps_symbols = os.environ.get("CYLSTM_SYMBOLS")  # for tools that say which function an address is in
         is_stripped = sys.platform == "linux" and not keeps_symbols
-        core = common + (LINUX_FLAGS if is_stripped else [])
+        of_linux = LINUX_FLAGS if is_stripped else []
         objects = []
         for source in sorted(Path("csrc").glob("**/*.c")):
-            flags = []
+            flags = UNALIGNED if sys.platform == "linux" else []
             if source.parent.name == "isa":
                 flags = sets.get(source.stem, [])
             if flags is None or source == Path(OPENMP_SOURCE):
@@ -124,13 +129,15 @@ class BuildExtension(build_ext):
                 output_dir=self.build_temp,
                 macros=macros,
                 include_dirs=["csrc", "csrc/include"],
-                extra_postargs=self.spelled(core + flags),
+                extra_postargs=self.spelled(common + of_linux + flags),
                 depends=[str(path) for path in Path("csrc").glob("**/*.[hd]*")],
             )
         ext.extra_objects = objects
         ext.depends = objects  # linked again when one of them is newer
-        module = [flag for flag in common if flag not in WARNINGS]
-        ext.extra_compile_args = self.spelled(module + (UNALIGNED if sys.platform == "linux" else []))
+        module = [flag for flag in common if flag not in WARNINGS] + of_linux
+        if sys.platform == "linux":
+            module += MODULE_FLAGS + (SHORT_FLAGS if self.can_compile(SHORT_FLAGS) else [])
+        ext.extra_compile_args = self.spelled(module)
         ext.extra_link_args = ["-s"] if is_stripped else []
         super().build_extension(ext)
 

@@ -8,14 +8,12 @@
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "platform/memory.h"
+#include "platform/rare.h"
 #include "run/stop.h"
 #include "run/workspace.h"
 #include "threads/team.h"
 
-/* what runs when a model is made or the shape of a piece changes: compiled for size */
-#define RARE __attribute__((cold))
-
-RARE int32_t cyl_sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
+CYL_RARE int32_t cyl_sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) {
     int32_t rank = 0;
     for (int32_t i = value->rank - 1; i >= 0; i--) {
         sizes[rank++] = value->shape[i];
@@ -26,7 +24,7 @@ RARE int32_t cyl_sizes_of(const CylValue *value, int64_t steps, int64_t *sizes) 
     return rank;
 }
 
-RARE CylStatus cyl_check_broadcast(const CylModel *model, CylLayer *layer) {
+CYL_RARE CylStatus cyl_check_broadcast(const CylModel *model, CylLayer *layer) {
     const CylValue *y = &model->values[layer->y];
     int64_t whole[CYL_MAX_RANK] = {0}, sizes[CYL_MAX_RANK];
     int32_t rank = cyl_sizes_of(y, y->time, whole);
@@ -67,7 +65,7 @@ size_t cyl_broadcast_bind(const CylLayer *layer, CylWorkspace *workspace, char *
 }
 
 /* Whether an axis of these strides goes on where the first of b's ends, in every input. */
-static RARE bool continues(const CylBroadcast *b, const int64_t *strides) {
+static CYL_RARE bool continues(const CylBroadcast *b, const int64_t *strides) {
     for (int32_t k = 0; k < b->count; k++) {
         if (strides[k] != b->x_strides[k][b->axes - 1] * b->sizes[b->axes - 1]) {
             return false;
@@ -77,7 +75,7 @@ static RARE bool continues(const CylBroadcast *b, const int64_t *strides) {
 }
 
 /* Adds an axis of a step, before those that b has; two that lie side by side in every input are one. */
-static RARE void add_axis(CylBroadcast *b, int64_t size, const int64_t *x_strides, int64_t y_stride) {
+static CYL_RARE void add_axis(CylBroadcast *b, int64_t size, const int64_t *x_strides, int64_t y_stride) {
     if (b->axes > 0 && continues(b, x_strides)) {
         b->sizes[b->axes - 1] *= size;
         return;
@@ -89,7 +87,8 @@ static RARE void add_axis(CylBroadcast *b, int64_t size, const int64_t *x_stride
     b->y_strides[b->axes++] = y_stride;
 }
 
-RARE void cyl_broadcast_resolve(const CylLayer *layer, const CylWorkspace *workspace, int32_t first, CylBroadcast *b) {
+CYL_RARE void cyl_broadcast_resolve(const CylLayer *layer, const CylWorkspace *workspace, int32_t first,
+                                    CylBroadcast *b) {
     const CylModel *model = b->model;
     const CylValue *y = &model->values[layer->y];
     const int64_t real = (int64_t)model->kernels->real_size;

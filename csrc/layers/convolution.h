@@ -6,6 +6,7 @@
 #include "model/matrix.h"
 #include "model/model.h"
 #include "model/spec.h"
+#include "platform/rare.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,13 +23,13 @@ typedef struct {
 } CylConvolution;
 
 /* Asks for the packed weights and the bias of the filters [first_row, first_row + units), a group's. */
-CylStatus cyl_group_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m, int32_t units,
-                            int64_t first_row);
+CYL_RARE CylStatus cyl_group_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m,
+                                     int32_t units, int64_t first_row);
 /* Makes layer->data, of `size` bytes, and fills its CylConvolution from the options `groups` and `activation` and the
    tensors `weight` (filters, kernel_columns or kernel_rows and kernel_columns, channels / groups) and `bias`. The
    channels are the last axis of x, and `axes` the axes of the kernel. */
-CylStatus cyl_convolution_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, size_t size,
-                                  int32_t axes);
+CYL_RARE CylStatus cyl_convolution_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, size_t size,
+                                           int32_t axes);
 /* the multiply-adds of one output */
 int64_t cyl_convolution_work(const CylConvolution *conv);
 /* Computes n outputs side by side: y (n, y_stride). */

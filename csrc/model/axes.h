@@ -4,6 +4,7 @@
 
 #include "cylstm.h"
 #include "model/model.h"
+#include "platform/rare.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,11 +21,11 @@ int64_t cyl_axis_gain(const CylModel *model, int32_t axis, int64_t before, int64
 int64_t cyl_axis_settles(const CylModel *model, int32_t axis);
 /* Finds or makes the axis with a constant number of steps, or the one that a rule derives from another. They give
    CYL_E_VALUE or CYL_E_OPTION if there is no such axis or its numbers are too large. */
-CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
-CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32_t *axis);
+CYL_RARE CylStatus cyl_axis_constant(CylModel *model, int64_t steps, int32_t *axis);
+CYL_RARE CylStatus cyl_axis_derive(CylModel *model, int32_t from, CylTimeRule rule, int32_t *axis);
 /* Finds by how many steps an axis leads another, at least where the other has any, and at most. Gives CYL_E_VALUE if
    that grows or shrinks without end, or if it would take too long to find out. */
-CylStatus cyl_axis_lead(const CylModel *model, int32_t axis, int32_t other, int64_t *least, int64_t *most);
+CYL_RARE CylStatus cyl_axis_lead(const CylModel *model, int32_t axis, int32_t other, int64_t *least, int64_t *most);
 /* Returns the greatest common divisor of two numbers of at least 1. */
 int64_t cyl_common_divisor(int64_t a, int64_t b);
 /* Returns whether two axes always have the same number of steps. */

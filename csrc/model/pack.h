@@ -5,6 +5,7 @@
 #include "cylstm.h"
 #include "model/matrix.h"
 #include "model/weight_types.h"
+#include "platform/rare.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,25 +37,26 @@ typedef struct {
  * layer's, zeroed and of `size` reals, or is the next of spec->arrays. A role that may be absent from the spec leaves
  * zeros; the shapes of all others must have been checked.
  */
-CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
-                            void **data);
+CYL_RARE CylStatus cyl_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, int64_t size,
+                                     void **data);
 /* as cyl_array_prepare, of `size` numbers of a type without scales, rounded up to whole lines of CYL_ALIGNMENT bytes */
-CylStatus cyl_typed_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylWeightType type,
-                                  int64_t size, void **data);
+CYL_RARE CylStatus cyl_typed_array_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec,
+                                           CylWeightType type, int64_t size, void **data);
 /* The parts side by side (their columns follow each other), and bias (gates*units), NULL for none. The weights are of
    the type that the spec says; an array of them fills whole lines of CYL_ALIGNMENT bytes in the packed engine. */
-CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m,
-                             int32_t units, int32_t gates, const CylPart *parts, int32_t part_count, const char *bias);
+CYL_RARE CylStatus cyl_matrix_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *m,
+                                      int32_t units, int32_t gates, const CylPart *parts, int32_t part_count,
+                                      const char *bias);
 /* a tensor of gates*units numbers as a row of m's accumulators; role may be NULL, for zeros */
-CylStatus cyl_row_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, const CylMatrix *m,
-                          const char *role, void **row);
+CYL_RARE CylStatus cyl_row_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, const CylMatrix *m,
+                                   const char *role, void **row);
 /* a tensor of rank 1 and this size, whose shape is checked here, padded */
-CylStatus cyl_vector_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, const char *role,
-                             int64_t size, void **vector);
+CYL_RARE CylStatus cyl_vector_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec,
+                                      const char *role, int64_t size, void **vector);
 /* Records where rows of a tensor lie in an array of the layer. */
-CylStatus cyl_tensor_place(CylLayer *layer, CylPlace place);
+CYL_RARE CylStatus cyl_tensor_place(CylLayer *layer, CylPlace place);
 /* Records that a tensor of rank 1 lies number by number at `data`, in an array of the layer. */
-CylStatus cyl_vector_place(CylLayer *layer, const CylTensor *tensor, const char *role, void *data);
-void cyl_arrays_free(CylLayer *layer);
+CYL_RARE CylStatus cyl_vector_place(CylLayer *layer, const CylTensor *tensor, const char *role, void *data);
+CYL_RARE void cyl_arrays_free(CylLayer *layer);
 
 #endif

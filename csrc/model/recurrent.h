@@ -6,6 +6,7 @@
 #include "kernels/kernels.h"
 #include "model/matrix.h"
 #include "model/model.h"
+#include "platform/rare.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -90,8 +91,8 @@ struct CylStep {
 
 /* Whether a layer whose weight_hh has `columns` of them fits an output of this size: as many, or with an input h_mask a
    multiple, the size of that. Fills in h_copies and h_mask. */
-CylStatus cyl_recurrent_read_mask(const CylModel *model, const CylLayerSpec *spec, int64_t output, int64_t columns,
-                                  CylRecurrent *recurrent);
+CYL_RARE CylStatus cyl_recurrent_read_mask(const CylModel *model, const CylLayerSpec *spec, int64_t output,
+                                           int64_t columns, CylRecurrent *recurrent);
 /* step->masked = the copies of what is in `h`, real (rows, stride), times their masks: of blocks [begin, end) of 16
    units */
 void cyl_recurrent_mask(const CylModel *model, const CylLayer *layer, const CylStep *step, const void *h,
@@ -103,8 +104,8 @@ static inline int32_t cyl_recurrent_mask_blocks(int64_t output) { return (int32_
  * in `gates` where they can lie in one matrix; where their types differ, or have scales, `gates` is over x alone and
  * `hidden_gates` over h. It has no units otherwise. Where both have the same scaled type, one product takes both.
  */
-CylStatus cyl_gates_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *gates,
-                            CylMatrix *hidden_gates, int32_t units, int32_t gate_count);
+CYL_RARE CylStatus cyl_gates_prepare(const CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylMatrix *gates,
+                                     CylMatrix *hidden_gates, int32_t units, int32_t gate_count);
 /* acc = bias + W x + R h of one step, for the blocks [begin, end); one chain of multiply-adds in any case */
 static inline void cyl_gates_product(const CylModel *model, const CylMatrix *gates, const CylMatrix *hidden_gates,
                                      const CylStep *step, int32_t begin, int32_t end) {
@@ -122,6 +123,7 @@ static inline void cyl_gates_product(const CylModel *model, const CylMatrix *gat
 }
 
 /* fills the parts of layer and recurrent that all recurrent layers share; sizes must be set */
-CylStatus cyl_recurrent_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec, CylRecurrent *recurrent);
+CYL_RARE CylStatus cyl_recurrent_prepare(CylModel *model, CylLayer *layer, const CylLayerSpec *spec,
+                                         CylRecurrent *recurrent);
 
 #endif

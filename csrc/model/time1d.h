@@ -4,6 +4,7 @@
 
 #include "cylstm.h"
 #include "model/model.h"
+#include "platform/rare.h"
 
 #include <stdint.h>
 
@@ -23,10 +24,11 @@ typedef struct {
 
 /* Reads stride, dilation, padding, pad_before, pad_after and ceil_mode (if there), and sets the layer's rule of time.
  */
-CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t kernel, CylTime1d *time);
+CYL_RARE CylStatus cyl_time1d_read(const CylLayerSpec *spec, CylLayer *layer, int32_t kernel, CylTime1d *time);
 /* The same in two: an axis of any name, which need not be time; and the layer's rule, where it is. */
-CylStatus cyl_window_read(const CylLayerSpec *spec, const CylWindowNames *names, int32_t kernel, CylTime1d *window);
-void cyl_time1d_set_rule(CylLayer *layer, const CylTime1d *time);
+CYL_RARE CylStatus cyl_window_read(const CylLayerSpec *spec, const CylWindowNames *names, int32_t kernel,
+                                   CylTime1d *window);
+CYL_RARE void cyl_time1d_set_rule(CylLayer *layer, const CylTime1d *time);
 /* Sets the steps of padding before and after an input of `steps` steps. */
 void cyl_time1d_pads(const CylTime1d *time, int64_t steps, int64_t *before, int64_t *after);
 /* The number of windows of an input of `steps` steps, 0 if it is too short for one. */

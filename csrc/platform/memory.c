@@ -58,3 +58,10 @@ void cyl_aligned_free(void *memory) {
         free(raw);
     }
 }
+
+void *cyl_place(char *memory, size_t *used, int64_t rows, uint64_t count, size_t bytes) {
+    void *at = memory ? memory + *used : NULL;
+    size_t size = cyl_size_mul(cyl_size_mul((uint64_t)rows, count), bytes);
+    *used = cyl_size_add(*used, cyl_size_round(size, CYL_ALIGNMENT));
+    return at;
+}

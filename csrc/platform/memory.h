@@ -2,6 +2,8 @@
 #ifndef CYL_MEMORY_H
 #define CYL_MEMORY_H
 
+#include "platform/rare.h"
+
 #include <stdint.h>
 #include <stddef.h>
 
@@ -34,19 +36,14 @@ static inline size_t cyl_size_round(uint64_t a, uint64_t multiple) {
 
 #define CYL_ALIGNMENT 64
 
-void *cyl_alloc(int64_t count, size_t bytes);                /* zeroed; freed with free */
-void *cyl_resize(void *memory, int64_t count, size_t bytes); /* as realloc, to `count` elements */
-void *cyl_aligned_alloc(size_t bytes);                       /* zeroed; freed with cyl_aligned_free */
-void *cyl_aligned_alloc_unset(size_t bytes);                 /* the same of any content */
-void cyl_aligned_free(void *memory);
+CYL_RARE void *cyl_alloc(int64_t count, size_t bytes);                /* zeroed; freed with free */
+CYL_RARE void *cyl_resize(void *memory, int64_t count, size_t bytes); /* as realloc, to `count` elements */
+CYL_RARE void *cyl_aligned_alloc(size_t bytes);                       /* zeroed; freed with cyl_aligned_free */
+CYL_RARE void *cyl_aligned_alloc_unset(size_t bytes);                 /* the same of any content */
+CYL_RARE void cyl_aligned_free(void *memory);
 
 /* places the next `rows` rows of `count` elements of `bytes` in a region that starts at `memory` (NULL while only
    counting), aligned */
-static inline void *cyl_place(char *memory, size_t *used, int64_t rows, uint64_t count, size_t bytes) {
-    void *at = memory ? memory + *used : NULL;
-    size_t size = cyl_size_mul(cyl_size_mul((uint64_t)rows, count), bytes);
-    *used = cyl_size_add(*used, cyl_size_round(size, CYL_ALIGNMENT));
-    return at;
-}
+CYL_RARE void *cyl_place(char *memory, size_t *used, int64_t rows, uint64_t count, size_t bytes);
 
 #endif

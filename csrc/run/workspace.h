@@ -4,6 +4,7 @@
 
 #include "cylstm.h"
 #include "model/model.h"
+#include "platform/rare.h"
 #include "run/stop.h"
 #include "threads/team.h"
 
@@ -125,9 +126,9 @@ struct CylWorkspace {
 };
 
 /* `times` (inputs): the steps to come, NULL where that is not known; `in_pieces`: there is room for a piece of them */
-CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces, int threads,
-                               CylWorkspace **out);
-void cyl_workspace_free(CylWorkspace *workspace);
+CYL_RARE CylStatus cyl_workspace_create(const CylModel *model, int64_t rows, const int64_t *times, bool in_pieces,
+                                        int threads, CylWorkspace **out);
+CYL_RARE void cyl_workspace_free(CylWorkspace *workspace);
 /* whether the workspace of another call of cyl_predict will do for one of these rows, times and threads */
 bool cyl_workspace_fits(const CylWorkspace *workspace, int64_t rows, const int64_t *times, int threads);
 void cyl_workspace_reset(CylWorkspace *workspace);
