@@ -12,8 +12,9 @@ const CylKernels CYL_TABLE = {
 #if CYL_TABLE_IS_PACKED
 #define product_int8a16 CYL_JOIN(product_int8a16_, CYL_TABLE_DOTS)
 #define product_int8a8 CYL_JOIN(product_int8a8_, CYL_TABLE_DOTS)
-#define product_output_int8a16 CYL_JOIN(product_output_int8a16_, CYL_TABLE_DOTS)
-#define product_output_int8a8 CYL_JOIN(product_output_int8a8_, CYL_TABLE_DOTS)
+/* of convolutions, which have no such weights: cyl_group_prepare */
+#define product_output_int8a16 NULL
+#define product_output_int8a8 NULL
 #define CYL_WEIGHT_TYPE(NAME, name)                                                                                    \
     .product[CYL_WEIGHTS_##NAME] = product_##name, .product_output[CYL_WEIGHTS_##NAME] = product_output_##name,
 #include "kernels/weight_types.def"

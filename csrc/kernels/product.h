@@ -260,51 +260,45 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
 #undef GROUP_COLUMN
 }
 
-#define GROUP_OF(blocks, vectors)                                                                                      \
-    switch (tail) {                                                                                                    \
-    case 0:                                                                                                            \
+#define GROUP_OF(blocks, vectors, most)                                                                                \
+    if ((blocks) > 0 && tail == 0) {                                                                                   \
         group_tile(group, operands, operand_count, blocks, vectors, 0);                                                \
-        break;                                                                                                         \
-    case 1:                                                                                                            \
+    } else if ((most) == 1 || tail == 1) {                                                                             \
         group_tile(group, operands, operand_count, blocks, vectors, 1);                                                \
-        break;                                                                                                         \
-    case 2:                                                                                                            \
+    } else if ((most) == 2 || tail == 2) {                                                                             \
         group_tile(group, operands, operand_count, blocks, vectors, 2);                                                \
-        break;                                                                                                         \
-    default:                                                                                                           \
+    } else {                                                                                                           \
         group_tile(group, operands, operand_count, blocks, vectors, 3);                                                \
-        break;                                                                                                         \
     }                                                                                                                  \
     break;
 
-/* a group of a run-time size */
+/* A group of a run-time size. A block has a vector for each gate, or four of one gate, and its tail fewer; there may be
+   a tail alone. */
 static void group_of(const Group *group, const CylOperand *operands, int32_t operand_count, int blocks, int vectors,
                      int tail) {
     switch (blocks * 8 + vectors) {
-    case 8 + 1:
-        GROUP_OF(1, 1)
     case 8 + 2:
-        GROUP_OF(1, 2)
+        GROUP_OF(1, 2, 1)
     case 8 + 3:
-        GROUP_OF(1, 3)
+        GROUP_OF(1, 3, 2)
     case 8 + 4:
-        GROUP_OF(1, 4)
+        GROUP_OF(1, 4, 3)
 #if GROUP_BLOCKS > 1
     case 16 + 2:
-        GROUP_OF(2, 2)
+        GROUP_OF(2, 2, 1)
     case 16 + 3:
-        GROUP_OF(2, 3)
+        GROUP_OF(2, 3, 2)
     case 16 + 4:
-        GROUP_OF(2, 4)
+        GROUP_OF(2, 4, 3)
     case 24 + 2:
-        GROUP_OF(3, 2)
+        GROUP_OF(3, 2, 1)
     case 24 + 3:
-        GROUP_OF(3, 3)
+        GROUP_OF(3, 3, 2)
     case 24 + 4:
-        GROUP_OF(3, 4)
+        GROUP_OF(3, 4, 3)
 #endif
     default:
-        GROUP_OF(0, 0)
+        GROUP_OF(0, 0, 3)
     }
 }
 #undef GROUP_OF

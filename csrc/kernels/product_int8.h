@@ -19,7 +19,6 @@
 #define blocks_of NAMED(blocks_of)
 #define chunk_of NAMED(chunk_of)
 #define product NAMED(product)
-#define product_output NAMED(product_output)
 #define D(name) CYL_JOIN(CYL_JOIN(name, _), DOTS)
 #define SUMS D(I)
 #define MOST_DIGITS (IS_WIDE ? 32767.0f : 127.0f)
@@ -40,7 +39,6 @@ typedef struct {
     int64_t acc_stride;
     int32_t begin, end;
     bool descending;
-    bool is_exact; /* what is written ends at the last unit, not at a whole vector */
 } WholeProduct;
 
 /* CYL_INT8_PIECE columns of a matrix, or the last of them, with what multiplies these */
@@ -73,9 +71,7 @@ static float column_scale(const float *x, int32_t count, float *factor) {
 static inline __attribute__((always_inline)) void block_tile(const int8_t *w, const uint8_t *digits, int32_t quads,
                                                              const float *sums, const float *scales, const float *t,
                                                              const REAL *start, int64_t start_stride, REAL *acc,
-                                                             int64_t acc_stride, int32_t lanes, const int vectors,
-                                                             const int columns) {
-#define LANES(v) ((v) == vectors - 1 ? lanes : 16)
+                                                             int64_t acc_stride, const int vectors, const int columns) {
     SUMS sum[COLUMNS_OF_TILE][4];
     UNROLLED for (int v = 0; v < vectors; v++) {
         const SUMS first = D(i_start)(sums + v * 16, IS_WIDE);
@@ -85,16 +81,15 @@ static inline __attribute__((always_inline)) void block_tile(const int8_t *w, co
     UNROLLED for (int c = 0; c < columns; c++) {
         const V scale = v_set1(t[c]);
         UNROLLED for (int v = 0; v < vectors; v++) {
-            const V from = load_lanes(start + c * start_stride + v * 16, LANES(v));
+            const V from = v_load(start + c * start_stride + v * 16);
             const V found = v_fma(D(i_real)(sum[c][v]), v_mul(scale, v_load(scales + v * 16)), from);
-            store_lanes(acc + c * acc_stride + v * 16, found, LANES(v));
+            v_store(acc + c * acc_stride + v * 16, found);
         }
     }
-#undef LANES
 }
 
 #define BLOCK_TILE(vectors, columns)                                                                                   \
-    block_tile(w, digits, quads, sums, scales, t, start, start_stride, acc, acc_stride, lanes, vectors, columns)
+    block_tile(w, digits, quads, sums, scales, t, start, start_stride, acc, acc_stride, vectors, columns)
 #define BLOCK_TILES(columns)                                                                                           \
     switch (vectors) {                                                                                                 \
     case 1:                                                                                                            \
@@ -115,8 +110,7 @@ static inline __attribute__((always_inline)) void block_tile(const int8_t *w, co
 static inline __attribute__((always_inline)) void block_of(const int8_t *w, const uint8_t *digits, int32_t quads,
                                                            const float *sums, const float *scales, const float *t,
                                                            const REAL *start, int64_t start_stride, REAL *acc,
-                                                           int64_t acc_stride, int32_t lanes, int vectors,
-                                                           int columns) {
+                                                           int64_t acc_stride, int vectors, int columns) {
     if (columns == 1) {
         BLOCK_TILES(1)
     } else if (COLUMNS_OF_TILE > 1 && columns == 2) {
@@ -138,8 +132,6 @@ static __attribute__((noinline)) void blocks_of(const WholeProduct *p, int64_t f
         const int32_t block = p->descending ? p->begin + p->end - 1 - i : i;
         const int64_t at = cyl_block_offset(m, block);
         const int32_t rows = m->gates * cyl_block_width(m, block), vectors = (rows + 15) / 16;
-        const int32_t lanes =
-            p->is_exact && (block + 1) * m->width > m->units ? m->units - block * m->width - (vectors - 1) * 16 : 16;
         const REAL *start = (is_first ? p->start : p->acc) + at;
         int64_t start_stride = is_first ? p->start_stride : p->acc_stride;
         for (const WholePiece *piece = pieces; piece < pieces + count; piece++) {
@@ -150,7 +142,7 @@ static __attribute__((noinline)) void blocks_of(const WholeProduct *p, int64_t f
                 const int64_t column = first + c;
                 block_of(w, piece->digits + c * DOT_BYTES, piece->quads, piece->sums + at, piece->scales + at,
                          piece->t + c, start + column * start_stride, start_stride,
-                         p->acc + column * p->acc_stride + at, p->acc_stride, lanes, vectors, columns);
+                         p->acc + column * p->acc_stride + at, p->acc_stride, vectors, columns);
                 c += columns;
             }
             start = p->acc + at;
@@ -220,33 +212,12 @@ static void product(const CylModel *model, const CylMatrix *m, const CylOperand 
     }
 }
 
-static void product_output(const CylModel *model, const CylMatrix *m, const CylOperand *operands, int32_t operand_count,
-                           int64_t n, const CylActivationSpec *activation, bool continued, void *y, int64_t y_stride) {
-    const WholeProduct p = {.matrix = m,
-                            .operands = operands,
-                            .operand_count = operand_count,
-                            .start = continued ? y : m->bias,
-                            .start_stride = continued ? y_stride : 0,
-                            .acc = y,
-                            .acc_stride = y_stride,
-                            .end = m->blocks,
-                            .is_exact = true};
-    for (int64_t first = 0; first < n; first += CYL_INT8_CHUNK) {
-        chunk_of(&p, first, (int32_t)(n - first < CYL_INT8_CHUNK ? n - first : CYL_INT8_CHUNK));
-    }
-    if (activation) {
-        model->kernels->dense_output(m, activation, n, y, y_stride, y, y_stride, activation->id != CYL_ACT_SOFTMAX, 0,
-                                     m->blocks);
-    }
-}
-
 #undef column_scale
 #undef block_tile
 #undef block_of
 #undef blocks_of
 #undef chunk_of
 #undef product
-#undef product_output
 #undef D
 #undef SUMS
 #undef MOST_DIGITS

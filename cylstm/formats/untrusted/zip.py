@@ -159,11 +159,6 @@ class Archive:
         """An uncompressed member as a file of its own; it can be read as long as the archive is open."""
         return cast(BinaryIO, _Window(self, name))
 
-    def open_at(self, offset: int) -> BinaryIO:
-        """The file itself, positioned at `offset`; it is closed by `close`."""
-        self._file.seek(offset)
-        return self._file
-
     def _damaged(self, what: str) -> FormatError:
         return FormatError(f"{self.path}: a damaged or truncated zip archive: {what}")
 
