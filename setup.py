@@ -22,6 +22,8 @@ from setuptools.errors import PlatformError
 FLAGS = ["-std=c11", "-O2", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 #: csrc/isa, but for the sets that are as fast without, in less code; what is around the kernels gains nothing from it
 KERNEL_FLAGS = ["-O3"]
+#: of all sets: where a kernel's loops lie in the lines of the instruction cache does not depend on what lies before it
+KERNEL_ALIGNMENT = ["-falign-functions=64"]
 SMALL_SETS = ("avx512", "sse2", "blas32")
 #: Where another instruction set is always there, the scalar one runs only if asked for: in a quarter of the code.
 SPARE_FLAGS = ["-Os"]
@@ -122,8 +124,8 @@ class BuildExtension(build_ext):
                 flags = sets.get(source.stem, [])
             if flags is None or source == Path(OPENMP_SOURCE):
                 continue
-            if source.parent.name == "isa" and source.stem not in SMALL_SETS:
-                flags = [*KERNEL_FLAGS, *flags]
+            if source.parent.name == "isa":
+                flags = [*KERNEL_ALIGNMENT, *(KERNEL_FLAGS if source.stem not in SMALL_SETS else []), *flags]
             objects += self.compiler.compile(
                 [str(source)],
                 output_dir=self.build_temp,
