@@ -10,6 +10,7 @@ import cylstm
 from cylstm import ArgumentError, RowError, ShapeError
 from cylstm.graph.builder import GraphBuilder
 
+from tests.builders.layers import weight
 from tests.builders.networks import bits, lstm_model, same, same_states
 from tests.test_stream_rows import outputs_of, random_input, state_row, streaming_goldens, word_graph
 
@@ -161,6 +162,20 @@ def test_what_is_wrong_with_the_whole_call_is_raised(rng):
     assert same_states(stream.state, before)
 
 
+def test_a_chunk_of_two_sequences_that_are_apart_has_as_many_steps_of_both(rng):
+    builder = GraphBuilder()
+    for name, size in [("a", 3), ("b", 4)]:
+        weights = {"weight_ih": weight(rng, 20, size), "weight_hh": weight(rng, 20, 5)}
+        builder.output(builder.add("lstm", f"lstm_{name}", {"x": builder.input(name, (None, size))}, weights)["y"])
+    stream = cylstm.Model(builder.build()).stream(3)
+    a, b = rng.normal(size=(3, 5, 3)).astype("f"), rng.normal(size=(3, 6, 4)).astype("f")
+    stream.run([a, b[:, :5]])
+    before = stream.state
+    with pytest.raises(ShapeError, match="inputs: expected equal time, found 5 and 6"):
+        stream.run([a, b])
+    assert same_states(stream.state, before)
+
+
 def test_an_error_without_a_dict_names_all_rows_and_changes_nothing(rng):
     model = cylstm.Model(word_graph(rng))
     stream = model.stream(4)
@@ -192,6 +207,10 @@ def test_a_chunk_of_a_network_without_time_takes_no_errors(rng):
     stream = cylstm.Model(builder.build()._replace(stateful=("gru",))).stream(2)
     with pytest.raises(ArgumentError, match=r"give step\(errors=...\) one for each"):
         stream.run(np.zeros((2, 5, 12)), errors={})
+    with pytest.raises(ArgumentError, match=r"out: .* give step\(out=...\) one for each"):
+        stream.run(np.zeros((2, 5, 12)), out=np.zeros((2, 5, 5), "f"))
+    with pytest.raises(ShapeError, match="inputs: expected 1 arrays, found 0"):
+        stream.run({"y": np.zeros((2, 5, 12))})
 
 
 # ---- NaN and infinity are numbers ----

@@ -40,17 +40,26 @@ static int64_t y_size(const Case *c) {
     return (int64_t)c->output[0] * c->output[1] * c->filters * (c->is_framed ? BATCH : 1);
 }
 
-/* a random layer; of depthwise ones there are as many as of others */
+/* a random layer; of depthwise ones there are as many as of others, some of them such that neighbours share inputs */
 static Case case_create(int number) {
     Case c = {.is_causal = number % 3 == 0, .is_framed = number % 4 == 3};
-    const int32_t per_group = number % 2 ? 1 : random_whole(1, 9), units = random_whole(1, number % 5 ? 5 : 70);
-    c.groups = number % 2 ? random_whole(2, 37) : number % 8 == 0 ? random_whole(2, 3) : 1;
+    const bool shares = number % 8 == 5;
+    const int32_t per_group = number % 2 ? 1 : random_whole(1, 9);
+    const int32_t units = shares ? 1 : random_whole(1, number % 5 ? 5 : 70);
+    c.groups = shares            ? random_whole(16, 37)
+               : number % 2      ? random_whole(2, 37)
+               : number % 8 == 0 ? random_whole(2, 3)
+                                 : 1;
     c.channels = c.groups * per_group;
     c.filters = c.groups * units;
     for (int axis = 0; axis < 2; axis++) {
         c.kernel[axis] = random_whole(1, 4);
         c.stride[axis] = random_whole(1, 3);
         c.dilation[axis] = random_whole(1, 3);
+        if (axis == 1 && shares) {
+            c.kernel[axis] = 3;
+            c.dilation[axis] = c.stride[axis];
+        }
         const int32_t reach = (c.kernel[axis] - 1) * c.dilation[axis] + 1;
         c.before[axis] = number % 7 ? random_whole(0, reach - 1) : random_whole(0, 12);
         c.after[axis] = number % 7 ? random_whole(0, reach - 1) : random_whole(0, 12);
@@ -59,7 +68,7 @@ static Case case_create(int number) {
             c.after[axis] = 0;
         }
         /* now and then more columns or rows than are computed at once */
-        c.input[axis] = random_whole(1, number % 6 == 2 * (1 - axis) ? 80 : 9);
+        c.input[axis] = random_whole(1, number % 6 == 2 * (1 - axis) || (axis == 1 && shares) ? 80 : 9);
         if (axis == 0 && c.is_causal) {
             c.input[axis] *= c.stride[axis]; /* whole pieces of a stream */
         }

@@ -153,7 +153,7 @@ static void rows_of_int8_are_whole_numbers_with_a_scale(void) {
             static Int8Row row, second;
             float largest = 0;
             for (int64_t k = 0; k < count; k++) {
-                x[k] = random_float(k % 7 ? sizes[s] : sizes[s] * 0.001f);
+                x[k] = random_float(sizes[s] * (k % 11 == 10 ? 1e-12f : k % 7 ? 1.0f : 0.001f));
                 largest = fmaxf(largest, fabsf(x[k]));
             }
             CHECK(pack_int8(&row, x, count) == CYL_OK, "a row of %d", (int)count);

@@ -133,6 +133,9 @@ def _zeros(*shape):
 
 
 _LSTM = {"weight_ih": _zeros(20, 3), "weight_hh": _zeros(20, 5), "bias": _zeros(20)}
+_THREE_GATES = {"weight_ih": _zeros(15, 3), "weight_hh": _zeros(15, 5)}
+_NORMS = {f"norm_{part}": _zeros(20) for part in ("ih_gain", "ih_shift", "hh_gain", "hh_shift")}
+_NORMS |= {"norm_c_gain": _zeros(5), "norm_c_shift": _zeros(5)}
 
 
 @pytest.mark.parametrize(
@@ -188,6 +191,38 @@ _LSTM = {"weight_ih": _zeros(20, 3), "weight_hh": _zeros(20, 5), "bias": _zeros(
         ("lstm", {"weight_ih": _zeros(20, 3)}, {}, ShapeError, "weights expected weight_ih, weight_hh"),
         ("lstm", _LSTM, {"padding": "same"}, UnsupportedError, "expected 'zero' or 'repeat', found 'same'"),
         ("lstm", _LSTM, {"activation": "softmax"}, UnsupportedError, "softmax needs the whole axis"),
+        (
+            "lstm",
+            {**_THREE_GATES, "peephole_f": _zeros(5)},
+            {"forget_gate": False},
+            UnsupportedError,
+            "peephole_f contradicts options without that gate",
+        ),
+        (
+            "lstm",
+            {**_LSTM, **_NORMS, "weight_hh": _zeros(20, 2), "weight_hr": _zeros(2, 5)},
+            {"layer_norm": "carried"},
+            UnsupportedError,
+            "layer normalisation with a projection",
+        ),
+        (
+            "gru",
+            {**_THREE_GATES, "bias_hh": _zeros(15)},
+            {"reset_after": False},
+            ShapeError,
+            "reset_after=False has no second bias, found 'bias_hh'",
+        ),
+        ("pool1d", {}, {"padding": "causal"}, UnsupportedError, "pooling has no padding='causal'"),
+        (
+            "pool1d",
+            {},
+            {"pool": 3, "padding": "explicit", "pad_before": 2},
+            UnsupportedError,
+            r"padding of more than half the window \(1\) is not supported",
+        ),
+        ("slice", {}, {"count": 2, "before_end": 1}, UnsupportedError, "takes a count, or a start of at least 0"),
+        ("slice", {}, {"start": -2}, UnsupportedError, "takes a count, or a start of at least 0"),
+        ("step_table", {"table": _zeros(7)}, {}, ShapeError, r"'table': expected shape \(rows, size\), found \(7,\)"),
     ],
 )
 def test_a_layer_that_does_not_fit_is_named_with_what_was_expected(builder, kind, weights, options, error, message):
@@ -227,6 +262,30 @@ def test_a_value_of_the_wrong_kind_is_refused(rng, builder):
         builder.add("merge", "c", {"x": x, "x1": vector})
     with pytest.raises(ShapeError, match=r"'c': shapes \(None, 3\) of 'x' and \(None, 5\) of 'w' do not match"):
         builder.add("merge", "c", {"x": x, "x1": wide}, options={"mode": "sum"})
+
+
+def test_inputs_that_do_not_fit_each_other_are_named(builder):
+    x, other = builder.input("x", (None, 6)), builder.input("other", (None, 6))
+    narrow, vector = builder.input("narrow", (None, 4)), builder.input("vector", (6,))
+    table = builder.input("table", (None, 2), indices=True)
+    with pytest.raises(ShapeError, match=r"'a': expected \(time, features in 4 heads\), found \(None, 6\)"):
+        builder.add("attention", "a", {"x": x, "key": x, "value": x}, options={"heads": 4})
+    with pytest.raises(ShapeError, match=r"'a': query and key of different sizes, \(None, 6\) and \(None, 4\)"):
+        builder.add("attention", "a", {"x": x, "key": narrow, "value": x})
+    with pytest.raises(ShapeError, match="'a': key and value of different times, 'other' and 'x'"):
+        builder.add("attention", "a", {"x": x, "key": other, "value": x})
+    with pytest.raises(ShapeError, match=r"'b': masks of different times, 'x\.mask' and 'other\.mask'"):
+        masks = {"mask": builder.value(x.mask), "mask1": builder.value(other.mask)}
+        builder.add("mask_merge", "b", masks)
+    with pytest.raises(ShapeError, match=r"'c': expected indices of shape \(time,\), found \(None, 2\)"):
+        builder.add("index_mask", "c", {"indices": table})
+    with pytest.raises(ShapeError, match=r"'d', tensor 'weight': expected shape \(rows, size\), found \(7,\)"):
+        builder.add("embedding", "d", {"indices": table}, {"weight": _zeros(7)})
+    for shape, message in [("time,2,3", "keeps a time that 'vector'"), ("time*2,3", "divides the steps of 'vector'")]:
+        with pytest.raises(ShapeError, match=message):
+            builder.add("reshape", "e", {"x": vector}, options={"shape": shape})
+    with pytest.raises(FormatError, match=r"no value is named 'vector\.mask'"):
+        builder.value("vector.mask")
 
 
 def test_a_value_of_another_graph_is_refused(rng, builder):

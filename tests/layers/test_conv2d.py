@@ -75,6 +75,17 @@ def test_an_image_without_time_is_convolved(rng):
         np.testing.assert_allclose(model.predict(x, threads=threads), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("columns", [5, 9])
+def test_a_row_is_divided_among_threads_that_do_not_all_get_columns_of_it(rng, columns):
+    """Four parts of five columns are 2, 2, 1 and none."""
+    model = cylstm.Model(graph_between(rng, (None, columns + 2, 3), (7, 4, 3, 3)))
+    x = rng.normal(size=(1, 4, columns + 2, 3)).astype("f")
+    expected = model.predict(x, threads=1)
+    assert expected.shape == (1, 1, columns, 7)
+    for threads in (2, 3, 4, 5, 6):
+        np.testing.assert_array_equal(bits(model.predict(x, threads=threads)), bits(expected))
+
+
 def test_a_stream_by_rows_carries_the_rows_before(rng):
     graph = graph_of(rng, conv2d(columns=4, channels=3, padding="causal", kernel=(3, 2), dilation_rows=2))
     model = cylstm.Model(graph)
