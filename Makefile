@@ -30,6 +30,8 @@
 # make docs             these pages as a site, into build/site
 # make mutants          plants faults in a copy, one at a time, and says which no test notices: hours; some of them with
 #                       MUTANTS="forecasting kernels --jobs 2", see tests/mutants/run.py
+# make coverage         the lines of C, Cython and Python that the tests run, and build/coverage/c.txt and python.txt with
+#                       the others: tests/coverage/run.sh
 # make bench            every table of bench/results and docs/performance.md, beside the other engines
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
 # make fuzz             changed files and arguments for every reader, RUNS=2000 of each; ATHERIS=1 guides them by coverage;
@@ -49,7 +51,7 @@ SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.
 .PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
 	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs \
 	test-reproducible test-distributed test-free-threaded test-memory test-c-threads test-c-valgrind fuzz fuzz-c \
-	fuzz-differential fuzz-figures test-load test-processes test-neighbours test-long mutants csrc lint format clean
+	fuzz-differential fuzz-figures test-load test-processes test-neighbours test-long mutants coverage csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -108,6 +110,10 @@ test-memory: $(VENV)/test
 mutants: $(VENV)/frameworks
 	$(BIN)/python -m pip install --quiet "cython>=3.0"
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
+
+coverage: $(VENV)/test
+	$(BIN)/python -m pip install --quiet "coverage>=7.10" "gcovr>=8.3" "pytest-xdist>=3.5" "cython>=3.0" "setuptools>=77"
+	PYTHON=$(abspath $(BIN))/python tests/coverage/run.sh $(PYTEST_ARGS)
 
 bench: $(VENV)/peers
 	$(BIN)/python bench/run_all.py

@@ -174,6 +174,8 @@ extensions = cythonize(
         )
     ],
     build_dir="build",
+    # lines of the .pyx for tools that count them
+    emit_linenums=bool(os.environ.get("CYLSTM_SYMBOLS")),
 )
 if sys.platform == "linux":
     # no Python module, but built and installed like one; left out where the compiler has no OpenMP or not GCC's

@@ -261,14 +261,25 @@ static inline __attribute__((always_inline)) void group_tile(const Group *group,
 }
 
 #define GROUP_OF(blocks, vectors, most)                                                                                \
-    if ((blocks) > 0 && tail == 0) {                                                                                   \
-        group_tile(group, operands, operand_count, blocks, vectors, 0);                                                \
-    } else if ((most) == 1 || tail == 1) {                                                                             \
+    switch (tail) {                                                                                                    \
+    case 0:                                                                                                            \
+        if ((blocks) > 0) {                                                                                            \
+            group_tile(group, operands, operand_count, blocks, vectors, 0);                                            \
+        }                                                                                                              \
+        break;                                                                                                         \
+    case 1:                                                                                                            \
         group_tile(group, operands, operand_count, blocks, vectors, 1);                                                \
-    } else if ((most) == 2 || tail == 2) {                                                                             \
-        group_tile(group, operands, operand_count, blocks, vectors, 2);                                                \
-    } else {                                                                                                           \
-        group_tile(group, operands, operand_count, blocks, vectors, 3);                                                \
+        break;                                                                                                         \
+    case 2:                                                                                                            \
+        if ((most) > 1) {                                                                                              \
+            group_tile(group, operands, operand_count, blocks, vectors, 2);                                            \
+        }                                                                                                              \
+        break;                                                                                                         \
+    default:                                                                                                           \
+        if ((most) > 2) {                                                                                              \
+            group_tile(group, operands, operand_count, blocks, vectors, 3);                                            \
+        }                                                                                                              \
+        break;                                                                                                         \
     }                                                                                                                  \
     break;
 
