@@ -19,7 +19,7 @@
 #                       the tests on CPython without GIL, which is built from Debian's source package; PYTHON=python3.14t
 #                       takes one that is there: tests/free_threaded/run.sh
 # make test-memory      each allocation that fails in each call, one after the other, and a thousand loads, predictions,
-#                       streams and errors: an hour
+#                       streams and errors: half an hour
 # make test-c-threads   the C core's threads, our own and OpenMP's, under ThreadSanitizer (clang, libomp);
 #                       make test-c-valgrind its tests under valgrind's memcheck: a quarter of an hour
 # make test-load        a thousand streams for an hour of virtual time, threads and processes at once: some minutes

@@ -14,6 +14,7 @@ import argparse
 import copy
 import ctypes
 import gc
+import importlib.util
 import os
 import pickle
 import shutil
@@ -41,11 +42,15 @@ from tests.builders.weight_files import write_safetensors, write_torch
 ENDED_BY_OTHERS = 72
 #: what errors about functions of the extension have in them
 OWN_NAMES = ("cylstm", "PackedModel", "Engine", "Stream")
-#: what C code of Python and NumPy says in the place of `MemoryError`; the last is our words for os.fspath's TypeError
+#: what C code of Python and NumPy says in the place of `MemoryError`, and what we say where os.fspath raises another
+#: error and where the repr of a tuple remains "(...)"
 FOREIGN = (
-    "can't allocate read lock",
+    "can't allocate ",
+    "import of module ",
     "expected a sequence of integers or a single integer",
+    "expected str, bytes or os.PathLike object, not PosixPath",
     "takes the path of a file, found pathlib.",
+    "report: it is of a network with other weights",
 )
 SOURCE = Path(__file__).with_name("failing_allocations.c")
 DATA = ROOT / "tests" / "data"
@@ -383,7 +388,8 @@ def main() -> int:
         if "LD_PRELOAD" not in os.environ:
             environment = os.environ | preload(folder, options.of)
             # HDF5 itself does not survive a failed allocation: it loses what it holds, or ends the process
-            known = [one for one in CALLS if options.of == "core" or "stacked" not in one]
+            is_read = options.of == "core" and importlib.util.find_spec("h5py")
+            known = [one for one in CALLS if is_read or "stacked" not in one]
             calls = options.calls or known
             runs = [calls] if options.of == "core" else [[one] for one in calls]
             return int(any([not run_apart(run, options, environment) for run in runs]))
