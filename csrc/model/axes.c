@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 /* the most steps of an input up to which the lengths of two axes are compared */
-#define CYL_MOST_COMPARED ((int64_t)1 << 17)
+#define CYL_MOST_COMPARED ((int64_t)1 << 15)
 
 int64_t cyl_common_divisor(int64_t a, int64_t b) {
     while (b) {

@@ -6,6 +6,8 @@ import math
 from functools import partial
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
+import numpy as np
+
 from cylstm.errors import ShapeError
 
 Kind: TypeAlias = Literal["sequence", "vector", "mask", "state", "index"]
@@ -17,7 +19,7 @@ MAX_RANK = 8
 #: the largest number of rules of an `Axis`
 MAX_TIME_RULES = 4
 #: the most steps of an input up to which the lengths of two axes are compared
-MOST_COMPARED = 1 << 17
+MOST_COMPARED = 1 << 15
 
 
 class StaticTimeNeeded(ShapeError):
@@ -122,13 +124,24 @@ class Axis(ReadOnly):
         """
         period = math.lcm(*[math.prod([rule[1] for rule in axis.rules]) for axis in (self, other)])
         end = max(self.settles(), other.settles()) + 2 * period
-        if self.source != other.source or end > MOST_COMPARED:
+        if self.source != other.source or end > MOST_COMPARED or max(self._bound(end), other._bound(end)) > 1 << 52:
             return None
-        lengths = [(self.length(time), other.length(time)) for time in range(end + 1)]
-        leads = [own - of_other for own, of_other in lengths]
-        if leads[end] != leads[end - period]:
-            return None
-        return min([lead for lead, (_, of_other) in zip(leads, lengths) if of_other])
+        own, of_other = self._lengths(end), other._lengths(end)
+        leads = own - of_other
+        return int(leads[of_other > 0].min()) if leads[end] == leads[end - period] else None
+
+    def _bound(self, end: int) -> int:
+        """What no number on the way to a length of up to `end` steps is beyond."""
+        return (end + sum([abs(rule[0]) for rule in self.rules])) * math.prod([rule[2] for rule in self.rules])
+
+    def _lengths(self, end: int) -> np.ndarray:
+        """`length` for each number of steps up to `end`, as floating-point numbers, exact within `_bound`."""
+        found = np.arange(end + 1, dtype=np.float64)
+        has_any = found > 0
+        for add, divide, multiply in self.rules:
+            found = np.floor((found + add) / divide) * multiply
+            has_any &= found > 0
+        return np.where(has_any, found, 0.0)
 
 
 class Value(ReadOnly):
