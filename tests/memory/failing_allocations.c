@@ -20,7 +20,7 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
 void __libc_free(void *memory);
 
-enum { ENDED_BY_WATCHED_CODE = 71, ENDED_BY_OTHERS = 72, NEAR_FRAMES = 9 };
+enum { ENDED_BY_WATCHED_CODE = 71, ENDED_BY_OTHERS = 72, NEAR_FRAMES = 9, NEAR_FRAMES_OF_FAULT = 5 };
 
 void watch_code(uintptr_t begin, uintptr_t end);
 void tell_crashes(void);
@@ -75,11 +75,12 @@ static bool is_granted(void *from) {
 }
 
 /* Not what a handler may do, but the process ends here anyway. The nearest frames are this handler's and the system's,
-   and those that called what crashed. */
+   and those that called what crashed: the two next to what read a bad address, which may have got it from them, and
+   more of what ended the process itself, as `free` does through several functions. Python 3.11 reads a bad address
+   where there is no memory for an iterator over a dict, four functions away from the code that wants one. */
 static void end_process(int number) {
-    (void)number;
     void *frames[NEAR_FRAMES];
-    int count = backtrace(frames, NEAR_FRAMES), status = ENDED_BY_OTHERS;
+    int count = backtrace(frames, number == SIGSEGV ? NEAR_FRAMES_OF_FAULT : NEAR_FRAMES), status = ENDED_BY_OTHERS;
     for (int i = 0; i < count; i++) {
         status = is_watched(frames[i]) ? ENDED_BY_WATCHED_CODE : status;
     }
