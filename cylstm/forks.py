@@ -12,6 +12,7 @@ from importlib import import_module
 
 #: what calls of models, streams and traces import when they are first made
 OF_CALLS = (
+    "cylstm._version",
     "cylstm.engine.threads",
     "cylstm.graph.streaming",
     "cylstm.inputs",
@@ -21,6 +22,7 @@ OF_CALLS = (
     "cylstm.trace",
     "cylstm.trace_chunks",
     "cylstm.warm_up",
+    "threadpoolctl",
 )
 
 

@@ -85,6 +85,38 @@ def test_children_predict_at_once_however_they_are_started(tmp_path, method, thr
     assert found.split() == ["True", "9" if method == "fork" else "6", "0"]
 
 
+#: what calls import that a fork has not waited for
+LEFT = """
+import sys
+import numpy as np
+from cylstm import forks
+from tests.builders.networks import lstm_model
+
+model = lstm_model(np.random.default_rng(1), 40, 256)
+x = np.ones((2, 50, 40), np.float32)
+forks.finish_imports()
+before = set(sys.modules)
+stream = model.stream(2)
+for call in (
+    lambda: stream.run(x),
+    lambda: stream.step(x[:, 0]),
+    lambda: stream.trace(x[:, 0]),
+    lambda: model.stream(2, window=4).run(x),
+    lambda: model.trace(x),
+    lambda: model.predict(x.tolist()),
+    lambda: model.predict(x, lengths=[20, 50], threads=2, return_state=True),
+    lambda: model.predict(x.astype(">f4")),
+    lambda: model.predict_mc(x, 3, rates={"lstm.l0": 0.2}),
+):
+    call()
+print("left", *sorted(set(sys.modules) - before))
+"""
+
+
+def test_calls_import_nothing_that_a_fork_has_not_waited_for():
+    assert run(LEFT).split() == ["left"]
+
+
 #: another thread is inside the import of what a call needs, as slow as on a busy machine
 IMPORTS = """
 import importlib.abc, os, signal, sys, threading, time
