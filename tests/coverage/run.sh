@@ -34,7 +34,8 @@ step "the tests of Python"
 [ $# -gt 0 ] || set -- -n 2
 coverage() { "$PYTHON" -m coverage "$1" --data-file="$FOLDER/python.data" "${@:2}"; }
 # code that counts is slow, so a test that hangs is ended later; tests of memory would measure coverage.py's
-coverage run -m pytest -q -m "not frameworks" --ignore=tests/memory -o faulthandler_timeout=1800 "$@" || failed=1
+MEASURES=(--ignore=tests/memory --ignore=tests/endurance/test_long.py)
+coverage run -m pytest -q -m "not frameworks" "${MEASURES[@]}" -o faulthandler_timeout=1800 "$@" || failed=1
 
 step "what ran"
 coverage combine --quiet
