@@ -79,8 +79,12 @@ def slice_axis(net: Network, x: Any, dim: int, start: Any = None, stop: Any = No
     is_first = start in (None, 0) and type(stop) is int and stop == 1 and step == 1
     if is_first and not (_is_unsure(net, size) and net.numbers(size)[0] <= 2):
         return unsqueeze(net, select(net, x, axis, 0), axis)
-    if is_time and not isinstance(size.__sub__(stop), int):  # NotImplemented where that is no number
-        x, stop = _as_many_steps(net, x, axis, stop), None
+    if is_time:
+        short = size.__sub__(stop)  # NotImplemented where that is no number
+        if not isinstance(short, int):
+            x, stop = _as_many_steps(net, x, axis, stop), None
+        elif short < 0:
+            stop = None
     begin, before_end = of_time(net, size, start, stop)
     if x.cropped and begin == 0 and step == 1 and before_end == x.cropped:
         return Tensor(x.value, x.axes, x.dtype)

@@ -285,6 +285,8 @@ def test_times_that_are_alike_in_the_examples_are_told_apart():
         lambda y, n: y[..., :n, :5],
         lambda y, n: y[:, None, :n, 2],
         lambda y, n: y[:, :n, -1, None],
+        lambda y, n: y[:, : y.shape[1] + 3],
+        lambda y, n: y[:, 1 : y.shape[1] + 3, :9],
     ],
 )
 def test_parts_that_are_whole_in_an_example_are_those_of_every_length(part):
