@@ -38,7 +38,8 @@ def interrupt(function, delay=DELAY):
     try:
         with pytest.raises(KeyboardInterrupt) as raised:
             function()
-            timer.join()  # the signal of a call that was not long enough comes here
+            timer.join()
+            time.sleep(30)  # the signal of a call that was not long enough comes here, if not before
     finally:
         timer.join()
     return raised
