@@ -13,6 +13,7 @@ from cylstm.graph.builder import GraphBuilder
 
 from tests import reference
 from tests.builders.networks import bits, linear_state_dict, lstm_model, random_states, same_states
+from tests.builders.threads import runs_that_meet
 
 
 def test_steps_match_the_float64_reference(rng):
@@ -330,23 +331,5 @@ def test_a_batch_that_makes_no_sense_is_refused(rng, batch):
 def test_two_threads_in_one_stream_are_told(rng):
     stream = lstm_model(rng, 30, 400).stream(batch=8)
     x = np.zeros((8, 60, 30), np.float32)
-    outcomes = []
-    start = threading.Barrier(2)
-
-    def work():
-        start.wait()
-        for _ in range(20):
-            try:
-                stream.run(x)
-                outcomes.append("ran")
-            except StreamBusyError as error:
-                assert "give each thread its own stream" in str(error)
-                outcomes.append("busy")
-
-    workers = [threading.Thread(target=work) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert "ran" in outcomes and "busy" in outcomes
+    runs_that_meet([lambda: stream.run(x)] * 2)
     assert np.isfinite(stream.run(x)).all()

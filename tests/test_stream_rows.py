@@ -1,7 +1,6 @@
 """Many streams in one: rows stepped, reset, taken out and put in one by one."""
 
 import pickle
-import threading
 import warnings
 from functools import partial
 
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cylstm
-from cylstm import ShapeError, StreamBusyError
+from cylstm import ShapeError
 from cylstm.graph.builder import GraphBuilder
 
 from tests import DATA
@@ -24,6 +23,7 @@ from tests.builders.networks import (
     same,
     same_states,
 )
+from tests.builders.threads import runs_that_meet
 
 MATRIX = sorted((DATA / "goldens" / "matrix").glob("*.cylstm"))
 SIZES = st.sampled_from([1, 3, 8, 16, 17, 33, 50, 64])
@@ -429,31 +429,12 @@ def test_threads_that_share_a_stream_are_told_and_rows_stay_whole(rng):
     )
     stream, x = model.stream(8), rng.normal(size=(8, 30, 30)).astype(np.float32)
     active = np.array([True, False] * 4)
-    outcomes, start = [], threading.Barrier(3)
-
-    def work(act):
-        start.wait()
-        for turn in range(500):
-            if turn >= 20 and "busy" in outcomes:
-                break
-            try:
-                act()
-                outcomes.append("ran")
-            except StreamBusyError as error:
-                assert "give each thread its own stream" in str(error)
-                outcomes.append("busy")
-
     acts = [
         lambda: stream.run(x, active=active),
         lambda: stream.run(x, active=~active),
         lambda: stream.replace([1, 2], stream.copy([3, 4])),
     ]
-    workers = [threading.Thread(target=work, args=(act,)) for act in acts]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert "ran" in outcomes and "busy" in outcomes
+    runs_that_meet(acts, least=20)
     stream.reset()
     alone = model.stream().run(x[0])
     assert same(stream.run(x, active=active)[0], alone)

@@ -3,7 +3,6 @@
 import copy
 import os
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cylstm
-from cylstm.errors import ArgumentError, ShapeError, StreamBusyError, UnsupportedError
+from cylstm.errors import ArgumentError, ShapeError, UnsupportedError
 from cylstm.graph.builder import GraphBuilder
 from cylstm.inputs import to_layout
 
@@ -19,6 +18,7 @@ from tests import DATA
 from tests.builders.layers import ENGINES
 from tests.builders.networks import lstm_model, same, same_states
 from tests.builders.recurrent import KINDS, conv_lstm, gru, numbers, plain_lstm
+from tests.builders.threads import runs_that_meet
 from tests.test_stream_warm_up import CHANNELS, LAYERS, SEEDS, chain, conditioned, conv, lstm, pieces_of
 from tests.test_trace import BATCH, batch_of, network
 
@@ -413,24 +413,5 @@ def test_threads_that_trace_one_stream_are_told(rng):
     model = lstm_model(rng, 30, 300)
     stream = model.stream(8)
     x = np.zeros((8, 60, 30), np.float32)
-    outcomes, start = [], threading.Barrier(2)
-
-    def work(act):
-        start.wait()
-        for turn in range(500):
-            if turn >= 10 and "busy" in outcomes:
-                break
-            try:
-                act(x)
-                outcomes.append("ran")
-            except StreamBusyError as error:
-                assert "give each thread its own stream" in str(error)
-                outcomes.append("busy")
-
-    workers = [threading.Thread(target=work, args=(act,)) for act in (stream.run, stream.trace_run)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert "ran" in outcomes and "busy" in outcomes
-    assert int(stream.steps[0]) == 60 * outcomes.count("ran")
+    ran = runs_that_meet([lambda: stream.run(x), lambda: stream.trace_run(x)])
+    assert int(stream.steps[0]) == 60 * ran

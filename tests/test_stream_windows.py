@@ -1,7 +1,6 @@
 """Windows that move along: each step of a stream is the prediction of the last steps, bit for bit."""
 
 import pickle
-import threading
 import warnings
 from copy import copy
 from functools import partial
@@ -12,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cylstm
-from cylstm import CylstmWarning, ShapeError, StreamBusyError, UnsupportedError
+from cylstm import CylstmWarning, ShapeError, UnsupportedError
 from cylstm.graph.builder import GraphBuilder
 from cylstm.inputs import to_layout
 from cylstm.summary import summary_text
 
 from tests import DATA
 from tests.builders.networks import bits, lstm_model, reloaded, same
+from tests.builders.threads import runs_that_meet
 from tests.builders.weight_files import (
     keras_dense,
     keras_dense_weights,
@@ -408,26 +408,7 @@ def test_an_index_out_of_range_is_refused_and_changes_nothing(rng):
 def test_threads_that_share_a_window_are_told(rng):
     stream = lstm_model(rng, 30, 300).stream(batch=8, window=30)
     x = np.zeros((8, 60, 30), np.float32)
-    outcomes, start = [], threading.Barrier(2)
-
-    def work():
-        start.wait()
-        for turn in range(500):
-            if turn >= 10 and "busy" in outcomes:
-                break
-            try:
-                stream.run(x)
-                outcomes.append("ran")
-            except StreamBusyError as error:
-                assert "give each thread its own stream" in str(error)
-                outcomes.append("busy")
-
-    workers = [threading.Thread(target=work) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert "ran" in outcomes and "busy" in outcomes
+    runs_that_meet([lambda: stream.run(x)] * 2)
     assert np.isfinite(stream.run(x)).all()
 
 

@@ -14,6 +14,7 @@ from cylstm.engine import threads as rules
 
 from tests import ROOT
 from tests.builders.networks import lstm_model, same
+from tests.builders.threads import at_once
 
 THREADS = 16
 
@@ -25,27 +26,6 @@ def many_switches():
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
-
-
-def at_once(work, count=THREADS):
-    """What `work(index)` returns on each of so many threads that start together; an exception in one is raised."""
-    start, found, errors = threading.Barrier(count), [None] * count, []
-
-    def run(index):
-        try:
-            start.wait()
-            found[index] = work(index)
-        except BaseException as error:
-            errors.append(error)
-
-    workers = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if errors:
-        raise errors[0]
-    return found
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="a Python with a GIL")
@@ -67,7 +47,7 @@ def test_threads_share_a_model_each_with_a_stream_of_its_own(rng, batch):
         stream, out = model.stream(batch), np.empty((batch, 3), np.float32)
         return np.stack([stream.step(row, out=out).copy() for row in x[index]])
 
-    for found, one in zip(at_once(run), expected):
+    for found, one in zip(at_once(run, THREADS), expected):
         assert same(found, one)
 
 
@@ -82,7 +62,7 @@ def test_threads_predict_and_trace_with_a_model_that_has_not_run_yet(rng):
         traced = model.trace(x[index], what=["f", "c"][: 1 + index % 2])
         return model.predict(x[index]), model.predict(x[index], threads=2), traced.outputs, traced["lstm.l0"].f
 
-    for one, found in zip(x, at_once(run)):
+    for one, found in zip(x, at_once(run, THREADS)):
         expected = alone.predict(one)
         assert all(same(part, expected) for part in found[:3])
         assert same(found[3], alone.trace(one)["lstm.l0"].f)
@@ -152,7 +132,7 @@ def test_a_blas_is_looked_for_once(monkeypatch):
     monkeypatch.setattr(blas, "_candidates", candidates)
     monkeypatch.setattr(blas, "_found", None)
     try:
-        found = at_once(lambda _: blas.find_blas())
+        found = at_once(lambda _: blas.find_blas(), THREADS)
     except blas.BlasNotFoundError:
         pytest.skip("no BLAS")
     assert len(looked) == 1 and all(one is found[0] for one in found)
