@@ -36,7 +36,8 @@
 # make csrc             the C library by itself; make test-c its tests; SANITIZE=address,undefined to check it
 # make fuzz             changed files and arguments for every reader, RUNS=2000 of each; ATHERIS=1 guides them by coverage;
 #                       make fuzz-c fuzz-differential networks in C under sanitizers (with clang), and random networks run
-#                       in every way, for SECONDS=600; make fuzz-figures what has been done so far: tests/fuzz/__main__.py
+#                       in every way, for SECONDS=600; make fuzz-keras fuzz-torch random networks of these frameworks
+#                       against their numbers; make fuzz-figures what has been done so far: tests/fuzz/__main__.py
 # make lint             ruff, clang-format, which folder may import which (import-linter), mypy, pyright over a user's
 #                       sample, and what runs on GitHub (its schemas, zizmor)
 
@@ -51,7 +52,8 @@ SOURCES := $(shell find csrc cylstm -name '*.[ch]' -o -name '*.def' -o -name '*.
 .PHONY: demo test test-frameworks test-forecasting-libraries test-c test-debian-12 test-debian-13 \
 	test-debian-testing test-arm64 test-arm64-debian-12 test-armhf test-armv6 test-old-x86 bench docs \
 	test-reproducible test-distributed test-free-threaded test-memory test-c-threads test-c-valgrind fuzz fuzz-c \
-	fuzz-differential fuzz-figures test-load test-processes test-neighbours test-long mutants coverage csrc lint format clean
+	fuzz-differential fuzz-keras fuzz-torch fuzz-figures test-load test-processes test-neighbours test-long mutants \
+	coverage csrc lint format clean
 
 demo: $(VENV)/examples
 	$(BIN)/python examples/pollution/demo.py $(if $(CSV),--csv $(CSV))
@@ -132,6 +134,9 @@ fuzz: $(VENV)/test
 	$(FUZZ) readers $(TARGETS) --runs $(RUNS) --seconds $(SECONDS) --seed $(SEED) $(if $(ATHERIS),--atheris)
 
 fuzz-c fuzz-differential: $(VENV)/test
+	$(FUZZ) $(@:fuzz-%=%) --seconds $(SECONDS) --seed $(SEED)
+
+fuzz-keras fuzz-torch: $(VENV)/frameworks
 	$(FUZZ) $(@:fuzz-%=%) --seconds $(SECONDS) --seed $(SEED)
 
 fuzz-figures: $(VENV)/test

@@ -7,6 +7,7 @@
         --seed N            of those changes; a second run of one seed is the first again
     python -m tests.fuzz c --seconds N          networks in C under libFuzzer, AddressSanitizer and UBSan (needs clang)
     python -m tests.fuzz differential           see tests/fuzz/differential.py; takes --seconds and --seed
+    python -m tests.fuzz keras, torch           see tests/fuzz/against_frameworks.py; the same
     python -m tests.fuzz keep [TARGET ...]      write tests/fuzz/corpora anew, from what libFuzzer left in build/fuzz
     python -m tests.fuzz figures                executions, code reached and finds of each target so far
         --add               and count those of build/fuzz as done, in tests/fuzz/figures.txt
@@ -33,7 +34,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests import ROOT
-from tests.fuzz import corpora, memory_folder
+from tests.fuzz import against_frameworks, corpora, memory_folder
+from tests.fuzz.against_frameworks import FRAMEWORKS
 
 FOLDER = ROOT / "build" / "fuzz"
 #: in bytes, what is kept of the inputs of a target beside its seeds, and of networks in C
@@ -316,7 +318,7 @@ def keep(names: Sequence[str]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["readers", "c", "differential", "keep", "figures"])
+    parser.add_argument("what", choices=["readers", "c", "differential", *FRAMEWORKS, "keep", "figures"])
     parser.add_argument("targets", nargs="*")
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=600.0)
@@ -335,6 +337,11 @@ def main() -> int:
             start = time.monotonic()
             runs, finds = differential.run(arguments.seconds, arguments.seed)
             record("differential", _NETWORK, Figures(runs, time.monotonic() - start, 0, finds))
+            return 1 if finds else 0
+        case "keras" | "torch":
+            start = time.monotonic()
+            runs, finds = against_frameworks.run(arguments.what, arguments.seconds, arguments.seed)
+            record("framework", arguments.what, Figures(runs, time.monotonic() - start, 0, finds))
             return 1 if finds else 0
         case "keep":
             return keep(arguments.targets)

@@ -29,6 +29,7 @@ from cylstm.graph.weights import WEIGHT_TYPES
 from tests.builders import layers as made_layers
 from tests.builders import recurrent as made_recurrent
 from tests.fuzz import corpora
+from tests.fuzz.dice import Dice
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ROOT / "tests" / "csrc" / "fuzz_words.def"
@@ -38,23 +39,14 @@ MODES = ("concat", "sum", "mul", "ave", "sub", "max", "min", "mod", "atan2", "hy
 # ---- random networks ----
 
 
-class _Drawing:
+class _Drawing(Dice):
     """A graph that is being drawn: its builder, and the values that layers may read."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+        super().__init__(rng)
         self.builder = GraphBuilder()
         self.values: list[Value] = []
         self.count = 0
-
-    def whole(self, least: int, most: int) -> int:
-        return int(self.rng.integers(least, most + 1))
-
-    def one_of(self, choices):
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def often(self, chance: float = 0.5) -> bool:
-        return bool(self.rng.random() < chance)
 
     def size(self) -> int:
         """Mostly small, at times around a block of 16 units or beyond."""
