@@ -519,6 +519,21 @@ def test_the_short_way_of_an_image_gives_the_long_ways_shapes_bits_and_errors(rn
             model.predict(x[:, :2])
 
 
+@pytest.mark.parametrize("given", [lambda x: x, lambda x: {"x": x}], ids=["short way", "long way"])
+def test_too_few_steps_inside_a_network_that_gives_one_vector_are_told(rng, given):
+    builder = GraphBuilder()
+    x = builder.input("x", (None, 3))
+    y = builder.add("slice", "cut", {"x": x}, {}, {"start": 2, "count": 0})["y"]
+    y = builder.add("reduce", "mean", {"x": y}, {}, {"mode": "mean"})["y"]
+    builder.output(y)
+    model = cylstm.Model(builder.build())
+    x = rng.normal(size=(4, 5, 3)).astype(np.float32)
+    np.testing.assert_allclose(model.predict(given(x)), x[:, 2:].mean(1), rtol=0, atol=1e-6)
+    for out in (None, np.zeros((4, 3), np.float32)):
+        with pytest.raises(ShapeError, match="input 'x': 2 steps are too few for layer 'cut'"):
+            model.predict(given(x[:, :2]), out=out)
+
+
 def test_the_short_way_of_vectors_gives_the_long_ways_bits_and_errors(rng):
     model = cylstm.from_state_dict(linear_state_dict(rng, 5, 7), [cylstm.Linear("fc")])
     x = rng.normal(size=(3, 5)).astype(np.float32)

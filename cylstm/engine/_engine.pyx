@@ -489,7 +489,10 @@ cdef class EngineModel:
 
     @cython.final
     cdef int run(self, CylCall *call, int64_t time) except -1:
-        """Predict by a call that is filled in but for what is decided here; whether no index was out of range."""
+        """Predict by a call that is filled in but for what is decided here.
+
+        0 for an index that is out of range and for too few steps: the caller says which.
+        """
         cdef CylStatus status
         if call.threads > 1:
             self.prepare_threads()
@@ -500,7 +503,7 @@ cdef class EngineModel:
                 status = cyl_predict(self.model, call)
         else:
             status = cyl_predict(self.model, call)
-        if status == CYL_E_INDEX:
+        if status == CYL_E_INDEX or status == CYL_E_TIME:
             return 0
         if status != CYL_OK:
             check(status, "predict")
@@ -579,7 +582,8 @@ cdef class EngineModel:
         call.times, call.threads = &time, <int>most
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state, call.traces = NULL, NULL, NULL
-        self.run(&call, time)
+        if not self.run(&call, time):
+            return None
         return turned(result, self.y_rank, self.y_order) if self.y_is_turned else result
 
     def predict(self, list inputs, list masks, list outputs, initial_state, final_state, int threads, list traces=None):

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cylstm
+from cylstm.engine._engine import EngineError
 from cylstm.errors import CylstmError
 
 from tests.fuzz.dice import Dice
@@ -86,6 +87,13 @@ def _demand_near(drawn: Drawn, arrays: list[np.ndarray], found: list[np.ndarray]
             raise Difference(f"output {i} is {error:.3g} of its scale from the framework's, {allowed:.3g} is allowed")
 
 
+def _reason(error: CylstmError) -> str:
+    """Why something is refused; an error that says that it is a defect is raised."""
+    if isinstance(error, EngineError):
+        raise error
+    return str(error)
+
+
 def check(drawn: Drawn, way: str) -> tuple[str, str]:
     """What became of a network: "right", or what was refused and why. Raises `Difference`."""
     try:
@@ -93,7 +101,7 @@ def check(drawn: Drawn, way: str) -> tuple[str, str]:
     except CannotExportError:
         return "not exported", ""
     except CylstmError as error:
-        return "refused", str(error)
+        return "refused", _reason(error)
     refused = ""
     for batch, steps in SIZES:
         arrays = drawn.inputs(batch, steps)
@@ -104,7 +112,7 @@ def check(drawn: Drawn, way: str) -> tuple[str, str]:
         try:
             found = model.predict(arrays if len(arrays) > 1 else arrays[0])
         except CylstmError as error:
-            refused = f"{arrays[0].shape}: {error}"
+            refused = f"{arrays[0].shape}: {_reason(error)}"
             continue
         try:
             _demand_near(drawn, arrays, found if isinstance(found, list) else [found], expected)

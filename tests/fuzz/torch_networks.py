@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,7 @@ def _from_onnx(network: nn.Module, x: torch.Tensor, *, dynamo: bool) -> cylstm.M
         if dynamo:
             options = {"dynamic_shapes": ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO},), "verbose": False}
         try:
-            with contextlib.redirect_stdout(io.StringIO()), _quiet():
+            with _quiet():
                 torch.onnx.export(network, (x,), path, dynamo=dynamo, **options)
         except Exception as error:
             raise CannotExportError from error
@@ -266,18 +266,22 @@ def _from_onnx(network: nn.Module, x: torch.Tensor, *, dynamo: bool) -> cylstm.M
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
-    """Without what PyTorch's exporters write on the standard error, in C too."""
-    kept = os.dup(2)
+def _quiet() -> Iterator[None]:
+    """Without what PyTorch's exporters write, in C too."""
+    sys.stdout.flush()
+    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
+    for descriptor in kept:
+        os.dup2(nothing, descriptor)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        sys.stdout.flush()
+        for descriptor, before in kept.items():
+            os.dup2(before, descriptor)
+            os.close(before)
         os.close(nothing)
 
 
