@@ -19,13 +19,13 @@
 #                       the tests on CPython without GIL, which is built from Debian's source package; PYTHON=python3.14t
 #                       takes one that is there: tests/free_threaded/run.sh
 # make test-memory      each allocation that fails in each call, one after the other, and a thousand loads, predictions,
-#                       streams and errors: half an hour
+#                       streams and errors: ten minutes
 # make test-c-threads   the C core's threads, our own and OpenMP's, under ThreadSanitizer (clang, libomp);
 #                       make test-c-valgrind its tests under valgrind's memcheck: a quarter of an hour
 # make test-load        a thousand streams for an hour of virtual time, threads and processes at once: some minutes
 # make test-processes   fork, forkserver, spawn, pools, servers and pickles, with both kinds of threads and engines
 # make test-neighbours  beside NumPy, SciPy, scikit-learn, PyTorch and TensorFlow, each four of the six imported in every
-#                       order; all 720 orders, which takes hours, with CYLSTM_TEST_ORDERS=all
+#                       order; all 720 orders, an hour, with CYLSTM_TEST_ORDERS=all
 # make test-long        a million steps, ten million steps at once, the largest sizes, Ctrl-C at random moments
 # make docs             these pages as a site, into build/site
 # make mutants          plants faults in a copy, one at a time, and says which no test notices: hours; some of them with

@@ -107,8 +107,11 @@ def _convolution(d: Dice, x: Any) -> Any:
 def _pooling(d: Dice, x: Any) -> Any:
     if d.often(0.3):
         return d.one_of([layers.GlobalMaxPooling1D, layers.GlobalAveragePooling1D])(keepdims=d.often(0.3))(x)
-    options = {"strides": d.one_of([None, 1, 2]), "padding": d.one_of(["valid", "same"])}
-    return d.one_of([layers.MaxPooling1D, layers.AveragePooling1D])(d.whole(1, 3), **options)(x)
+    size, strides = d.whole(1, 3), d.one_of([None, 1, 2])
+    if d.often():
+        return layers.MaxPooling1D(size, strides, d.one_of(["valid", "same"]))(x)
+    # with padding="same" Keras on PyTorch has other averages than on TensorFlow and JAX, and a file does not say which
+    return layers.AveragePooling1D(size, strides)(x)
 
 
 def _norm(d: Dice, x: Any) -> Any:
@@ -259,7 +262,8 @@ def _frames(d: Dice, x: Any) -> Any:
         lambda: layers.ConvLSTM1D(
             filters, taps, d.whole(1, 2), padding, return_sequences=d.often(0.7), go_backwards=d.often(0.2)
         ),
-        lambda: d.one_of([layers.MaxPooling2D, layers.AveragePooling2D])(d.whole(1, 2), padding=padding),
+        lambda: layers.MaxPooling2D(d.whole(1, 2), padding=padding),
+        lambda: layers.AveragePooling2D(d.whole(1, 2)),
         lambda: d.one_of([layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D])(),
         lambda: layers.BatchNormalization(),
         lambda: layers.Permute(d.one_of([(2, 1, 3), (1, 3, 2), (3, 1, 2)])),
