@@ -429,24 +429,3 @@ def _shared_out(net: Network, x: Tensor, mode: str, axis: int, size: int) -> Ten
     image = _image(net, x)
     options |= {"stride": steps // size, "axis": image.order.index(axis) + image.frames}
     return image.tensor(net.add_layer("pool1d", image.value, options=options))
-
-
-def upsample(net: Network, x: Any, factors: Any, mode: str = "nearest") -> Tensor:
-    """Each number of each spatial axis repeated as often as its factor says."""
-    y = net.tensor(x)
-    count = len(y.axes) - 2
-    if mode != "nearest" or count not in (1, 2):
-        raise net.refuse(
-            "only mode='nearest' of (batch, channels, time) or (batch, channels, rows, columns) is supported, found "
-            f"{mode!r} of {y.shape}"
-        )
-    numbers = tuple(factors) if isinstance(factors, (tuple, list)) else (factors,)
-    numbers = numbers * count if len(numbers) == 1 else numbers
-    for i, factor in enumerate(numbers):
-        if not float(factor).is_integer() or factor < 1:
-            raise net.refuse(f"scale_factor expected whole numbers, found {factor!r}")
-        if factor > 1:
-            y, place = net.stored_axis(y, net.axis(y, i + 2))
-            options: dict[str, Option] = {"axis": place, "size": int(factor)}
-            y = Tensor(net.add_layer("upsample", y.value, options=options, part="" if i == 0 else "columns"), y.axes)
-    return y

@@ -111,6 +111,15 @@ FIXED = {
     "conv of circular columns": (apply, nn.Conv2d(1, 4, (1, 3), padding=(0, 1), padding_mode="circular"), (1, 9, 8)),
     "adaptive average": (lambda x: F.adaptive_avg_pool2d(x, (4, 3)), None, (4, 9, 8)),
     "upsample to a size": (lambda x: F.interpolate(x, size=(18, 24)), None, (4, 9, 8)),
+    "nearest of other sizes": (lambda x: F.interpolate(x, size=(5, 20)), None, (4, 9, 8)),
+    "nearest by factors": (lambda x: F.interpolate(x, scale_factor=(1.5, 0.7)), None, (4, 9, 8)),
+    "bilinear": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), None, (4, 9, 8)),
+    "bilinear to a size": (lambda x: F.interpolate(x, size=(5, 20), mode="bilinear"), None, (4, 9, 8)),
+    "bilinear from corner to corner": (
+        lambda x: F.interpolate(x, scale_factor=(1.7, 3), mode="bilinear", align_corners=True),
+        None,
+        (4, 9, 8),
+    ),
     "pixel unshuffle": (lambda x: F.pixel_unshuffle(x, 2), None, (3, 4, 6)),
     "pixel shuffle of more axes": (lambda x: F.pixel_shuffle(x, 2), None, (2, 12, 4, 5)),
     "pixel unshuffle of more axes": (lambda x: F.pixel_unshuffle(x, 2), None, (2, 3, 4, 6)),
@@ -257,10 +266,14 @@ def test_a_module_of_images_that_is_given_no_shape_says_how_to_give_it():
     "function, layer, message",
     [
         (lambda x: F.avg_pool2d(x, 3, 2, (1, 0), True, divisor_override=5), None, "divisor_override with windows"),
-        (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), None, "mode='bilinear' is not supported"),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), None, "mode='bicubic' is not supported"),
         (lambda x: F.max_pool2d(x, 2, return_indices=True)[1], None, "return_indices is not supported"),
         (lambda c, x: c(x[:, :, :, None]), nn.Conv3d(4, 2, (3, 1, 2)), "over volumes"),
-        (lambda x: F.interpolate(x, scale_factor=1.5), None, "expected whole numbers, found 1.5"),
+        (
+            lambda x: F.interpolate(F.interpolate(x, size=(3000, 8)), size=(6000, 8), mode="bilinear"),
+            None,
+            "interpolation of 3000 steps to 6000 is",
+        ),
     ],
 )
 def test_what_is_not_computed_is_refused_by_name(function, layer, message):

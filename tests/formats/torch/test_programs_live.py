@@ -302,6 +302,28 @@ def test_parts_that_are_whole_in_an_example_are_those_of_every_length(part):
         assert_like(model, module, numbers(3, time, 5))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale_factor": 2, "mode": "linear"},
+        {"scale_factor": 2.3, "mode": "linear"},
+        {"scale_factor": 0.4, "mode": "linear", "recompute_scale_factor": True},
+        {"scale_factor": 3, "mode": "linear", "align_corners": True},
+        {"size": 5, "mode": "linear"},
+        {"size": 1, "mode": "linear", "align_corners": True},
+        {"size": 5},
+        {"size": 42},
+        {"scale_factor": 1.5},
+        {"scale_factor": 2.7},
+        {"scale_factor": 0.3},
+    ],
+)
+def test_a_time_of_known_length_is_resized(options):
+    lstm = nn.LSTM(4, 5, batch_first=True)
+    module = Net(lambda x: nn.functional.interpolate(lstm(x)[0].mT, **options), lstm=lstm)
+    assert_like(cylstm.from_torch(module, inputs=("N", 21, 4)), module, numbers(3, 21, 4))
+
+
 def test_a_part_is_refused_where_the_steps_say_which_of_two_times_is_shorter():
     short, long = nn.Conv1d(4, 3, 3, stride=2), nn.Conv1d(4, 3, 4)
 

@@ -15,6 +15,7 @@ from cylstm.program.operations.frames import has_frames, on_frames
 from cylstm.program.operations.linear import linear
 from cylstm.program.operations.recurrent import Direction, cell, recurrent, rnn_activation
 from cylstm.program.operations.reduce import reduce
+from cylstm.program.operations.resize import resize
 from cylstm.program.tensor import BATCH, Packed, Stack, Tensor, Unavailable, dtype_of, is_constant, shape_of
 
 _KINDS = {"lstm": "lstm", "gru": "gru", "rnn_tanh": "rnn", "rnn_relu": "rnn"}
@@ -328,27 +329,29 @@ def adaptive(mode: str, spatial: int) -> Callable[..., Any]:
     return found
 
 
-def upsample(
-    net: Network,
-    input: Any = None,
-    self: Any = None,
-    output_size: Any = None,
-    scale_factors: Any = None,
-    scales: Any = None,
-    scales_h: Any = None,
-    scales_w: Any = None,
-) -> Any:
-    """``aten.upsample_nearest1d`` and ``aten.upsample_nearest2d``, of whole factors."""
-    x = self if input is None else input
-    factors = (scales_h, scales_w) if scales_h is not None and scales_w is not None else scales
-    factors = factors if scale_factors is None else scale_factors
-    if factors is None:
-        sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,)
-        factors = []
-        for size, own in zip(sizes, shape_of(x)[2:]):
-            found = {a / b for a, b in zip(net.numbers(size), net.numbers(own))}
-            factors.append(found.pop() if len(found) == 1 else 0.5)
-    return conv.upsample(net, x, factors)
+def upsample(mode: str) -> Callable[..., Any]:
+    """``aten.upsample_nearest1d`` and its like, mode "nearest" or "linear", also named by the axes."""
+
+    def found(
+        net: Network,
+        input: Any = None,
+        self: Any = None,
+        output_size: Any = None,
+        align_corners: bool = False,
+        scale_factors: Any = None,
+        scales: Any = None,
+        scales_h: Any = None,
+        scales_w: Any = None,
+    ) -> Any:
+        factors = scale_factors
+        if factors is None and scales is not None:
+            factors = (scales,)
+        if factors is None and scales_h is not None and scales_w is not None:
+            factors = (scales_h, scales_w)
+        sizes = output_size if output_size is None or isinstance(output_size, (tuple, list)) else (output_size,)
+        return resize(net, self if input is None else input, mode, sizes, factors, align_corners)
+
+    return found
 
 
 def pixel_shuffle(net: Network, self: Any, upscale_factor: int) -> Any:
@@ -486,10 +489,9 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "_adaptive_avg_pool2d": adaptive("mean", 2),
     **{f"adaptive_max_pool{n}d": with_indices(adaptive("max", n)) for n in (1, 2)},
     **dict.fromkeys(("max_pool3d", "avg_pool3d", "adaptive_avg_pool3d", "adaptive_max_pool3d"), refused(_VOLUMES)),
-    "upsample_nearest1d": upsample,
-    "upsample_nearest2d": upsample,
-    **{f"upsample_{kind}": refused(f"upsampling with mode='{kind[:-2]}' is not supported; mode='nearest' is")
-       for kind in ("linear1d", "bilinear2d", "bicubic2d")},
+    **dict.fromkeys(("upsample_nearest1d", "upsample_nearest2d"), upsample("nearest")),
+    **dict.fromkeys(("upsample_linear1d", "upsample_bilinear2d"), upsample("linear")),
+    "upsample_bicubic2d": refused("upsampling with mode='bicubic' is not supported; 'nearest' and 'bilinear' are"),
     "pixel_shuffle": pixel_shuffle,
     "pixel_unshuffle": pixel_unshuffle,
     "bilinear": bilinear,
