@@ -151,6 +151,35 @@ def test_a_product_of_whole_numbers_is_that_of_what_they_stand_for(kind, tmp_pat
     assert np.abs(found - by_runtime(model, arrays)[0]).max() < 0.15
 
 
+@pytest.mark.parametrize("is_static", [True, False])
+@pytest.mark.parametrize("per_column", [True, False])
+@pytest.mark.parametrize("has_more", [True, False])
+def test_onnx_runtimes_own_products_are_those_of_what_they_stand_for(has_more, per_column, is_static, tmp_path):
+    """`MatMulIntegerToFloat` and `DynamicQuantizeMatMul`, with a zero point and a bias or without."""
+    rng = np.random.default_rng(8)
+    shape = (4,) if per_column else ()
+    constants = {"B": whole(rng, np.int8, 6, 4), "bs": rng.uniform(0.002, 0.004, shape).astype(np.float32)}
+    constants |= {"as": np.float32(0.03), "az": np.uint8(120)} if is_static else {}
+    if has_more:
+        constants |= {"bz": rng.integers(-9, 9, shape).astype(np.int8), "c": rng.normal(size=4).astype(np.float32)}
+    zero, bias = ("bz", "c") if has_more else ("", "")
+    if is_static:
+        nodes = [
+            node("QuantizeLinear", ["X", "as", "az"], ["q"]),
+            node("com.microsoft.MatMulIntegerToFloat", ["q", "B", "as", "bs", "az", zero, bias], ["Y"]),
+        ]
+    else:
+        nodes = [node("com.microsoft.DynamicQuantizeMatMul", ["X", "B", "bs", zero, bias], ["Y"])]
+    inputs = {"X": ("N", "T", 6)}
+    model, arrays = build(nodes, inputs, ["Y"], constants), feeds(inputs, rng)
+    (found,) = ours_of(tmp_path, model, arrays)
+    x = arrays["X"].astype(np.float64)
+    x = np.clip(x, 0.03 * -120.0, 0.03 * 135.0) if is_static else x
+    weight = (constants["B"].astype(np.float64) - constants.get("bz", 0)) * constants["bs"]
+    np.testing.assert_allclose(found, x @ weight + constants.get("c", 0.0), rtol=0, atol=1e-5)
+    assert 0 < np.abs(found - by_runtime(model, arrays)[0]).max() < 0.1
+
+
 def quantised_by_runtime(tmp_path, model, **options):
     """What ONNX Runtime's own tool makes of a model."""
     from onnxruntime.quantization import quantize_dynamic
