@@ -81,6 +81,16 @@ def test_a_place_outside_and_a_row_are_refused():
             take(program.net, tensor, 0, 1)
 
 
+def test_a_step_whose_place_follows_from_the_number_of_steps_is_the_last_one_or_needs_it():
+    program = TensorProgram(4)
+    tensor, array = in_form(program, "channels first")
+    time = tensor.shape[2]
+    for place in (time // 2, time + -2, time):
+        with pytest.raises(StaticTimeNeeded, match="a place that depends on the number of steps needs"):
+            parts.select(program.net, tensor, 2, place)
+    program.check(parts.select(program.net, tensor, 2, time + -1), array[:, :, -1])
+
+
 @pytest.mark.parametrize("indices", [[2, 0, 1], [0, 2], [-1, 0, -1], [[0, 1], [3, 2]], [[1], [1], [0]], [3]], ids=str)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_list_of_places_is_numpys(form, indices):

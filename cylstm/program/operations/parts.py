@@ -208,7 +208,7 @@ def select(net: Network, x: Any, dim: int, index: Any) -> Any:
     if isinstance(index, Varying):
         index = net.size(index)
     if isinstance(index, Dim):
-        from_end = isinstance(size, Dim) and size - index == 1
+        from_end = isinstance(size, Dim) and index + 1 == size.as_time()
         if not from_end:
             raise net.needs_time("a place that depends on the number of steps")
         index = -1
