@@ -40,11 +40,12 @@ x.mean(1, keepdim=True).expand(-1, x.shape[1], -1) | x.new_zeros(x.shape[0], 2, 
 _NUMBERS = """
 x.mean(1) | x.max(1)[0] | x.min(1)[0] | x.sum(1, keepdim=True) | x - x.mean(1, keepdim=True) | x.cumsum(1) | x.std(1)
 x.softmax(1) | x.softmax(-1) | x.amax(-1, keepdim=True) | x.logsumexp(1) | x.var(1, keepdim=True) + x | x.prod(1)
-torch.where(x > 0, x, x * 0.1) | (x > 0).float() | (x > 0.3).any(1).float() | x.masked_fill(x < 0, 0.0) | x.topk(2, 1)[0]
-x.sort(1)[0] | x.cummax(1)[0] | x.square().mean(1).sqrt() | x.argmax(1).float() | F.normalize(x, dim=-1) | x.tril()
-F.glu(torch.cat([x, x], -1)) | torch.cat([x, torch.flip(x, [1])], -1) | torch.stack([x, x * 2], 2).mean(2)
-torch.bmm(x, x.transpose(1, 2)).softmax(-1) @ x | x / (x.norm(dim=1, keepdim=True) + 1)
-torch.einsum("btf,btg->bfg", x, x) | x * torch.arange(x.shape[1]).unsqueeze(-1) / x.shape[1]
+torch.where(x > 0, x, x * 0.1) | (x > 0).float() | (x > 0.3).any(1).float() | x.masked_fill(x < 0, 0.0)
+x.topk(2, 1)[0] | x.sort(1)[0] | x.cummax(1)[0] | x.square().mean(1).sqrt() | x.argmax(1).float() | x.tril()
+F.glu(torch.cat([x, x], -1)) | F.normalize(x, dim=-1) | torch.cat([x, torch.flip(x, [1])], -1)
+torch.stack([x, x * 2], 2).mean(2) | torch.bmm(x, x.transpose(1, 2)).softmax(-1) @ x
+x / (x.norm(dim=1, keepdim=True) + 1) | torch.einsum("btf,btg->bfg", x, x)
+x * torch.arange(x.shape[1]).unsqueeze(-1) / x.shape[1]
 """
 _OF_ONE_STEP = """
 torch.tanh(x) | x.unsqueeze(1) | x.unsqueeze(-1) | x.softmax(-1) | x * 2 - 1
