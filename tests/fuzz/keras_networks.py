@@ -367,7 +367,7 @@ def draw(d: Dice) -> Drawn:
         tensor.assign(_weight(d.rng, tensor))
 
     def inputs(batch: int, steps: int | None) -> list[np.ndarray]:
-        return [_rows(d, given, batch, steps or 7) for given in model.inputs]
+        return [_rows(d, given, batch, steps or 20) for given in model.inputs]
 
     def compute(arrays: list[np.ndarray], *, moved: bool = False) -> list[np.ndarray]:
         if not moved:
