@@ -191,7 +191,6 @@ _FUNCTIONS: Sequence[Callable[[Any], Any]] = (
     lambda x: x[:, ::2],
     lambda x: x[:, 1:],
     lambda x: x[:, :-1],
-    lambda x: x[:, ::-1],
     lambda x: x[..., :1],
     lambda x: x[:, -1:, :],
     lambda x: x[:, -1] - x[:, 0],

@@ -18,9 +18,8 @@ def framework(request):
 
 
 def test_random_networks_give_the_frameworks_numbers(framework, capfd):
-    converted, wrong = fuzz.run(framework, 120.0, 2026, most={"keras": 40, "torch": 8}[framework])
-    assert converted >= 24 and not wrong, capfd.readouterr().err
-    assert "'right': " in capfd.readouterr().out
+    compared, wrong = fuzz.run(framework, 120.0, 2026, most={"keras": 40, "torch": 8}[framework])
+    assert compared >= {"keras": 35, "torch": 12}[framework] and not wrong, capfd.readouterr()
 
 
 def test_other_numbers_are_told(framework, monkeypatch, capfd):
