@@ -491,7 +491,7 @@ cdef class EngineModel:
     cdef int run(self, CylCall *call, int64_t time) except -1:
         """Predict by a call that is filled in but for what is decided here.
 
-        0 for an index that is out of range and for too few steps: the caller says which.
+        0 if an index is out of range, -2 if there are too few steps for a layer: the caller says which.
         """
         cdef CylStatus status
         if call.threads > 1:
@@ -503,8 +503,10 @@ cdef class EngineModel:
                 status = cyl_predict(self.model, call)
         else:
             status = cyl_predict(self.model, call)
-        if status == CYL_E_INDEX or status == CYL_E_TIME:
+        if status == CYL_E_INDEX:
             return 0
+        if status == CYL_E_TIME:
+            return -2
         if status != CYL_OK:
             check(status, "predict")
         return 1
@@ -582,7 +584,7 @@ cdef class EngineModel:
         call.times, call.threads = &time, <int>most
         call.inputs, call.masks, call.outputs = &in_data, NULL, &out_data
         call.initial_state, call.final_state, call.traces = NULL, NULL, NULL
-        if not self.run(&call, time):
+        if self.run(&call, time) != 1:
             return None
         return turned(result, self.y_rank, self.y_order) if self.y_is_turned else result
 
@@ -616,6 +618,7 @@ cdef class EngineModel:
         cdef CylLayerTrace *traced = NULL
         cdef cnp.ndarray array
         cdef int64_t longest = 1
+        cdef int done
         for i in range(self.input_count):
             array = inputs[i]
             in_data[i] = cnp.PyArray_DATA(array)
@@ -640,7 +643,10 @@ cdef class EngineModel:
                 traced = traces_of(traces)
                 call.trace_count = len(traces)
             call.traces = traced
-            return bool(self.run(&call, longest))
+            done = self.run(&call, longest)
+            if done < 0:  # the lengths are checked before
+                check(CYL_E_TIME, "predict")
+            return bool(done)
         finally:
             PyMem_Free(out_data)
             PyMem_Free(initial)
