@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cylstm.graph.values import Option
 from cylstm.program.network import Network
 from cylstm.program.operations import parts
 from cylstm.program.operations.linear import linear
-from cylstm.program.operations.shape import transpose
+from cylstm.program.operations.shape import repeat_interleave, transpose
 from cylstm.program.tensor import Tensor
 
 #: the numbers of the largest matrix that interpolates an axis
@@ -45,10 +44,7 @@ def resize(
         times = factor if size is None else _ratio(net, before, size)
         if mode == "nearest" and times is not None and float(times).is_integer() and factor in (None, times):
             if times > 1:
-                y, place = net.stored_axis(y, net.axis(y, i + 2))
-                options: dict[str, Option] = {"axis": place, "size": int(times)}
-                value = net.add_layer("upsample", y.value, options=options, part="" if i == 0 else "columns")
-                y = Tensor(value, y.axes)
+                y = repeat_interleave(net, y, int(times), i + 2)
             continue
         if isinstance(before, int) and size is None:
             size = math.floor(before * factor)  # type: ignore[operator]  # there are either
